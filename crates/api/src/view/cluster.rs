@@ -1,0 +1,189 @@
+//! Views of the small kinds that a cluster's housekeeping reads.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer};
+
+use super::share::shared;
+use super::{ObjectMetaView, View, lenient_time, nullable};
+
+/// Any object at all, by its metadata: what garbage collection reads.
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ObjectView {
+    /// Group and version, such as `apps/v1`; empty inside typed lists.
+    pub api_version: Box<str>,
+    /// The kind; empty inside typed lists.
+    pub kind: Box<str>,
+    /// Metadata.
+    #[serde(rename = "metadata")]
+    pub meta: ObjectMetaView,
+}
+
+/// What deciders read of a Lease.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct LeaseView {
+    /// Metadata.
+    pub meta: ObjectMetaView,
+    /// Who holds it.
+    pub holder: Option<Arc<str>>,
+    /// For how long a renewal is good, in seconds.
+    pub duration_seconds: Option<i32>,
+    /// When it was taken.
+    pub acquire_time: Option<Timestamp>,
+    /// When it was last renewed.
+    pub renew_time: Option<Timestamp>,
+    /// How often it changed hands.
+    pub transitions: i32,
+}
+
+/// What deciders read of a Namespace.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct NamespaceView {
+    /// Metadata.
+    pub meta: ObjectMetaView,
+    /// `spec.finalizers`: what must be emptied before it may go.
+    pub finalizers: Box<[Arc<str>]>,
+    /// Whether `status.phase` is `Terminating`.
+    pub terminating: bool,
+}
+
+/// What deciders read of a PriorityClass.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct PriorityClassView {
+    /// Metadata.
+    pub meta: ObjectMetaView,
+    /// The priority that it gives.
+    pub value: i32,
+    /// Whether pods without a class get it.
+    pub global_default: bool,
+    /// Whether its pods preempt nobody.
+    pub never_preempts: bool,
+}
+
+impl View for LeaseView {
+    const GROUP: &'static str = "coordination.k8s.io";
+    const VERSION: &'static str = "v1";
+    const KIND: &'static str = "Lease";
+    const PLURAL: &'static str = "leases";
+    const NAMESPACED: bool = true;
+
+    fn meta(&self) -> &ObjectMetaView {
+        &self.meta
+    }
+}
+
+impl View for NamespaceView {
+    const GROUP: &'static str = "";
+    const VERSION: &'static str = "v1";
+    const KIND: &'static str = "Namespace";
+    const PLURAL: &'static str = "namespaces";
+    const NAMESPACED: bool = false;
+
+    fn meta(&self) -> &ObjectMetaView {
+        &self.meta
+    }
+}
+
+impl View for PriorityClassView {
+    const GROUP: &'static str = "scheduling.k8s.io";
+    const VERSION: &'static str = "v1";
+    const KIND: &'static str = "PriorityClass";
+    const PLURAL: &'static str = "priorityclasses";
+    const NAMESPACED: bool = false;
+
+    fn meta(&self) -> &ObjectMetaView {
+        &self.meta
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct WireLease {
+    metadata: ObjectMetaView,
+    #[serde(deserialize_with = "nullable")]
+    spec: WireLeaseSpec,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct WireLeaseSpec {
+    holder_identity: Option<Box<str>>,
+    lease_duration_seconds: Option<i32>,
+    #[serde(deserialize_with = "lenient_time")]
+    acquire_time: Option<Timestamp>,
+    #[serde(deserialize_with = "lenient_time")]
+    renew_time: Option<Timestamp>,
+    #[serde(deserialize_with = "nullable")]
+    lease_transitions: i32,
+}
+
+impl<'de> Deserialize<'de> for LeaseView {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let WireLease { metadata, spec } = WireLease::deserialize(deserializer)?;
+        Ok(LeaseView {
+            meta: metadata,
+            holder: spec.holder_identity.map(Into::into),
+            duration_seconds: spec.lease_duration_seconds,
+            acquire_time: spec.acquire_time,
+            renew_time: spec.renew_time,
+            transitions: spec.lease_transitions,
+        })
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct WireNamespace {
+    metadata: ObjectMetaView,
+    #[serde(deserialize_with = "nullable")]
+    spec: WireNamespaceSpec,
+    #[serde(deserialize_with = "nullable")]
+    status: WireNamespaceStatus,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct WireNamespaceSpec {
+    #[serde(deserialize_with = "nullable")]
+    finalizers: Vec<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct WireNamespaceStatus {
+    phase: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for NamespaceView {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let WireNamespace { metadata, spec, status } = WireNamespace::deserialize(deserializer)?;
+        Ok(NamespaceView {
+            meta: metadata,
+            finalizers: spec.finalizers.iter().map(|finalizer| shared(finalizer)).collect(),
+            terminating: status.phase.as_deref() == Some("Terminating"),
+        })
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct WirePriorityClass {
+    metadata: ObjectMetaView,
+    value: i32,
+    global_default: bool,
+    preemption_policy: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for PriorityClassView {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let wire = WirePriorityClass::deserialize(deserializer)?;
+        Ok(PriorityClassView {
+            meta: wire.metadata,
+            value: wire.value,
+            global_default: wire.global_default,
+            never_preempts: wire.preemption_policy.as_deref() == Some("Never"),
+        })
+    }
+}

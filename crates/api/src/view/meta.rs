@@ -1,0 +1,215 @@
+//! Metadata as every decider reads it.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer};
+
+use super::share::{shared, shared_owners};
+use super::{lenient_time, nullable};
+
+/// A small, sorted, immutable map of strings in one shared allocation: labels.
+///
+/// Keys and values are packed as `key NUL value NUL …`; neither may hold a NUL (the API's rules for labels forbid it),
+/// and a pair that does is left out.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Labels(Arc<str>);
+
+impl Labels {
+    /// Packs the pairs, sorted by key.
+    pub fn new<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Labels {
+        let sorted: BTreeMap<&str, &str> = pairs.into_iter().collect();
+        let mut packed = String::new();
+        for (key, value) in sorted {
+            if key.contains('\0') || value.contains('\0') {
+                continue;
+            }
+            packed.push_str(key);
+            packed.push('\0');
+            packed.push_str(value);
+            packed.push('\0');
+        }
+        Labels(shared(&packed))
+    }
+
+    /// The pairs, by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut parts = self.0.split_terminator('\0');
+        std::iter::from_fn(move || Some((parts.next()?, parts.next()?)))
+    }
+
+    /// The value of `key`.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.iter().find(|(present, _)| *present == key).map(|(_, value)| value)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Default for Labels {
+    fn default() -> Self {
+        Labels(shared(""))
+    }
+}
+
+impl fmt::Debug for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+impl<'de> Deserialize<'de> for Labels {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let pairs: Option<BTreeMap<Cow<'de, str>, Cow<'de, str>>> = Option::deserialize(deserializer)?;
+        let pairs = pairs.unwrap_or_default();
+        Ok(Labels::new(pairs.iter().map(|(key, value)| (&**key, &**value))))
+    }
+}
+
+/// One owner reference.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct OwnerView {
+    /// The owner's group and version, such as `apps/v1`.
+    pub api_version: Arc<str>,
+    /// The owner's kind.
+    pub kind: Arc<str>,
+    /// The owner's name, in the dependent's namespace or cluster-scoped.
+    pub name: Arc<str>,
+    /// The owner's uid: a reference with another object's uid points nowhere.
+    pub uid: Arc<str>,
+    /// Whether this owner manages the object; at most one does.
+    pub controller: bool,
+    /// Whether foreground deletion of the owner waits for this object.
+    pub block_owner_deletion: bool,
+}
+
+/// What deciders read of an object's metadata.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct ObjectMetaView {
+    /// The object's name.
+    pub name: Arc<str>,
+    /// Its namespace; empty when cluster-scoped.
+    pub namespace: Arc<str>,
+    /// Its uid.
+    pub uid: Arc<str>,
+    /// The revision of its last change. 0 when the server's versions are not numbers.
+    pub resource_version: u64,
+    /// Bumped by the server when the specification changes.
+    pub generation: i64,
+    /// Its labels.
+    pub labels: Labels,
+    /// Its owners; `None` without any.
+    pub owners: Option<Arc<[OwnerView]>>,
+    /// What must be done before it may go.
+    pub finalizers: Option<Arc<[Arc<str>]>>,
+    /// When it was made.
+    pub creation_timestamp: Option<Timestamp>,
+    /// Set once deletion has begun.
+    pub deletion_timestamp: Option<Timestamp>,
+    /// How long a terminating pod may still take, in seconds.
+    pub deletion_grace_period_seconds: Option<i64>,
+}
+
+impl ObjectMetaView {
+    /// The owner that manages this object.
+    pub fn controller(&self) -> Option<&OwnerView> {
+        self.owners().iter().find(|owner| owner.controller)
+    }
+
+    /// All owners.
+    pub fn owners(&self) -> &[OwnerView] {
+        self.owners.as_deref().unwrap_or_default()
+    }
+
+    /// All finalizers.
+    pub fn finalizers(&self) -> &[Arc<str>] {
+        self.finalizers.as_deref().unwrap_or_default()
+    }
+
+    /// Whether deletion has begun.
+    pub fn is_terminating(&self) -> bool {
+        self.deletion_timestamp.is_some()
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireOwner<'a> {
+    #[serde(borrow, default)]
+    api_version: Cow<'a, str>,
+    #[serde(borrow, default)]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    name: Cow<'a, str>,
+    #[serde(borrow, default)]
+    uid: Cow<'a, str>,
+    #[serde(default, deserialize_with = "nullable")]
+    controller: bool,
+    #[serde(default, deserialize_with = "nullable")]
+    block_owner_deletion: bool,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct WireMeta<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(borrow)]
+    namespace: Cow<'a, str>,
+    #[serde(borrow)]
+    uid: Cow<'a, str>,
+    #[serde(borrow)]
+    resource_version: Cow<'a, str>,
+    #[serde(deserialize_with = "nullable")]
+    generation: i64,
+    labels: Labels,
+    #[serde(borrow, deserialize_with = "nullable")]
+    owner_references: Vec<WireOwner<'a>>,
+    #[serde(borrow, deserialize_with = "nullable")]
+    finalizers: Vec<Cow<'a, str>>,
+    #[serde(deserialize_with = "lenient_time")]
+    creation_timestamp: Option<Timestamp>,
+    #[serde(deserialize_with = "lenient_time")]
+    deletion_timestamp: Option<Timestamp>,
+    deletion_grace_period_seconds: Option<i64>,
+}
+
+impl From<WireOwner<'_>> for OwnerView {
+    fn from(wire: WireOwner<'_>) -> Self {
+        OwnerView {
+            api_version: shared(&wire.api_version),
+            kind: shared(&wire.kind),
+            name: shared(&wire.name),
+            uid: shared(&wire.uid),
+            controller: wire.controller,
+            block_owner_deletion: wire.block_owner_deletion,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ObjectMetaView {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let wire = WireMeta::deserialize(deserializer)?;
+        let owners: Vec<OwnerView> = wire.owner_references.into_iter().map(Into::into).collect();
+        Ok(ObjectMetaView {
+            name: (&*wire.name).into(),
+            namespace: shared(&wire.namespace),
+            uid: (&*wire.uid).into(),
+            resource_version: wire.resource_version.parse().unwrap_or(0),
+            generation: wire.generation,
+            labels: wire.labels,
+            owners: (!owners.is_empty()).then(|| shared_owners(owners)),
+            finalizers: (!wire.finalizers.is_empty())
+                .then(|| wire.finalizers.iter().map(|finalizer| shared(finalizer)).collect()),
+            creation_timestamp: wire.creation_timestamp,
+            deletion_timestamp: wire.deletion_timestamp,
+            deletion_grace_period_seconds: wire.deletion_grace_period_seconds,
+        })
+    }
+}

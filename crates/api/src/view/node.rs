@@ -1,0 +1,142 @@
+//! The view of a Node.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer};
+
+use super::share::shared;
+use super::{ObjectMetaView, Resources, View, lenient_time, nullable};
+use crate::affinity::NodeFacts;
+use crate::taint::Taint;
+
+/// What deciders read of a Node.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct NodeView {
+    /// Metadata.
+    pub meta: ObjectMetaView,
+    /// Cordoned: `spec.unschedulable`.
+    pub unschedulable: bool,
+    /// `spec.taints`.
+    pub taints: Arc<[Taint]>,
+    /// `status.allocatable`: what pods may request in sum.
+    pub allocatable: Arc<Resources>,
+    /// `status.conditions`.
+    pub conditions: Box<[NodeConditionView]>,
+}
+
+/// One condition of a Node.
+#[derive(Clone, PartialEq, Debug)]
+pub struct NodeConditionView {
+    /// Such as `Ready` or `MemoryPressure`.
+    pub kind: Arc<str>,
+    /// `True`, `False` or `Unknown`.
+    pub status: Arc<str>,
+    /// One CamelCase word.
+    pub reason: Arc<str>,
+    /// When the node last reported it.
+    pub last_heartbeat_time: Option<Timestamp>,
+    /// When the status last changed.
+    pub last_transition_time: Option<Timestamp>,
+}
+
+impl NodeView {
+    /// The condition of the type `kind`.
+    pub fn condition(&self, kind: &str) -> Option<&NodeConditionView> {
+        self.conditions.iter().find(|condition| *condition.kind == *kind)
+    }
+
+    /// Whether the node reports Ready=True.
+    pub fn is_ready(&self) -> bool {
+        self.condition("Ready").is_some_and(|condition| &*condition.status == "True")
+    }
+}
+
+impl View for NodeView {
+    const GROUP: &'static str = "";
+    const VERSION: &'static str = "v1";
+    const KIND: &'static str = "Node";
+    const PLURAL: &'static str = "nodes";
+    const NAMESPACED: bool = false;
+
+    fn meta(&self) -> &ObjectMetaView {
+        &self.meta
+    }
+}
+
+impl NodeFacts for NodeView {
+    fn node_name(&self) -> &str {
+        &self.meta.name
+    }
+
+    fn label(&self, key: &str) -> Option<&str> {
+        self.meta.labels.get(key)
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct WireNode<'a> {
+    metadata: ObjectMetaView,
+    #[serde(deserialize_with = "nullable")]
+    spec: WireNodeSpec,
+    #[serde(borrow, deserialize_with = "nullable")]
+    status: WireNodeStatus<'a>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct WireNodeSpec {
+    #[serde(deserialize_with = "nullable")]
+    unschedulable: bool,
+    #[serde(deserialize_with = "nullable")]
+    taints: Vec<Taint>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct WireNodeStatus<'a> {
+    allocatable: Resources,
+    #[serde(borrow, deserialize_with = "nullable")]
+    conditions: Vec<WireCondition<'a>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct WireCondition<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    status: Cow<'a, str>,
+    #[serde(borrow)]
+    reason: Cow<'a, str>,
+    #[serde(deserialize_with = "lenient_time")]
+    last_heartbeat_time: Option<Timestamp>,
+    #[serde(deserialize_with = "lenient_time")]
+    last_transition_time: Option<Timestamp>,
+}
+
+impl<'de> Deserialize<'de> for NodeView {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let wire = WireNode::deserialize(deserializer)?;
+        Ok(NodeView {
+            meta: wire.metadata,
+            unschedulable: wire.spec.unschedulable,
+            taints: wire.spec.taints.into(),
+            allocatable: Arc::new(wire.status.allocatable),
+            conditions: wire
+                .status
+                .conditions
+                .into_iter()
+                .map(|condition| NodeConditionView {
+                    kind: shared(&condition.kind),
+                    status: shared(&condition.status),
+                    reason: shared(&condition.reason),
+                    last_heartbeat_time: condition.last_heartbeat_time,
+                    last_transition_time: condition.last_transition_time,
+                })
+                .collect(),
+        })
+    }
+}

@@ -1,0 +1,367 @@
+//! The view of a Pod.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer};
+
+use super::share::{shared, shared_spec};
+use super::{Labels, ObjectMetaView, Resources, View, lenient_time, nullable};
+use crate::affinity::NodeAffinity;
+use crate::taint::Toleration;
+
+/// What deciders read of a Pod.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct PodView {
+    /// Metadata.
+    pub meta: ObjectMetaView,
+    /// What the pods of one set have in common.
+    pub spec: Arc<PodSpecView>,
+    /// `spec.nodeName`: the node that it is bound to.
+    pub node_name: Option<Arc<str>>,
+    /// The node that the pod's required node affinity names (`metadata.name In [x]`): where a daemon pod is aimed
+    /// before it is bound.
+    pub pinned_node: Option<Arc<str>>,
+    /// `status.phase`.
+    pub phase: PhaseView,
+    /// The Ready condition.
+    pub ready: ReadyView,
+    /// The PodScheduled condition while it is False: why the pod has no node yet.
+    pub unscheduled: Option<Box<PodScheduledView>>,
+    /// `status.reason`: why it failed (`Evicted`, `NodeAffinity`, `OutOfcpu`, …).
+    pub reason: Option<Arc<str>>,
+    /// `status.nominatedNodeName`.
+    pub nominated_node: Option<Arc<str>>,
+    /// `status.podIP`.
+    pub pod_ip: Option<Box<str>>,
+}
+
+/// The part of a Pod's specification that decisions read and that the pods of one set share.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct PodSpecView {
+    /// `tolerations`.
+    pub tolerations: Box<[Toleration]>,
+    /// `nodeSelector`.
+    pub node_selector: Labels,
+    /// `affinity.nodeAffinity`. When the required part says nothing but a node's name, it stands in
+    /// [`PodView::pinned_node`] alone, and `required` is empty here.
+    pub node_affinity: Option<Box<NodeAffinity>>,
+    /// What it requests: the containers' sum or the greatest init container, plus overhead.
+    pub requests: Resources,
+    /// The host ports that it takes.
+    pub host_ports: Box<[HostPortView]>,
+    /// `schedulerName`.
+    pub scheduler_name: Arc<str>,
+    /// `priority`, 0 when absent.
+    pub priority: i32,
+    /// `priorityClassName`.
+    pub priority_class_name: Arc<str>,
+    /// Whether `preemptionPolicy` is `Never`.
+    pub never_preempts: bool,
+    /// Whether `schedulingGates` hold it back.
+    pub gated: bool,
+    /// `hostNetwork`.
+    pub host_network: bool,
+    /// `serviceAccountName`.
+    pub service_account_name: Arc<str>,
+}
+
+/// A host port, as the scheduler compares them.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct HostPortView {
+    /// The address it is bound to; `0.0.0.0` (all) when absent.
+    pub ip: Arc<str>,
+    /// `TCP`, `UDP` or `SCTP`.
+    pub protocol: Arc<str>,
+    /// The port.
+    pub port: i32,
+}
+
+impl HostPortView {
+    /// Whether both cannot be had on one node: same port and protocol, and one address or one of them all addresses.
+    pub fn conflicts(&self, other: &HostPortView) -> bool {
+        let any = |ip: &str| matches!(ip, "" | "0.0.0.0" | "::");
+        self.port == other.port
+            && self.protocol == other.protocol
+            && (self.ip == other.ip || any(&self.ip) || any(&other.ip))
+    }
+}
+
+/// `status.phase`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum PhaseView {
+    /// Not all containers have started; also when the phase is absent.
+    #[default]
+    Pending,
+    /// Running.
+    Running,
+    /// All containers ended well and will not be restarted.
+    Succeeded,
+    /// A container failed for good, or the node refused the pod.
+    Failed,
+    /// The node does not answer.
+    Unknown,
+}
+
+/// The Ready condition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ReadyView {
+    /// Whether it is True.
+    pub status: bool,
+    /// When it last changed.
+    pub since: Option<Timestamp>,
+}
+
+/// The PodScheduled condition of a pod that has no node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PodScheduledView {
+    /// `Unschedulable` or `SchedulingGated`.
+    pub reason: Arc<str>,
+    /// The scheduler's explanation.
+    pub message: Box<str>,
+}
+
+impl PodView {
+    /// Failed or Succeeded: it will not run again.
+    pub fn is_terminal(&self) -> bool {
+        matches!(self.phase, PhaseView::Failed | PhaseView::Succeeded)
+    }
+
+    /// Whether deletion has begun.
+    pub fn is_terminating(&self) -> bool {
+        self.meta.is_terminating()
+    }
+
+    /// The node that a daemon pod belongs to: the one it is bound to, else the one it is aimed at.
+    pub fn target_node(&self) -> Option<&Arc<str>> {
+        self.node_name.as_ref().or(self.pinned_node.as_ref())
+    }
+}
+
+impl View for PodView {
+    const GROUP: &'static str = "";
+    const VERSION: &'static str = "v1";
+    const KIND: &'static str = "Pod";
+    const PLURAL: &'static str = "pods";
+    const NAMESPACED: bool = true;
+
+    fn meta(&self) -> &ObjectMetaView {
+        &self.meta
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct WirePod<'a> {
+    metadata: ObjectMetaView,
+    #[serde(borrow, deserialize_with = "nullable")]
+    spec: WireSpec<'a>,
+    #[serde(borrow, deserialize_with = "nullable")]
+    status: WireStatus<'a>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct WireSpec<'a> {
+    #[serde(borrow)]
+    node_name: Cow<'a, str>,
+    #[serde(deserialize_with = "nullable")]
+    tolerations: Vec<Toleration>,
+    node_selector: Labels,
+    #[serde(deserialize_with = "nullable")]
+    affinity: WireAffinity,
+    #[serde(borrow, deserialize_with = "nullable")]
+    containers: Vec<WireContainer<'a>>,
+    #[serde(borrow, deserialize_with = "nullable")]
+    init_containers: Vec<WireContainer<'a>>,
+    #[serde(deserialize_with = "nullable")]
+    resources: WireRequests,
+    overhead: Resources,
+    #[serde(borrow)]
+    scheduler_name: Cow<'a, str>,
+    #[serde(deserialize_with = "nullable")]
+    priority: i32,
+    #[serde(borrow)]
+    priority_class_name: Cow<'a, str>,
+    #[serde(borrow)]
+    preemption_policy: Option<Cow<'a, str>>,
+    #[serde(deserialize_with = "nullable")]
+    scheduling_gates: Vec<serde::de::IgnoredAny>,
+    #[serde(deserialize_with = "nullable")]
+    host_network: bool,
+    #[serde(borrow)]
+    service_account_name: Cow<'a, str>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct WireAffinity {
+    node_affinity: Option<NodeAffinity>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct WireContainer<'a> {
+    #[serde(deserialize_with = "nullable")]
+    resources: WireRequests,
+    #[serde(borrow, deserialize_with = "nullable")]
+    ports: Vec<WirePort<'a>>,
+    #[serde(borrow)]
+    restart_policy: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct WireRequests {
+    requests: Resources,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct WirePort<'a> {
+    #[serde(deserialize_with = "nullable")]
+    host_port: i32,
+    #[serde(rename = "hostIP", borrow)]
+    host_ip: Cow<'a, str>,
+    #[serde(borrow)]
+    protocol: Cow<'a, str>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct WireStatus<'a> {
+    #[serde(borrow)]
+    phase: Cow<'a, str>,
+    #[serde(borrow)]
+    reason: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    nominated_node_name: Option<Cow<'a, str>>,
+    #[serde(borrow, rename = "podIP")]
+    pod_ip: Option<Cow<'a, str>>,
+    #[serde(borrow, deserialize_with = "nullable")]
+    conditions: Vec<WireCondition<'a>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct WireCondition<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    status: Cow<'a, str>,
+    #[serde(borrow)]
+    reason: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    message: Option<Cow<'a, str>>,
+    #[serde(deserialize_with = "lenient_time")]
+    last_transition_time: Option<Timestamp>,
+}
+
+/// What the scheduler counts for a pod: its containers and sidecars in sum, or the greatest moment of its
+/// initialisation (an init container beside the sidecars that started before it), plus overhead. Resources that the
+/// pod itself asks for stand in the place of the containers' sum.
+fn requests(spec: &WireSpec<'_>) -> Resources {
+    let mut running = Resources::default();
+    for container in &spec.containers {
+        running = running.plus(&container.resources.requests);
+    }
+    let mut sidecars = Resources::default();
+    let mut initialising = Resources::default();
+    for container in &spec.init_containers {
+        let own = &container.resources.requests;
+        if container.restart_policy.as_deref() == Some("Always") {
+            sidecars = sidecars.plus(own);
+            initialising = initialising.max(&sidecars);
+        } else {
+            initialising = initialising.max(&sidecars.plus(own));
+        }
+    }
+    running.plus(&sidecars).max(&initialising).overridden_by(&spec.resources.requests).plus(&spec.overhead)
+}
+
+fn host_ports(spec: &WireSpec<'_>) -> Box<[HostPortView]> {
+    let sidecars =
+        spec.init_containers.iter().filter(|container| container.restart_policy.as_deref() == Some("Always"));
+    spec.containers
+        .iter()
+        .chain(sidecars)
+        .flat_map(|container| &container.ports)
+        .filter(|port| port.host_port > 0)
+        .map(|port| HostPortView {
+            ip: shared(if port.host_ip.is_empty() { "0.0.0.0" } else { &port.host_ip }),
+            protocol: shared(if port.protocol.is_empty() { "TCP" } else { &port.protocol }),
+            port: port.host_port,
+        })
+        .collect()
+}
+
+/// Takes the node's name out of the affinity, so that what is left is the same for all pods of a set.
+fn take_pin(affinity: &mut NodeAffinity) -> Option<Arc<str>> {
+    let required = affinity.required.as_ref()?;
+    let node = required.named_node().cloned();
+    if required.only_names_a_node() {
+        affinity.required = None;
+    }
+    node
+}
+
+fn phase(name: &str) -> PhaseView {
+    match name {
+        "Running" => PhaseView::Running,
+        "Succeeded" => PhaseView::Succeeded,
+        "Failed" => PhaseView::Failed,
+        "Unknown" => PhaseView::Unknown,
+        _ => PhaseView::Pending,
+    }
+}
+
+fn name(text: &str) -> Option<Arc<str>> {
+    (!text.is_empty()).then(|| text.into())
+}
+
+impl<'de> Deserialize<'de> for PodView {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let WirePod { metadata, spec, status } = WirePod::deserialize(deserializer)?;
+        let requests = requests(&spec);
+        let host_ports = host_ports(&spec);
+        let mut affinity = spec.affinity.node_affinity.unwrap_or_default();
+        let pinned_node = take_pin(&mut affinity);
+        let condition = |kind: &str| status.conditions.iter().find(|condition| condition.kind == kind);
+        let ready = condition("Ready").map_or(ReadyView::default(), |condition| ReadyView {
+            status: condition.status == "True",
+            since: condition.last_transition_time,
+        });
+        let unscheduled = condition("PodScheduled").filter(|condition| condition.status == "False").map(|condition| {
+            Box::new(PodScheduledView {
+                reason: shared(condition.reason.as_deref().unwrap_or_default()),
+                message: condition.message.as_deref().unwrap_or_default().into(),
+            })
+        });
+        Ok(PodView {
+            meta: metadata,
+            spec: shared_spec(PodSpecView {
+                tolerations: spec.tolerations.into(),
+                node_selector: spec.node_selector,
+                node_affinity: (affinity != NodeAffinity::default()).then(|| Box::new(affinity)),
+                requests,
+                host_ports,
+                scheduler_name: shared(&spec.scheduler_name),
+                priority: spec.priority,
+                priority_class_name: shared(&spec.priority_class_name),
+                never_preempts: spec.preemption_policy.as_deref() == Some("Never"),
+                gated: !spec.scheduling_gates.is_empty(),
+                host_network: spec.host_network,
+                service_account_name: shared(&spec.service_account_name),
+            }),
+            node_name: name(&spec.node_name),
+            pinned_node,
+            phase: phase(&status.phase),
+            ready,
+            unscheduled,
+            reason: status.reason.as_deref().map(shared),
+            nominated_node: status.nominated_node_name.as_deref().and_then(name),
+            pod_ip: status.pod_ip.as_deref().map(Into::into),
+        })
+    }
+}
