@@ -1,1 +1,50 @@
-fn main() {}
+//! The project's own tools: `cargo xtask demo|ci|tidy|bench|schema`.
+//!
+//! It depends on almost nothing, because the README's first command compiles it before anything else.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool's output is what it prints")]
+
+mod bench;
+mod ci;
+mod command;
+mod demo;
+mod packages;
+mod schema;
+mod tidy;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask <task>
+
+  demo                     install what is missing, build, and run a DaemonSet on this machine
+  ci                       install what is missing, check everything, run all the tests and count them
+  tidy                     check the house: layers, file headers, words that do not belong
+  bench fleet --nodes N    drive N simulated nodes and measure the control plane
+  bench node               start-up, memory and time to Ready of one machine with real containers
+  bench store [ARGS]       compare storage engines on our write pattern
+  schema                   make the schema table of crates/schema anew
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let result = match words.as_slice() {
+        ["demo"] => demo::run(),
+        ["ci"] => ci::run(),
+        ["tidy"] => tidy::run(),
+        ["bench", rest @ ..] => bench::run(rest),
+        ["schema"] => schema::run(),
+        _ => {
+            eprint!("{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

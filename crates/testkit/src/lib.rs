@@ -1,1 +1,30 @@
+//! What the tests of the whole share: the built binary as a process, the clients that drive it, waiting on state.
+//!
+//! Nothing here knows how Everynode is made; it sees the command line and the API, as a user does.
 
+mod client;
+mod images;
+mod process;
+mod wait;
+
+pub use client::{Client, Output, kubectls};
+pub use images::busybox;
+pub use process::Process;
+pub use wait::{eventually, wait_for};
+
+/// The first manifest that the project was made from, verbatim.
+pub const FLUENTD: &str = include_str!("fluentd.yaml");
+
+/// Says that a test has nothing to run on. The closing count of `cargo xtask ci` adds such lines up.
+pub fn skip(why: &str) {
+    // The line begins the output: cargo's own harness writes "test name ... " before it otherwise.
+    #[allow(clippy::print_stdout, reason = "the count is made from what is printed")]
+    {
+        println!("\nskipped: {why}");
+    }
+}
+
+/// Whether the tests run as root, which containers need.
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}

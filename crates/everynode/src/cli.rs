@@ -1,0 +1,35 @@
+//! The command line: roles first, then the client's verbs.
+
+use clap::{Parser, Subcommand};
+
+use crate::client::connection::ConnectArgs;
+use crate::verbs;
+
+/// One copy of a pod on every node that should have it: Kubernetes DaemonSets in one small binary
+#[derive(Parser, Debug)]
+#[command(
+    name = "everynode",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Verb {
+    Get(verbs::get::Get),
+    Describe(verbs::describe::Describe),
+    Create(verbs::create::Create),
+    Apply(verbs::apply::Apply),
+    Delete(verbs::delete::Delete),
+    Rollout(verbs::rollout::Rollout),
+    Logs(verbs::logs::Logs),
+    Exec(verbs::exec::Exec),
+}

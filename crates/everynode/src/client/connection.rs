@@ -1,0 +1,195 @@
+//! The connection to an API server, from a kubeconfig.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use http::{Method, Request, header};
+use http_body_util::BodyExt;
+use kube::client::Body;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde_json::Value;
+
+use super::error::ServerError;
+
+/// Where `everynode server` and `everynode up` write the administrator's kubeconfig by default.
+const ADMIN_KUBECONFIG: &str = "/var/lib/everynode/admin.kubeconfig";
+
+/// Flags that every client verb takes.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct ConnectArgs {
+    /// Kubeconfig file (default: $KUBECONFIG, ~/.kube/config, then this machine's own server's)
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Connection")]
+    kubeconfig: Option<PathBuf>,
+
+    /// Context of the kubeconfig to use
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Connection")]
+    context: Option<String>,
+
+    /// Namespace of the request
+    #[arg(short, long, global = true, value_name = "NAME", help_heading = "Connection")]
+    namespace: Option<String>,
+}
+
+/// A client and the namespace that it works in.
+pub(crate) struct Connection {
+    pub(crate) client: kube::Client,
+    /// From `-n`, else from the context, else `default`.
+    pub(crate) namespace: String,
+    /// Whether `-n` was given: then a manifest must not name another one.
+    pub(crate) namespace_given: bool,
+}
+
+impl ConnectArgs {
+    /// Reads the kubeconfig and prepares a client. Nothing is sent yet.
+    pub(crate) async fn connect(&self) -> Result<Connection> {
+        let config = self.config().await?;
+        let namespace = self
+            .namespace
+            .clone()
+            .unwrap_or_else(|| config.default_namespace.clone());
+        let client = kube::Client::try_from(config).context("prepare the connection")?;
+        Ok(Connection {
+            client,
+            namespace,
+            namespace_given: self.namespace.is_some(),
+        })
+    }
+
+    async fn config(&self) -> Result<kube::Config> {
+        let options = KubeConfigOptions {
+            context: self.context.clone(),
+            ..KubeConfigOptions::default()
+        };
+        if let Some(path) = self.kubeconfig.clone().or_else(|| self.own_server()) {
+            let kubeconfig = Kubeconfig::read_from(&path)
+                .with_context(|| format!("read kubeconfig {}", path.display()))?;
+            return kube::Config::from_custom_kubeconfig(kubeconfig, &options)
+                .await
+                .with_context(|| format!("use kubeconfig {}", path.display()));
+        }
+        if std::env::var_os("KUBECONFIG").is_none() && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
+            return kube::Config::incluster().context("read the pod's service account");
+        }
+        kube::Config::from_kubeconfig(&options).await.context(
+            "no usable kubeconfig: name one with --kubeconfig or KUBECONFIG, or start a server on this machine with `everynode up`",
+        )
+    }
+
+    /// This machine's own server, when the user names no other.
+    fn own_server(&self) -> Option<PathBuf> {
+        let named = std::env::var_os("KUBECONFIG").is_some() || self.context.is_some();
+        let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".kube/config"));
+        let own = PathBuf::from(ADMIN_KUBECONFIG);
+        (!named && !home.is_some_and(|home| home.exists()) && own.exists()).then_some(own)
+    }
+}
+
+/// What a request carries besides its path.
+pub(crate) struct Payload {
+    pub(crate) content_type: &'static str,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Payload {
+    /// A JSON object as body.
+    pub(crate) fn json(object: &Value) -> Self {
+        Self {
+            content_type: "application/json",
+            body: object.to_string().into_bytes(),
+        }
+    }
+
+    /// A patch of the given media type.
+    pub(crate) fn patch(content_type: &'static str, patch: &Value) -> Self {
+        Self {
+            content_type,
+            body: patch.to_string().into_bytes(),
+        }
+    }
+}
+
+/// Asks for plain JSON.
+pub(crate) const JSON: &str = "application/json";
+/// Asks for the server's own columns, and takes plain JSON where there are none.
+pub(crate) const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+
+impl Connection {
+    /// Sends a request and reads the answer as JSON. Warnings of the server go to standard error.
+    ///
+    /// # Errors
+    /// [`ServerError`] when the server refuses.
+    pub(crate) async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        accept: &str,
+        payload: Option<Payload>,
+    ) -> Result<Value> {
+        let response = self.send(method, path, accept, payload).await?;
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .context("read the answer")?
+            .to_bytes();
+        serde_json::from_slice(&body).with_context(|| format!("read the answer of {path} as JSON"))
+    }
+
+    /// GET, as JSON.
+    pub(crate) async fn get(&self, path: &str) -> Result<Value> {
+        self.request(Method::GET, path, JSON, None).await
+    }
+
+    /// Sends a request and hands out the answer's body unread, for streams.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        accept: &str,
+        payload: Option<Payload>,
+    ) -> Result<http::Response<Body>> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::ACCEPT, accept);
+        let body = match payload {
+            Some(payload) => {
+                request = request.header(header::CONTENT_TYPE, payload.content_type);
+                Body::from(payload.body)
+            }
+            None => Body::empty(),
+        };
+        let request = request
+            .body(body)
+            .with_context(|| format!("build the request {path}"))?;
+        let response = self.client.send(request).await.map_err(unreachable_server)?;
+        print_warnings(response.headers());
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let code = response.status().as_u16();
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .context("read the answer")?
+            .to_bytes();
+        Err(ServerError::from_body(code, &body).into())
+    }
+}
+
+/// A server that does not answer is the commonest failure of all: say what to look at.
+fn unreachable_server(error: kube::Error) -> anyhow::Error {
+    anyhow::Error::new(error)
+        .context("the server does not answer; is it running, and is this the right kubeconfig?")
+}
+
+/// `Warning: 299 - "text"` headers, printed as kubectl does.
+fn print_warnings(headers: &http::HeaderMap) {
+    for warning in headers.get_all(header::WARNING) {
+        let Ok(text) = warning.to_str() else { continue };
+        let quoted = text.splitn(3, ' ').nth(2).unwrap_or(text);
+        eprintln!("Warning: {}", quoted.trim_matches('"').replace("\\\"", "\""));
+    }
+}

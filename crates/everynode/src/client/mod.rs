@@ -1,0 +1,12 @@
+//! What every client verb needs: a connection, the server's resources, manifests, printing.
+//!
+//! The verbs are an ordinary client of the Kubernetes API, with no privilege of their own; they work against
+//! any API server that a kubeconfig names.
+
+pub(crate) mod connection;
+pub(crate) mod error;
+pub(crate) mod manifest;
+pub(crate) mod output;
+pub(crate) mod resources;
+pub(crate) mod sheet;
+pub(crate) mod table;

@@ -1,0 +1,56 @@
+//! The `-o` forms of an object: YAML, JSON, name; and the table, which is the server's.
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use serde_json::Value;
+
+use super::resources::Resource;
+
+/// What `-o` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// The whole object as YAML
+    Yaml,
+    /// The whole object as JSON
+    Json,
+    /// `resource/name`, a line each
+    Name,
+    /// The table with more columns
+    Wide,
+}
+
+/// An object as text that ends with a newline.
+pub(crate) fn object(output: Output, resource: &Resource, object: &Value) -> Result<String> {
+    match output {
+        Output::Name => {
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            Ok(format!("{}/{name}\n", resource.display()))
+        }
+        Output::Yaml => yaml(object),
+        Output::Json | Output::Wide => json(object),
+    }
+}
+
+/// Pretty JSON, four spaces deep as kubectl's.
+pub(crate) fn json(object: &Value) -> Result<String> {
+    let mut text = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);
+    serde::Serialize::serialize(object, &mut serializer).context("write JSON")?;
+    text.push(b'\n');
+    String::from_utf8(text).context("write JSON")
+}
+
+/// YAML, keys sorted.
+pub(crate) fn yaml(object: &Value) -> Result<String> {
+    let mut text = serde_saphyr::to_string(object).context("write YAML")?;
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+/// Several objects as the `List` that kubectl prints.
+pub(crate) fn list(items: Vec<Value>) -> Value {
+    serde_json::json!({"apiVersion": "v1", "items": items, "kind": "List", "metadata": {"resourceVersion": ""}})
+}

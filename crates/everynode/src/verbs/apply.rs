@@ -1,0 +1,131 @@
+//! `everynode apply -f`: makes the objects of a manifest what it says, and leaves the rest of them alone.
+//!
+//! It works as `kubectl apply` does on the client's side: what was applied last stands in an annotation, and the
+//! patch is made of three: what was applied, what is to be applied, and what the server has.
+
+use anyhow::{Context, Result};
+use clap::Args;
+use http::Method;
+use serde_json::Value;
+
+use super::create::{WriteArgs, create, each_document};
+use crate::client::connection::{ConnectArgs, Connection, JSON, Payload};
+use crate::client::error::is_not_found;
+use crate::client::resources::{Resource, Resources};
+
+/// The annotation in which the manifest that was applied last is kept. kubectl reads and writes the same.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// How often a patch is made anew when somebody else wrote in between; kubectl tries as often.
+const CONFLICT_TRIES: usize = 5;
+
+/// Create the objects of a manifest, or change them to what it says
+#[derive(Args, Debug)]
+pub(crate) struct Apply {
+    #[command(flatten)]
+    write: WriteArgs,
+}
+
+impl Apply {
+    pub(crate) async fn run(self, connect: &ConnectArgs) -> Result<()> {
+        let connection = connect.connect().await?;
+        let resources = Resources::discover(&connection).await?;
+        each_document(
+            &self.write,
+            &connection,
+            &resources,
+            "applying",
+            async |document, resource, namespace| {
+                let modified = annotated(&document.object, namespace, resource.namespaced)?;
+                let (object, done) = self.apply(&connection, resource, namespace, &modified).await?;
+                self.write.report(resource, &object, done)
+            },
+        )
+        .await
+    }
+
+    async fn apply(
+        &self,
+        connection: &Connection,
+        resource: &Resource,
+        namespace: &str,
+        modified: &Value,
+    ) -> Result<(Value, &'static str)> {
+        let query = self.write.query("everynode-apply");
+        let name = modified["metadata"]["name"].as_str().unwrap_or_default();
+        let path = resource.object(namespace, name);
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let current = match connection.get(&path).await {
+                Err(error) if is_not_found(&error) => {
+                    let created = create(connection, resource, namespace, modified, &query).await?;
+                    return Ok((created, "created"));
+                }
+                current => current?,
+            };
+            let (content_type, patch) = patch(resource, modified, &current)?;
+            if patch.as_object().is_none_or(serde_json::Map::is_empty) {
+                return Ok((current, "unchanged"));
+            }
+            let payload = Payload::patch(content_type, &patch);
+            let target = format!("{path}?{query}");
+            match connection
+                .request(Method::PATCH, &target, JSON, Some(payload))
+                .await
+            {
+                Err(error) if is_conflict(&error) && tries < CONFLICT_TRIES => {}
+                answer => {
+                    let answer = answer?;
+                    let same =
+                        answer["metadata"]["resourceVersion"] == current["metadata"]["resourceVersion"];
+                    return Ok((answer, if same { "unchanged" } else { "configured" }));
+                }
+            }
+        }
+    }
+}
+
+/// The object with its own text as annotation, which the next apply compares against.
+fn annotated(object: &Value, namespace: &str, namespaced: bool) -> Result<Value> {
+    let mut object = object.clone();
+    let metadata = object
+        .as_object_mut()
+        .and_then(|object| object.get_mut("metadata"))
+        .and_then(Value::as_object_mut);
+    let metadata = metadata.context("metadata must be an object with a name")?;
+    if namespaced {
+        metadata.insert("namespace".to_owned(), namespace.into());
+    }
+    if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+        annotations.remove(LAST_APPLIED);
+    }
+    let mut text = object.to_string();
+    text.push('\n');
+    object["metadata"]["annotations"][LAST_APPLIED] = text.into();
+    Ok(object)
+}
+
+/// The patch from `current` to `modified`: strategic for the kinds that we know, else a JSON merge patch.
+fn patch(resource: &Resource, modified: &Value, current: &Value) -> Result<(&'static str, Value)> {
+    let last = current["metadata"]["annotations"][LAST_APPLIED].as_str();
+    let original: Option<Value> = match last {
+        Some(text) => {
+            Some(serde_json::from_str(text).with_context(|| format!("read the annotation {LAST_APPLIED}"))?)
+        }
+        None => None,
+    };
+    let ty = schema::lookup(&resource.group, &resource.version, &resource.kind);
+    let patch = schema::patch::three_way(ty, original.as_ref(), modified, current);
+    let content_type = if ty.is_some() {
+        "application/strategic-merge-patch+json"
+    } else {
+        "application/merge-patch+json"
+    };
+    Ok((content_type, patch))
+}
+
+fn is_conflict(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<crate::client::error::ServerError>()
+        .is_some_and(|server| server.code == 409)
+}

@@ -1,0 +1,167 @@
+//! `everynode create -f`: creates the objects of a manifest.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use http::Method;
+use serde_json::Value;
+
+use super::get::print;
+use crate::client::connection::{ConnectArgs, Connection, JSON, Payload};
+use crate::client::error::ServerError;
+use crate::client::manifest::{self, Document};
+use crate::client::output::{self, Output};
+use crate::client::resources::{Resource, Resources};
+
+/// Create the objects of a manifest
+#[derive(Args, Debug)]
+pub(crate) struct Create {
+    #[command(flatten)]
+    write: WriteArgs,
+}
+
+/// Flags of the verbs that send manifests.
+#[derive(Args, Debug)]
+pub(crate) struct WriteArgs {
+    /// Manifest: a file, a folder of them, or `-` for standard input
+    #[arg(short, long, value_name = "FILE", required = true)]
+    pub(crate) filename: Vec<PathBuf>,
+
+    /// Ask the server to check everything and store nothing
+    #[arg(long, value_enum, default_value_t = DryRun::None, default_missing_value = "server", num_args = 0..=1, require_equals = true)]
+    pub(crate) dry_run: DryRun,
+
+    /// What to do about unknown or duplicate fields
+    #[arg(long, value_enum, default_value_t = Validate::Strict, default_missing_value = "strict", num_args = 0..=1, require_equals = true)]
+    pub(crate) validate: Validate,
+
+    /// Form of the output
+    #[arg(short, long, value_enum)]
+    pub(crate) output: Option<Output>,
+}
+
+/// Whether the server stores what it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DryRun {
+    /// Store it
+    None,
+    /// Check it only
+    Server,
+}
+
+/// What the server does about fields that it does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Validate {
+    /// Refuse the object
+    #[value(alias = "true")]
+    Strict,
+    /// Warn
+    Warn,
+    /// Drop them silently
+    #[value(alias = "false")]
+    Ignore,
+}
+
+impl WriteArgs {
+    /// The query that carries the flags; `manager` becomes the field manager.
+    pub(crate) fn query(&self, manager: &str) -> String {
+        let validation = match self.validate {
+            Validate::Strict => "Strict",
+            Validate::Warn => "Warn",
+            Validate::Ignore => "Ignore",
+        };
+        let dry_run = if self.dry_run == DryRun::Server {
+            "&dryRun=All"
+        } else {
+            ""
+        };
+        format!("fieldManager={manager}&fieldValidation={validation}{dry_run}")
+    }
+
+    /// Says what was done to an object, or prints the object where `-o` asks for it.
+    pub(crate) fn report(&self, resource: &Resource, object: &Value, done: &str) -> Result<()> {
+        match self.output {
+            Some(form) => print(output::object(form, resource, object)?.as_bytes()),
+            None => {
+                let name = object["metadata"]["name"].as_str().unwrap_or_default();
+                let dry_run = if self.dry_run == DryRun::Server {
+                    " (server dry run)"
+                } else {
+                    ""
+                };
+                print(format!("{}/{name} {done}{dry_run}\n", resource.display()).as_bytes())
+            }
+        }
+    }
+}
+
+/// Sends every document to `send`, goes on after a failure, and fails at the end if any failed.
+pub(crate) async fn each_document(
+    write: &WriteArgs,
+    connection: &Connection,
+    resources: &Resources,
+    verb: &str,
+    mut send: impl AsyncFnMut(&Document, &Resource, &str) -> Result<()>,
+) -> Result<()> {
+    let mut failed = None;
+    for document in manifest::read(&write.filename)? {
+        let result = async {
+            let resource = resources.of_kind(document.api_version(), document.kind())?;
+            let namespace = document.namespace(&connection.namespace, connection.namespace_given)?;
+            send(&document, resource, namespace).await
+        };
+        if let Err(error) = result.await {
+            let error = match error.downcast::<ServerError>() {
+                Ok(server) if server.reason == "Invalid" => server.into(),
+                Ok(server) => server
+                    .when(format!("error when {verb} \"{}\"", document.source))
+                    .into(),
+                Err(other) => other,
+            };
+            if let Some(previous) = failed.replace(error) {
+                eprintln!("{}", crate::client::error::describe(&previous));
+            }
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+impl Create {
+    pub(crate) async fn run(self, connect: &ConnectArgs) -> Result<()> {
+        let connection = connect.connect().await?;
+        let resources = Resources::discover(&connection).await?;
+        each_document(
+            &self.write,
+            &connection,
+            &resources,
+            "creating",
+            async |document, resource, namespace| {
+                let created = create(
+                    &connection,
+                    resource,
+                    namespace,
+                    &document.object,
+                    &self.write.query("everynode-create"),
+                )
+                .await?;
+                self.write.report(resource, &created, "created")
+            },
+        )
+        .await
+    }
+}
+
+/// POSTs an object to its collection.
+pub(crate) async fn create(
+    connection: &Connection,
+    resource: &Resource,
+    namespace: &str,
+    object: &Value,
+    query: &str,
+) -> Result<Value> {
+    let path = format!("{}?{query}", resource.collection(Some(namespace)));
+    connection
+        .request(Method::POST, &path, JSON, Some(Payload::json(object)))
+        .await
+}

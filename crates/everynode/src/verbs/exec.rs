@@ -1,0 +1,187 @@
+//! `everynode exec`: runs a command in a container, with this terminal where `-t` asks for it.
+
+use std::os::fd::AsFd;
+
+use anyhow::{Context, Result, anyhow};
+use clap::Args;
+use futures::SinkExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{AttachParams, TerminalSize};
+use rustix::termios::{self, OptionalActions, Termios};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::pod_of;
+use crate::client::connection::ConnectArgs;
+use crate::client::resources::Resources;
+
+/// Run a command in a container
+#[derive(Args, Debug)]
+pub(crate) struct Exec {
+    /// A pod's name, or `ds/NAME` for one of its pods
+    #[arg(value_name = "POD | TYPE/NAME")]
+    target: String,
+
+    /// The container (default: the first)
+    #[arg(short, long)]
+    container: Option<String>,
+
+    /// Pass standard input on
+    #[arg(short = 'i', long)]
+    stdin: bool,
+
+    /// Give the command a terminal
+    #[arg(short = 't', long)]
+    tty: bool,
+
+    /// The command and its arguments
+    #[arg(last = true, required = true)]
+    command: Vec<String>,
+}
+
+impl Exec {
+    pub(crate) async fn run(self, connect: &ConnectArgs) -> Result<std::process::ExitCode> {
+        let connection = connect.connect().await?;
+        let resources = Resources::discover(&connection).await?;
+        let pod = pod_of(&connection, &resources, &self.target).await?;
+        let stdin = std::io::stdin();
+        let tty = self.tty && termios::tcgetattr(stdin.as_fd()).is_ok();
+        if self.tty && !tty {
+            eprintln!("Unable to use a TTY - input is not a terminal or the right kind of file");
+        }
+        let params = AttachParams {
+            container: self.container.clone(),
+            stdin: self.stdin,
+            stdout: true,
+            stderr: !tty,
+            tty,
+            ..AttachParams::default()
+        };
+        let pods: Api<Pod> = Api::namespaced(connection.client.clone(), &connection.namespace);
+        let mut process = pods
+            .exec(&pod, self.command.clone(), &params)
+            .await
+            .map_err(refusal)?;
+        let raw = if tty { Some(RawTerminal::enter()?) } else { None };
+        let status = process.take_status();
+        if let (true, Some(sizes)) = (tty, process.terminal_size()) {
+            tokio::spawn(follow_size(sizes));
+        }
+        if let Some(input) = process.stdin() {
+            // Ends with the process at the latest: the program ends then.
+            tokio::spawn(copy(tokio::io::stdin(), input));
+        }
+        let out = process
+            .stdout()
+            .map(|output| tokio::spawn(copy(output, tokio::io::stdout())));
+        let err = process
+            .stderr()
+            .map(|output| tokio::spawn(copy(output, tokio::io::stderr())));
+        for output in [out, err].into_iter().flatten() {
+            output.await.context("copy the output")?;
+        }
+        let status = match status {
+            Some(status) => status.await,
+            None => None,
+        };
+        drop(raw);
+        exit_code(status)
+    }
+}
+
+async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
+    // A side that has gone ends the copy; the command's own status tells how it went.
+    let _copied = tokio::io::copy(&mut from, &mut to).await;
+}
+
+/// The command's exit code from the Status of the error channel.
+fn exit_code(
+    status: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Status>,
+) -> Result<std::process::ExitCode> {
+    let Some(status) = status else {
+        return Err(anyhow!("the connection ended before the command did"));
+    };
+    if status.status.as_deref() == Some("Success") {
+        return Ok(std::process::ExitCode::SUCCESS);
+    }
+    let causes = status
+        .details
+        .and_then(|details| details.causes)
+        .unwrap_or_default();
+    let code = causes
+        .iter()
+        .find(|cause| cause.reason.as_deref() == Some("ExitCode"));
+    match code
+        .and_then(|cause| cause.message.as_deref())
+        .and_then(|code| code.parse::<u8>().ok())
+    {
+        Some(code) => {
+            eprintln!("command terminated with exit code {code}");
+            Ok(std::process::ExitCode::from(code))
+        }
+        None => Err(anyhow!(
+            status
+                .message
+                .unwrap_or_else(|| "the command could not be run".to_owned())
+        )),
+    }
+}
+
+/// The server's own words where it refused, instead of the client library's.
+fn refusal(error: kube::Error) -> anyhow::Error {
+    match error {
+        kube::Error::Api(status) => crate::client::error::ServerError {
+            code: status.code,
+            reason: status.reason.clone(),
+            message: status.message.clone(),
+            context: None,
+        }
+        .into(),
+        other => anyhow::Error::new(other).context("open the stream"),
+    }
+}
+
+/// Sends the size of this terminal now and whenever it changes.
+async fn follow_size(mut sizes: impl futures::Sink<TerminalSize> + Unpin) {
+    let Ok(mut changes) = signal(SignalKind::window_change()) else {
+        return;
+    };
+    loop {
+        if let Some((width, height)) = terminal_size() {
+            if sizes.send(TerminalSize { width, height }).await.is_err() {
+                return;
+            }
+        }
+        if changes.recv().await.is_none() {
+            return;
+        }
+    }
+}
+
+/// Columns and rows of the terminal on standard output.
+fn terminal_size() -> Option<(u16, u16)> {
+    let size = termios::tcgetwinsize(std::io::stdout()).ok()?;
+    Some((size.ws_col, size.ws_row))
+}
+
+/// The terminal in raw mode until dropped.
+struct RawTerminal(Termios);
+
+impl RawTerminal {
+    fn enter() -> Result<Self> {
+        let before = termios::tcgetattr(std::io::stdin().as_fd()).context("read the terminal's mode")?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        termios::tcsetattr(std::io::stdin().as_fd(), OptionalActions::Now, &raw)
+            .context("set the terminal to raw mode")?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        // Nothing can be done about a terminal that has gone.
+        let _restored = termios::tcsetattr(std::io::stdin().as_fd(), OptionalActions::Now, &self.0);
+    }
+}

@@ -1,0 +1,50 @@
+//! The verbs, one a file. A role or a client verb is its arguments and a `run`.
+
+pub(crate) mod apply;
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod describe;
+pub(crate) mod exec;
+pub(crate) mod get;
+pub(crate) mod logs;
+pub(crate) mod rollout;
+
+use anyhow::{Result, bail};
+
+use crate::client::connection::Connection;
+use crate::client::resources::{Resources, Targets, escape};
+
+/// The pod that `target` names: a pod's own name, `pod/NAME`, or `ds/NAME` for the first of its pods.
+async fn pod_of(connection: &Connection, resources: &Resources, target: &str) -> Result<String> {
+    if !target.contains('/') {
+        return Ok(target.to_owned());
+    }
+    let pairs = Targets::parse(&[target.to_owned()])?.pairs;
+    let [(kind, Some(name))] = pairs.as_slice() else {
+        bail!("name a pod, or `ds/NAME`")
+    };
+    let resource = resources.named(kind)?;
+    if resource.kind == "Pod" {
+        return Ok(name.clone());
+    }
+    let owner = connection
+        .get(&resource.object(&connection.namespace, name))
+        .await?;
+    let Some(selector) = rollout::selector_query(&owner["spec"]["selector"]) else {
+        bail!("{target} selects no pods");
+    };
+    let pods = resources
+        .of_kind("v1", "Pod")?
+        .collection(Some(&connection.namespace));
+    let list = connection
+        .get(&format!("{pods}?labelSelector={}", escape(&selector)))
+        .await?;
+    let items = || list["items"].as_array().into_iter().flatten();
+    let running = items()
+        .find(|pod| pod["status"]["phase"] == "Running")
+        .or_else(|| items().next());
+    match running.and_then(|pod| pod["metadata"]["name"].as_str()) {
+        Some(pod) => Ok(pod.to_owned()),
+        None => bail!("{target} has no pods"),
+    }
+}

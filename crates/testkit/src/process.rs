@@ -1,0 +1,177 @@
+//! A role of the binary as a process of its own.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::client::Client;
+use crate::wait::wait_for;
+
+/// `everynode server` or `everynode up` with a data directory and a port of its own. Dropped, it is stopped with
+/// SIGTERM, and what it left behind is removed.
+pub struct Process {
+    binary: PathBuf,
+    role: String,
+    extra: Vec<String>,
+    port: u16,
+    folder: TempDir,
+    child: Option<Child>,
+}
+
+impl Process {
+    /// Starts `role` and waits until it answers.
+    ///
+    /// # Errors
+    /// When it cannot be started or ends at once; the error holds its log.
+    pub fn start(binary: impl Into<PathBuf>, role: &str, extra: &[&str]) -> Result<Self> {
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|socket| socket.local_addr())
+            .context("find a port")?;
+        let mut process = Self {
+            binary: binary.into(),
+            role: role.to_owned(),
+            extra: extra.iter().map(|&word| word.to_owned()).collect(),
+            port: port.port(),
+            folder: tempfile::Builder::new()
+                .prefix("everynode-test-")
+                .tempdir()
+                .context("make a folder")?,
+            child: None,
+        };
+        process.restart()?;
+        Ok(process)
+    }
+
+    /// Starts the role again, on the same data, after [`Process::kill`] or [`Process::stop`].
+    ///
+    /// # Errors
+    /// When it cannot be started or ends at once.
+    pub fn restart(&mut self) -> Result<()> {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_path())
+            .context("open the log")?;
+        let child = Command::new(&self.binary)
+            .arg(&self.role)
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .args(["--listen", &format!("127.0.0.1:{}", self.port)])
+            .args(&self.extra)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().context("share the log")?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("start {} {}", self.binary.display(), self.role))?;
+        self.child = Some(child);
+        let client = self.client();
+        wait_for("the server to answer", || {
+            if let Some(status) = self.ended()? {
+                bail!("{} ended with {status}:\n{}", self.role, self.log());
+            }
+            let answer = client.run(&["get", "--raw", "/readyz"]);
+            Ok(if answer.success {
+                Ok(())
+            } else {
+                Err(answer.stderr)
+            })
+        })
+    }
+
+    fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        match &mut self.child {
+            Some(child) => child.try_wait().context("look at the process"),
+            None => Ok(None),
+        }
+    }
+
+    /// The process's number.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().map_or(0, Child::id)
+    }
+
+    /// The port that it listens on, on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A folder that lives as long as the process.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Its data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.data_dir().join("admin.kubeconfig")
+    }
+
+    /// Everything that it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    /// The binary's own client verbs, as the administrator.
+    pub fn client(&self) -> Client {
+        Client::new(&self.binary, &self.kubeconfig())
+    }
+
+    /// Another client, such as kubectl, as the administrator.
+    pub fn client_at(&self, program: &Path) -> Client {
+        Client::new(program, &self.kubeconfig())
+    }
+
+    /// Ends it at once with SIGKILL.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn kill(&mut self) -> Result<()> {
+        self.end(Signal::SIGKILL).map(|_| ())
+    }
+
+    /// Asks it to end with SIGTERM and waits until it has.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        self.end(Signal::SIGTERM)
+    }
+
+    fn end(&mut self, signal: Signal) -> Result<ExitStatus> {
+        let mut child = self.child.take().context("the process is not running")?;
+        let pid = Pid::from_raw(i32::try_from(child.id()).context("a process's number")?);
+        kill(pid, signal).with_context(|| format!("send {signal} to {pid}"))?;
+        child.wait().context("wait for the process")
+    }
+}
+
+#[allow(
+    clippy::print_stderr,
+    reason = "what a failed test leaves behind is read by people"
+)]
+impl Drop for Process {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- log of {} ---\n{}", self.role, self.log());
+        }
+        if self.child.is_some()
+            && let Err(error) = self.stop()
+        {
+            eprintln!("stop {}: {error:#}", self.role);
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! `cargo xtask bench`: the figures in docs/benchmarks.md, made anew.
+
+mod fleet;
+mod node;
+mod process;
+
+use anyhow::{Result, bail};
+
+use crate::command::run as run_program;
+
+/// Runs the benchmark that the words name.
+pub(crate) fn run(words: &[&str]) -> Result<()> {
+    match words {
+        ["fleet", "--nodes", nodes] => fleet::run(nodes.parse()?),
+        ["node"] => node::run(),
+        ["store", rest @ ..] => {
+            let mut args = vec!["bench", "--package", "store", "--bench", "engines", "--"];
+            args.extend(rest);
+            run_program("cargo", &args)
+        }
+        _ => bail!("bench fleet --nodes N | bench node | bench store"),
+    }
+}

@@ -1,0 +1,49 @@
+//! Running other programs.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// The folder of the workspace.
+pub(crate) fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// Where cargo puts what it builds for `profile` (`debug` or `release`).
+pub(crate) fn built(profile: &str, binary: &str) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    target
+        .join(format!("{}-unknown-linux-gnu", std::env::consts::ARCH))
+        .join(profile)
+        .join(binary)
+}
+
+/// Runs a program in the workspace's folder and fails when it fails.
+pub(crate) fn run(program: &str, args: &[&str]) -> Result<()> {
+    eprintln!("+ {program} {}", args.join(" "));
+    let mut command = Command::new(program);
+    command.args(args).current_dir(root()).stdin(Stdio::null());
+    let status = command.status().with_context(|| format!("start {program}"))?;
+    if !status.success() {
+        bail!("{program} {} ended with {status}", args.join(" "));
+    }
+    Ok(())
+}
+
+/// What a program prints, or its error.
+pub(crate) fn output(program: &str, args: &[&str]) -> Result<String> {
+    let mut command = Command::new(program);
+    command.args(args).current_dir(root()).stdin(Stdio::null());
+    let output = command.output().with_context(|| format!("start {program}"))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!(
+            "{program} {} ended with {}: {}",
+            args.join(" "),
+            output.status,
+            said.trim()
+        );
+    }
+    String::from_utf8(output.stdout).with_context(|| format!("read what {program} printed"))
+}

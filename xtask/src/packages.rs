@@ -1,0 +1,98 @@
+//! The Debian packages that the build, the demo and the tests stand on.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::command::{output, run};
+
+/// A package and a file by which we know that it is there.
+struct Package {
+    name: &'static str,
+    proof: &'static str,
+}
+
+/// What building and running takes: a C compiler for `ring`, libseccomp, and the tools of the network.
+const RUN: &[Package] = &[
+    Package {
+        name: "gcc",
+        proof: "/usr/bin/gcc",
+    },
+    Package {
+        name: "libc6-dev",
+        proof: "/usr/include/stdlib.h",
+    },
+    Package {
+        name: "libseccomp-dev",
+        proof: "/usr/include/seccomp.h",
+    },
+    Package {
+        name: "pkg-config",
+        proof: "/usr/bin/pkg-config",
+    },
+    Package {
+        name: "nftables",
+        proof: "/usr/sbin/nft",
+    },
+    Package {
+        name: "curl",
+        proof: "/usr/bin/curl",
+    },
+];
+
+/// What the tests add: a container image's contents, an old kubectl, and the Python client's interpreter.
+const TEST: &[Package] = &[
+    Package {
+        name: "busybox-static",
+        proof: "/bin/busybox",
+    },
+    Package {
+        name: "iproute2",
+        proof: "/usr/sbin/ip",
+    },
+    Package {
+        name: "python3-venv",
+        proof: "/usr/share/doc/python3-venv",
+    },
+    Package {
+        name: "clang",
+        proof: "/usr/bin/clang",
+    },
+];
+
+/// Installs what the build and the demo need.
+pub(crate) fn for_running() -> Result<()> {
+    install(RUN)
+}
+
+/// Installs what the tests need as well.
+pub(crate) fn for_tests() -> Result<()> {
+    install(RUN)?;
+    install(TEST)
+}
+
+fn install(packages: &[Package]) -> Result<()> {
+    let missing: Vec<&str> = packages
+        .iter()
+        .filter(|package| !Path::new(package.proof).exists())
+        .map(|package| package.name)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !Path::new("/usr/bin/apt-get").exists() {
+        bail!(
+            "please install {} (this is no Debian, so they cannot be installed from here)",
+            missing.join(", ")
+        );
+    }
+    if output("id", &["-u"])?.trim() != "0" {
+        bail!("please install {} first, or run this as root", missing.join(", "));
+    }
+    let mut args = vec!["apt-get", "install", "--yes", "--no-install-recommends"];
+    args.extend(&missing);
+    let mut call = vec!["DEBIAN_FRONTEND=noninteractive"];
+    call.extend(&args);
+    run("apt-get", &["update", "--quiet"]).context("read the package lists")?;
+    run("env", &call).with_context(|| format!("install {}", missing.join(", ")))
+}

@@ -1,0 +1,203 @@
+//! The house's own rules, checked: layers, file headers, and words that do not belong on main.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::command::{output, root};
+
+/// Which of our crates a crate may use outside its tests. Arrows go down only.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("schema", &[]),
+    ("api", &["schema"]),
+    ("plan", &["api", "schema"]),
+    ("store", &[]),
+    ("runtime", &[]),
+    ("apiserver", &["schema", "api", "store"]),
+    ("controllers", &["api", "plan", "schema"]),
+    ("agent", &["api", "plan", "runtime", "schema"]),
+    ("simulate", &["api"]),
+    (
+        "everynode",
+        &[
+            "schema",
+            "api",
+            "runtime",
+            "apiserver",
+            "controllers",
+            "agent",
+            "simulate",
+        ],
+    ),
+    ("testkit", &["api"]),
+    ("xtask", &[]),
+];
+
+/// Crates that decide: no runtime, no sockets, no randomness.
+const PURE: &[&str] = &["schema", "api", "plan"];
+const IMPURE_DEPENDENCIES: &[&str] = &[
+    "tokio",
+    "hyper",
+    "kube",
+    "reqwest",
+    "nix",
+    "rand",
+    "getrandom",
+    "libc",
+];
+/// What reads the clock or the environment; a pure crate is given both.
+const IMPURE_CALLS: &[&str] = &[
+    "Timestamp::now",
+    "Instant::now",
+    "SystemTime::now",
+    "std::env::",
+    "std::fs::",
+    "std::net::",
+];
+
+/// Words that mark unfinished work. They are spelt apart here, so that this file does not find itself.
+const UNFINISHED: &[&str] = &[
+    concat!("todo", "!("),
+    concat!("unimplemented", "!("),
+    concat!("FIX", "ME"),
+    concat!("#[ig", "nore"),
+];
+
+/// Checks the workspace and lists every breach.
+pub(crate) fn run() -> Result<()> {
+    let mut breaches = Vec::new();
+    layers(&mut breaches)?;
+    for path in sources()? {
+        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        let name = path.strip_prefix(root()).unwrap_or(&path).display().to_string();
+        source(&name, &text, &mut breaches);
+    }
+    if breaches.is_empty() {
+        return Ok(());
+    }
+    for breach in &breaches {
+        eprintln!("tidy: {breach}");
+    }
+    bail!("{} breaches of the house's rules", breaches.len())
+}
+
+/// The Rust files that git tracks.
+fn sources() -> Result<Vec<PathBuf>> {
+    let listed = output("git", &["ls-files", "*.rs"])?;
+    Ok(listed
+        .lines()
+        .map(|line| root().join(line))
+        .filter(|path| path.exists())
+        .collect())
+}
+
+fn source(name: &str, text: &str, breaches: &mut Vec<String>) {
+    let generated = text.starts_with("// @generated");
+    let entry = Path::new(name).file_name().is_some_and(|file| file == "build.rs");
+    if !text.starts_with("//!") && !generated && !entry {
+        breaches.push(format!(
+            "{name}: begins without `//!`, a line that says what the file is for"
+        ));
+    }
+    for word in UNFINISHED {
+        if text.contains(word) {
+            breaches.push(format!("{name}: contains `{word}`: finish it"));
+        }
+    }
+    let in_tests = name.contains("/tests/") || name.contains("tests.rs") || name.contains("/benches/");
+    let pure = PURE
+        .iter()
+        .any(|pure| name.starts_with(&format!("crates/{pure}/src/")));
+    if pure && !in_tests {
+        let production = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for call in IMPURE_CALLS {
+            if production.contains(call) {
+                breaches.push(format!(
+                    "{name}: a pure crate calls `{call}`: take it as a parameter"
+                ));
+            }
+        }
+    }
+    let may_unsafe = name.starts_with("crates/runtime/");
+    if !may_unsafe && text.lines().any(|line| line.trim_start().starts_with("unsafe ")) {
+        breaches.push(format!("{name}: `unsafe` outside the runtime crate"));
+    }
+}
+
+fn layers(breaches: &mut Vec<String>) -> Result<()> {
+    let allowed: BTreeMap<&str, &[&str]> = LAYERS.iter().copied().collect();
+    for (name, folder) in members()? {
+        let manifest = fs::read_to_string(folder.join("Cargo.toml"))
+            .with_context(|| format!("read the manifest of {name}"))?;
+        let Some(may_use) = allowed.get(name.as_str()) else {
+            breaches.push(format!(
+                "{name}: has no place among the layers (xtask/src/tidy.rs)"
+            ));
+            continue;
+        };
+        for dependency in dependencies(&manifest) {
+            let ours = allowed.contains_key(dependency);
+            if ours && !may_use.contains(&dependency) {
+                breaches.push(format!("{name}: may not use {dependency}: arrows go down only"));
+            }
+            if PURE.contains(&name.as_str()) && IMPURE_DEPENDENCIES.contains(&dependency) {
+                breaches.push(format!("{name}: a pure crate uses {dependency}"));
+            }
+        }
+        if !manifest.contains("[lints]\nworkspace = true") {
+            breaches.push(format!("{name}: does not take the workspace's lints"));
+        }
+    }
+    Ok(())
+}
+
+fn members() -> Result<Vec<(String, PathBuf)>> {
+    let crates = root().join("crates");
+    let mut members = vec![("xtask".to_owned(), root().join("xtask"))];
+    for entry in fs::read_dir(&crates).with_context(|| format!("read {}", crates.display()))? {
+        let entry = entry.with_context(|| format!("read {}", crates.display()))?;
+        members.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
+    }
+    Ok(members)
+}
+
+/// The names under `[dependencies]`.
+fn dependencies(manifest: &str) -> impl Iterator<Item = &str> {
+    let section = manifest
+        .split("\n[")
+        .find(|section| section.starts_with("dependencies]"));
+    section.unwrap_or_default().lines().skip(1).filter_map(|line| {
+        let name = line.split(['=', '.']).next()?.trim();
+        (!name.is_empty() && !name.starts_with('#')).then_some(name)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_house_is_tidy() {
+        run().unwrap();
+    }
+
+    #[test]
+    fn a_breach_is_found() {
+        let mut breaches = Vec::new();
+        source(
+            "crates/plan/src/x.rs",
+            "fn f() { let t = Timestamp::now(); }",
+            &mut breaches,
+        );
+        assert_eq!(breaches.len(), 2, "{breaches:?}");
+        assert_eq!(
+            dependencies(
+                "[package]\n\n[dependencies]\na.workspace = true\nb = \"1\"\n\n[dev-dependencies]\nc = \"1\""
+            )
+            .collect::<Vec<_>>(),
+            ["a", "b"]
+        );
+    }
+}
