@@ -1,0 +1,343 @@
+//! Pods that nobody will finish.
+//!
+//! Three sorts (Kubernetes' PodGC): pods bound to a node that no longer exists, terminating pods that never had a node (so no
+//! node will confirm their end), and finished pods beyond [`TERMINATED_PODS_KEPT`]. A node that is not known is not taken for gone:
+//! the plan asks for one live read ([`PodAction::Look`]) and collects when the answer is that it is not there.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use api::view::PodView;
+use jiff::Timestamp;
+
+use crate::scheduling::PodKey;
+
+/// How many finished pods are kept for people to look at (`--terminated-pod-gc-threshold`).
+pub const TERMINATED_PODS_KEPT: usize = 12_500;
+
+/// Why a pod is collected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodReason {
+    /// Its node is gone.
+    NodeGone,
+    /// It is terminating and never had a node.
+    NeverScheduled,
+    /// It is finished and there are too many such.
+    Terminated,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PodAction {
+    /// Read the node live and tell [`Pods::node_is`].
+    Look {
+        /// The node's name.
+        node: Arc<str>,
+    },
+    /// Delete the pod with grace 0, if its uid is still this.
+    Delete {
+        /// The pod.
+        pod: PodKey,
+        /// Its uid.
+        uid: Arc<str>,
+        /// Why.
+        reason: PodReason,
+        /// Whether its phase must be set to Failed first, with the condition DisruptionTarget: it has not ended, and whoever waits
+        /// for its end should see one.
+        fail_first: bool,
+    },
+}
+
+struct Tracked {
+    uid: Arc<str>,
+    node: Option<Arc<str>>,
+    terminal: bool,
+    terminating: bool,
+    created: Timestamp,
+}
+
+/// The pods by node, and what to collect of them.
+#[derive(Default)]
+pub struct Pods {
+    pods: HashMap<PodKey, Tracked>,
+    by_node: HashMap<Arc<str>, BTreeSet<PodKey>>,
+    nodes: HashSet<Arc<str>>,
+    /// Nodes that a live read did not find.
+    gone: HashSet<Arc<str>>,
+    /// Finished pods, oldest first.
+    finished: BTreeSet<(Timestamp, PodKey)>,
+    dirty_pods: BTreeSet<PodKey>,
+    dirty_nodes: BTreeSet<Arc<str>>,
+    asked: HashSet<Arc<str>>,
+    synced: bool,
+}
+
+impl Pods {
+    /// Knows nothing yet, and collects nothing until [`Pods::synced`].
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// All nodes and pods that exist have been told.
+    pub fn synced(&mut self) {
+        self.synced = true;
+    }
+
+    /// A node exists.
+    pub fn put_node(&mut self, name: &Arc<str>) {
+        self.gone.remove(name);
+        self.nodes.insert(name.clone());
+    }
+
+    /// A node is gone, says the watch.
+    pub fn delete_node(&mut self, name: &Arc<str>) {
+        self.nodes.remove(name);
+        if self.by_node.contains_key(name) {
+            self.dirty_nodes.insert(name.clone());
+        }
+    }
+
+    /// The answer to a [`PodAction::Look`].
+    pub fn node_is(&mut self, name: &Arc<str>, there: bool) {
+        self.asked.remove(name);
+        if there {
+            // The watch will say so too.
+            return;
+        }
+        if self.nodes.contains(name) {
+            // It came back, or the watch has yet to tell that it went.
+            self.dirty_nodes.insert(name.clone());
+            return;
+        }
+        if let Some(pods) = self.by_node.get(name) {
+            self.gone.insert(name.clone());
+            self.dirty_pods.extend(pods.iter().cloned());
+        }
+    }
+
+    /// A look or a deletion failed: try again.
+    pub fn retry_node(&mut self, name: &Arc<str>) {
+        self.asked.remove(name);
+        self.dirty_nodes.insert(name.clone());
+    }
+
+    /// A deletion failed: try again.
+    pub fn retry_pod(&mut self, key: &PodKey) {
+        if self.pods.contains_key(key) {
+            self.dirty_pods.insert(key.clone());
+        }
+    }
+
+    /// A pod was added or changed.
+    pub fn put_pod(&mut self, pod: &PodView) {
+        let key = PodKey::of(pod);
+        let tracked = Tracked {
+            uid: pod.meta.uid.clone(),
+            node: pod.node_name.clone(),
+            terminal: pod.is_terminal(),
+            terminating: pod.is_terminating(),
+            created: pod.meta.creation_timestamp.unwrap_or(Timestamp::MIN),
+        };
+        if let Some(old) = self.pods.get(&key)
+            && old.uid == tracked.uid
+            && old.node == tracked.node
+            && old.terminal == tracked.terminal
+            && old.terminating == tracked.terminating
+        {
+            return;
+        }
+        self.delete_pod(&key);
+        if let Some(node) = &tracked.node {
+            self.by_node.entry(node.clone()).or_default().insert(key.clone());
+            if !self.nodes.contains(node) {
+                self.dirty_nodes.insert(node.clone());
+            }
+        }
+        if tracked.terminal {
+            self.finished.insert((tracked.created, key.clone()));
+        }
+        if tracked.terminating && tracked.node.is_none() {
+            self.dirty_pods.insert(key.clone());
+        }
+        self.pods.insert(key, tracked);
+    }
+
+    /// A pod is gone.
+    pub fn delete_pod(&mut self, key: &PodKey) {
+        self.dirty_pods.remove(key);
+        let Some(old) = self.pods.remove(key) else { return };
+        self.finished.remove(&(old.created, key.clone()));
+        if let Some(node) = &old.node
+            && let Some(set) = self.by_node.get_mut(node)
+        {
+            set.remove(key);
+            if set.is_empty() {
+                self.by_node.remove(node);
+                self.gone.remove(node);
+                self.dirty_nodes.remove(node);
+            }
+        }
+    }
+
+    /// What to do now, at most `limit` things. Before [`Pods::synced`], nothing.
+    pub fn plan(&mut self, limit: usize) -> Vec<PodAction> {
+        let mut actions = Vec::new();
+        if !self.synced {
+            return actions;
+        }
+        while let Some(node) = self.dirty_nodes.pop_first() {
+            let known = self.nodes.contains(&node) || !self.by_node.contains_key(&node);
+            if known {
+                continue;
+            }
+            if self.gone.contains(&node) {
+                // Looked for already: a pod that was bound to it afterwards goes as the others did.
+                self.dirty_pods
+                    .extend(self.by_node.get(&node).into_iter().flatten().cloned());
+            } else if self.asked.insert(node.clone()) {
+                actions.push(PodAction::Look { node });
+            }
+        }
+        let excess = self.finished.len().saturating_sub(TERMINATED_PODS_KEPT);
+        self.dirty_pods
+            .extend(self.finished.iter().take(excess).map(|(_, key)| key.clone()));
+        for _ in 0..limit {
+            let Some(key) = self.dirty_pods.pop_first() else {
+                break;
+            };
+            if let Some(action) = self.collect(key) {
+                actions.push(action);
+            }
+        }
+        actions
+    }
+
+    /// Whether [`Pods::plan`] has something to say.
+    pub fn has_work(&self) -> bool {
+        self.synced && !(self.dirty_nodes.is_empty() && self.dirty_pods.is_empty())
+    }
+
+    fn collect(&mut self, key: PodKey) -> Option<PodAction> {
+        let pod = self.pods.get(&key)?;
+        let reason = match &pod.node {
+            Some(node) if self.gone.contains(node) && !self.nodes.contains(node) => PodReason::NodeGone,
+            None if pod.terminating => PodReason::NeverScheduled,
+            _ if pod.terminal => PodReason::Terminated,
+            _ => return None,
+        };
+        // Counted no more, so that the next plan takes the next oldest.
+        self.finished.remove(&(pod.created, key.clone()));
+        let fail_first = reason == PodReason::NodeGone && !pod.terminal;
+        Some(PodAction::Delete {
+            pod: key,
+            uid: pod.uid.clone(),
+            reason,
+            fail_first,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(name: &str, node: Option<&str>) -> PodView {
+        let mut pod = PodView {
+            node_name: node.map(Into::into),
+            ..PodView::default()
+        };
+        pod.meta.name = name.into();
+        pod.meta.namespace = "default".into();
+        pod.meta.uid = format!("uid-{name}").into();
+        pod
+    }
+
+    fn collected(actions: &[PodAction]) -> Vec<(&str, PodReason)> {
+        let name = |a| match a {
+            &PodAction::Delete { ref pod, reason, .. } => Some((&*pod.name, reason)),
+            PodAction::Look { .. } => None,
+        };
+        actions.iter().filter_map(name).collect()
+    }
+
+    fn ready(node: &str) -> Pods {
+        let mut pods = Pods::new();
+        pods.put_node(&node.into());
+        pods.put_pod(&pod("a", Some(node)));
+        pods.synced();
+        pods
+    }
+
+    #[test]
+    fn pods_of_a_deleted_node_go_after_one_live_read() {
+        let mut pods = ready("n");
+        assert_eq!(pods.plan(10), vec![]);
+        pods.delete_node(&"n".into());
+        assert_eq!(pods.plan(10), vec![PodAction::Look { node: "n".into() }]);
+        assert_eq!(pods.plan(10), vec![], "one read is asked for once");
+        pods.node_is(&"n".into(), false);
+        assert_eq!(collected(&pods.plan(10)), [("a", PodReason::NodeGone)]);
+    }
+
+    #[test]
+    fn a_node_that_the_live_read_finds_keeps_its_pods() {
+        let mut pods = ready("n");
+        pods.delete_node(&"n".into());
+        pods.plan(10);
+        pods.put_node(&"n".into());
+        pods.node_is(&"n".into(), true);
+        assert_eq!(pods.plan(10), vec![]);
+    }
+
+    #[test]
+    fn a_pod_bound_to_a_node_that_went_is_collected_too() {
+        let mut pods = ready("n");
+        pods.delete_node(&"n".into());
+        pods.plan(10);
+        pods.node_is(&"n".into(), false);
+        pods.plan(10);
+        pods.put_pod(&pod("late", Some("n")));
+        assert_eq!(
+            collected(&pods.plan(10)).last(),
+            Some(&("late", PodReason::NodeGone))
+        );
+    }
+
+    #[test]
+    fn a_terminating_pod_without_a_node_has_nobody_to_confirm_its_end() {
+        let mut pods = ready("n");
+        let mut lost = pod("lost", None);
+        lost.meta.deletion_timestamp = Some(Timestamp::UNIX_EPOCH);
+        pods.put_pod(&lost);
+        assert_eq!(collected(&pods.plan(10)), [("lost", PodReason::NeverScheduled)]);
+    }
+
+    #[test]
+    fn the_oldest_finished_pods_beyond_the_bound_go() {
+        let mut pods = ready("n");
+        for i in 0..TERMINATED_PODS_KEPT + 2 {
+            let mut done = pod(&format!("done-{i:05}"), Some("n"));
+            done.phase = api::view::PhaseView::Succeeded;
+            done.meta.creation_timestamp = Timestamp::from_second(i as i64).ok();
+            pods.put_pod(&done);
+        }
+        let plan = pods.plan(10);
+        assert_eq!(
+            collected(&plan),
+            [
+                ("done-00000", PodReason::Terminated),
+                ("done-00001", PodReason::Terminated)
+            ]
+        );
+    }
+
+    #[test]
+    fn nothing_is_collected_before_all_nodes_are_known() {
+        let mut pods = Pods::new();
+        pods.put_pod(&pod("a", Some("n")));
+        assert_eq!(pods.plan(10), vec![]);
+        pods.put_node(&"n".into());
+        pods.synced();
+        assert_eq!(pods.plan(10), vec![]);
+    }
+}

@@ -1,0 +1,76 @@
+//! When a NoExecute taint drives a pod out.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use api::taint::{Effect, Taint, Toleration};
+use jiff::Timestamp;
+
+use crate::scheduling::PodKey;
+
+/// The time at which a pod with these tolerations must leave a node with these taints; `None` is never.
+///
+/// One untolerated taint is enough to leave now. Otherwise each taint counts with the first toleration that covers it, the shortest
+/// `tolerationSeconds` decides, and none at all is forever. The time runs from the taint's `timeAdded`.
+pub(super) fn when(taints: &[Taint], tolerations: &[Toleration], now: Timestamp) -> Option<Timestamp> {
+    let mut earliest: Option<Timestamp> = None;
+    for taint in taints.iter().filter(|t| t.effect == Effect::NoExecute) {
+        let Some(toleration) = tolerations.iter().find(|t| t.tolerates(taint)) else {
+            return Some(now);
+        };
+        let Some(seconds) = toleration.toleration_seconds else {
+            continue;
+        };
+        let from = taint.time_added.unwrap_or(now);
+        let patience = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        let leaves = from.checked_add(patience).unwrap_or(Timestamp::MAX);
+        earliest = Some(earliest.map_or(leaves, |e| e.min(leaves)));
+    }
+    earliest
+}
+
+/// Evictions that are due later.
+#[derive(Default)]
+pub(super) struct Evictions {
+    due: BTreeSet<(Timestamp, PodKey)>,
+    of: HashMap<PodKey, Timestamp>,
+}
+
+impl Evictions {
+    pub(super) fn holds(&self, pod: &PodKey) -> bool {
+        self.of.contains_key(pod)
+    }
+
+    pub(super) fn next(&self) -> Option<Timestamp> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// An eviction that is due already keeps its time: a second taint must not prolong a pod's stay. An earlier one wins.
+    pub(super) fn at(&mut self, pod: &PodKey, at: Timestamp) {
+        if self.of.get(pod).is_some_and(|known| *known <= at) {
+            return;
+        }
+        self.forget(pod);
+        self.due.insert((at, pod.clone()));
+        self.of.insert(pod.clone(), at);
+    }
+
+    /// Whether there was one.
+    pub(super) fn forget(&mut self, pod: &PodKey) -> bool {
+        let Some(at) = self.of.remove(pod) else {
+            return false;
+        };
+        self.due.remove(&(at, pod.clone()))
+    }
+
+    pub(super) fn due(&mut self, now: Timestamp, limit: usize) -> Vec<PodKey> {
+        let mut pods = Vec::new();
+        while pods.len() < limit && self.due.first().is_some_and(|(at, _)| *at <= now) {
+            if let Some((_, pod)) = self.due.pop_first() {
+                self.of.remove(&pod);
+                pods.push(pod);
+            }
+        }
+        pods
+    }
+}
