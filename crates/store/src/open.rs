@@ -172,13 +172,15 @@ enum Fault {
 
 /// Keys and records, numbered so that what comes of them can be put in order again.
 type RawBatch = (usize, Vec<(Vec<u8>, Vec<u8>)>);
+/// The ledger's record, and all objects in the order of keys.
+type Contents<A> = (Option<Vec<u8>>, Vec<Arc<Object<A>>>);
 type Batch<A> = (usize, Vec<Arc<Object<A>>>);
 
-/// Reads in this thread and decodes in others; the ledger's record and the objects in order.
+/// Reads in this thread and decodes in others.
 fn read_all<A: Attributes>(
     engine: &mut dyn Engine,
     decode: fn(&Key, &[u8]) -> Result<A, DecodeError>,
-) -> Result<(Option<Vec<u8>>, Vec<Arc<Object<A>>>), Fault> {
+) -> Result<Contents<A>, Fault> {
     let threads = thread::available_parallelism().map_or(1, |threads| threads.get().min(LOAD_THREADS_MAX));
     let (sender, receiver) = sync_channel::<RawBatch>(2 * threads);
     let receiver = Mutex::new(receiver);

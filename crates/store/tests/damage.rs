@@ -1,0 +1,315 @@
+//! What a damaged, torn, missing or foreign file leads to: a refusal that says so, or the whole truth.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use store::engine::FILE_NAME;
+use store::{Durability, Expect, OpenError, Store};
+use support::*;
+
+/// Files are written by the disk in pieces of this size.
+const SECTOR: usize = 512;
+
+fn block_on<R>(future: impl Future<Output = R>) -> R {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(future)
+}
+
+/// A store with some objects that were created, changed and deleted over several commits.
+async fn fill(store: &Store<Node>) {
+    for number in 0..12 {
+        let name = number.to_string();
+        one(store, create(&name, "first")).await;
+        one(store, update(&name, Expect::Exists, &"second".repeat(200))).await;
+    }
+    one(store, delete("3", Expect::Exists)).await;
+}
+
+fn contents(dir: &Path) -> Result<Vec<String>, OpenError> {
+    let store = Store::open(dir, options())?;
+    Ok(names(&store.list("/pods/")))
+}
+
+/// A directory with the files of another, of which one is changed.
+fn copy_with(from: &Path, name: &str, changed: &[u8]) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().expect("a directory");
+    for entry in fs::read_dir(from).expect("it can be read") {
+        let path = entry.expect("it can be read").path();
+        fs::copy(&path, copy.path().join(path.file_name().expect("it has a name")))
+            .expect("it can be copied");
+    }
+    fs::write(copy.path().join(name), changed).expect("it can be written");
+    copy
+}
+
+/// Opens the store with one file changed; what it holds then, if it opens.
+fn open_with(from: &Path, name: &str, changed: &[u8]) -> Option<Vec<String>> {
+    let copy = copy_with(from, name, changed);
+    match contents(copy.path()) {
+        Ok(names) => Some(names),
+        Err(error) => {
+            let text = error.to_string();
+            assert!(
+                matches!(error, OpenError::Damaged { .. } | OpenError::Io { .. }),
+                "{text}"
+            );
+            assert!(text.contains(name), "the message names the file: {text}");
+            None
+        }
+    }
+}
+
+/// Some positions of a file: all of its busy beginning would take minutes, so a step that hits every field in some
+/// page, and every page.
+fn positions(length: usize, step: usize) -> impl Iterator<Item = usize> {
+    (0..320).chain((320..length).step_by(step))
+}
+
+/// The file as it is, but for the bytes that are zero all over: nobody reads those.
+fn used_length(bytes: &[u8]) -> usize {
+    bytes
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .map_or(0, |last| last + 1)
+}
+
+#[test]
+fn a_flipped_byte_is_refused_or_harmless() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let truth = block_on(async {
+        let store = Store::open(dir.path(), options()).expect("it opens");
+        fill(&store).await;
+        names(&store.list("/pods/"))
+    });
+    let bytes = fs::read(dir.path().join(FILE_NAME)).expect("it can be read");
+    let mut refused = 0;
+    let mut bad = bytes.clone();
+    for position in positions(used_length(&bytes), 509) {
+        bad[position] ^= 0x5a;
+        match open_with(dir.path(), FILE_NAME, &bad) {
+            None => refused += 1,
+            Some(names) => assert_eq!(names, truth, "byte {position}"),
+        }
+        bad[position] = bytes[position];
+    }
+    assert!(refused > 0);
+}
+
+#[test]
+fn after_a_crash_a_flipped_byte_costs_no_more_than_the_last_transaction() {
+    let dir = tempfile::tempdir().expect("a directory");
+    block_on(async {
+        let store = Store::open(dir.path(), options()).expect("it opens");
+        fill(&store).await;
+        let before = names(&store.list("/pods/"));
+        one(&store, create("last", "1")).await;
+        let truth = names(&store.list("/pods/"));
+        // What is in the file now is what a killed process leaves.
+        let bytes = fs::read(dir.path().join(FILE_NAME)).expect("it can be read");
+        let mut bad = bytes.clone();
+        for position in positions(used_length(&bytes), 1021) {
+            bad[position] ^= 0x5a;
+            if let Some(names) = open_with(dir.path(), FILE_NAME, &bad) {
+                // A broken head of the file looks like a last write that was torn.
+                assert!(
+                    names == truth || (names == before && position < 320),
+                    "byte {position}"
+                );
+            }
+            bad[position] = bytes[position];
+        }
+    });
+}
+
+#[test]
+fn a_file_cut_anywhere_is_refused_or_whole() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let truth = block_on(async {
+        let store = Store::open(dir.path(), options()).expect("it opens");
+        fill(&store).await;
+        names(&store.list("/pods/"))
+    });
+    let bytes = fs::read(dir.path().join(FILE_NAME)).expect("it can be read");
+    for length in (0..330).step_by(7).chain((330..bytes.len()).step_by(8191)) {
+        if let Some(names) = open_with(dir.path(), FILE_NAME, &bytes[..length]) {
+            assert_eq!(names, truth, "cut to {length} of {}", bytes.len());
+        }
+    }
+}
+
+#[test]
+fn a_torn_last_write_is_there_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().expect("a directory");
+    block_on(async {
+        let store = Store::open(dir.path(), options()).expect("it opens");
+        fill(&store).await;
+        for round in 0..6 {
+            let file = dir.path().join(FILE_NAME);
+            let (before, old) = (
+                names(&store.list("/pods/")),
+                fs::read(&file).expect("it can be read"),
+            );
+            let writes = (0..3)
+                .map(|part| create(&format!("torn-{round}-{part}"), &"x".repeat(3000)))
+                .collect();
+            commit(&store, writes).await.expect("all are new");
+            let (after, new) = (
+                names(&store.list("/pods/")),
+                fs::read(&file).expect("it can be read"),
+            );
+            let length = new.len().max(old.len());
+            let sector = |bytes: &[u8], number: usize| -> Vec<u8> {
+                let mut sector = bytes
+                    .iter()
+                    .copied()
+                    .skip(number * SECTOR)
+                    .take(SECTOR)
+                    .collect::<Vec<u8>>();
+                sector.resize(SECTOR, 0);
+                sector
+            };
+            let changed: Vec<usize> = (0..length / SECTOR)
+                .filter(|n| sector(&old, *n) != sector(&new, *n))
+                .collect();
+            assert!(!changed.is_empty());
+            let mut seen = BTreeSet::new();
+            let mut random = 0x9e37_79b9_7f4a_7c15_u64 + round;
+            for _ in 0..40 {
+                let mut torn = old.clone();
+                torn.resize(length, 0);
+                for number in &changed {
+                    random ^= random << 13;
+                    random ^= random >> 7;
+                    random ^= random << 17;
+                    if random.is_multiple_of(4) {
+                        continue;
+                    }
+                    let range = number * SECTOR..(number + 1) * SECTOR;
+                    torn[range.clone()].copy_from_slice(&new[range]);
+                }
+                let names =
+                    open_with(dir.path(), FILE_NAME, &torn).expect("a torn write is nothing to refuse");
+                assert!(names == before || names == after, "round {round}: {names:?}");
+                seen.insert(names);
+            }
+            assert!(seen.contains(&before));
+        }
+    });
+}
+
+#[test]
+fn a_missing_or_empty_file_is_not_taken_for_a_new_store() {
+    let dir = tempfile::tempdir().expect("a directory");
+    block_on(async {
+        let store = Store::open(dir.path(), options()).expect("it opens");
+        fill(&store).await;
+    });
+    assert_eq!(open_with(dir.path(), FILE_NAME, b""), None);
+    assert_eq!(open_with(dir.path(), FILE_NAME, b"this is no database"), None);
+    assert_eq!(open_with(dir.path(), FILE_NAME, &vec![0; 1 << 20]), None);
+    let copy = copy_with(dir.path(), "seal.new", b"");
+    fs::remove_file(copy.path().join(FILE_NAME)).expect("it is there");
+    let error = contents(copy.path()).unwrap_err().to_string();
+    assert!(
+        error.contains("store.redb is damaged: it is gone; restore the whole directory"),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_older_copy_of_the_file_is_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join(FILE_NAME);
+    block_on(async {
+        let store = Store::open(dir.path(), options()).expect("it opens");
+        fill(&store).await;
+    });
+    let old = fs::read(&file).expect("it can be read");
+    block_on(async {
+        let store = Store::open(dir.path(), options()).expect("it opens");
+        one(&store, create("new", "1")).await;
+        drop(store);
+        assert_eq!(open_with(dir.path(), FILE_NAME, &old), None);
+        // Also when nobody closed the newer one.
+        let store = Store::open(dir.path(), options()).expect("it opens");
+        assert_eq!(open_with(dir.path(), FILE_NAME, &old), None);
+        drop(store);
+    });
+}
+
+#[test]
+fn a_damaged_seal_is_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    block_on(async {
+        let store = Store::open(dir.path(), options()).expect("it opens");
+        fill(&store).await;
+    });
+    let bytes = fs::read(dir.path().join("seal")).expect("it can be read");
+    for position in 0..bytes.len() {
+        let mut bad = bytes.clone();
+        bad[position] ^= 1;
+        assert_eq!(open_with(dir.path(), "seal", &bad), None);
+        assert_eq!(open_with(dir.path(), "seal", &bytes[..position]), None);
+    }
+}
+
+#[test]
+fn a_body_that_the_caller_cannot_decode_is_named() {
+    let dir = tempfile::tempdir().expect("a directory");
+    block_on(async {
+        let store = Store::open(dir.path(), options()).expect("it opens");
+        fill(&store).await;
+    });
+    let decode = |key: &store::Key, _: &[u8]| Err(format!("no idea of {key}").into());
+    let error = Store::open(dir.path(), store::Options { decode, ..options() })
+        .err()
+        .expect("it is refused");
+    assert!(error.to_string().contains("the object /pods/default/"), "{error}");
+    assert!(contents(dir.path()).is_ok(), "the refusal changed nothing");
+}
+
+#[test]
+fn a_directory_is_open_once_at_a_time() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = Store::open(dir.path(), options()).expect("it opens");
+    let error = Store::open(dir.path(), options())
+        .err()
+        .expect("it is refused")
+        .to_string();
+    assert!(
+        error.contains(&format!(
+            "{} is in use by process {}",
+            dir.path().display(),
+            std::process::id()
+        )),
+        "{error}"
+    );
+    drop(store);
+    Store::open(dir.path(), options()).expect("it is free again");
+}
+
+#[test]
+fn relaxed_writes_survive_an_orderly_end() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (revision, truth) = block_on(async {
+        let store = Store::open(dir.path(), options()).expect("it opens");
+        for number in 0..10 {
+            let write = create(&number.to_string(), "1");
+            store
+                .commit(vec![write], Durability::Relaxed)
+                .await
+                .expect("it is new");
+        }
+        assert_eq!(store.stats().flushes, 0, "they cost no flush");
+        (store.revision(), names(&store.list("/pods/")))
+    });
+    let store = Store::open(dir.path(), options()).expect("it opens");
+    assert_eq!(names(&store.list("/pods/")), truth);
+    assert_eq!(store.revision(), revision, "an orderly end wastes no revision");
+}

@@ -1,0 +1,138 @@
+//! Objects and options that the tests share.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use store::{
+    Attributes, Change, CommitError, DecodeError, Durability, Event, EventKind, Expect, HistoryLimits, Key,
+    Object, Options, Revision, Store, Watcher, Write,
+};
+
+/// What a test object says of itself: the node in its body, if any.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Node(pub Option<String>);
+
+impl Attributes for Node {
+    fn index_value(&self, _index: usize) -> Option<&str> {
+        self.0.as_deref()
+    }
+}
+
+/// A body is `content@node`, with `#revision` before it once it is stored.
+pub fn body(content: &str, node: Option<&str>) -> Bytes {
+    format!("{content}@{}", node.unwrap_or_default()).into()
+}
+
+pub fn splice(body: &[u8], revision: u64) -> Bytes {
+    let mut spliced = format!("#{revision} ").into_bytes();
+    spliced.extend(body);
+    spliced.into()
+}
+
+pub fn decode(_key: &Key, body: &[u8]) -> Result<Node, DecodeError> {
+    let text = std::str::from_utf8(body)?;
+    let (_, node) = text.split_once('@').ok_or("a body has a node")?;
+    Ok(Node((!node.is_empty()).then(|| node.to_owned())))
+}
+
+pub fn options() -> Options<Node> {
+    Options {
+        decode,
+        splice,
+        indexes: 1,
+        history: HistoryLimits::default(),
+    }
+}
+
+pub fn key(name: &str) -> Key {
+    Key::of("pods", "default", name)
+}
+
+pub fn put_at(key: Key, expect: Expect, content: &str, node: Option<&str>) -> Write<Node> {
+    let attributes = Node(node.map(str::to_owned));
+    Write {
+        key,
+        expect,
+        change: Change::Put {
+            body: body(content, node),
+            attributes,
+        },
+    }
+}
+
+pub fn create(name: &str, content: &str) -> Write<Node> {
+    put_at(key(name), Expect::Absent, content, None)
+}
+
+pub fn update(name: &str, expect: Expect, content: &str) -> Write<Node> {
+    put_at(key(name), expect, content, None)
+}
+
+pub fn delete(name: &str, expect: Expect) -> Write<Node> {
+    let change = Change::Delete {
+        last: body("gone", None),
+        attributes: Node(None),
+    };
+    Write {
+        key: key(name),
+        expect,
+        change,
+    }
+}
+
+pub async fn commit(
+    store: &Store<Node>,
+    writes: Vec<Write<Node>>,
+) -> Result<Vec<Arc<Object<Node>>>, CommitError<Node>> {
+    store.commit(writes, Durability::Durable).await
+}
+
+/// Commits one write that must succeed.
+pub async fn one(store: &Store<Node>, write: Write<Node>) -> Arc<Object<Node>> {
+    commit(store, vec![write])
+        .await
+        .expect("the write is fine")
+        .remove(0)
+}
+
+/// `name=content` of everything under a prefix.
+pub fn names(objects: &store::Snapshot<Node>) -> Vec<String> {
+    objects.iter().map(|object| describe(object)).collect()
+}
+
+/// `name=content`.
+pub fn describe(object: &Object<Node>) -> String {
+    let name = object.key.as_str().rsplit('/').next().unwrap_or_default();
+    let text = std::str::from_utf8(&object.body).expect("bodies are text");
+    let (revision, content) = text.split_once(' ').expect("bodies are spliced");
+    assert_eq!(
+        revision,
+        format!("#{}", object.revision),
+        "the body says its revision"
+    );
+    format!("{name}={}", content.split('@').next().unwrap_or_default())
+}
+
+/// What a watcher has now: `+name=content`, `~name=content`, `-name`, in order.
+pub fn drain(watcher: &mut Watcher<Node>) -> Vec<String> {
+    let mut events = Vec::new();
+    while let Some(event) = watcher.try_next().expect("the watch goes on") {
+        events.push(tell(&event));
+    }
+    events
+}
+
+pub fn tell(event: &Event<Node>) -> String {
+    let text = describe(&event.object);
+    match (event.kind, &event.previous) {
+        (EventKind::Put, None) => format!("+{text}"),
+        (EventKind::Put, Some(_)) => format!("~{text}"),
+        (EventKind::Delete, _) => format!("-{}", text.split('=').next().unwrap_or_default()),
+    }
+}
+
+/// The revision before everything that a fresh store does.
+pub fn start(store: &Store<Node>) -> Revision {
+    store.revision()
+}
