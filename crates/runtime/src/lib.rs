@@ -1,1 +1,39 @@
+//! Containers, images and networks of one machine.
+//!
+//! A [`Runtime`] owns one data directory. Whatever it makes on the machine (bridge, cgroup, mount, nftables table) is named
+//! after that directory, so several live side by side, and [`Runtime::clean_up`] removes all of it.
+//!
+//! Each pod has a *shim*: the same executable, started again with [`shim::VERB`], which must call [`shim::main`]. The shim lives in
+//! the pod's namespaces, parents its containers, keeps their logs and exit codes, and outlives the process that started it: a
+//! new [`Runtime`] on the same data directory finds its pods again ([`Runtime::pods`]). When the shim ends, the kernel takes
+//! back its mounts, its network namespace and its end of the cable.
+//!
+//! Calls block (a few milliseconds, most of them the kernel's) unless they are `async`; an async caller wraps them in
+//! `spawn_blocking`. A [`Runtime`], an [`Images`] and a [`Pod`] are cheap to clone and may be used from any thread.
+//!
+//! No Kubernetes types live here: the caller resolves volumes, environment and security contexts into the plain types of this crate.
+#![allow(unsafe_code)] // namespaces, descriptor passing and terminals: each use says what it relies on
 
+mod cgroup;
+mod error;
+mod exec;
+mod images;
+mod layout;
+mod network;
+mod pod;
+mod runtime;
+mod seccomp;
+pub mod shim;
+mod spec;
+mod status;
+mod wire;
+
+pub use error::{Error, ErrorKind, Result};
+pub use exec::Exec;
+pub use images::{Credentials, ImageInfo, Images, ScratchFile, normalize_name};
+pub use network::Range;
+pub use pod::Pod;
+pub use runtime::{Options, Runtime, ShimCommand};
+pub use seccomp::default_profile as seccomp_default;
+pub use spec::*;
+pub use status::{ContainerState, ContainerStatus, Event, Stats};

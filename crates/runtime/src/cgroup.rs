@@ -1,0 +1,309 @@
+//! Cgroups of this instance: one tree under its name in every hierarchy (v1, v2, or both side by side).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::error::Context as _;
+use crate::{Resources, Result, Stats};
+
+/// How long killed processes may take to leave a cgroup; the kernel needs milliseconds unless a disk hangs.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The mounted hierarchies.
+#[derive(Clone, Debug)]
+pub(crate) struct Hierarchies {
+    /// v1: mount point and its controllers (`name=systemd` among them).
+    v1: Vec<(PathBuf, Vec<String>)>,
+    v2: Option<PathBuf>,
+}
+
+impl Hierarchies {
+    /// Reads the mounts.
+    pub(crate) fn find() -> Result<Hierarchies> {
+        let mounts = fs::read_to_string("/proc/self/mounts").context(|| "read mounts")?;
+        let mut found = Hierarchies {
+            v1: Vec::new(),
+            v2: None,
+        };
+        for line in mounts.lines() {
+            let mut fields = line.split(' ');
+            let (_, Some(target), Some(kind), Some(options)) =
+                (fields.next(), fields.next(), fields.next(), fields.next())
+            else {
+                continue;
+            };
+            match kind {
+                "cgroup" => found.v1.push((
+                    target.into(),
+                    options.split(',').map(str::to_owned).collect(),
+                )),
+                "cgroup2" if found.v2.is_none() => found.v2 = Some(target.into()),
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether the controllers are those of v2.
+    pub(crate) fn unified(&self) -> bool {
+        self.v1.is_empty()
+    }
+
+    fn roots(&self) -> impl Iterator<Item = &Path> {
+        self.v1
+            .iter()
+            .map(|(root, _)| root.as_path())
+            .chain(self.v2.as_deref())
+    }
+
+    fn v1_of(&self, controller: &str) -> Option<&Path> {
+        self.v1
+            .iter()
+            .find(|(_, options)| options.iter().any(|option| option == controller))
+            .map(|(root, _)| root.as_path())
+    }
+
+    /// Puts this process where a service manager that stops the agent does not look for it.
+    pub(crate) fn move_self(&self, cgroup: &str) -> Result<()> {
+        for root in [self.v1_of("name=systemd"), self.v2.as_deref()].into_iter().flatten() {
+            let folder = below(root, cgroup);
+            fs::create_dir_all(&folder).context(|| format!("create cgroup {}", folder.display()))?;
+            fs::write(folder.join("cgroup.procs"), "0")
+                .context(|| format!("move the shim to cgroup {}", folder.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Makes a cgroup that holds cgroups and limits it.
+    pub(crate) fn create(&self, cgroup: &str, limits: &Resources) -> Result<()> {
+        if self.unified() {
+            let Some(root) = &self.v2 else { return Ok(()) };
+            let folder = below(root, cgroup);
+            fs::create_dir_all(&folder).context(|| format!("create cgroup {}", folder.display()))?;
+            let mut at = root.clone();
+            for part in Path::new(cgroup.trim_start_matches('/')) {
+                // A controller may be missing, or in use elsewhere; limits that need it fail below and say so.
+                for controller in ["memory", "cpu", "pids", "cpuset", "io"] {
+                    if let Err(error) =
+                        fs::write(at.join("cgroup.subtree_control"), format!("+{controller}"))
+                    {
+                        tracing::debug!(%controller, cgroup = %at.display(), %error, "controller not enabled");
+                    }
+                }
+                at.push(part);
+            }
+            return write_all(&folder, &v2_limits(limits));
+        }
+        for (controller, values) in v1_limits(limits) {
+            if values.is_empty() {
+                continue;
+            }
+            let Some(root) = self.v1_of(controller) else {
+                continue;
+            };
+            let folder = below(root, cgroup);
+            fs::create_dir_all(&folder).context(|| format!("create cgroup {}", folder.display()))?;
+            write_all(&folder, &values)?;
+        }
+        Ok(())
+    }
+
+    /// Kills what is in a cgroup and below, and waits until it is empty.
+    pub(crate) fn kill(&self, cgroup: &str) -> Result<()> {
+        let started = Instant::now();
+        loop {
+            let pids = self.processes(cgroup);
+            if pids.is_empty() {
+                return Ok(());
+            }
+            for pid in &pids {
+                // A process that ended meanwhile is what we want.
+                if let Err(error) = nix::sys::signal::kill(
+                    nix::unistd::Pid::from_raw(*pid),
+                    nix::sys::signal::Signal::SIGKILL,
+                ) {
+                    tracing::debug!(pid, %error, "already gone");
+                }
+            }
+            if started.elapsed() > KILL_PATIENCE {
+                return Err(crate::Error::machine(format!(
+                    "processes {pids:?} of cgroup {cgroup} do not end"
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Processes in a cgroup and below, on this machine's numbers; those that only wait for their parent to look are not counted.
+    pub(crate) fn processes(&self, cgroup: &str) -> Vec<i32> {
+        let mut pids = Vec::new();
+        for root in self.roots() {
+            collect_processes(&below(root, cgroup), &mut pids);
+        }
+        pids.sort_unstable();
+        pids.dedup();
+        pids.retain(|pid| !is_zombie(*pid));
+        pids
+    }
+
+    /// Removes a cgroup and those below it, which must be empty, in all hierarchies.
+    pub(crate) fn remove(&self, cgroup: &str) -> Result<()> {
+        for root in self.roots() {
+            remove_folder(&below(root, cgroup))?;
+        }
+        Ok(())
+    }
+
+    /// Removes a cgroup where nothing is below it any more; one in use stays.
+    pub(crate) fn remove_if_empty(&self, cgroup: &str) {
+        for root in self.roots() {
+            let folder = below(root, cgroup);
+            if let Err(error) = fs::remove_dir(&folder) {
+                tracing::trace!(cgroup = %folder.display(), %error, "kept");
+            }
+        }
+    }
+
+    /// How often the kernel killed in this cgroup for want of memory.
+    pub(crate) fn oom_kills(&self, cgroup: &str) -> u64 {
+        let file = match (self.v1_of("memory"), &self.v2) {
+            (Some(root), _) => below(root, cgroup).join("memory.oom_control"),
+            (None, Some(root)) => below(root, cgroup).join("memory.events"),
+            (None, None) => return 0,
+        };
+        keyed(&file, "oom_kill").unwrap_or(0)
+    }
+
+    /// What a cgroup uses now.
+    pub(crate) fn stats(&self, cgroup: &str) -> Stats {
+        if let (true, Some(root)) = (self.unified(), &self.v2) {
+            let folder = below(root, cgroup);
+            let used = number(&folder.join("memory.current")).unwrap_or(0);
+            let idle = keyed(&folder.join("memory.stat"), "inactive_file").unwrap_or(0);
+            return Stats {
+                cpu_nanoseconds: keyed(&folder.join("cpu.stat"), "usage_usec").unwrap_or(0) * 1000,
+                memory_working_set: used.saturating_sub(idle),
+            };
+        }
+        let mut stats = Stats::default();
+        if let Some(root) = self.v1_of("memory") {
+            let folder = below(root, cgroup);
+            let used = number(&folder.join("memory.usage_in_bytes")).unwrap_or(0);
+            let idle = keyed(&folder.join("memory.stat"), "total_inactive_file").unwrap_or(0);
+            stats.memory_working_set = used.saturating_sub(idle);
+        }
+        if let Some(root) = self.v1_of("cpuacct") {
+            stats.cpu_nanoseconds = number(&below(root, cgroup).join("cpuacct.usage")).unwrap_or(0);
+        }
+        stats
+    }
+}
+
+fn below(root: &Path, cgroup: &str) -> PathBuf {
+    root.join(cgroup.trim_start_matches('/'))
+}
+
+fn collect_processes(folder: &Path, pids: &mut Vec<i32>) {
+    let Ok(procs) = fs::read_to_string(folder.join("cgroup.procs")) else {
+        return;
+    };
+    // 0 stands for a process of another pid namespace.
+    pids.extend(procs.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0));
+    for name in crate::layout::folders(folder) {
+        collect_processes(&folder.join(name), pids);
+    }
+}
+
+/// Whether a process has ended: it is gone, or only waits for its parent to look.
+pub(crate) fn is_zombie(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .ok()
+        .and_then(|stat| stat.rsplit_once(") ").map(|(_, rest)| rest.starts_with('Z')))
+        .unwrap_or(true)
+}
+
+fn remove_folder(folder: &Path) -> Result<()> {
+    for name in crate::layout::folders(folder) {
+        remove_folder(&folder.join(name))?;
+    }
+    let started = Instant::now();
+    loop {
+        match fs::remove_dir(folder) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            // A process that has just ended is still counted for a moment.
+            Err(error)
+                if error.raw_os_error() == Some(libc::EBUSY) && started.elapsed() < KILL_PATIENCE =>
+            {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(error) => {
+                return Err(crate::Error::machine(format!(
+                    "remove cgroup {}: {error}",
+                    folder.display()
+                )));
+            }
+        }
+    }
+}
+
+type Values = Vec<(&'static str, String)>;
+
+fn v1_limits(limits: &Resources) -> [(&'static str, Values); 3] {
+    let mut memory = Vec::new();
+    if let Some(bytes) = limits.memory_limit {
+        memory.push(("memory.limit_in_bytes", bytes.to_string()));
+    }
+    let mut cpu = Vec::new();
+    if let Some(shares) = limits.cpu_shares {
+        cpu.push(("cpu.shares", shares.max(2).to_string()));
+    }
+    if let Some(quota) = limits.cpu_quota {
+        cpu.push(("cpu.cfs_period_us", limits.cpu_period.unwrap_or(100_000).to_string()));
+        cpu.push(("cpu.cfs_quota_us", quota.to_string()));
+    }
+    let mut pids = Vec::new();
+    if let Some(limit) = limits.pids_limit {
+        pids.push(("pids.max", limit.to_string()));
+    }
+    [("memory", memory), ("cpu", cpu), ("pids", pids)]
+}
+
+fn v2_limits(limits: &Resources) -> Values {
+    let mut values = Vec::new();
+    if let Some(bytes) = limits.memory_limit {
+        values.push(("memory.max", bytes.to_string()));
+    }
+    if let Some(shares) = limits.cpu_shares {
+        // Shares 2..262144 onto weights 1..10000, as every runtime maps them.
+        let shares = shares.clamp(2, 262_144);
+        values.push(("cpu.weight", (1 + (shares - 2) * 9999 / 262_142).to_string()));
+    }
+    if let Some(quota) = limits.cpu_quota {
+        values.push(("cpu.max", format!("{quota} {}", limits.cpu_period.unwrap_or(100_000))));
+    }
+    if let Some(limit) = limits.pids_limit {
+        values.push(("pids.max", limit.to_string()));
+    }
+    values
+}
+
+fn write_all(folder: &Path, values: &Values) -> Result<()> {
+    for (file, value) in values {
+        fs::write(folder.join(file), value)
+            .context(|| format!("set {file} of cgroup {} to {value}", folder.display()))?;
+    }
+    Ok(())
+}
+
+fn number(file: &Path) -> Option<u64> {
+    fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+fn keyed(file: &Path, key: &str) -> Option<u64> {
+    fs::read_to_string(file)
+        .ok()?
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+}

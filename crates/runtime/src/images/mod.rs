@@ -1,0 +1,440 @@
+//! Images: names, their records, and layers that are unpacked once and shared by every container's overlay.
+//!
+//! Several processes may use one store (the agent, and `image import` beside it): each change holds a file lock, and nothing
+//! is cached. A layer's folder appears whole, by renaming, so a half-unpacked one is never used.
+
+mod archive;
+mod pull;
+mod unpack;
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use jiff::Timestamp;
+use nix::fcntl::{Flock, FlockArg};
+use oci_client::Reference;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Context as _;
+use crate::layout::{self, Layout};
+use crate::{Error, ErrorKind, Result};
+
+pub use pull::Credentials;
+pub(crate) use unpack::ensure_folder;
+
+/// What an image says about the containers made from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageInfo {
+    /// Whole name, `docker.io/library/busybox:1.35`.
+    pub name: String,
+    /// The image id: the digest of its config, `sha256:…`.
+    pub digest: String,
+    /// `Entrypoint` of the config.
+    pub entrypoint: Vec<String>,
+    /// `Cmd` of the config.
+    pub cmd: Vec<String>,
+    /// `Env` of the config, `NAME=value`.
+    pub env: Vec<String>,
+    /// `WorkingDir` of the config; may be empty.
+    pub working_dir: String,
+    /// `User` of the config; may be empty.
+    pub user: String,
+    /// `StopSignal` of the config, such as `SIGQUIT`.
+    pub stop_signal: Option<String>,
+    /// Bytes of its unpacked layers; layers shared with other images count in each.
+    pub size: u64,
+    /// When it came here.
+    pub imported_at: Timestamp,
+}
+
+/// A file of an image made by [`Images::import_scratch`].
+#[derive(Clone, Debug)]
+pub struct ScratchFile {
+    /// Absolute path in the image.
+    pub path: PathBuf,
+    /// File on this machine that is copied.
+    pub source: PathBuf,
+    /// Permission bits, such as `0o755`.
+    pub mode: u32,
+}
+
+/// What is known of an image, whatever its names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Image {
+    pub(crate) id: String,
+    pub(crate) entrypoint: Vec<String>,
+    pub(crate) cmd: Vec<String>,
+    pub(crate) env: Vec<String>,
+    pub(crate) working_dir: String,
+    pub(crate) user: String,
+    pub(crate) stop_signal: Option<String>,
+    pub(crate) size: u64,
+    /// Names of the layers' folders, lowest first.
+    pub(crate) layers: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    name: String,
+    image: Image,
+    imported_at: Timestamp,
+}
+
+impl Record {
+    fn info(self) -> ImageInfo {
+        let Record { name, image, imported_at } = self;
+        ImageInfo {
+            name,
+            digest: image.id,
+            entrypoint: image.entrypoint,
+            cmd: image.cmd,
+            env: image.env,
+            working_dir: image.working_dir,
+            user: image.user,
+            stop_signal: image.stop_signal,
+            size: image.size,
+            imported_at,
+        }
+    }
+}
+
+/// The image store of one data directory.
+#[derive(Clone, Debug)]
+pub struct Images {
+    layout: Arc<Layout>,
+}
+
+/// The whole form of an image's name: `busybox` is `docker.io/library/busybox:latest`.
+pub fn normalize_name(name: &str) -> Result<String> {
+    Ok(parse_name(name)?.whole())
+}
+
+fn parse_name(name: &str) -> Result<Reference> {
+    name.parse()
+        .map_err(|cause| Error::invalid(format!("image name {name:?}: {cause}")))
+}
+
+impl Images {
+    /// Opens (and makes) the image store of a data directory.
+    pub fn open(data_dir: &Path) -> Result<Images> {
+        Images::with_layout(Arc::new(Layout::new(data_dir)?))
+    }
+
+    pub(crate) fn with_layout(layout: Arc<Layout>) -> Result<Images> {
+        let images = Images { layout };
+        for folder in [images.records(), images.layers(), images.temporary()] {
+            fs::create_dir_all(&folder).context(|| format!("create {}", folder.display()))?;
+        }
+        Ok(images)
+    }
+
+    fn records(&self) -> PathBuf {
+        self.layout.images().join("records")
+    }
+
+    fn layers(&self) -> PathBuf {
+        self.layout.images().join("layers")
+    }
+
+    fn temporary(&self) -> PathBuf {
+        self.layout.images().join("tmp")
+    }
+
+    fn lock(&self) -> Result<Flock<fs::File>> {
+        let path = self.layout.images().join("lock");
+        let file = fs::File::create(&path).context(|| format!("open {}", path.display()))?;
+        Flock::lock(file, FlockArg::LockExclusive)
+            .map_err(|(_, cause)| Error::machine(format!("lock {}: {cause}", path.display())))
+    }
+
+    fn record_path(&self, whole_name: &str) -> PathBuf {
+        let file = layout::short_hash(whole_name.as_bytes(), 40);
+        self.records().join(format!("{file}.json"))
+    }
+
+    /// Imports an OCI archive or a docker archive (tar, also compressed with gzip or zstd) from a file. Its images get the names
+    /// the archive gives, or `name`, which then must meet a single image.
+    pub fn import(&self, archive: &Path, name: Option<&str>) -> Result<Vec<ImageInfo>> {
+        archive::import(self, archive, name)
+            .map_err(|error| Error::new(error.kind, format!("import {}: {error}", archive.display())))
+    }
+
+    /// Makes an image of a few files and nothing else.
+    pub fn import_scratch(
+        &self,
+        name: &str,
+        files: &[ScratchFile],
+        entrypoint: &[String],
+    ) -> Result<ImageInfo> {
+        let name = normalize_name(name)?;
+        let staging = self.staging()?;
+        let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
+        let mut size = 0;
+        for file in files {
+            size += unpack::place_file(staging.path(), file, &mut digest)?;
+        }
+        let layer = layout::hex(digest.finish().as_ref());
+        let mut identity = layer.clone();
+        for word in entrypoint {
+            identity.push('\0');
+            identity.push_str(word);
+        }
+        let image = Image {
+            id: format!("sha256:{}", layout::short_hash(identity.as_bytes(), 64)),
+            entrypoint: entrypoint.to_vec(),
+            size,
+            layers: vec![layer_folder(&layer)],
+            ..Image::default()
+        };
+        self.record(&[name], &image, vec![(layer_folder(&layer), staging)])?
+            .pop()
+            .ok_or_else(|| Error::machine("no image was recorded"))
+    }
+
+    /// All images by name.
+    pub fn list(&self) -> Result<Vec<ImageInfo>> {
+        Ok(self.read_records()?.into_iter().map(Record::info).collect())
+    }
+
+    /// The image of that name, in any of its spellings; `None` when it is not here.
+    pub fn resolve(&self, name: &str) -> Result<Option<ImageInfo>> {
+        Ok(self.find(name)?.map(Record::info))
+    }
+
+    /// The image and the folders of its layers, lowest first.
+    pub(crate) fn for_container(&self, name: &str) -> Result<(Image, Vec<PathBuf>)> {
+        let record = self.find(name)?.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("image {name:?} is not on this node"))
+        })?;
+        let layers = self.layers();
+        let folders = record.image.layers.iter().map(|layer| layers.join(layer)).collect();
+        Ok((record.image, folders))
+    }
+
+    fn find(&self, name: &str) -> Result<Option<Record>> {
+        let whole = normalize_name(name)?;
+        layout::read_json(&self.record_path(&whole))
+    }
+
+    /// Forgets a name. Its layers go when no image and no container needs them. Refused while a container uses the image and no
+    /// other name is left for it.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        let whole = normalize_name(name)?;
+        let lock = self.lock()?;
+        let records = self.read_records()?;
+        let Some(record) = records.iter().find(|record| record.name == whole) else {
+            return Err(Error::new(ErrorKind::NotFound, format!("image {whole} is not on this node")));
+        };
+        let other_names = records.iter().filter(|other| other.image.id == record.image.id).count() > 1;
+        if !other_names
+            && let Some(user) = self.users().into_iter().find(|user| user.image_id == record.image.id)
+        {
+            return Err(Error::new(
+                ErrorKind::InUse,
+                format!("image {whole} is used by container {}", user.id),
+            ));
+        }
+        let path = self.record_path(&whole);
+        fs::remove_file(&path).context(|| format!("remove {}", path.display()))?;
+        self.sweep()?;
+        drop(lock);
+        Ok(())
+    }
+
+    /// Removes layers that neither an image nor a container needs; returns how many.
+    pub fn collect_garbage(&self) -> Result<usize> {
+        let lock = self.lock()?;
+        let swept = self.sweep();
+        drop(lock);
+        swept
+    }
+
+    /// The containers of this data directory, running or not.
+    fn containers(&self) -> Vec<layout::ContainerLayout> {
+        let mut containers = Vec::new();
+        for pod in layout::folders(&self.layout.pods()) {
+            let pod = self.layout.pod(&pod);
+            for container in layout::folders(&pod.containers()) {
+                containers.push(pod.container(&container));
+            }
+        }
+        containers
+    }
+
+    fn users(&self) -> Vec<crate::ContainerStatus> {
+        let read = |container: layout::ContainerLayout| layout::read_json(&container.status()).ok().flatten();
+        self.containers().into_iter().filter_map(read).collect()
+    }
+
+    fn sweep(&self) -> Result<usize> {
+        let mut needed: HashSet<String> =
+            self.read_records()?.into_iter().flat_map(|record| record.image.layers).collect();
+        for container in self.containers() {
+            needed.extend(layout::read_json::<Vec<String>>(&container.layers())?.unwrap_or_default());
+        }
+        let mut swept = 0;
+        for layer in layout::folders(&self.layers()) {
+            if !needed.contains(&layer) {
+                layout::remove_tree(&self.layers().join(&layer))?;
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    }
+
+    fn read_records(&self) -> Result<Vec<Record>> {
+        let folder = self.records();
+        let entries = fs::read_dir(&folder).context(|| format!("list {}", folder.display()))?;
+        let mut records = Vec::new();
+        for entry in entries.flatten() {
+            if entry.path().extension().is_some_and(|extension| extension == "json")
+                && let Some(record) = layout::read_json::<Record>(&entry.path())?
+            {
+                records.push(record);
+            }
+        }
+        records.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(records)
+    }
+
+    fn has_layer(&self, folder: &str) -> bool {
+        self.layers().join(folder).is_dir()
+    }
+
+    /// A fresh folder that goes away unless it becomes a layer.
+    fn staging(&self) -> Result<Staging> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let path = self.temporary().join(format!(
+            "{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        ));
+        layout::remove_tree(&path)?;
+        fs::create_dir(&path).context(|| format!("create {}", path.display()))?;
+        Ok(Staging(path))
+    }
+
+    /// Makes staged folders layers and writes the names' records.
+    fn record(
+        &self,
+        names: &[String],
+        image: &Image,
+        staged: Vec<(String, Staging)>,
+    ) -> Result<Vec<ImageInfo>> {
+        let lock = self.lock()?;
+        for (folder, staging) in staged {
+            let target = self.layers().join(&folder);
+            if target.is_dir() {
+                continue;
+            }
+            fs::rename(staging.path(), &target).context(|| format!("create {}", target.display()))?;
+        }
+        if let Some(missing) = image.layers.iter().find(|layer| !self.has_layer(layer)) {
+            return Err(Error::machine(format!(
+                "layer {missing} was removed while the image was imported; import it again"
+            )));
+        }
+        let mut infos = Vec::new();
+        for name in names {
+            let record = Record {
+                name: name.clone(),
+                image: image.clone(),
+                imported_at: Timestamp::now(),
+            };
+            layout::write_json(&self.record_path(name), &record, true)?;
+            infos.push(record.info());
+        }
+        drop(lock);
+        Ok(infos)
+    }
+
+    /// Unpacks one layer unless it is here; returns its folder's name.
+    fn unpack_layer(&self, blob: impl Read, diff_id: &str) -> Result<Option<Staging>> {
+        let staging = self.staging()?;
+        let got = unpack::unpack(blob, staging.path())?;
+        if got != diff_id {
+            return Err(Error::invalid(format!(
+                "layer {diff_id} is damaged: its digest is {got}"
+            )));
+        }
+        Ok(Some(staging))
+    }
+}
+
+/// A folder below `images/tmp`.
+struct Staging(PathBuf);
+
+impl Staging {
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if let Err(error) = layout::remove_tree(&self.0) {
+            tracing::warn!(%error, "a temporary folder stays");
+        }
+    }
+}
+
+/// Folder name of a layer from its diff id (or plain hexadecimal digest). Short, because the names of all layers must fit into one
+/// page of mount options: 127 layers of 24 digits do.
+fn layer_folder(diff_id: &str) -> String {
+    let digits = diff_id.trim_start_matches("sha256:");
+    digits.chars().take(24).collect()
+}
+
+/// The parts of an image's config that matter here.
+#[derive(Debug, Default, Deserialize)]
+struct ConfigFile {
+    #[serde(default)]
+    config: Option<ConfigSection>,
+    rootfs: Option<RootFs>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ConfigSection {
+    entrypoint: Option<Vec<String>>,
+    cmd: Option<Vec<String>>,
+    env: Option<Vec<String>>,
+    working_dir: Option<String>,
+    user: Option<String>,
+    stop_signal: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct RootFs {
+    diff_ids: Vec<String>,
+}
+
+/// Reads an image's config; returns the image without its size, and the diff ids of its layers.
+fn parse_config(bytes: &[u8]) -> Result<(Image, Vec<String>)> {
+    let file: ConfigFile = serde_json::from_slice(bytes)
+        .map_err(|cause| Error::invalid(format!("image config: {cause}")))?;
+    let diff_ids = file.rootfs.unwrap_or_default().diff_ids;
+    if let Some(odd) = diff_ids.iter().find(|id| {
+        id.strip_prefix("sha256:")
+            .is_none_or(|digits| digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    }) {
+        return Err(Error::invalid(format!("image config: diff id {odd:?} is not a sha256 digest")));
+    }
+    let section = file.config.unwrap_or_default();
+    let image = Image {
+        id: format!("sha256:{}", layout::short_hash(bytes, 64)),
+        entrypoint: section.entrypoint.unwrap_or_default(),
+        cmd: section.cmd.unwrap_or_default(),
+        env: section.env.unwrap_or_default(),
+        working_dir: section.working_dir.unwrap_or_default(),
+        user: section.user.unwrap_or_default(),
+        stop_signal: section.stop_signal.filter(|signal| !signal.is_empty()),
+        size: 0,
+        layers: diff_ids.iter().map(|id| layer_folder(id)).collect(),
+    };
+    Ok((image, diff_ids))
+}

@@ -1,0 +1,336 @@
+//! Unpacking a layer, as root, from an archive that nobody vouches for: every name is resolved below the layer's folder.
+
+use std::ffi::{CString, OsStr};
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown, lchown, symlink};
+use std::path::{Component, Path, PathBuf};
+
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use tar::EntryType;
+
+use super::ScratchFile;
+use crate::error::Context as _;
+use crate::layout;
+use crate::{Error, Result};
+
+const WHITEOUT: &str = ".wh.";
+const OPAQUE: &str = ".wh..wh..opq";
+
+/// Extended attributes of an archive member, as GNU tar and every image builder write them.
+const XATTR_RECORD: &str = "SCHILY.xattr.";
+
+/// Bytes of magic numbers looked at.
+const MAGIC: usize = 4;
+
+/// Undoes gzip or zstd, told by the magic number; passes anything else on.
+pub(super) fn decompress<'a>(mut input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    let mut magic = Vec::with_capacity(MAGIC);
+    input.by_ref().take(MAGIC as u64).read_to_end(&mut magic)?;
+    let kind: Option<bool> = match magic.as_slice() {
+        [0x1f, 0x8b, ..] => Some(true),
+        [0x28, 0xb5, 0x2f, 0xfd] => Some(false),
+        _ => None,
+    };
+    let whole = io::Cursor::new(magic).chain(input);
+    Ok(match kind {
+        Some(true) => Box::new(flate2::read::MultiGzDecoder::new(io::BufReader::new(whole))),
+        Some(false) => Box::new(
+            ruzstd::decoding::StreamingDecoder::new(io::BufReader::new(whole))
+                .map_err(|cause| io::Error::other(cause.to_string()))?,
+        ),
+        None => Box::new(whole),
+    })
+}
+
+/// Hashes what passes.
+struct Hashing<R> {
+    inner: R,
+    digest: ring::digest::Context,
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.digest.update(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+/// Unpacks a layer into an empty folder; returns its diff id, the digest of the uncompressed archive.
+pub(super) fn unpack(blob: impl Read, folder: &Path) -> Result<String> {
+    let mut input = Hashing {
+        inner: decompress(blob).context(|| "read layer")?,
+        digest: ring::digest::Context::new(&ring::digest::SHA256),
+    };
+    let root = open_root(folder)?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
+        .context(|| format!("set mode of {}", folder.display()))?;
+    let mut archive = tar::Archive::new(&mut input);
+    // Folders get their times last: making what is in them changes them.
+    let mut folder_times = Vec::new();
+    for entry in archive.entries().context(|| "read layer")? {
+        let mut entry = entry.context(|| "read layer")?;
+        let path = entry.path().context(|| "read layer")?.into_owned();
+        place(&root, &mut entry, &path, &mut folder_times)
+            .map_err(|cause| Error::machine(format!("unpack {}: {cause}", path.display())))?;
+    }
+    for (path, seconds) in folder_times.into_iter().rev() {
+        if let Ok(folder) = open_folder(&root, &path, false) {
+            set_times(&magic_path(&folder, OsStr::new(".")), seconds)
+                .map_err(|cause| Error::machine(format!("unpack {}: {cause}", path.display())))?;
+        }
+    }
+    // The digest covers the padding too.
+    io::copy(&mut input, &mut io::sink()).context(|| "read layer")?;
+    Ok(format!("sha256:{}", layout::hex(input.digest.finish().as_ref())))
+}
+
+fn place<R: Read>(
+    root: &OwnedFd,
+    entry: &mut tar::Entry<'_, R>,
+    path: &Path,
+    folder_times: &mut Vec<(PathBuf, i64)>,
+) -> io::Result<()> {
+    let Some((parent, name)) = split(path) else {
+        // The root itself: only its owner and mode matter.
+        if entry.header().entry_type() == EntryType::Directory {
+            let here = magic_path(root, OsStr::new("."));
+            let header = entry.header();
+            lchown(&here, Some(header.uid()? as u32), Some(header.gid()? as u32))?;
+            fs::set_permissions(&here, fs::Permissions::from_mode(header.mode()? & 0o7777))?;
+        }
+        return Ok(());
+    };
+    let folder = open_folder(root, &parent, true)?;
+    let text = name.to_string_lossy();
+    if text == OPAQUE {
+        return set_xattr(&magic_path(&folder, OsStr::new(".")), "trusted.overlay.opaque", b"y");
+    }
+    if let Some(hidden) = text.strip_prefix(WHITEOUT) {
+        if hidden.is_empty() || hidden == "." || hidden == ".." {
+            return Err(io::Error::other("whiteout without a name"));
+        }
+        let target = magic_path(&folder, OsStr::new(hidden));
+        clear(&target)?;
+        // An overlay takes a character device 0:0 for "not there".
+        return Ok(mknod(&target, SFlag::S_IFCHR, Mode::empty(), makedev(0, 0))?);
+    }
+    let target = magic_path(&folder, &name);
+    let kind = entry.header().entry_type();
+    let mode = entry.header().mode()? & 0o7777;
+    match kind {
+        EntryType::Directory => {
+            match fs::symlink_metadata(&target) {
+                Ok(found) if found.is_dir() => {}
+                Ok(_) => {
+                    fs::remove_file(&target)?;
+                    fs::create_dir(&target)?;
+                }
+                Err(_) => fs::create_dir(&target)?,
+            }
+            folder_times.push((path.to_path_buf(), entry.header().mtime()? as i64));
+        }
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+            clear(&target)?;
+            let mut file = fs::File::options()
+                .write(true)
+                .create_new(true)
+                .custom_flags(libc::O_NOFOLLOW)
+                .mode(0o600)
+                .open(&target)?;
+            io::copy(entry, &mut file)?;
+        }
+        EntryType::Symlink => {
+            clear(&target)?;
+            let to = entry.link_name()?.ok_or_else(|| io::Error::other("symbolic link to nowhere"))?;
+            symlink(to, &target)?;
+        }
+        EntryType::Link => {
+            clear(&target)?;
+            let to = entry.link_name()?.ok_or_else(|| io::Error::other("hard link to nowhere"))?;
+            let (from, from_name) = split(&to).ok_or_else(|| io::Error::other("hard link to the root"))?;
+            let from = open_folder(root, &from, false)?;
+            // Same file, so its owner, mode and times are set already.
+            return Ok(nix::unistd::linkat(
+                &from,
+                from_name.as_os_str(),
+                &folder,
+                name.as_os_str(),
+                nix::fcntl::AtFlags::empty(),
+            )?);
+        }
+        EntryType::Char | EntryType::Block | EntryType::Fifo => {
+            clear(&target)?;
+            let major = entry.header().device_major()?.unwrap_or(0);
+            let minor = entry.header().device_minor()?.unwrap_or(0);
+            let (flag, device) = match kind {
+                EntryType::Char => (SFlag::S_IFCHR, makedev(major.into(), minor.into())),
+                EntryType::Block => (SFlag::S_IFBLK, makedev(major.into(), minor.into())),
+                _ => (SFlag::S_IFIFO, 0),
+            };
+            mknod(&target, flag, Mode::from_bits_truncate(0o600), device)?;
+        }
+        // Headers of other members, which the reader has taken in; anything else is no part of a file system.
+        _ => return Ok(()),
+    }
+    finish(entry, &target, kind, mode)
+}
+
+/// Owner, then mode (a change of owner clears set-user-id), attributes, time.
+fn finish<R: Read>(
+    entry: &mut tar::Entry<'_, R>,
+    target: &Path,
+    kind: EntryType,
+    mode: u32,
+) -> io::Result<()> {
+    let (uid, gid) = (entry.header().uid()? as u32, entry.header().gid()? as u32);
+    lchown(target, Some(uid), Some(gid))?;
+    if kind != EntryType::Symlink {
+        fs::set_permissions(target, fs::Permissions::from_mode(mode))?;
+    }
+    if let Some(records) = entry.pax_extensions()? {
+        for record in records {
+            let record = record?;
+            if let Some(name) = record.key().ok().and_then(|key| key.strip_prefix(XATTR_RECORD)) {
+                // What the overlay reads for itself must not come from an archive.
+                if !name.starts_with("trusted.") {
+                    set_xattr(target, name, record.value_bytes())?;
+                }
+            }
+        }
+    }
+    if kind != EntryType::Directory {
+        set_times(target, entry.header().mtime()? as i64)?;
+    }
+    Ok(())
+}
+
+/// Folder and name of a member, both below the root whatever dots the path holds; `None` for the root itself.
+fn split(path: &Path) -> Option<(PathBuf, std::ffi::OsString)> {
+    let mut clean = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => {
+                clean.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    let name = clean.file_name()?.to_os_string();
+    clean.pop();
+    Some((clean, name))
+}
+
+/// Makes a folder of a container's root file system if it is missing, links resolved inside it.
+pub(crate) fn ensure_folder(rootfs: &Path, path: &Path) -> Result<()> {
+    let root = open_root(rootfs)?;
+    let path: PathBuf = path.components().filter(|part| matches!(part, Component::Normal(_))).collect();
+    open_folder(&root, &path, true)
+        .map(drop)
+        .context(|| format!("create the folder /{} of the container", path.display()))
+}
+
+fn open_root(folder: &Path) -> Result<OwnedFd> {
+    nix::fcntl::open(folder, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .context(|| format!("open {}", folder.display()))
+}
+
+/// Opens a folder of the layer, symbolic links resolved as if the layer were the root; makes missing ones if asked.
+fn open_folder(root: &OwnedFd, path: &Path, make: bool) -> io::Result<OwnedFd> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let open = |path: &Path| openat2(root, if path.as_os_str().is_empty() { Path::new(".") } else { path }, how);
+    match open(path) {
+        Ok(folder) => Ok(folder),
+        Err(nix::errno::Errno::ENOENT) if make => {
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+                return Err(io::Error::from_raw_os_error(libc::ENOENT));
+            };
+            let parent = open_folder(root, parent, true)?;
+            fs::create_dir(magic_path(&parent, name))?;
+            Ok(open(path)?)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A path whose last part is `name` in that open folder: nothing before it can be swapped or followed.
+fn magic_path(folder: &OwnedFd, name: &OsStr) -> PathBuf {
+    Path::new(&format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name)
+}
+
+/// A later member of the same name replaces an earlier one.
+fn clear(target: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(target) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(target),
+        Ok(_) => fs::remove_file(target),
+        Err(_) => Ok(()),
+    }
+}
+
+fn set_xattr(target: &Path, name: &str, value: &[u8]) -> io::Result<()> {
+    let path = CString::new(target.as_os_str().as_bytes())?;
+    let name = CString::new(name)?;
+    // SAFETY: both strings end in NUL and the value is as long as said; the kernel only reads them.
+    let result = unsafe {
+        libc::lsetxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
+    };
+    if result == 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    // A file system without that kind of attribute still makes a usable image.
+    if error.raw_os_error() == Some(libc::EOPNOTSUPP) {
+        return Ok(());
+    }
+    Err(error)
+}
+
+fn set_times(target: &Path, seconds: i64) -> io::Result<()> {
+    let time = nix::sys::time::TimeSpec::new(seconds, 0);
+    Ok(nix::sys::stat::utimensat(
+        nix::fcntl::AT_FDCWD,
+        target,
+        &time,
+        &time,
+        nix::sys::stat::UtimensatFlags::NoFollowSymlink,
+    )?)
+}
+
+/// Copies one file of a scratch image and adds it to the layer's digest; returns its size.
+pub(super) fn place_file(
+    folder: &Path,
+    file: &ScratchFile,
+    digest: &mut ring::digest::Context,
+) -> Result<u64> {
+    let (parent, name) = split(&file.path)
+        .ok_or_else(|| Error::invalid(format!("{:?} names no file of an image", file.path)))?;
+    let parent = folder.join(parent);
+    fs::create_dir_all(&parent).context(|| format!("create {}", parent.display()))?;
+    let source = fs::File::open(&file.source).context(|| format!("open {}", file.source.display()))?;
+    let mut input = Hashing {
+        inner: source,
+        digest: ring::digest::Context::new(&ring::digest::SHA256),
+    };
+    let target = parent.join(name);
+    let mut output = fs::File::create(&target).context(|| format!("create {}", target.display()))?;
+    let size = io::copy(&mut input, &mut output)
+        .and_then(|size| output.flush().map(|()| size))
+        .and_then(|size| fchown(&output, Some(0), Some(0)).map(|()| size))
+        .and_then(|size| {
+            output
+                .set_permissions(fs::Permissions::from_mode(file.mode))
+                .map(|()| size)
+        })
+        .context(|| format!("copy {} into the image", file.source.display()))?;
+    digest.update(file.path.as_os_str().as_bytes());
+    digest.update(&file.mode.to_be_bytes());
+    digest.update(input.digest.finish().as_ref());
+    Ok(size)
+}

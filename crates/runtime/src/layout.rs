@@ -1,0 +1,211 @@
+//! Where things lie in a data directory, and what they are called on the machine.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::Context as _;
+use crate::{Error, Result};
+
+/// Paths and names of one data directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    data_dir: PathBuf,
+    hash: String,
+}
+
+impl Layout {
+    /// Makes the data directory if it is missing; two spellings of one directory give one name.
+    pub(crate) fn new(data_dir: &Path) -> Result<Layout> {
+        fs::create_dir_all(data_dir).context(|| format!("create {}", data_dir.display()))?;
+        let data_dir = data_dir
+            .canonicalize()
+            .context(|| format!("resolve {}", data_dir.display()))?;
+        let hash = short_hash(data_dir.as_os_str().as_encoded_bytes(), 8);
+        Ok(Layout { data_dir, hash })
+    }
+
+    /// The name of everything of this instance: its cgroup and its nftables table.
+    pub(crate) fn name(&self) -> String {
+        format!("everynode-{}", self.hash)
+    }
+
+    /// The bridge's name; interface names hold 15 characters.
+    pub(crate) fn bridge(&self) -> String {
+        format!("en-{}", self.hash)
+    }
+
+    /// The machine's end of a pod's cable.
+    pub(crate) fn cable(&self, pod: &str) -> String {
+        format!(
+            "ev{}{}",
+            &self.hash[..4],
+            short_hash(pod.as_bytes(), 8)
+        )
+    }
+
+    pub(crate) fn images(&self) -> PathBuf {
+        self.data_dir.join("images")
+    }
+
+    /// Mounted on itself and private, so that what shims mount below stays in their own namespaces.
+    pub(crate) fn run(&self) -> PathBuf {
+        self.data_dir.join("run")
+    }
+
+    pub(crate) fn pods(&self) -> PathBuf {
+        self.run().join("pods")
+    }
+
+    pub(crate) fn pod(&self, id: &str) -> PodLayout {
+        PodLayout(self.pods().join(id))
+    }
+
+    /// One file an address in use, holding the pod's id.
+    pub(crate) fn addresses(&self) -> PathBuf {
+        self.run().join("addresses")
+    }
+}
+
+/// Paths of one pod.
+#[derive(Clone, Debug)]
+pub(crate) struct PodLayout(pub(crate) PathBuf);
+
+impl PodLayout {
+    pub(crate) fn record(&self) -> PathBuf {
+        self.0.join("pod.json")
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.0.join("shim.sock")
+    }
+
+    pub(crate) fn log(&self) -> PathBuf {
+        self.0.join("shim.log")
+    }
+
+    /// libcontainer's own state.
+    pub(crate) fn oci(&self) -> PathBuf {
+        self.0.join("oci")
+    }
+
+    pub(crate) fn containers(&self) -> PathBuf {
+        self.0.join("containers")
+    }
+
+    pub(crate) fn container(&self, id: &str) -> ContainerLayout {
+        ContainerLayout(self.containers().join(id))
+    }
+}
+
+/// Paths of one container.
+#[derive(Clone, Debug)]
+pub(crate) struct ContainerLayout(pub(crate) PathBuf);
+
+impl ContainerLayout {
+    pub(crate) fn status(&self) -> PathBuf {
+        self.0.join("status.json")
+    }
+
+    pub(crate) fn bundle_config(&self) -> PathBuf {
+        self.0.join("config.json")
+    }
+
+    /// Names of the image's layers, for whoever asks which layers are needed.
+    pub(crate) fn layers(&self) -> PathBuf {
+        self.0.join("layers.json")
+    }
+
+    pub(crate) fn upper(&self) -> PathBuf {
+        self.0.join("upper")
+    }
+
+    pub(crate) fn work(&self) -> PathBuf {
+        self.0.join("work")
+    }
+
+    pub(crate) fn rootfs(&self) -> PathBuf {
+        self.0.join("rootfs")
+    }
+}
+
+/// The first `digits` hexadecimal digits of the SHA-256 of `bytes`.
+pub(crate) fn short_hash(bytes: &[u8], digits: usize) -> String {
+    let mut hex = hex(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());
+    hex.truncate(digits);
+    hex
+}
+
+/// Lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Writes a JSON file so that a reader sees the old or the new one, never a part. It is not forced to the disk: what it
+/// describes (processes, mounts) does not outlive the machine either; `durable` is for what does.
+pub(crate) fn write_json(path: &Path, value: &impl Serialize, durable: bool) -> Result<()> {
+    let bytes = serde_json::to_vec(value).context(|| format!("encode {}", path.display()))?;
+    let temporary = path.with_extension(format!("tmp{}", std::process::id()));
+    let written = fs::File::create(&temporary).and_then(|mut file| {
+        file.write_all(&bytes)?;
+        if durable {
+            file.sync_all()?;
+        }
+        fs::rename(&temporary, path)
+    });
+    written.context(|| format!("write {}", path.display()))
+}
+
+/// Reads a JSON file; `None` when there is none.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    match fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .context(|| format!("read {}", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::machine(format!("read {}: {error}", path.display()))),
+    }
+}
+
+/// Ids become file names, cgroups and socket paths.
+pub(crate) fn check_id(what: &str, id: &str, longest: usize) -> Result<()> {
+    let fits = !id.is_empty()
+        && id.len() <= longest
+        && !id.starts_with('.')
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'));
+    if fits {
+        Ok(())
+    } else {
+        Err(Error::invalid(format!(
+            "{what} id {id:?}: want 1 to {longest} of [A-Za-z0-9_.-], not starting with a dot"
+        )))
+    }
+}
+
+/// The folders of a folder by name; none when it does not exist.
+pub(crate) fn folders(path: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(path) else {
+        return Vec::new();
+    };
+    let mut names: Vec<String> = entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Removes a folder and what it holds; fine when it is gone already.
+pub(crate) fn remove_tree(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::machine(format!("remove {}: {error}", path.display()))),
+    }
+}

@@ -1,0 +1,200 @@
+//! A living pod, from the caller's side: requests to its shim.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::cgroup::Hierarchies;
+use crate::layout::{self, PodLayout};
+use crate::shim::PodRecord;
+use crate::wire::{self, Reply, Request, Start};
+use crate::{
+    ContainerSpec, ContainerStatus, Error, ErrorKind, Exec, ExecSpec, Images, PodNetwork, Result, SandboxSpec, Stats,
+};
+
+/// A pod whose shim lives.
+#[derive(Clone, Debug)]
+pub struct Pod {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) record: PodRecord,
+    pub(crate) layout: PodLayout,
+    pub(crate) images: Images,
+    pub(crate) hierarchies: Hierarchies,
+}
+
+impl Pod {
+    /// [`SandboxSpec::id`].
+    pub fn id(&self) -> &str {
+        &self.inner.record.spec.id
+    }
+
+    /// What the pod was made from.
+    pub fn spec(&self) -> &SandboxSpec {
+        &self.inner.record.spec
+    }
+
+    /// [`SandboxSpec::annotations`].
+    pub fn annotations(&self) -> &BTreeMap<String, String> {
+        &self.inner.record.spec.annotations
+    }
+
+    /// Its address; `None` on the host's network.
+    pub fn network(&self) -> Option<PodNetwork> {
+        self.inner.record.network
+    }
+
+    fn connect(&self) -> Result<UnixStream> {
+        wire::connect(&self.inner.layout.socket())
+            .map_err(|cause| Error::new(ErrorKind::ShimGone, format!("the shim of pod {} does not answer: {cause}", self.id())))
+    }
+
+    /// One request, one reply, on a connection of its own.
+    fn ask(&self, request: &Request) -> Result<(Reply, Vec<std::os::fd::OwnedFd>, UnixStream)> {
+        let mut stream = self.connect()?;
+        let gone = |cause: io::Error| {
+            Error::new(ErrorKind::ShimGone, format!("the shim of pod {} does not answer: {cause}", self.id()))
+        };
+        wire::send(&mut stream, request).map_err(gone)?;
+        match wire::receive::<Reply>(&mut stream).map_err(gone)? {
+            Some((Reply::Failed(error), _)) => Err(error),
+            Some((reply, descriptors)) => Ok((reply, descriptors, stream)),
+            None => Err(gone(io::ErrorKind::UnexpectedEof.into())),
+        }
+    }
+
+    /// Creates and starts a container. When this returns, its program runs (or has ended); a program that cannot be started is
+    /// an [`ErrorKind::StartFailed`] with the runtime's words, and leaves nothing.
+    pub fn start_container(&self, spec: &ContainerSpec) -> Result<ContainerStatus> {
+        layout::check_id("container", &spec.id, 100)?;
+        let (image, layers) = self.inner.images.for_container(&spec.image)?;
+        let start = Start {
+            spec: spec.clone(),
+            image,
+            layers,
+        };
+        match self.ask(&Request::Start(Box::new(start)))?.0 {
+            Reply::Container(status) => Ok(*status),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// All containers of the pod, ended ones too, by id.
+    pub fn containers(&self) -> Result<Vec<ContainerStatus>> {
+        match self.ask(&Request::Status)?.0 {
+            Reply::Containers(statuses) => Ok(statuses),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// One container.
+    pub fn container(&self, id: &str) -> Result<Option<ContainerStatus>> {
+        Ok(self.containers()?.into_iter().find(|status| status.id == id))
+    }
+
+    /// Asks a container to end: the image's stop signal (SIGTERM) now, SIGKILL after the grace. Returns at once; a second call may
+    /// shorten the grace. No grace is SIGKILL now.
+    pub fn stop_container(&self, id: &str, grace: Duration) -> Result<()> {
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        self.ask(&Request::Stop { container: id.to_owned(), grace_ms }).map(drop)
+    }
+
+    /// Sends a signal to a container's first process.
+    pub fn signal_container(&self, id: &str, signal: i32) -> Result<()> {
+        self.ask(&Request::Signal { container: Some(id.to_owned()), signal }).map(drop)
+    }
+
+    /// Waits until a container has ended; `None` when the time is over before.
+    pub fn wait_container(&self, id: &str, timeout: Duration) -> Result<Option<ContainerStatus>> {
+        let deadline = Instant::now() + timeout;
+        let (first, _, mut stream) = self.ask(&Request::Subscribe)?;
+        let Reply::Containers(statuses) = first else {
+            return Err(unexpected(&first));
+        };
+        let Some(mut status) = statuses.into_iter().find(|status| status.id == id) else {
+            return Err(Error::new(ErrorKind::NotFound, format!("container {id} is not in pod {}", self.id())));
+        };
+        while status.state.is_running() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let broken = |cause: io::Error| Error::new(ErrorKind::ShimGone, format!("wait for container {id}: {cause}"));
+            if !readable(&stream, left).map_err(broken)? {
+                return Ok(None);
+            }
+            match wire::receive::<Reply>(&mut stream).map_err(broken)? {
+                Some((Reply::Container(changed), _)) if changed.id == id => status = *changed,
+                Some(_) => {}
+                None => return Err(broken(io::ErrorKind::UnexpectedEof.into())),
+            }
+        }
+        Ok(Some(status))
+    }
+
+    /// Forgets a container: kills it if it runs, and removes its writable layer. Its log stays.
+    pub fn remove_container(&self, id: &str) -> Result<()> {
+        self.ask(&Request::Remove { container: id.to_owned() }).map(drop)
+    }
+
+    /// Runs a process in a running container, with the container's environment, user and confinement (but without its system
+    /// call filter, which libcontainer does not load for a second process).
+    pub fn exec(&self, id: &str, spec: &ExecSpec) -> Result<Exec> {
+        let request = Request::Exec {
+            container: id.to_owned(),
+            exec: spec.clone(),
+        };
+        match self.ask(&request)? {
+            (Reply::Started, descriptors, stream) => Exec::new(stream, spec, descriptors),
+            (other, ..) => Err(unexpected(&other)),
+        }
+    }
+
+    /// What a running container uses.
+    pub fn stats(&self, id: &str) -> Result<Stats> {
+        let status = self
+            .container(id)?
+            .filter(|status| status.state.is_running())
+            .ok_or_else(|| Error::new(ErrorKind::NotRunning, format!("container {id} is not running")))?;
+        Ok(self.inner.hierarchies.stats(&status.cgroup))
+    }
+
+    /// A connection that brings all states first and then every change.
+    pub(crate) fn subscribe(&self) -> Result<(Vec<ContainerStatus>, UnixStream)> {
+        match self.ask(&Request::Subscribe)? {
+            (Reply::Containers(statuses), _, stream) => Ok((statuses, stream)),
+            (other, ..) => Err(unexpected(&other)),
+        }
+    }
+
+    /// Ends the shim and everything in the pod; returns the connection, which closes when the shim has ended.
+    pub(crate) fn shut_down(&self) -> Result<()> {
+        self.ask(&Request::Shutdown).map(drop)
+    }
+}
+
+fn unexpected(reply: &Reply) -> Error {
+    Error::machine(format!("the shim answers {reply:?}"))
+}
+
+/// Waits until a connection has something to read; false when the time is over.
+pub(crate) fn readable(stream: &UnixStream, timeout: Duration) -> io::Result<bool> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // Rounded up: a wait of less than a millisecond would spin.
+        let left = PollTimeout::try_from(left + Duration::from_micros(999)).unwrap_or(PollTimeout::MAX);
+        let mut fds = [PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, left) {
+            Ok(0) if Instant::now() >= deadline => return Ok(false),
+            Ok(0) | Err(nix::errno::Errno::EINTR) => {}
+            Ok(_) => return Ok(true),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

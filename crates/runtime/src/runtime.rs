@@ -1,0 +1,501 @@
+//! The machine's pods: opening a data directory, finding its shims again, making and removing pods.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::socket::{getsockopt, sockopt};
+use nix::unistd::Pid;
+
+use crate::cgroup::{self, Hierarchies};
+use crate::error::Context as _;
+use crate::layout::{self, Layout};
+use crate::network::{Forward, Network};
+use crate::shim::{PodRecord, Ready};
+use crate::wire::{self, Reply};
+use crate::{Error, ErrorKind, Event, Images, Pod, Range, Result, SandboxSpec, pod};
+
+/// How long a shim that was told to end may take; it needs milliseconds.
+const END_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How a [`Runtime`] is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Addresses of this machine's pods; the first one is the bridge's.
+    pub pod_range: Range,
+    /// How to start a shim.
+    pub shim: ShimCommand,
+    /// Where to tell what happens to pods. Bounded: when it is full, the teller waits; when it is closed, it stops.
+    pub events: Option<tokio::sync::mpsc::Sender<Event>>,
+}
+
+/// The command that ends up in [`crate::shim::main`] with the given arguments after its own.
+#[derive(Clone, Debug)]
+pub struct ShimCommand {
+    /// The executable.
+    pub program: PathBuf,
+    /// Its arguments before the shim's.
+    pub arguments: Vec<OsString>,
+}
+
+impl Default for ShimCommand {
+    /// This very executable with the verb [`crate::shim::VERB`].
+    fn default() -> Self {
+        ShimCommand {
+            program: "/proc/self/exe".into(),
+            arguments: vec![crate::shim::VERB.into()],
+        }
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            pod_range: Range::default(),
+            shim: ShimCommand::default(),
+            events: None,
+        }
+    }
+}
+
+/// One data directory's pods, images and network.
+#[derive(Clone)]
+pub struct Runtime {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    layout: Arc<Layout>,
+    options: Options,
+    images: Images,
+    hierarchies: Hierarchies,
+    network: Network,
+    pods: Mutex<BTreeMap<String, Entry>>,
+}
+
+struct Entry {
+    pod: Pod,
+    /// The watcher's connection; shutting it down ends the watcher.
+    subscription: UnixStream,
+    shim: Pid,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for entry in self.lock().values() {
+            end_watcher(entry);
+        }
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn end_watcher(entry: &Entry) {
+    if let Err(error) = entry.subscription.shutdown(Shutdown::Both) {
+        tracing::debug!(pod = entry.pod.id(), %error, "the subscription was closed already");
+    }
+}
+
+impl Runtime {
+    /// Opens (and makes) a data directory: bridge, nftables table and cgroup are put in order, living pods are adopted, and
+    /// what dead shims left behind is removed.
+    pub fn open(data_dir: &Path, options: Options) -> Result<Runtime> {
+        let layout = Arc::new(Layout::new(data_dir)?);
+        private_run_folder(&layout)?;
+        let runtime = Runtime {
+            inner: Arc::new(Inner {
+                images: Images::with_layout(Arc::clone(&layout))?,
+                hierarchies: Hierarchies::find()?,
+                network: Network::new(Arc::clone(&layout), options.pod_range),
+                pods: Mutex::default(),
+                layout,
+                options,
+            }),
+        };
+        runtime.adopt()?;
+        Ok(runtime)
+    }
+
+    fn adopt(&self) -> Result<()> {
+        let inner = &self.inner;
+        let mut records = Vec::new();
+        for id in layout::folders(&inner.layout.pods()) {
+            let record: Option<PodRecord> = layout::read_json(&inner.layout.pod(&id).record())?;
+            match record {
+                Some(record) if wire::connect(&inner.layout.pod(&id).socket()).is_ok() => records.push(record),
+                _ => {
+                    tracing::info!(pod = id, "removing what a dead shim left");
+                    // The rules are made anew below.
+                    self.remove_left_overs(&id, false)?;
+                }
+            }
+        }
+        let living: Vec<Forward<'_>> = records.iter().filter_map(forward).collect();
+        inner.network.ensure(&living)?;
+        for record in records {
+            self.watch(record)?;
+        }
+        Ok(())
+    }
+
+    /// The images of this data directory.
+    pub fn images(&self) -> &Images {
+        &self.inner.images
+    }
+
+    /// The name of everything of this instance on the machine, such as `everynode-1a2b3c4d`.
+    pub fn name(&self) -> String {
+        self.inner.layout.name()
+    }
+
+    /// Makes a pod's sandbox and starts its shim. Fails with [`ErrorKind::AlreadyExists`] when one of that id lives.
+    pub fn create_pod(&self, spec: &SandboxSpec) -> Result<Pod> {
+        layout::check_id("pod", &spec.id, 63)?;
+        if spec.cgroup_parent.split('/').any(|part| part == "..") {
+            return Err(Error::invalid(format!("cgroup parent {:?} leaves the instance's cgroup", spec.cgroup_parent)));
+        }
+        let inner = &self.inner;
+        if inner.lock().contains_key(&spec.id) {
+            return Err(Error::new(ErrorKind::AlreadyExists, format!("pod {} is here already", spec.id)));
+        }
+        if inner.layout.pod(&spec.id).0.exists() {
+            self.remove_left_overs(&spec.id, true)?;
+        }
+        if spec.mount_propagation {
+            share_mounts(&inner.layout)?;
+        }
+        let created = self.try_create(spec);
+        if created.is_err()
+            && let Err(error) = self.remove_pod(&spec.id)
+        {
+            tracing::warn!(pod = spec.id, %error, "what a failed pod left stays");
+        }
+        created
+    }
+
+    fn try_create(&self, spec: &SandboxSpec) -> Result<Pod> {
+        let inner = &self.inner;
+        let place = inner.layout.pod(&spec.id);
+        fs::create_dir_all(place.containers()).context(|| format!("create {}", place.0.display()))?;
+        let network = if spec.host_network { None } else { Some(inner.network.allocate(&spec.id)?) };
+        let mut record = PodRecord {
+            spec: spec.clone(),
+            network,
+            instance: inner.layout.name(),
+            forwarded: false,
+        };
+        layout::write_json(&place.record(), &record, false)?;
+        let pid = self.start_shim(&spec.id)?;
+        if let Some(network) = &record.network {
+            inner.network.attach(&spec.id, network, pid)?;
+        }
+        if let Some(ports) = forward(&record)
+            && !ports.ports.is_empty()
+        {
+            inner.network.forward(&ports)?;
+            record.forwarded = true;
+            layout::write_json(&place.record(), &record, false)?;
+        }
+        self.watch(record)
+    }
+
+    /// Starts a shim and waits until it listens; returns its process id.
+    fn start_shim(&self, id: &str) -> Result<u32> {
+        let place = self.inner.layout.pod(id);
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(place.log())
+            .context(|| format!("open {}", place.log().display()))?;
+        let command = &self.inner.options.shim;
+        let mut child = Command::new(&command.program)
+            .args(&command.arguments)
+            .arg(&place.0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .context(|| format!("start the shim {}", command.program.display()))?;
+        let mut words = String::new();
+        if let Some(mut output) = child.stdout.take() {
+            output
+                .read_to_string(&mut words)
+                .context(|| "wait for the shim")?;
+        }
+        match serde_json::from_str(&words) {
+            Ok(Ready::Yes) => Ok(child.id()),
+            Ok(Ready::No(error)) => {
+                child.wait().context(|| "wait for the shim")?;
+                Err(Error::new(error.kind, format!("sandbox of pod {id}: {}", error.message)))
+            }
+            Err(_) => {
+                let status = child.wait().context(|| "wait for the shim")?;
+                Err(Error::machine(format!("the shim of pod {id} ended with {status}: see {}", place.log().display())))
+            }
+        }
+    }
+
+    /// Takes a living pod in, with a thread that tells what happens to it.
+    fn watch(&self, record: PodRecord) -> Result<Pod> {
+        let inner = &self.inner;
+        let id = record.spec.id.clone();
+        let pod = Pod {
+            inner: Arc::new(pod::Inner {
+                layout: inner.layout.pod(&id),
+                images: inner.images.clone(),
+                hierarchies: inner.hierarchies.clone(),
+                record,
+            }),
+        };
+        let (statuses, stream) = pod.subscribe()?;
+        let credentials = getsockopt(&stream, sockopt::PeerCredentials).context(|| format!("find the shim of pod {id}"))?;
+        let entry = Entry {
+            pod: pod.clone(),
+            subscription: stream.try_clone().context(|| format!("watch pod {id}"))?,
+            shim: Pid::from_raw(credentials.pid()),
+        };
+        let watcher = Watcher {
+            runtime: Arc::downgrade(inner),
+            events: inner.options.events.clone(),
+            pod: pod.clone(),
+        };
+        inner.lock().insert(id.clone(), entry);
+        thread::Builder::new()
+            .name("pod-watcher".into())
+            .spawn(move || watcher.run(statuses, stream))
+            .context(|| format!("watch pod {id}"))?;
+        Ok(pod)
+    }
+
+    /// The pods whose shims live, by id.
+    pub fn pods(&self) -> Vec<Pod> {
+        self.inner.lock().values().map(|entry| entry.pod.clone()).collect()
+    }
+
+    /// A living pod by id.
+    pub fn pod(&self, id: &str) -> Option<Pod> {
+        self.inner.lock().get(id).map(|entry| entry.pod.clone())
+    }
+
+    /// Kills what still runs in a pod and removes everything of it: shim, processes, mounts, cgroup, address, ports, files.
+    /// Returns when it is gone. Removing a pod that is not there succeeds. Logs stay.
+    pub fn remove_pod(&self, id: &str) -> Result<()> {
+        layout::check_id("pod", id, 63)?;
+        let entry = self.inner.lock().remove(id);
+        if let Some(entry) = entry {
+            if let Err(error) = entry.pod.shut_down() {
+                // It may be dying already; the left-overs are removed either way.
+                tracing::info!(pod = id, %error, "the shim did not shut down");
+                kill(entry.shim);
+            }
+            end_watcher(&entry);
+            wait_for_end(entry.shim)?;
+        }
+        self.remove_left_overs(id, true)
+    }
+
+    /// Removes what a pod without a living shim left.
+    fn remove_left_overs(&self, id: &str, rules: bool) -> Result<()> {
+        let inner = &self.inner;
+        let place = inner.layout.pod(id);
+        if let Some(record) = layout::read_json::<PodRecord>(&place.record())? {
+            let cgroup = record.cgroup();
+            inner.hierarchies.kill(&cgroup)?;
+            inner.hierarchies.remove(&cgroup)?;
+            // The folders of quality-of-service classes, when this was their last pod.
+            let mut above = Path::new(&cgroup).parent();
+            while let Some(folder) = above.filter(|folder| folder.components().count() > 2) {
+                inner.hierarchies.remove_if_empty(&folder.to_string_lossy());
+                above = folder.parent();
+            }
+            if rules && record.forwarded {
+                inner.network.unforward(&record.spec.host_ports)?;
+            }
+        }
+        if let Ok(stream) = wire::connect(&place.socket()) {
+            // A shim that never became a pod: its sandbox failed halfway.
+            let credentials = getsockopt(&stream, sockopt::PeerCredentials).context(|| format!("find the shim of pod {id}"))?;
+            let shim = Pid::from_raw(credentials.pid());
+            kill(shim);
+            wait_for_end(shim)?;
+        }
+        inner.network.release(id)?;
+        layout::remove_tree(&place.0)
+    }
+
+    /// Removes everything that was ever made for this data directory on the machine, pods included; images stay. The runtime
+    /// must be opened again to make pods. Idempotent.
+    pub fn clean_up(&self) -> Result<()> {
+        let inner = &self.inner;
+        for id in layout::folders(&inner.layout.pods()) {
+            self.remove_pod(&id)?;
+        }
+        inner.network.tear_down()?;
+        let cgroup = format!("/{}", inner.layout.name());
+        inner.hierarchies.kill(&cgroup)?;
+        inner.hierarchies.remove(&cgroup)?;
+        let run = inner.layout.run();
+        while umount2(&run, MntFlags::MNT_DETACH).is_ok() {}
+        layout::remove_tree(&run)
+    }
+}
+
+/// Tells what happens to one pod, until the pod or the runtime ends.
+struct Watcher {
+    runtime: Weak<Inner>,
+    events: Option<tokio::sync::mpsc::Sender<Event>>,
+    pod: Pod,
+}
+
+impl Watcher {
+    fn run(self, mut statuses: Vec<crate::ContainerStatus>, mut stream: UnixStream) {
+        loop {
+            for status in statuses {
+                self.tell(Event::Container {
+                    pod: self.pod.id().to_owned(),
+                    status,
+                });
+            }
+            while let Ok(Some((Reply::Container(status), _))) = wire::receive::<Reply>(&mut stream) {
+                self.tell(Event::Container {
+                    pod: self.pod.id().to_owned(),
+                    status: *status,
+                });
+            }
+            // The shim has closed: it drops who does not listen fast enough, or it has ended.
+            if !self.wanted() {
+                return;
+            }
+            match self.pod.subscribe() {
+                Ok((all, fresh)) => (statuses, stream) = (all, fresh),
+                Err(_) => break,
+            }
+            if !self.replace_subscription(&stream) {
+                return;
+            }
+        }
+        if let Some(runtime) = self.runtime.upgrade() {
+            runtime.lock().remove(self.pod.id());
+        }
+        self.tell(Event::PodGone {
+            pod: self.pod.id().to_owned(),
+        });
+    }
+
+    /// Whether the pod is still one of the runtime's, rather than removed or left to another runtime.
+    fn wanted(&self) -> bool {
+        self.runtime.upgrade().is_some_and(|runtime| {
+            runtime
+                .lock()
+                .get(self.pod.id())
+                .is_some_and(|entry| Arc::ptr_eq(&entry.pod.inner, &self.pod.inner))
+        })
+    }
+
+    fn replace_subscription(&self, stream: &UnixStream) -> bool {
+        let (Some(runtime), Ok(copy)) = (self.runtime.upgrade(), stream.try_clone()) else {
+            return false;
+        };
+        match runtime.lock().get_mut(self.pod.id()) {
+            Some(entry) => {
+                entry.subscription = copy;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        if let Some(events) = &self.events
+            && events.blocking_send(event).is_err()
+        {
+            tracing::debug!(pod = self.pod.id(), "nobody listens to events any more");
+        }
+    }
+}
+
+fn forward(record: &PodRecord) -> Option<Forward<'_>> {
+    let network = record.network.as_ref()?;
+    Some(Forward {
+        address: network.address,
+        ports: &record.spec.host_ports,
+    })
+}
+
+fn kill(pid: Pid) {
+    if let Err(error) = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL) {
+        tracing::debug!(%pid, %error, "already gone");
+    }
+}
+
+/// Waits until a shim has ended, and takes its exit when it is a child of this process (not of an agent before).
+fn wait_for_end(shim: Pid) -> Result<()> {
+    let started = Instant::now();
+    while !cgroup::is_zombie(shim.as_raw()) {
+        if started.elapsed() > END_PATIENCE {
+            return Err(Error::machine(format!("shim {shim} does not end")));
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    match nix::sys::wait::waitpid(shim, Some(nix::sys::wait::WaitPidFlag::WNOHANG)) {
+        Ok(_) | Err(nix::errno::Errno::ECHILD) => Ok(()),
+        Err(error) => Err(Error::machine(format!("wait for shim {shim}: {error}"))),
+    }
+}
+
+/// Mounts the run folder on itself, private: what shims mount below never shows outside of them.
+fn private_run_folder(layout: &Layout) -> Result<()> {
+    let run = layout.run();
+    fs::create_dir_all(&run).context(|| format!("create {}", run.display()))?;
+    let mounted = || -> Result<bool> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").context(|| "read mounts")?;
+        Ok(mounts
+            .lines()
+            .filter_map(|line| line.split(' ').nth(4))
+            .any(|target| Path::new(&unescaped(target)) == run))
+    };
+    if !mounted()? {
+        mount(Some(&run), &run, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .context(|| format!("mount {} on itself", run.display()))?;
+    }
+    mount(None::<&str>, &run, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>)
+        .context(|| format!("make {} private", run.display()))?;
+    fs::create_dir_all(layout.pods()).context(|| format!("create {}", layout.pods().display()))
+}
+
+/// Makes the machine's mounts shared, as service managers do at boot: without it nothing propagates to or from a container.
+fn share_mounts(layout: &Layout) -> Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").context(|| "read mounts")?;
+    let shared = mounts
+        .lines()
+        .any(|line| line.split(' ').nth(4) == Some("/") && line.contains(" shared:"));
+    if shared {
+        return Ok(());
+    }
+    tracing::info!("making the machine's mounts shared, because a pod asks for mount propagation");
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>)
+        .context(|| "make / shared")?;
+    private_run_folder(layout)
+}
+
+/// The kernel writes blanks in mount points as `\040`.
+fn unescaped(target: &str) -> String {
+    target
+        .replace("\\040", " ")
+        .replace("\\011", "\t")
+        .replace("\\012", "\n")
+        .replace("\\134", "\\")
+}

@@ -1,0 +1,380 @@
+//! From a container's spec to the OCI runtime config that libcontainer takes.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::executor::DEFAULT_PATH;
+use super::users::User;
+use crate::images::Image;
+use crate::{ContainerSpec, Error, Mount, MountSource, Propagation, Result, SandboxSpec, SecuritySpec, seccomp};
+
+/// What Docker and containerd give a container that asks for nothing.
+const DEFAULT_CAPABILITIES: &[&str] = &[
+    "CAP_AUDIT_WRITE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_MKNOD",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_RAW",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+];
+
+/// Capabilities by number, as `linux/capability.h` has them.
+const CAPABILITIES: &[&str] = &[
+    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID",
+    "CAP_SETPCAP", "CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_ADMIN", "CAP_NET_RAW",
+    "CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_CHROOT", "CAP_SYS_PTRACE", "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_NICE", "CAP_SYS_RESOURCE", "CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_MKNOD",
+    "CAP_LEASE", "CAP_AUDIT_WRITE", "CAP_AUDIT_CONTROL", "CAP_SETFCAP", "CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN", "CAP_SYSLOG",
+    "CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
+];
+
+/// Hidden from containers: they tell about, or change, the whole machine.
+const MASKED: &[&str] = &[
+    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug",
+    "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+];
+
+const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Where the machine's own devices lie that every container has its own of.
+const OWN_DEVICES: &[&str] = &["/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/fd", "/dev/console", "/dev/ptmx"];
+
+/// Everything a container's config is made from.
+pub(super) struct Parts<'a> {
+    pub(super) sandbox: &'a SandboxSpec,
+    pub(super) spec: &'a ContainerSpec,
+    pub(super) image: &'a Image,
+    pub(super) user: &'a User,
+    pub(super) rootfs: &'a Path,
+    /// The pod's own `/dev/shm`.
+    pub(super) shared_memory: &'a Path,
+    pub(super) cgroup: &'a str,
+    pub(super) oom_score_adj: i32,
+    pub(super) unified_cgroups: bool,
+}
+
+/// A container's config, and its environment in order.
+pub(super) struct Bundle {
+    pub(super) config: Value,
+    pub(super) environment: Vec<(String, String)>,
+}
+
+pub(super) fn bundle(parts: &Parts<'_>) -> Result<Bundle> {
+    let Parts { sandbox, spec, image, user, .. } = parts;
+    let security = &spec.security;
+    let capabilities = capabilities(security)?;
+    let environment = environment(parts);
+    let mut process = json!({
+        "terminal": spec.tty,
+        "user": {"uid": user.uid, "gid": user.gid, "additionalGids": user.groups},
+        "args": command(spec, image)?,
+        "env": environment.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>(),
+        "cwd": spec.working_dir.as_deref().or(Some(image.working_dir.as_str())).filter(|dir| !dir.is_empty()).unwrap_or("/"),
+        "capabilities": capability_sets(&capabilities, user.uid),
+        "oomScoreAdj": parts.oom_score_adj,
+    });
+    if security.no_new_privileges {
+        // Left out otherwise: `false` makes libcontainer load the filter after it has dropped the right to.
+        process["noNewPrivileges"] = json!(true);
+    }
+    let mut namespaces = vec![json!({"type": "mount"})];
+    if !sandbox.host_pid {
+        namespaces.push(json!({"type": "pid"}));
+    }
+    if parts.unified_cgroups && !security.privileged {
+        namespaces.push(json!({"type": "cgroup"}));
+    }
+    let mut linux = json!({
+        "cgroupsPath": parts.cgroup,
+        "resources": resources(spec),
+        "namespaces": namespaces,
+        "rootfsPropagation": propagation(&spec.mounts),
+    });
+    if security.privileged {
+        linux["devices"] = json!(machine_devices());
+    } else {
+        if !security.unmasked_proc {
+            linux["maskedPaths"] = json!(MASKED);
+            linux["readonlyPaths"] = json!(READ_ONLY);
+        }
+        if let Some(filter) = seccomp::resolve(&security.seccomp, &capabilities)? {
+            linux["seccomp"] = filter;
+        }
+    }
+    let config = json!({
+        "ociVersion": "1.0.2",
+        "root": {"path": parts.rootfs, "readonly": security.read_only_root},
+        "process": process,
+        "mounts": mounts(parts),
+        "linux": linux,
+    });
+    Ok(Bundle { config, environment })
+}
+
+fn command(spec: &ContainerSpec, image: &Image) -> Result<Vec<String>> {
+    let mut words = if spec.command.is_empty() { image.entrypoint.clone() } else { spec.command.clone() };
+    if !spec.args.is_empty() {
+        words.extend(spec.args.iter().cloned());
+    } else if spec.command.is_empty() {
+        words.extend(image.cmd.iter().cloned());
+    }
+    if words.is_empty() {
+        return Err(Error::new(crate::ErrorKind::StartFailed, "no command specified"));
+    }
+    Ok(words)
+}
+
+fn environment(parts: &Parts<'_>) -> Vec<(String, String)> {
+    let mut all: Vec<(String, String)> = vec![("PATH".into(), DEFAULT_PATH.into())];
+    if let Some(hostname) = &parts.sandbox.hostname {
+        all.push(("HOSTNAME".into(), hostname.clone()));
+    }
+    if parts.spec.tty {
+        all.push(("TERM".into(), "xterm".into()));
+    }
+    all.push(("HOME".into(), parts.user.home.clone()));
+    let image = parts.image.env.iter().map(|entry| {
+        let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
+        (name.to_owned(), value.to_owned())
+    });
+    for (name, value) in image.chain(parts.spec.env.iter().cloned()) {
+        match all.iter_mut().find(|(other, _)| *other == name) {
+            Some(entry) => entry.1 = value,
+            None => all.push((name, value)),
+        }
+    }
+    all
+}
+
+/// The capabilities a container ends up with, sorted.
+fn capabilities(security: &SecuritySpec) -> Result<Vec<String>> {
+    if security.privileged {
+        return Ok(known_capabilities());
+    }
+    let mut set: std::collections::BTreeSet<String> =
+        DEFAULT_CAPABILITIES.iter().map(|name| (*name).to_owned()).collect();
+    for name in &security.drop_capabilities {
+        if name.eq_ignore_ascii_case("ALL") {
+            set.clear();
+        } else {
+            set.remove(&full_name(name)?);
+        }
+    }
+    for name in &security.add_capabilities {
+        if name.eq_ignore_ascii_case("ALL") {
+            // All but those that were dropped by name.
+            let mut all = known_capabilities();
+            for dropped in &security.drop_capabilities {
+                if !dropped.eq_ignore_ascii_case("ALL") {
+                    let dropped = full_name(dropped)?;
+                    all.retain(|other| *other != dropped);
+                }
+            }
+            set.extend(all);
+        } else {
+            set.insert(full_name(name)?);
+        }
+    }
+    // What this process lacks, it cannot give.
+    let known = known_capabilities();
+    Ok(set.into_iter().filter(|name| known.contains(name)).collect())
+}
+
+fn full_name(name: &str) -> Result<String> {
+    let upper = name.to_ascii_uppercase();
+    let full = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
+    if CAPABILITIES.contains(&full.as_str()) {
+        Ok(full)
+    } else {
+        Err(Error::new(crate::ErrorKind::StartFailed, format!("unknown capability {name:?}")))
+    }
+}
+
+/// What this process may hand on: its own bounding set.
+fn known_capabilities() -> Vec<String> {
+    let own = fs::read_to_string("/proc/self/status")
+        .ok()
+        .and_then(|status| {
+            let line = status.lines().find(|line| line.starts_with("CapBnd:"))?.to_owned();
+            u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok()
+        })
+        .unwrap_or(u64::MAX);
+    CAPABILITIES
+        .iter()
+        .enumerate()
+        .filter(|(number, _)| own & (1 << number) != 0)
+        .map(|(_, name)| (*name).to_owned())
+        .collect()
+}
+
+/// Other users than root have them only within reach of set-user-id programs, as in other runtimes.
+fn capability_sets(capabilities: &[String], uid: u32) -> Value {
+    let held: &[String] = if uid == 0 { capabilities } else { &[] };
+    json!({"bounding": capabilities, "effective": held, "permitted": held, "inheritable": [], "ambient": []})
+}
+
+fn resources(spec: &ContainerSpec) -> Value {
+    let limits = &spec.resources;
+    let mut resources = json!({
+        "devices": [{"allow": spec.security.privileged, "access": "rwm"}],
+    });
+    if let Some(bytes) = limits.memory_limit {
+        resources["memory"] = json!({"limit": bytes});
+    }
+    let mut cpu = json!({});
+    if let Some(shares) = limits.cpu_shares {
+        cpu["shares"] = json!(shares.max(2));
+    }
+    if let Some(quota) = limits.cpu_quota {
+        cpu["quota"] = json!(quota);
+        cpu["period"] = json!(limits.cpu_period.unwrap_or(100_000));
+    }
+    resources["cpu"] = cpu;
+    if let Some(limit) = limits.pids_limit {
+        resources["pids"] = json!({"limit": limit});
+    }
+    resources
+}
+
+/// libcontainer knows one propagation a container; the widest that is asked for.
+fn propagation(mounts: &[Mount]) -> &'static str {
+    let asks = |wanted: Propagation| {
+        mounts.iter().any(
+            |mount| matches!(&mount.source, MountSource::Bind { propagation, .. } if *propagation == wanted),
+        )
+    };
+    if asks(Propagation::Bidirectional) {
+        "shared"
+    } else if asks(Propagation::HostToContainer) {
+        "slave"
+    } else {
+        "private"
+    }
+}
+
+fn mounts(parts: &Parts<'_>) -> Vec<Value> {
+    let security = &parts.spec.security;
+    let system = if security.privileged { "rw" } else { "ro" };
+    let standard = [
+        ("/proc", json!({"type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]})),
+        ("/dev", json!({"type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]})),
+        ("/dev/pts", json!({"type": "devpts", "source": "devpts",
+            "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]})),
+        ("/dev/mqueue", json!({"type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]})),
+        ("/dev/shm", json!({"type": "bind", "source": parts.shared_memory, "options": ["rbind", "nosuid", "noexec", "nodev"]})),
+        ("/sys", json!({"type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", system]})),
+        ("/sys/fs/cgroup", json!({"type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev", "relatime", system]})),
+    ];
+    let asked = |target: &str| parts.spec.mounts.iter().any(|mount| mount.target == Path::new(target));
+    let mut mounts: Vec<Value> = standard
+        .into_iter()
+        .filter(|(target, _)| !asked(target))
+        .map(|(target, mut mount)| {
+            mount["destination"] = json!(target);
+            mount
+        })
+        .collect();
+    mounts.extend(parts.spec.mounts.iter().map(mount_value));
+    mounts
+}
+
+fn mount_value(mount: &Mount) -> Value {
+    let access = if mount.read_only { "ro" } else { "rw" };
+    match &mount.source {
+        MountSource::Bind { path, .. } => json!({
+            "destination": mount.target, "type": "bind", "source": path, "options": ["rbind", access],
+        }),
+        MountSource::Tmpfs { size, mode } => {
+            let mut options = vec!["nosuid".to_owned(), "nodev".to_owned(), access.to_owned(), format!("mode={mode:o}")];
+            if let Some(size) = size {
+                options.push(format!("size={size}"));
+            }
+            json!({"destination": mount.target, "type": "tmpfs", "source": "tmpfs", "options": options})
+        }
+    }
+}
+
+/// Every device of the machine, for a privileged container.
+fn machine_devices() -> Vec<Value> {
+    let mut devices = Vec::new();
+    let mut folders = vec![PathBuf::from("/dev")];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            if OWN_DEVICES.iter().any(|own| path == Path::new(own)) {
+                continue;
+            }
+            let Ok(found) = fs::symlink_metadata(&path) else { continue };
+            let kind = found.file_type();
+            if kind.is_dir() {
+                folders.push(path);
+            } else if kind.is_char_device() || kind.is_block_device() {
+                devices.push(json!({
+                    "path": path,
+                    "type": if kind.is_block_device() { "b" } else { "c" },
+                    "major": libc::major(found.rdev()),
+                    "minor": libc::minor(found.rdev()),
+                    "fileMode": found.mode() & 0o7777,
+                    "uid": found.uid(),
+                    "gid": found.gid(),
+                }));
+            }
+        }
+    }
+    devices
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(command: &[&str], args: &[&str]) -> Vec<String> {
+        let own = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let image = Image {
+            entrypoint: own(&["/entry"]),
+            cmd: own(&["cmd"]),
+            ..Image::default()
+        };
+        let spec = ContainerSpec {
+            command: own(command),
+            args: own(args),
+            ..ContainerSpec::default()
+        };
+        super::command(&spec, &image).unwrap()
+    }
+
+    #[test]
+    fn command_and_args_replace_what_the_image_says_as_in_a_pod() {
+        assert_eq!(words(&[], &[]), ["/entry", "cmd"]);
+        assert_eq!(words(&[], &["a"]), ["/entry", "a"]);
+        assert_eq!(words(&["c"], &[]), ["c"]);
+        assert_eq!(words(&["c"], &["a"]), ["c", "a"]);
+    }
+
+    #[test]
+    fn capabilities_are_dropped_before_they_are_added() {
+        let security = SecuritySpec {
+            drop_capabilities: vec!["ALL".into()],
+            add_capabilities: vec!["NET_BIND_SERVICE".into(), "cap_chown".into()],
+            ..SecuritySpec::default()
+        };
+        assert_eq!(capabilities(&security).unwrap(), ["CAP_CHOWN", "CAP_NET_BIND_SERVICE"]);
+        let unknown = SecuritySpec {
+            add_capabilities: vec!["FLY".into()],
+            ..SecuritySpec::default()
+        };
+        assert!(capabilities(&unknown).is_err());
+    }
+}

@@ -1,0 +1,586 @@
+//! One container of the pod: its root file system, its process, its output, its end.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use libcontainer::container::Container as OciContainer;
+use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::syscall::syscall::SyscallType;
+use nix::fcntl::OFlag;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::Signal;
+use nix::unistd::{Pid, pipe2};
+use serde_json::{Value, json};
+
+use super::PodRecord;
+use super::bundle::{self, Bundle, Parts};
+use super::executor::Payload;
+use super::log::{Lines, LogFile, Stream};
+use super::{sandbox, users};
+use crate::cgroup::Hierarchies;
+use crate::error::Context as _;
+use crate::layout::{self, ContainerLayout, PodLayout};
+use crate::wire;
+use crate::{ContainerSpec, ContainerState, ContainerStatus, Error, ErrorKind, ExecSpec, Result};
+
+/// Bytes read at one time from a container's stream.
+const CHUNK: usize = 64 << 10;
+
+/// A container of this pod.
+pub(super) struct Container {
+    layout: ContainerLayout,
+    oci_root: PathBuf,
+    hierarchies: Hierarchies,
+    status: ContainerStatus,
+    process: Value,
+    environment: Vec<(String, String)>,
+    stop_signal: Signal,
+    outputs: Vec<Output>,
+    log: Option<LogFile>,
+    deadline: Option<Instant>,
+    execs: u64,
+}
+
+struct Output {
+    file: File,
+    lines: Lines,
+}
+
+/// How a process ended.
+pub(super) struct Exit {
+    pub(super) code: i32,
+    pub(super) signal: Option<i32>,
+}
+
+/// A process that runs in a container, and our ends of its streams: input, output, error as far as asked for, or its terminal.
+pub(super) struct Started {
+    pub(super) pid: Pid,
+    pub(super) streams: Vec<OwnedFd>,
+}
+
+impl Container {
+    pub(super) fn start(
+        pod: &PodLayout,
+        record: &PodRecord,
+        hierarchies: &Hierarchies,
+        start: wire::Start,
+    ) -> Result<Container> {
+        layout::check_id("container", &start.spec.id, 100)?;
+        let place = pod.container(&start.spec.id);
+        let cgroup = format!("{}/{}", record.cgroup(), start.spec.id);
+        let started = Container::try_start(pod, record, hierarchies, start, &place, &cgroup);
+        if started.is_err() {
+            // What failed halfway must leave nothing; the first error is the one that tells.
+            let cleared = hierarchies
+                .kill(&cgroup)
+                .and_then(|()| hierarchies.remove(&cgroup))
+                .and_then(|()| unmount(&place.rootfs()))
+                .and_then(|()| layout::remove_tree(&place.0));
+            if let Err(error) = cleared {
+                super::complain(&error);
+            }
+        }
+        started
+    }
+
+    fn try_start(
+        pod: &PodLayout,
+        record: &PodRecord,
+        hierarchies: &Hierarchies,
+        start: wire::Start,
+        place: &ContainerLayout,
+        cgroup: &str,
+    ) -> Result<Container> {
+        let wire::Start { spec, image, layers } = start;
+        mount_rootfs(place, &layers)?;
+        layout::write_json(&place.layers(), &image.layers, false)?;
+        let rootfs = place.rootfs();
+        let user = users::resolve(&rootfs, &spec.security, &image.user)?;
+        let oom_score_adj = OomScore::reachable(spec.resources.oom_score_adj.unwrap_or(0))?;
+        let Bundle { config, environment } = bundle::bundle(&Parts {
+            sandbox: &record.spec,
+            spec: &spec,
+            image: &image,
+            user: &user,
+            rootfs: &rootfs,
+            shared_memory: &sandbox::shared_memory(pod),
+            cgroup,
+            oom_score_adj,
+            unified_cgroups: hierarchies.unified(),
+        })?;
+        crate::images::ensure_folder(&rootfs, Path::new(config["process"]["cwd"].as_str().unwrap_or("/")))?;
+        layout::write_json(&place.bundle_config(), &config, false)?;
+        let log = match &spec.log_path {
+            Some(path) => Some(LogFile::open(path).context(|| format!("open log {}", path.display()))?),
+            None => None,
+        };
+        let oci_root = pod.oci();
+        fs::create_dir_all(&oci_root).context(|| format!("create {}", oci_root.display()))?;
+        let (pid, outputs) = launch(&spec, place, &oci_root, environment.clone())?;
+        let status = ContainerStatus {
+            id: spec.id.clone(),
+            annotations: spec.annotations.clone(),
+            image: spec.image.clone(),
+            image_id: image.id.clone(),
+            state: ContainerState::Running {
+                pid: pid.as_raw(),
+                started_at: Timestamp::now(),
+            },
+            cgroup: cgroup.to_owned(),
+            log_path: spec.log_path.clone(),
+        };
+        let container = Container {
+            layout: place.clone(),
+            oci_root,
+            hierarchies: hierarchies.clone(),
+            status,
+            process: config["process"].clone(),
+            environment,
+            stop_signal: stop_signal(image.stop_signal.as_deref()),
+            outputs,
+            log,
+            deadline: None,
+            execs: 0,
+        };
+        container.save()?;
+        Ok(container)
+    }
+
+    pub(super) fn status(&self) -> &ContainerStatus {
+        &self.status
+    }
+
+    pub(super) fn pid(&self) -> Option<Pid> {
+        match self.status.state {
+            ContainerState::Running { pid, .. } => Some(Pid::from_raw(pid)),
+            ContainerState::Exited { .. } => None,
+        }
+    }
+
+    /// When its grace runs out.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    pub(super) fn outputs(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.outputs.iter().map(|output| output.file.as_fd())
+    }
+
+    fn save(&self) -> Result<()> {
+        layout::write_json(&self.layout.status(), &self.status, false)
+    }
+
+    /// Asks it to end; a later call may shorten the grace, never lengthen it.
+    pub(super) fn stop(&mut self, grace: Duration) -> Result<()> {
+        let Some(pid) = self.pid() else { return Ok(()) };
+        if grace.is_zero() {
+            return self.kill().map(drop);
+        }
+        let deadline = Instant::now() + grace;
+        if self.deadline.is_none() {
+            send_signal(pid, self.stop_signal as i32)?;
+        }
+        self.deadline = Some(self.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
+        Ok(())
+    }
+
+    /// Kills it; its end is noticed like any other. Returns the process to wait for.
+    pub(super) fn kill(&mut self) -> Result<Option<Pid>> {
+        self.deadline = None;
+        match self.pid() {
+            Some(pid) => send_signal(pid, libc::SIGKILL).map(|()| Some(pid)),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) fn signal(&self, signal: i32) -> Result<()> {
+        match self.pid() {
+            Some(pid) => send_signal(pid, signal),
+            None => Err(self.not_running()),
+        }
+    }
+
+    fn not_running(&self) -> Error {
+        Error::new(ErrorKind::NotRunning, format!("container {} is not running", self.status.id))
+    }
+
+    /// Moves what a stream holds to the log; forgets the stream at its end.
+    pub(super) fn drain(&mut self, fd: RawFd) -> Result<()> {
+        let Some(index) = self.outputs.iter().position(|output| output.file.as_raw_fd() == fd) else {
+            return Ok(());
+        };
+        let output = &mut self.outputs[index];
+        let mut chunk = vec![0; CHUNK];
+        let mut lines = Vec::new();
+        let now = Timestamp::now();
+        match output.file.read(&mut chunk) {
+            Ok(count) if count > 0 => output.lines.push(&chunk[..count], now, &mut lines),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            // A terminal whose other side is closed reads as an error.
+            Ok(_) | Err(_) => {
+                output.lines.finish(now, &mut lines);
+                self.outputs.remove(index);
+            }
+        }
+        self.write_log(&lines)
+    }
+
+    fn write_log(&mut self, lines: &[u8]) -> Result<()> {
+        match &mut self.log {
+            Some(log) => log
+                .write(lines)
+                .context(|| format!("write the log of container {}", self.status.id)),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads what is left in the streams; processes that still hold them have been killed.
+    fn drain_all(&mut self) -> Result<()> {
+        let now = Timestamp::now();
+        let mut lines = Vec::new();
+        let mut chunk = vec![0; CHUNK];
+        for mut output in std::mem::take(&mut self.outputs) {
+            while let Ok(count) = output.file.read(&mut chunk) {
+                if count == 0 {
+                    break;
+                }
+                output.lines.push(&chunk[..count], now, &mut lines);
+            }
+            output.lines.finish(now, &mut lines);
+        }
+        self.write_log(&lines)
+    }
+
+    /// Its first process has ended: ends the rest, keeps what it said, frees what it held.
+    pub(super) fn finish(&mut self, exit: &Exit) -> Result<()> {
+        let ContainerState::Running { started_at, .. } = self.status.state else {
+            return Ok(());
+        };
+        let cgroup = self.status.cgroup.clone();
+        let killed = self.hierarchies.kill(&cgroup);
+        let drained = self.drain_all();
+        self.deadline = None;
+        self.status.state = ContainerState::Exited {
+            exit_code: exit.code,
+            signal: exit.signal,
+            // One that ended well although a child was killed did not die of it.
+            oom_killed: exit.code != 0 && self.hierarchies.oom_kills(&cgroup) > 0,
+            started_at,
+            finished_at: Timestamp::now(),
+        };
+        self.log = None;
+        self.save()?;
+        killed?;
+        drained?;
+        self.hierarchies.remove(&cgroup)?;
+        layout::remove_tree(&self.oci_root.join(&self.status.id))?;
+        unmount(&self.layout.rootfs())
+    }
+
+    /// Forgets an ended container.
+    pub(super) fn remove(self) -> Result<()> {
+        unmount(&self.layout.rootfs())?;
+        layout::remove_tree(&self.layout.0)
+    }
+
+    /// Runs a process in the container.
+    pub(super) fn exec(&mut self, exec: &ExecSpec) -> Result<Started> {
+        if self.pid().is_none() {
+            return Err(self.not_running());
+        }
+        if exec.command.is_empty() {
+            return Err(Error::invalid("no command specified"));
+        }
+        let mut process = self.process.clone();
+        process["args"] = json!(exec.command);
+        process["terminal"] = json!(exec.tty);
+        let mut environment = self.environment.clone();
+        if exec.tty && !environment.iter().any(|(name, _)| name == "TERM") {
+            environment.push(("TERM".into(), "xterm".into()));
+        }
+        self.execs += 1;
+        let file = self.layout.0.join(format!("exec{}.json", self.execs));
+        layout::write_json(&file, &process, false)?;
+        let started = launch_exec(&self.status.id, &self.oci_root, &self.layout, &file, exec, environment);
+        fs::remove_file(&file).context(|| format!("remove {}", file.display()))?;
+        started
+    }
+}
+
+/// Sends a signal to a process that may have ended meanwhile.
+pub(super) fn send_signal(pid: Pid, signal: i32) -> Result<()> {
+    let signal = Signal::try_from(signal).map_err(|_| Error::invalid(format!("signal {signal} is unknown")))?;
+    match nix::sys::signal::kill(pid, signal) {
+        Ok(()) | Err(nix::errno::Errno::ESRCH) => Ok(()),
+        Err(error) => Err(Error::machine(format!("send {signal} to {pid}: {error}"))),
+    }
+}
+
+/// `SIGQUIT`, `QUIT` or `3`, as images write it; SIGTERM when the image says nothing that makes sense.
+fn stop_signal(text: Option<&str>) -> Signal {
+    let Some(text) = text else { return Signal::SIGTERM };
+    let by_number = text.parse::<i32>().ok().and_then(|number| Signal::try_from(number).ok());
+    let name = text.to_ascii_uppercase();
+    let name = if name.starts_with("SIG") { name } else { format!("SIG{name}") };
+    by_number.or_else(|| name.parse().ok()).unwrap_or(Signal::SIGTERM)
+}
+
+fn mount_rootfs(place: &ContainerLayout, layers: &[PathBuf]) -> Result<()> {
+    for folder in [place.upper(), place.work(), place.rootfs()] {
+        fs::create_dir_all(&folder).context(|| format!("create {}", folder.display()))?;
+    }
+    let rootfs = place.rootfs();
+    // An overlay needs a lower folder; an image without layers has an empty one.
+    let Some(store) = layers.first().and_then(|layer| layer.parent()) else {
+        return Err(Error::invalid("the image has no layers"));
+    };
+    let names: Option<Vec<&str>> = layers.iter().rev().map(|layer| layer.file_name()?.to_str()).collect();
+    let names = names.ok_or_else(|| Error::invalid("a layer's name is not text"))?;
+    // Relative names, because all of them must fit into one page.
+    nix::unistd::chdir(store).context(|| format!("change to {}", store.display()))?;
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        names.join(":"),
+        escaped(&place.upper()),
+        escaped(&place.work())
+    );
+    mount(Some("overlay"), &rootfs, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
+        .context(|| format!("mount the image at {}", rootfs.display()))
+}
+
+/// Commas and colons part an overlay's options.
+fn escaped(path: &Path) -> String {
+    path.display().to_string().replace('\\', "\\\\").replace(',', "\\,").replace(':', "\\:")
+}
+
+fn unmount(rootfs: &Path) -> Result<()> {
+    match umount2(rootfs, MntFlags::MNT_DETACH) {
+        // Not mounted, or not there.
+        Ok(()) | Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => Ok(()),
+        Err(error) => Err(Error::machine(format!("unmount {}: {error}", rootfs.display()))),
+    }
+}
+
+/// Creates and starts the container's first process; returns it and our ends of its streams.
+fn launch(
+    spec: &ContainerSpec,
+    place: &ContainerLayout,
+    oci_root: &Path,
+    environment: Vec<(String, String)>,
+) -> Result<(Pid, Vec<Output>)> {
+    let (failure_reader, failure) = pipe()?;
+    let payload = Payload::new(failure, environment);
+    let mut builder = builder(&spec.id, oci_root)?.with_executor(payload);
+    let console = if spec.tty { Some(Console::new(&place.0)?) } else { None };
+    let mut outputs = Vec::new();
+    if let Some(console) = &console {
+        builder = builder.with_console_socket(Some(&console.path));
+    } else {
+        builder = builder.with_stdin(null()?);
+        let (output, stdout) = pipe()?;
+        let (errors, stderr) = pipe()?;
+        builder = builder.with_stdout(stdout).with_stderr(stderr);
+        for (reader, stream) in [(output, Stream::Stdout), (errors, Stream::Stderr)] {
+            outputs.push(Output {
+                file: nonblocking(reader)?,
+                lines: Lines::new(stream),
+            });
+        }
+    }
+    let oom_score = OomScore::keep()?;
+    let created = builder
+        .as_init(&place.0)
+        .with_systemd(false)
+        .with_detach(true)
+        .build();
+    oom_score.restore()?;
+    let mut container: OciContainer = created.map_err(|error| start_failed(&error))?;
+    if let Some(console) = console {
+        outputs.push(Output {
+            file: nonblocking(console.master()?)?,
+            lines: Lines::new(Stream::Stdout),
+        });
+    }
+    container.start().map_err(|error| start_failed(&error))?;
+    exec_succeeded(failure_reader)?;
+    let pid = container
+        .pid()
+        .ok_or_else(|| Error::new(ErrorKind::StartFailed, "the container has no process"))?;
+    Ok((Pid::from_raw(pid.as_raw()), outputs))
+}
+
+fn launch_exec(
+    id: &str,
+    oci_root: &Path,
+    place: &ContainerLayout,
+    process: &Path,
+    exec: &ExecSpec,
+    environment: Vec<(String, String)>,
+) -> Result<Started> {
+    let (failure_reader, failure) = pipe()?;
+    let payload = Payload::new(failure, environment);
+    let mut builder = builder(id, oci_root)?.with_executor(payload);
+    let console = if exec.tty { Some(Console::new(&place.0)?) } else { None };
+    let mut streams = Vec::new();
+    if let Some(console) = &console {
+        builder = builder.with_console_socket(Some(&console.path));
+    } else {
+        let stdin = if exec.stdin {
+            let (reader, ours) = pipe()?;
+            streams.push(ours);
+            reader
+        } else {
+            null()?.into()
+        };
+        let stdout = output_end(exec.stdout, &mut streams)?;
+        let stderr = output_end(exec.stderr, &mut streams)?;
+        builder = builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr);
+    }
+    let oom_score = OomScore::keep()?;
+    let joined = builder.as_tenant().with_process(Some(process)).with_detach(true).build();
+    oom_score.restore()?;
+    // The words of a failing `execve` are the better ones.
+    let pid = match joined {
+        Ok(pid) => {
+            exec_succeeded(failure_reader)?;
+            pid
+        }
+        Err(error) => return Err(start_failed(&error)),
+    };
+    if let Some(console) = console {
+        streams.push(console.master()?);
+    }
+    Ok(Started {
+        pid: Pid::from_raw(pid.as_raw()),
+        streams,
+    })
+}
+
+fn builder(id: &str, oci_root: &Path) -> Result<ContainerBuilder> {
+    ContainerBuilder::new(id.to_owned(), SyscallType::default())
+        .with_root_path(oci_root)
+        .map_err(|error| start_failed(&error))
+}
+
+fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    pipe2(OFlag::O_CLOEXEC).context(|| "make a pipe")
+}
+
+fn null() -> Result<File> {
+    File::options().read(true).write(true).open("/dev/null").context(|| "open /dev/null")
+}
+
+fn output_end(wanted: bool, streams: &mut Vec<OwnedFd>) -> Result<OwnedFd> {
+    if !wanted {
+        return Ok(null()?.into());
+    }
+    let (ours, theirs) = pipe()?;
+    streams.push(ours);
+    Ok(theirs)
+}
+
+fn nonblocking(fd: OwnedFd) -> Result<File> {
+    nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context(|| "prepare a stream")?;
+    Ok(File::from(fd))
+}
+
+/// Waits for `execve`: the pipe closes when it succeeds and brings a message when it fails.
+fn exec_succeeded(failure: OwnedFd) -> Result<()> {
+    let mut message = String::new();
+    File::from(failure)
+        .read_to_string(&mut message)
+        .context(|| "wait for the program to start")?;
+    if message.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::new(ErrorKind::StartFailed, message))
+    }
+}
+
+/// What libcontainer says, with all its causes.
+fn start_failed(error: &dyn std::error::Error) -> Error {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let text = inner.to_string();
+        if !words.contains(&text) {
+            words = format!("{words}: {text}");
+        }
+        cause = inner.source();
+    }
+    Error::new(ErrorKind::StartFailed, words)
+}
+
+/// The socket on which libcontainer hands over the terminal it made.
+struct Console {
+    path: PathBuf,
+    listener: UnixListener,
+}
+
+impl Console {
+    fn new(folder: &Path) -> Result<Console> {
+        let path = folder.join("console.sock");
+        // A leftover of an exec that failed to start.
+        fs::remove_file(&path).ok();
+        let listener = wire::with_short_path(&path, |path| UnixListener::bind(path))
+            .context(|| format!("listen on {}", path.display()))?;
+        Ok(Console { path, listener })
+    }
+
+    fn master(self) -> Result<OwnedFd> {
+        use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+        use std::os::fd::FromRawFd as _;
+        let (stream, _) = self.listener.accept().context(|| "take over the terminal")?;
+        let mut text = [0u8; 4096];
+        let mut parts = [io::IoSliceMut::new(&mut text)];
+        let mut space = nix::cmsg_space!([RawFd; 1]);
+        let message = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)
+            .context(|| "take over the terminal")?;
+        for control in message.cmsgs().context(|| "take over the terminal")? {
+            if let ControlMessageOwned::ScmRights(rights) = control
+                && let Some(fd) = rights.first()
+            {
+                // SAFETY: the kernel made this descriptor for us in this very call; nobody else owns it.
+                return Ok(unsafe { OwnedFd::from_raw_fd(*fd) });
+            }
+        }
+        Err(Error::machine("no terminal came from the container"))
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        // Gone with the container's folder otherwise.
+        fs::remove_file(&self.path).ok();
+    }
+}
+
+/// The shim's own preference with the out-of-memory killer, which libcontainer overwrites with the container's.
+struct OomScore(String);
+
+impl OomScore {
+    const FILE: &str = "/proc/self/oom_score_adj";
+
+    fn keep() -> Result<OomScore> {
+        fs::read_to_string(Self::FILE).map(OomScore).context(|| format!("read {}", Self::FILE))
+    }
+
+    fn restore(self) -> Result<()> {
+        fs::write(Self::FILE, self.0.trim()).context(|| format!("write {}", Self::FILE))
+    }
+
+    /// The value that the kernel lets this process give: without CAP_SYS_RESOURCE none below its own.
+    fn reachable(wanted: i32) -> Result<i32> {
+        let own = OomScore::keep()?;
+        if fs::write(Self::FILE, wanted.to_string()).is_ok() {
+            own.restore()?;
+            return Ok(wanted);
+        }
+        Ok(own.0.trim().parse().unwrap_or(0).max(wanted))
+    }
+}

@@ -1,0 +1,155 @@
+//! The last step of a container's first process: checks that say what is wrong in the words people search for, then `execve`.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use libcontainer::oci_spec::runtime::Spec;
+use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+
+/// `PATH` where neither the image nor the pod sets one.
+pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Starts the payload; a failing `execve` is told through a pipe that a successful one closes.
+#[derive(Clone)]
+pub(super) struct Payload {
+    failure: Arc<OwnedFd>,
+    environment: Vec<(String, String)>,
+}
+
+impl Payload {
+    pub(super) fn new(failure: OwnedFd, environment: Vec<(String, String)>) -> Payload {
+        Payload {
+            failure: Arc::new(failure),
+            environment,
+        }
+    }
+
+    fn run(&self, arguments: &[String]) -> String {
+        let Some(name) = arguments.first() else {
+            return "no command specified".into();
+        };
+        let path = match find(name, &self.search_path()) {
+            Ok(path) => path,
+            Err(message) => return message,
+        };
+        let words: Result<Vec<CString>, _> = arguments.iter().map(|word| CString::new(word.as_bytes())).collect();
+        let environment: Result<Vec<CString>, _> = self
+            .environment
+            .iter()
+            .map(|(name, value)| CString::new(format!("{name}={value}")))
+            .collect();
+        let (Ok(words), Ok(environment), Ok(program)) = (
+            words,
+            environment,
+            CString::new(path.as_os_str().as_encoded_bytes()),
+        ) else {
+            return format!("exec: {name:?}: a NUL byte in the command or the environment");
+        };
+        reset_signals();
+        match nix::unistd::execve(&program, &words, &environment) {
+            Ok(never) => match never {},
+            Err(error) => format!("exec {}: {}", path.display(), words_of(error)),
+        }
+    }
+
+    fn search_path(&self) -> String {
+        self.environment
+            .iter()
+            .find(|(name, _)| name == "PATH")
+            .map_or_else(|| DEFAULT_PATH.to_owned(), |(_, value)| value.clone())
+    }
+}
+
+impl Executor for Payload {
+    fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
+        let arguments = spec.process().as_ref().and_then(|process| process.args().clone());
+        let message = self.run(&arguments.unwrap_or_default());
+        if let Ok(copy) = self.failure.try_clone() {
+            // The reader may have gone; the exit code tells it too.
+            File::from(copy).write_all(message.as_bytes()).ok();
+        }
+        Err(ExecutorError::Other(message))
+    }
+
+    fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
+        let arguments = spec.process().as_ref().and_then(|process| process.args().clone());
+        let Some(name) = arguments.as_ref().and_then(|words| words.first()) else {
+            return Err(ExecutorValidationError::ArgValidationError("no command specified".into()));
+        };
+        find(name, &self.search_path())
+            .map(drop)
+            .map_err(ExecutorValidationError::ArgValidationError)
+    }
+
+    fn setup_envs(&self, _: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
+        // `execve` gets the environment in the order it was given.
+        Ok(())
+    }
+}
+
+/// What the shim blocks and ignores must not be inherited.
+fn reset_signals() {
+    // SAFETY: no handler of ours runs between here and `execve`; the default action needs none.
+    let restored = unsafe { nix::sys::signal::signal(Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl) }
+        .and_then(|_| sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None));
+    // Both fail on wrong arguments only.
+    debug_assert!(restored.is_ok());
+}
+
+/// Finds a program as `execvp` does, in the container.
+fn find(name: &str, search_path: &str) -> Result<PathBuf, String> {
+    if name.contains('/') {
+        let path = Path::new(name);
+        return match runnable(path) {
+            Ok(()) => Ok(path.into()),
+            Err(error) => Err(format!("exec: {name:?}: stat {name}: {}", io_words(&error))).map_err(|text| {
+                if error.kind() == std::io::ErrorKind::PermissionDenied {
+                    format!("exec: {name:?}: permission denied")
+                } else {
+                    text
+                }
+            }),
+        };
+    }
+    let mut denied = false;
+    for folder in search_path.split(':') {
+        let path = Path::new(if folder.is_empty() { "." } else { folder }).join(name);
+        match runnable(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) => denied |= error.kind() == std::io::ErrorKind::PermissionDenied,
+        }
+    }
+    Err(if denied {
+        format!("exec: {name:?}: permission denied")
+    } else {
+        format!("exec: {name:?}: executable file not found in $PATH")
+    })
+}
+
+fn runnable(path: &Path) -> std::io::Result<()> {
+    let found = path.metadata()?;
+    if found.is_file() && found.permissions().mode() & 0o111 != 0 {
+        Ok(())
+    } else {
+        Err(std::io::ErrorKind::PermissionDenied.into())
+    }
+}
+
+fn io_words(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => words_of(nix::errno::Errno::from_raw(number)),
+        None => error.to_string(),
+    }
+}
+
+/// An error as other runtimes print it: `no such file or directory`.
+fn words_of(error: nix::errno::Errno) -> String {
+    error.desc().to_lowercase()
+}

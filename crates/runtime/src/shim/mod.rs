@@ -1,0 +1,107 @@
+//! The shim: one process a pod, in the pod's namespaces, that parents its containers.
+//!
+//! It is one thread around one `poll`: libcontainer forks and changes the working directory, which no second thread would
+//! survive. What it knows is in its memory and, for whoever comes after, in files.
+
+mod bundle;
+mod container;
+mod executor;
+mod log;
+mod sandbox;
+mod server;
+mod users;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use serde::{Deserialize, Serialize};
+
+use crate::layout::{self, PodLayout};
+use crate::{Error, PodNetwork, Result, SandboxSpec};
+
+pub use log::{LOG_FILES, LOG_SIZE_LIMIT};
+
+/// The hidden verb that [`crate::ShimCommand::default`] starts this executable with.
+pub const VERB: &str = "shim";
+
+/// What is kept of a pod beside its containers, in `pod.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PodRecord {
+    pub(crate) spec: SandboxSpec,
+    pub(crate) network: Option<PodNetwork>,
+    /// The instance's name, which is the cgroup above all of its pods.
+    pub(crate) instance: String,
+    /// Whether its host ports lead to it.
+    pub(crate) forwarded: bool,
+}
+
+impl PodRecord {
+    /// The pod's cgroup, absolute below the hierarchies' roots.
+    pub(crate) fn cgroup(&self) -> String {
+        let parent = self.spec.cgroup_parent.trim_matches('/');
+        if parent.is_empty() {
+            format!("/{}/pod{}", self.instance, self.spec.id)
+        } else {
+            format!("/{}/{parent}", self.instance)
+        }
+    }
+}
+
+/// What a shim says on its standard output once, when it is ready to be connected to, or why it will never be.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Ready {
+    Yes,
+    No(Error),
+}
+
+/// Runs a shim until its pod is shut down. `arguments` are those after [`VERB`]. Must be called before the process has a second
+/// thread or a tracing subscriber: what is traced after a fork would end up in a container's log.
+pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    let Some(folder) = arguments.first().map(PathBuf::from) else {
+        return ExitCode::from(2);
+    };
+    match start(&folder) {
+        Ok(mut server) => {
+            tell(&Ready::Yes);
+            match server.run() {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    complain(&error);
+                    ExitCode::FAILURE
+                }
+            }
+        }
+        Err(error) => {
+            complain(&error);
+            tell(&Ready::No(error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(folder: &Path) -> Result<server::Server> {
+    let layout = PodLayout(folder.to_path_buf());
+    let record: PodRecord = layout::read_json(&layout.record())?
+        .ok_or_else(|| Error::machine(format!("{} is missing", layout.record().display())))?;
+    sandbox::enter(&layout, &record)?;
+    server::Server::new(layout, record)
+}
+
+/// Says something to the agent and closes standard output, so that it does not wait for more.
+fn tell(ready: &Ready) {
+    let mut output = std::io::stdout();
+    let written = serde_json::to_writer(&mut output, ready)
+        .map_err(std::io::Error::from)
+        .and_then(|()| output.flush())
+        .and_then(|()| sandbox::close_stdout());
+    if let Err(error) = written {
+        complain(&Error::machine(format!("tell the agent: {error}")));
+    }
+}
+
+/// The shim's own log is its standard error; when that cannot be written, nobody is left to tell.
+fn complain(error: &Error) {
+    writeln!(std::io::stderr(), "{} {error}", jiff::Timestamp::now()).ok();
+}

@@ -1,0 +1,77 @@
+//! Entering a pod's namespaces: the shim is what holds them.
+
+use std::fs;
+use std::path::Path;
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+use super::PodRecord;
+use crate::cgroup::Hierarchies;
+use crate::error::Context as _;
+use crate::layout::PodLayout;
+use crate::{Error, Result};
+
+/// Size of a pod's `/dev/shm`, as in other runtimes.
+const SHARED_MEMORY: &str = "size=65536k,mode=1777";
+
+/// Makes the pod's namespaces around this process.
+pub(super) fn enter(layout: &PodLayout, record: &PodRecord) -> Result<()> {
+    let spec = &record.spec;
+    nix::unistd::setsid().context(|| "start a session")?;
+    nix::unistd::chdir("/").context(|| "change to /")?;
+    nix::sys::prctl::set_child_subreaper(true).context(|| "become a subreaper")?;
+    // A service manager that stops the agent kills what is in the agent's cgroup.
+    Hierarchies::find()?.move_self(&format!("/{}/shims", record.instance))?;
+    let mut flags = CloneFlags::CLONE_NEWNS;
+    flags.set(CloneFlags::CLONE_NEWNET, !spec.host_network);
+    flags.set(CloneFlags::CLONE_NEWIPC, !spec.host_ipc);
+    flags.set(CloneFlags::CLONE_NEWUTS, spec.hostname.is_some());
+    unshare(flags).context(|| "make namespaces")?;
+    if let Some(hostname) = &spec.hostname {
+        nix::unistd::sethostname(hostname).context(|| format!("set the host name {hostname}"))?;
+    }
+    for (name, value) in &spec.sysctls {
+        set_sysctl(name, value)?;
+    }
+    let shared = shared_memory(layout);
+    fs::create_dir_all(&shared).context(|| format!("create {}", shared.display()))?;
+    if spec.host_ipc {
+        bind("/dev/shm".as_ref(), &shared)
+    } else {
+        mount(
+            Some("shm"),
+            &shared,
+            Some("tmpfs"),
+            MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
+            Some(SHARED_MEMORY),
+        )
+        .context(|| "mount the pod's /dev/shm")
+    }
+}
+
+/// Where the pod's `/dev/shm` is mounted, in the shim's mount namespace.
+pub(super) fn shared_memory(layout: &PodLayout) -> std::path::PathBuf {
+    layout.0.join("shm")
+}
+
+fn bind(source: &Path, target: &Path) -> Result<()> {
+    mount(Some(source), target, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
+        .context(|| format!("bind {} to {}", source.display(), target.display()))
+}
+
+fn set_sysctl(name: &str, value: &str) -> Result<()> {
+    // Slashes may stand for dots where a name holds a dot (net/ipv4/conf/eth0.1/…).
+    let path = if name.contains('/') { name.to_owned() } else { name.replace('.', "/") };
+    if path.split('/').any(|part| part.is_empty() || part == "..") {
+        return Err(Error::invalid(format!("sysctl {name:?} is malformed")));
+    }
+    fs::write(Path::new("/proc/sys").join(path), value).context(|| format!("set sysctl {name} to {value}"))
+}
+
+/// Replaces standard output by `/dev/null`.
+pub(super) fn close_stdout() -> std::io::Result<()> {
+    let null = fs::File::options().write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdout(&null)?;
+    Ok(())
+}

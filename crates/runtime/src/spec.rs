@@ -1,0 +1,234 @@
+//! What a caller asks for: plain descriptions of a pod's sandbox, of its containers and of an exec.
+//!
+//! They are written to disk and sent to the pod's shim as JSON, so every type here is `serde` both ways.
+//! Nothing is defaulted by cluster rules here: the caller resolves names, volumes and environment first.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A pod's sandbox: the namespaces, the address and the cgroup that its containers share.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SandboxSpec {
+    /// Unique on the machine, `[A-Za-z0-9_.-]{1,63}`; a pod's UID does. Names the pod in every later call.
+    pub id: String,
+    /// Free facts that the caller wants back after its own restart ([`crate::Pod::annotations`]): namespace, name, …
+    pub annotations: BTreeMap<String, String>,
+    /// Host name in the pod's own UTS namespace; `None` shares the machine's (pods on the host's network).
+    pub hostname: Option<String>,
+    /// Use the machine's network instead of a namespace and an address of its own.
+    pub host_network: bool,
+    /// Use the machine's process ids.
+    pub host_pid: bool,
+    /// Use the machine's IPC namespace.
+    pub host_ipc: bool,
+    /// Cgroup below this instance's own, relative, such as `burstable/pod<uid>`; empty stands for `pod<id>`.
+    pub cgroup_parent: String,
+    /// Limits of the whole pod, set on its cgroup.
+    pub resources: Resources,
+    /// Kernel parameters of the pod's namespaces, such as `net.ipv4.ip_local_port_range`.
+    pub sysctls: BTreeMap<String, String>,
+    /// Whether one of its containers will ask for mount propagation. Makes the machine's mounts shared where no service manager has.
+    pub mount_propagation: bool,
+    /// Ports of the machine that lead to the pod. Ignored on the host's network.
+    pub host_ports: Vec<HostPort>,
+}
+
+/// A port of the machine that is forwarded to a port of the pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostPort {
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// The machine's address that is listened on; `None` (and 0.0.0.0) is every address, loopback included.
+    pub host_ip: Option<Ipv4Addr>,
+    /// The machine's port.
+    pub host_port: u16,
+    /// The pod's port.
+    pub container_port: u16,
+}
+
+/// A transport protocol of a [`HostPort`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Protocol {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+/// One attempt at running a container. A restart is a new [`ContainerSpec`] with another `id`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerSpec {
+    /// Unique in the pod, `[A-Za-z0-9_.-]{1,100}`, such as `web-0` (name and attempt).
+    pub id: String,
+    /// Free facts that come back in [`crate::ContainerStatus::annotations`].
+    pub annotations: BTreeMap<String, String>,
+    /// Name of an image that is present, as given to [`crate::Images::resolve`].
+    pub image: String,
+    /// Replaces the image's entrypoint when not empty; the image's `Cmd` is then dropped, as in a Pod.
+    pub command: Vec<String>,
+    /// Replaces the image's `Cmd` when not empty.
+    pub args: Vec<String>,
+    /// Working directory; `None` is the image's, else `/`.
+    pub working_dir: Option<String>,
+    /// Environment, in order; added to the image's, same names replaced.
+    pub env: Vec<(String, String)>,
+    /// Mounts beside the standard ones (`/proc`, `/sys`, `/dev`, `/dev/shm`, `/dev/pts`, `/dev/mqueue`, `/sys/fs/cgroup`), in order.
+    pub mounts: Vec<Mount>,
+    /// Limits of the container.
+    pub resources: Resources,
+    /// Users, capabilities and what else confines it.
+    pub security: SecuritySpec,
+    /// A terminal as its standard streams. All output is then `stdout` in the log.
+    pub tty: bool,
+    /// The container's log in CRI format, appended to; its folder is made. `None` throws the output away.
+    pub log_path: Option<PathBuf>,
+}
+
+/// One mount in a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Absolute path in the container; made when missing (as a file when the source is one).
+    pub target: PathBuf,
+    /// What is mounted there.
+    pub source: MountSource,
+    /// Read-only in the container (of a bind mount: at its top, as Kubernetes does it).
+    pub read_only: bool,
+}
+
+/// What a [`Mount`] shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MountSource {
+    /// A file or folder of the machine, which must exist, with the mounts below it.
+    Bind {
+        /// Absolute path on the machine.
+        path: PathBuf,
+        /// Whether mounts made later pass between the machine and the container.
+        propagation: Propagation,
+    },
+    /// A fresh tmpfs.
+    Tmpfs {
+        /// Bytes it may hold; `None` is half of the machine's memory.
+        size: Option<u64>,
+        /// Mode bits of its root, such as `0o1777`.
+        mode: u32,
+    },
+}
+
+/// Kubernetes' mount propagation of a bind mount.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Propagation {
+    /// Neither way.
+    #[default]
+    None,
+    /// What the machine mounts later appears in the container.
+    HostToContainer,
+    /// Both ways.
+    Bidirectional,
+}
+
+/// Limits. Zero-sized or absent means unlimited.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Resources {
+    /// Bytes of memory, page cache included, after which the kernel reclaims and then kills.
+    pub memory_limit: Option<u64>,
+    /// Relative weight in units of 1/1024 processor (Kubernetes: milli CPU * 1024 / 1000, at least 2).
+    pub cpu_shares: Option<u64>,
+    /// Microseconds of processor time in each `cpu_period`.
+    pub cpu_quota: Option<i64>,
+    /// Microseconds; `None` is 100,000.
+    pub cpu_period: Option<u64>,
+    /// Processes and threads.
+    pub pids_limit: Option<i64>,
+    /// Kernel's preference to kill it when memory runs out, -1000 to 1000; raised to the shim's own value where the kernel
+    /// would refuse a lower one.
+    pub oom_score_adj: Option<i32>,
+}
+
+/// What confines a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SecuritySpec {
+    /// All capabilities, all devices, nothing masked, no seccomp.
+    pub privileged: bool,
+    /// User: `uid`, `uid:gid`, `name` or `name:group` as in an image's config; `None` is the image's. Names are looked up in the image.
+    pub user: Option<String>,
+    /// Primary group; wins over the one in `user`.
+    pub group: Option<u32>,
+    /// Supplementary groups beside those of the image's `/etc/group` (a pod's `fsGroup` belongs here too).
+    pub supplementary_groups: Vec<u32>,
+    /// Refuse to start when the user turns out to be 0 ([`crate::ErrorKind::RunAsNonRoot`]).
+    pub run_as_non_root: bool,
+    /// Read-only root file system.
+    pub read_only_root: bool,
+    /// No gain of privileges by `execve`.
+    pub no_new_privileges: bool,
+    /// Added to the default set; `CAP_NET_ADMIN` or `NET_ADMIN`, `ALL` for all.
+    pub add_capabilities: Vec<String>,
+    /// Removed before adding; `ALL` for all.
+    pub drop_capabilities: Vec<String>,
+    /// System call filter.
+    pub seccomp: Seccomp,
+    /// `procMount: Unmasked`: nothing in `/proc` and `/sys` is masked or read-only.
+    pub unmasked_proc: bool,
+}
+
+/// System call filter of a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Seccomp {
+    /// None.
+    #[default]
+    Unconfined,
+    /// This crate's allow list, [`crate::seccomp_default`].
+    RuntimeDefault,
+    /// A profile on this machine, in the OCI runtime's JSON (`Localhost`).
+    Localhost(PathBuf),
+}
+
+/// A process to run in a running container.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ExecSpec {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Give it a terminal.
+    pub tty: bool,
+    /// Give it a standard input that [`crate::Exec::stdin`] writes to; else `/dev/null`.
+    pub stdin: bool,
+    /// Keep its standard output; else `/dev/null`.
+    pub stdout: bool,
+    /// Keep its standard error; else `/dev/null`. Ignored with `tty`.
+    pub stderr: bool,
+}
+
+/// How a pod's address was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodNetwork {
+    /// The pod's address.
+    pub address: IpAddr,
+    /// The bridge's address, which is the pod's default route.
+    pub gateway: IpAddr,
+    /// Prefix length of the pod range.
+    pub prefix: u8,
+}
+
+/// The size of a terminal in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    /// Columns.
+    pub width: u16,
+    /// Rows.
+    pub height: u16,
+}
+
+/// Grace that lets a stopped container end by itself when the caller names none (Kubernetes' default).
+pub const DEFAULT_GRACE: Duration = Duration::from_secs(30);
