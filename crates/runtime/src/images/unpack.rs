@@ -100,7 +100,7 @@ fn place<R: Read>(
         if entry.header().entry_type() == EntryType::Directory {
             let here = magic_path(root, OsStr::new("."));
             let header = entry.header();
-            lchown(&here, Some(header.uid()? as u32), Some(header.gid()? as u32))?;
+            lchown(&here, Some(owner(header.uid())), Some(owner(header.gid())))?;
             fs::set_permissions(&here, fs::Permissions::from_mode(header.mode()? & 0o7777))?;
         }
         return Ok(());
@@ -132,7 +132,7 @@ fn place<R: Read>(
                 }
                 Err(_) => fs::create_dir(&target)?,
             }
-            folder_times.push((path.to_path_buf(), entry.header().mtime()? as i64));
+            folder_times.push((path.to_path_buf(), entry.header().mtime().unwrap_or(0) as i64));
         }
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
             clear(&target)?;
@@ -180,6 +180,11 @@ fn place<R: Read>(
     finish(entry, &target, kind, mode)
 }
 
+/// An owner's number; writers leave the field blank for root.
+fn owner(number: io::Result<u64>) -> u32 {
+    number.ok().and_then(|number| u32::try_from(number).ok()).unwrap_or(0)
+}
+
 /// Owner, then mode (a change of owner clears set-user-id), attributes, time.
 fn finish<R: Read>(
     entry: &mut tar::Entry<'_, R>,
@@ -187,8 +192,8 @@ fn finish<R: Read>(
     kind: EntryType,
     mode: u32,
 ) -> io::Result<()> {
-    let (uid, gid) = (entry.header().uid()? as u32, entry.header().gid()? as u32);
-    lchown(target, Some(uid), Some(gid))?;
+    let header = entry.header();
+    lchown(target, Some(owner(header.uid())), Some(owner(header.gid())))?;
     if kind != EntryType::Symlink {
         fs::set_permissions(target, fs::Permissions::from_mode(mode))?;
     }
@@ -204,7 +209,7 @@ fn finish<R: Read>(
         }
     }
     if kind != EntryType::Directory {
-        set_times(target, entry.header().mtime()? as i64)?;
+        set_times(target, entry.header().mtime().unwrap_or(0) as i64)?;
     }
     Ok(())
 }
