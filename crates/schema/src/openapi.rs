@@ -1,0 +1,116 @@
+//! The OpenAPI documents, made from the schema table: version 3 a group version at a time, version 2 for older clients, as JSON and as
+//! protobuf (kubectl before 1.28 validates with the latter alone).
+//!
+//! They carry what clients use: the kinds, the shapes of objects, how lists merge, and which parameters a PATCH takes. Descriptions are
+//! left out: they would be the larger part of the binary's data. Documents are built on demand; callers keep them.
+
+mod gnostic;
+mod paths;
+mod schemas;
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use serde_json::{Map, Value, json};
+
+/// One served resource.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The API group; empty for core.
+    pub group: &'static str,
+    /// The version.
+    pub version: &'static str,
+    /// The kind of the bodies.
+    pub kind: &'static str,
+    /// The resource's name in paths, e.g. `daemonsets`.
+    pub plural: &'static str,
+    /// Whether paths carry a namespace.
+    pub namespaced: bool,
+    /// `create`, `get`, `list`, `watch`, `update`, `patch`, `delete`, `deletecollection`.
+    pub verbs: &'static [&'static str],
+    /// Names of subresources, e.g. `status`.
+    pub subresources: &'static [&'static str],
+}
+
+/// The two dialects of OpenAPI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dialect {
+    V2,
+    V3,
+}
+
+/// The version that documents carry.
+const VERSION: &str = "v1.36.0";
+
+impl Route {
+    /// `api/v1` or `apis/apps/v1`.
+    fn prefix(&self) -> String {
+        prefix(self.group, self.version)
+    }
+}
+
+fn prefix(group: &str, version: &str) -> String {
+    match group {
+        "" => format!("api/{version}"),
+        _ => format!("apis/{group}/{version}"),
+    }
+}
+
+/// The index at `/openapi/v3`: where the document of each group version is. The `hash` in an address changes with the document, so that
+/// clients may keep what they have read.
+pub fn v3_index(routes: &[Route]) -> Value {
+    let mut entries = Map::new();
+    for route in routes {
+        let prefix = route.prefix();
+        if entries.contains_key(&prefix) {
+            continue;
+        }
+        if let Some(document) = v3_document(routes, route.group, route.version) {
+            let address = format!("/openapi/v3/{prefix}?hash={:016X}", hash(&document));
+            entries.insert(prefix, json!({"serverRelativeURL": address}));
+        }
+    }
+    json!({"paths": entries})
+}
+
+/// The document at `/openapi/v3/apis/<group>/<version>` (`/openapi/v3/api/v1` for the core group).
+pub fn v3_document(routes: &[Route], group: &str, version: &str) -> Option<Value> {
+    let routes: Vec<&Route> = routes
+        .iter()
+        .filter(|route| route.group == group && route.version == version)
+        .collect();
+    if routes.is_empty() {
+        return None;
+    }
+    Some(json!({
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": VERSION},
+        "paths": paths::all(&routes, Dialect::V3),
+        "components": {"schemas": schemas::all(&routes, Dialect::V3)},
+    }))
+}
+
+/// `/openapi/v2` as JSON.
+pub fn v2_json(routes: &[Route]) -> Value {
+    let routes: Vec<&Route> = routes.iter().collect();
+    json!({
+        "swagger": "2.0",
+        "info": {"title": "Kubernetes", "version": VERSION},
+        "paths": paths::all(&routes, Dialect::V2),
+        "definitions": schemas::all(&routes, Dialect::V2),
+    })
+}
+
+/// `/openapi/v2` as protobuf (`application/com.github.proto-openapi.spec.v2.v1.0+protobuf`): a gnostic `openapi.v2.Document`.
+pub fn v2_protobuf(routes: &[Route]) -> Vec<u8> {
+    gnostic::encode(&v2_json(routes))
+}
+
+/// A hash that stays the same while the document does, for addresses and ETags.
+pub fn hash(document: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    document.to_string().hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,49 @@
+//! The three patches of the Kubernetes API: JSON patch, merge patch and strategic merge patch.
+//!
+//! All are pure functions from a document and a patch to a new document. What they answer has been neither checked nor made canonical: call
+//! [`crate::check`], [`crate::prune_unknown`] and [`crate::canonicalize`] afterwards.
+
+mod json;
+mod strategic;
+
+use serde_json::Value;
+
+use crate::types::Type;
+
+/// The most operations in a JSON patch, as in Kubernetes.
+pub const MAX_JSON_PATCH_OPERATIONS: usize = 10_000;
+
+/// Why a patch could not be applied.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PatchError {
+    /// The patch itself is not well-formed: 400 `BadRequest`.
+    #[error("{0}")]
+    Malformed(String),
+    /// Too many operations: 413 `RequestEntityTooLarge`.
+    #[error("The allowed maximum operations in a JSON patch is {max}, got {got}", max = MAX_JSON_PATCH_OPERATIONS)]
+    TooManyOperations {
+        /// How many there are.
+        got: usize,
+    },
+    /// A well-formed patch that does not fit the object (a failed `test`, a missing path): 422 `Invalid`.
+    #[error("{0}")]
+    Unprocessable(String),
+}
+
+/// Applies a JSON patch (RFC 6902). The work and the size of the outcome are bounded.
+pub fn json(document: &Value, patch: &[u8]) -> Result<Value, PatchError> {
+    json::apply(document, patch)
+}
+
+/// Applies a merge patch (RFC 7386): objects merge, `null` removes, everything else replaces.
+pub fn merge(document: &Value, patch: &Value) -> Value {
+    let mut merged = document.clone();
+    json_patch::merge(&mut merged, patch);
+    merged
+}
+
+/// Applies a strategic merge patch: as a merge patch, but lists merge by the keys that the table names, and directives (`$patch`,
+/// `$retainKeys`, `$setElementOrder/…`, `$deleteFromPrimitiveList/…`) say what merging alone cannot.
+pub fn strategic(ty: &'static Type, document: &Value, patch: &Value) -> Result<Value, PatchError> {
+    strategic::apply(ty, document, patch)
+}

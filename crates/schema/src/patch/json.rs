@@ -1,0 +1,148 @@
+//! JSON patch, with bounds: a short patch may ask for much work (a copy of a copy of a copy) or for a document too deep to handle.
+
+use json_patch::{PatchErrorKind, PatchOperation};
+use serde_json::Value;
+
+use super::{MAX_JSON_PATCH_OPERATIONS, PatchError};
+use crate::decode::{self, Format, MAX_DEPTH};
+
+/// The most bytes that `copy` operations may add up to; the limit of a request body, as in Kubernetes.
+const MAX_COPIED_BYTES: usize = 3 * 1024 * 1024;
+
+/// How often a patch may come near the bound of nesting before it is refused; each time costs a walk over the document.
+const MAX_DEPTH_WALKS: usize = 64;
+
+pub(super) fn apply(document: &Value, patch: &[u8]) -> Result<Value, PatchError> {
+    let malformed =
+        |error: &dyn std::fmt::Display| PatchError::Malformed(format!("error decoding patch: {error}"));
+    let operations = decode::untyped(patch, Format::Json).map_err(|error| malformed(&error))?;
+    if let Value::Array(items) = &operations
+        && items.len() > MAX_JSON_PATCH_OPERATIONS
+    {
+        return Err(PatchError::TooManyOperations { got: items.len() });
+    }
+    let operations: Vec<PatchOperation> =
+        serde_json::from_value(operations).map_err(|error| malformed(&error))?;
+    let mut state = State {
+        document: document.clone(),
+        copied: 0,
+        deepest: depth(document),
+        walks: 0,
+    };
+    for operation in &operations {
+        state.step(operation)?;
+    }
+    Ok(state.document)
+}
+
+struct State {
+    document: Value,
+    /// Bytes that `copy` has added so far.
+    copied: usize,
+    /// The document is no deeper than this.
+    deepest: usize,
+    walks: usize,
+}
+
+impl State {
+    fn step(&mut self, operation: &PatchOperation) -> Result<(), PatchError> {
+        let tokens = operation.path().tokens().count();
+        match operation {
+            PatchOperation::Copy(copy) => {
+                if let Ok(source) = copy.from.resolve(&self.document) {
+                    self.copied += size(source);
+                }
+                if self.copied > MAX_COPIED_BYTES {
+                    let text = format!(
+                        "Unable to copy, the accumulated size increase of copy is {}, exceeding the limit {MAX_COPIED_BYTES}",
+                        self.copied
+                    );
+                    return Err(PatchError::Unprocessable(text));
+                }
+                self.deepen(tokens)?;
+            }
+            PatchOperation::Move(_) => self.deepen(tokens)?,
+            PatchOperation::Add(add) => self.reach(tokens + depth(&add.value))?,
+            PatchOperation::Replace(replace) => self.reach(tokens + depth(&replace.value))?,
+            PatchOperation::Remove(_) | PatchOperation::Test(_) => {}
+        }
+        json_patch::patch_unsafe(&mut self.document, std::slice::from_ref(operation))
+            .map_err(|error| describe(operation, &error.kind))
+    }
+
+    /// Notes that something of this depth, counted from the root, is about to be put in.
+    fn reach(&mut self, depth: usize) -> Result<(), PatchError> {
+        self.deepest = self.deepest.max(depth);
+        if self.deepest > MAX_DEPTH {
+            Err(too_deep())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Notes that a part of the document is about to be put below as many tokens.
+    fn deepen(&mut self, tokens: usize) -> Result<(), PatchError> {
+        if self.deepest + tokens > MAX_DEPTH {
+            self.walks += 1;
+            if self.walks > MAX_DEPTH_WALKS {
+                return Err(too_deep());
+            }
+            self.deepest = depth(&self.document);
+        }
+        self.reach(self.deepest + tokens)
+    }
+}
+
+fn too_deep() -> PatchError {
+    PatchError::Unprocessable(format!(
+        "the patched object would be nested deeper than {MAX_DEPTH} levels"
+    ))
+}
+
+fn describe(operation: &PatchOperation, kind: &PatchErrorKind) -> PatchError {
+    let path = operation.path().as_str();
+    let (name, operation_text) = match operation {
+        PatchOperation::Add(_) => ("add", "add operation does not apply"),
+        PatchOperation::Remove(_) => ("remove", "remove operation does not apply"),
+        PatchOperation::Replace(_) => ("replace", "replace operation does not apply"),
+        PatchOperation::Move(_) => ("move", "error in move"),
+        PatchOperation::Copy(_) => ("copy", "error in copy"),
+        PatchOperation::Test(_) => ("test", "testing value"),
+    };
+    PatchError::Unprocessable(match kind {
+        PatchErrorKind::TestFailed => format!("testing value {path} failed: test failed"),
+        _ if name == "test" => format!("error in test for path: '{path}': missing value"),
+        PatchErrorKind::InvalidFromPointer => {
+            format!("{operation_text} for path '{path}': missing source value: missing value")
+        }
+        PatchErrorKind::InvalidPointer if name == "remove" => {
+            format!("{operation_text}: doc is missing key: {path}: missing value")
+        }
+        _ => format!("{operation_text}: doc is missing path: \"{path}\": missing value"),
+    })
+}
+
+/// About as many bytes as the value has as JSON.
+fn size(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) => 4,
+        Value::Number(_) => 8,
+        Value::String(text) => text.len() + 2,
+        Value::Array(items) => 2 + items.iter().map(|item| size(item) + 1).sum::<usize>(),
+        Value::Object(map) => {
+            2 + map
+                .iter()
+                .map(|(key, value)| key.len() + 4 + size(value))
+                .sum::<usize>()
+        }
+    }
+}
+
+/// How many lists and objects are nested. Recursive: called on documents within [`MAX_DEPTH`] alone.
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
