@@ -30,7 +30,12 @@ enum Test {
 impl Test {
     /// `None` when the operator is unknown or its values do not fit it.
     fn compile(operator: &str, values: &[Cow<'_, str>]) -> Option<Test> {
-        let all = || values.iter().map(|value| crate::view::shared(value)).collect::<Box<[_]>>();
+        let all = || {
+            values
+                .iter()
+                .map(|value| crate::view::shared(value))
+                .collect::<Box<[_]>>()
+        };
         let number = || match values {
             [one] => one.parse().ok(),
             _ => None,
@@ -82,16 +87,25 @@ impl NodeSelectorTerm {
             return false;
         }
         let field = |key: &str| (key == NODE_NAME_FIELD).then(|| node.node_name());
-        self.expressions.iter().all(|requirement| requirement.test.passes(node.label(&requirement.key)))
-            && self.fields.iter().all(|requirement| requirement.test.passes(field(&requirement.key)))
+        self.expressions
+            .iter()
+            .all(|requirement| requirement.test.passes(node.label(&requirement.key)))
+            && self
+                .fields
+                .iter()
+                .all(|requirement| requirement.test.passes(field(&requirement.key)))
     }
 
     /// The node that a `metadata.name In [x]` field requirement of this term names.
     pub fn named_node(&self) -> Option<&Arc<str>> {
-        self.fields.iter().find_map(|requirement| match &requirement.test {
-            Test::In(values) if &*requirement.key == NODE_NAME_FIELD && values.len() == 1 => values.first(),
-            _ => None,
-        })
+        self.fields
+            .iter()
+            .find_map(|requirement| match &requirement.test {
+                Test::In(values) if &*requirement.key == NODE_NAME_FIELD && values.len() == 1 => {
+                    values.first()
+                }
+                _ => None,
+            })
     }
 
     /// Whether the term asks for a node's name and for nothing else.
@@ -186,12 +200,18 @@ struct WireNodeAffinity<'a> {
     preferred_during_scheduling_ignored_during_execution: Vec<WirePreferred<'a>>,
 }
 
-fn compile(requirements: &[WireRequirement<'_>], allowed: impl Fn(&Test) -> bool) -> Option<Box<[Requirement]>> {
+fn compile(
+    requirements: &[WireRequirement<'_>],
+    allowed: impl Fn(&Test) -> bool,
+) -> Option<Box<[Requirement]>> {
     requirements
         .iter()
         .map(|requirement| {
             let test = Test::compile(&requirement.operator, &requirement.values).filter(&allowed)?;
-            Some(Requirement { key: crate::view::shared(&requirement.key), test })
+            Some(Requirement {
+                key: crate::view::shared(&requirement.key),
+                test,
+            })
         })
         .collect()
 }
@@ -216,7 +236,9 @@ impl From<WireTerm<'_>> for NodeSelectorTerm {
 impl<'de> Deserialize<'de> for NodeSelector {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let wire = WireSelector::deserialize(deserializer)?;
-        Ok(NodeSelector { terms: wire.node_selector_terms.into_iter().map(Into::into).collect() })
+        Ok(NodeSelector {
+            terms: wire.node_selector_terms.into_iter().map(Into::into).collect(),
+        })
     }
 }
 
@@ -224,13 +246,18 @@ impl<'de> Deserialize<'de> for NodeAffinity {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let wire = WireNodeAffinity::deserialize(deserializer)?;
         Ok(NodeAffinity {
-            required: wire.required_during_scheduling_ignored_during_execution.map(|selector| NodeSelector {
-                terms: selector.node_selector_terms.into_iter().map(Into::into).collect(),
-            }),
+            required: wire
+                .required_during_scheduling_ignored_during_execution
+                .map(|selector| NodeSelector {
+                    terms: selector.node_selector_terms.into_iter().map(Into::into).collect(),
+                }),
             preferred: wire
                 .preferred_during_scheduling_ignored_during_execution
                 .into_iter()
-                .map(|preferred| PreferredTerm { weight: preferred.weight, term: preferred.preference.into() })
+                .map(|preferred| PreferredTerm {
+                    weight: preferred.weight,
+                    term: preferred.preference.into(),
+                })
                 .collect(),
         })
     }

@@ -1,1 +1,19 @@
+//! What the Kubernetes kinds are: their registry, defaults, validation, printing, and the pieces of the API
+//! (Status errors, Tables, selectors, taints, encodings) that servers and deciders share. Pure: no clock, no I/O.
 
+pub mod admission;
+pub mod affinity;
+pub mod attributes;
+pub(crate) mod default;
+pub mod encode;
+pub mod field_error;
+pub mod kinds;
+pub mod meta;
+mod print;
+pub mod selector;
+pub mod status;
+pub mod table;
+pub mod taint;
+pub mod time;
+pub mod validate;
+pub mod view;

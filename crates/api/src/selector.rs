@@ -61,7 +61,10 @@ pub struct LabelSelector {
 impl LabelSelector {
     /// Parses the `labelSelector` parameter: `a=b,c!=d,e in (f,g),h notin (i),j,!k`. Empty selects everything.
     pub fn parse(query: &str) -> Result<LabelSelector, SelectorError> {
-        Ok(LabelSelector { requirements: label_query::parse(query)?.into(), nothing: false })
+        Ok(LabelSelector {
+            requirements: label_query::parse(query)?.into(),
+            nothing: false,
+        })
     }
 
     /// Reads a LabelSelector object (`matchLabels`, `matchExpressions`). Null selects nothing, an empty object
@@ -75,7 +78,10 @@ impl LabelSelector {
 
     /// The selector that matches nothing.
     pub fn nothing() -> LabelSelector {
-        LabelSelector { requirements: Box::default(), nothing: true }
+        LabelSelector {
+            requirements: Box::default(),
+            nothing: true,
+        }
     }
 
     /// Whether it selects everything. A DaemonSet must not have such a one.
@@ -85,7 +91,11 @@ impl LabelSelector {
 
     /// Whether labels, asked through `label`, satisfy every requirement.
     pub fn matches<'l>(&self, label: impl Fn(&str) -> Option<&'l str>) -> bool {
-        !self.nothing && self.requirements.iter().all(|requirement| requirement.passes(label(&requirement.key)))
+        !self.nothing
+            && self
+                .requirements
+                .iter()
+                .all(|requirement| requirement.passes(label(&requirement.key)))
     }
 
     /// Whether a view's labels satisfy every requirement.
@@ -95,10 +105,14 @@ impl LabelSelector {
 
     /// The value that `key` must have, when the selector demands exactly one: indexes look it up.
     pub fn exact(&self, key: &str) -> Option<&str> {
-        self.requirements.iter().find_map(|requirement| match &requirement.test {
-            Test::In(values) if *requirement.key == *key && values.len() == 1 => values.first().map(|value| &**value),
-            _ => None,
-        })
+        self.requirements
+            .iter()
+            .find_map(|requirement| match &requirement.test {
+                Test::In(values) if *requirement.key == *key && values.len() == 1 => {
+                    values.first().map(|value| &**value)
+                }
+                _ => None,
+            })
     }
 }
 
@@ -125,10 +139,19 @@ struct WireExpression<'a> {
 impl WireSelector<'_> {
     fn compile(self) -> Option<LabelSelector> {
         let equalities = self.match_labels.iter().map(|(key, value)| {
-            Some(Requirement { key: (&**key).into(), test: Test::In(Box::new([(&**value).into()])) })
+            Some(Requirement {
+                key: (&**key).into(),
+                test: Test::In(Box::new([(&**value).into()])),
+            })
         });
         let expressions = self.match_expressions.iter().map(|expression| {
-            let values = || expression.values.iter().map(|value| Box::from(&**value)).collect::<Box<[_]>>();
+            let values = || {
+                expression
+                    .values
+                    .iter()
+                    .map(|value| Box::from(&**value))
+                    .collect::<Box<[_]>>()
+            };
             let test = match &*expression.operator {
                 "In" if !expression.values.is_empty() => Test::In(values()),
                 "NotIn" if !expression.values.is_empty() => Test::NotIn(values()),
@@ -136,10 +159,16 @@ impl WireSelector<'_> {
                 "DoesNotExist" if expression.values.is_empty() => Test::DoesNotExist,
                 _ => return None,
             };
-            Some(Requirement { key: (&*expression.key).into(), test })
+            Some(Requirement {
+                key: (&*expression.key).into(),
+                test,
+            })
         });
         let requirements = equalities.chain(expressions).collect::<Option<_>>()?;
-        Some(LabelSelector { requirements, nothing: false })
+        Some(LabelSelector {
+            requirements,
+            nothing: false,
+        })
     }
 }
 
@@ -147,7 +176,9 @@ impl WireSelector<'_> {
 impl<'de> Deserialize<'de> for LabelSelector {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let wire: Option<WireSelector<'de>> = Option::deserialize(deserializer)?;
-        Ok(wire.and_then(WireSelector::compile).unwrap_or_else(LabelSelector::nothing))
+        Ok(wire
+            .and_then(WireSelector::compile)
+            .unwrap_or_else(LabelSelector::nothing))
     }
 }
 

@@ -62,7 +62,12 @@ pub struct Taint {
 impl Taint {
     /// A taint without a value and without a time.
     pub fn new(key: &str, value: &str, effect: Effect) -> Taint {
-        Taint { key: key.into(), value: value.into(), effect, time_added: None }
+        Taint {
+            key: key.into(),
+            value: value.into(),
+            effect,
+            time_added: None,
+        }
     }
 
     /// Whether it keeps pods that do not tolerate it from starting (PreferNoSchedule does not).
@@ -126,7 +131,10 @@ impl Toleration {
 
     /// Whether it covers `taint`. An empty effect covers all effects, an empty key all keys; `Exists` ignores the value.
     pub fn tolerates(&self, taint: &Taint) -> bool {
-        if self.effect.is_some_and(|effect| effect != taint.effect || effect == Effect::Unknown) {
+        if self
+            .effect
+            .is_some_and(|effect| effect != taint.effect || effect == Effect::Unknown)
+        {
             return false;
         }
         if !self.key.is_empty() && self.key != taint.key {
@@ -159,14 +167,19 @@ pub fn untolerated<'t>(
     tolerations: &[Toleration],
     which: impl Fn(&Taint) -> bool,
 ) -> Option<&'t Taint> {
-    taints.iter().find(|taint| which(taint) && !tolerated(taint, tolerations))
+    taints
+        .iter()
+        .find(|taint| which(taint) && !tolerated(taint, tolerations))
 }
 
 /// Adds `extra` to `tolerations` as the DaemonSet controller does: one that differs only in its seconds is overwritten
 /// in place (so it becomes infinite), an equal one is left, any other is appended.
 pub fn merge_tolerations(tolerations: &mut Vec<Toleration>, extra: impl IntoIterator<Item = Toleration>) {
     for toleration in extra {
-        match tolerations.iter_mut().find(|present| present.same_identity(&toleration)) {
+        match tolerations
+            .iter_mut()
+            .find(|present| present.same_identity(&toleration))
+        {
             Some(present) => *present = toleration,
             None => tolerations.push(toleration),
         }

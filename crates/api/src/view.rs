@@ -17,9 +17,7 @@ mod resources;
 mod share;
 
 pub use cluster::{LeaseView, NamespaceView, ObjectView, PriorityClassView};
-pub use daemon_set::{
-    ControllerRevisionView, DaemonSetStatusView, DaemonSetView, UpdateStrategyView,
-};
+pub use daemon_set::{ControllerRevisionView, DaemonSetStatusView, DaemonSetView, UpdateStrategyView};
 pub use meta::{Labels, ObjectMetaView, OwnerView};
 pub use node::{NodeConditionView, NodeView};
 pub use pod::{HostPortView, PhaseView, PodScheduledView, PodSpecView, PodView, ReadyView};
@@ -30,7 +28,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 
 /// A view of one kind: what a generic reflector needs to list, watch and index it.
-pub trait View: serde::de::DeserializeOwned + Clone + PartialEq + std::fmt::Debug + Send + Sync + 'static {
+pub trait View:
+    serde::de::DeserializeOwned + Clone + PartialEq + std::fmt::Debug + Send + Sync + 'static
+{
     /// The API group; empty for the core group.
     const GROUP: &'static str;
     /// The API version, such as `v1`.
@@ -64,7 +64,9 @@ where
 }
 
 /// Reads an RFC 3339 time; null or anything unreadable is no time.
-pub(crate) fn lenient_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+pub(crate) fn lenient_time<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Timestamp>, D::Error> {
     let text: Option<std::borrow::Cow<'de, str>> = Option::deserialize(deserializer)?;
     Ok(text.and_then(|text| text.parse().ok()))
 }

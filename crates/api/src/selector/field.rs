@@ -58,9 +58,12 @@ impl FieldSelector {
 
     /// The first field that is neither metadata.name, nor metadata.namespace, nor one of `selectable`.
     pub fn unsupported(&self, selectable: &[&str]) -> Option<&str> {
-        self.requirements.iter().map(|requirement| &*requirement.field).find(|field| {
-            !matches!(*field, "metadata.name" | "metadata.namespace") && !selectable.contains(field)
-        })
+        self.requirements
+            .iter()
+            .map(|requirement| &*requirement.field)
+            .find(|field| {
+                !matches!(*field, "metadata.name" | "metadata.namespace") && !selectable.contains(field)
+            })
     }
 
     /// The error for a field that a kind cannot select by: kinds with fields of their own say it in other words than
@@ -111,7 +114,11 @@ fn requirement(term: &str) -> Option<FieldRequirement> {
             _ => continue,
         };
         let value = unescape(term.get(at + operator..)?)?;
-        return Some(FieldRequirement { field: term.get(..at)?.into(), value: value.into(), equal });
+        return Some(FieldRequirement {
+            field: term.get(..at)?.into(),
+            value: value.into(),
+            equal,
+        });
     }
     None
 }

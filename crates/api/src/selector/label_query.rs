@@ -26,13 +26,21 @@ fn tokens(query: &str) -> Vec<Token<'_>> {
     let mut tokens = Vec::new();
     let mut rest = query.trim_start_matches(is_space);
     while !rest.is_empty() {
-        let symbol = SYMBOLS.iter().find(|symbol| rest.starts_with(**symbol)).copied().unwrap_or_default();
+        let symbol = SYMBOLS
+            .iter()
+            .find(|symbol| rest.starts_with(**symbol))
+            .copied()
+            .unwrap_or_default();
         let length = match symbol {
             "" => rest.find(|c| is_space(c) || is_special(c)).unwrap_or(rest.len()),
             symbol => symbol.len(),
         };
         let (text, after) = rest.split_at(length);
-        tokens.push(if symbol.is_empty() { Token::Word(text) } else { Token::Symbol(text) });
+        tokens.push(if symbol.is_empty() {
+            Token::Word(text)
+        } else {
+            Token::Symbol(text)
+        });
         rest = after.trim_start_matches(is_space);
     }
     tokens
@@ -77,10 +85,16 @@ impl<'q> Parser<'q> {
             return Err(format!("<nil>: Invalid value: {key:?}: {problem}"));
         }
         if negated {
-            return Ok(Requirement { key: key.into(), test: Test::DoesNotExist });
+            return Ok(Requirement {
+                key: key.into(),
+                test: Test::DoesNotExist,
+            });
         }
         if matches!(self.peek(), Token::End | Token::Symbol(",")) {
-            return Ok(Requirement { key: key.into(), test: Test::Exists });
+            return Ok(Requirement {
+                key: key.into(),
+                test: Test::Exists,
+            });
         }
         let operator = self.next().text();
         let test = match operator {
@@ -99,7 +113,10 @@ impl<'q> Parser<'q> {
                 }
             }
         }
-        Ok(Requirement { key: key.into(), test })
+        Ok(Requirement {
+            key: key.into(),
+            test,
+        })
     }
 
     /// The value after an operator; nothing there means the empty value.
@@ -142,7 +159,12 @@ impl<'q> Parser<'q> {
                     }
                     break;
                 }
-                other => return Err(format!("found '{}', expected: ',', ')' or identifier", other.text())),
+                other => {
+                    return Err(format!(
+                        "found '{}', expected: ',', ')' or identifier",
+                        other.text()
+                    ));
+                }
             }
         }
         Ok(values.into_iter().collect())
@@ -157,7 +179,10 @@ fn number(text: &str) -> Parsed<i64> {
 
 /// The requirements, sorted by key as Kubernetes keeps them.
 pub(super) fn parse(query: &str) -> Result<Vec<Requirement>, SelectorError> {
-    let mut parser = Parser { tokens: tokens(query), at: 0 };
+    let mut parser = Parser {
+        tokens: tokens(query),
+        at: 0,
+    };
     let mut requirements = Vec::new();
     if parser.peek() == Token::End {
         return Ok(requirements);
@@ -214,11 +239,15 @@ fn is_name(text: &str) -> bool {
     let ends_well = |c: Option<u8>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     ends_well(text.bytes().next())
         && ends_well(text.bytes().last())
-        && text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.'))
+        && text
+            .bytes()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.'))
 }
 
 fn key_problem(key: &str) -> Option<String> {
-    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+    let (prefix, name) = key
+        .split_once('/')
+        .map_or((None, key), |(prefix, name)| (Some(prefix), name));
     if prefix == Some("") {
         return Some("prefix part must be non-empty".to_owned());
     }

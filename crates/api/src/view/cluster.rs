@@ -158,10 +158,18 @@ struct WireNamespaceStatus {
 
 impl<'de> Deserialize<'de> for NamespaceView {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let WireNamespace { metadata, spec, status } = WireNamespace::deserialize(deserializer)?;
+        let WireNamespace {
+            metadata,
+            spec,
+            status,
+        } = WireNamespace::deserialize(deserializer)?;
         Ok(NamespaceView {
             meta: metadata,
-            finalizers: spec.finalizers.iter().map(|finalizer| shared(finalizer)).collect(),
+            finalizers: spec
+                .finalizers
+                .iter()
+                .map(|finalizer| shared(finalizer))
+                .collect(),
             terminating: status.phase.as_deref() == Some("Terminating"),
         })
     }

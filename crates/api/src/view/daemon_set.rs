@@ -158,7 +158,8 @@ impl<'de> Deserialize<'de> for DaemonSetView {
         let strategy = match wire.spec.update_strategy.kind.as_str() {
             "OnDelete" => UpdateStrategyView::OnDelete,
             _ => UpdateStrategyView::RollingUpdate {
-                max_unavailable: IntOrPercent::from_value(&rolling.max_unavailable).unwrap_or(IntOrPercent::Int(1)),
+                max_unavailable: IntOrPercent::from_value(&rolling.max_unavailable)
+                    .unwrap_or(IntOrPercent::Int(1)),
                 max_surge: IntOrPercent::from_value(&rolling.max_surge).unwrap_or(IntOrPercent::Int(0)),
             },
         };
@@ -169,7 +170,10 @@ impl<'de> Deserialize<'de> for DaemonSetView {
             template: Arc::new(wire.spec.template),
             strategy,
             min_ready_seconds: wire.spec.min_ready_seconds,
-            revision_history_limit: wire.spec.revision_history_limit.unwrap_or(DEFAULT_REVISION_HISTORY_LIMIT),
+            revision_history_limit: wire
+                .spec
+                .revision_history_limit
+                .unwrap_or(DEFAULT_REVISION_HISTORY_LIMIT),
             status: wire.status,
         })
     }

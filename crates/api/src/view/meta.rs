@@ -43,7 +43,9 @@ impl Labels {
 
     /// The value of `key`.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.iter().find(|(present, _)| *present == key).map(|(_, value)| value)
+        self.iter()
+            .find(|(present, _)| *present == key)
+            .map(|(_, value)| value)
     }
 
     /// Whether there is none.
@@ -205,8 +207,12 @@ impl<'de> Deserialize<'de> for ObjectMetaView {
             generation: wire.generation,
             labels: wire.labels,
             owners: (!owners.is_empty()).then(|| shared_owners(owners)),
-            finalizers: (!wire.finalizers.is_empty())
-                .then(|| wire.finalizers.iter().map(|finalizer| shared(finalizer)).collect()),
+            finalizers: (!wire.finalizers.is_empty()).then(|| {
+                wire.finalizers
+                    .iter()
+                    .map(|finalizer| shared(finalizer))
+                    .collect()
+            }),
             creation_timestamp: wire.creation_timestamp,
             deletion_timestamp: wire.deletion_timestamp,
             deletion_grace_period_seconds: wire.deletion_grace_period_seconds,

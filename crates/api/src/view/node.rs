@@ -49,7 +49,8 @@ impl NodeView {
 
     /// Whether the node reports Ready=True.
     pub fn is_ready(&self) -> bool {
-        self.condition("Ready").is_some_and(|condition| &*condition.status == "True")
+        self.condition("Ready")
+            .is_some_and(|condition| &*condition.status == "True")
     }
 }
 

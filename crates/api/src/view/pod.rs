@@ -277,20 +277,34 @@ fn requests(spec: &WireSpec<'_>) -> Resources {
             initialising = initialising.max(&sidecars.plus(own));
         }
     }
-    running.plus(&sidecars).max(&initialising).overridden_by(&spec.resources.requests).plus(&spec.overhead)
+    running
+        .plus(&sidecars)
+        .max(&initialising)
+        .overridden_by(&spec.resources.requests)
+        .plus(&spec.overhead)
 }
 
 fn host_ports(spec: &WireSpec<'_>) -> Box<[HostPortView]> {
-    let sidecars =
-        spec.init_containers.iter().filter(|container| container.restart_policy.as_deref() == Some("Always"));
+    let sidecars = spec
+        .init_containers
+        .iter()
+        .filter(|container| container.restart_policy.as_deref() == Some("Always"));
     spec.containers
         .iter()
         .chain(sidecars)
         .flat_map(|container| &container.ports)
         .filter(|port| port.host_port > 0)
         .map(|port| HostPortView {
-            ip: shared(if port.host_ip.is_empty() { "0.0.0.0" } else { &port.host_ip }),
-            protocol: shared(if port.protocol.is_empty() { "TCP" } else { &port.protocol }),
+            ip: shared(if port.host_ip.is_empty() {
+                "0.0.0.0"
+            } else {
+                &port.host_ip
+            }),
+            protocol: shared(if port.protocol.is_empty() {
+                "TCP"
+            } else {
+                &port.protocol
+            }),
             port: port.host_port,
         })
         .collect()
@@ -322,7 +336,11 @@ fn name(text: &str) -> Option<Arc<str>> {
 
 impl<'de> Deserialize<'de> for PodView {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let WirePod { metadata, spec, status } = WirePod::deserialize(deserializer)?;
+        let WirePod {
+            metadata,
+            spec,
+            status,
+        } = WirePod::deserialize(deserializer)?;
         let requests = requests(&spec);
         let host_ports = host_ports(&spec);
         let mut affinity = spec.affinity.node_affinity.unwrap_or_default();
@@ -332,12 +350,14 @@ impl<'de> Deserialize<'de> for PodView {
             status: condition.status == "True",
             since: condition.last_transition_time,
         });
-        let unscheduled = condition("PodScheduled").filter(|condition| condition.status == "False").map(|condition| {
-            Box::new(PodScheduledView {
-                reason: shared(condition.reason.as_deref().unwrap_or_default()),
-                message: condition.message.as_deref().unwrap_or_default().into(),
-            })
-        });
+        let unscheduled = condition("PodScheduled")
+            .filter(|condition| condition.status == "False")
+            .map(|condition| {
+                Box::new(PodScheduledView {
+                    reason: shared(condition.reason.as_deref().unwrap_or_default()),
+                    message: condition.message.as_deref().unwrap_or_default().into(),
+                })
+            });
         Ok(PodView {
             meta: metadata,
             spec: shared_spec(PodSpecView {

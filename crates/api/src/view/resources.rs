@@ -33,7 +33,11 @@ impl Resources {
             "memory" => self.memory,
             "ephemeral-storage" => self.ephemeral_storage,
             "pods" => self.pods,
-            _ => self.other.iter().find(|(present, _)| **present == *name).map_or(0, |(_, amount)| *amount),
+            _ => self
+                .other
+                .iter()
+                .find(|(present, _)| **present == *name)
+                .map_or(0, |(_, amount)| *amount),
         }
     }
 
@@ -50,7 +54,10 @@ impl Resources {
     fn merged(&self, with: &Resources, join: fn(i64, i64) -> i64) -> Resources {
         let mut other: BTreeMap<Arc<str>, i64> = self.other.iter().cloned().collect();
         for (name, amount) in &with.other {
-            other.entry(name.clone()).and_modify(|present| *present = join(*present, *amount)).or_insert(*amount);
+            other
+                .entry(name.clone())
+                .and_modify(|present| *present = join(*present, *amount))
+                .or_insert(*amount);
         }
         Resources {
             cpu_milli: join(self.cpu_milli, with.cpu_milli),

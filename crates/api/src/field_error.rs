@@ -1,0 +1,349 @@
+//! A complaint about one field of an object, worded as Kubernetes words it, and the path that names the field.
+//!
+//! Paths are built on the stack while validation walks an object and turn into text only when something is wrong:
+//! validating a good object allocates nothing here.
+
+use std::fmt;
+
+use serde_json::Value;
+
+/// Where a value stands inside its object: `spec.containers[0].ports[1].hostPort`, `metadata.labels[app]`.
+///
+/// Each step borrows the step before it, so a path lives as long as the walk that made it.
+#[derive(Clone, Copy, Debug)]
+pub enum Path<'a> {
+    /// The first field, for example `spec`.
+    Root(&'a str),
+    /// A named field of the path before it.
+    Child(&'a Path<'a>, &'a str),
+    /// An element of a list.
+    Index(&'a Path<'a>, usize),
+    /// An entry of a map.
+    Key(&'a Path<'a>, &'a str),
+}
+
+impl<'a> Path<'a> {
+    /// The field `name` below this path.
+    pub fn child(&'a self, name: &'a str) -> Path<'a> {
+        Path::Child(self, name)
+    }
+
+    /// The element at `index` of the list at this path.
+    pub fn index(&'a self, index: usize) -> Path<'a> {
+        Path::Index(self, index)
+    }
+
+    /// The entry `key` of the map at this path.
+    pub fn key(&'a self, key: &'a str) -> Path<'a> {
+        Path::Key(self, key)
+    }
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Path::Root(name) => f.write_str(name),
+            // An embedded object (a pod spec judged alone) has an empty root.
+            Path::Child(Path::Root(""), name) => f.write_str(name),
+            Path::Child(before, name) => write!(f, "{before}.{name}"),
+            Path::Index(before, index) => write!(f, "{before}[{index}]"),
+            Path::Key(before, key) => write!(f, "{before}[{key}]"),
+        }
+    }
+}
+
+/// What is wrong with a field. The names are those of Kubernetes' `field.ErrorType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The value refers to something that does not exist.
+    NotFound,
+    /// A value is missing.
+    Required,
+    /// The value stands twice where it must be unique.
+    Duplicate,
+    /// The value has a bad form or range.
+    Invalid,
+    /// The value is none of a fixed set.
+    NotSupported,
+    /// The field must not be set here.
+    Forbidden,
+    /// The value has too many bytes.
+    TooLong,
+    /// The list has too many items.
+    TooMany,
+    /// The value has the wrong type.
+    TypeInvalid,
+    /// The server could not judge the value.
+    Internal,
+}
+
+impl ErrorKind {
+    /// The words that open the message of such an error.
+    pub fn text(self) -> &'static str {
+        match self {
+            ErrorKind::NotFound => "Not found",
+            ErrorKind::Required => "Required value",
+            ErrorKind::Duplicate => "Duplicate value",
+            ErrorKind::Invalid | ErrorKind::TypeInvalid => "Invalid value",
+            ErrorKind::NotSupported => "Unsupported value",
+            ErrorKind::Forbidden => "Forbidden",
+            ErrorKind::TooLong => "Too long",
+            ErrorKind::TooMany => "Too many",
+            ErrorKind::Internal => "Internal error",
+        }
+    }
+
+    /// The `reason` of the cause in a Status: `FieldValueInvalid` and its siblings.
+    pub fn reason(self) -> &'static str {
+        match self {
+            ErrorKind::NotFound => "FieldValueNotFound",
+            ErrorKind::Required => "FieldValueRequired",
+            ErrorKind::Duplicate => "FieldValueDuplicate",
+            ErrorKind::Invalid => "FieldValueInvalid",
+            ErrorKind::NotSupported => "FieldValueNotSupported",
+            ErrorKind::Forbidden => "FieldValueForbidden",
+            ErrorKind::TooLong => "FieldValueTooLong",
+            ErrorKind::TooMany => "FieldValueTooMany",
+            ErrorKind::TypeInvalid => "FieldValueTypeInvalid",
+            ErrorKind::Internal => "InternalError",
+        }
+    }
+}
+
+/// One complaint. Displays as `spec.x: Invalid value: "y": detail`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FieldError {
+    /// The field's path as text.
+    pub path: String,
+    /// What is wrong with it.
+    pub kind: ErrorKind,
+    /// The value that was refused, where the message quotes it.
+    pub bad: Option<Value>,
+    /// What would be right, in words; may be empty.
+    pub detail: String,
+}
+
+impl FieldError {
+    /// A value of bad form or range.
+    pub fn invalid(path: &Path<'_>, bad: impl Into<Value>, detail: impl Into<String>) -> FieldError {
+        FieldError {
+            path: path.to_string(),
+            kind: ErrorKind::Invalid,
+            bad: Some(bad.into()),
+            detail: detail.into(),
+        }
+    }
+
+    /// A missing value.
+    pub fn required(path: &Path<'_>, detail: impl Into<String>) -> FieldError {
+        FieldError {
+            path: path.to_string(),
+            kind: ErrorKind::Required,
+            bad: None,
+            detail: detail.into(),
+        }
+    }
+
+    /// A field that must not be set here.
+    pub fn forbidden(path: &Path<'_>, detail: impl Into<String>) -> FieldError {
+        FieldError {
+            path: path.to_string(),
+            kind: ErrorKind::Forbidden,
+            bad: None,
+            detail: detail.into(),
+        }
+    }
+
+    /// A value that stands twice where it must be unique.
+    pub fn duplicate(path: &Path<'_>, bad: impl Into<Value>) -> FieldError {
+        FieldError {
+            path: path.to_string(),
+            kind: ErrorKind::Duplicate,
+            bad: Some(bad.into()),
+            detail: String::new(),
+        }
+    }
+
+    /// A value outside the fixed set `supported`, which the message lists in the given order.
+    pub fn not_supported(path: &Path<'_>, bad: impl Into<Value>, supported: &[&str]) -> FieldError {
+        let quoted: Vec<String> = supported.iter().map(|value| format!("{value:?}")).collect();
+        let detail = if quoted.is_empty() {
+            String::new()
+        } else {
+            format!("supported values: {}", quoted.join(", "))
+        };
+        FieldError {
+            path: path.to_string(),
+            kind: ErrorKind::NotSupported,
+            bad: Some(bad.into()),
+            detail,
+        }
+    }
+
+    /// A reference to something that does not exist.
+    pub fn not_found(path: &Path<'_>, bad: impl Into<Value>) -> FieldError {
+        FieldError {
+            path: path.to_string(),
+            kind: ErrorKind::NotFound,
+            bad: Some(bad.into()),
+            detail: String::new(),
+        }
+    }
+
+    /// A value of more than `max` bytes.
+    pub fn too_long(path: &Path<'_>, max: usize) -> FieldError {
+        let detail = format!("may not be more than {max} bytes");
+        FieldError {
+            path: path.to_string(),
+            kind: ErrorKind::TooLong,
+            bad: None,
+            detail,
+        }
+    }
+
+    /// A list of `actual` items where at most `max` may stand.
+    pub fn too_many(path: &Path<'_>, actual: usize, max: usize) -> FieldError {
+        let detail = format!("must have at most {max} items");
+        FieldError {
+            path: path.to_string(),
+            kind: ErrorKind::TooMany,
+            bad: Some(actual.into()),
+            detail,
+        }
+    }
+
+    /// The message without its path, as it stands in a cause's `message`.
+    pub fn body(&self) -> String {
+        let mut text = self.kind.text().to_owned();
+        let quotes_value = !matches!(
+            self.kind,
+            ErrorKind::Required | ErrorKind::Forbidden | ErrorKind::TooLong | ErrorKind::Internal
+        );
+        if let Some(bad) = self.bad.as_ref().filter(|_| quotes_value) {
+            text.push_str(": ");
+            match bad {
+                Value::Null => text.push_str("\"null\""),
+                Value::String(bad) => text.push_str(&quote(bad)),
+                other => text.push_str(&other.to_string()),
+            }
+        }
+        if !self.detail.is_empty() {
+            text.push_str(": ");
+            text.push_str(&self.detail);
+        }
+        text
+    }
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.body())
+    }
+}
+
+/// The text as Go's `%q` prints it.
+pub fn quote(text: &str) -> String {
+    use fmt::Write as _;
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\u{7}' => quoted.push_str("\\a"),
+            '\u{8}' => quoted.push_str("\\b"),
+            '\u{c}' => quoted.push_str("\\f"),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            '\u{b}' => quoted.push_str("\\v"),
+            c if (c as u32) < 0x20 || c as u32 == 0x7f => {
+                write!(quoted, "\\x{:02x}", c as u32).unwrap_or_default();
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// All complaints as one message: alone as it is, several as `[a, b]`, each once.
+pub fn aggregate(errors: &[FieldError]) -> String {
+    let mut messages: Vec<String> = Vec::with_capacity(errors.len());
+    for error in errors {
+        let message = error.to_string();
+        if !messages.contains(&message) {
+            messages.push(message);
+        }
+    }
+    match messages.len() {
+        1 => messages.remove(0),
+        _ => format!("[{}]", messages.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_message_quotes_strings_and_prints_objects_compactly() {
+        let path = Path::Root("spec");
+        let text = FieldError::invalid(&path.child("x"), "a\"b\n", "no").to_string();
+        assert_eq!(text, r#"spec.x: Invalid value: "a\"b\n": no"#);
+        let text = FieldError::invalid(&path.child("selector"), json!({"b": 1, "a": {}}), "bad").to_string();
+        assert_eq!(text, r#"spec.selector: Invalid value: {"a":{},"b":1}: bad"#);
+        assert_eq!(
+            FieldError::invalid(&path, -1, "low").to_string(),
+            "spec: Invalid value: -1: low"
+        );
+    }
+
+    #[test]
+    fn required_forbidden_and_too_long_do_not_quote_a_value() {
+        let path = Path::Root("metadata");
+        assert_eq!(
+            FieldError::required(&path.child("name"), "").to_string(),
+            "metadata.name: Required value"
+        );
+        assert_eq!(
+            FieldError::forbidden(&path.child("x"), "no").to_string(),
+            "metadata.x: Forbidden: no"
+        );
+        let text = FieldError::too_long(&path.child("annotations"), 262144).to_string();
+        assert_eq!(
+            text,
+            "metadata.annotations: Too long: may not be more than 262144 bytes"
+        );
+    }
+
+    #[test]
+    fn an_unsupported_value_lists_what_is_supported() {
+        let text = FieldError::not_supported(&Path::Root("type"), "X", &["B", "A"]).to_string();
+        assert_eq!(
+            text,
+            r#"type: Unsupported value: "X": supported values: "B", "A""#
+        );
+    }
+
+    #[test]
+    fn paths_show_indexes_and_keys() {
+        let spec = Path::Root("spec");
+        let containers = spec.child("containers");
+        let first = containers.index(0);
+        let limits = first.child("limits");
+        assert_eq!(limits.key("cpu").to_string(), "spec.containers[0].limits[cpu]");
+    }
+
+    #[test]
+    fn several_complaints_stand_in_brackets_each_once() {
+        let a = FieldError::required(&Path::Root("a"), "");
+        let b = FieldError::required(&Path::Root("b"), "");
+        assert_eq!(aggregate(std::slice::from_ref(&a)), "a: Required value");
+        assert_eq!(
+            aggregate(&[a.clone(), b, a]),
+            "[a: Required value, b: Required value]"
+        );
+    }
+}

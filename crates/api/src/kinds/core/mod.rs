@@ -1,0 +1,14 @@
+//! The kinds of the core group, `v1`.
+
+pub mod config_map;
+pub mod endpoints;
+pub mod event;
+pub mod namespace;
+pub mod node;
+pub mod pod;
+pub mod secret;
+pub mod service;
+pub mod service_account;
+
+/// How many bytes the data of a ConfigMap or Secret may have together.
+const DATA_SIZE: usize = 1024 * 1024;

@@ -1,0 +1,464 @@
+//! `v1` Pod: containers that run together on one node.
+
+use serde_json::{Map, Value, json};
+
+use crate::default;
+use crate::field_error::{FieldError, Path};
+use crate::kinds::{Kind, StatusField, Strategy, row, status_of, subresource};
+use crate::meta;
+use crate::validate::field::{check_immutable, check_name, check_number, flag, list, present, text};
+use crate::validate::meta::entries;
+use crate::validate::name;
+use crate::validate::pod_spec::{self, Within};
+
+mod print;
+mod qos;
+#[cfg(test)]
+mod tests;
+mod warnings;
+
+pub use qos::qos_class;
+pub(in crate::kinds) use warnings::spec_warnings;
+
+/// The row of the registry.
+pub static KIND: Kind = Kind {
+    short_names: &["po"],
+    categories: &["all"],
+    subresources: &[
+        subresource("binding", ("", "v1", "Binding"), &["create"]),
+        subresource("exec", ("", "v1", "PodExecOptions"), &["create", "get"]),
+        subresource("log", ("", "v1", "Pod"), &["get"]),
+        status_of(("", "v1", "Pod")),
+    ],
+    selectable: &[
+        "spec.nodeName",
+        "spec.restartPolicy",
+        "spec.schedulerName",
+        "spec.serviceAccountName",
+        "spec.hostNetwork",
+        "status.phase",
+        "status.podIP",
+        "status.podIPs",
+        "status.nominatedNodeName",
+    ],
+    columns: print::COLUMNS,
+    strategy: Strategy {
+        status: StatusField::Separate,
+        generation: true,
+        default,
+        create,
+        status_update,
+        rules,
+        update_rules,
+        status_rules,
+        warnings: |object| spec_warnings(&object["spec"], "spec"),
+        field,
+        row: print::row,
+        row_conditions: print::row_conditions,
+        ..BASE.strategy
+    },
+    ..BASE
+};
+
+const BASE: Kind = row("", "v1", "Pod", "pods", "pod");
+
+fn default(object: &mut Value) {
+    let Some(fields) = object.as_object_mut() else {
+        return;
+    };
+    if let Some(spec) = default::object_or_new(fields, "spec") {
+        default::pod_spec(spec);
+        default::pod_only(spec);
+    }
+}
+
+fn create(object: &mut Value) {
+    let class = qos_class(&object["spec"]);
+    if let Some(fields) = object.as_object_mut() {
+        fields.insert(
+            "status".to_owned(),
+            json!({"phase": "Pending", "qosClass": class}),
+        );
+    }
+}
+
+fn status_update(new: &mut Value, old: &Value) {
+    // Old node agents sent owner references that they had read halfway; the server has never since believed them.
+    let owners = old["metadata"].get("ownerReferences").cloned();
+    let metadata = meta::metadata_mut(new);
+    match owners {
+        Some(owners) => metadata.insert("ownerReferences".to_owned(), owners),
+        None => metadata.remove("ownerReferences"),
+    };
+    let class = &old["status"]["qosClass"];
+    if let Some(status) = default::object(new, "status")
+        && !class.is_null()
+    {
+        default::set_missing(status, "qosClass", || class.clone());
+    }
+}
+
+fn field(object: &Value, path: &str) -> Option<String> {
+    match path {
+        "spec.hostNetwork" => Some(flag(&object["spec"], "hostNetwork").to_string()),
+        "status.podIPs" => list(&object["status"], "podIPs")
+            .first()
+            .map(|ip| text(ip, "ip").to_owned()),
+        _ => None,
+    }
+}
+
+fn rules(object: &Value, errors: &mut Vec<FieldError>) {
+    let spec = &object["spec"];
+    let path = &Path::Root("spec");
+    spec_rules(spec, path, errors);
+    if !list(spec, "ephemeralContainers").is_empty() {
+        errors.push(FieldError::forbidden(
+            &path.child("ephemeralContainers"),
+            "cannot be set on create",
+        ));
+    }
+    if !text(spec, "nodeName").is_empty() && !list(spec, "schedulingGates").is_empty() {
+        let detail = "cannot be set until all schedulingGates have been cleared";
+        errors.push(FieldError::forbidden(&path.child("nodeName"), detail));
+    }
+}
+
+fn spec_rules(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    pod_spec::validate(spec, Within::Pod, path, errors);
+    if text(spec, "serviceAccountName").is_empty() {
+        token_needs_account(spec, path, errors);
+    }
+}
+
+fn token_needs_account(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    let volumes = path.child("volumes");
+    for (index, volume) in list(spec, "volumes").iter().enumerate() {
+        let path = volumes.index(index);
+        let path = path.child("projected");
+        let sources = path.child("sources");
+        for (index, source) in list(&volume["projected"], "sources").iter().enumerate() {
+            if present(source, "serviceAccountToken") {
+                let path = sources.index(index);
+                let detail = "must not be specified when serviceAccountName is not set";
+                errors.push(FieldError::forbidden(&path.child("serviceAccountToken"), detail));
+            }
+        }
+    }
+}
+
+/// What may change in a running pod; everything else asks for a new pod.
+const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,\
+    `spec.tolerations` (only additions to existing tolerations),\
+    `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
+
+fn update_rules(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    let path = &Path::Root("spec");
+    let (after, before) = (&new["spec"], &old["spec"]);
+    if after == before {
+        return;
+    }
+    spec_rules(after, path, errors);
+    for field in ["containers", "initContainers"] {
+        if list(after, field).len() != list(before, field).len() {
+            let detail = "pod updates may not add or remove containers";
+            errors.push(FieldError::forbidden(&path.child(field), detail));
+            return;
+        }
+    }
+    if !deadline_shrinks(after, before, path, errors) {
+        return;
+    }
+    only_added_tolerations(after, before, &path.child("tolerations"), errors);
+    only_removed_gates(after, before, &path.child("schedulingGates"), errors);
+    let changed = changed_fields(after, before);
+    if !changed.is_empty() {
+        let detail = format!(
+            "pod updates may not change fields other than {UPDATABLE}\n{}",
+            changed.join("\n")
+        );
+        errors.push(FieldError::forbidden(path, detail));
+    }
+}
+
+/// `activeDeadlineSeconds` may be set and shortened. False when a further look makes no sense.
+fn deadline_shrinks(after: &Value, before: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) -> bool {
+    let path = path.child("activeDeadlineSeconds");
+    let deadline = |spec: &Value| spec["activeDeadlineSeconds"].as_i64();
+    let count = errors.len();
+    match (deadline(after), deadline(before)) {
+        (Some(new), old) => {
+            check_number(new, (0, i64::from(i32::MAX)), &path, errors);
+            if old.is_some_and(|old| old < new) {
+                errors.push(FieldError::invalid(
+                    &path,
+                    new,
+                    "must be less than or equal to previous value",
+                ));
+            }
+            errors.len() == count
+        }
+        (None, Some(_)) => {
+            let detail = "must not update from a positive integer to nil value";
+            errors.push(FieldError::invalid(&path, Value::Null, detail));
+            true
+        }
+        (None, None) => true,
+    }
+}
+
+fn only_added_tolerations(after: &Value, before: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    let same = |one: &Value, other: &Value| {
+        ["key", "operator", "value", "effect"]
+            .iter()
+            .all(|field| text(one, field) == text(other, field))
+    };
+    let kept = |old: &Value| list(after, "tolerations").iter().any(|new| same(new, old));
+    if !list(before, "tolerations").iter().all(kept) {
+        let detail = "existing toleration can not be modified except its tolerationSeconds";
+        errors.push(FieldError::forbidden(path, detail));
+    }
+}
+
+fn only_removed_gates(after: &Value, before: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    for (index, gate) in list(after, "schedulingGates").iter().enumerate() {
+        let found = text(gate, "name");
+        if !list(before, "schedulingGates")
+            .iter()
+            .any(|old| text(old, "name") == found)
+        {
+            let path = path.index(index);
+            let detail = format!("only deletion is allowed, but found new scheduling gate '{found}'");
+            errors.push(FieldError::forbidden(&path.child("name"), detail));
+        }
+    }
+}
+
+/// The fields that differ though they may not, one line each.
+fn changed_fields(after: &Value, before: &Value) -> Vec<String> {
+    let empty = Map::new();
+    let (new, old) = (
+        after.as_object().unwrap_or(&empty),
+        before.as_object().unwrap_or(&empty),
+    );
+    let gated = !list(before, "schedulingGates").is_empty();
+    let mut fields: Vec<&String> = new.keys().chain(old.keys()).collect();
+    fields.sort_unstable();
+    fields.dedup();
+    fields
+        .into_iter()
+        .filter(|field| new.get(*field) != old.get(*field) && !may_change(field, after, before, gated))
+        .map(|field| format!("  spec.{field}"))
+        .collect()
+}
+
+fn may_change(field: &str, after: &Value, before: &Value, gated: bool) -> bool {
+    match field {
+        "activeDeadlineSeconds" | "tolerations" | "schedulingGates" => true,
+        "containers" | "initContainers" => list(after, field)
+            .iter()
+            .zip(list(before, field))
+            .all(|(new, old)| same_but(new, old, "image")),
+        "terminationGracePeriodSeconds" => {
+            before[field].as_i64().is_some_and(|seconds| seconds < 0) && after[field] == 1
+        }
+        "nodeSelector" => {
+            gated && entries(&before[field]).all(|(key, value)| after[field].get(key) == Some(value))
+        }
+        "affinity" => gated && same_but(&after[field], &before[field], "nodeAffinity"),
+        _ => false,
+    }
+}
+
+/// Whether two objects differ in one field at most.
+fn same_but(one: &Value, other: &Value, field: &str) -> bool {
+    let rest = |value| entries(value).filter(|(name, _)| name.as_str() != field);
+    rest(one).eq(rest(other))
+}
+
+fn status_rules(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    let metadata = Path::Root("metadata");
+    let conditions = metadata.child("conditions");
+    for (index, condition) in list(&new["status"], "conditions").iter().enumerate() {
+        let path = conditions.index(index);
+        check_name(
+            text(condition, "type"),
+            name::qualified,
+            &path.child("Type"),
+            errors,
+        );
+    }
+    let path = &Path::Root("status");
+    let (after, before) = (&new["status"], &old["status"]);
+    let nominated = text(after, "nominatedNodeName");
+    if !nominated.is_empty() && nominated != text(before, "nominatedNodeName") {
+        check_name(
+            nominated,
+            name::dns_subdomain,
+            &path.child("nominatedNodeName"),
+            errors,
+        );
+    }
+    if !before["qosClass"].is_null() {
+        check_immutable(
+            &after["qosClass"],
+            &before["qosClass"],
+            &path.child("qosClass"),
+            errors,
+        );
+    }
+    for (field, init) in [("containerStatuses", false), ("initContainerStatuses", true)] {
+        no_resurrection(old, after, before, (field, init), &path.child(field), errors);
+    }
+    let ips = path.child("podIPs");
+    for (index, ip) in list(after, "podIPs").iter().enumerate() {
+        check_name(text(ip, "ip"), name::ip, &ips.index(index), errors);
+    }
+    let ips = path.child("hostIPs");
+    for (index, ip) in list(after, "hostIPs").iter().enumerate() {
+        check_name(text(ip, "ip"), name::ip, &ips.index(index), errors);
+    }
+}
+
+/// A container that has ended for good does not run again.
+fn no_resurrection(
+    old: &Value,
+    after: &Value,
+    before: &Value,
+    (field, init): (&str, bool),
+    path: &Path<'_>,
+    errors: &mut Vec<FieldError>,
+) {
+    let policy = text(&old["spec"], "restartPolicy");
+    if policy == "Always" {
+        return;
+    }
+    let restarts_always = |container: &str| {
+        init && list(&old["spec"], "initContainers")
+            .iter()
+            .any(|spec| text(spec, "name") == container && text(spec, "restartPolicy") == "Always")
+    };
+    for (index, status) in list(before, field).iter().enumerate() {
+        let ended = &status["state"]["terminated"];
+        let container = text(status, "name");
+        let may_restart = ended["exitCode"] != 0 && policy == "OnFailure";
+        if ended.is_null() || may_restart || restarts_always(container) {
+            continue;
+        }
+        let runs = |new: &&Value| text(new, "name") == container && new["state"]["terminated"].is_null();
+        if list(after, field).iter().any(|new| runs(&new)) {
+            let path = path.index(index);
+            let detail = "may not be transitioned to non-terminated state";
+            errors.push(FieldError::forbidden(&path.child("state"), detail));
+        }
+    }
+}
+
+/// Judges the body of `pods/binding`.
+pub fn validate_binding(binding: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let target = &binding["target"];
+    let path = Path::Root("target");
+    let kind = text(target, "kind");
+    if !matches!(kind, "" | "Node") {
+        errors.push(FieldError::not_supported(
+            &path.child("kind"),
+            kind,
+            &["Node", "<empty>"],
+        ));
+    }
+    if text(target, "name").is_empty() {
+        errors.push(FieldError::required(&path.child("name"), ""));
+    }
+    errors
+}
+
+/// Binds a pod to a node: the node's name, the annotations and labels of the binding, the condition PodScheduled.
+/// `Err` says why it cannot be bound, in the words of a Conflict.
+pub fn bind(pod: &mut Value, binding: &Value, now: jiff::Timestamp) -> Result<(), String> {
+    let node = text(&binding["target"], "name").to_owned();
+    let name = meta::name(pod).to_owned();
+    if meta::deletion_timestamp(pod).is_some() {
+        return Err(format!(
+            "pod {name} is being deleted, cannot be assigned to a host"
+        ));
+    }
+    let bound = text(&pod["spec"], "nodeName");
+    if !bound.is_empty() {
+        return Err(format!(
+            "pod {name} is already assigned to node {}",
+            crate::field_error::quote(bound)
+        ));
+    }
+    if !list(&pod["spec"], "schedulingGates").is_empty() {
+        return Err(format!("pod {name} has non-empty .spec.schedulingGates"));
+    }
+    for field in ["annotations", "labels"] {
+        if let Some(given) = binding["metadata"][field]
+            .as_object()
+            .filter(|given| !given.is_empty())
+            && let Some(map) = default::object_or_new(meta::metadata_mut(pod), field)
+        {
+            map.extend(given.iter().map(|(key, value)| (key.clone(), value.clone())));
+        }
+    }
+    let generation = meta::generation(pod);
+    if generation > 0 {
+        meta::set_generation(pod, generation + 1);
+    }
+    if let Some(fields) = pod.as_object_mut() {
+        if let Some(spec) = default::object_or_new(fields, "spec") {
+            spec.insert("nodeName".to_owned(), node.into());
+        }
+        if let Some(status) = default::object_or_new(fields, "status") {
+            set_scheduled(status, now);
+        }
+    }
+    Ok(())
+}
+
+fn set_scheduled(status: &mut Map<String, Value>, now: jiff::Timestamp) {
+    let condition = json!({
+        "type": "PodScheduled",
+        "status": "True",
+        "lastProbeTime": null,
+        "lastTransitionTime": crate::time::rfc3339(now),
+    });
+    default::set_missing(status, "conditions", || json!([]));
+    let Some(conditions) = status.get_mut("conditions").and_then(Value::as_array_mut) else {
+        return;
+    };
+    match conditions
+        .iter_mut()
+        .find(|found| found["type"] == "PodScheduled")
+    {
+        Some(found) if found["status"] == "True" => {}
+        Some(found) => *found = condition,
+        None => conditions.push(condition),
+    }
+}
+
+/// How long a pod that is deleted may take to end, in seconds: what the client asks, else what the pod says; nothing for a pod
+/// that runs nowhere or has ended.
+pub fn deletion_grace_seconds(pod: &Value, asked: Option<i64>) -> i64 {
+    let ended = matches!(text(&pod["status"], "phase"), "Succeeded" | "Failed");
+    if text(&pod["spec"], "nodeName").is_empty() || ended {
+        return 0;
+    }
+    let seconds = asked
+        .or_else(|| pod["spec"]["terminationGracePeriodSeconds"].as_i64())
+        .unwrap_or_default();
+    // Negative numbers meant "at once" before they were refused; one second is the nearest that lets the node see it.
+    if seconds < 0 { 1 } else { seconds }
+}
+
+/// The names of all containers of a pod, init containers first.
+pub fn container_names(pod: &Value) -> impl Iterator<Item = &str> {
+    ["initContainers", "containers", "ephemeralContainers"]
+        .into_iter()
+        .flat_map(|field| {
+            list(&pod["spec"], field)
+                .iter()
+                .map(|container| text(container, "name"))
+        })
+}

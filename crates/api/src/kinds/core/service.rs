@@ -1,0 +1,368 @@
+//! `v1` Service: a name, and perhaps an address, for a set of pods.
+
+use serde_json::{Value, json};
+
+use crate::default;
+use crate::field_error::{FieldError, Path};
+use crate::kinds::{AGE, Column, Kind, NAME, StatusField, Strategy, column, row, status_of, wide};
+use crate::meta;
+use crate::print;
+use crate::validate::field::{
+    PORTS, check_name, check_number, check_one_of, check_optional_one_of, check_port, list, present, text,
+    texts,
+};
+use crate::validate::meta::labels;
+use crate::validate::name;
+
+/// How long a client stays with the same endpoint when it asks for that and gives no time: three hours.
+const AFFINITY_SECONDS: i64 = 10_800;
+const AFFINITY_SECONDS_HIGHEST: i64 = 86_400;
+const NONE: &str = "None";
+
+/// The row of the registry.
+pub static KIND: Kind = Kind {
+    short_names: &["svc"],
+    categories: &["all"],
+    subresources: &[status_of(("", "v1", "Service"))],
+    selectable: &["spec.clusterIP", "spec.type"],
+    columns: COLUMNS,
+    create_on_update: true,
+    strategy: Strategy {
+        status: StatusField::Separate,
+        default,
+        create,
+        update,
+        name: name::dns_1035_label,
+        rules,
+        update_rules,
+        row: table_row,
+        ..BASE.strategy
+    },
+    ..BASE
+};
+
+const BASE: Kind = row("", "v1", "Service", "services", "service");
+
+const COLUMNS: &[Column] = &[
+    NAME,
+    column("Type", "How the Service is exposed."),
+    column("Cluster-IP", "The address of the Service inside the cluster."),
+    column("External-IP", "The addresses of the Service outside the cluster."),
+    column("Port(s)", "The ports that the Service exposes."),
+    AGE,
+    wide("Selector", "Which pods the traffic goes to."),
+];
+
+fn table_row(object: &Value, now: jiff::Timestamp) -> Vec<Value> {
+    let spec = &object["spec"];
+    let ip = texts(spec, "clusterIPs")
+        .next()
+        .unwrap_or_else(|| text(spec, "clusterIP"));
+    vec![
+        meta::name(object).into(),
+        text(spec, "type").into(),
+        print::or_none(ip),
+        external_ip(object),
+        ports_text(spec),
+        print::age(object, now),
+        print::label_map(&spec["selector"]),
+    ]
+}
+
+fn external_ip(object: &Value) -> Value {
+    let spec = &object["spec"];
+    let external = texts(spec, "externalIPs");
+    match text(spec, "type") {
+        "ExternalName" => text(spec, "externalName").into(),
+        "LoadBalancer" => {
+            let given = list(&object["status"]["loadBalancer"], "ingress")
+                .iter()
+                .map(|ingress| match text(ingress, "ip") {
+                    "" => text(ingress, "hostname"),
+                    ip => ip,
+                });
+            let all: Vec<&str> = given.chain(external).collect();
+            if all.is_empty() {
+                "<pending>".into()
+            } else {
+                all.join(",").into()
+            }
+        }
+        _ => print::joined(external),
+    }
+}
+
+fn ports_text(spec: &Value) -> Value {
+    let ports: Vec<String> = list(spec, "ports")
+        .iter()
+        .map(|port| {
+            let (number, protocol) = (port["port"].as_i64().unwrap_or_default(), text(port, "protocol"));
+            match port["nodePort"].as_i64().unwrap_or_default() {
+                0 => format!("{number}/{protocol}"),
+                node => format!("{number}:{node}/{protocol}"),
+            }
+        })
+        .collect();
+    print::or_none(&ports.join(","))
+}
+
+fn default(object: &mut Value) {
+    let Some(fields) = object.as_object_mut() else {
+        return;
+    };
+    let Some(spec) = default::object_or_new(fields, "spec") else {
+        return;
+    };
+    default::set_text(spec, "sessionAffinity", NONE);
+    default::set_text(spec, "type", "ClusterIP");
+    let kind = spec
+        .get("type")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned();
+    if spec.get("sessionAffinity").and_then(Value::as_str) == Some("ClientIP")
+        && let Some(config) = default::object_or_new(spec, "sessionAffinityConfig")
+        && let Some(client) = default::object_or_new(config, "clientIP")
+    {
+        default::set_missing(client, "timeoutSeconds", || AFFINITY_SECONDS.into());
+    }
+    for port in default::items(spec, "ports") {
+        default::set_text(port, "protocol", "TCP");
+        let number = port.get("port").cloned().unwrap_or(Value::Null);
+        if port
+            .get("targetPort")
+            .is_none_or(|target| target.is_null() || *target == 0 || target == "")
+        {
+            port.insert("targetPort".to_owned(), number);
+        }
+    }
+    if kind != "ExternalName" {
+        default::set_text(spec, "internalTrafficPolicy", "Cluster");
+    }
+    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+        default::set_text(spec, "externalTrafficPolicy", "Cluster");
+    }
+    if kind == "LoadBalancer" {
+        default::set_missing(spec, "allocateLoadBalancerNodePorts", || true.into());
+    }
+}
+
+fn create(object: &mut Value) {
+    let Some(fields) = object.as_object_mut() else {
+        return;
+    };
+    fields.insert("status".to_owned(), json!({"loadBalancer": {}}));
+    let ip = fields
+        .get("spec")
+        .map(|spec| text(spec, "clusterIP").to_owned())
+        .unwrap_or_default();
+    if !ip.is_empty() {
+        set_cluster_ip(object, &ip);
+    }
+}
+
+/// Whether a new Service wants an address of the cluster that it does not name.
+pub fn wants_cluster_ip(object: &Value) -> bool {
+    let spec = &object["spec"];
+    text(spec, "type") != "ExternalName" && text(spec, "clusterIP").is_empty()
+}
+
+/// Gives a Service its address (`None` makes it headless), with the fields that follow from it.
+pub fn set_cluster_ip(object: &mut Value, ip: &str) {
+    let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else {
+        return;
+    };
+    spec.insert("clusterIP".to_owned(), ip.into());
+    default::set_missing(spec, "clusterIPs", || json!([ip]));
+    let family = if ip.contains(':') { "IPv6" } else { "IPv4" };
+    default::set_missing(spec, "ipFamilies", || json!([family]));
+    default::set_text(spec, "ipFamilyPolicy", "SingleStack");
+}
+
+/// What the server once gave a Service stays when an update leaves it out.
+fn update(new: &mut Value, old: &Value) {
+    if text(&new["spec"], "type") == "ExternalName" || text(&old["spec"], "type") == "ExternalName" {
+        return;
+    }
+    let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut) else {
+        return;
+    };
+    for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+        let before = &old["spec"][field];
+        let missing = spec.get(field).is_none_or(|found| found.is_null() || found == "");
+        if missing && !before.is_null() {
+            spec.insert(field.to_owned(), before.clone());
+        }
+    }
+}
+
+fn rules(object: &Value, errors: &mut Vec<FieldError>) {
+    let path = &Path::Root("spec");
+    let spec = &object["spec"];
+    let kind = text(spec, "type");
+    let headless = text(spec, "clusterIP") == NONE;
+    let ports = list(spec, "ports");
+    if ports.is_empty() && !headless && kind != "ExternalName" {
+        errors.push(FieldError::required(&path.child("ports"), ""));
+    }
+    match kind {
+        "LoadBalancer" | "NodePort" if headless => {
+            let ips = path.child("clusterIPs");
+            let detail = format!("may not be set to 'None' for {kind} services");
+            errors.push(FieldError::invalid(&ips.index(0), NONE, detail));
+        }
+        "ExternalName" => external_name(spec, path, errors),
+        _ => {}
+    }
+    let ports_path = path.child("ports");
+    for (index, port) in ports.iter().enumerate() {
+        port_rules(
+            port,
+            &ports[..index],
+            ports.len() > 1,
+            &ports_path.index(index),
+            errors,
+        );
+    }
+    labels(&spec["selector"], &path.child("selector"), errors);
+    check_one_of(spec, "sessionAffinity", &["ClientIP", NONE], path, errors);
+    session_affinity(spec, path, errors);
+    cluster_ips(spec, path, errors);
+    let external = path.child("externalIPs");
+    for (index, ip) in texts(spec, "externalIPs").enumerate() {
+        check_name(ip, name::ip, &external.index(index), errors);
+    }
+    let types = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
+    check_one_of(spec, "type", &types, path, errors);
+    if kind == "ClusterIP" {
+        for (index, port) in ports.iter().enumerate() {
+            if port["nodePort"].as_i64().unwrap_or_default() != 0 {
+                let path = ports_path.index(index);
+                let detail = "may not be used when `type` is 'ClusterIP'";
+                errors.push(FieldError::forbidden(&path.child("nodePort"), detail));
+            }
+        }
+    }
+    let policies = ["Cluster", "Local"];
+    check_optional_one_of(spec, "internalTrafficPolicy", &policies, path, errors);
+    if kind == "ClusterIP" && !text(spec, "externalTrafficPolicy").is_empty() {
+        let bad = text(spec, "externalTrafficPolicy");
+        let detail = "may only be set for externally-accessible services";
+        errors.push(FieldError::invalid(
+            &path.child("externalTrafficPolicy"),
+            bad,
+            detail,
+        ));
+    } else {
+        check_optional_one_of(spec, "externalTrafficPolicy", &policies, path, errors);
+    }
+}
+
+fn external_name(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    for field in ["clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+        if present(spec, field) {
+            let detail = "may not be set for ExternalName services";
+            errors.push(FieldError::forbidden(&path.child(field), detail));
+        }
+    }
+    let given = text(spec, "externalName");
+    match given.strip_suffix('.').unwrap_or(given) {
+        "" => errors.push(FieldError::required(&path.child("externalName"), "")),
+        host => check_name(host, name::dns_subdomain, &path.child("externalName"), errors),
+    }
+}
+
+fn port_rules(port: &Value, before: &[Value], named: bool, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    match text(port, "name") {
+        "" if named => errors.push(FieldError::required(&path.child("name"), "")),
+        "" => {}
+        found => {
+            check_name(found, name::dns_label, &path.child("name"), errors);
+            if before.iter().any(|other| text(other, "name") == found) {
+                errors.push(FieldError::duplicate(&path.child("name"), found));
+            }
+        }
+    }
+    check_number(
+        port["port"].as_i64().unwrap_or_default(),
+        PORTS,
+        &path.child("port"),
+        errors,
+    );
+    check_one_of(port, "protocol", &["SCTP", "TCP", "UDP"], path, errors);
+    check_port(&port["targetPort"], &path.child("targetPort"), errors);
+    let same = |other: &&Value| other["port"] == port["port"] && other["protocol"] == port["protocol"];
+    if before.iter().any(|other| same(&other)) {
+        let bad = json!({"port": port["port"], "protocol": port["protocol"]});
+        errors.push(FieldError::duplicate(path, bad));
+    }
+}
+
+fn session_affinity(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    let config = path.child("sessionAffinityConfig");
+    match text(spec, "sessionAffinity") {
+        "ClientIP" => {
+            let seconds = &spec["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"];
+            let seconds = seconds.as_i64().unwrap_or_default();
+            if !(1..=AFFINITY_SECONDS_HIGHEST).contains(&seconds) {
+                let client = config.child("clientIP");
+                let detail = format!("must be greater than 0 and less than {AFFINITY_SECONDS_HIGHEST}");
+                errors.push(FieldError::invalid(
+                    &client.child("timeoutSeconds"),
+                    seconds,
+                    detail,
+                ));
+            }
+        }
+        NONE if present(spec, "sessionAffinityConfig") => {
+            errors.push(FieldError::forbidden(
+                &config,
+                "must not be set when session affinity is None",
+            ));
+        }
+        _ => {}
+    }
+}
+
+fn cluster_ips(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    let ips = path.child("clusterIPs");
+    for (index, ip) in texts(spec, "clusterIPs").enumerate() {
+        if ip != NONE {
+            check_name(ip, name::ip, &ips.index(index), errors);
+        }
+    }
+    let first = texts(spec, "clusterIPs").next();
+    if let Some(first) = first
+        && first != text(spec, "clusterIP")
+    {
+        let detail = "first value must match `clusterIP`";
+        errors.push(FieldError::invalid(&ips, spec["clusterIPs"].clone(), detail));
+    }
+    let families = path.child("ipFamilies");
+    for (index, family) in texts(spec, "ipFamilies").enumerate() {
+        if !matches!(family, "IPv4" | "IPv6") {
+            errors.push(FieldError::not_supported(
+                &families.index(index),
+                family,
+                &["IPv4", "IPv6"],
+            ));
+        }
+    }
+    let policies = ["PreferDualStack", "RequireDualStack", "SingleStack"];
+    check_optional_one_of(spec, "ipFamilyPolicy", &policies, path, errors);
+}
+
+fn update_rules(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    let (before, after) = (&old["spec"], &new["spec"]);
+    let keeps = text(before, "type") != "ExternalName" && text(after, "type") != "ExternalName";
+    if keeps && !text(before, "clusterIP").is_empty() && before["clusterIP"] != after["clusterIP"] {
+        let spec = Path::Root("spec");
+        let ips = spec.child("clusterIPs");
+        errors.push(FieldError::invalid(
+            &ips.index(0),
+            json!([after["clusterIP"]]),
+            "may not change once set",
+        ));
+    }
+    rules(new, errors);
+}

@@ -1,0 +1,34 @@
+//! `v1` ServiceAccount: who a pod is to the API.
+
+use crate::kinds::{AGE, Kind, NAME, Strategy, integer, row, subresource};
+use crate::meta;
+use crate::print;
+use crate::validate::field::list;
+
+/// The row of the registry.
+pub static KIND: Kind = Kind {
+    short_names: &["sa"],
+    subresources: &[subresource(
+        "token",
+        ("authentication.k8s.io", "v1", "TokenRequest"),
+        &["create"],
+    )],
+    columns: &[
+        NAME,
+        integer("Secrets", "How many secrets pods of this account may use."),
+        AGE,
+    ],
+    strategy: Strategy {
+        row: |object, now| {
+            vec![
+                meta::name(object).into(),
+                list(object, "secrets").len().into(),
+                print::age(object, now),
+            ]
+        },
+        ..BASE.strategy
+    },
+    ..BASE
+};
+
+const BASE: crate::kinds::Kind = row("", "v1", "ServiceAccount", "serviceaccounts", "serviceaccount");

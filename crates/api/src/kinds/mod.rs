@@ -1,0 +1,491 @@
+//! The registry: one row a kind, and everything the server knows about a kind stands in its row.
+//!
+//! Adding a kind is adding a file with its row and naming the row in [`KINDS`]. A row says how the kind is called, which verbs and
+//! subresources it has, how its objects are defaulted, prepared, judged and printed. Rows know no storage and no clock.
+//!
+//! The life of a write, as the server runs it: decode, [`Kind::default`], then for a create [`Kind::prepare_create`], admission and
+//! [`Kind::validate`]; for an update [`Kind::prepare_update`] and [`Kind::validate_update`]; for the status subresource
+//! [`Kind::prepare_status`] and [`Kind::validate_status`].
+
+use jiff::Timestamp;
+use schema::Type;
+use serde_json::Value;
+
+use crate::field_error::FieldError;
+use crate::meta;
+use crate::validate;
+
+pub mod apps;
+pub mod coordination;
+pub mod core;
+pub mod discovery;
+pub mod events;
+pub mod policy;
+pub mod rbac;
+pub mod reviews;
+pub mod scheduling;
+
+#[cfg(test)]
+mod tests;
+
+/// Every kind that is served, in the order of discovery.
+pub static KINDS: &[&Kind] = &[
+    &core::config_map::KIND,
+    &core::endpoints::KIND,
+    &core::event::KIND,
+    &core::namespace::KIND,
+    &core::node::KIND,
+    &core::pod::KIND,
+    &core::secret::KIND,
+    &core::service::KIND,
+    &core::service_account::KIND,
+    &apps::controller_revision::KIND,
+    &apps::daemon_set::KIND,
+    &reviews::SELF_SUBJECT_REVIEW,
+    &reviews::SELF_SUBJECT_ACCESS_REVIEW,
+    &coordination::LEASE,
+    &discovery::ENDPOINT_SLICE,
+    &events::KIND,
+    &policy::POD_DISRUPTION_BUDGET,
+    &rbac::CLUSTER_ROLE_BINDING,
+    &rbac::CLUSTER_ROLE,
+    &rbac::ROLE_BINDING,
+    &rbac::ROLE,
+    &scheduling::PRIORITY_CLASS,
+];
+
+/// The kind served as `<group>/<version>/<plural>`. The core group is the empty string.
+pub fn by_resource(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
+    KINDS
+        .iter()
+        .copied()
+        .find(|row| row.plural == plural && row.group == group && row.version == version)
+}
+
+/// The kind of objects that say `apiVersion: <group>/<version>` and `kind: <kind>`.
+pub fn by_kind(group: &str, version: &str, kind: &str) -> Option<&'static Kind> {
+    KINDS
+        .iter()
+        .copied()
+        .find(|row| row.kind == kind && row.group == group && row.version == version)
+}
+
+/// One row of the registry.
+#[derive(Clone, Copy)]
+pub struct Kind {
+    /// The API group; empty for the core group.
+    pub group: &'static str,
+    /// The version of the group.
+    pub version: &'static str,
+    /// `DaemonSet`.
+    pub kind: &'static str,
+    /// `daemonsets`, the resource's name in paths.
+    pub plural: &'static str,
+    /// `daemonset`.
+    pub singular: &'static str,
+    /// `ds` and the like.
+    pub short_names: &'static [&'static str],
+    /// Names of groups of resources, for example `all`.
+    pub categories: &'static [&'static str],
+    /// Whether objects live in a namespace.
+    pub namespaced: bool,
+    /// Whether objects are stored at all; reviews are answered and forgotten.
+    pub stored: bool,
+    /// What discovery lists.
+    pub verbs: &'static [&'static str],
+    /// Paths below an object.
+    pub subresources: &'static [Subresource],
+    /// Fields that a field selector may name, beyond `metadata.name` and `metadata.namespace`.
+    pub selectable: &'static [&'static str],
+    /// The columns of a Table; [`Kind::row`] gives a cell for each.
+    pub columns: &'static [Column],
+    /// Whether a PUT may leave out the resourceVersion.
+    pub unconditional_update: bool,
+    /// Whether a PUT to a name that does not exist creates the object.
+    pub create_on_update: bool,
+    /// Set when this kind is another face of objects that are stored as another kind.
+    pub conversion: Option<Conversion>,
+    /// The functions behind the methods of this type.
+    pub strategy: Strategy,
+}
+
+/// The functions of a kind. The server calls the methods of [`Kind`], which add what all kinds have in common.
+#[derive(Clone, Copy)]
+pub struct Strategy {
+    /// Whether there is a `status` that the main resource's writes must not touch.
+    pub status: StatusField,
+    /// Whether `metadata.generation` counts changes of `spec`.
+    pub generation: bool,
+    /// Fills in what the user left out.
+    pub default: fn(&mut Value),
+    /// Prepares a new object (status and generation are already done).
+    pub create: fn(&mut Value),
+    /// Prepares an update (metadata, status and generation are already done).
+    pub update: fn(&mut Value, &Value),
+    /// Prepares a status update (everything but metadata and status is already as before).
+    pub status_update: fn(&mut Value, &Value),
+    /// Which names are allowed.
+    pub name: fn(&str, &mut Vec<&'static str>),
+    /// The rules of a new object, beyond its metadata.
+    pub rules: fn(&Value, &mut Vec<FieldError>),
+    /// The rules of a changed object, beyond its metadata. They include those of a new object that hold for updates too.
+    pub update_rules: fn(&Value, &Value, &mut Vec<FieldError>),
+    /// The rules of a changed status.
+    pub status_rules: fn(&Value, &Value, &mut Vec<FieldError>),
+    /// What is allowed and unwise.
+    pub warnings: fn(&Value) -> Vec<String>,
+    /// The value of a selectable field, where the path alone does not give it.
+    pub field: fn(&Value, &str) -> Option<String>,
+    /// The cells of a Table's row.
+    pub row: fn(&Value, Timestamp) -> Vec<Value>,
+    /// The conditions of a Table's row.
+    pub row_conditions: fn(&Value) -> Vec<Value>,
+}
+
+/// How the status of a kind is treated by the main resource.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StatusField {
+    /// The kind has no status of its own.
+    Absent,
+    /// Create drops it, update keeps the old one.
+    Separate,
+    /// Create takes it (a node registers itself with its status), update keeps the old one.
+    GivenAtCreate,
+}
+
+/// A path below an object, as discovery shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Subresource {
+    /// `status`.
+    pub name: &'static str,
+    /// The group of the body's kind.
+    pub group: &'static str,
+    /// The version of the body's kind.
+    pub version: &'static str,
+    /// The body's kind.
+    pub kind: &'static str,
+    /// What discovery lists.
+    pub verbs: &'static [&'static str],
+}
+
+/// A column of a Table.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    /// The heading, as in `Up-to-date`; clients print it in capitals.
+    pub name: &'static str,
+    /// The OpenAPI type: `string`, `integer`, `date`, `boolean`.
+    pub ty: &'static str,
+    /// The OpenAPI format: `name` for the column that identifies the object.
+    pub format: &'static str,
+    /// What it shows.
+    pub description: &'static str,
+    /// 0 is always shown, 1 with `-o wide`.
+    pub priority: i32,
+}
+
+/// How a kind's objects become and come from the kind they are stored as.
+#[derive(Clone, Copy)]
+pub struct Conversion {
+    /// The kind that owns the stored objects.
+    pub stored: &'static Kind,
+    /// Turns an object of this kind into the stored kind.
+    pub to_stored: fn(&mut Value),
+    /// Turns a stored object into this kind.
+    pub from_stored: fn(&mut Value),
+}
+
+/// All verbs of a stored kind.
+pub const ALL_VERBS: &[&str] = &[
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
+
+const STATUS_VERBS: &[&str] = &["get", "patch", "update"];
+
+/// A string column of normal priority.
+pub(crate) const fn column(name: &'static str, description: &'static str) -> Column {
+    Column {
+        name,
+        ty: "string",
+        format: "",
+        description,
+        priority: 0,
+    }
+}
+
+/// An integer column of normal priority.
+pub(crate) const fn integer(name: &'static str, description: &'static str) -> Column {
+    Column {
+        name,
+        ty: "integer",
+        format: "",
+        description,
+        priority: 0,
+    }
+}
+
+/// A string column for `-o wide`.
+pub(crate) const fn wide(name: &'static str, description: &'static str) -> Column {
+    Column {
+        name,
+        ty: "string",
+        format: "",
+        description,
+        priority: 1,
+    }
+}
+
+/// The column that identifies the object.
+pub(crate) const NAME: Column = Column {
+    name: "Name",
+    ty: "string",
+    format: "name",
+    description: "Name must be unique within a namespace.",
+    priority: 0,
+};
+
+/// How long ago the object was created.
+pub(crate) const AGE: Column = column("Age", "The time since the object was created.");
+
+/// A subresource whose body is of the named kind.
+pub(crate) const fn subresource(
+    name: &'static str,
+    (group, version, kind): (&'static str, &'static str, &'static str),
+    verbs: &'static [&'static str],
+) -> Subresource {
+    Subresource {
+        name,
+        group,
+        version,
+        kind,
+        verbs,
+    }
+}
+
+/// The `status` subresource of a kind.
+pub(crate) const fn status_of(kind: (&'static str, &'static str, &'static str)) -> Subresource {
+    subresource("status", kind, STATUS_VERBS)
+}
+
+/// A row with what most kinds have in common: namespaced, stored, all verbs, no status, a DNS subdomain for a name, Name and Age.
+pub(crate) const fn row(
+    group: &'static str,
+    version: &'static str,
+    kind: &'static str,
+    plural: &'static str,
+    singular: &'static str,
+) -> Kind {
+    Kind {
+        group,
+        version,
+        kind,
+        plural,
+        singular,
+        short_names: &[],
+        categories: &[],
+        namespaced: true,
+        stored: true,
+        verbs: ALL_VERBS,
+        subresources: &[],
+        selectable: &[],
+        columns: &[NAME, AGE],
+        unconditional_update: true,
+        create_on_update: false,
+        conversion: None,
+        strategy: Strategy {
+            status: StatusField::Absent,
+            generation: false,
+            default: |_| {},
+            create: |_| {},
+            update: |_, _| {},
+            status_update: |_, _| {},
+            name: validate::name::dns_subdomain,
+            rules: |_, _| {},
+            update_rules: |_, _, _| {},
+            status_rules: |_, _, _| {},
+            warnings: |_| Vec::new(),
+            field: |_, _| None,
+            row: |object, now| vec![meta::name(object).into(), crate::print::age(object, now)],
+            row_conditions: |_| Vec::new(),
+        },
+    }
+}
+
+impl std::fmt::Debug for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Kind({}/{} {})", self.group, self.version, self.kind)
+    }
+}
+
+impl PartialEq for Kind {
+    /// Rows are the same when they serve the same kind.
+    fn eq(&self, other: &Kind) -> bool {
+        (self.group, self.version, self.kind) == (other.group, other.version, other.kind)
+    }
+}
+
+impl Eq for Kind {}
+
+impl Kind {
+    /// The schema of the kind's objects.
+    pub fn ty(&self) -> &'static Type {
+        schema::lookup(self.group, self.version, self.kind)
+            .expect("every kind of the registry is in the schema table (held by a test)")
+    }
+
+    /// `apps/v1`, or `v1` for the core group.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() {
+            self.version.to_owned()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
+    }
+
+    /// Whether the resource has this verb.
+    pub fn has_verb(&self, verb: &str) -> bool {
+        self.verbs.contains(&verb)
+    }
+
+    /// The subresource of this name.
+    pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
+        self.subresources
+            .iter()
+            .find(|subresource| subresource.name == name)
+    }
+
+    /// The kind whose objects are stored for this one: itself, unless it is another face of a stored kind.
+    pub fn stored_as(&'static self) -> &'static Kind {
+        self.conversion.map_or(self, |conversion| conversion.stored)
+    }
+
+    /// Fills in what the user left out. Done to every object that comes in, and safe to do twice.
+    pub fn default(&self, object: &mut Value) {
+        (self.strategy.default)(object);
+    }
+
+    /// Prepares a defaulted object for its creation: no status of the user's making, generation 1, and what the kind adds.
+    pub fn prepare_create(&self, object: &mut Value) {
+        if self.strategy.status == StatusField::Separate
+            && let Some(fields) = object.as_object_mut()
+        {
+            fields.remove("status");
+        }
+        let metadata = meta::metadata_mut(object);
+        if self.strategy.generation {
+            metadata.insert("generation".to_owned(), 1.into());
+        } else {
+            metadata.remove("generation");
+        }
+        if !self.namespaced {
+            metadata.remove("namespace");
+        }
+        (self.strategy.create)(object);
+    }
+
+    /// Prepares a defaulted update: metadata that only the server sets and the status stay as they were; a change of the spec
+    /// counts as a generation.
+    pub fn prepare_update(&self, new: &mut Value, old: &Value) {
+        meta::carry_over(new, old);
+        if self.strategy.status != StatusField::Absent {
+            keep_field(new, old, "status");
+        }
+        (self.strategy.update)(new, old);
+        if self.strategy.generation && new["spec"] != old["spec"] {
+            meta::set_generation(new, meta::generation(old) + 1);
+        }
+    }
+
+    /// Prepares an update of the status: everything but the status and the user's part of the metadata stays as it was.
+    pub fn prepare_status(&self, new: &mut Value, old: &Value) {
+        meta::carry_over(new, old);
+        if let (Some(fields), Some(before)) = (new.as_object_mut(), old.as_object()) {
+            fields.retain(|name, _| {
+                matches!(name.as_str(), "metadata" | "status") || before.contains_key(name)
+            });
+            for (name, value) in before {
+                if !matches!(name.as_str(), "metadata" | "status") && fields.get(name) != Some(value) {
+                    fields.insert(name.clone(), value.clone());
+                }
+            }
+        }
+        (self.strategy.status_update)(new, old);
+    }
+
+    /// Judges a new object.
+    pub fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        if self.stored {
+            validate::meta::object_meta(object, self.namespaced, self.strategy.name, &mut errors);
+        }
+        (self.strategy.rules)(object, &mut errors);
+        errors
+    }
+
+    /// Judges an update of an object that was stored as `old`.
+    pub fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        validate::meta::object_meta_update(new, old, &mut errors);
+        (self.strategy.update_rules)(new, old, &mut errors);
+        errors
+    }
+
+    /// Judges an update of the status of an object that was stored as `old`.
+    pub fn validate_status(&self, new: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        validate::meta::object_meta_update(new, old, &mut errors);
+        (self.strategy.status_rules)(new, old, &mut errors);
+        errors
+    }
+
+    /// What the user should know about an object that is allowed; sent as `Warning` headers.
+    pub fn warnings(&self, object: &Value) -> Vec<String> {
+        (self.strategy.warnings)(object)
+    }
+
+    /// The value of a field for field selectors. A field that is missing is empty to a selector, and `None` here.
+    pub fn field(&self, object: &Value, path: &str) -> Option<String> {
+        (self.strategy.field)(object, path)
+            .or_else(|| field_at(object, path))
+            .filter(|value| !value.is_empty())
+    }
+
+    /// The cells of the object's row in a Table, one for each column.
+    pub fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        (self.strategy.row)(object, now)
+    }
+
+    /// The conditions of the object's row in a Table: `Completed` for a pod that has run.
+    pub fn row_conditions(&self, object: &Value) -> Vec<Value> {
+        (self.strategy.row_conditions)(object)
+    }
+}
+
+fn field_at(object: &Value, path: &str) -> Option<String> {
+    let value = path.split('.').fold(object, |value, step| &value[step]);
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+        _ => None,
+    }
+}
+
+/// Sets a top-level field to what it is in `old`.
+pub(crate) fn keep_field(new: &mut Value, old: &Value, field: &str) {
+    let Some(fields) = new.as_object_mut() else { return };
+    match old.get(field) {
+        Some(value) if fields.get(field) == Some(value) => {}
+        Some(value) => {
+            fields.insert(field.to_owned(), value.clone());
+        }
+        None => {
+            fields.remove(field);
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The rules that several kinds share: names, metadata, label selectors, pod specs.
+//!
+//! Every rule walks a JSON value that passed the schema's type check, which says nothing about what is missing, and adds a
+//! [`FieldError`](crate::field_error::FieldError) for each complaint, in Kubernetes' order and words.
+
+pub(crate) mod affinity;
+pub(crate) mod container;
+pub(crate) mod field;
+pub(crate) mod label_selector;
+pub(crate) mod meta;
+pub mod name;
+pub mod pod_spec;
+pub(crate) mod probe;
+pub(crate) mod resources;
+pub(crate) mod security;
+pub(crate) mod taint;
+pub(crate) mod volume;

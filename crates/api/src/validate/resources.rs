@@ -1,0 +1,130 @@
+//! The rules of resource requests and limits.
+
+use schema::quantity::Quantity;
+use serde_json::Value;
+
+use crate::field_error::{FieldError, Path};
+use crate::validate::field::check_name;
+use crate::validate::meta::entries;
+use crate::validate::name;
+
+/// Resources that a container may ask for by a bare name.
+const STANDARD: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+
+/// `resources` of a container (or of a whole pod).
+pub(crate) fn requirements(resources: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    let (limits, requests) = (&resources["limits"], &resources["requests"]);
+    let limits_path = path.child("limits");
+    for (resource, quantity) in entries(limits) {
+        resource_name(resource, &limits_path, errors);
+        amount(resource, quantity, &limits_path.key(resource), errors);
+    }
+    let requests_path = path.child("requests");
+    for (resource, quantity) in entries(requests) {
+        resource_name(resource, &requests_path, errors);
+        amount(resource, quantity, &requests_path.key(resource), errors);
+        request_within_limit(
+            resource,
+            quantity,
+            &limits[resource.as_str()],
+            &requests_path,
+            errors,
+        );
+    }
+    let huge = |map| entries(map).any(|(resource, _)| resource.starts_with("hugepages-"));
+    let basic = |map: &Value| map.get("cpu").is_some() || map.get("memory").is_some();
+    if (huge(limits) || huge(requests)) && !basic(limits) && !basic(requests) {
+        errors.push(FieldError::forbidden(path, "HugePages require cpu or memory"));
+    }
+}
+
+fn resource_name(resource: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    check_name(resource, name::qualified, path, errors);
+    if !resource.contains('/') && !STANDARD.contains(&resource) && !resource.starts_with("hugepages-") {
+        errors.push(FieldError::invalid(
+            path,
+            resource,
+            "must be a standard resource for containers",
+        ));
+    } else if resource.contains('/') && resource.contains("kubernetes.io/") {
+        errors.push(FieldError::invalid(
+            path,
+            resource,
+            "doesn't follow extended resource name standard",
+        ));
+    }
+}
+
+/// Whether amounts of this resource may be promised more than once.
+fn overcommits(resource: &str) -> bool {
+    STANDARD.contains(&resource)
+}
+
+/// A quantity that is not negative, and whole for what cannot be divided.
+fn amount(resource: &str, quantity: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    let Ok(parsed) = Quantity::from_value(quantity) else {
+        let bad = quantity.clone();
+        errors.push(FieldError::invalid(
+            path,
+            bad,
+            schema::quantity::ParseQuantityError.to_string(),
+        ));
+        return;
+    };
+    if parsed.sign() < 0 {
+        errors.push(FieldError::invalid(
+            path,
+            parsed.to_string(),
+            "must be greater than or equal to 0",
+        ));
+    }
+    if resource.contains('/') && parsed.milli() % 1000 != 0 {
+        errors.push(FieldError::invalid(path, quantity.clone(), "must be an integer"));
+    }
+}
+
+fn request_within_limit(
+    resource: &str,
+    request: &Value,
+    limit: &Value,
+    path: &Path<'_>,
+    errors: &mut Vec<FieldError>,
+) {
+    let Ok(request) = Quantity::from_value(request) else {
+        return;
+    };
+    match Quantity::from_value(limit) {
+        Ok(limit) if overcommits(resource) && request > limit => errors.push(FieldError::invalid(
+            path,
+            request.to_string(),
+            format!("must be less than or equal to {resource} limit of {limit}"),
+        )),
+        Ok(limit) if !overcommits(resource) && request != limit => errors.push(FieldError::invalid(
+            path,
+            request.to_string(),
+            format!("must be equal to {resource} limit of {limit}"),
+        )),
+        Err(_) if limit.is_null() && !overcommits(resource) => {
+            let detail = "Limit must be set for non overcommitable resources";
+            errors.push(FieldError::required(path, detail));
+        }
+        _ => {}
+    }
+}
+
+/// A map of resources to amounts as a node reports them: names and signs.
+pub(crate) fn resource_list(map: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    for (resource, quantity) in entries(map) {
+        let path = path.key(resource);
+        check_name(resource, name::qualified, &path, errors);
+        if let Ok(parsed) = Quantity::from_value(quantity)
+            && parsed.sign() < 0
+        {
+            errors.push(FieldError::invalid(
+                &path,
+                parsed.to_string(),
+                "must be greater than or equal to 0",
+            ));
+        }
+    }
+}
