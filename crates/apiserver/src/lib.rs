@@ -1,1 +1,44 @@
+//! The API server: Kubernetes' API over HTTP and TLS, on one store.
+//!
+//! A request goes through [`service`](crate): path, user, turn, body, verb. What can be done to objects lies in
+//! `verbs`, what lies below an object in `subresource`, one a file. What the kinds are comes from the crate `api`,
+//! what the wire looks like from `schema`; this crate adds the clock, the store and the network. Objects are encoded
+//! once, when they are written: lists and watches hand out the stored bytes.
+//!
+//! Components of the same process are clients too ([`Server::client`]): their requests take the same way, without a
+//! socket, and say who they are by a value that no listener can make.
 
+mod admission;
+mod authenticate;
+mod body;
+mod bootstrap;
+mod client;
+mod discovery;
+mod health;
+mod limits;
+mod metrics;
+mod negotiate;
+mod objects;
+mod openapi;
+mod pki;
+mod query;
+mod request;
+mod respond;
+mod review;
+mod routes;
+mod server;
+mod service;
+mod shared;
+mod subresource;
+mod tls;
+mod token;
+mod tunnel;
+mod user;
+mod verbs;
+mod write;
+
+pub use pki::{Credential, Pki, PkiError, kubeconfig, write_atomically};
+pub use server::{Config, Server, StartError};
+pub use tls::TlsError;
+pub use token::SigningKeyError;
+pub use user::{GROUP_AUTHENTICATED, GROUP_MASTERS, GROUP_NODES, GROUP_SERVICE_ACCOUNTS, User};

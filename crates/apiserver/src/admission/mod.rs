@@ -1,0 +1,57 @@
+//! What the server decides about objects beyond their kind's own rules, because it takes other objects to know:
+//! Kubernetes' admission, in Kubernetes' order.
+
+mod namespace;
+mod pod;
+mod service;
+
+use api::kinds::Kind;
+use api::status::Status;
+use serde_json::Value;
+use tokio::sync::MutexGuard;
+
+use crate::objects;
+use crate::shared::Shared;
+use crate::write::Place;
+
+/// Held until a Service's addresses and ports are stored.
+pub(crate) type Allocation<'a> = Option<MutexGuard<'a, ()>>;
+
+/// Waits for the turn to give a Service what no other may have. Kinds that get nothing do not wait.
+pub(crate) async fn allocation<'a>(shared: &'a Shared, kind: &Kind) -> Allocation<'a> {
+    match service::is_service(kind) {
+        true => Some(shared.service_allocation.lock().await),
+        false => None,
+    }
+}
+
+/// Admits a new object, which it may change.
+pub(crate) async fn on_create<'a>(
+    shared: &'a Shared,
+    kind: &'static Kind,
+    object: &mut Value,
+) -> Result<Allocation<'a>, Status> {
+    namespace::must_take_objects(shared, kind, object)?;
+    let allocation = allocation(shared, kind).await;
+    if objects::is_pod(kind) {
+        pod::admit(shared, kind, object)?;
+    } else if service::is_service(kind) {
+        service::allocate(shared, kind, object, &Value::Null)?;
+    } else if kind.group.is_empty() && kind.kind == "Node" {
+        api::admission::taint_new_node(object);
+    }
+    Ok(allocation)
+}
+
+/// Admits the next state of an object.
+pub(crate) fn on_update(shared: &Shared, kind: &'static Kind, new: &mut Value, old: &Value) -> Result<(), Status> {
+    if service::is_service(kind) {
+        service::allocate(shared, kind, new, old)?;
+    }
+    Ok(())
+}
+
+/// Admits a deletion.
+pub(crate) fn on_delete(place: Place<'_>) -> Result<(), Status> {
+    namespace::may_be_deleted(place)
+}

@@ -1,0 +1,36 @@
+//! NamespaceLifecycle: nothing is made in a namespace that is not there or is going, and some never go.
+
+use api::kinds::Kind;
+use api::meta;
+use api::status::Status;
+use serde_json::Value;
+
+use crate::authenticate::core;
+use crate::objects;
+use crate::shared::Shared;
+use crate::write::Place;
+
+/// Namespaces that cannot be deleted.
+const IMMORTAL: [&str; 3] = ["default", "kube-public", "kube-system"];
+
+/// 404 when the object's namespace is missing, 403 when it is being deleted.
+pub(crate) fn must_take_objects(shared: &Shared, kind: &Kind, object: &Value) -> Result<(), Status> {
+    if !kind.namespaced {
+        return Ok(());
+    }
+    let name = meta::namespace(object);
+    let namespaces = core("Namespace").ok_or_else(Status::path_not_found)?;
+    let namespace = objects::get(&shared.objects, namespaces, "", name)?;
+    match objects::is_terminating(&namespace) {
+        true => Err(Status::namespace_terminating(kind, meta::name(object), name)),
+        false => Ok(()),
+    }
+}
+
+/// 403 for a namespace that the cluster cannot do without.
+pub(crate) fn may_be_deleted(place: Place<'_>) -> Result<(), Status> {
+    match objects::is_namespace(place.kind) && IMMORTAL.contains(&place.name) {
+        true => Err(Status::forbidden(place.kind, place.name, "this namespace may not be deleted")),
+        false => Ok(()),
+    }
+}

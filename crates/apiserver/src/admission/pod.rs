@@ -1,0 +1,50 @@
+//! What a pod gets from the cluster: its service account, its priority, its tolerations.
+
+use api::admission;
+use api::kinds::{self, Kind};
+use api::meta;
+use api::status::Status;
+use serde_json::Value;
+
+use crate::authenticate::core;
+use crate::objects;
+use crate::shared::Shared;
+
+/// ServiceAccount, Priority and DefaultTolerationSeconds, in this order.
+pub(crate) fn admit(shared: &Shared, kind: &'static Kind, pod: &mut Value) -> Result<(), Status> {
+    let account = service_account(shared, kind, pod)?;
+    admission::service_account(pod, &account, &meta::suffix(shared.random()?));
+    let class = priority_class(shared, kind, pod)?;
+    admission::priority(pod, class.as_ref())
+        .map_err(|refusal| Status::forbidden(kind, meta::name(pod), &refusal.to_string()))?;
+    admission::default_toleration_seconds(pod);
+    Ok(())
+}
+
+fn service_account(shared: &Shared, kind: &'static Kind, pod: &Value) -> Result<Value, Status> {
+    let accounts = core("ServiceAccount").ok_or_else(Status::path_not_found)?;
+    let (namespace, name) = (meta::namespace(pod), admission::service_account_name(pod));
+    let account = objects::get(&shared.objects, accounts, namespace, name).map_err(|_| {
+        let why = format!(
+            "error looking up service account {namespace}/{name}: serviceaccount {} not found",
+            api::field_error::quote(name)
+        );
+        Status::forbidden(kind, meta::name(pod), &why)
+    })?;
+    objects::value(accounts, &account.body)
+}
+
+/// The class that the pod names, or the default one.
+fn priority_class(shared: &Shared, kind: &'static Kind, pod: &Value) -> Result<Option<Value>, Status> {
+    let classes = kinds::by_kind("scheduling.k8s.io", "v1", "PriorityClass").ok_or_else(Status::path_not_found)?;
+    let Some(name) = admission::priority_class_name(pod) else {
+        let all = shared.objects.list(&objects::prefix(classes, ""));
+        let values: Vec<Value> =
+            all.iter().map(|class| objects::value(classes, &class.body)).collect::<Result<_, _>>()?;
+        return Ok(admission::default_priority_class(&values).cloned());
+    };
+    let class = objects::get(&shared.objects, classes, "", name).map_err(|_| {
+        Status::forbidden(kind, meta::name(pod), &format!("no PriorityClass with name {name} was found"))
+    })?;
+    objects::value(classes, &class.body).map(Some)
+}

@@ -1,0 +1,164 @@
+//! What a cluster has at its start. Everything goes through the API, as if an administrator had created it, and is
+//! left alone when it is there.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+
+use crate::body::Body;
+use crate::client::InProcess;
+use crate::negotiate::JSON;
+use crate::server::{StartError, outward_address};
+use crate::shared::KUBERNETES_SERVICE_ADDRESS;
+
+/// The namespaces that every cluster has.
+const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+
+/// Creates what is missing of the objects that every cluster has.
+pub(crate) async fn bootstrap(
+    client: &InProcess,
+    authority: &str,
+    listen: SocketAddr,
+) -> Result<(), StartError> {
+    for namespace in NAMESPACES {
+        let object = json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": namespace}});
+        create(client, "/api/v1/namespaces", &object).await?;
+        let path = format!("/api/v1/namespaces/{namespace}");
+        let account = json!({"kind": "ServiceAccount", "apiVersion": "v1", "metadata": {"name": "default"}});
+        create(client, &format!("{path}/serviceaccounts"), &account).await?;
+        create_or_replace(client, &format!("{path}/configmaps"), &root_authority(authority)).await?;
+    }
+    for class in priority_classes() {
+        create(client, "/apis/scheduling.k8s.io/v1/priorityclasses", &class).await?;
+    }
+    kubernetes_service(client, listen).await
+}
+
+fn root_authority(authority: &str) -> Value {
+    json!({
+        "kind": "ConfigMap",
+        "apiVersion": "v1",
+        "metadata": {
+            "name": "kube-root-ca.crt",
+            "annotations": {
+                "kubernetes.io/description": "Contains a CA bundle that can be used to verify the API server.",
+            },
+        },
+        "data": {"ca.crt": authority},
+    })
+}
+
+fn priority_classes() -> [Value; 2] {
+    let class = |name: &str, value: i64, description: &str| {
+        json!({
+            "kind": "PriorityClass",
+            "apiVersion": "scheduling.k8s.io/v1",
+            "metadata": {"name": name},
+            "value": value,
+            "preemptionPolicy": "PreemptLowerPriority",
+            "description": description,
+        })
+    };
+    [
+        class(
+            "system-cluster-critical",
+            2_000_000_000,
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+        ),
+        class(
+            "system-node-critical",
+            2_000_001_000,
+            "Used for system critical pods that must not be moved from their current node.",
+        ),
+    ]
+}
+
+/// The Service `kubernetes`, by which pods find the API, and the address behind it.
+async fn kubernetes_service(client: &InProcess, listen: SocketAddr) -> Result<(), StartError> {
+    let service = json!({
+        "kind": "Service",
+        "apiVersion": "v1",
+        "metadata": {"name": "kubernetes", "labels": {"component": "apiserver", "provider": "kubernetes"}},
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": KUBERNETES_SERVICE_ADDRESS,
+            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": listen.port()}],
+            "sessionAffinity": "None",
+        },
+    });
+    create(client, "/api/v1/namespaces/default/services", &service).await?;
+    // A server that only this machine can reach has no address to give to others.
+    let Some(address) = reachable_address(listen.ip()) else { return Ok(()) };
+    let endpoints = json!({
+        "kind": "Endpoints",
+        "apiVersion": "v1",
+        "metadata": {"name": "kubernetes", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+        "subsets": [{
+            "addresses": [{"ip": address}],
+            "ports": [{"name": "https", "port": listen.port(), "protocol": "TCP"}],
+        }],
+    });
+    create_or_replace(client, "/api/v1/namespaces/default/endpoints", &endpoints).await?;
+    let slice = json!({
+        "kind": "EndpointSlice",
+        "apiVersion": "discovery.k8s.io/v1",
+        "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "addressType": if address.is_ipv4() { "IPv4" } else { "IPv6" },
+        "endpoints": [{"addresses": [address], "conditions": {"ready": true}}],
+        "ports": [{"name": "https", "port": listen.port(), "protocol": "TCP"}],
+    });
+    create_or_replace(client, "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", &slice).await
+}
+
+fn reachable_address(listen: IpAddr) -> Option<IpAddr> {
+    match listen {
+        ip if ip.is_unspecified() => outward_address(),
+        ip if ip.is_loopback() => None,
+        ip => Some(ip),
+    }
+}
+
+/// Creates an object unless it is there. Gives whether it was created.
+async fn create(client: &InProcess, collection: &str, object: &Value) -> Result<bool, StartError> {
+    match send(client, Method::POST, collection, object).await {
+        (StatusCode::CREATED, _) => Ok(true),
+        (StatusCode::CONFLICT, _) => Ok(false),
+        (_, message) => Err(failed(collection, object, message)),
+    }
+}
+
+/// Creates an object, or gives the one that is there this content.
+async fn create_or_replace(client: &InProcess, collection: &str, object: &Value) -> Result<(), StartError> {
+    if create(client, collection, object).await? {
+        return Ok(());
+    }
+    let path = format!("{collection}/{}", api::meta::name(object));
+    match send(client, Method::PUT, &path, object).await {
+        (StatusCode::OK, _) => Ok(()),
+        (_, message) => Err(failed(collection, object, message)),
+    }
+}
+
+fn failed(collection: &str, object: &Value, message: String) -> StartError {
+    StartError::Bootstrap { object: format!("{collection}/{}", api::meta::name(object)), message }
+}
+
+/// The answer's code, and its text.
+async fn send(client: &InProcess, method: Method, path: &str, object: &Value) -> (StatusCode, String) {
+    let mut request = Request::new(Body::whole(object.to_string()));
+    *request.method_mut() = method;
+    match path.parse() {
+        Ok(uri) => *request.uri_mut() = uri,
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("{path}: {error}")),
+    }
+    request.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(JSON));
+    let response: Response<Body> = client.request(request).await;
+    let code = response.status();
+    let text = match response.into_body().collect().await {
+        Ok(body) => String::from_utf8_lossy(&body.to_bytes()).into_owned(),
+        Err(error) => error.to_string(),
+    };
+    (code, text)
+}

@@ -1,0 +1,49 @@
+//! The API server's own service as a client: no socket, no TLS, the same code behind it.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use tower::Service;
+
+use crate::authenticate::Peer;
+use crate::body::Body;
+use crate::service;
+use crate::shared::Shared;
+use crate::user::User;
+
+/// Answers the requests of one component of this process, acting as its user.
+#[derive(Clone)]
+pub(crate) struct InProcess {
+    shared: Arc<Shared>,
+    peer: Peer,
+}
+
+impl InProcess {
+    pub(crate) fn new(shared: Arc<Shared>, user: User) -> InProcess {
+        InProcess { shared, peer: Peer::InProcess(Arc::new(user)) }
+    }
+
+    /// Answers one request.
+    pub(crate) async fn request(&self, request: Request<Body>) -> Response<Body> {
+        service::serve(self.shared.clone(), self.peer.clone(), request).await
+    }
+}
+
+impl Service<Request<kube::client::Body>> for InProcess {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<kube::client::Body>) -> Self::Future {
+        let (shared, peer) = (self.shared.clone(), self.peer.clone());
+        Box::pin(async move { Ok(service::serve(shared, peer, request.map(Body::stream)).await) })
+    }
+}

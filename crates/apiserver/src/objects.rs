@@ -1,0 +1,168 @@
+//! The store as the API server uses it: where the objects of a kind lie, and what is kept beside their bytes.
+
+use std::borrow::Cow;
+use std::path::Path;
+use std::sync::Arc;
+
+use api::attributes::{self, Attributes};
+use api::encode;
+use api::kinds::{KINDS, Kind};
+use api::status::Status;
+use bytes::Bytes;
+use serde_json::Value;
+use store::{Key, OpenError, Store};
+
+/// The index of pods by the node that they are bound to, so that a node's agent costs only its own pods.
+pub(crate) const INDEX_NODE: usize = 0;
+const INDEXES: usize = 1;
+const NODE_NAME: &str = "spec.nodeName";
+
+/// What is kept beside the bytes of an object.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) attributes: Attributes,
+    /// Where among the selectable fields the node's name stands, for pods.
+    node: Option<usize>,
+}
+
+impl Entry {
+    fn of(kind: &Kind, object: &Value) -> Entry {
+        let node = if is_pod(kind) { kind.selectable.iter().position(|path| *path == NODE_NAME) } else { None };
+        Entry { attributes: attributes::of(kind, object), node }
+    }
+}
+
+impl store::Attributes for Entry {
+    fn index_value(&self, _index: usize) -> Option<&str> {
+        let value = self.attributes.field(self.node?);
+        (!value.is_empty()).then_some(value)
+    }
+}
+
+/// A stored object.
+pub(crate) type Object = store::Object<Entry>;
+/// All objects.
+pub(crate) type Objects = Store<Entry>;
+/// A change of one object.
+pub(crate) type Write = store::Write<Entry>;
+
+/// Opens the store under `dir`.
+pub(crate) fn open(dir: &Path) -> Result<Objects, OpenError> {
+    Store::open(
+        dir,
+        store::Options { decode, splice: encode::splice, indexes: INDEXES, history: store::HistoryLimits::default() },
+    )
+}
+
+fn decode(key: &Key, body: &[u8]) -> Result<Entry, store::DecodeError> {
+    let kind = of_collection(key.collection()).ok_or_else(|| format!("{key}: no such kind is served"))?;
+    let value: Value = serde_json::from_slice(body)?;
+    Ok(Entry::of(kind, &value))
+}
+
+/// Whether this is the Pod of the core group.
+pub(crate) fn is_pod(kind: &Kind) -> bool {
+    kind.group.is_empty() && kind.kind == "Pod"
+}
+
+/// Whether this is the Namespace of the core group.
+pub(crate) fn is_namespace(kind: &Kind) -> bool {
+    kind.group.is_empty() && kind.kind == "Namespace"
+}
+
+/// The collection in which objects of the stored kind lie: `pods`, `daemonsets.apps`.
+fn collection(kind: &Kind) -> Cow<'static, str> {
+    match kind.group {
+        "" => Cow::Borrowed(kind.plural),
+        group => Cow::Owned(format!("{}.{group}", kind.plural)),
+    }
+}
+
+fn of_collection(collection: &str) -> Option<&'static Kind> {
+    let (plural, group) = collection.split_once('.').unwrap_or((collection, ""));
+    let mut rows = KINDS.iter().copied();
+    rows.find(|row| row.plural == plural && row.group == group && row.conversion.is_none())
+}
+
+/// The key of an object.
+pub(crate) fn key(kind: &'static Kind, namespace: &str, name: &str) -> Key {
+    let kind = kind.stored_as();
+    Key::of(&collection(kind), if kind.namespaced { namespace } else { "" }, name)
+}
+
+/// What the keys of a kind's objects begin with: all of them, or those of one namespace.
+pub(crate) fn prefix(kind: &'static Kind, namespace: &str) -> String {
+    let collection = collection(kind.stored_as());
+    match namespace {
+        "" => format!("/{collection}/"),
+        namespace => format!("/{collection}/{namespace}/"),
+    }
+}
+
+/// A stored object as a value, in the face of `kind`.
+pub(crate) fn value(kind: &Kind, body: &[u8]) -> Result<Value, Status> {
+    let mut value = serde_json::from_slice(body)
+        .map_err(|error| Status::internal(format!("a stored {} cannot be read: {error}", kind.kind)))?;
+    if let Some(conversion) = &kind.conversion {
+        (conversion.from_stored)(&mut value);
+    }
+    Ok(value)
+}
+
+/// An object of `kind` as it is stored: its bytes, and what is kept beside them.
+pub(crate) fn stored_form(kind: &'static Kind, object: &Value) -> (Bytes, Entry) {
+    let Some(conversion) = &kind.conversion else { return (encode::encode(object), Entry::of(kind, object)) };
+    let mut stored = object.clone();
+    (conversion.to_stored)(&mut stored);
+    (encode::encode(&stored), Entry::of(conversion.stored, &stored))
+}
+
+/// The body of `object` at another revision. The revision is the first field of `metadata`, where it was spliced in.
+pub(crate) fn at_revision(body: &Bytes, revision: u64) -> Bytes {
+    const FIELD: &[u8] = b"\"metadata\":{\"resourceVersion\":\"";
+    let Some(start) = body.windows(FIELD.len()).position(|window| window == FIELD) else { return body.clone() };
+    let start = start + FIELD.len();
+    let digits = body[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let mut out = Vec::with_capacity(body.len() + 4);
+    out.extend_from_slice(&body[..start]);
+    out.extend_from_slice(revision.to_string().as_bytes());
+    out.extend_from_slice(&body[start + digits..]);
+    Bytes::from(out)
+}
+
+/// Whether a stored namespace is being deleted. Its phase says so, which is kept beside its bytes.
+pub(crate) fn is_terminating(namespace: &Object) -> bool {
+    let attributes = &namespace.attributes.attributes;
+    attributes.fields.iter().flatten().any(|value| **value == *"Terminating")
+}
+
+/// A read of one object.
+pub(crate) fn get(
+    objects: &Objects,
+    kind: &'static Kind,
+    namespace: &str,
+    name: &str,
+) -> Result<Arc<Object>, Status> {
+    objects.get(key(kind, namespace, name).as_str()).ok_or_else(|| Status::not_found(kind, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stored_kind_is_found_by_its_collection() {
+        for kind in KINDS.iter().copied().filter(|kind| kind.stored) {
+            let key = key(kind, "ns", "name");
+            assert_eq!(of_collection(key.collection()), Some(kind.stored_as()), "{key}");
+            assert!(key.as_str().starts_with(&prefix(kind, "")), "{key}");
+        }
+    }
+
+    #[test]
+    fn revision_of_a_body_can_be_replaced() {
+        let body = encode::splice(br#"{"kind":"Pod","metadata":{"name":"a"}}"#, 7);
+        let later = at_revision(&body, 123);
+        assert_eq!(&later[..], br#"{"kind":"Pod","metadata":{"resourceVersion":"123","name":"a"}}"#);
+    }
+}

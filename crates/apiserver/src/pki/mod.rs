@@ -1,0 +1,293 @@
+//! The certificates of a server: its authority, what it serves with, and what its users hold.
+//!
+//! Everything lives in `<data-dir>/pki`, keys with mode 0600, each file written whole or not at all. The
+//! authority is made at the first start and kept; certificates below it are made anew when they near their end
+//! or when what they must say has changed.
+
+mod file;
+mod kubeconfig;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use jiff::{SignedDuration, Timestamp};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType, date_time_ymd,
+};
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::user::User;
+pub use file::write_atomically;
+pub use kubeconfig::kubeconfig;
+
+/// Life of the authority.
+const AUTHORITY_LIFE: SignedDuration = SignedDuration::from_hours(24 * 3650);
+/// Life of a certificate below it.
+const CERTIFICATE_LIFE: SignedDuration = SignedDuration::from_hours(24 * 365);
+/// A certificate is made anew when less than this is left of it.
+const RENEW_BEFORE: SignedDuration = SignedDuration::from_hours(24 * 60);
+/// Certificates begin a little in the past, for clients whose clock is behind.
+const CLOCK_SKEW: SignedDuration = SignedDuration::from_hours(1);
+
+const MODE_PRIVATE: u32 = 0o600;
+const MODE_PUBLIC: u32 = 0o644;
+
+/// What can go wrong with keys and certificates.
+#[derive(Debug, thiserror::Error)]
+pub enum PkiError {
+    /// A file could not be read or written.
+    #[error("cannot {operation} {path}")]
+    File {
+        /// What was tried.
+        operation: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// A certificate could not be made or a key not be read by the certificate library.
+    #[error("cannot {operation}")]
+    Certificate {
+        /// What was tried.
+        operation: String,
+        /// Why it failed.
+        source: rcgen::Error,
+    },
+    /// A file that is there does not hold what it should.
+    #[error("{path} is damaged: {what}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+/// A certificate and its private key, both PEM.
+#[derive(Clone)]
+pub struct Credential {
+    /// The certificate.
+    pub certificate: String,
+    /// The PKCS#8 key.
+    pub key: String,
+}
+
+/// The certificate authority of a server and the files below it.
+pub struct Pki {
+    dir: PathBuf,
+    authority: String,
+    issuer: Issuer<'static, KeyPair>,
+    service_account_key: String,
+}
+
+impl Pki {
+    /// Opens `<data_dir>/pki`, making the authority and the service account key when they are missing.
+    pub fn open(data_dir: &Path, now: Timestamp) -> Result<Pki, PkiError> {
+        let dir = data_dir.join("pki");
+        file::create_private_dir(&dir)?;
+        let (authority, issuer) = open_authority(&dir, now)?;
+        let service_account_key = open_key(&dir.join("service-account.key"))?;
+        Ok(Pki { dir, authority, issuer, service_account_key })
+    }
+
+    /// The authority's certificate, PEM.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The P-256 key that signs service account tokens, PKCS#8 PEM.
+    pub fn service_account_key(&self) -> &str {
+        &self.service_account_key
+    }
+
+    /// The certificate that the server serves with, for these names and addresses.
+    pub fn server(&self, names: &BTreeSet<String>, now: Timestamp) -> Result<Credential, PkiError> {
+        let addresses = names.iter().map(String::as_str);
+        self.stored("server", now, |certificate| alternative_names(certificate) == *names, || {
+            let mut params = CertificateParams::default();
+            params.subject_alt_names = addresses.clone().map(alternative_name).collect::<Result<_, _>>()?;
+            params.distinguished_name = distinguished_name("everynode-apiserver", &[]);
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+            Ok(params)
+        })
+    }
+
+    /// The client certificate of `user`, kept under `pki/<file>.{crt,key}`.
+    pub fn client(&self, file: &str, user: &User, now: Timestamp) -> Result<Credential, PkiError> {
+        self.stored(file, now, |certificate| certificate_user(certificate).as_ref() == Some(user), || {
+            let mut params = CertificateParams::default();
+            params.distinguished_name = distinguished_name(&user.name, &user.groups);
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+            Ok(params)
+        })
+    }
+
+    /// The client certificate of a node's agent, kept under `pki/node-<name>.{crt,key}`.
+    pub fn node(&self, name: &str, now: Timestamp) -> Result<Credential, PkiError> {
+        self.client(&format!("node-{name}"), &User::node(name), now)
+    }
+
+    /// The credential in `<file>.{crt,key}` when it is signed by this authority, lives on and is as `wanted`;
+    /// else a new one.
+    fn stored(
+        &self,
+        file: &str,
+        now: Timestamp,
+        wanted: impl Fn(&X509Certificate<'_>) -> bool,
+        params: impl Fn() -> Result<CertificateParams, rcgen::Error>,
+    ) -> Result<Credential, PkiError> {
+        let (certificate_path, key_path) =
+            (self.dir.join(format!("{file}.crt")), self.dir.join(format!("{file}.key")));
+        let present = (file::read(&certificate_path)?, file::read(&key_path)?);
+        if let (Some(certificate), Some(key)) = present
+            && self.is_usable(&certificate, &key, now, wanted)
+        {
+            return Ok(Credential { certificate, key });
+        }
+        let failed = |source| PkiError::Certificate { operation: format!("issue the certificate {file}"), source };
+        let key = new_key().map_err(failed)?;
+        let mut params = params().map_err(failed)?;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        set_life(&mut params, now, CERTIFICATE_LIFE);
+        let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?;
+        let credential = Credential { certificate: certificate.pem(), key: key.serialize_pem() };
+        write_atomically(&key_path, credential.key.as_bytes(), MODE_PRIVATE)?;
+        write_atomically(&certificate_path, credential.certificate.as_bytes(), MODE_PUBLIC)?;
+        Ok(credential)
+    }
+
+    /// The key is checked too: a crash between the two writes leaves a new key beside an old certificate.
+    fn is_usable(
+        &self,
+        certificate: &str,
+        key: &str,
+        now: Timestamp,
+        wanted: impl Fn(&X509Certificate<'_>) -> bool,
+    ) -> bool {
+        let Ok(key) = KeyPair::from_pem(key) else { return false };
+        with_certificate(certificate, |certificate| {
+            let authority_signed = with_certificate(&self.authority, |authority| {
+                certificate.verify_signature(Some(authority.public_key())).is_ok()
+            })
+            .unwrap_or(false);
+            let mine = certificate.public_key().subject_public_key.data == key.public_key_raw();
+            authority_signed && mine && wanted(certificate) && is_fresh(certificate, now)
+        })
+        .unwrap_or(false)
+    }
+}
+
+/// The user that a verified client certificate names: common name and organisations.
+pub(crate) fn certificate_user(certificate: &X509Certificate<'_>) -> Option<User> {
+    let subject = certificate.subject();
+    let name = subject.iter_common_name().next()?.as_str().ok()?;
+    let groups: Vec<&str> = subject.iter_organization().filter_map(|o| o.as_str().ok()).collect();
+    Some(User::new(name, &groups))
+}
+
+/// As [`certificate_user`], from DER.
+pub(crate) fn certificate_user_der(der: &[u8]) -> Option<User> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    certificate_user(&certificate)
+}
+
+fn open_authority(dir: &Path, now: Timestamp) -> Result<(String, Issuer<'static, KeyPair>), PkiError> {
+    let (certificate_path, key_path) = (dir.join("ca.crt"), dir.join("ca.key"));
+    let failed = |operation: &str| {
+        let operation = format!("{operation} the certificate authority in {}", dir.display());
+        move |source| PkiError::Certificate { operation, source }
+    };
+    // The certificate is written last: with it the pair is whole, without it nobody has seen the key yet.
+    if let Some(certificate) = file::read(&certificate_path)? {
+        let Some(key) = file::read(&key_path)? else {
+            let what = format!("its key {} is missing", key_path.display());
+            return Err(PkiError::Damaged { path: certificate_path, what });
+        };
+        let key = KeyPair::from_pem(&key).map_err(failed("read the key of"))?;
+        let issuer = Issuer::from_ca_cert_pem(&certificate, key).map_err(failed("read"))?;
+        return Ok((certificate, issuer));
+    }
+    let key = new_key().map_err(failed("make a key for"))?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = distinguished_name(&format!("everynode-ca@{}", now.as_second()), &[]);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages =
+        vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    set_life(&mut params, now, AUTHORITY_LIFE);
+    let certificate = params.self_signed(&key).map_err(failed("sign"))?.pem();
+    write_atomically(&key_path, key.serialize_pem().as_bytes(), MODE_PRIVATE)?;
+    write_atomically(&certificate_path, certificate.as_bytes(), MODE_PUBLIC)?;
+    let issuer = Issuer::from_ca_cert_pem(&certificate, key).map_err(failed("read"))?;
+    Ok((certificate, issuer))
+}
+
+fn open_key(path: &Path) -> Result<String, PkiError> {
+    let failed =
+        |source| PkiError::Certificate { operation: format!("read or make the key {}", path.display()), source };
+    if let Some(key) = file::read(path)? {
+        KeyPair::from_pem(&key).map_err(failed)?;
+        return Ok(key);
+    }
+    let key = new_key().map_err(failed)?.serialize_pem();
+    write_atomically(path, key.as_bytes(), MODE_PRIVATE)?;
+    Ok(key)
+}
+
+fn new_key() -> Result<KeyPair, rcgen::Error> {
+    KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)
+}
+
+fn distinguished_name(common_name: &str, organizations: &[String]) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    for organization in organizations {
+        name.push(DnType::OrganizationName, organization.as_str());
+    }
+    name.push(DnType::CommonName, common_name);
+    name
+}
+
+fn alternative_name(name: &str) -> Result<SanType, rcgen::Error> {
+    Ok(match name.parse::<IpAddr>() {
+        Ok(address) => SanType::IpAddress(address),
+        Err(_) => SanType::DnsName(name.try_into()?),
+    })
+}
+
+fn alternative_names(certificate: &X509Certificate<'_>) -> BTreeSet<String> {
+    let Ok(Some(extension)) = certificate.subject_alternative_name() else { return BTreeSet::new() };
+    let name = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(octets) => {
+            let v4 = <[u8; 4]>::try_from(*octets).map(IpAddr::from);
+            let address = v4.or_else(|_| <[u8; 16]>::try_from(*octets).map(IpAddr::from));
+            address.ok().map(|address| address.to_string())
+        }
+        _ => None,
+    };
+    extension.value.general_names.iter().filter_map(name).collect()
+}
+
+fn set_life(params: &mut CertificateParams, now: Timestamp, life: SignedDuration) {
+    let seconds = |at: Timestamp| std::time::Duration::from_secs(u64::try_from(at.as_second()).unwrap_or(0));
+    let epoch = date_time_ymd(1970, 1, 1);
+    params.not_before = epoch + seconds(now.saturating_sub(CLOCK_SKEW).unwrap_or(now));
+    params.not_after = epoch + seconds(now.saturating_add(life).unwrap_or(now));
+}
+
+fn is_fresh(certificate: &X509Certificate<'_>, now: Timestamp) -> bool {
+    let validity = certificate.validity();
+    let renew_at = now.saturating_add(RENEW_BEFORE).unwrap_or(now).as_second();
+    validity.not_before.timestamp() <= now.as_second() && validity.not_after.timestamp() > renew_at
+}
+
+fn with_certificate<T>(pem: &str, use_it: impl FnOnce(&X509Certificate<'_>) -> T) -> Option<T> {
+    let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).ok()?;
+    let certificate = pem.parse_x509().ok()?;
+    Some(use_it(&certificate))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,114 @@
+//! One request for objects, and the options that its parameters and body carry.
+
+use std::sync::Arc;
+
+use api::field_error::{FieldError, Path};
+use api::status::Status;
+use bytes::Bytes;
+use http::HeaderMap;
+use jiff::Timestamp;
+use schema::decode::{self, FieldValidation};
+use serde_json::Value;
+
+use crate::negotiate::{self, Answer};
+use crate::query::Query;
+use crate::routes::Target;
+use crate::user::User;
+
+/// A request for objects, authenticated and with its body read.
+pub(crate) struct Request {
+    pub(crate) user: Arc<User>,
+    pub(crate) target: Target,
+    pub(crate) query: Query,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) answer: Answer,
+    pub(crate) now: Timestamp,
+    /// What goes out as `Warning` headers.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// The options of every write.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WriteOptions {
+    pub(crate) dry_run: bool,
+    pub(crate) field_validation: FieldValidation,
+}
+
+impl WriteOptions {
+    /// Reads them from the query; `options` is what Kubernetes calls them (`CreateOptions`).
+    pub(crate) fn of(query: &Query, options: &str) -> Result<WriteOptions, Status> {
+        let mut errors = Vec::new();
+        let dry_run = dry_run(query.all("dryRun"), &mut errors);
+        let field_validation = match query.get("fieldValidation") {
+            None | Some("" | "Warn") => FieldValidation::Warn,
+            Some("Ignore") => FieldValidation::Ignore,
+            Some("Strict") => FieldValidation::Strict,
+            Some(other) => {
+                let path = Path::Root("fieldValidation");
+                errors.push(FieldError::not_supported(&path, other, &["", "Ignore", "Strict", "Warn"]));
+                FieldValidation::Warn
+            }
+        };
+        refuse(options, &errors)?;
+        Ok(WriteOptions { dry_run, field_validation })
+    }
+}
+
+/// Whether a `dryRun` value asks for a dry run. `All` is the only one there is.
+pub(crate) fn dry_run<'a>(values: impl Iterator<Item = &'a str>, errors: &mut Vec<FieldError>) -> bool {
+    let mut asked = false;
+    for value in values.filter(|value| !value.is_empty()) {
+        asked = true;
+        if value != "All" {
+            errors.push(FieldError::not_supported(&Path::Root("dryRun"), value, &["All"]));
+        }
+    }
+    asked
+}
+
+/// 422 for options that make no sense.
+pub(crate) fn refuse(options: &str, errors: &[FieldError]) -> Result<(), Status> {
+    match errors {
+        [] => Ok(()),
+        errors => Err(Status::invalid_kind("meta.k8s.io", options, "", errors)),
+    }
+}
+
+impl Request {
+    /// The object in the body, of the target's kind.
+    pub(crate) fn decode_object(&mut self, validation: FieldValidation) -> Result<Value, Status> {
+        self.decode_as(self.target.kind.ty(), validation)
+    }
+
+    /// The object in the body, of this type.
+    pub(crate) fn decode_as(
+        &mut self,
+        ty: &'static schema::Type,
+        validation: FieldValidation,
+    ) -> Result<Value, Status> {
+        let format = negotiate::body_format(&self.headers)?;
+        let decoded = decode::object(&self.body, format, Some(ty), validation)
+            .map_err(|error| Status::bad_request(error.to_string()))?;
+        self.warnings.extend(decoded.warnings);
+        Ok(decoded.value)
+    }
+
+    /// 400 unless the body's namespace is the path's; fills it in when the body names none.
+    pub(crate) fn settle_namespace(&self, object: &mut Value) -> Result<(), Status> {
+        let wanted = self.target.namespace.as_str();
+        let metadata = api::meta::metadata_mut(object);
+        match metadata.get("namespace").and_then(Value::as_str) {
+            Some(given) if given == wanted => Ok(()),
+            None | Some("") => {
+                if !wanted.is_empty() {
+                    metadata.insert("namespace".to_owned(), wanted.into());
+                }
+                Ok(())
+            }
+            Some(_) => Err(Status::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            )),
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Answers: objects as shared bytes where the client takes them as they are, as Tables or metadata where it asked.
+
+use std::sync::Arc;
+
+use api::kinds::Kind;
+use api::status::Status;
+use api::table::{self, IncludeObject, TableOptions};
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WARNING};
+use http::{Response, StatusCode};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::body::Body;
+use crate::negotiate::{Answer, Encoding, Shape};
+use crate::objects::{self, Object};
+use crate::query::Query;
+use crate::request::Request;
+
+/// Longest text of one `Warning` header; Kubernetes cuts there too.
+const WARNING_BYTES_MAX: usize = 256;
+/// All `Warning` headers together stay below this.
+const WARNINGS_BYTES_MAX: usize = 4 * 1024;
+
+/// What a verb answers with.
+pub(crate) enum Payload {
+    /// A stored object.
+    Stored(Arc<Object>),
+    /// An object as stored bytes, its revision included; a dry run's result.
+    Bytes(Bytes),
+    /// A value that is not an object of the kind: a Status, a review.
+    Value(Value),
+}
+
+/// How objects of one kind look to one client.
+#[derive(Clone, Copy)]
+pub(crate) struct Presenter {
+    pub(crate) kind: &'static Kind,
+    pub(crate) answer: Answer,
+    pub(crate) include: IncludeObject,
+    pub(crate) now: Timestamp,
+}
+
+impl Presenter {
+    /// From what the client asked for.
+    pub(crate) fn of(kind: &'static Kind, answer: Answer, query: &Query, now: Timestamp) -> Result<Presenter, Status> {
+        let text = query.get("includeObject").unwrap_or_default();
+        let include = IncludeObject::parse(text).ok_or_else(|| {
+            Status::bad_request(format!("unrecognized includeObject value: {}", api::field_error::quote(text)))
+        })?;
+        Ok(Presenter { kind, answer, include, now })
+    }
+
+    /// Whether the stored bytes are the answer.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.answer == Answer::JSON && self.kind.conversion.is_none()
+    }
+
+    /// One object from its stored bytes.
+    pub(crate) fn object(&self, body: &Bytes, headers: bool) -> Result<Bytes, Status> {
+        if self.is_plain() {
+            return Ok(body.clone());
+        }
+        let value = objects::value(self.kind, body)?;
+        let shaped = match self.answer.shape {
+            Shape::Object => value,
+            Shape::Metadata(version) => table::partial_metadata(&value, version),
+            Shape::Table(version) => {
+                let list_meta = json!({"resourceVersion": api::meta::resource_version(&value)});
+                table::table(self.kind, [&value], list_meta, self.table_options(version, headers), self.now)
+            }
+        };
+        write(&shaped, self.answer.encoding)
+    }
+
+    /// A list whose items are not the stored bytes.
+    pub(crate) fn list(&self, bodies: &[Arc<Object>], list_meta: Value) -> Result<Bytes, Status> {
+        let values: Vec<Value> =
+            bodies.iter().map(|object| objects::value(self.kind, &object.body)).collect::<Result<_, _>>()?;
+        let list = match self.answer.shape {
+            Shape::Object => json!({
+                "kind": format!("{}List", self.kind.kind),
+                "apiVersion": self.kind.api_version(),
+                "metadata": list_meta,
+                "items": values,
+            }),
+            Shape::Metadata(version) => table::partial_metadata_list(&values, list_meta, version),
+            Shape::Table(version) => {
+                table::table(self.kind, &values, list_meta, self.table_options(version, true), self.now)
+            }
+        };
+        write(&list, self.answer.encoding)
+    }
+
+    fn table_options<'a>(&self, version: &'a str, headers: bool) -> TableOptions<'a> {
+        TableOptions { version, include: self.include, headers }
+    }
+}
+
+/// A value as text.
+fn write(value: &Value, encoding: Encoding) -> Result<Bytes, Status> {
+    match encoding {
+        // `kind` and `apiVersion` first, as Go writes them: people read this with curl.
+        Encoding::Json => Ok(head_first(value)),
+        Encoding::Yaml => serde_saphyr::to_string(value)
+            .map(|text| Bytes::from(text.into_bytes()))
+            .map_err(|error| Status::internal(format!("cannot write YAML: {error}"))),
+    }
+}
+
+fn head_first(value: &Value) -> Bytes {
+    let Some(fields) = value.as_object() else { return Bytes::from(value.to_string()) };
+    let is_head = |key: &str| matches!(key, "kind" | "apiVersion" | "metadata");
+    let head = ["kind", "apiVersion", "metadata"].into_iter().filter_map(|key| Some((key, fields.get(key)?)));
+    let rest = fields.iter().map(|(key, value)| (key.as_str(), value)).filter(|(key, _)| !is_head(key));
+    let mut out = String::from("{");
+    for (key, value) in head.chain(rest) {
+        if out.len() > 1 {
+            out.push(',');
+        }
+        out.push_str(&Value::from(key).to_string());
+        out.push(':');
+        out.push_str(&value.to_string());
+    }
+    out.push('}');
+    Bytes::from(out)
+}
+
+/// The answer of a verb.
+pub(crate) fn payload(request: &Request, code: StatusCode, payload: &Payload) -> Result<Response<Body>, Status> {
+    let presenter = Presenter::of(request.target.kind, request.answer, &request.query, request.now)?;
+    let bytes = match payload {
+        Payload::Stored(object) => presenter.object(&object.body, true)?,
+        Payload::Bytes(body) => presenter.object(body, true)?,
+        Payload::Value(value) => write(value, request.answer.encoding)?,
+    };
+    let mut response = bytes_response(code, request.answer.content_type(), bytes);
+    add_warnings(&mut response, &request.warnings);
+    Ok(response)
+}
+
+/// A JSON answer that is no object of a kind.
+pub(crate) fn json(code: StatusCode, value: &Value) -> Response<Body> {
+    bytes_response(code, crate::negotiate::JSON, head_first(value))
+}
+
+/// A plain text answer.
+pub(crate) fn text(code: StatusCode, text: impl Into<String>) -> Response<Body> {
+    bytes_response(code, "text/plain; charset=utf-8", Bytes::from(text.into()))
+}
+
+/// These bytes as an answer.
+pub(crate) fn bytes_response(code: StatusCode, content_type: &'static str, bytes: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::whole(bytes));
+    *response.status_mut() = code;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    // Objects change: no proxy may keep an answer.
+    headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+/// A failure as an answer.
+pub(crate) fn status(status: &Status, encoding: Encoding) -> Response<Body> {
+    let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let value = status.to_value();
+    let mut response = match (encoding, write(&value, encoding)) {
+        (Encoding::Yaml, Ok(bytes)) => bytes_response(code, crate::negotiate::YAML, bytes),
+        _ => json(code, &value),
+    };
+    let retry_after = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+    if retry_after > 0 {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after));
+    }
+    response
+}
+
+/// `Warning: 299 - "text"` headers.
+pub(crate) fn add_warnings(response: &mut Response<Body>, warnings: &[String]) {
+    let mut budget = WARNINGS_BYTES_MAX;
+    let mut seen: Vec<&str> = Vec::new();
+    for warning in warnings {
+        if seen.contains(&warning.as_str()) {
+            continue;
+        }
+        seen.push(warning);
+        let mut text: String =
+            warning.chars().map(|c| if c.is_control() || !c.is_ascii() { ' ' } else { c }).collect();
+        text.truncate(WARNING_BYTES_MAX);
+        let text = text.replace('\\', "\\\\").replace('"', "\\\"");
+        let Some(left) = budget.checked_sub(text.len()) else { return };
+        budget = left;
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
+            response.headers_mut().append(WARNING, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_are_quoted_once_and_bounded() {
+        let mut response = text(StatusCode::OK, "");
+        let mut warnings = vec!["unknown field \"spec.x\"".to_owned(), "unknown field \"spec.x\"".to_owned()];
+        warnings.extend((0..100).map(|n| format!("{n}{}", "é".repeat(300))));
+        add_warnings(&mut response, &warnings);
+        let values: Vec<_> = response.headers().get_all(WARNING).iter().collect();
+        assert_eq!(values[0], "299 - \"unknown field \\\"spec.x\\\"\"");
+        assert!(values.len() < 20);
+    }
+
+    #[test]
+    fn failures_say_when_to_come_back() {
+        let response = status(&Status::too_many_requests("busy", 1), Encoding::Json);
+        assert_eq!(response.status(), 429);
+        assert_eq!(response.headers()[RETRY_AFTER], "1");
+    }
+}

@@ -1,0 +1,244 @@
+//! One request from its path to its answer.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use api::status::Status;
+use bytes::Bytes;
+use futures::FutureExt;
+use http::header::{CONTENT_LENGTH, HeaderMap};
+use http::{Method, Response, StatusCode, request};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use jiff::Timestamp;
+use tracing::Instrument;
+
+use crate::authenticate::{self, Peer};
+use crate::body::Body;
+use crate::limits::{BODY_BYTES_MAX, QUEUE_TIMEOUT, REQUEST_TIMEOUT, RETRY_AFTER_SECONDS};
+use crate::negotiate::{Answer, Encoding};
+use crate::query::Query;
+use crate::request::Request;
+use crate::routes::{self, Route, Target};
+use crate::shared::Shared;
+use crate::subresource::{binding, eviction, exec, finalize, log, token};
+use crate::user::User;
+use crate::verbs::list_options::ListOptions;
+use crate::verbs::update::Part;
+use crate::verbs::{create, delete, delete_collection, get, list, patch, update, watch};
+use crate::{health, review, tunnel};
+
+/// What a request was about, for the counters.
+#[derive(Default)]
+struct Summary {
+    verb: &'static str,
+    resource: &'static str,
+}
+
+/// Answers one request. Whatever goes wrong, there is an answer.
+pub(crate) async fn serve(shared: Arc<Shared>, peer: Peer, request: http::Request<Body>) -> Response<Body> {
+    let began = Instant::now();
+    let span = tracing::debug_span!("request", method = %request.method(), uri = %request.uri());
+    let mut summary = Summary { verb: "other", resource: "" };
+    let encoding = Answer::of(request.headers()).map_or(Encoding::Json, |answer| answer.encoding);
+    let handled = handle(&shared, &peer, request, &mut summary).boxed().instrument(span.clone());
+    let result = AssertUnwindSafe(handled).catch_unwind().await.unwrap_or_else(|panic| {
+        let _in_span = span.enter();
+        tracing::error!(message = panic_message(&*panic), "a request handler panicked");
+        Err(Status::internal("the request handler panicked; the server's log says where"))
+    });
+    let response = result.unwrap_or_else(|status| {
+        tracing::debug!(parent: &span, code = status.code, message = %status.message, "refused");
+        crate::respond::status(&status, encoding)
+    });
+    shared.metrics.request(summary.verb, summary.resource, response.status().as_u16(), began.elapsed());
+    response
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no message)")
+}
+
+async fn handle(
+    shared: &Arc<Shared>,
+    peer: &Peer,
+    request: http::Request<Body>,
+    summary: &mut Summary,
+) -> Result<Response<Body>, Status> {
+    let route = routes::route(request.uri().path());
+    // What anybody may see. Everything else, even what is not there, is for those who say who they are.
+    match &route {
+        Ok(Route::Health) => return Ok(health::health(shared)),
+        Ok(Route::Version) => return Ok(health::version()),
+        _ => {}
+    }
+    let now = Timestamp::now();
+    let user = authenticate::authenticate(shared, peer, request.headers(), now)?;
+    let headers = request.headers();
+    match route? {
+        Route::Health => Ok(health::health(shared)),
+        Route::Version => Ok(health::version()),
+        Route::Metrics => Ok(health::metrics(shared)),
+        Route::CoreVersions => Ok(shared.discovery.core(headers)),
+        Route::Groups => Ok(shared.discovery.groups(headers)),
+        Route::Group(group) => shared.discovery.group(&group),
+        Route::Resources { group, version } => shared.discovery.resources(&group, &version),
+        Route::OpenapiV2 => shared.openapi.v2(headers),
+        Route::OpenapiIndex => Ok(shared.openapi.index(headers)),
+        Route::Openapi { group, version } => shared.openapi.v3(&group, &version, headers),
+        Route::Tunnel { node } => tunnel::accept(shared, &user, node, request),
+        Route::Objects(target) => {
+            summary.resource = target.kind.plural;
+            objects(shared, user, target, request, now, summary).await
+        }
+    }
+}
+
+/// Requests for objects: the verb from method and path, a turn, the body, the work.
+async fn objects(
+    shared: &Arc<Shared>,
+    user: Arc<User>,
+    target: Target,
+    request: http::Request<Body>,
+    now: Timestamp,
+    summary: &mut Summary,
+) -> Result<Response<Body>, Status> {
+    let query = Query::parse(request.uri().query());
+    let verb = Verb::of(request.method(), &target, &query).ok_or_else(|| not_allowed(&target, request.method()))?;
+    summary.verb = verb.name();
+    if target.subresource.is_empty() {
+        if !target.kind.has_verb(verb.name()) {
+            return Err(Status::method_not_supported(target.kind, verb.name()));
+        }
+    } else if target.kind.subresource(&target.subresource).is_none() {
+        return Err(Status::path_not_found());
+    }
+    match target.subresource.as_str() {
+        "log" => return log::log(shared, &target, &query).await,
+        "exec" => return exec::exec(shared, &target, &query, request).await,
+        _ => {}
+    }
+    let (parts, body) = request.into_parts();
+    let answer = Answer::of(&parts.headers)?;
+    let request::Parts { headers, .. } = parts;
+    if verb == Verb::Watch {
+        let options = ListOptions::of(target.kind, &query)?;
+        let request = Request { user, target, query, headers, body: Bytes::new(), answer, now, warnings: Vec::new() };
+        return watch::watch(shared, request, options).await;
+    }
+    let work = async {
+        let body = read_body(&headers, body).await?;
+        let request = Request { user, target, query, headers, body, answer, now, warnings: Vec::new() };
+        run(shared, verb, request).await
+    };
+    let _turn = turn(shared).await?;
+    let late = |_| Status::timeout("request did not complete within the allotted timeout", RETRY_AFTER_SECONDS);
+    tokio::time::timeout(REQUEST_TIMEOUT, work).await.map_err(late)?
+}
+
+/// Waits for a turn; 429 when there is none for too long.
+async fn turn(shared: &Shared) -> Result<tokio::sync::SemaphorePermit<'_>, Status> {
+    let busy = || {
+        Status::too_many_requests("the server has received too many requests, please try again later", RETRY_AFTER_SECONDS)
+    };
+    match shared.turns.try_acquire() {
+        Ok(turn) => Ok(turn),
+        Err(_) => match tokio::time::timeout(QUEUE_TIMEOUT, shared.turns.acquire()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            _ => Err(busy()),
+        },
+    }
+}
+
+async fn run(shared: &Arc<Shared>, verb: Verb, request: Request) -> Result<Response<Body>, Status> {
+    let part = if request.target.subresource == "status" { Part::Status } else { Part::Main };
+    match (request.target.subresource.as_str(), verb) {
+        ("", Verb::Create) if !request.target.kind.stored => review::review(request),
+        ("", Verb::Create) => create::create(shared, request).await,
+        ("", Verb::Delete) => delete::delete(shared, request).await,
+        ("", Verb::DeleteCollection) => delete_collection::delete_collection(shared, request).await,
+        ("", Verb::List) => {
+            let options = ListOptions::of(request.target.kind, &request.query)?;
+            list::list(shared, request, options).await
+        }
+        ("" | "status", Verb::Get) => get::get(shared, &request).await,
+        ("" | "status", Verb::Update) => update::update(shared, request, part).await,
+        ("" | "status", Verb::Patch) => patch::patch(shared, request, part).await,
+        ("binding", Verb::Create) => binding::bind(shared, request).await,
+        ("eviction", Verb::Create) => eviction::evict(shared, request).await,
+        ("finalize", Verb::Update) => finalize::finalize(shared, request).await,
+        ("token", Verb::Create) => token::token(shared, request).await,
+        (_, verb) => Err(Status::method_not_supported(request.target.kind, verb.name())),
+    }
+}
+
+async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Status> {
+    let too_large = || Status::too_large(BODY_BYTES_MAX);
+    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > BODY_BYTES_MAX) {
+        return Err(too_large());
+    }
+    match Limited::new(body, BODY_BYTES_MAX).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+        Err(error) => Err(Status::bad_request(format!("the body of the request could not be read: {error}"))),
+    }
+}
+
+/// What a request does, in Kubernetes' words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Get,
+    List,
+    Watch,
+    Create,
+    Update,
+    Patch,
+    Delete,
+    DeleteCollection,
+}
+
+impl Verb {
+    fn of(method: &Method, target: &Target, query: &Query) -> Option<Verb> {
+        let named = !target.name.is_empty();
+        // Objects are made and deleted in a namespace; lists may span them all.
+        let placed = !target.kind.namespaced || !target.namespace.is_empty();
+        let inside = !target.subresource.is_empty();
+        match *method {
+            Method::GET | Method::HEAD if named => Some(Verb::Get),
+            Method::GET | Method::HEAD if query.flag("watch") => Some(Verb::Watch),
+            Method::GET | Method::HEAD => Some(Verb::List),
+            Method::POST if named == inside && placed => Some(Verb::Create),
+            Method::PUT if named => Some(Verb::Update),
+            Method::PATCH if named => Some(Verb::Patch),
+            Method::DELETE if named => Some(Verb::Delete),
+            Method::DELETE if placed => Some(Verb::DeleteCollection),
+            _ => None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Verb::Get => "get",
+            Verb::List => "list",
+            Verb::Watch => "watch",
+            Verb::Create => "create",
+            Verb::Update => "update",
+            Verb::Patch => "patch",
+            Verb::Delete => "delete",
+            Verb::DeleteCollection => "deletecollection",
+        }
+    }
+}
+
+fn not_allowed(target: &Target, method: &Method) -> Status {
+    let mut status = Status::method_not_supported(target.kind, method.as_str());
+    status.message = "the server does not allow this method on the requested resource".to_owned();
+    status
+}
+
+/// The code for an answer that came from elsewhere.
+pub(crate) fn status_code(code: u16) -> StatusCode {
+    StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_GATEWAY)
+}

@@ -1,0 +1,72 @@
+//! What all requests of a server share.
+
+use std::net::IpAddr;
+
+use api::status::Status;
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::{Mutex, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::discovery::Discovery;
+use crate::limits::REQUESTS_IN_FLIGHT_MAX;
+use crate::metrics::Metrics;
+use crate::objects::Objects;
+use crate::openapi::Openapi;
+use crate::token::Tokens;
+use crate::tunnel::Tunnels;
+
+/// What all requests of a server share.
+pub(crate) struct Shared {
+    pub(crate) objects: Objects,
+    pub(crate) tokens: Tokens,
+    pub(crate) tunnels: Tunnels,
+    pub(crate) discovery: Discovery,
+    pub(crate) openapi: Openapi,
+    pub(crate) metrics: Metrics,
+    /// Cancelled when the server stops: watches and streams end.
+    pub(crate) stopping: CancellationToken,
+    /// Turns of requests that are no watch or stream.
+    pub(crate) turns: Semaphore,
+    /// What runs beside the requests: upgraded connections.
+    pub(crate) tasks: TaskTracker,
+    /// Held while a Service gets its addresses and ports, so that no two get the same.
+    pub(crate) service_allocation: Mutex<()>,
+    random: SystemRandom,
+}
+
+impl Shared {
+    pub(crate) fn new(objects: Objects, tokens: Tokens) -> Shared {
+        Shared {
+            objects,
+            tokens,
+            tunnels: Tunnels::default(),
+            discovery: Discovery::default(),
+            openapi: Openapi::default(),
+            metrics: Metrics::default(),
+            stopping: CancellationToken::new(),
+            turns: Semaphore::new(REQUESTS_IN_FLIGHT_MAX),
+            tasks: TaskTracker::new(),
+            service_allocation: Mutex::new(()),
+            random: SystemRandom::new(),
+        }
+    }
+
+    /// Random bytes from the kernel.
+    pub(crate) fn random<const N: usize>(&self) -> Result<[u8; N], Status> {
+        let mut bytes = [0; N];
+        self.random.fill(&mut bytes).map_err(|_| Status::internal("the kernel gives no random bytes"))?;
+        Ok(bytes)
+    }
+
+    /// A new `metadata.uid`.
+    pub(crate) fn uid(&self) -> Result<String, Status> {
+        Ok(api::meta::uuid(self.random()?))
+    }
+}
+
+/// The range of Service addresses, 10.96.0.0/12, as Kubernetes' own installers set it.
+pub(crate) const SERVICE_NETWORK: (u32, u8) = (0x0a60_0000, 12);
+
+/// The address of the Service `kubernetes`: the first of the range.
+pub(crate) const KUBERNETES_SERVICE_ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 96, 0, 1));

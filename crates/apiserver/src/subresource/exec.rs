@@ -1,0 +1,185 @@
+//! pods/exec: a command in a container, over WebSocket. The server shakes hands with the client and from then on
+//! copies bytes between it and the node's agent, which speaks the channels.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use api::status::Status;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::{Bytes, BytesMut};
+use futures::future::{self, Either};
+use futures::stream;
+use http::header::{
+    CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use http::{Response, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Incoming;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::mpsc;
+
+use crate::body::{Body, BoxError};
+use crate::limits::UPGRADE_BUFFER_BYTES;
+use crate::query::Query;
+use crate::routes::Target;
+use crate::shared::Shared;
+use crate::subresource::container::container;
+use crate::subresource::log::{agent_failure, agent_path, node, pod};
+use crate::tunnel::wants_upgrade;
+
+/// The channels that agents speak.
+const CHANNELS: &str = "v5.channel.k8s.io";
+/// Appended to the client's key, by RFC 6455.
+const WEBSOCKET_GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+/// Buffers on their way to the agent: a few, so that a slow agent slows the client and not the memory.
+const BUFFERS_IN_FLIGHT: usize = 4;
+
+/// Starts a command in a container.
+pub(crate) async fn exec(
+    shared: &Arc<Shared>,
+    target: &Target,
+    query: &Query,
+    mut request: http::Request<Body>,
+) -> Result<Response<Body>, Status> {
+    let accept = websocket_accept(request.headers())?;
+    let pod = pod(shared, target)?;
+    let container = container(&pod, query.non_empty("container"))?;
+    if query.all("command").next().is_none() {
+        return Err(Status::bad_request("you must specify at least one command for the container"));
+    }
+    if !["stdin", "stdout", "stderr"].into_iter().any(|stream| query.flag(stream)) {
+        return Err(Status::bad_request("you must specify at least one of stdin, stdout, stderr"));
+    }
+    let phase = pod["status"]["phase"].as_str().unwrap_or_default();
+    if matches!(phase, "Succeeded" | "Failed") {
+        let why = format!("cannot exec into a container in a completed pod; current phase is {phase}");
+        return Err(Status::bad_request(why));
+    }
+    let Some(node) = node(&pod) else {
+        return Err(Status::bad_request(format!("pod {} does not have a host assigned", target.name)));
+    };
+    let (to_agent, from_client) = mpsc::channel::<Bytes>(BUFFERS_IN_FLIGHT);
+    let response = shared.tunnels.send(node, agent_request(node, target, container, query, from_client)?).await?;
+    if !response.status().is_success() {
+        return Err(agent_failure(response).await);
+    }
+    let upgrade = hyper::upgrade::on(&mut request);
+    let stopping = shared.stopping.clone();
+    shared.tasks.spawn(async move {
+        tokio::select! {
+            result = copy(upgrade, to_agent, response.into_body()) => {
+                if let Err(error) = result {
+                    tracing::debug!(error, "an exec stream broke off");
+                }
+            }
+            () = stopping.cancelled() => {}
+        }
+    });
+    let mut answer = Response::new(Body::empty());
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = answer.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(CHANNELS));
+    Ok(answer)
+}
+
+/// The answer to the client's key; 400 when the client does not speak WebSocket with channels.
+fn websocket_accept(headers: &HeaderMap) -> Result<HeaderValue, Status> {
+    if !wants_upgrade(headers, "websocket") {
+        let spdy = headers.get(UPGRADE).and_then(|value| value.to_str().ok()).is_some_and(|u| u.contains("SPDY"));
+        return Err(Status::bad_request(match spdy {
+            true => "SPDY is not served: exec needs a WebSocket (kubectl 1.31 or later)",
+            false => "Upgrade request required: exec needs a WebSocket",
+        }));
+    }
+    let offered = headers.get_all(SEC_WEBSOCKET_PROTOCOL).into_iter().filter_map(|value| value.to_str().ok());
+    if !offered.flat_map(|text| text.split(',')).any(|protocol| protocol.trim() == CHANNELS) {
+        return Err(Status::bad_request(format!("exec needs the WebSocket protocol {CHANNELS}")));
+    }
+    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        return Err(Status::bad_request("exec needs version 13 of the WebSocket protocol"));
+    }
+    let key = headers.get(SEC_WEBSOCKET_KEY).and_then(|value| value.to_str().ok());
+    let key = key.ok_or_else(|| Status::bad_request("Sec-WebSocket-Key is missing"))?;
+    let digest = ring::digest::digest(
+        &ring::digest::SHA1_FOR_LEGACY_USE_ONLY,
+        format!("{key}{WEBSOCKET_GUID}").as_bytes(),
+    );
+    HeaderValue::from_str(&BASE64_STANDARD.encode(digest)).map_err(Status::internal)
+}
+
+fn agent_request(
+    node: &str,
+    target: &Target,
+    container: &str,
+    query: &Query,
+    from_client: mpsc::Receiver<Bytes>,
+) -> Result<http::Request<Body>, Status> {
+    let mut parameters = form_urlencoded::Serializer::new(String::new());
+    for command in query.all("command") {
+        parameters.append_pair("command", command);
+    }
+    for stream in ["stdin", "stdout", "stderr", "tty"] {
+        if query.flag(stream) {
+            parameters.append_pair(stream, "true");
+        }
+    }
+    let frames = stream::unfold(from_client, |mut from_client| async move {
+        let bytes = from_client.recv().await?;
+        Some((Ok::<_, BoxError>(Frame::data(bytes)), from_client))
+    });
+    let path = agent_path("exec", target, container);
+    http::Request::post(format!("http://{node}{path}?{}", parameters.finish()))
+        .header(SEC_WEBSOCKET_PROTOCOL, CHANNELS)
+        .body(Body::stream(StreamBody::new(frames)))
+        .map_err(Status::internal)
+}
+
+/// Copies both ways until the agent has said everything.
+async fn copy(upgrade: OnUpgrade, to_agent: mpsc::Sender<Bytes>, from_agent: Incoming) -> Result<(), BoxError> {
+    let (from_client, to_client) = tokio::io::split(TokioIo::new(upgrade.await?));
+    let upward = pin!(client_to_agent(from_client, to_agent));
+    let downward = pin!(agent_to_client(from_agent, to_client));
+    // A client that leaves ends the request's body; the agent then ends its answer. Its answer is what counts.
+    match future::select(downward, upward).await {
+        Either::Left((ended, _)) => ended,
+        Either::Right(((), downward)) => downward.await,
+    }
+}
+
+async fn client_to_agent(mut client: ReadHalf<TokioIo<Upgraded>>, agent: mpsc::Sender<Bytes>) {
+    let mut buffer = BytesMut::with_capacity(UPGRADE_BUFFER_BYTES);
+    loop {
+        buffer.reserve(UPGRADE_BUFFER_BYTES);
+        let read = tokio::select! {
+            read = client.read_buf(&mut buffer) => read,
+            () = agent.closed() => return,
+        };
+        match read {
+            Ok(1..) => {
+                if agent.send(buffer.split().freeze()).await.is_err() {
+                    return;
+                }
+            }
+            Ok(0) | Err(_) => return,
+        }
+    }
+}
+
+async fn agent_to_client(mut agent: Incoming, mut client: WriteHalf<TokioIo<Upgraded>>) -> Result<(), BoxError> {
+    while let Some(frame) = agent.frame().await {
+        if let Ok(bytes) = frame?.into_data() {
+            client.write_all(&bytes).await?;
+            client.flush().await?;
+        }
+    }
+    client.shutdown().await?;
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! pods/log: what a container has written, from its node.
+
+use api::kinds::Kind;
+use api::status::Status;
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+
+use crate::body::Body;
+use crate::objects;
+use crate::query::Query;
+use crate::respond;
+use crate::routes::Target;
+use crate::service::status_code;
+use crate::shared::Shared;
+use crate::subresource::container::container;
+
+/// The longest error text that is passed on from an agent, in bytes.
+const AGENT_ERROR_BYTES_MAX: usize = 16 * 1024;
+
+/// Parameters that the agent understands; the numbers among them are checked here.
+const NUMBERS: [&str; 3] = ["tailLines", "sinceSeconds", "limitBytes"];
+const OTHERS: [&str; 4] = ["follow", "previous", "timestamps", "sinceTime"];
+
+/// Streams the log of one container.
+pub(crate) async fn log(shared: &Shared, target: &Target, query: &Query) -> Result<Response<Body>, Status> {
+    let pod = pod(shared, target)?;
+    let container = container(&pod, query.non_empty("container"))?;
+    for name in NUMBERS {
+        if query.integer(name)?.is_some_and(|number| number < 0) {
+            return Err(Status::bad_request(format!("{name} must be greater than or equal to 0")));
+        }
+    }
+    let Some(node) = node(&pod) else {
+        // Nothing has run, so nothing is written.
+        return Ok(respond::text(StatusCode::NO_CONTENT, ""));
+    };
+    let path = agent_path("containerLogs", target, container);
+    let request = http::Request::get(format!("http://{node}{path}?{}", parameters(query)))
+        .body(Body::empty())
+        .map_err(Status::internal)?;
+    let response = shared.tunnels.send(node, request).await?;
+    if !response.status().is_success() {
+        return Err(agent_failure(response).await);
+    }
+    let mut answer = respond::text(StatusCode::OK, "");
+    *answer.body_mut() = Body::stream(response.into_body());
+    Ok(answer)
+}
+
+fn parameters(query: &Query) -> String {
+    let mut parameters = form_urlencoded::Serializer::new(String::new());
+    for name in NUMBERS.into_iter().chain(OTHERS) {
+        if let Some(value) = query.non_empty(name) {
+            parameters.append_pair(name, value);
+        }
+    }
+    parameters.finish()
+}
+
+/// The pod that the path names.
+pub(crate) fn pod(shared: &Shared, target: &Target) -> Result<Value, Status> {
+    let kind: &'static Kind = target.kind;
+    let pod = objects::get(&shared.objects, kind, &target.namespace, &target.name)?;
+    objects::value(kind, &pod.body)
+}
+
+/// The node that a pod is bound to.
+pub(crate) fn node(pod: &Value) -> Option<&str> {
+    pod["spec"]["nodeName"].as_str().filter(|node| !node.is_empty())
+}
+
+/// `/<what>/<namespace>/<pod>/<container>`
+pub(crate) fn agent_path(what: &str, target: &Target, container: &str) -> String {
+    let encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
+    format!("/{what}/{}/{}/{}", encode(&target.namespace), encode(&target.name), encode(container))
+}
+
+/// What the agent says went wrong.
+pub(crate) async fn agent_failure(response: Response<Incoming>) -> Status {
+    let code = status_code(response.status().as_u16()).as_u16();
+    let reason = match code {
+        400 => "BadRequest",
+        404 => "NotFound",
+        _ => "InternalError",
+    };
+    let body = Limited::new(response.into_body(), AGENT_ERROR_BYTES_MAX).collect().await;
+    let text = body.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned()).unwrap_or_default();
+    Status::new(code, reason, text.trim().to_owned())
+}

@@ -1,0 +1,9 @@
+//! What lies below an object, one subresource a file.
+
+pub(crate) mod binding;
+pub(crate) mod container;
+pub(crate) mod eviction;
+pub(crate) mod exec;
+pub(crate) mod finalize;
+pub(crate) mod log;
+pub(crate) mod token;

@@ -1,0 +1,82 @@
+//! Who makes a request: a name and the groups it belongs to, as in Kubernetes.
+
+use std::collections::BTreeMap;
+
+/// The group whose members may do everything.
+pub const GROUP_MASTERS: &str = "system:masters";
+/// The group of node agents.
+pub const GROUP_NODES: &str = "system:nodes";
+/// The group of everybody who has proved an identity.
+pub const GROUP_AUTHENTICATED: &str = "system:authenticated";
+/// The group of every service account.
+pub const GROUP_SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
+
+/// An authenticated user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// User name, such as `system:node:worker-1`.
+    pub name: String,
+    /// Identifier that outlives the name; empty when the credential carries none.
+    pub uid: String,
+    /// Groups, without `system:authenticated` (see [`User::all_groups`]).
+    pub groups: Vec<String>,
+    /// Further facts about the credential, as SelfSubjectReview prints them.
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+impl User {
+    /// A user of this name in these groups.
+    pub fn new(name: impl Into<String>, groups: &[&str]) -> User {
+        User {
+            name: name.into(),
+            uid: String::new(),
+            groups: groups.iter().map(|g| (*g).to_owned()).collect(),
+            extra: BTreeMap::new(),
+        }
+    }
+
+    /// The administrator whose client certificate is in `admin.kubeconfig`.
+    pub fn admin() -> User {
+        User::new("kubernetes-admin", &[GROUP_MASTERS])
+    }
+
+    /// A node's agent: `system:node:<name>` in `system:nodes`.
+    pub fn node(name: &str) -> User {
+        User::new(format!("system:node:{name}"), &[GROUP_NODES])
+    }
+
+    /// A component of the control plane, such as `system:kube-scheduler`.
+    pub fn component(name: &str) -> User {
+        User::new(name, &[])
+    }
+
+    /// A service account.
+    pub fn service_account(namespace: &str, name: &str, uid: &str) -> User {
+        User {
+            name: format!("system:serviceaccount:{namespace}:{name}"),
+            uid: uid.to_owned(),
+            groups: vec![
+                GROUP_SERVICE_ACCOUNTS.to_owned(),
+                format!("{GROUP_SERVICE_ACCOUNTS}:{namespace}"),
+            ],
+            extra: BTreeMap::new(),
+        }
+    }
+
+    /// The groups with `system:authenticated`, as reviews print them.
+    pub fn all_groups(&self) -> Vec<String> {
+        let mut groups = self.groups.clone();
+        if !groups.iter().any(|g| g == GROUP_AUTHENTICATED) {
+            groups.push(GROUP_AUTHENTICATED.to_owned());
+        }
+        groups
+    }
+
+    /// The node this user is the agent of, if it is one.
+    pub fn node_name(&self) -> Option<&str> {
+        if !self.groups.iter().any(|g| g == GROUP_NODES) {
+            return None;
+        }
+        self.name.strip_prefix("system:node:")
+    }
+}

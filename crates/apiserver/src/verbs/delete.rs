@@ -1,0 +1,312 @@
+//! delete: an object goes, at once or in steps.
+
+use api::field_error::{FieldError, Path};
+use api::kinds::Kind;
+use api::meta;
+use api::status::{self, Status};
+use http::{Response, StatusCode};
+use jiff::{SignedDuration, Timestamp};
+use schema::decode::{self, FieldValidation};
+use serde_json::{Value, json};
+use store::{Change, CommitError, Durability, Expect};
+
+use crate::admission;
+use crate::body::Body;
+use crate::limits::CONFLICT_RETRIES_MAX;
+use crate::negotiate;
+use crate::objects::{self, Write};
+use crate::query::Query;
+use crate::request::{self, Request};
+use crate::respond::{self, Payload};
+use crate::shared::Shared;
+use crate::write::{self, Place};
+
+/// What becomes of the objects that the deleted one owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Propagation {
+    Background,
+    Foreground,
+    Orphan,
+}
+
+/// How a deletion is asked for.
+#[derive(Debug, Default)]
+pub(crate) struct DeleteOptions {
+    pub(crate) dry_run: bool,
+    pub(crate) grace_seconds: Option<i64>,
+    pub(crate) propagation: Option<Propagation>,
+    pub(crate) uid: Option<String>,
+    pub(crate) resource_version: Option<String>,
+    /// `orphanDependents: false`, the old spelling of background, after which Kubernetes answers 202.
+    pub(crate) not_orphan: bool,
+}
+
+impl DeleteOptions {
+    /// From the body when there is one, else from the query.
+    pub(crate) fn of(request: &Request) -> Result<DeleteOptions, Status> {
+        let value = match request.body.is_empty() {
+            true => from_query(&request.query)?,
+            false => from_body(request)?,
+        };
+        let mut errors = Vec::new();
+        let dry_run_values = value["dryRun"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let dry_run = request::dry_run(dry_run_values.iter().filter_map(Value::as_str), &mut errors);
+        let orphan = value["orphanDependents"].as_bool();
+        let propagation = propagation(&value, orphan, &mut errors);
+        request::refuse("DeleteOptions", &errors)?;
+        let text = |field: &str| value["preconditions"][field].as_str().map(str::to_owned);
+        Ok(DeleteOptions {
+            dry_run,
+            // Kubernetes reads a negative grace period as the shortest one.
+            grace_seconds: value["gracePeriodSeconds"].as_i64().map(|seconds| if seconds < 0 { 1 } else { seconds }),
+            propagation,
+            uid: text("uid"),
+            resource_version: text("resourceVersion"),
+            not_orphan: orphan == Some(false),
+        })
+    }
+}
+
+fn from_body(request: &Request) -> Result<Value, Status> {
+    let format = negotiate::body_format(&request.headers)?;
+    let ty = schema::lookup("", "v1", "DeleteOptions");
+    let decoded = decode::object(&request.body, format, ty, FieldValidation::Ignore)
+        .map_err(|error| Status::bad_request(error.to_string()))?;
+    Ok(decoded.value)
+}
+
+fn from_query(query: &Query) -> Result<Value, Status> {
+    let mut value = json!({});
+    if let Some(seconds) = query.integer("gracePeriodSeconds")? {
+        value["gracePeriodSeconds"] = seconds.into();
+    }
+    if let Some(policy) = query.non_empty("propagationPolicy") {
+        value["propagationPolicy"] = policy.into();
+    }
+    if query.non_empty("orphanDependents").is_some() {
+        value["orphanDependents"] = query.flag("orphanDependents").into();
+    }
+    let dry_run: Vec<Value> = query.all("dryRun").map(Value::from).collect();
+    value["dryRun"] = dry_run.into();
+    Ok(value)
+}
+
+fn propagation(value: &Value, orphan: Option<bool>, errors: &mut Vec<FieldError>) -> Option<Propagation> {
+    let policy = value["propagationPolicy"].as_str();
+    let path = Path::Root("propagationPolicy");
+    match (policy, orphan) {
+        (Some(policy), Some(_)) => {
+            let why = "orphanDependents and deletionPropagation cannot be both set";
+            errors.push(FieldError::invalid(&path, policy, why));
+            None
+        }
+        (None, Some(true)) => Some(Propagation::Orphan),
+        (None, Some(false)) => Some(Propagation::Background),
+        (Some("Background"), None) => Some(Propagation::Background),
+        (Some("Foreground"), None) => Some(Propagation::Foreground),
+        (Some("Orphan"), None) => Some(Propagation::Orphan),
+        (Some(other), None) => {
+            errors.push(FieldError::not_supported(&path, other, &["Foreground", "Background", "Orphan", "nil"]));
+            None
+        }
+        (None, None) => None,
+    }
+}
+
+/// Deletes the object that the path names.
+pub(crate) async fn delete(shared: &Shared, request: Request) -> Result<Response<Body>, Status> {
+    let options = DeleteOptions::of(&request)?;
+    let target = &request.target;
+    let place = Place { kind: target.kind, namespace: &target.namespace, name: &target.name };
+    let deletion = delete_object(shared, place, &options, request.now).await?;
+    // A kind with a grace period shows its object to the last; the others say that it is gone.
+    let code = match deletion.is_gone() || !options.not_orphan {
+        true => StatusCode::OK,
+        false => StatusCode::ACCEPTED,
+    };
+    let payload = match deletion {
+        Deletion::Gone { payload, .. } if shows_object(place.kind) => payload,
+        Deletion::Gone { uid, .. } => Payload::Value(status::deleted(place.kind, place.name, &uid)),
+        Deletion::Going(payload) => payload,
+    };
+    respond::payload(&request, code, &payload)
+}
+
+/// Kinds whose deletion answers with the object, as Kubernetes' own registry has it.
+fn shows_object(kind: &Kind) -> bool {
+    kind.group.is_empty() && matches!(kind.kind, "Pod" | "Service" | "ServiceAccount")
+}
+
+/// What a deletion came to.
+pub(crate) enum Deletion {
+    /// The object is gone; this is its last state.
+    Gone { payload: Payload, uid: String },
+    /// It waits for its grace period or its finalizers.
+    Going(Payload),
+}
+
+impl Deletion {
+    fn is_gone(&self) -> bool {
+        matches!(self, Deletion::Gone { .. })
+    }
+
+    /// The object's last or present state.
+    pub(crate) fn into_payload(self) -> Payload {
+        match self {
+            Deletion::Gone { payload, .. } | Deletion::Going(payload) => payload,
+        }
+    }
+}
+
+/// Deletes one object.
+pub(crate) async fn delete_object(
+    shared: &Shared,
+    place: Place<'_>,
+    options: &DeleteOptions,
+    now: Timestamp,
+) -> Result<Deletion, Status> {
+    admission::on_delete(place)?;
+    let key = place.key();
+    let mut current = shared.objects.get(key.as_str()).ok_or_else(|| place.not_found())?;
+    for _ in 0..CONFLICT_RETRIES_MAX {
+        let old = objects::value(place.kind, &current.body)?;
+        check_preconditions(place, options, &old)?;
+        let step = next_step(place.kind, &old, options, now);
+        let (new, gone) = match step {
+            Step::Wait => return Ok(Deletion::Going(Payload::Stored(current))),
+            Step::Mark(new) => (new, false),
+            Step::Remove(new) => (new, true),
+        };
+        let (body, attributes) = objects::stored_form(place.kind, &new);
+        let uid = meta::uid(&old).to_owned();
+        if options.dry_run {
+            let payload = Payload::Bytes(api::encode::splice(&body, current.revision.0));
+            return Ok(if gone { Deletion::Gone { payload, uid } } else { Deletion::Going(payload) });
+        }
+        let change = match gone {
+            true => Change::Delete { last: body, attributes },
+            false => Change::Put { body, attributes },
+        };
+        let write = Write { key: key.clone(), expect: Expect::At(current.revision), change };
+        match shared.objects.commit(vec![write], Durability::Durable).await {
+            Ok(written) => {
+                let payload = Payload::Stored(write::single(written)?);
+                return Ok(if gone { Deletion::Gone { payload, uid } } else { Deletion::Going(payload) });
+            }
+            Err(CommitError::Conflict { current: Some(newer), .. }) => current = newer,
+            Err(CommitError::Conflict { current: None, .. }) => return Err(place.not_found()),
+            Err(error) => return Err(write::commit_failed(&error)),
+        }
+    }
+    Err(Status::modified(place.kind, place.name))
+}
+
+fn check_preconditions(place: Place<'_>, options: &DeleteOptions, old: &Value) -> Result<(), Status> {
+    let (uid, version) = (meta::uid(old), meta::resource_version(old));
+    if let Some(wanted) = options.uid.as_deref().filter(|wanted| *wanted != uid) {
+        let why = format!(
+            "the UID in the precondition ({wanted}) does not match the UID in record ({uid}). \
+             The object might have been deleted and then recreated"
+        );
+        return Err(Status::conflict(place.kind, place.name, &why));
+    }
+    if let Some(wanted) = options.resource_version.as_deref().filter(|wanted| *wanted != version) {
+        let why = format!(
+            "the ResourceVersion in the precondition ({wanted}) does not match the ResourceVersion in record \
+             ({version}). The object might have been modified"
+        );
+        return Err(Status::conflict(place.kind, place.name, &why));
+    }
+    Ok(())
+}
+
+/// What a deletion does to an object in its present state.
+enum Step {
+    /// Nothing: it is on its way already, and no faster than asked.
+    Wait,
+    /// It stays, marked as going.
+    Mark(Value),
+    /// It goes, this being its last state.
+    Remove(Value),
+}
+
+fn next_step(kind: &Kind, old: &Value, options: &DeleteOptions, now: Timestamp) -> Step {
+    let marked = meta::deletion_timestamp(old).is_some();
+    let pending_grace = old["metadata"]["deletionGracePeriodSeconds"].as_i64();
+    let mut new = old.clone();
+    match (grace_seconds(kind, old, options), pending_grace.filter(|_| marked)) {
+        // Already going: the grace period may only become shorter, and finalizers stay what they are.
+        (Some(_), Some(pending)) => match options.grace_seconds {
+            Some(asked) if asked < pending => shorten_grace(&mut new, pending, asked),
+            _ => return Step::Wait,
+        },
+        (Some(seconds), None) => {
+            set_propagation(&mut new, options.propagation);
+            meta::stamp_deletion(&mut new, now, seconds);
+        }
+        (None, _) => {
+            set_propagation(&mut new, options.propagation);
+            let waits_for_content = objects::is_namespace(kind) && write::has_spec_finalizers(&new);
+            if meta::finalizers(&new).next().is_none() && !waits_for_content {
+                return Step::Remove(new);
+            }
+            if !marked {
+                meta::stamp_deletion(&mut new, now, 0);
+                if objects::is_namespace(kind) {
+                    new["status"]["phase"] = "Terminating".into();
+                }
+            }
+        }
+    }
+    match write::is_finished(kind, &new) {
+        true => Step::Remove(new),
+        false if new == *old => Step::Wait,
+        false => Step::Mark(new),
+    }
+}
+
+/// The grace period of an object that has one (a pod): None for the other kinds, 0 for a pod that no kubelet has to stop.
+fn grace_seconds(kind: &Kind, object: &Value, options: &DeleteOptions) -> Option<i64> {
+    if !objects::is_pod(kind) {
+        return None;
+    }
+    let unscheduled = object["spec"]["nodeName"].as_str().unwrap_or_default().is_empty();
+    let terminal = matches!(object["status"]["phase"].as_str(), Some("Failed" | "Succeeded"));
+    if unscheduled || terminal {
+        return Some(0);
+    }
+    let given = options.grace_seconds.or_else(|| object["spec"]["terminationGracePeriodSeconds"].as_i64());
+    let seconds = given.unwrap_or(0);
+    Some(if seconds < 0 { 1 } else { seconds })
+}
+
+fn shorten_grace(object: &mut Value, pending: i64, asked: i64) {
+    let at = meta::deletion_timestamp(object).and_then(api::time::parse).unwrap_or(Timestamp::UNIX_EPOCH);
+    let at = at.saturating_sub(SignedDuration::from_secs(pending - asked)).unwrap_or(at);
+    let metadata = meta::metadata_mut(object);
+    metadata.insert("deletionTimestamp".to_owned(), api::time::rfc3339(at).into());
+    metadata.insert("deletionGracePeriodSeconds".to_owned(), asked.into());
+}
+
+/// Sets the finalizers by which the garbage collector sees what is to become of the dependents. Without a policy
+/// the ones that are there stay.
+fn set_propagation(object: &mut Value, propagation: Option<Propagation>) {
+    let Some(propagation) = propagation else { return };
+    let wanted = match propagation {
+        Propagation::Background => None,
+        Propagation::Foreground => Some(meta::FOREGROUND_FINALIZER),
+        Propagation::Orphan => Some(meta::ORPHAN_FINALIZER),
+    };
+    let is_policy = |name: &str| name == meta::FOREGROUND_FINALIZER || name == meta::ORPHAN_FINALIZER;
+    let mut finalizers: Vec<Value> =
+        meta::finalizers(object).filter(|name| !is_policy(name)).map(Value::from).collect();
+    finalizers.extend(wanted.map(Value::from));
+    let metadata = meta::metadata_mut(object);
+    match finalizers.is_empty() {
+        true => metadata.remove("finalizers"),
+        false => metadata.insert("finalizers".to_owned(), finalizers.into()),
+    };
+}
+
+#[cfg(test)]
+mod tests;

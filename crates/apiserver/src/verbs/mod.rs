@@ -1,0 +1,11 @@
+//! What can be done to objects, one verb a file.
+
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod delete_collection;
+pub(crate) mod get;
+pub(crate) mod list;
+pub(crate) mod list_options;
+pub(crate) mod patch;
+pub(crate) mod update;
+pub(crate) mod watch;
