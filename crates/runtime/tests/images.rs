@@ -1,0 +1,355 @@
+//! Images: archives, names, layers and registries.
+
+mod common;
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use common::{Machine, docker_archive, exit_code, file, kind, layer};
+use runtime::{Credentials, ErrorKind, Images, ScratchFile};
+
+fn store() -> (tempfile::TempDir, Images) {
+    let folder = tempfile::tempdir().unwrap();
+    let images = Images::open(folder.path()).unwrap();
+    (folder, images)
+}
+
+fn layers(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder.join("images/layers")).unwrap();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+fn link(tar: &mut tar::Builder<Vec<u8>>, kind: tar::EntryType, path: &str, to: &str) {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_size(0);
+    header.set_mode(0o777);
+    tar.append_link(&mut header, path, to).unwrap();
+}
+
+/// A member whose name the library would refuse to write.
+fn wild_file(tar: &mut tar::Builder<Vec<u8>>, path: &str, content: &[u8]) {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(content.len() as u64);
+    header.set_mode(0o644);
+    header.as_gnu_mut().unwrap().name[..path.len()].copy_from_slice(path.as_bytes());
+    header.set_cksum();
+    tar.append(&header, content).unwrap();
+}
+
+#[test]
+fn names_have_one_whole_form() {
+    for (name, whole) in [
+        ("busybox", "docker.io/library/busybox:latest"),
+        ("user/app:1", "docker.io/user/app:1"),
+        ("quay.io/fluentd_elasticsearch/fluentd:v2.5.2", "quay.io/fluentd_elasticsearch/fluentd:v2.5.2"),
+        ("localhost:5000/a", "localhost:5000/a:latest"),
+    ] {
+        assert_eq!(runtime::normalize_name(name).unwrap(), whole);
+    }
+    for name in ["", "UPPER", "a b", "a:", "/x"] {
+        assert_eq!(kind(runtime::normalize_name(name)).0, ErrorKind::Invalid, "{name:?}");
+    }
+}
+
+#[test]
+fn a_layer_is_unpacked_as_it_was_packed() {
+    let (folder, images) = store();
+    let content = layer(|tar| {
+        file(tar, "a/file", b"content", 0o4755);
+        link(tar, tar::EntryType::Link, "a/hard", "a/file");
+        link(tar, tar::EntryType::Symlink, "b", "a");
+        file(tar, "b/through", b"", 0o600);
+        file(tar, "a/.wh.gone", b"", 0o600);
+        file(tar, "c/.wh..wh..opq", b"", 0o600);
+        let mut extended = tar::Header::new_ustar();
+        extended.set_entry_type(tar::EntryType::XHeader);
+        let record = b"37 SCHILY.xattr.user.flavour=vanilla\n";
+        extended.set_size(record.len() as u64);
+        tar.append_data(&mut extended, "pax", record.as_slice()).unwrap();
+        file(tar, "a/flavoured", b"", 0o644);
+    });
+    let archive = docker_archive(&folder.path().join("i.tar"), "one", &[content], r#","Cmd":["/x"],"StopSignal":"SIGQUIT""#);
+    let info = images.import(&archive, None).unwrap().remove(0);
+    assert_eq!(info.name, "docker.io/library/one:latest");
+    assert_eq!((info.cmd, info.stop_signal), (vec!["/x".to_owned()], Some("SIGQUIT".to_owned())));
+    let root = layers(folder.path()).remove(0);
+    let packed = fs::metadata(root.join("a/file")).unwrap();
+    assert_eq!(packed.permissions().mode() & 0o7777, 0o4755);
+    assert_eq!(packed.ino(), fs::metadata(root.join("a/hard")).unwrap().ino());
+    assert_eq!(fs::read_link(root.join("b")).unwrap(), Path::new("a"));
+    assert!(root.join("a/through").exists());
+    let whiteout = fs::symlink_metadata(root.join("a/gone")).unwrap();
+    assert!(whiteout.file_type().is_char_device() && whiteout.rdev() == 0);
+    assert_eq!(xattr(&root.join("c"), "trusted.overlay.opaque").as_deref(), Some("y"));
+    assert_eq!(xattr(&root.join("a/flavoured"), "user.flavour").as_deref(), Some("vanilla"));
+}
+
+fn xattr(path: &Path, name: &str) -> Option<String> {
+    let path = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+    let name = std::ffi::CString::new(name).unwrap();
+    let mut value = [0u8; 64];
+    // SAFETY: both strings end in NUL and the buffer is as long as said.
+    let length = unsafe { libc::lgetxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    let length = usize::try_from(length).ok()?;
+    Some(String::from_utf8(value[..length].to_vec()).unwrap())
+}
+
+#[test]
+fn no_archive_reaches_out_of_its_layer() {
+    let (folder, images) = store();
+    let outside = folder.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    let absolute = outside.display().to_string();
+    let content = layer(|tar| {
+        wild_file(tar, "../../../../outside/dots", b"x");
+        wild_file(tar, "/rooted", b"x");
+        link(tar, tar::EntryType::Symlink, "out", &absolute);
+        wild_file(tar, "out/through", b"x");
+        link(tar, tar::EntryType::Symlink, "up", "../../../../outside");
+        wild_file(tar, "up/through", b"x");
+    });
+    let archive = docker_archive(&folder.path().join("i.tar"), "bad", &[content], "");
+    // Whether such an archive is refused or kept inside is all the same.
+    let imported = images.import(&archive, None);
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "{imported:?}");
+    assert!(!Path::new("/rooted").exists());
+}
+
+#[test]
+fn damaged_and_foreign_archives_are_refused_with_a_reason() {
+    let (folder, images) = store();
+    let path = folder.path().join("x");
+    for (content, reason) in [
+        (b"no tar at all".to_vec(), "image archive"),
+        (layer(|tar| file(tar, "hello", b"", 0o644)), "neither index.json nor manifest.json"),
+        (layer(|tar| file(tar, "manifest.json", b"{", 0o644)), "manifest.json"),
+        (
+            layer(|tar| file(tar, "manifest.json", br#"[{"Config":"c","RepoTags":["a"],"Layers":[]}]"#, 0o644)),
+            "lacks c",
+        ),
+    ] {
+        fs::write(&path, content).unwrap();
+        let (error, message) = kind(images.import(&path, None));
+        assert!(message.contains(reason), "{message}");
+        assert_eq!(error, ErrorKind::Invalid, "{message}");
+    }
+    // A layer that is not what the config says.
+    let good = docker_archive(&folder.path().join("i.tar"), "a", &[layer(|tar| file(tar, "f", b"1", 0o644))], "");
+    let text = fs::read(&good).unwrap();
+    let at = text.windows(7).position(|window| window == b"sha256:").unwrap() + 7;
+    let mut bad = text.clone();
+    bad[at] = if bad[at] == b'0' { b'1' } else { b'0' };
+    fs::write(&path, bad).unwrap();
+    assert!(kind(images.import(&path, None)).1.contains("damaged"));
+    assert!(layers(folder.path()).is_empty());
+    assert_eq!(fs::read_dir(folder.path().join("images/tmp")).unwrap().count(), 0);
+}
+
+#[test]
+fn an_oci_archive_is_imported_under_any_name() {
+    let (folder, images) = store();
+    let content = layer(|tar| file(tar, "f", b"oci", 0o644));
+    let blobs = registry_blobs(&content, "");
+    let index = format!(
+        r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{}","size":1,
+            "annotations":{{"io.containerd.image.name":"registry.k8s.io/e2e/agnhost:2.47"}}}}]}}"#,
+        blobs.manifest
+    );
+    let path = folder.path().join("oci.tar");
+    let archive = layer(|tar| {
+        file(tar, "index.json", index.as_bytes(), 0o644);
+        for (digest, content) in &blobs.content {
+            file(tar, &format!("blobs/{}", digest.replace(':', "/")), content, 0o644);
+        }
+    });
+    fs::write(&path, &archive).unwrap();
+    let info = images.import(&path, None).unwrap().remove(0);
+    assert_eq!(info.name, "registry.k8s.io/e2e/agnhost:2.47");
+    // Packed as a whole, under a name of one's own.
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(&archive).unwrap();
+    fs::write(&path, packed.finish().unwrap()).unwrap();
+    images.import(&path, Some("quay.io/fluentd_elasticsearch/fluentd:v2.5.2")).unwrap();
+    let names: Vec<String> = images.list().unwrap().into_iter().map(|info| info.name).collect();
+    assert_eq!(names, ["quay.io/fluentd_elasticsearch/fluentd:v2.5.2", "registry.k8s.io/e2e/agnhost:2.47"]);
+    assert_eq!(layers(folder.path()).len(), 1, "the layer is shared");
+    images.remove(&names[0]).unwrap();
+    assert_eq!(layers(folder.path()).len(), 1);
+    images.remove(&names[1]).unwrap();
+    assert_eq!(layers(folder.path()).len(), 0);
+    assert_eq!(kind(images.remove(&names[1])).0, ErrorKind::NotFound);
+}
+
+#[test]
+fn upper_layers_hide_what_is_below_and_an_image_in_use_stays() {
+    let machine = Machine::new();
+    let images = machine.runtime().images();
+    let base = layer(|tar| {
+        let mut busybox = fs::File::open("/bin/busybox").unwrap();
+        tar.append_file("bin/sh", &mut busybox).unwrap();
+        file(tar, "keep", b"1", 0o644);
+        file(tar, "drop", b"2", 0o644);
+        file(tar, "dir/old", b"3", 0o644);
+    });
+    let top = layer(|tar| {
+        file(tar, ".wh.drop", b"", 0o600);
+        file(tar, "dir/.wh..wh..opq", b"", 0o600);
+        file(tar, "dir/new", b"4", 0o644);
+    });
+    let archive = docker_archive(&machine.folder.path().join("two.tar"), "two", &[base, top], r#","Entrypoint":["/bin/sh","-c"],"Cmd":["exit 9"]"#);
+    images.import(&archive, None).unwrap();
+    let pod = machine.pod("p");
+    let (log, _) = machine.run(&pod, "echo /keep /drop* /dir/*", |spec| spec.image = "two".into());
+    assert_eq!(log, "/keep /drop* /dir/new\n");
+    let (_, status) = machine.run(&pod, "", |spec| {
+        spec.image = "docker.io/library/two".into();
+        spec.command.clear();
+    });
+    assert_eq!(exit_code(&status), 9);
+    assert_eq!(kind(images.remove("two")).0, ErrorKind::InUse);
+    machine.runtime().remove_pod("p").unwrap();
+    images.remove("two").unwrap();
+}
+
+#[test]
+fn an_image_of_one_program_needs_no_archive() {
+    let machine = Machine::new();
+    let program = ScratchFile {
+        path: "/program".into(),
+        source: "/bin/busybox".into(),
+        mode: 0o755,
+    };
+    let entrypoint = ["/program", "sh", "-c"].map(String::from);
+    let info = machine.runtime().images().import_scratch("everynode/hello:1", &[program], &entrypoint).unwrap();
+    assert_eq!(info.name, "docker.io/everynode/hello:1");
+    let pod = machine.pod("p");
+    let (log, _) = machine.run(&pod, "", |spec| {
+        spec.image = "everynode/hello:1".into();
+        spec.command.clear();
+        spec.args = vec!["echo alone".into()];
+    });
+    assert_eq!(log, "alone\n");
+}
+
+struct Blobs {
+    manifest: String,
+    content: HashMap<String, Vec<u8>>,
+}
+
+fn digest(bytes: &[u8]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hex}")
+}
+
+/// The blobs of an image of one plain layer.
+fn registry_blobs(layer: &[u8], config: &str) -> Blobs {
+    let config = format!(
+        r#"{{"architecture":"amd64","os":"linux","config":{{{config}}},"rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#,
+        digest(layer)
+    );
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",
+            "config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{}","size":{}}},
+            "layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{}","size":{}}}]}}"#,
+        digest(config.as_bytes()),
+        config.len(),
+        digest(layer),
+        layer.len()
+    );
+    let id = digest(manifest.as_bytes());
+    let content = [layer.to_vec(), config.into_bytes(), manifest.into_bytes()];
+    Blobs {
+        manifest: id,
+        content: content.into_iter().map(|bytes| (digest(&bytes), bytes)).collect(),
+    }
+}
+
+/// A registry that serves one image as `app:1`, and wants a password for `secret`.
+fn registry(blobs: Blobs) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let blobs = Arc::new(blobs);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let request = lines.next().unwrap().unwrap();
+            let head: Vec<String> = lines.by_ref().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+            let authorized = head.iter().any(|line| line.to_lowercase().starts_with("authorization: basic"));
+            let path = request.split(' ').nth(1).unwrap();
+            let found = match path {
+                "/v2/" => Some(b"{}".to_vec()),
+                "/v2/app/manifests/1" => blobs.content.get(&blobs.manifest).cloned(),
+                "/v2/secret/manifests/1" if authorized => blobs.content.get(&blobs.manifest).cloned(),
+                path => path.rsplit('/').next().and_then(|digest| blobs.content.get(digest)).cloned(),
+            };
+            let (status, body) = match found {
+                Some(body) => ("200 OK", body),
+                None if path.contains("secret") => (
+                    "401 Unauthorized",
+                    br#"{"errors":[{"code":"UNAUTHORIZED","message":"who are you"}]}"#.to_vec(),
+                ),
+                None => ("404 Not Found", br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"no such image"}]}"#.to_vec()),
+            };
+            let kind = if path.contains("manifests") && status.starts_with("200") {
+                "application/vnd.oci.image.manifest.v1+json"
+            } else {
+                "application/octet-stream"
+            };
+            write!(
+                stream,
+                "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                body.len()
+            )
+            .unwrap();
+            stream.write_all(&body).ok();
+        }
+    });
+    port
+}
+
+fn pull(images: &Images, name: &str, credentials: Credentials) -> runtime::Result<runtime::ImageInfo> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(images.pull(name, &credentials))
+}
+
+#[test]
+fn an_image_is_pulled_from_a_registry() {
+    let (folder, images) = store();
+    let port = registry(registry_blobs(&layer(|tar| file(tar, "f", b"pulled", 0o644)), r#""User":"33""#));
+    let info = pull(&images, &format!("127.0.0.1:{port}/app:1"), Credentials::Anonymous).unwrap();
+    assert_eq!(info.user, "33");
+    assert_eq!(fs::read(layers(folder.path())[0].join("f")).unwrap(), b"pulled");
+    let (error, message) = kind(pull(&images, &format!("127.0.0.1:{port}/other:1"), Credentials::Anonymous));
+    assert_eq!(error, ErrorKind::ImageNotFound, "{message}");
+    let (error, message) = kind(pull(&images, &format!("127.0.0.1:{port}/secret:1"), Credentials::Anonymous));
+    assert_eq!(error, ErrorKind::Unauthorized, "{message}");
+    let basic = Credentials::Basic {
+        username: "u".into(),
+        password: "p".into(),
+    };
+    pull(&images, &format!("127.0.0.1:{port}/secret:1"), basic).unwrap();
+}
+
+#[test]
+fn an_unreachable_registry_is_told_at_once_and_by_name() {
+    let (_folder, images) = store();
+    let started = Instant::now();
+    let (error, message) = kind(pull(&images, "registry.invalid/app:1", Credentials::Anonymous));
+    assert_eq!(error, ErrorKind::RegistryUnavailable, "{message}");
+    assert!(message.contains("registry registry.invalid is not reachable"), "{message}");
+    // A port that nobody listens on.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (error, message) = kind(pull(&images, &format!("127.0.0.1:{port}/app:1"), Credentials::Anonymous));
+    assert_eq!(error, ErrorKind::RegistryUnavailable, "{message}");
+    assert!(message.to_lowercase().contains("refused"), "{message}");
+    assert!(started.elapsed().as_secs() < 12, "{:?}", started.elapsed());
+}

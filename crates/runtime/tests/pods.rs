@@ -1,0 +1,346 @@
+//! Pods as wholes: their network, execs, an agent that comes and goes, and that nothing stays behind.
+
+mod common;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpStream, UdpSocket};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use common::{Machine, PATIENCE, eventually, exec, kind, pid};
+use runtime::{ErrorKind, Event, ExecSpec, HostPort, Pod, Protocol, SandboxSpec, TerminalSize};
+
+const SLEEP: &str = "echo up; trap 'exit 0' TERM; while true; do sleep 0.05; done";
+
+/// Starts a container that runs until it is stopped.
+fn sleeper(machine: &Machine, pod: &Pod) -> runtime::ContainerStatus {
+    let spec = machine.shell(SLEEP, |_| {});
+    let status = pod.start_container(&spec).unwrap();
+    eventually("it is up", || machine.log(&spec.id).contains("up"));
+    status
+}
+
+fn web_server(machine: &Machine, pod: &Pod) {
+    let spec = machine.shell("", |spec| {
+        spec.command = ["httpd", "-f", "-p", "80", "-h", "/srv"].map(String::from).into();
+    });
+    pod.start_container(&spec).unwrap();
+}
+
+fn get(address: IpAddr, port: u16) -> Option<String> {
+    let mut stream = TcpStream::connect_timeout(&(address, port).into(), Duration::from_secs(2)).ok()?;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+fn serves(address: IpAddr, port: u16) {
+    eventually(&format!("http://{address}:{port} answers"), || {
+        get(address, port).is_some_and(|text| text.contains("hello from the pod"))
+    });
+}
+
+/// An address of this machine that is not loopback. Nothing is sent.
+fn machine_address() -> IpAddr {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.connect("192.0.2.1:9").unwrap();
+    socket.local_addr().unwrap().ip()
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
+}
+
+fn with_host_port(id: &str, host_port: u16) -> SandboxSpec {
+    SandboxSpec {
+        id: id.into(),
+        hostname: Some(id.into()),
+        host_ports: vec![HostPort {
+            protocol: Protocol::Tcp,
+            host_ip: None,
+            host_port,
+            container_port: 80,
+        }],
+        ..SandboxSpec::default()
+    }
+}
+
+#[test]
+fn pods_reach_each_other_and_are_reached_by_host_ports() {
+    let machine = Machine::new();
+    let port = free_port();
+    let server = machine.pod_of(with_host_port("server", port));
+    web_server(&machine, &server);
+    let address = server.network().unwrap().address;
+    serves(address, 80);
+    serves("127.0.0.1".parse().unwrap(), port);
+    serves(machine_address(), port);
+    let client = machine.pod("client");
+    assert_ne!(client.network().unwrap().address, address);
+    let node = machine_address();
+    let (log, _) = machine.run(&client, &format!("wget -q -O - http://{address}/; wget -q -O - http://{node}:{port}/"), |_| {});
+    assert_eq!(log, "hello from the pod\nhello from the pod\n");
+    // A second pod cannot have the port, and its failure leaves the first one's alone.
+    let (error, message) = kind(machine.runtime().create_pod(&with_host_port("rival", port)));
+    assert_eq!(error, ErrorKind::Machine);
+    assert!(message.contains(&format!("{port}/tcp")), "{message}");
+    assert!(machine.runtime().pod("rival").is_none());
+    serves("127.0.0.1".parse().unwrap(), port);
+    machine.runtime().remove_pod("server").unwrap();
+    assert!(get("127.0.0.1".parse().unwrap(), port).is_none());
+    machine.pod_of(with_host_port("heir", port));
+}
+
+#[test]
+fn a_pod_on_the_hosts_network_has_no_address_of_its_own() {
+    let machine = Machine::new();
+    let pod = machine.pod_of(SandboxSpec {
+        id: "p".into(),
+        host_network: true,
+        host_pid: true,
+        ..SandboxSpec::default()
+    });
+    assert!(pod.network().is_none());
+    let own = std::process::id();
+    let (log, _) = machine.run(&pod, &format!("ls -d /proc/{own} /sys/class/net/{}", bridge(&machine)), |_| {});
+    assert_eq!(log, format!("/proc/{own}\n/sys/class/net/{}\n", bridge(&machine)));
+    // Without a pid namespace, what a container leaves behind must be ended one by one.
+    let (_, status) = machine.run(&pod, "sleep 1000 & echo $!", |_| {});
+    let left = machine.log(&status.id).trim().to_owned();
+    assert!(!Path::new(&format!("/proc/{left}")).exists(), "process {left} is left");
+}
+
+#[test]
+fn an_exec_has_its_own_streams_and_exit_code() {
+    let machine = Machine::new();
+    let pod = machine.pod("p");
+    let container = sleeper(&machine, &pod).id;
+    assert_eq!(exec(&pod, &container, &["sh", "-c", "echo $FROM_IMAGE; hostname; exit 5"]), ("1\np\n".into(), 5));
+    let spec = ExecSpec {
+        command: ["sh", "-c", "cat; echo done >&2"].map(String::from).into(),
+        stdin: true,
+        stdout: true,
+        stderr: true,
+        ..ExecSpec::default()
+    };
+    let process = pod.exec(&container, &spec).unwrap();
+    let mut input = process.stdin().unwrap();
+    input.write_all(b"through\n").unwrap();
+    drop(input);
+    let (mut output, mut errors) = (String::new(), String::new());
+    process.stdout().unwrap().read_to_string(&mut output).unwrap();
+    process.stderr().unwrap().read_to_string(&mut errors).unwrap();
+    assert_eq!((output.as_str(), errors.as_str()), ("through\n", "done\n"));
+    assert_eq!(process.wait(PATIENCE).unwrap(), Some(0));
+    let spec = ExecSpec {
+        command: vec!["nosuch".into()],
+        ..ExecSpec::default()
+    };
+    let (error, message) = kind(pod.exec(&container, &spec));
+    assert_eq!(error, ErrorKind::StartFailed);
+    assert!(message.contains(r#"exec: "nosuch": executable file not found in $PATH"#), "{message}");
+    let spec = ExecSpec {
+        command: ["sleep", "1000"].map(String::from).into(),
+        ..ExecSpec::default()
+    };
+    let process = pod.exec(&container, &spec).unwrap();
+    assert_eq!(process.wait(Duration::from_millis(20)).unwrap(), None);
+    process.signal(9).unwrap();
+    assert_eq!(process.wait(PATIENCE).unwrap(), Some(137));
+}
+
+#[test]
+fn an_exec_may_have_a_terminal_of_the_size_one_says() {
+    let machine = Machine::new();
+    let pod = machine.pod("p");
+    let container = sleeper(&machine, &pod).id;
+    let spec = ExecSpec {
+        command: ["sh", "-c", "read line; stty size; echo got $line"].map(String::from).into(),
+        tty: true,
+        stdin: true,
+        ..ExecSpec::default()
+    };
+    let process = pod.exec(&container, &spec).unwrap();
+    process.resize(TerminalSize { width: 132, height: 43 }).unwrap();
+    process.stdin().unwrap().write_all(b"word\n").unwrap();
+    let mut output = process.stdout().unwrap();
+    let mut text = Vec::new();
+    let mut chunk = [0; 256];
+    // The other side's end reads as an error.
+    while let Ok(count) = output.read(&mut chunk) {
+        if count == 0 {
+            break;
+        }
+        text.extend_from_slice(&chunk[..count]);
+    }
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains("43 132\r\n") && text.contains("got word\r\n"), "{text:?}");
+    assert_eq!(process.wait(PATIENCE).unwrap(), Some(0));
+}
+
+#[test]
+fn a_container_may_have_a_terminal() {
+    let machine = Machine::new();
+    let pod = machine.pod("p");
+    let (log, status) = machine.run(&pod, "test -t 1 && echo terminal $TERM", |spec| spec.tty = true);
+    assert_eq!(log, "terminal xterm\n");
+    assert_eq!(common::exit_code(&status), 0);
+}
+
+#[test]
+fn another_agent_finds_the_pods_as_they_were() {
+    let mut machine = Machine::new();
+    let port = free_port();
+    let pod = machine.pod_of(SandboxSpec {
+        annotations: [("name".to_owned(), "fluentd".to_owned())].into(),
+        ..with_host_port("p", port)
+    });
+    web_server(&machine, &pod);
+    let before = sleeper(&machine, &pod);
+    machine.restart();
+    let adopted = machine.runtime().pod("p").unwrap();
+    assert_eq!(adopted.annotations()["name"], "fluentd");
+    assert_eq!(adopted.network(), pod.network());
+    let after = adopted.container(&before.id).unwrap().unwrap();
+    assert_eq!(pid(&after), pid(&before));
+    serves("127.0.0.1".parse().unwrap(), port);
+    assert_eq!(exec(&adopted, &before.id, &["sh", "-c", "echo here"]).0, "here\n");
+    // Events tell the state as it is, then what changes.
+    adopted.stop_container(&before.id, Duration::from_secs(30)).unwrap();
+    let mut states = Vec::new();
+    while let Some(event) = machine.events.blocking_recv() {
+        if let Event::Container { status, .. } = event
+            && status.id == before.id
+        {
+            states.push(status.state.is_running());
+            if !status.state.is_running() {
+                break;
+            }
+        }
+    }
+    assert_eq!(states, [true, false]);
+}
+
+#[test]
+fn a_pod_whose_shim_dies_is_told_and_what_it_left_is_removed() {
+    let mut machine = Machine::new();
+    let pod = machine.pod("p");
+    let container = sleeper(&machine, &pod);
+    let shim = shim_of(&container);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(shim), nix::sys::signal::Signal::SIGKILL).unwrap();
+    loop {
+        match machine.events.blocking_recv().unwrap() {
+            Event::PodGone { pod } => break assert_eq!(pod, "p"),
+            Event::Container { .. } => {}
+        }
+    }
+    assert!(machine.runtime().pods().is_empty());
+    machine.runtime().remove_pod("p").unwrap();
+    assert!(ended(pid(&container)));
+    let again = machine.pod("p");
+    // The same when the shim dies while no agent looks.
+    let container = sleeper(&machine, &again);
+    let shim = shim_of(&container);
+    machine.runtime = None;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(shim), nix::sys::signal::Signal::SIGKILL).unwrap();
+    eventually("the shim is gone", || fs::read_to_string(format!("/proc/{shim}/cmdline")).unwrap_or_default().is_empty());
+    machine.restart();
+    assert!(machine.runtime().pods().is_empty());
+    assert!(ended(pid(&container)));
+    assert_nothing_of_pods(&machine);
+}
+
+/// Whether a process is gone, or waits for nothing but the machine's first process to look.
+fn ended(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
+}
+
+fn shim_of(container: &runtime::ContainerStatus) -> i32 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid(container))).unwrap();
+    stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn two_instances_live_side_by_side() {
+    let (one, two) = (Machine::new(), Machine::new());
+    assert_ne!(one.runtime().name(), two.runtime().name());
+    let (first, second) = (one.pod("p"), two.pod("p"));
+    web_server(&one, &first);
+    web_server(&two, &second);
+    serves(first.network().unwrap().address, 80);
+    one.runtime().clean_up().unwrap();
+    serves(second.network().unwrap().address, 80);
+}
+
+#[test]
+fn nothing_is_left_of_a_pod_nor_of_an_instance() {
+    let machine = Machine::new();
+    let pod = machine.pod_of(SandboxSpec {
+        cgroup_parent: "burstable/podx".into(),
+        ..with_host_port("p", free_port())
+    });
+    let container = sleeper(&machine, &pod);
+    let shim = shim_of(&container);
+    assert!(!cgroups(&machine, "burstable").is_empty());
+    let namespace = fs::read_link(format!("/proc/{shim}/ns/net")).unwrap();
+    assert!(network_namespaces().contains(&namespace));
+    machine.runtime().remove_pod("p").unwrap();
+    assert!(ended(pid(&container)) && ended(shim));
+    assert_nothing_of_pods(&machine);
+    assert!(!network_namespaces().contains(&namespace));
+    machine.pod("another");
+    let (bridge, name) = (bridge(&machine), machine.runtime().name());
+    machine.runtime().clean_up().unwrap();
+    machine.runtime().clean_up().unwrap();
+    assert!(!Path::new("/sys/class/net").join(bridge).exists());
+    assert!(cgroups(&machine, "").is_empty());
+    assert!(!mounts().contains(machine.folder.path().to_str().unwrap()));
+    assert!(!nft().contains(&name));
+}
+
+fn assert_nothing_of_pods(machine: &Machine) {
+    let folder = machine.folder.path();
+    assert_eq!(fs::read_dir(folder.join("run/pods")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(folder.join("run/addresses")).unwrap().count(), 0);
+    // The run folder itself stays mounted.
+    assert_eq!(mounts().matches(folder.to_str().unwrap()).count(), 1, "{}", mounts());
+    assert_eq!(cgroups(machine, "burstable"), Vec::<String>::new());
+    assert_eq!(cgroups(machine, "podp"), Vec::<String>::new());
+    let cables = fs::read_dir(format!("/sys/class/net/{}/brif", bridge(machine))).unwrap().count();
+    assert_eq!(cables, 0);
+    assert!(!nft().contains("dnat to 10.198"), "{}", nft());
+}
+
+fn bridge(machine: &Machine) -> String {
+    machine.runtime().name().replace("everynode-", "en-")
+}
+
+fn mounts() -> String {
+    let findmnt = Command::new("findmnt").args(["-rn", "-o", "TARGET"]).output().unwrap();
+    String::from_utf8(findmnt.stdout).unwrap()
+}
+
+fn nft() -> String {
+    let nft = Command::new("nft").args(["list", "ruleset"]).output().unwrap();
+    String::from_utf8(nft.stdout).unwrap()
+}
+
+/// Folders of this instance in the cgroup trees.
+fn cgroups(machine: &Machine, below: &str) -> Vec<String> {
+    let roots = fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
+    roots
+        .chain(["/sys/fs/cgroup".into()])
+        .map(|root| root.join(machine.runtime().name()).join(below))
+        .filter(|folder| folder.exists())
+        .map(|folder| folder.display().to_string())
+        .collect()
+}
+
+/// Network namespaces that processes hold.
+fn network_namespaces() -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    entries.filter_map(|entry| fs::read_link(entry.path().join("ns/net")).ok()).collect()
+}
