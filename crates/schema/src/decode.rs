@@ -118,7 +118,7 @@ pub enum DecodeError {
 
 /// The deepest nesting of lists and objects in a body: far beyond any object of the API, and shallow enough for the smallest
 /// stack that handles requests.
-pub const MAX_DEPTH: usize = 250;
+pub const MAX_DEPTH: usize = 200;
 
 /// The most unknown and duplicate fields that are reported, as in Kubernetes.
 pub(crate) const MAX_STRICT_ERRORS: usize = 100;

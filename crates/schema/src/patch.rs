@@ -47,3 +47,6 @@ pub fn merge(document: &Value, patch: &Value) -> Value {
 pub fn strategic(ty: &'static Type, document: &Value, patch: &Value) -> Result<Value, PatchError> {
     strategic::apply(ty, document, patch)
 }
+
+#[cfg(test)]
+mod tests;

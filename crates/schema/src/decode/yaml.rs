@@ -16,6 +16,10 @@ use crate::{prune_unknown, types::Type};
 /// The most nested collections; deeper than any manifest, and shallow enough for the reader's recursion.
 const MAX_YAML_DEPTH: usize = 100;
 
+/// The reader's frames are large, unoptimised ones most of all (25 KiB a level): it gets a stack of its own. YAML bodies are rare, and
+/// a thread costs them some 20 µs.
+const STACK_BYTES: usize = 8 << 20;
+
 /// The most nodes of a document, aliases replayed: a bomb of aliases ends here.
 const MAX_NODES: usize = 500_000;
 
@@ -40,8 +44,20 @@ pub(super) fn object(
 
 /// A value and what was noticed in it.
 pub(super) fn parse(body: &[u8], shape: Shape) -> Result<(Value, Vec<String>), DecodeError> {
-    let text = std::str::from_utf8(body)
-        .map_err(|_| DecodeError::Syntax("error converting YAML to JSON: yaml: invalid UTF-8".to_owned()))?;
+    let text = std::str::from_utf8(body).map_err(|_| explain("invalid UTF-8"))?;
+    std::thread::scope(|scope| {
+        let reader = std::thread::Builder::new()
+            .name("yaml".to_owned())
+            .stack_size(STACK_BYTES);
+        let reading = reader.spawn_scoped(scope, || read(text, shape));
+        let reading = reading.map_err(|error| explain(&format!("no thread to read in: {error}")))?;
+        reading
+            .join()
+            .unwrap_or_else(|_| Err(explain("the reader failed")))
+    })
+}
+
+fn read(text: &str, shape: Shape) -> Result<(Value, Vec<String>), DecodeError> {
     let mut remarks = Remarks::default();
     let value = serde_saphyr::with_deserializer_from_str_with_options(text, options(), |deserializer| {
         Seed::new(shape, &mut remarks).deserialize(deserializer)
