@@ -114,6 +114,7 @@ impl Runtime {
     /// what dead shims left behind is removed.
     pub fn open(data_dir: &Path, options: Options) -> Result<Runtime> {
         let layout = Arc::new(Layout::new(data_dir)?);
+        share_mounts()?;
         private_run_folder(&layout)?;
         let runtime = Runtime {
             inner: Arc::new(Inner {
@@ -173,9 +174,6 @@ impl Runtime {
         }
         if inner.layout.pod(&spec.id).0.exists() {
             self.remove_left_overs(&spec.id, true)?;
-        }
-        if spec.mount_propagation {
-            share_mounts(&inner.layout)?;
         }
         let created = self.try_create(spec);
         if created.is_err()
@@ -476,8 +474,9 @@ fn private_run_folder(layout: &Layout) -> Result<()> {
     fs::create_dir_all(layout.pods()).context(|| format!("create {}", layout.pods().display()))
 }
 
-/// Makes the machine's mounts shared, as service managers do at boot: without it nothing propagates to or from a container.
-fn share_mounts(layout: &Layout) -> Result<()> {
+/// Makes the machine's mounts shared where no service manager has done so at boot. Otherwise what is mounted or unmounted later
+/// would never reach a pod's namespace, nor a container's where it asks for propagation.
+fn share_mounts() -> Result<()> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").context(|| "read mounts")?;
     let shared = mounts
         .lines()
@@ -485,10 +484,9 @@ fn share_mounts(layout: &Layout) -> Result<()> {
     if shared {
         return Ok(());
     }
-    tracing::info!("making the machine's mounts shared, because a pod asks for mount propagation");
+    tracing::info!("making the machine's mounts shared");
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>)
-        .context(|| "make / shared")?;
-    private_run_folder(layout)
+        .context(|| "make / shared")
 }
 
 /// The kernel writes blanks in mount points as `\040`.

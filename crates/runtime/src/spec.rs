@@ -32,7 +32,7 @@ pub struct SandboxSpec {
     pub resources: Resources,
     /// Kernel parameters of the pod's namespaces, such as `net.ipv4.ip_local_port_range`.
     pub sysctls: BTreeMap<String, String>,
-    /// Whether one of its containers will ask for mount propagation. Makes the machine's mounts shared where no service manager has.
+    /// Whether one of its containers will ask for [`Propagation::Bidirectional`]: else what is mounted in the pod never shows outside.
     pub mount_propagation: bool,
     /// Ports of the machine that lead to the pod. Ignored on the host's network.
     pub host_ports: Vec<HostPort>,

@@ -193,3 +193,52 @@ fn containers_of_a_pod_share_names_and_memory_but_not_processes() {
     let (log, _) = machine.run(&pod, "cat /dev/shm/f; echo $$", |_| {});
     assert_eq!(log, "shared\n1\n");
 }
+
+#[test]
+fn mounts_propagate_as_asked() {
+    let machine = Machine::new();
+    let pod = machine.pod_of(runtime::SandboxSpec {
+        id: "p".into(),
+        mount_propagation: true,
+        ..runtime::SandboxSpec::default()
+    });
+    let folder = machine.folder.path().join("shared");
+    let (down, up) = (folder.join("down"), folder.join("up"));
+    std::fs::create_dir_all(&down).unwrap();
+    std::fs::create_dir_all(&up).unwrap();
+    let start = |script: &str, propagation, privileged| {
+        let spec = machine.shell(script, |spec| {
+            spec.security.privileged = privileged;
+            spec.mounts = vec![runtime::Mount {
+                target: "/shared".into(),
+                source: runtime::MountSource::Bind {
+                    path: folder.clone(),
+                    propagation,
+                },
+                read_only: false,
+            }];
+        });
+        pod.start_container(&spec).unwrap();
+        spec.id
+    };
+    let wait_for = "echo up; until test -e /shared/down/new; do sleep 0.02; done; echo seen";
+    let slave = start(wait_for, runtime::Propagation::HostToContainer, false);
+    let private = start(wait_for, runtime::Propagation::None, false);
+    for id in [&slave, &private] {
+        common::eventually("it is up", || machine.log(id).contains("up"));
+    }
+    let none = None::<&str>;
+    nix::mount::mount(Some("t"), &down, Some("tmpfs"), nix::mount::MsFlags::empty(), none).unwrap();
+    std::fs::write(down.join("new"), "").unwrap();
+    assert!(pod.wait_container(&slave, PATIENCE).unwrap().is_some());
+    assert!(pod.wait_container(&private, Duration::from_millis(200)).unwrap().is_none());
+    nix::mount::umount(&down).unwrap();
+    let shared = start(
+        "mount -t tmpfs t /shared/up && echo mine > /shared/up/f",
+        runtime::Propagation::Bidirectional,
+        true,
+    );
+    assert_eq!(exit_code(&pod.wait_container(&shared, PATIENCE).unwrap().unwrap()), 0);
+    assert_eq!(std::fs::read_to_string(up.join("f")).unwrap(), "mine\n");
+    nix::mount::umount(&up).unwrap();
+}

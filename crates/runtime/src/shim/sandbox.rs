@@ -28,6 +28,10 @@ pub(super) fn enter(layout: &PodLayout, record: &PodRecord) -> Result<()> {
     flags.set(CloneFlags::CLONE_NEWIPC, !spec.host_ipc);
     flags.set(CloneFlags::CLONE_NEWUTS, spec.hostname.is_some());
     unshare(flags).context(|| "make namespaces")?;
+    if !spec.mount_propagation {
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_SLAVE | MsFlags::MS_REC, None::<&str>)
+            .context(|| "keep the pod's mounts to itself")?;
+    }
     if let Some(hostname) = &spec.hostname {
         nix::unistd::sethostname(hostname).context(|| format!("set the host name {hostname}"))?;
     }
