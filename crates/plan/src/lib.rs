@@ -1,3 +1,11 @@
 //! Decisions: synchronous functions from what is known and the time to what is to be done.
 
+pub mod daemonset;
+pub mod fleet;
+pub mod garbage;
+pub mod history;
+pub mod namespaces;
+pub mod node_lifecycle;
 pub mod pod_sync;
+pub mod rollout;
+pub mod scheduling;

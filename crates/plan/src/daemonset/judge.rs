@@ -1,0 +1,295 @@
+//! One node's judgement: what it counts for, what is to be done there, and how it stands in a rollout.
+
+use std::sync::Arc;
+
+use api::view::{PhaseView, PodView};
+use jiff::Timestamp;
+
+use super::{Fit, available_from, is_past, is_updated, seniority};
+use crate::rollout::{Lane, Mode, Standing};
+
+/// What a set says about all its nodes.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules<'a> {
+    /// The name of the current template.
+    pub hash: &'a str,
+    /// The number of the current template, when the server keeps one.
+    pub template_generation: Option<i64>,
+    /// How long a pod must have been Ready to be available.
+    pub min_ready_seconds: i32,
+    /// How old pods are replaced.
+    pub mode: Mode,
+}
+
+/// What is known about one node.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// Whether the set belongs there; `None` when there is no such node.
+    pub fit: Option<Fit>,
+    /// The set's pods there, with how far each is in our hands; in any order.
+    pub pods: &'a [(Arc<PodView>, Held)],
+    /// Whether a pod was asked for that is not yet to be seen.
+    pub creating: bool,
+    /// Until when failed pods are left alone.
+    pub back_off: Option<Timestamp>,
+}
+
+/// How far a pod is in our hands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Held {
+    /// Ours.
+    Ours,
+    /// Ours, and its deletion was asked for, though that is not yet to be seen.
+    Going,
+    /// To be adopted; until it is, nothing is done on its node.
+    NotYetOurs,
+}
+
+/// Why a pod is deleted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
+pub enum DeleteReason {
+    /// It failed; a new one is made in its place.
+    Failed,
+    /// It ended well, which a daemon should not.
+    Succeeded,
+    /// There are more pods than the node should have.
+    Duplicate,
+    /// The node should not run it.
+    Misplaced,
+    /// It waits for a node that is gone.
+    NodeGone,
+    /// It is of an old template.
+    Outdated,
+    /// Its successor on the node is available, or it was of no use any more.
+    Replaced,
+}
+
+impl DeleteReason {
+    /// In a few words, for the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DeleteReason::Failed => "it failed",
+            DeleteReason::Succeeded => "it ended, and a daemon should not",
+            DeleteReason::Duplicate => "the node has another one",
+            DeleteReason::Misplaced => "the node should not run it",
+            DeleteReason::NodeGone => "the node that it waits for is gone",
+            DeleteReason::Outdated => "it is of an old template",
+            DeleteReason::Replaced => "its successor has taken over",
+        }
+    }
+}
+
+/// What one node counts for in the status.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Count {
+    /// It should run the pod.
+    pub desired: bool,
+    /// It should, and has one.
+    pub current: bool,
+    /// It should not, and has one.
+    pub misscheduled: bool,
+    /// It should, and its senior pod is Ready.
+    pub ready: bool,
+    /// It should, and its senior pod is available.
+    pub available: bool,
+    /// It should, and its senior pod is of the current template.
+    pub updated: bool,
+}
+
+/// What is to be said and done about one node.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Judgement {
+    /// For the status.
+    pub count: Count,
+    /// Whether a pod is to be created.
+    pub create: bool,
+    /// Which pods are to be deleted, whatever the rollout's budget.
+    pub delete: Vec<(Arc<PodView>, DeleteReason)>,
+    /// How the node stands in the rollout.
+    pub lane: Lane,
+    /// Whether the node is served, for a surge's arithmetic: by its old pod, or without one by its new.
+    pub served: bool,
+    /// When to judge anew though nothing happens.
+    pub look_at: Option<Timestamp>,
+}
+
+/// The pods of a node that still count, sorted by seniority, and what they are.
+struct Pods<'a> {
+    all: Vec<&'a (Arc<PodView>, Held)>,
+}
+
+impl<'a> Pods<'a> {
+    fn of(facts: &Facts<'a>) -> Pods<'a> {
+        let mut all: Vec<_> = facts.pods.iter().filter(|(pod, _)| !is_past(pod)).collect();
+        all.sort_by(|(a, _), (b, _)| seniority(a, b));
+        Pods { all }
+    }
+
+    fn senior(&self) -> Option<&'a PodView> {
+        self.all.first().map(|(pod, _)| &**pod)
+    }
+
+    /// Those that neither are on their way out nor were asked to be.
+    fn staying(&self) -> impl Iterator<Item = &'a Arc<PodView>> {
+        self.all
+            .iter()
+            .filter(|(pod, held)| !pod.is_terminating() && *held != Held::Going)
+            .map(|(pod, _)| pod)
+    }
+}
+
+/// Judges one node.
+pub fn judge(rules: &Rules<'_>, facts: &Facts<'_>, now: Timestamp) -> Judgement {
+    let pods = Pods::of(facts);
+    let mut judgement = Judgement {
+        count: count(rules, facts.fit, &pods, now),
+        look_at: next_availability(rules, &pods, now),
+        ..Judgement::default()
+    };
+    if pods.all.iter().any(|(_, held)| *held == Held::NotYetOurs) {
+        judgement.lane = rules.mode.lane_while_unsettled(facts.fit);
+        return judgement;
+    }
+    manage(rules, facts, &pods, now, &mut judgement);
+    roll(rules, facts, &pods, now, &mut judgement);
+    judgement
+}
+
+fn is_available(rules: &Rules<'_>, pod: &PodView, now: Timestamp) -> bool {
+    available_from(pod, rules.min_ready_seconds).is_some_and(|from| from <= now)
+}
+
+fn count(rules: &Rules<'_>, fit: Option<Fit>, pods: &Pods<'_>, now: Timestamp) -> Count {
+    let Some(fit) = fit else {
+        return Count::default();
+    };
+    let desired = fit.should_run();
+    let senior = pods.senior();
+    let is = |what: &dyn Fn(&PodView) -> bool| desired && senior.is_some_and(what);
+    Count {
+        desired,
+        current: is(&|_| true),
+        misscheduled: !desired && senior.is_some(),
+        ready: is(&|pod| pod.ready.status),
+        available: is(&|pod| is_available(rules, pod, now)),
+        updated: is(&|pod| is_updated(pod, rules.hash, rules.template_generation)),
+    }
+}
+
+fn next_availability(rules: &Rules<'_>, pods: &Pods<'_>, now: Timestamp) -> Option<Timestamp> {
+    let moments = pods
+        .all
+        .iter()
+        .filter_map(|(pod, _)| available_from(pod, rules.min_ready_seconds));
+    moments.filter(|moment| *moment > now).min()
+}
+
+/// Keeps one pod on the node: makes the missing one, removes those that ended and those that are too many.
+fn manage(rules: &Rules<'_>, facts: &Facts<'_>, pods: &Pods<'_>, now: Timestamp, judgement: &mut Judgement) {
+    let Some(fit) = facts.fit else {
+        // Bound pods of a vanished node are the pod garbage collector's; those that still wait for it are ours.
+        let waiting = pods.staying().filter(|pod| pod.node_name.is_none());
+        judgement
+            .delete
+            .extend(waiting.map(|pod| (pod.clone(), DeleteReason::NodeGone)));
+        return;
+    };
+    if !fit.should_continue() {
+        judgement
+            .delete
+            .extend(pods.staying().map(|pod| (pod.clone(), DeleteReason::Misplaced)));
+        return;
+    }
+    if pods.all.is_empty() {
+        judgement.create = fit.should_run() && !facts.creating;
+        return;
+    }
+    let backing_off = facts.back_off.filter(|until| *until > now);
+    let mut running = Vec::new();
+    let mut failed_left_alone = false;
+    for pod in pods.staying() {
+        match (pod.phase, backing_off) {
+            (PhaseView::Failed, Some(until)) => {
+                failed_left_alone = true;
+                judgement.look_at = judgement.look_at.into_iter().chain([until]).min();
+            }
+            (PhaseView::Failed, None) => judgement.delete.push((pod.clone(), DeleteReason::Failed)),
+            (PhaseView::Succeeded, _) => judgement.delete.push((pod.clone(), DeleteReason::Succeeded)),
+            _ => running.push(pod),
+        }
+    }
+    match rules.mode {
+        Mode::Surge if running.is_empty() => {
+            // A surging set does not wait for the old pod to end. But where pods keep failing, the back-off rules.
+            judgement.create = fit.should_run() && !facts.creating && !failed_left_alone;
+        }
+        Mode::Surge if running.len() > 1 => judgement.delete.extend(too_many_in_surge(rules, &running, now)),
+        _ => {
+            let juniors = running.into_iter().skip(1);
+            judgement
+                .delete
+                .extend(juniors.map(|pod| (pod.clone(), DeleteReason::Duplicate)));
+        }
+    }
+}
+
+/// A surge allows a pair: the senior one of the current template and the senior one of another. The old one of the
+/// pair leaves when it is of no use (not Ready) or no longer needed (the new one is available).
+fn too_many_in_surge(
+    rules: &Rules<'_>,
+    running: &[&Arc<PodView>],
+    now: Timestamp,
+) -> Vec<(Arc<PodView>, DeleteReason)> {
+    let (mut new, mut old) = (None, None);
+    let mut delete = Vec::new();
+    for pod in running {
+        let of_current_template = pod.meta.labels.get(super::HASH_LABEL) == Some(rules.hash);
+        let kept = if of_current_template { &mut new } else { &mut old };
+        match kept {
+            None => *kept = Some(*pod),
+            Some(_) => delete.push(((*pod).clone(), DeleteReason::Duplicate)),
+        }
+    }
+    if let (Some(new), Some(old)) = (new, old)
+        && (!old.ready.status || is_available(rules, new, now))
+    {
+        delete.push((old.clone(), DeleteReason::Replaced));
+    }
+    delete
+}
+
+/// Where the node stands in the rollout, and what a rollout does there without asking its budget.
+fn roll(rules: &Rules<'_>, facts: &Facts<'_>, pods: &Pods<'_>, now: Timestamp, judgement: &mut Judgement) {
+    let (mut new, mut old) = (Vec::new(), Vec::new());
+    for pod in pods.staying() {
+        let updated = is_updated(pod, rules.hash, rules.template_generation);
+        if updated { &mut new } else { &mut old }.push(pod);
+    }
+    let available = |pod: &PodView| is_available(rules, pod, now);
+    judgement.served = facts.fit.is_some()
+        && new.len() <= 1
+        && old.len() <= 1
+        && old.first().or(new.first()).is_some_and(|pod| available(pod));
+    let Some(fit) = facts.fit else {
+        return;
+    };
+    let verdict = rules.mode.lane(&Standing {
+        fit,
+        creating: facts.creating,
+        new: (new.len(), new.first().is_some_and(|pod| available(pod))),
+        old: (old.len(), old.first().is_some_and(|pod| available(pod))),
+    });
+    judgement.lane = verdict.lane;
+    let already = |pod: &PodView| {
+        judgement
+            .delete
+            .iter()
+            .any(|(deleted, _)| deleted.meta.uid == pod.meta.uid)
+    };
+    if let (Some(reason), Some(old)) = (verdict.delete_old, old.first())
+        && !already(old)
+    {
+        judgement.delete.push(((*old).clone(), reason));
+    }
+    judgement.create |= verdict.create;
+}

@@ -1,0 +1,67 @@
+//! What a daemon pod is called.
+//!
+//! The name looks as Kubernetes' generated names do, but it is a function of what the pod is for: the set, the node,
+//! the template, and the pod's predecessor on that node. Whoever decides twice to create the same pod, because its
+//! cache is behind or an answer got lost, asks for the same name, and the server lets only the first one through.
+//! The predecessor is in it so that a name is not used again: who waits for a deleted pod to vanish by name sees it go.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+/// The youngest pod that a set has had on a node. The next one's name depends on it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Lineage {
+    /// When it was created.
+    pub created: Option<Timestamp>,
+    /// Its uid; empty when there never was one.
+    pub uid: Arc<str>,
+}
+
+/// What generated names are made of: no vowels, so no words, and no characters that look alike.
+const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// How many generated characters end a name.
+const SUFFIX: usize = 5;
+
+/// How long a generated name may be, as generateName cuts it: it must serve as a host name.
+const LONGEST: usize = 63;
+
+/// The pod's name: the set's name, a dash, five characters. `salt` is raised when the name is taken by a stranger.
+pub fn pod_name(set: &str, set_uid: &str, node: &str, hash: &str, lineage: &Lineage, salt: u32) -> String {
+    let salt = salt.to_le_bytes();
+    let mut bits = fnv64([
+        set_uid.as_bytes(),
+        node.as_bytes(),
+        hash.as_bytes(),
+        lineage.uid.as_bytes(),
+        &salt,
+    ]);
+    let mut end = set.len().min(LONGEST - SUFFIX - 1);
+    while !set.is_char_boundary(end) {
+        end -= 1;
+    }
+    let mut name = String::with_capacity(end + 1 + SUFFIX);
+    name.push_str(&set[..end]);
+    name.push('-');
+    for _ in 0..SUFFIX {
+        name.push(char::from(ALPHABET[(bits % ALPHABET.len() as u64) as usize]));
+        bits /= ALPHABET.len() as u64;
+    }
+    name
+}
+
+/// FNV-1a over the parts, each followed by a byte that none of them holds, then mixed so that all bits depend on all.
+fn fnv64<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> u64 {
+    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    let mut hash = OFFSET;
+    for part in parts {
+        for byte in part.iter().chain(&[0xff]) {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(PRIME);
+        }
+    }
+    hash ^= hash >> 32;
+    hash = hash.wrapping_mul(0xd6e8_feb8_6659_fd93);
+    hash ^ (hash >> 32)
+}

@@ -1,0 +1,155 @@
+//! The body of a daemon pod: rendered once a template, then spliced with the names of pod and node.
+
+use api::view::DaemonSetView;
+use serde_json::{Map, Value, json};
+
+use super::placement::automatic_tolerations;
+use super::{GENERATION_LABEL, HASH_LABEL};
+
+/// A pod ready to be named and aimed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PodTemplate {
+    /// The JSON before the pod's name, between the two names, and after the node's.
+    parts: [Box<str>; 3],
+}
+
+impl PodTemplate {
+    /// Renders the pods of `set` at the template that `hash` names: labels, owner, tolerations, and the required node
+    /// affinity replaced by the name of one node. The set's own template is left as it is.
+    pub fn render(set: &DaemonSetView, hash: &str) -> PodTemplate {
+        // Two marks that no string of the template contains.
+        let plain = set.template.to_string();
+        let mut mark = String::from("everynode");
+        while plain.contains(&mark) || set.meta.name.contains(&mark) {
+            mark.push('.');
+        }
+        let (name, node) = (format!("{mark}/name"), format!("{mark}/node"));
+        // Of the two marks, the name's comes first: metadata stands before spec.
+        let rendered = format!(
+            r#"{{"kind":"Pod","apiVersion":"v1","metadata":{},"spec":{}}}"#,
+            metadata(set, hash, &name),
+            spec(&set.template, &node)
+        );
+        let (before, rest) = rendered.split_once(&name).unwrap_or((&rendered, ""));
+        let (between, after) = rest.split_once(&node).unwrap_or((rest, ""));
+        PodTemplate {
+            parts: [before.into(), between.into(), after.into()],
+        }
+    }
+
+    /// The JSON of the pod `name` on `node`.
+    pub fn body(&self, name: &str, node: &str) -> Vec<u8> {
+        let [before, between, after] = &self.parts;
+        [
+            before.as_bytes(),
+            &escaped(name),
+            between.as_bytes(),
+            &escaped(node),
+            after.as_bytes(),
+        ]
+        .concat()
+    }
+}
+
+/// A string as it stands between the quotes of JSON.
+fn escaped(text: &str) -> std::borrow::Cow<'_, [u8]> {
+    if text
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\')
+    {
+        return text.as_bytes().into();
+    }
+    let quoted = Value::from(text).to_string();
+    quoted.as_bytes()[1..quoted.len() - 1].to_vec().into()
+}
+
+fn metadata(set: &DaemonSetView, hash: &str, name: &str) -> Value {
+    let template = set.template.get("metadata");
+    let part = |key: &str| template.and_then(|template| template.get(key)).cloned();
+    let mut labels = part("labels").and_then(into_object).unwrap_or_default();
+    labels.insert(HASH_LABEL.to_owned(), hash.into());
+    if let Some(generation) = set.template_generation() {
+        labels.insert(GENERATION_LABEL.to_owned(), generation.to_string().into());
+    }
+    let mut metadata = json!({
+        "name": name,
+        "generateName": format!("{}-", set.meta.name),
+        "namespace": &*set.meta.namespace,
+        "labels": labels,
+        "ownerReferences": [owner_reference(set)],
+    });
+    for key in ["annotations", "finalizers"] {
+        if let Some(value) = part(key) {
+            metadata[key] = value;
+        }
+    }
+    metadata
+}
+
+/// The reference by which a pod or a revision belongs to `set`.
+pub(crate) fn owner_reference(set: &DaemonSetView) -> Value {
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "name": &*set.meta.name,
+        "uid": &*set.meta.uid,
+        "controller": true,
+        "blockOwnerDeletion": true,
+    })
+}
+
+fn spec(template: &Value, node: &str) -> Value {
+    let mut spec = template
+        .get("spec")
+        .cloned()
+        .and_then(into_object)
+        .unwrap_or_default();
+    let host_network = spec.get("hostNetwork").and_then(Value::as_bool).unwrap_or(false);
+    let mut tolerations = match spec.remove("tolerations") {
+        Some(Value::Array(tolerations)) => tolerations,
+        _ => Vec::new(),
+    };
+    for automatic in automatic_tolerations(host_network) {
+        let automatic = json!({
+            "key": &*automatic.key,
+            "operator": "Exists",
+            "effect": automatic.effect.map(api::taint::Effect::as_str),
+        });
+        match tolerations
+            .iter_mut()
+            .find(|present| same_identity(present, &automatic))
+        {
+            Some(present) => *present = automatic,
+            None => tolerations.push(automatic),
+        }
+    }
+    spec.insert("tolerations".to_owned(), Value::Array(tolerations));
+    let mut affinity = spec.remove("affinity").and_then(into_object).unwrap_or_default();
+    let mut node_affinity = affinity
+        .remove("nodeAffinity")
+        .and_then(into_object)
+        .unwrap_or_default();
+    let this_node = json!({"key": "metadata.name", "operator": "In", "values": [node]});
+    node_affinity.insert(
+        "requiredDuringSchedulingIgnoredDuringExecution".to_owned(),
+        json!({"nodeSelectorTerms": [{"matchFields": [this_node]}]}),
+    );
+    affinity.insert("nodeAffinity".to_owned(), Value::Object(node_affinity));
+    spec.insert("affinity".to_owned(), Value::Object(affinity));
+    Value::Object(spec)
+}
+
+/// Tolerations are one when key, effect, operator and value are: the seconds are overwritten.
+fn same_identity(a: &Value, b: &Value) -> bool {
+    let text = |toleration, key| Value::as_str(Value::get(toleration, key)?).filter(|text| !text.is_empty());
+    ["key", "effect", "operator", "value"]
+        .iter()
+        .all(|key| text(a, key) == text(b, key))
+}
+
+fn into_object(value: Value) -> Option<Map<String, Value>> {
+    match value {
+        Value::Object(map) => Some(map),
+        _ => None,
+    }
+}

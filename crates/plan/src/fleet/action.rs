@@ -1,0 +1,314 @@
+//! What a plan asks for: actions that render themselves as requests, and the answers to them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use api::view::DaemonSetStatusView;
+use serde_json::json;
+
+use crate::daemonset::{DeleteReason, NodeName, PodTemplate};
+
+/// The set that an action or an event is about.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DaemonSetRef {
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its uid.
+    pub uid: Arc<str>,
+    /// Its revision when this was said.
+    pub resource_version: u64,
+}
+
+/// One request to make. The actions of one plan may run in any order and at the same time.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Action {
+    /// Whose it is.
+    pub set: Arc<DaemonSetRef>,
+    /// What it is.
+    pub act: Act,
+}
+
+/// What an [`Action`] does.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Act {
+    /// Create the set's pod for a node.
+    CreatePod {
+        /// The node that it is for.
+        node: NodeName,
+        /// The pod's name.
+        name: Arc<str>,
+        /// The hash of its template.
+        hash: Arc<str>,
+        /// Its body.
+        template: Arc<PodTemplate>,
+    },
+    /// Look at a pod whose name stands in the way of a creation.
+    InspectPod {
+        /// The node that the creation was for.
+        node: NodeName,
+        /// The pod's name.
+        name: Arc<str>,
+    },
+    /// Delete a pod.
+    DeletePod {
+        /// The node that it belongs to.
+        node: NodeName,
+        /// The pod's name.
+        name: Arc<str>,
+        /// The pod's uid: no other pod of that name is touched.
+        uid: Arc<str>,
+        /// Why.
+        reason: DeleteReason,
+    },
+    /// Read the set itself before anything is adopted: it may be on its way out, unknown to the watch.
+    ConfirmSet,
+    /// Become the controller of an ownerless pod.
+    AdoptPod(Target),
+    /// Cease to be the controller of a pod that the selector no longer matches.
+    ReleasePod(Target),
+    /// Give a pod another hash label.
+    RelabelPod(Target, Arc<str>),
+    /// Write a revision.
+    WriteRevision {
+        /// Its name.
+        name: Arc<str>,
+        /// Its JSON.
+        body: Arc<[u8]>,
+    },
+    /// Look at a revision whose name is taken.
+    InspectRevision(Arc<str>),
+    /// Become the controller of an ownerless revision.
+    AdoptRevision(Target),
+    /// Cease to be the controller of a revision.
+    ReleaseRevision(Target),
+    /// Give a revision its hash label.
+    LabelRevision(Target, Arc<str>),
+    /// Give a revision another number.
+    RenumberRevision(Target, i64),
+    /// Delete a revision.
+    DropRevision(Target),
+    /// Write the set's status.
+    UpdateStatus {
+        /// What to write.
+        status: DaemonSetStatusView,
+        /// The revision of the set that this must apply to; `None` for any.
+        only_at: Option<u64>,
+    },
+}
+
+/// An existing object in the set's namespace.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Target {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its uid: no other object of that name is touched.
+    pub uid: Arc<str>,
+}
+
+/// The verb of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Method {
+    /// Read.
+    Get,
+    /// Create.
+    Post,
+    /// Change.
+    Patch,
+    /// Delete.
+    Delete,
+}
+
+/// An action as an HTTP request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Request {
+    /// The verb.
+    pub method: Method,
+    /// The path, from `/api` or `/apis` on.
+    pub path: String,
+    /// What the body is; `None` without a body.
+    pub content_type: Option<&'static str>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer<'a> {
+    /// The server answered.
+    Response {
+        /// The HTTP status.
+        code: u16,
+        /// The body: the object, or a Status.
+        body: &'a [u8],
+    },
+    /// There was no answer, for this reason; whether the request took effect is not known.
+    Lost(&'a str),
+}
+
+/// An Event to record about a set; its source is `daemonset-controller`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EventRecord {
+    /// The object that it is about.
+    pub set: Arc<DaemonSetRef>,
+    /// Whether it is a Warning; otherwise it is Normal.
+    pub warning: bool,
+    /// One CamelCase word.
+    pub reason: &'static str,
+    /// What happened.
+    pub message: String,
+}
+
+const JSON: &str = "application/json";
+const MERGE: &str = "application/merge-patch+json";
+const STRATEGIC: &str = "application/strategic-merge-patch+json";
+
+impl Request {
+    fn new(method: Method, path: String) -> Request {
+        Request {
+            method,
+            path,
+            content_type: None,
+            body: Vec::new(),
+        }
+    }
+
+    fn with(self, content_type: &'static str, body: Vec<u8>) -> Request {
+        Request {
+            content_type: Some(content_type),
+            body,
+            ..self
+        }
+    }
+}
+
+impl Action {
+    /// The request that carries it out.
+    pub fn request(&self) -> Request {
+        let DaemonSetRef {
+            namespace,
+            name: set,
+            uid: set_uid,
+            ..
+        } = &*self.set;
+        let pods = || format!("/api/v1/namespaces/{namespace}/pods");
+        let pod = |name: &str| format!("/api/v1/namespaces/{namespace}/pods/{name}");
+        let revisions = || format!("/apis/apps/v1/namespaces/{namespace}/controllerrevisions");
+        let revision =
+            |name: &str| format!("/apis/apps/v1/namespaces/{namespace}/controllerrevisions/{name}");
+        let set_path = || format!("/apis/apps/v1/namespaces/{namespace}/daemonsets/{set}");
+        let patch = |path, kind, body: serde_json::Value| {
+            Request::new(Method::Patch, path).with(kind, body.to_string().into_bytes())
+        };
+        let delete = |path, uid: &str| {
+            let options = json!({
+                "kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid},
+            });
+            Request::new(Method::Delete, path).with(JSON, options.to_string().into_bytes())
+        };
+        let adoption = |target: &Target| {
+            json!({"metadata": {"uid": &*target.uid, "ownerReferences": [{
+                "apiVersion": "apps/v1", "kind": "DaemonSet", "name": &**set, "uid": &**set_uid,
+                "controller": true, "blockOwnerDeletion": true,
+            }]}})
+        };
+        let release = |target: &Target| {
+            json!({"metadata": {"uid": &*target.uid, "ownerReferences": [
+                {"$patch": "delete", "uid": &**set_uid},
+            ]}})
+        };
+        let label = |target: &Target, hash: &str| json!({"metadata": {"uid": &*target.uid, "labels": {crate::daemonset::HASH_LABEL: hash}}});
+        match &self.act {
+            Act::CreatePod {
+                node, name, template, ..
+            } => Request::new(Method::Post, pods()).with(JSON, template.body(name, node)),
+            Act::InspectPod { name, .. } => Request::new(Method::Get, pod(name)),
+            Act::DeletePod { name, uid, .. } => delete(pod(name), uid),
+            Act::ConfirmSet => Request::new(Method::Get, set_path()),
+            Act::AdoptPod(target) => patch(pod(&target.name), STRATEGIC, adoption(target)),
+            Act::ReleasePod(target) => patch(pod(&target.name), STRATEGIC, release(target)),
+            Act::RelabelPod(target, hash) => patch(pod(&target.name), MERGE, label(target, hash)),
+            Act::WriteRevision { body, .. } => {
+                Request::new(Method::Post, revisions()).with(JSON, body.to_vec())
+            }
+            Act::InspectRevision(name) => Request::new(Method::Get, revision(name)),
+            Act::AdoptRevision(target) => patch(revision(&target.name), STRATEGIC, adoption(target)),
+            Act::ReleaseRevision(target) => patch(revision(&target.name), STRATEGIC, release(target)),
+            Act::LabelRevision(target, hash) => patch(revision(&target.name), MERGE, label(target, hash)),
+            Act::RenumberRevision(target, number) => {
+                let body = json!({"metadata": {"uid": &*target.uid}, "revision": number});
+                patch(revision(&target.name), MERGE, body)
+            }
+            Act::DropRevision(target) => delete(revision(&target.name), &target.uid),
+            Act::UpdateStatus { status, only_at } => patch(
+                format!("{}/status", set_path()),
+                MERGE,
+                status_patch(set_uid, status, *only_at),
+            ),
+        }
+    }
+}
+
+/// Conditions and whatever else stands in the status are left as they are.
+fn status_patch(uid: &str, status: &DaemonSetStatusView, only_at: Option<u64>) -> serde_json::Value {
+    let mut patch = json!({
+        "metadata": {"uid": uid},
+        "status": {
+            "currentNumberScheduled": status.current_number_scheduled,
+            "numberMisscheduled": status.number_misscheduled,
+            "desiredNumberScheduled": status.desired_number_scheduled,
+            "numberReady": status.number_ready,
+            "observedGeneration": status.observed_generation,
+            "updatedNumberScheduled": status.updated_number_scheduled,
+            "numberAvailable": status.number_available,
+            "numberUnavailable": status.number_unavailable,
+        },
+    });
+    if let Some(count) = status.collision_count {
+        patch["status"]["collisionCount"] = count.into();
+    }
+    if let Some(revision) = only_at {
+        patch["metadata"]["resourceVersion"] = revision.to_string().into();
+    }
+    patch
+}
+
+/// One line for the log.
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let DaemonSetRef {
+            namespace, name: set, ..
+        } = &*self.set;
+        write!(f, "DaemonSet {namespace}/{set}: ")?;
+        match &self.act {
+            Act::CreatePod { node, name, .. } => write!(f, "create pod {name} for node {node}"),
+            Act::InspectPod { name, .. } => write!(f, "look at pod {name}, which has the name of a new one"),
+            Act::DeletePod {
+                node, name, reason, ..
+            } => {
+                write!(f, "delete pod {name} of node {node}: {}", reason.as_str())
+            }
+            Act::ConfirmSet => f.write_str("look whether it is still there before adopting"),
+            Act::AdoptPod(pod) => write!(f, "adopt pod {}", pod.name),
+            Act::ReleasePod(pod) => write!(f, "release pod {}", pod.name),
+            Act::RelabelPod(pod, hash) => write!(f, "label pod {} with the revision {hash}", pod.name),
+            Act::WriteRevision { name, .. } => write!(f, "write revision {name}"),
+            Act::InspectRevision(name) => {
+                write!(f, "look at revision {name}, which has the name of a new one")
+            }
+            Act::AdoptRevision(revision) => write!(f, "adopt revision {}", revision.name),
+            Act::ReleaseRevision(revision) => write!(f, "release revision {}", revision.name),
+            Act::LabelRevision(revision, hash) => write!(f, "label revision {} with {hash}", revision.name),
+            Act::RenumberRevision(revision, number) => {
+                write!(f, "renumber revision {} to {number}", revision.name)
+            }
+            Act::DropRevision(revision) => write!(f, "delete revision {}", revision.name),
+            Act::UpdateStatus { status, .. } => write!(
+                f,
+                "write the status: {} desired, {} ready, {} updated",
+                status.desired_number_scheduled, status.number_ready, status.updated_number_scheduled
+            ),
+        }
+    }
+}

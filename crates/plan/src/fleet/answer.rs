@@ -1,0 +1,452 @@
+//! What became of the actions.
+
+use std::sync::Arc;
+
+use api::view::{ControllerRevisionView, ObjectView, PodView};
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::action::{Act, Action, Answer, EventRecord, Target};
+use super::set::{Confirm, Set};
+use super::write::{Inspect, Window, Write, WriteState};
+use super::{Fleet, ObjectKey, Resource, Spot};
+use crate::daemonset::NodeName;
+
+/// An answer, sorted.
+#[derive(Debug)]
+enum Outcome<'a> {
+    /// It was done.
+    Done(&'a [u8]),
+    /// There is no such object, or none with this uid.
+    Gone,
+    /// The name is taken.
+    Taken,
+    /// The namespace is being deleted.
+    NamespaceTerminating,
+    /// It was not done, or nobody knows.
+    Failed(String),
+}
+
+/// The part of a Status that decisions read.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Refusal {
+    reason: String,
+    message: String,
+    details: Option<Details>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Details {
+    causes: Vec<Cause>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Cause {
+    reason: String,
+}
+
+fn sort(answer: Answer<'_>) -> Outcome<'_> {
+    let (code, body) = match answer {
+        Answer::Response { code, body } => (code, body),
+        Answer::Lost(why) => return Outcome::Failed(why.to_owned()),
+    };
+    if (200..300).contains(&code) {
+        return Outcome::Done(body);
+    }
+    let refusal: Refusal = serde_json::from_slice(body).unwrap_or_default();
+    let causes = refusal.details.map(|details| details.causes).unwrap_or_default();
+    match (code, refusal.reason.as_str()) {
+        (404, _) => Outcome::Gone,
+        (409, "AlreadyExists") => Outcome::Taken,
+        (403, _) if causes.iter().any(|cause| cause.reason == "NamespaceTerminating") => {
+            Outcome::NamespaceTerminating
+        }
+        _ if refusal.message.is_empty() => Outcome::Failed(format!("the server answered with status {code}")),
+        _ => Outcome::Failed(refusal.message),
+    }
+}
+
+/// The resourceVersion of the object in an answer, found without parsing it: the first one in the text is the
+/// object's own, since quotes inside of strings are escaped. A Status has none.
+fn revision_in(body: &[u8]) -> Option<u64> {
+    const KEY: &[u8] = b"\"resourceVersion\":";
+    let at = body.windows(KEY.len()).position(|window| window == KEY)? + KEY.len();
+    let rest = body.get(at..)?.trim_ascii_start().strip_prefix(b"\"")?;
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
+}
+
+/// Where a write that was done will be seen.
+struct Awaited {
+    resource: Resource,
+    revision: u64,
+    spot: Spot,
+}
+
+impl Fleet {
+    /// Takes in what became of an action of a plan. To be called exactly once for each; the order does not matter. The
+    /// result is an Event to record.
+    pub fn answer(&mut self, action: &Action, answer: Answer<'_>, now: Timestamp) -> Option<EventRecord> {
+        let key: ObjectKey = (action.set.namespace.clone(), action.set.name.clone());
+        let pods = &self.pods;
+        let set = self
+            .sets
+            .get_mut(&key)
+            .filter(|set| set.view.meta.uid == action.set.uid)?;
+        self.dirty.insert(key.clone());
+        let outcome = sort(answer);
+        let mut answered = Answered {
+            set,
+            now,
+            awaited: None,
+            event: None,
+        };
+        match &action.act {
+            Act::CreatePod { node, name, .. } => {
+                let known = pods.get(&(key.0.clone(), name.clone())).map(|entry| &*entry.pod);
+                answered.pod_created(node, name, known, outcome);
+            }
+            Act::InspectPod { node, name } => answered.pod_inspected(node, name, outcome),
+            Act::DeletePod { node, name, uid, .. } => answered.pod_deleted(node, name, uid, outcome),
+            Act::ConfirmSet => answered.set_confirmed(outcome),
+            Act::AdoptPod(Target { name, .. })
+            | Act::ReleasePod(Target { name, .. })
+            | Act::RelabelPod(Target { name, .. }, _) => {
+                answered.pod_claimed((key.0.clone(), name.clone()), outcome);
+            }
+            Act::WriteRevision { name, .. } => answered.revision_written(name, outcome),
+            Act::InspectRevision(name) => answered.revision_inspected(name, outcome),
+            Act::AdoptRevision(target)
+            | Act::ReleaseRevision(target)
+            | Act::LabelRevision(target, _)
+            | Act::RenumberRevision(target, _)
+            | Act::DropRevision(target) => {
+                let known = self.revisions.get(&(key.0.clone(), target.name.clone()));
+                let present = known.is_some_and(|revision| revision.meta.uid == target.uid);
+                answered.revision_changed(&target.name, present, outcome);
+            }
+            Act::UpdateStatus { .. } => answered.status_written(outcome),
+        }
+        let Answered { awaited, event, .. } = answered;
+        if let Some(Awaited {
+            resource,
+            revision,
+            spot,
+        }) = awaited
+        {
+            self.world.unseen.of(resource).insert((revision, key, spot));
+            // The watch may have been faster than the answer.
+            let seen = *self.world.seen.of(resource);
+            self.reached(resource, seen);
+        }
+        event
+    }
+}
+
+/// One answer to one set.
+struct Answered<'a> {
+    set: &'a mut Set,
+    now: Timestamp,
+    awaited: Option<Awaited>,
+    event: Option<EventRecord>,
+}
+
+impl Answered<'_> {
+    fn record(&mut self, warning: bool, reason: &'static str, message: String) {
+        self.event = Some(EventRecord {
+            set: self.set.reference.clone(),
+            warning,
+            reason,
+            message,
+        });
+    }
+
+    fn awaits(&mut self, resource: Resource, revision: Option<u64>, spot: Spot) {
+        self.awaited = revision.map(|revision| Awaited {
+            resource,
+            revision,
+            spot,
+        });
+    }
+
+    fn pod_created(
+        &mut self,
+        node: &NodeName,
+        name: &Arc<str>,
+        known: Option<&PodView>,
+        outcome: Outcome<'_>,
+    ) {
+        self.set.creates_in_flight = self.set.creates_in_flight.saturating_sub(1);
+        self.set.dirty.insert(node.clone());
+        match outcome {
+            Outcome::Done(body) => {
+                self.went_well();
+                self.creation_done(node, name, revision_in(body));
+                self.record(false, "SuccessfulCreate", format!("Created pod: {name}"));
+            }
+            Outcome::Taken => match known {
+                Some(pod) if self.is_the_one(pod, node) => {
+                    self.creation_done(node, name, Some(pod.meta.resource_version));
+                }
+                Some(_) => self.name_is_a_strangers(node, name),
+                None => {
+                    let creation = self
+                        .set
+                        .pairs
+                        .get_mut(node)
+                        .and_then(|pair| pair.creation_of(name));
+                    if let Some(creation) = creation {
+                        creation.inspect = Inspect::Wanted;
+                        self.set.inspect.insert(node.clone());
+                    }
+                }
+            },
+            Outcome::NamespaceTerminating => {
+                self.creation_failed(node, name);
+                self.set.retry.hold(self.now);
+            }
+            Outcome::Gone => {
+                self.creation_failed(node, name);
+                self.went_badly();
+                let namespace = &self.set.view.meta.namespace;
+                let message = format!("Error creating: namespaces \"{namespace}\" not found");
+                self.record(true, "FailedCreate", message);
+            }
+            Outcome::Failed(why) => {
+                self.creation_failed(node, name);
+                self.went_badly();
+                self.record(true, "FailedCreate", format!("Error creating: {why}"));
+            }
+        }
+    }
+
+    fn pod_inspected(&mut self, node: &NodeName, name: &Arc<str>, outcome: Outcome<'_>) {
+        self.set.dirty.insert(node.clone());
+        match outcome {
+            Outcome::Done(body) => match serde_json::from_slice::<PodView>(body) {
+                Ok(pod) if self.is_the_one(&pod, node) => {
+                    self.creation_done(node, name, Some(pod.meta.resource_version));
+                }
+                _ => self.name_is_a_strangers(node, name),
+            },
+            Outcome::Gone => self.creation_failed(node, name),
+            _ => {
+                self.creation_failed(node, name);
+                self.went_badly();
+            }
+        }
+    }
+
+    /// Whether a pod that has the name is what was to be created: it was, and only the word of it got lost.
+    fn is_the_one(&self, pod: &PodView, node: &NodeName) -> bool {
+        let ours = pod
+            .meta
+            .controller()
+            .is_some_and(|owner| owner.uid == self.set.view.meta.uid);
+        ours && pod.target_node() == Some(node) && !pod.is_terminating()
+    }
+
+    fn creation_done(&mut self, node: &NodeName, name: &str, revision: Option<u64>) {
+        let Some(creation) = self
+            .set
+            .pairs
+            .get_mut(node)
+            .and_then(|pair| pair.creation_of(name))
+        else {
+            return;
+        };
+        creation.inspect = Inspect::No;
+        creation.write.state = WriteState::Written(revision);
+        self.awaits(Resource::Pods, revision, Spot::Pair(node.clone()));
+    }
+
+    fn creation_failed(&mut self, node: &NodeName, name: &str) {
+        let Some(pair) = self.set.pairs.get_mut(node) else {
+            return;
+        };
+        let Some(write) = pair.creation_of(name).map(|creation| creation.write) else {
+            return;
+        };
+        pair.writes_mut().creation = None;
+        self.set.write_settled(write);
+    }
+
+    fn name_is_a_strangers(&mut self, node: &NodeName, name: &str) {
+        self.creation_failed(node, name);
+        if let Some(pair) = self.set.pairs.get_mut(node) {
+            pair.salt = pair.salt.wrapping_add(1);
+        }
+    }
+
+    fn went_well(&mut self) {
+        self.set.retry.succeeded(self.now);
+        let burst = self.set.burst;
+        self.set.window.grow(burst);
+    }
+
+    fn went_badly(&mut self) {
+        self.set.window = Window::START;
+        self.set.retry.failed(self.now);
+    }
+
+    fn pod_deleted(&mut self, node: &NodeName, name: &str, uid: &str, outcome: Outcome<'_>) {
+        self.set.deletes_in_flight = self.set.deletes_in_flight.saturating_sub(1);
+        self.set.dirty.insert(node.clone());
+        let Some(pair) = self.set.pairs.get_mut(node) else {
+            return;
+        };
+        let shown = pair.pods.iter().find(|(pod, _)| *pod.meta.uid == *uid);
+        let shown = shown.map_or(0, |(pod, _)| pod.meta.resource_version);
+        let Some(write) = pair.deletion_of(uid) else {
+            return;
+        };
+        match outcome {
+            Outcome::Done(body) => {
+                // The last state of a pod that went at once is older than its going.
+                let revision = revision_in(body).filter(|revision| *revision > shown);
+                write.state = WriteState::Written(revision);
+                self.awaits(Resource::Pods, revision, Spot::Pair(node.clone()));
+                self.record(false, "SuccessfulDelete", format!("Deleted pod: {name}"));
+            }
+            // Somebody was faster, or the name has gone over to another pod.
+            Outcome::Gone | Outcome::Taken => write.state = WriteState::Written(None),
+            Outcome::NamespaceTerminating => self.deletion_failed(node, uid, "the namespace is terminating"),
+            Outcome::Failed(why) => self.deletion_failed(node, uid, &why),
+        }
+    }
+
+    fn deletion_failed(&mut self, node: &NodeName, uid: &str, why: &str) {
+        let Some(pair) = self.set.pairs.get_mut(node) else {
+            return;
+        };
+        let Some(write) = pair.deletion_of(uid).copied() else {
+            return;
+        };
+        pair.writes_mut()
+            .deletions
+            .retain(|(deleted, _)| **deleted != *uid);
+        self.set.write_settled(write);
+        self.set.retry.failed(self.now);
+        self.record(true, "FailedDelete", format!("Error deleting: {why}"));
+    }
+
+    fn set_confirmed(&mut self, outcome: Outcome<'_>) {
+        self.set.confirm = match outcome {
+            Outcome::Done(body) => match serde_json::from_slice::<ObjectView>(body) {
+                Ok(live) if live.meta.uid == self.set.view.meta.uid && !live.meta.is_terminating() => {
+                    Confirm::Alive
+                }
+                _ => Confirm::Dying,
+            },
+            Outcome::Gone => Confirm::Dying,
+            _ => {
+                self.set.retry.failed(self.now);
+                Confirm::No
+            }
+        };
+    }
+
+    fn pod_claimed(&mut self, key: ObjectKey, outcome: Outcome<'_>) {
+        let revision = match outcome {
+            Outcome::Done(body) => revision_in(body),
+            _ => None,
+        };
+        match (self.set.claims.get_mut(&key), revision) {
+            (Some(write), Some(_)) => {
+                write.state = WriteState::Written(revision);
+                self.set.retry.succeeded(self.now);
+                self.awaits(Resource::Pods, revision, Spot::Claim(key));
+            }
+            _ => {
+                // Gone or changed under our hands: the watch will say so, and a moment later all is looked at anew.
+                self.set.claims.remove(&key);
+                self.set.retry.failed(self.now);
+            }
+        }
+    }
+
+    fn revision_written(&mut self, name: &Arc<str>, outcome: Outcome<'_>) {
+        match outcome {
+            Outcome::Done(body) => {
+                self.set.retry.succeeded(self.now);
+                // The template may have changed while the answer was on its way.
+                let current = *self.set.revision_name() == **name;
+                self.set.settled |= current;
+                self.revision_done(name, revision_in(body));
+            }
+            Outcome::Taken => self.set.inspect_revision = Some(name.clone()),
+            Outcome::NamespaceTerminating => {
+                self.revision_failed(name);
+                self.set.retry.hold(self.now);
+            }
+            Outcome::Gone | Outcome::Failed(_) => {
+                self.revision_failed(name);
+                self.set.retry.failed(self.now);
+            }
+        }
+    }
+
+    fn revision_inspected(&mut self, name: &Arc<str>, outcome: Outcome<'_>) {
+        self.revision_failed(name);
+        let current = *self.set.revision_name() == **name;
+        match outcome {
+            Outcome::Done(body) if current => {
+                let same = serde_json::from_slice::<ControllerRevisionView>(body)
+                    .is_ok_and(|revision| schema::gojson::to_vec(&revision.data) == self.set.data);
+                self.set.settled = same;
+                self.set.collided = !same;
+                self.set.history_dirty = !same;
+            }
+            Outcome::Done(_) | Outcome::Gone => {}
+            _ => self.set.retry.failed(self.now),
+        }
+    }
+
+    fn revision_changed(&mut self, name: &Arc<str>, still_there: bool, outcome: Outcome<'_>) {
+        match outcome {
+            Outcome::Done(body) => match revision_in(body) {
+                Some(revision) => self.revision_done(name, Some(revision)),
+                None if still_there => self.revision_done(name, None),
+                None => self.revision_failed(name),
+            },
+            Outcome::Gone if !still_there => self.revision_failed(name),
+            _ => {
+                self.revision_failed(name);
+                self.set.retry.failed(self.now);
+            }
+        }
+    }
+
+    fn revision_done(&mut self, name: &Arc<str>, revision: Option<u64>) {
+        if let Some(write) = self.set.revision_writes.get_mut(name) {
+            write.state = WriteState::Written(revision);
+        }
+        self.awaits(Resource::Revisions, revision, Spot::Revision(name.clone()));
+    }
+
+    fn revision_failed(&mut self, name: &Arc<str>) {
+        self.set.revision_writes.remove(name);
+        self.set.history_dirty = true;
+    }
+
+    fn status_written(&mut self, outcome: Outcome<'_>) {
+        let revision = match outcome {
+            Outcome::Done(body) => revision_in(body),
+            _ => None,
+        };
+        if revision.is_none() {
+            self.set.status_write = None;
+            self.set.status_retry.failed(self.now);
+            return;
+        }
+        self.set.status_retry.succeeded(self.now);
+        self.set.status_write = self.set.status_write.map(|write| Write {
+            state: WriteState::Written(revision),
+            ..write
+        });
+        self.awaits(Resource::DaemonSets, revision, Spot::Status);
+    }
+}

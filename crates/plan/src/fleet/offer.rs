@@ -1,0 +1,494 @@
+//! Planning: what is to be done now for the sets that something happened to.
+
+use std::sync::Arc;
+
+use api::view::ControllerRevisionView;
+use jiff::Timestamp;
+
+use super::action::{Act, Action, EventRecord, Target};
+use super::set::{Confirm, Set};
+use super::write::{Creation, Inspect, Window, Write};
+use super::{Fleet, ObjectKey, Options, Plan, World};
+use crate::daemonset::{DeleteReason, NodeName, pod_name};
+use crate::history;
+use crate::rollout::Mode;
+
+impl Fleet {
+    /// What is to be done now. Everything in the plan counts as asked for: each action must be carried out and answered.
+    pub fn plan(&mut self, now: Timestamp) -> Plan {
+        let mut plan = Plan::default();
+        let listed = self.listed;
+        if !(listed.nodes && listed.pods && listed.daemon_sets && listed.revisions) {
+            return plan;
+        }
+        self.world.work.plans += 1;
+        while let Some((moment, _)) = self.wakes.first()
+            && *moment <= now
+        {
+            if let Some((_, key)) = self.wakes.pop_first() {
+                if let Some(set) = self.sets.get_mut(&key) {
+                    set.wake_at = None;
+                    set.due(now);
+                }
+                self.dirty.insert(key);
+            }
+        }
+        for key in std::mem::take(&mut self.dirty) {
+            let revisions = self.revisions_of(&key);
+            let Some(set) = self.sets.get_mut(&key) else {
+                continue;
+            };
+            let mut pass = Pass {
+                set,
+                world: &mut self.world,
+                options: self.options,
+                now,
+                plan: &mut plan,
+            };
+            pass.run(&revisions);
+            let wake_at = set.next_wake(now);
+            if set.wake_at != wake_at {
+                if let Some(moment) = set.wake_at {
+                    self.wakes.remove(&(moment, key.clone()));
+                }
+                if let Some(moment) = wake_at {
+                    self.wakes.insert((moment, key.clone()));
+                }
+                set.wake_at = wake_at;
+            }
+        }
+        self.world.work.actions += plan.actions.len() as u64;
+        plan.look_again = self.wakes.first().map(|(moment, _)| *moment);
+        plan
+    }
+
+    /// The revisions of a set's namespace, when the set wants to look at its history.
+    fn revisions_of(&self, key: &ObjectKey) -> Vec<Arc<ControllerRevisionView>> {
+        if !self.sets.get(key).is_some_and(|set| set.history_dirty) {
+            return Vec::new();
+        }
+        let start = (key.0.clone(), Arc::from(""));
+        let of_namespace = self
+            .revisions
+            .range(start..)
+            .take_while(|((namespace, _), _)| *namespace == key.0);
+        of_namespace.map(|(_, revision)| revision.clone()).collect()
+    }
+}
+
+/// One look at one set.
+struct Pass<'a> {
+    set: &'a mut Set,
+    world: &'a mut World,
+    options: Options,
+    now: Timestamp,
+    plan: &'a mut Plan,
+}
+
+impl Pass<'_> {
+    fn run(&mut self, revisions: &[Arc<ControllerRevisionView>]) {
+        if self.set.view.meta.is_terminating() {
+            self.set.dirty.clear();
+            return;
+        }
+        if self.set.view.selector.is_everything() {
+            self.set.dirty.clear();
+            self.complain_of_empty_selector();
+            return;
+        }
+        self.claim_pods();
+        self.look_at_history(revisions);
+        if self.set.confirm == Confirm::Alive {
+            // It served all that was adopted just now; the next adoption asks again.
+            self.set.confirm = Confirm::No;
+        }
+        for node in std::mem::take(&mut self.set.dirty) {
+            self.set.refresh(&node, self.world, self.now);
+        }
+        if self.set.settled && !self.set.retry.is_waiting(self.now) {
+            self.delete_pods();
+            self.roll_out();
+            self.create_pods();
+        }
+        self.write_status();
+    }
+
+    fn act(&mut self, act: Act) {
+        self.plan.actions.push(Action {
+            set: self.set.reference.clone(),
+            act,
+        });
+    }
+
+    fn event(&mut self, warning: bool, reason: &'static str, message: String) {
+        self.plan.events.push(EventRecord {
+            set: self.set.reference.clone(),
+            warning,
+            reason,
+            message,
+        });
+    }
+
+    fn write(&self) -> Write {
+        Write::new(self.set.view.meta.generation, self.now)
+    }
+
+    fn complain_of_empty_selector(&mut self) {
+        let generation = self.set.view.meta.generation;
+        if self.set.complained.replace(generation) != Some(generation) {
+            let message = "This daemon set is selecting all pods. A non-empty selector is required.";
+            self.event(true, "SelectingAll", message.to_owned());
+        }
+    }
+
+    /// Adopts and releases pods. Before the first adoption the set itself is read: the watch may not yet know that it
+    /// is on its way out.
+    fn claim_pods(&mut self) {
+        if self.set.retry.is_waiting(self.now) {
+            return;
+        }
+        let claimed = |set: &Set, key: &ObjectKey| set.claims.contains_key(key);
+        let release: Vec<_> = self
+            .set
+            .release
+            .iter()
+            .map(|(key, uid)| (key.clone(), uid.clone()))
+            .collect();
+        for (key, uid) in release {
+            if !claimed(self.set, &key) && self.set.claims.len() < self.options.burst {
+                self.claim(key.clone(), Act::ReleasePod(Target { name: key.1, uid }));
+            }
+        }
+        if !self.set.adopt.keys().any(|key| !claimed(self.set, key)) || !self.confirmed() {
+            return;
+        }
+        let adopt: Vec<_> = self
+            .set
+            .adopt
+            .iter()
+            .map(|(key, uid)| (key.clone(), uid.clone()))
+            .collect();
+        for (key, uid) in adopt {
+            if !claimed(self.set, &key) && self.set.claims.len() < self.options.burst {
+                self.claim(key.clone(), Act::AdoptPod(Target { name: key.1, uid }));
+            }
+        }
+    }
+
+    fn claim(&mut self, key: ObjectKey, act: Act) {
+        let write = self.write();
+        self.set.claims.insert(key, write);
+        self.act(act);
+    }
+
+    /// Whether the set was just found alive; if not, asks.
+    fn confirmed(&mut self) -> bool {
+        match self.set.confirm {
+            Confirm::Alive => true,
+            Confirm::No => {
+                self.set.confirm = Confirm::InFlight;
+                self.act(Act::ConfirmSet);
+                false
+            }
+            Confirm::InFlight | Confirm::Dying => false,
+        }
+    }
+
+    fn look_at_history(&mut self, revisions: &[Arc<ControllerRevisionView>]) {
+        if let Some(name) = self.set.inspect_revision.take() {
+            self.act(Act::InspectRevision(name));
+        }
+        if !self.set.history_dirty
+            || !self.set.revision_writes.is_empty()
+            || self.set.retry.is_waiting(self.now)
+        {
+            return;
+        }
+        self.set.history_dirty = false;
+        let hashes = &self.set.hashes;
+        let history = history::judge(&self.set.view, &self.set.data, revisions, |hash| {
+            hashes.contains_key(hash)
+        });
+        // A revision that is not ours but says the same will do.
+        let borrowed = self.set.settled && self.set.hash == history.hash;
+        self.set.set_hash(history.hash.clone());
+        self.set.settled = history.settled || borrowed;
+        for step in history.steps {
+            self.history_step(step);
+        }
+    }
+
+    fn history_step(&mut self, step: history::Step) {
+        use history::Step;
+        let target = |revision: &ControllerRevisionView| Target {
+            name: revision.meta.name.clone(),
+            uid: revision.meta.uid.clone(),
+        };
+        let (name, act) = match step {
+            Step::Write { name, revision } => {
+                if self.set.settled || self.set.collided {
+                    return;
+                }
+                let body = history::body(&self.set.view, &self.set.data, &name, &self.set.hash, revision);
+                (
+                    name.clone(),
+                    Act::WriteRevision {
+                        name,
+                        body: body.into(),
+                    },
+                )
+            }
+            Step::Adopt(revision) => {
+                if !self.confirmed() {
+                    self.set.history_dirty = true;
+                    return;
+                }
+                (revision.meta.name.clone(), Act::AdoptRevision(target(&revision)))
+            }
+            Step::Release(revision) => (
+                revision.meta.name.clone(),
+                Act::ReleaseRevision(target(&revision)),
+            ),
+            Step::Label(revision) => {
+                let hash = revision.meta.name.clone();
+                (
+                    revision.meta.name.clone(),
+                    Act::LabelRevision(target(&revision), hash),
+                )
+            }
+            Step::Renumber(revision, number) => (
+                revision.meta.name.clone(),
+                Act::RenumberRevision(target(&revision), number),
+            ),
+            Step::Drop(revision) => (revision.meta.name.clone(), Act::DropRevision(target(&revision))),
+            Step::Relabel { from, to } => {
+                self.relabel_pods(&from, &to);
+                return;
+            }
+        };
+        // One write a revision at a time: what else it needs is seen once this one is.
+        if self.set.revision_writes.contains_key(&name) {
+            self.set.history_dirty = true;
+            return;
+        }
+        let write = self.write();
+        self.set.revision_writes.insert(name, write);
+        self.act(act);
+    }
+
+    /// Pods of a double revision get the hash of the one that is kept, so that they do not look old.
+    fn relabel_pods(&mut self, from: &str, to: &Arc<str>) {
+        let carries = |pod: &api::view::PodView| {
+            pod.meta.labels.get(crate::daemonset::HASH_LABEL) == Some(from) && !pod.is_terminating()
+        };
+        let of_nodes = self
+            .set
+            .pairs
+            .values()
+            .flat_map(|pair| pair.pods.iter().map(|(pod, _)| pod));
+        let pods: Vec<_> = of_nodes
+            .chain(self.set.homeless.values())
+            .filter(|pod| carries(pod))
+            .cloned()
+            .collect();
+        for pod in pods {
+            let key = (pod.meta.namespace.clone(), pod.meta.name.clone());
+            if !self.set.claims.contains_key(&key) && self.set.claims.len() < self.options.burst {
+                let target = Target {
+                    name: pod.meta.name.clone(),
+                    uid: pod.meta.uid.clone(),
+                };
+                self.claim(key, Act::RelabelPod(target, to.clone()));
+            }
+        }
+    }
+
+    fn room_for_deletes(&self) -> usize {
+        self.options.burst.saturating_sub(self.set.deletes_in_flight)
+    }
+
+    /// Deletes what must go whatever the budget.
+    fn delete_pods(&mut self) {
+        while self.room_for_deletes() > 0
+            && let Some(node) = self.set.queues.delete.first().cloned()
+        {
+            let Some(pair) = self.set.pairs.get(&node) else {
+                self.set.queues.delete.remove(&node);
+                continue;
+            };
+            for (pod, reason) in pair.judgement.delete.clone() {
+                self.delete(&node, &pod, reason);
+            }
+            self.set.refresh(&node, self.world, self.now);
+        }
+    }
+
+    fn delete(&mut self, node: &NodeName, pod: &api::view::PodView, reason: DeleteReason) {
+        let write = self.write();
+        let uid = pod.meta.uid.clone();
+        let Some(pair) = self.set.pairs.get_mut(node) else {
+            return;
+        };
+        pair.deletion_issued(&uid, reason, write, self.now);
+        self.set.write_issued();
+        self.set.deletes_in_flight += 1;
+        let (namespace, name) = (&pod.meta.namespace, &pod.meta.name);
+        match reason {
+            DeleteReason::Failed => self.event(
+                true,
+                "FailedDaemonPod",
+                format!("Found failed daemon pod {namespace}/{name} on node {node}, will try to kill it"),
+            ),
+            DeleteReason::Succeeded => self.event(
+                false,
+                "SucceededDaemonPod",
+                format!(
+                    "Found succeeded daemon pod {namespace}/{name} on node {node}, will try to delete it"
+                ),
+            ),
+            _ => {}
+        }
+        self.act(Act::DeletePod {
+            node: node.clone(),
+            name: name.clone(),
+            uid,
+            reason,
+        });
+    }
+
+    /// Replaces available old pods as far as the budget goes, by the names of their nodes.
+    fn roll_out(&mut self) {
+        let budget = self.set.budget();
+        match self.set.rules().mode {
+            Mode::OnDelete => {}
+            Mode::InPlace => {
+                while self.set.tally.unavailable < budget.max_unavailable
+                    && self.room_for_deletes() > 0
+                    && let Some(node) = self.set.queues.candidates.first().cloned()
+                {
+                    if !self.delete_staying(&node, DeleteReason::Outdated) {
+                        return;
+                    }
+                }
+            }
+            Mode::Surge => {
+                while self.set.tally.served > self.set.tally.desired
+                    && self.room_for_deletes() > 0
+                    && let Some(node) = self.set.queues.sunset.first().cloned()
+                {
+                    if !self.delete_staying(&node, DeleteReason::Misplaced) {
+                        return;
+                    }
+                }
+                while self.set.tally.surging < budget.max_surge
+                    && self.room_for_creates() > 0
+                    && let Some(node) = self.set.queues.candidates.first().cloned()
+                {
+                    self.create(&node);
+                }
+            }
+        }
+    }
+
+    /// Deletes the one pod of a node that is to stay until the rollout takes it. False when there is none, which the
+    /// queues rule out.
+    fn delete_staying(&mut self, node: &NodeName, reason: DeleteReason) -> bool {
+        let staying = self.set.pairs.get(node).and_then(|pair| {
+            pair.pods
+                .iter()
+                .find(|(pod, held)| *held == crate::daemonset::Held::Ours && !pod.is_terminating())
+        });
+        let Some((pod, _)) = staying.cloned() else {
+            return false;
+        };
+        self.delete(node, &pod, reason);
+        self.set.refresh(node, self.world, self.now);
+        true
+    }
+
+    fn room_for_creates(&self) -> usize {
+        self.set.window.room(self.set.creates_in_flight)
+    }
+
+    /// Creates the missing pods, by the names of their nodes, as many at a time as slow start allows.
+    fn create_pods(&mut self) {
+        if self.set.queues.create.is_empty() && self.set.creates_in_flight == 0 {
+            self.set.window = Window::START;
+        }
+        self.look_at_strangers();
+        while self.room_for_creates() > 0
+            && let Some(node) = self.set.queues.create.first().cloned()
+        {
+            self.create(&node);
+        }
+    }
+
+    fn create(&mut self, node: &NodeName) {
+        let (hash, template, write) = (self.set.hash.clone(), self.set.template(), self.write());
+        let meta = &self.set.view.meta;
+        let Some(pair) = self.set.pairs.get_mut(node) else {
+            self.set.queues.create.remove(node);
+            self.set.queues.candidates.remove(node);
+            return;
+        };
+        let name: Arc<str> = pod_name(&meta.name, &meta.uid, node, &hash, &pair.lineage, pair.salt).into();
+        pair.writes_mut().creation = Some(Creation {
+            name: name.clone(),
+            write,
+            inspect: Inspect::No,
+        });
+        self.set.write_issued();
+        self.set.creates_in_flight += 1;
+        self.act(Act::CreatePod {
+            node: node.clone(),
+            name,
+            hash,
+            template,
+        });
+        self.set.refresh(node, self.world, self.now);
+    }
+
+    /// Looks at the pods whose names stood in the way of creations.
+    fn look_at_strangers(&mut self) {
+        for node in std::mem::take(&mut self.set.inspect) {
+            let Some(creation) = self
+                .set
+                .pairs
+                .get_mut(&node)
+                .and_then(|pair| pair.writes_mut().creation.as_mut())
+            else {
+                continue;
+            };
+            if creation.inspect == Inspect::Wanted {
+                creation.inspect = Inspect::InFlight;
+                let name = creation.name.clone();
+                self.act(Act::InspectPod { node, name });
+            }
+        }
+    }
+
+    /// Writes the status when it is not as it should be; one write at a time.
+    fn write_status(&mut self) {
+        let set = &mut *self.set;
+        if set.status_write.is_some() || set.status_retry.is_waiting(self.now) {
+            return;
+        }
+        let mut status = set.status();
+        let mut only_at = None;
+        if set.collided {
+            let collisions = set.view.status.collision_count.unwrap_or(0);
+            status = set.view.status.clone();
+            status.collision_count = Some(collisions.saturating_add(1));
+            only_at = Some(set.view.meta.resource_version);
+        } else if !set.settled {
+            // The numbers are about a template that has no name yet.
+            return;
+        }
+        if status == set.view.status {
+            return;
+        }
+        set.observed_generation = status.observed_generation;
+        set.status_write = Some(Write::new(set.view.meta.generation, self.now));
+        self.act(Act::UpdateStatus { status, only_at });
+    }
+}

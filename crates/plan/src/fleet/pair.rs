@@ -1,0 +1,187 @@
+//! One DaemonSet on one node.
+
+use std::sync::Arc;
+
+use api::view::PodView;
+use jiff::Timestamp;
+
+use super::write::{BackOff, Creation, Inspect, Write};
+use crate::daemonset::{self, DeleteReason, Facts, Fit, Held, Judgement, Lineage, Rules};
+
+/// What is known about a set on a node, and how that was last judged.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pair {
+    /// Whether the set belongs there; `None` when there is no such node.
+    pub(super) fit: Option<Fit>,
+    /// The set's pods there, finished ones included.
+    pub(super) pods: Vec<(Arc<PodView>, Held)>,
+    /// The last judgement; the set's tallies hold exactly this.
+    pub(super) judgement: Judgement,
+    /// What was asked for. Most pairs are at rest and have none.
+    pub(super) writes: Option<Box<Writes>>,
+    /// How long failed pods are left alone.
+    pub(super) back_off: Option<Box<BackOff>>,
+    /// The youngest pod that the set has had there.
+    pub(super) lineage: Lineage,
+    /// Raised when the next pod's name is taken by a stranger.
+    pub(super) salt: u32,
+}
+
+/// Writes of a pair that are not yet to be seen.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Writes {
+    pub(super) creation: Option<Creation>,
+    /// Deletions, by the pod's uid.
+    pub(super) deletions: Vec<(Arc<str>, Write)>,
+}
+
+impl Pair {
+    /// Puts a pod in, in the place of its older state if that is there.
+    pub(super) fn attach(&mut self, pod: Arc<PodView>, ours: bool) {
+        let deleted = self.deletions().iter().any(|(uid, _)| *uid == pod.meta.uid);
+        let held = match (ours, deleted) {
+            (_, true) => Held::Going,
+            (true, false) => Held::Ours,
+            (false, false) => Held::NotYetOurs,
+        };
+        let lineage = Lineage {
+            created: pod.meta.creation_timestamp,
+            uid: pod.meta.uid.clone(),
+        };
+        if lineage > self.lineage {
+            self.lineage = lineage;
+            self.salt = 0;
+        }
+        match self
+            .pods
+            .iter_mut()
+            .find(|(present, _)| present.meta.uid == pod.meta.uid)
+        {
+            Some(present) => *present = (pod, held),
+            None => self.pods.push((pod, held)),
+        }
+    }
+
+    pub(super) fn detach(&mut self, uid: &str) {
+        self.pods.retain(|(pod, _)| *pod.meta.uid != *uid);
+    }
+
+    pub(super) fn deletions(&self) -> &[(Arc<str>, Write)] {
+        self.writes.as_ref().map_or(&[], |writes| &writes.deletions)
+    }
+
+    pub(super) fn creation(&self) -> Option<&Creation> {
+        self.writes.as_ref()?.creation.as_ref()
+    }
+
+    /// The creation that was asked for, if the pod of this name is still the one.
+    pub(super) fn creation_of(&mut self, name: &str) -> Option<&mut Creation> {
+        self.writes
+            .as_mut()?
+            .creation
+            .as_mut()
+            .filter(|creation| *creation.name == *name)
+    }
+
+    pub(super) fn deletion_of(&mut self, uid: &str) -> Option<&mut Write> {
+        let deletions = &mut self.writes.as_mut()?.deletions;
+        deletions
+            .iter_mut()
+            .find(|(deleted, _)| **deleted == *uid)
+            .map(|(_, write)| write)
+    }
+
+    pub(super) fn writes_mut(&mut self) -> &mut Writes {
+        self.writes.get_or_insert_default()
+    }
+
+    /// Whether nothing is left to know about the pair.
+    pub(super) fn is_empty(&self) -> bool {
+        self.fit.is_none() && self.pods.is_empty() && self.writes.is_none()
+    }
+
+    /// Forgets the writes whose effect has been seen, or must have been; gives them back to be counted.
+    pub(super) fn settle(&mut self, seen: u64, now: Timestamp) -> Vec<Write> {
+        let mut settled = Vec::new();
+        let Some(writes) = &mut self.writes else {
+            return settled;
+        };
+        let pods = &self.pods;
+        if let Some(creation) = &writes.creation {
+            let visible = pods.iter().any(|(pod, _)| pod.meta.name == creation.name);
+            let done = !creation.write.is_in_flight() && creation.inspect == Inspect::No;
+            if done && (visible || creation.write.is_settled(seen, now)) {
+                settled.push(creation.write);
+                writes.creation = None;
+            }
+        }
+        writes.deletions.retain(|(uid, write)| {
+            let staying = pods
+                .iter()
+                .any(|(pod, _)| pod.meta.uid == *uid && !pod.is_terminating());
+            let done = !write.is_in_flight() && (!staying || write.is_settled(seen, now));
+            if done {
+                settled.push(*write);
+            }
+            !done
+        });
+        if writes.creation.is_none() && writes.deletions.is_empty() {
+            self.writes = None;
+        }
+        for (pod, held) in &mut self.pods {
+            let deleted = self
+                .writes
+                .as_ref()
+                .is_some_and(|writes| writes.deletions.iter().any(|(uid, _)| *uid == pod.meta.uid));
+            if *held == Held::Going && !deleted {
+                *held = Held::Ours;
+            }
+        }
+        settled
+    }
+
+    /// Judges the pair as it stands.
+    pub(super) fn judge(&self, rules: &Rules<'_>, generation: i64, now: Timestamp) -> Judgement {
+        let visible = |name: &str| self.pods.iter().any(|(pod, _)| *pod.meta.name == *name);
+        let facts = Facts {
+            fit: self.fit,
+            pods: &self.pods,
+            creating: self.creation().is_some_and(|creation| !visible(&creation.name)),
+            back_off: self
+                .back_off
+                .as_ref()
+                .and_then(|back_off| back_off.until(generation)),
+        };
+        let mut judgement = daemonset::judge(rules, &facts, now);
+        let writes = self.creation().map(|creation| creation.write);
+        let writes = writes
+            .into_iter()
+            .chain(self.deletions().iter().map(|(_, write)| *write));
+        let gives_up = writes
+            .filter_map(|write| write.gives_up_at())
+            .filter(|moment| *moment > now)
+            .min();
+        judgement.look_at = judgement.look_at.into_iter().chain(gives_up).min();
+        judgement
+    }
+
+    /// Notes that the deletion of a pod was asked for.
+    pub(super) fn deletion_issued(
+        &mut self,
+        uid: &Arc<str>,
+        reason: DeleteReason,
+        write: Write,
+        now: Timestamp,
+    ) {
+        self.writes_mut().deletions.push((uid.clone(), write));
+        for (pod, held) in &mut self.pods {
+            if pod.meta.uid == *uid {
+                *held = Held::Going;
+            }
+        }
+        if reason == DeleteReason::Failed {
+            let last = self.back_off.as_deref().copied();
+            self.back_off = Some(Box::new(BackOff::next(last, write.generation, now)));
+        }
+    }
+}

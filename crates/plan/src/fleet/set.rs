@@ -1,0 +1,457 @@
+//! One DaemonSet: its compiled template, its nodes, and what status and budget count of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use api::view::{DaemonSetStatusView, DaemonSetView, NodeView, PodView};
+use jiff::Timestamp;
+
+use super::action::DaemonSetRef;
+use super::pair::Pair;
+use super::write::{Retry, Window, Write};
+use super::{ObjectKey, World};
+use crate::daemonset::{Judgement, NodeName, Placement, PodTemplate, Rules};
+use crate::history;
+use crate::rollout::{Budget, Lane, Mode};
+
+/// A DaemonSet and all that is known of it.
+#[derive(Debug)]
+pub(super) struct Set {
+    pub(super) view: Arc<DaemonSetView>,
+    pub(super) reference: Arc<DaemonSetRef>,
+    pub(super) placement: Placement,
+    /// The current template as a revision holds it.
+    pub(super) data: Vec<u8>,
+    /// The hash of the current template.
+    pub(super) hash: Arc<str>,
+    /// Whether the current template's revision exists: pods are made only then.
+    pub(super) settled: bool,
+    template: Option<Arc<PodTemplate>>,
+
+    pub(super) pairs: BTreeMap<NodeName, Pair>,
+    /// Pairs that something happened to.
+    pub(super) dirty: BTreeSet<NodeName>,
+    pub(super) tally: Tally,
+    pub(super) queues: Queues,
+    deadlines: BTreeSet<(Timestamp, NodeName)>,
+    /// Pods of ours that belong to no node.
+    pub(super) homeless: BTreeMap<ObjectKey, Arc<PodView>>,
+    /// How many of our pods carry each hash.
+    pub(super) hashes: BTreeMap<Arc<str>, usize>,
+
+    /// Pods to adopt and to release.
+    pub(super) adopt: BTreeMap<ObjectKey, Arc<str>>,
+    pub(super) release: BTreeMap<ObjectKey, Arc<str>>,
+    /// Pods whose claim or label is being changed.
+    pub(super) claims: BTreeMap<ObjectKey, Write>,
+    pub(super) confirm: Confirm,
+
+    pub(super) history_dirty: bool,
+    /// Revisions that are being changed, by name.
+    pub(super) revision_writes: BTreeMap<Arc<str>, Write>,
+    /// A revision whose name is taken, to be looked at.
+    pub(super) inspect_revision: Option<Arc<str>>,
+
+    pub(super) status_write: Option<Write>,
+    /// The hash's name was taken by another template: the count goes up.
+    pub(super) collided: bool,
+
+    pub(super) creates_in_flight: usize,
+    pub(super) deletes_in_flight: usize,
+    pub(super) window: Window,
+    /// How far the window may grow.
+    pub(super) burst: usize,
+    /// Nodes whose new pod's name is taken: whose, is to be looked at.
+    pub(super) inspect: BTreeSet<NodeName>,
+    pub(super) retry: Retry,
+    pub(super) status_retry: Retry,
+    /// Pods' writes not yet seen, and those among them that were asked for under an older generation.
+    pub(super) unseen: usize,
+    pub(super) unseen_of_older: usize,
+    pub(super) observed_generation: i64,
+    /// For which generation it was last complained that the selector is empty.
+    pub(super) complained: Option<i64>,
+    pub(super) wake_at: Option<Timestamp>,
+}
+
+/// Whether the set was read itself, as must be done before it adopts anything.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Confirm {
+    No,
+    InFlight,
+    Alive,
+    /// It is gone or going; the watch will say so.
+    Dying,
+}
+
+/// How many nodes there are of each sort.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Tally {
+    pub(super) desired: usize,
+    pub(super) current: usize,
+    pub(super) misscheduled: usize,
+    pub(super) ready: usize,
+    pub(super) available: usize,
+    pub(super) updated: usize,
+    pub(super) unavailable: usize,
+    pub(super) surging: usize,
+    pub(super) served: usize,
+}
+
+impl Tally {
+    fn counters(&mut self, judgement: &Judgement) -> [(&mut usize, bool); 9] {
+        let count = judgement.count;
+        [
+            (&mut self.desired, count.desired),
+            (&mut self.current, count.current),
+            (&mut self.misscheduled, count.misscheduled),
+            (&mut self.ready, count.ready),
+            (&mut self.available, count.available),
+            (&mut self.updated, count.updated),
+            (&mut self.unavailable, judgement.lane == Lane::Unavailable),
+            (&mut self.surging, judgement.lane == Lane::Surging),
+            (&mut self.served, judgement.served),
+        ]
+    }
+
+    pub(super) fn add(&mut self, judgement: &Judgement) {
+        for (counter, counts) in self.counters(judgement) {
+            *counter += usize::from(counts);
+        }
+    }
+
+    fn remove(&mut self, judgement: &Judgement) {
+        for (counter, counts) in self.counters(judgement) {
+            *counter -= usize::from(counts);
+        }
+    }
+}
+
+/// Nodes where something waits to be done, by name.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Queues {
+    pub(super) create: BTreeSet<NodeName>,
+    pub(super) delete: BTreeSet<NodeName>,
+    pub(super) candidates: BTreeSet<NodeName>,
+    pub(super) sunset: BTreeSet<NodeName>,
+}
+
+impl Queues {
+    fn update(&mut self, node: &NodeName, old: &Judgement, new: &Judgement) {
+        let queues = [
+            (&mut self.create, old.create, new.create),
+            (&mut self.delete, !old.delete.is_empty(), !new.delete.is_empty()),
+            (
+                &mut self.candidates,
+                old.lane == Lane::Candidate,
+                new.lane == Lane::Candidate,
+            ),
+            (
+                &mut self.sunset,
+                old.lane == Lane::Sunset,
+                new.lane == Lane::Sunset,
+            ),
+        ];
+        for (queue, was_in, is_in) in queues {
+            match (was_in, is_in) {
+                (false, true) => {
+                    queue.insert(node.clone());
+                }
+                (true, false) => {
+                    queue.remove(node);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Set {
+    /// A set over the nodes that there are; its pods are attached afterwards.
+    pub(super) fn new(
+        view: Arc<DaemonSetView>,
+        nodes: &BTreeMap<NodeName, Arc<NodeView>>,
+        burst: usize,
+    ) -> Set {
+        let data = history::data(&view.template);
+        let mut set = Set {
+            reference: reference(&view),
+            placement: Placement::compile(&view.template),
+            hash: history::hash(&data, view.status.collision_count).into(),
+            data,
+            settled: false,
+            template: None,
+            pairs: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            tally: Tally::default(),
+            queues: Queues::default(),
+            deadlines: BTreeSet::new(),
+            homeless: BTreeMap::new(),
+            hashes: BTreeMap::new(),
+            adopt: BTreeMap::new(),
+            release: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            confirm: Confirm::No,
+            history_dirty: true,
+            revision_writes: BTreeMap::new(),
+            inspect_revision: None,
+            status_write: None,
+            collided: false,
+            creates_in_flight: 0,
+            deletes_in_flight: 0,
+            window: Window::START,
+            burst,
+            inspect: BTreeSet::new(),
+            retry: Retry::default(),
+            status_retry: Retry::default(),
+            unseen: 0,
+            unseen_of_older: 0,
+            observed_generation: view.status.observed_generation,
+            complained: None,
+            wake_at: None,
+            view,
+        };
+        for (name, node) in nodes {
+            set.node_changed(name, Some(node));
+        }
+        set
+    }
+
+    /// Takes the set's new state in. Its nodes are looked at again as far as the change concerns them.
+    pub(super) fn update(&mut self, view: Arc<DaemonSetView>, nodes: &BTreeMap<NodeName, Arc<NodeView>>) {
+        let old = std::mem::replace(&mut self.view, view);
+        self.reference = reference(&self.view);
+        let new = &self.view;
+        if old.meta.generation != new.meta.generation {
+            self.unseen_of_older = self.unseen;
+        }
+        if self.confirm == Confirm::Dying {
+            self.confirm = Confirm::No;
+        }
+        let template_changed = old.template != new.template;
+        let pods_change = template_changed || old.template_generation() != new.template_generation();
+        if pods_change {
+            self.template = None;
+        }
+        if old.status.collision_count != new.status.collision_count {
+            self.collided = false;
+        }
+        self.history_dirty |= template_changed
+            || old.status.collision_count != new.status.collision_count
+            || old.revision_history_limit != new.revision_history_limit;
+        let rules_change = old.strategy != new.strategy
+            || old.min_ready_seconds != new.min_ready_seconds
+            || old.meta.generation != new.meta.generation
+            || old.meta.is_terminating() != new.meta.is_terminating();
+        if template_changed {
+            self.settled = false;
+            self.collided = false;
+            self.data = history::data(&self.view.template);
+            self.hash = history::hash(&self.data, self.view.status.collision_count).into();
+            self.placement = Placement::compile(&self.view.template);
+            for (name, node) in nodes {
+                self.node_changed(name, Some(node));
+            }
+        }
+        if pods_change || rules_change {
+            self.dirty.extend(self.pairs.keys().cloned());
+        }
+    }
+
+    /// What the set says about all its nodes.
+    pub(super) fn rules(&self) -> Rules<'_> {
+        Rules {
+            hash: &self.hash,
+            template_generation: self.view.template_generation(),
+            min_ready_seconds: self.view.min_ready_seconds,
+            mode: Mode::of(&self.view.strategy),
+        }
+    }
+
+    /// The rollout's budget as the nodes stand.
+    pub(super) fn budget(&self) -> Budget {
+        Budget::of(&self.view.strategy, self.tally.desired)
+    }
+
+    /// The current template's pods, rendered on first use.
+    pub(super) fn template(&mut self) -> Arc<PodTemplate> {
+        let (view, hash) = (&self.view, &self.hash);
+        self.template
+            .get_or_insert_with(|| Arc::new(PodTemplate::render(view, hash)))
+            .clone()
+    }
+
+    /// The current template goes by another hash than thought.
+    pub(super) fn set_hash(&mut self, hash: Arc<str>) {
+        if self.hash != hash {
+            self.hash = hash;
+            self.template = None;
+            self.dirty.extend(self.pairs.keys().cloned());
+        }
+    }
+
+    /// What the current template's revision is called when it is written.
+    pub(super) fn revision_name(&self) -> String {
+        history::revision_name(&self.view, &self.hash)
+    }
+
+    /// Whether nothing may be done: the set is being deleted, or selects every pod.
+    pub(super) fn is_halted(&self) -> bool {
+        self.view.meta.is_terminating() || self.view.selector.is_everything()
+    }
+
+    /// A node came, changed or went.
+    pub(super) fn node_changed(&mut self, name: &NodeName, node: Option<&Arc<NodeView>>) {
+        let fit = node.map(|node| self.placement.fit(node));
+        if fit.is_none() && !self.pairs.contains_key(name) {
+            return;
+        }
+        let pair = self.pairs.entry(name.clone()).or_default();
+        if pair.fit != fit {
+            pair.fit = fit;
+            self.dirty.insert(name.clone());
+        }
+    }
+
+    /// A pod of ours, or one to adopt, came or changed.
+    pub(super) fn attach(&mut self, key: &ObjectKey, pod: &Arc<PodView>, ours: bool) {
+        if ours && let Some(hash) = pod.meta.labels.get(crate::daemonset::HASH_LABEL) {
+            *self.hashes.entry(api::view::shared(hash)).or_default() += 1;
+        }
+        match pod.target_node() {
+            Some(node) => {
+                self.pairs
+                    .entry(node.clone())
+                    .or_default()
+                    .attach(pod.clone(), ours);
+                self.dirty.insert(node.clone());
+            }
+            None => {
+                self.homeless.insert(key.clone(), pod.clone());
+            }
+        }
+    }
+
+    /// A pod's older state is no longer so.
+    pub(super) fn detach(&mut self, key: &ObjectKey, pod: &Arc<PodView>, ours: bool) {
+        if ours
+            && let Some(hash) = pod.meta.labels.get(crate::daemonset::HASH_LABEL)
+            && let Some(count) = self.hashes.get_mut(hash)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.hashes.remove(hash);
+                // An old revision may be beyond the limit now.
+                self.history_dirty = true;
+            }
+        }
+        match pod.target_node() {
+            Some(node) => {
+                if let Some(pair) = self.pairs.get_mut(node) {
+                    pair.detach(&pod.meta.uid);
+                }
+                self.dirty.insert(node.clone());
+            }
+            None => {
+                self.homeless.remove(key);
+            }
+        }
+    }
+
+    /// Judges a node anew and brings tallies, queues and deadlines up to date.
+    pub(super) fn refresh(&mut self, node: &NodeName, world: &mut World, now: Timestamp) {
+        world.work.pairs_looked_at += 1;
+        let Some(mut pair) = self.pairs.remove(node) else {
+            return;
+        };
+        for write in pair.settle(world.seen.pods, now) {
+            self.write_settled(write);
+        }
+        let judgement = pair.judge(&self.rules(), self.view.meta.generation, now);
+        self.tally.remove(&pair.judgement);
+        self.tally.add(&judgement);
+        self.queues.update(node, &pair.judgement, &judgement);
+        if pair.judgement.look_at != judgement.look_at {
+            if let Some(moment) = pair.judgement.look_at {
+                self.deadlines.remove(&(moment, node.clone()));
+            }
+            if let Some(moment) = judgement.look_at {
+                self.deadlines.insert((moment, node.clone()));
+            }
+        }
+        pair.judgement = judgement;
+        if pair.is_empty() {
+            self.tally.remove(&pair.judgement);
+            self.queues.update(node, &pair.judgement, &Judgement::default());
+        } else {
+            self.pairs.insert(node.clone(), pair);
+        }
+    }
+
+    /// A pods' write was given out.
+    pub(super) fn write_issued(&mut self) {
+        self.unseen += 1;
+    }
+
+    /// A pods' write was seen, or came to nothing.
+    pub(super) fn write_settled(&mut self, write: Write) {
+        self.unseen = self.unseen.saturating_sub(1);
+        if write.generation < self.view.meta.generation {
+            self.unseen_of_older = self.unseen_of_older.saturating_sub(1);
+        }
+    }
+
+    /// The nodes whose moment has come.
+    pub(super) fn due(&mut self, now: Timestamp) {
+        while let Some((moment, _)) = self.deadlines.first()
+            && *moment <= now
+        {
+            if let Some((_, node)) = self.deadlines.pop_first() {
+                if let Some(pair) = self.pairs.get_mut(&node) {
+                    // The deadline is taken; the next judgement sets the next one.
+                    pair.judgement.look_at = None;
+                }
+                self.dirty.insert(node);
+            }
+        }
+    }
+
+    /// When the set must be looked at though nothing happens.
+    pub(super) fn next_wake(&self, now: Timestamp) -> Option<Timestamp> {
+        let deadline = self.deadlines.first().map(|(moment, _)| *moment);
+        [deadline, self.retry.ends_at(now), self.status_retry.ends_at(now)]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// What the status should say. A generation counts as observed once everything that was asked for under an older
+    /// one is seen: until then the numbers may be about pods that are already on their way out.
+    pub(super) fn status(&self) -> DaemonSetStatusView {
+        let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+        let observed_generation = match self.unseen_of_older {
+            0 => self.view.meta.generation,
+            _ => self.observed_generation.max(self.view.status.observed_generation),
+        };
+        DaemonSetStatusView {
+            current_number_scheduled: number(self.tally.current),
+            number_misscheduled: number(self.tally.misscheduled),
+            desired_number_scheduled: number(self.tally.desired),
+            number_ready: number(self.tally.ready),
+            observed_generation,
+            updated_number_scheduled: number(self.tally.updated),
+            number_available: number(self.tally.available),
+            number_unavailable: number(self.tally.desired - self.tally.available),
+            collision_count: self.view.status.collision_count,
+        }
+    }
+}
+
+fn reference(view: &DaemonSetView) -> Arc<DaemonSetRef> {
+    Arc::new(DaemonSetRef {
+        namespace: view.meta.namespace.clone(),
+        name: view.meta.name.clone(),
+        uid: view.meta.uid.clone(),
+        resource_version: view.meta.resource_version,
+    })
+}

@@ -1,0 +1,9 @@
+//! Fleet against a model of a cluster: an API server, a scheduler and kubelets in a few lines, and watches that lag.
+
+mod cases;
+mod faults;
+mod model;
+mod properties;
+mod rollouts;
+
+pub(super) use model::Cluster;
