@@ -11,7 +11,7 @@ use store::{
 
 /// What a test object says of itself: the node in its body, if any.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Node(pub Option<String>);
+pub(crate) struct Node(pub(crate) Option<String>);
 
 impl Attributes for Node {
     fn index_value(&self, _index: usize) -> Option<&str> {
@@ -20,23 +20,23 @@ impl Attributes for Node {
 }
 
 /// A body is `content@node`, with `#revision` before it once it is stored.
-pub fn body(content: &str, node: Option<&str>) -> Bytes {
+pub(crate) fn body(content: &str, node: Option<&str>) -> Bytes {
     format!("{content}@{}", node.unwrap_or_default()).into()
 }
 
-pub fn splice(body: &[u8], revision: u64) -> Bytes {
+pub(crate) fn splice(body: &[u8], revision: u64) -> Bytes {
     let mut spliced = format!("#{revision} ").into_bytes();
     spliced.extend(body);
     spliced.into()
 }
 
-pub fn decode(_key: &Key, body: &[u8]) -> Result<Node, DecodeError> {
+pub(crate) fn decode(_key: &Key, body: &[u8]) -> Result<Node, DecodeError> {
     let text = std::str::from_utf8(body)?;
     let (_, node) = text.split_once('@').ok_or("a body has a node")?;
     Ok(Node((!node.is_empty()).then(|| node.to_owned())))
 }
 
-pub fn options() -> Options<Node> {
+pub(crate) fn options() -> Options<Node> {
     Options {
         decode,
         splice,
@@ -45,11 +45,11 @@ pub fn options() -> Options<Node> {
     }
 }
 
-pub fn key(name: &str) -> Key {
+pub(crate) fn key(name: &str) -> Key {
     Key::of("pods", "default", name)
 }
 
-pub fn put_at(key: Key, expect: Expect, content: &str, node: Option<&str>) -> Write<Node> {
+pub(crate) fn put_at(key: Key, expect: Expect, content: &str, node: Option<&str>) -> Write<Node> {
     let attributes = Node(node.map(str::to_owned));
     Write {
         key,
@@ -61,15 +61,15 @@ pub fn put_at(key: Key, expect: Expect, content: &str, node: Option<&str>) -> Wr
     }
 }
 
-pub fn create(name: &str, content: &str) -> Write<Node> {
+pub(crate) fn create(name: &str, content: &str) -> Write<Node> {
     put_at(key(name), Expect::Absent, content, None)
 }
 
-pub fn update(name: &str, expect: Expect, content: &str) -> Write<Node> {
+pub(crate) fn update(name: &str, expect: Expect, content: &str) -> Write<Node> {
     put_at(key(name), expect, content, None)
 }
 
-pub fn delete(name: &str, expect: Expect) -> Write<Node> {
+pub(crate) fn delete(name: &str, expect: Expect) -> Write<Node> {
     let change = Change::Delete {
         last: body("gone", None),
         attributes: Node(None),
@@ -81,7 +81,7 @@ pub fn delete(name: &str, expect: Expect) -> Write<Node> {
     }
 }
 
-pub async fn commit(
+pub(crate) async fn commit(
     store: &Store<Node>,
     writes: Vec<Write<Node>>,
 ) -> Result<Vec<Arc<Object<Node>>>, CommitError<Node>> {
@@ -89,7 +89,7 @@ pub async fn commit(
 }
 
 /// Commits one write that must succeed.
-pub async fn one(store: &Store<Node>, write: Write<Node>) -> Arc<Object<Node>> {
+pub(crate) async fn one(store: &Store<Node>, write: Write<Node>) -> Arc<Object<Node>> {
     commit(store, vec![write])
         .await
         .expect("the write is fine")
@@ -97,12 +97,12 @@ pub async fn one(store: &Store<Node>, write: Write<Node>) -> Arc<Object<Node>> {
 }
 
 /// `name=content` of everything under a prefix.
-pub fn names(objects: &store::Snapshot<Node>) -> Vec<String> {
+pub(crate) fn names(objects: &store::Snapshot<Node>) -> Vec<String> {
     objects.iter().map(|object| describe(object)).collect()
 }
 
 /// `name=content`.
-pub fn describe(object: &Object<Node>) -> String {
+pub(crate) fn describe(object: &Object<Node>) -> String {
     let name = object.key.as_str().rsplit('/').next().unwrap_or_default();
     let text = std::str::from_utf8(&object.body).expect("bodies are text");
     let (revision, content) = text.split_once(' ').expect("bodies are spliced");
@@ -115,7 +115,7 @@ pub fn describe(object: &Object<Node>) -> String {
 }
 
 /// What a watcher has now: `+name=content`, `~name=content`, `-name`, in order.
-pub fn drain(watcher: &mut Watcher<Node>) -> Vec<String> {
+pub(crate) fn drain(watcher: &mut Watcher<Node>) -> Vec<String> {
     let mut events = Vec::new();
     while let Some(event) = watcher.try_next().expect("the watch goes on") {
         events.push(tell(&event));
@@ -123,7 +123,7 @@ pub fn drain(watcher: &mut Watcher<Node>) -> Vec<String> {
     events
 }
 
-pub fn tell(event: &Event<Node>) -> String {
+pub(crate) fn tell(event: &Event<Node>) -> String {
     let text = describe(&event.object);
     match (event.kind, &event.previous) {
         (EventKind::Put, None) => format!("+{text}"),
@@ -133,6 +133,6 @@ pub fn tell(event: &Event<Node>) -> String {
 }
 
 /// The revision before everything that a fresh store does.
-pub fn start(store: &Store<Node>) -> Revision {
+pub(crate) fn start(store: &Store<Node>) -> Revision {
     store.revision()
 }
