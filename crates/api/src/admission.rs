@@ -164,7 +164,7 @@ pub fn service_account(pod: &mut Value, account: &Value, suffix: &str) {
     spec.insert("serviceAccount".to_owned(), name.as_str().into());
     spec.insert("serviceAccountName".to_owned(), name.into());
     let secrets = list(account, "imagePullSecrets");
-    if !secrets.is_empty() && spec.get("imagePullSecrets").is_none_or(|own| list_is_empty(own)) {
+    if !secrets.is_empty() && spec.get("imagePullSecrets").is_none_or(list_is_empty) {
         spec.insert("imagePullSecrets".to_owned(), secrets.into());
     }
     if wants_token {

@@ -64,6 +64,8 @@ pub fn to_stored(object: &mut Value) {
         }
         fields.insert("apiVersion".to_owned(), "v1".into());
     }
+    // The two types differ in which empty fields they write.
+    schema::canonicalize(event::KIND.ty(), object);
 }
 
 /// Makes an Event of the core group one of `events.k8s.io/v1`.
@@ -74,6 +76,7 @@ pub fn from_stored(object: &mut Value) {
         }
         fields.insert("apiVersion".to_owned(), "events.k8s.io/v1".into());
     }
+    schema::canonicalize(KIND.ty(), object);
 }
 
 fn rename(fields: &mut Map<String, Value>, from: &str, to: &str) {

@@ -1,1 +1,174 @@
+//! The registry as a whole, and what the tests of single kinds share.
 
+use jiff::Timestamp;
+use schema::decode::{self, FieldValidation, Format};
+use serde_json::{Value, json};
+
+use super::*;
+
+mod daemon_set;
+mod node;
+mod others;
+mod pod;
+mod pod_spec;
+mod service;
+
+/// A moment after everything in these tests.
+pub(super) fn now() -> Timestamp {
+    "2026-01-02T00:00:00Z".parse().expect("a time")
+}
+
+/// Reads YAML as a client's request body of this kind, with the defaults of the kind.
+pub(super) fn read(kind: &Kind, yaml: &str) -> Value {
+    let decoded = decode::object(
+        yaml.as_bytes(),
+        Format::Yaml,
+        Some(kind.ty()),
+        FieldValidation::Strict,
+    );
+    let mut object = decoded.unwrap_or_else(|error| panic!("{error}: {yaml}")).value;
+    schema::canonicalize(kind.ty(), &mut object);
+    kind.default(&mut object);
+    object
+}
+
+/// Creates an object from YAML up to its validation: the object, and what is wrong with it.
+pub(super) fn create(kind: &Kind, yaml: &str) -> (Value, Vec<String>) {
+    let mut object = read(kind, yaml);
+    kind.prepare_create(&mut object);
+    meta::stamp_create(&mut object, "uid-1", Timestamp::UNIX_EPOCH);
+    let errors = texts(&kind.validate(&object));
+    (object, errors)
+}
+
+/// Updates an object: what it becomes, and what is wrong with that.
+pub(super) fn update(kind: &Kind, old: &Value, change: impl FnOnce(&mut Value)) -> (Value, Vec<String>) {
+    let mut new = old.clone();
+    change(&mut new);
+    kind.default(&mut new);
+    kind.prepare_update(&mut new, old);
+    let errors = texts(&kind.validate_update(&new, old));
+    (new, errors)
+}
+
+/// Updates the status of an object.
+pub(super) fn update_status(
+    kind: &Kind,
+    old: &Value,
+    change: impl FnOnce(&mut Value),
+) -> (Value, Vec<String>) {
+    let mut new = old.clone();
+    change(&mut new);
+    kind.prepare_status(&mut new, old);
+    let errors = texts(&kind.validate_status(&new, old));
+    (new, errors)
+}
+
+/// The cells of an object's row, as text.
+pub(super) fn cells(kind: &Kind, object: Value) -> Vec<String> {
+    let text = |cell: Value| cell.as_str().map_or_else(|| cell.to_string(), str::to_owned);
+    kind.row(&object, now()).into_iter().map(text).collect()
+}
+
+pub(super) fn texts(errors: &[FieldError]) -> Vec<String> {
+    errors.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn every_kind_and_its_list_are_in_the_schema_table() {
+    for kind in KINDS {
+        assert_eq!(kind.ty().kind(), kind.kind);
+        if kind.stored {
+            let list = format!("{}List", kind.kind);
+            assert!(
+                schema::lookup(kind.group, kind.version, &list).is_some(),
+                "{list}"
+            );
+        }
+        for subresource in kind
+            .subresources
+            .iter()
+            .filter(|subresource| subresource.name != "exec")
+        {
+            let found = schema::lookup(subresource.group, subresource.version, subresource.kind);
+            assert!(found.is_some(), "{kind:?} {}", subresource.name);
+        }
+    }
+}
+
+#[test]
+fn every_selectable_field_stands_in_the_schema() {
+    for kind in KINDS {
+        for path in kind.selectable {
+            let mut ty = Some(kind.ty());
+            for step in path.split('.') {
+                let field = ty.and_then(|ty| ty.field(step));
+                assert!(field.is_some(), "{kind:?} has no {path}");
+                ty = field.and_then(|field| match field.ty {
+                    schema::FieldType::Object(ty) => Some(ty),
+                    _ => None,
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn resources_and_kinds_are_found_by_their_names() {
+    for kind in KINDS {
+        assert_eq!(by_resource(kind.group, kind.version, kind.plural), Some(*kind));
+        assert_eq!(by_kind(kind.group, kind.version, kind.kind), Some(*kind));
+    }
+    assert!(by_resource("extensions", "v1beta1", "daemonsets").is_none());
+    assert!(by_kind("", "v1", "DaemonSet").is_none());
+}
+
+#[test]
+fn defaulting_twice_changes_nothing() {
+    for kind in KINDS {
+        for mut object in [
+            json!({}),
+            json!({"metadata": {"name": "x"}, "spec": {"template": {}, "ports": [{"port": 1}]}}),
+        ] {
+            kind.default(&mut object);
+            let once = object.clone();
+            kind.default(&mut object);
+            assert_eq!(object, once, "{kind:?}");
+        }
+    }
+}
+
+#[test]
+fn no_odd_object_makes_a_kind_panic() {
+    let odd = [
+        json!(null),
+        json!([]),
+        json!({"metadata": [], "spec": [], "status": 3, "data": 1}),
+        json!({"metadata": {"labels": 1, "annotations": [], "name": {}, "ownerReferences": [1, {}], "finalizers": {}},
+            "spec": {"containers": [1, null, {"ports": [3], "env": {}, "resources": {"limits": 3}}], "template": 3, "volumes": "x",
+                "affinity": [], "tolerations": [3], "taints": {}, "ports": [[]], "updateStrategy": "x", "selector": []},
+            "status": {"conditions": 1, "containerStatuses": [3], "initContainerStatuses": [null]}}),
+        json!({"spec": {"template": {"spec": {"containers": {}}}, "selector": {"matchLabels": 3, "matchExpressions": [3]},
+            "updateStrategy": {"rollingUpdate": 3}}}),
+    ];
+    for kind in KINDS {
+        for object in &odd {
+            let mut prepared = object.clone();
+            kind.default(&mut prepared);
+            kind.prepare_create(&mut prepared);
+            kind.validate(&prepared);
+            kind.validate(object);
+            kind.warnings(object);
+            kind.row_conditions(object);
+            crate::attributes::of(kind, object);
+            for old in &odd {
+                let mut new = object.clone();
+                kind.prepare_update(&mut new, old);
+                kind.validate_update(&new, old);
+                let mut new = object.clone();
+                kind.prepare_status(&mut new, old);
+                kind.validate_status(&new, old);
+            }
+        }
+    }
+}

@@ -92,10 +92,8 @@ fn source(volume: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
                 downward_items(value, path, errors);
             }
             "projected" => projected(value, path, errors),
-            "persistentVolumeClaim" => {
-                if text(value, "claimName").is_empty() {
-                    errors.push(FieldError::required(&path.child("claimName"), ""));
-                }
+            "persistentVolumeClaim" if text(value, "claimName").is_empty() => {
+                errors.push(FieldError::required(&path.child("claimName"), ""));
             }
             "nfs" => nfs(value, path, errors),
             "csi" => check_required_name(value, "driver", name::dns_subdomain, path, errors),

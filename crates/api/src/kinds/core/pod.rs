@@ -13,8 +13,6 @@ use crate::validate::pod_spec::{self, Within};
 
 mod print;
 mod qos;
-#[cfg(test)]
-mod tests;
 mod warnings;
 
 pub use qos::qos_class;

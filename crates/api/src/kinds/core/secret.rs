@@ -85,30 +85,33 @@ fn rules(object: &Value, errors: &mut Vec<FieldError>) {
         errors.push(FieldError::too_long(&data, DATA_SIZE));
     }
     match text(object, "type") {
-        "kubernetes.io/service-account-token" => {
-            if meta::annotation(object, SERVICE_ACCOUNT_NAME)
-                .unwrap_or_default()
-                .is_empty()
-            {
-                let metadata = Path::Root("metadata");
-                let annotations = metadata.child("annotations");
-                errors.push(FieldError::required(&annotations.key(SERVICE_ACCOUNT_NAME), ""));
-            }
-        }
+        "kubernetes.io/service-account-token" => check_account(object, errors),
         "kubernetes.io/dockercfg" => check_json(object, ".dockercfg", errors),
         "kubernetes.io/dockerconfigjson" => check_json(object, ".dockerconfigjson", errors),
-        "kubernetes.io/basic-auth" => {
-            if object["data"].get("username").is_none() && object["data"].get("password").is_none() {
-                errors.push(FieldError::required(&data.key("username"), ""));
-                errors.push(FieldError::required(&data.key("password"), ""));
-            }
-        }
+        "kubernetes.io/basic-auth" => check_login(object, errors),
         "kubernetes.io/ssh-auth" => check_key(object, "ssh-privatekey", errors),
         "kubernetes.io/tls" => {
             check_key(object, "tls.crt", errors);
             check_key(object, "tls.key", errors);
         }
         _ => {}
+    }
+}
+
+fn check_account(object: &Value, errors: &mut Vec<FieldError>) {
+    if meta::annotation(object, SERVICE_ACCOUNT_NAME).is_none_or(str::is_empty) {
+        let metadata = Path::Root("metadata");
+        let annotations = metadata.child("annotations");
+        errors.push(FieldError::required(&annotations.key(SERVICE_ACCOUNT_NAME), ""));
+    }
+}
+
+/// A login has at least one of its two halves.
+fn check_login(object: &Value, errors: &mut Vec<FieldError>) {
+    let data = Path::Root("data");
+    if ["username", "password"].iter().all(|key| object["data"].get(key).is_none()) {
+        errors.push(FieldError::required(&data.key("username"), ""));
+        errors.push(FieldError::required(&data.key("password"), ""));
     }
 }
 

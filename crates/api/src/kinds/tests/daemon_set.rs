@@ -1,0 +1,365 @@
+use super::*;
+use crate::kinds::apps::{controller_revision, daemon_set};
+
+const GOOD: &str = "
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: web, namespace: d}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers: [{name: web, image: 'web:1'}]
+";
+
+/// Judges the good DaemonSet after a change.
+fn check(change: impl FnOnce(&mut Value)) -> Vec<String> {
+    let mut object = read(&daemon_set::KIND, GOOD);
+    change(&mut object);
+    daemon_set::KIND.default(&mut object);
+    daemon_set::KIND.prepare_create(&mut object);
+    texts(&daemon_set::KIND.validate(&object))
+}
+
+fn good() -> Value {
+    let (object, errors) = create(&daemon_set::KIND, GOOD);
+    assert_eq!(errors, Vec::<String>::new());
+    object
+}
+
+#[test]
+fn a_plain_daemon_set_gets_its_defaults() {
+    let object = good();
+    assert_eq!(
+        object["spec"]["updateStrategy"],
+        json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}})
+    );
+    assert_eq!(object["spec"]["revisionHistoryLimit"], 10);
+    assert_eq!(object["metadata"]["generation"], 1);
+    assert_eq!(
+        object["metadata"]["annotations"],
+        json!({"deprecated.daemonset.template.generation": "1"})
+    );
+    assert_eq!(
+        object["status"],
+        json!({"currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0, "numberReady": 0})
+    );
+    let pod = &object["spec"]["template"]["spec"];
+    assert_eq!(pod["containers"][0]["imagePullPolicy"], "IfNotPresent");
+    assert_eq!(pod["restartPolicy"], "Always");
+    assert!(
+        pod.get("enableServiceLinks").is_none(),
+        "that default waits for the real pod"
+    );
+}
+
+#[test]
+fn on_delete_gets_no_rolling_update_block() {
+    let mut object = json!({"spec": {"updateStrategy": {"type": "OnDelete"}}});
+    daemon_set::KIND.default(&mut object);
+    assert_eq!(object["spec"]["updateStrategy"], json!({"type": "OnDelete"}));
+}
+
+#[test]
+fn the_selector_must_match_the_template() {
+    let mismatch = "spec.template.metadata.labels: Invalid value: {\"app\":\"other\"}: `selector` does not match template `labels`";
+    assert_eq!(
+        check(|o| o["spec"]["template"]["metadata"]["labels"] = json!({"app": "other"})),
+        [mismatch]
+    );
+    let missing = check(|o| {
+        o["spec"].as_object_mut().expect("an object").remove("selector");
+    });
+    assert_eq!(
+        missing,
+        [
+            "spec.template.metadata.labels: Invalid value: {\"app\":\"web\"}: `selector` does not match template `labels`"
+        ]
+    );
+}
+
+#[test]
+fn an_empty_selector_is_refused() {
+    assert_eq!(
+        check(|o| o["spec"]["selector"] = json!({})),
+        ["spec.selector: Invalid value: {}: empty selector is invalid for daemonset"]
+    );
+}
+
+#[test]
+fn a_daemon_always_restarts_and_has_no_deadline() {
+    assert_eq!(
+        check(|o| o["spec"]["template"]["spec"]["restartPolicy"] = json!("Never")),
+        ["spec.template.spec.restartPolicy: Unsupported value: \"Never\": supported values: \"Always\""]
+    );
+    assert_eq!(
+        check(|o| o["spec"]["template"]["spec"]["activeDeadlineSeconds"] = json!(5)),
+        [
+            "spec.template.spec.activeDeadlineSeconds: Forbidden: activeDeadlineSeconds in DaemonSet is not Supported"
+        ]
+    );
+}
+
+#[test]
+fn a_template_has_no_ephemeral_containers() {
+    let errors = check(|o| {
+        o["spec"]["template"]["spec"]["ephemeralContainers"] = json!([{"name": "e", "image": "e"}])
+    });
+    assert_eq!(
+        errors,
+        [
+            "spec.template.spec.ephemeralContainers: Forbidden: ephemeral containers not allowed in pod template"
+        ]
+    );
+}
+
+#[test]
+fn counts_are_not_negative_and_a_history_of_none_is_allowed() {
+    assert_eq!(
+        check(|o| {
+            o["spec"]["minReadySeconds"] = json!(-1);
+            o["spec"]["revisionHistoryLimit"] = json!(-2);
+        }),
+        [
+            "spec.minReadySeconds: Invalid value: -1: must be greater than or equal to 0",
+            "spec.revisionHistoryLimit: Invalid value: -2: must be greater than or equal to 0",
+        ]
+    );
+    assert!(check(|o| o["spec"]["revisionHistoryLimit"] = json!(0)).is_empty());
+}
+
+#[test]
+fn the_update_strategy_is_one_of_two() {
+    assert_eq!(
+        check(|o| o["spec"]["updateStrategy"] = json!({"type": "Sideways"})),
+        [
+            "spec.updateStrategy: Unsupported value: \"Sideways\": supported values: \"RollingUpdate\", \"OnDelete\""
+        ]
+    );
+}
+
+fn check_rolling(unavailable: Value, surge: Value) -> Vec<String> {
+    check(|o| {
+        o["spec"]["updateStrategy"]["rollingUpdate"] =
+            json!({"maxUnavailable": unavailable, "maxSurge": surge})
+    })
+}
+
+#[test]
+fn either_surge_or_unavailable_is_zero_and_not_both() {
+    for (unavailable, surge) in [
+        (json!(1), json!(0)),
+        (json!(0), json!("10%")),
+        (json!("0%"), json!(1)),
+        (json!("100%"), json!("0%")),
+    ] {
+        assert_eq!(check_rolling(unavailable, surge), Vec::<String>::new());
+    }
+    assert_eq!(
+        check_rolling(json!(1), json!("10%")),
+        [
+            "spec.updateStrategy.rollingUpdate.maxSurge: Invalid value: \"10%\": may not be set when maxUnavailable is non-zero"
+        ]
+    );
+    for (unavailable, surge) in [(json!(0), json!(0)), (json!("0%"), json!(0))] {
+        assert_eq!(
+            check_rolling(unavailable, surge),
+            [
+                "spec.updateStrategy.rollingUpdate.maxUnavailable: Required value: cannot be 0 when maxSurge is 0"
+            ]
+        );
+    }
+}
+
+#[test]
+fn unavailable_is_a_count_or_a_percentage_of_at_most_all() {
+    assert_eq!(
+        check_rolling(json!(-1), json!(0)),
+        [
+            "spec.updateStrategy.rollingUpdate.maxUnavailable: Invalid value: -1: must be greater than or equal to 0"
+        ]
+    );
+    assert_eq!(
+        check_rolling(json!("101%"), json!(0)),
+        [
+            "spec.updateStrategy.rollingUpdate.maxUnavailable: Invalid value: \"101%\": must not be greater than 100%"
+        ]
+    );
+    let errors = check_rolling(json!("many"), json!(1));
+    assert_eq!(
+        errors[0],
+        "spec.updateStrategy.rollingUpdate.maxUnavailable: Invalid value: \"many\": a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')"
+    );
+}
+
+#[test]
+fn a_template_on_the_hosts_network_may_leave_out_host_ports() {
+    let with = |host: Value| {
+        check(|o| {
+            o["spec"]["template"]["spec"]["hostNetwork"] = json!(true);
+            o["spec"]["template"]["spec"]["containers"][0]["ports"] =
+                json!([{"containerPort": 80, "hostPort": host}]);
+        })
+    };
+    assert!(with(json!(0)).is_empty());
+    assert!(with(json!(80)).is_empty());
+    assert_eq!(
+        with(json!(81)),
+        [
+            "spec.template.spec.containers[0].ports[0].hostPort: Invalid value: 81: must match `containerPort` when `hostNetwork` is true"
+        ]
+    );
+}
+
+#[test]
+fn a_changed_template_is_a_new_generation_in_both_counts() {
+    let old = good();
+    let (new, errors) = update(&daemon_set::KIND, &old, |o| {
+        o["spec"]["template"]["spec"]["containers"][0]["image"] = json!("web:2");
+        o["metadata"]["annotations"] = json!({"deprecated.daemonset.template.generation": "77", "mine": "1"});
+        o["status"] = json!({"numberReady": 9});
+    });
+    assert!(errors.is_empty());
+    assert_eq!(new["metadata"]["generation"], 2);
+    assert_eq!(daemon_set::template_generation(&new), 2);
+    assert_eq!(new["metadata"]["annotations"]["mine"], "1");
+    assert_eq!(
+        new["status"], old["status"],
+        "the main resource does not touch the status"
+    );
+}
+
+#[test]
+fn another_change_of_the_spec_counts_and_a_label_does_not() {
+    let old = good();
+    let (new, _) = update(&daemon_set::KIND, &old, |o| {
+        o["spec"]["minReadySeconds"] = json!(5)
+    });
+    assert_eq!(
+        (
+            &new["metadata"]["generation"],
+            daemon_set::template_generation(&new)
+        ),
+        (&json!(2), 1)
+    );
+    let (new, _) = update(&daemon_set::KIND, &old, |o| {
+        o["metadata"]["labels"] = json!({"a": "b"})
+    });
+    assert_eq!(
+        (
+            &new["metadata"]["generation"],
+            daemon_set::template_generation(&new)
+        ),
+        (&json!(1), 1)
+    );
+}
+
+#[test]
+fn a_daemon_set_may_start_with_a_template_generation() {
+    let mut object = read(&daemon_set::KIND, GOOD);
+    object["metadata"]["annotations"] = json!({"deprecated.daemonset.template.generation": "7"});
+    daemon_set::KIND.prepare_create(&mut object);
+    assert_eq!(daemon_set::template_generation(&object), 7);
+}
+
+#[test]
+fn the_selector_never_changes() {
+    let (_, errors) = update(&daemon_set::KIND, &good(), |o| {
+        o["spec"]["selector"] = json!({"matchExpressions": [{"key": "app", "operator": "Exists"}]});
+    });
+    assert_eq!(
+        errors,
+        [
+            "spec.selector: Invalid value: {\"matchExpressions\":[{\"key\":\"app\",\"operator\":\"Exists\"}]}: field is immutable"
+        ]
+    );
+}
+
+#[test]
+fn a_status_update_keeps_the_spec_and_takes_labels() {
+    let old = good();
+    let (new, errors) = update_status(&daemon_set::KIND, &old, |o| {
+        o["status"]["numberReady"] = json!(3);
+        o["spec"]["minReadySeconds"] = json!(9);
+        o["metadata"]["labels"] = json!({"a": "b"});
+        o["metadata"]["generation"] = json!(40);
+    });
+    assert!(errors.is_empty());
+    assert_eq!(new["spec"], old["spec"]);
+    assert_eq!(new["status"]["numberReady"], 3);
+    assert_eq!(new["metadata"]["labels"], json!({"a": "b"}));
+    assert_eq!(new["metadata"]["generation"], 1);
+}
+
+#[test]
+fn status_counters_are_not_negative_and_collisions_only_grow() {
+    let mut old = good();
+    old["status"]["collisionCount"] = json!(3);
+    let (_, errors) = update_status(&daemon_set::KIND, &old, |o| {
+        o["status"]["numberReady"] = json!(-1);
+        o["status"]["collisionCount"] = json!(2);
+    });
+    assert_eq!(
+        errors,
+        [
+            "status.numberReady: Invalid value: -1: must be greater than or equal to 0",
+            "status.collisionCount: Invalid value: 2: cannot be decremented",
+        ]
+    );
+}
+
+#[test]
+fn a_daemon_set_prints_its_counts() {
+    let mut object = good();
+    object["metadata"]["creationTimestamp"] = json!("2026-01-01T23:58:55Z");
+    object["status"] = json!({"desiredNumberScheduled": 3, "currentNumberScheduled": 2, "numberReady": 1, "updatedNumberScheduled": 2});
+    assert_eq!(
+        cells(&daemon_set::KIND, object),
+        [
+            "web", "3", "2", "1", "2", "0", "<none>", "65s", "web", "web:1", "app=web"
+        ]
+    );
+}
+
+#[test]
+fn a_controller_revision_carries_data_that_never_changes() {
+    let kind = &controller_revision::KIND;
+    let yaml = |data: &str| {
+        format!(
+            "{{apiVersion: apps/v1, kind: ControllerRevision, metadata: {{name: a, namespace: d}}, revision: 1, {data}}}"
+        )
+    };
+    assert_eq!(
+        create(kind, &yaml("")).1,
+        ["data: Required value: data is mandatory"]
+    );
+    assert_eq!(
+        create(kind, &yaml("data: [1]")).1,
+        ["data: Invalid value: [1]: data must be a valid JSON object"]
+    );
+    let (old, errors) = create(kind, &yaml("data: {spec: {}}"));
+    assert!(errors.is_empty());
+    let (_, errors) = update(kind, &old, |o| {
+        o["revision"] = json!(-1);
+        o["data"] = json!({});
+    });
+    assert_eq!(
+        errors,
+        [
+            "revision: Invalid value: -1: must be greater than or equal to 0",
+            "data: Invalid value: {}: field is immutable"
+        ]
+    );
+}
+
+#[test]
+fn a_controller_revision_prints_its_controller() {
+    let owner = meta::controller_reference("apps/v1", "DaemonSet", "web", "u");
+    let object = json!({"metadata": {"name": "web-1", "ownerReferences": [owner]}, "revision": 4});
+    assert_eq!(
+        cells(&controller_revision::KIND, object),
+        ["web-1", "daemonset.apps/web", "4", "<unknown>"]
+    );
+    assert_eq!(cells(&controller_revision::KIND, json!({}))[1], "<none>");
+}

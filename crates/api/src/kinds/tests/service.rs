@@ -1,0 +1,139 @@
+use super::*;
+use crate::kinds::core::service::{KIND, set_cluster_ip, wants_cluster_ip};
+
+fn body(spec: &str) -> String {
+    format!("{{apiVersion: v1, kind: Service, metadata: {{name: web, namespace: d}}, spec: {spec}}}")
+}
+
+fn check(spec: &str) -> Vec<String> {
+    create(&KIND, &body(spec)).1
+}
+
+const NONE: [&str; 0] = [];
+
+#[test]
+fn a_plain_service_gets_its_defaults() {
+    let (object, errors) = create(&KIND, &body("{selector: {app: web}, ports: [{port: 80}]}"));
+    assert_eq!(errors, NONE);
+    assert_eq!(
+        object["spec"],
+        json!({"selector": {"app": "web"}, "ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}], "type": "ClusterIP",
+            "sessionAffinity": "None", "internalTrafficPolicy": "Cluster"})
+    );
+    assert_eq!(object["status"], json!({"loadBalancer": {}}));
+    assert!(wants_cluster_ip(&object));
+}
+
+#[test]
+fn an_address_brings_its_family() {
+    let (mut object, _) = create(&KIND, &body("{ports: [{port: 80}]}"));
+    set_cluster_ip(&mut object, "10.96.0.10");
+    assert!(!wants_cluster_ip(&object));
+    assert_eq!(object["spec"]["clusterIPs"], json!(["10.96.0.10"]));
+    assert_eq!(object["spec"]["ipFamilies"], json!(["IPv4"]));
+    assert_eq!(object["spec"]["ipFamilyPolicy"], "SingleStack");
+    assert!(KIND.validate(&object).is_empty());
+}
+
+#[test]
+fn ports_are_needed_unless_the_service_is_headless_or_elsewhere() {
+    assert_eq!(check("{}"), ["spec.ports: Required value"]);
+    assert_eq!(check("{clusterIP: None}"), NONE);
+    assert_eq!(check("{type: ExternalName, externalName: example.com.}"), NONE);
+    assert_eq!(
+        check("{type: ExternalName}"),
+        ["spec.externalName: Required value"]
+    );
+    assert_eq!(
+        check("{type: NodePort, clusterIP: None, ports: [{port: 1}]}"),
+        ["spec.clusterIPs[0]: Invalid value: \"None\": may not be set to 'None' for NodePort services"]
+    );
+}
+
+#[test]
+fn several_ports_are_told_apart_by_name() {
+    assert_eq!(
+        check("{ports: [{port: 80}, {port: 80, name: A}]}"),
+        [
+            "spec.ports[0].name: Required value".to_owned(),
+            check("{ports: [{port: 1, name: A}]}")[0].replace("[0]", "[1]"),
+            "spec.ports[1]: Duplicate value: {\"port\":80,\"protocol\":\"TCP\"}".to_owned(),
+        ]
+    );
+    assert_eq!(
+        check("{ports: [{port: 70000, targetPort: 80}]}"),
+        ["spec.ports[0].port: Invalid value: 70000: must be between 1 and 65535, inclusive"]
+    );
+}
+
+#[test]
+fn types_and_affinities_are_of_fixed_sets() {
+    assert_eq!(
+        check("{type: Odd, ports: [{port: 1}]}"),
+        [
+            "spec.type: Unsupported value: \"Odd\": supported values: \"ClusterIP\", \"ExternalName\", \"LoadBalancer\", \"NodePort\""
+        ]
+    );
+    assert_eq!(
+        check("{ports: [{port: 1, nodePort: 30000}]}"),
+        ["spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'"]
+    );
+    let (object, errors) = create(&KIND, &body("{sessionAffinity: ClientIP, ports: [{port: 1}]}"));
+    assert_eq!(errors, NONE);
+    assert_eq!(
+        object["spec"]["sessionAffinityConfig"],
+        json!({"clientIP": {"timeoutSeconds": 10800}})
+    );
+}
+
+#[test]
+fn a_service_name_starts_with_a_letter() {
+    let errors = create(
+        &KIND,
+        "{apiVersion: v1, kind: Service, metadata: {name: 1a, namespace: d}, spec: {ports: [{port: 1}]}}",
+    )
+    .1;
+    assert!(
+        errors[0].starts_with("metadata.name: Invalid value: \"1a\": a DNS-1035 label must consist"),
+        "{errors:?}"
+    );
+}
+
+#[test]
+fn an_address_once_given_stays() {
+    let (mut old, _) = create(&KIND, &body("{ports: [{port: 80}]}"));
+    set_cluster_ip(&mut old, "10.96.0.10");
+    let (new, errors) = update(&KIND, &old, |o| o["spec"] = json!({"ports": [{"port": 81}]}));
+    assert_eq!(errors, NONE);
+    assert_eq!(new["spec"]["clusterIP"], "10.96.0.10");
+    let (_, errors) = update(&KIND, &old, |o| {
+        o["spec"]["clusterIP"] = json!("10.96.0.11");
+        o["spec"]["clusterIPs"] = json!(["10.96.0.11"]);
+    });
+    assert_eq!(
+        errors,
+        ["spec.clusterIPs[0]: Invalid value: [\"10.96.0.11\"]: may not change once set"]
+    );
+}
+
+#[test]
+fn a_service_prints_its_addresses_and_ports() {
+    let object = json!({"metadata": {"name": "web"}, "spec": {"type": "NodePort", "clusterIP": "10.0.0.1", "selector": {"app": "web"},
+        "ports": [{"port": 80, "protocol": "TCP"}, {"port": 81, "nodePort": 30000, "protocol": "UDP"}]}});
+    assert_eq!(
+        cells(&KIND, object),
+        [
+            "web",
+            "NodePort",
+            "10.0.0.1",
+            "<none>",
+            "80/TCP,81:30000/UDP",
+            "<unknown>",
+            "app=web"
+        ]
+    );
+    let balanced = json!({"spec": {"type": "LoadBalancer"}});
+    assert_eq!(cells(&KIND, balanced)[3], "<pending>");
+    let elsewhere = json!({"spec": {"type": "ExternalName", "externalName": "example.com"}});
+    assert_eq!(cells(&KIND, elsewhere)[2..5], ["<none>", "example.com", "<none>"]);
+}
