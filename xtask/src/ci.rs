@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::command::{root, run as run_program};
-use crate::{packages, tidy};
+use crate::{clients, packages, tidy};
 
 /// Seconds that the fuzzer gets.
 const FUZZ_SECONDS: u32 = 60;
@@ -82,6 +82,8 @@ fn tests() -> Result<Counts> {
     eprintln!("+ cargo {}", args.join(" "));
     let mut cargo = Command::new("cargo")
         .args(args)
+        .env("EVERYNODE_KUBECTL_OLD", clients::old_kubectl()?)
+        .env("EVERYNODE_PYTHON", clients::python()?)
         .current_dir(root())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

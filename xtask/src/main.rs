@@ -2,10 +2,15 @@
 //!
 //! It depends on almost nothing, because the README's first command compiles it before anything else.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool's output is what it prints")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a tool's output is what it prints"
+)]
 
 mod bench;
 mod ci;
+mod clients;
 mod command;
 mod demo;
 mod packages;

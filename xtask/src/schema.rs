@@ -83,7 +83,7 @@ const META: &str = "k8s.io/apimachinery/pkg/apis/meta/v1";
 const SCALARS: &[&str] = &["k8s.io/apimachinery/pkg/types"];
 
 /// Reads the Go sources and writes the table.
-pub fn run() -> Result<()> {
+pub(crate) fn run() -> Result<()> {
     let modules = [module("k8s.io/api")?, module("k8s.io/apimachinery")?];
     let mut packages = Packages::default();
     for path in KINDS

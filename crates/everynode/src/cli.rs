@@ -24,6 +24,12 @@ pub(crate) struct Cli {
 /// What to do.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Verb {
+    Up(verbs::up::Up),
+    Server(verbs::server::Server),
+    Simulate(verbs::simulate::Simulate),
+    Image(verbs::image::Image),
+    #[command(hide = true)]
+    Page(verbs::page::Page),
     Get(verbs::get::Get),
     Describe(verbs::describe::Describe),
     Create(verbs::create::Create),

@@ -1,19 +1,30 @@
 //! Everynode: one binary, its roles (`up`, `server`, `agent`, `simulate`) and the client's verbs.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the edge: its output is what it prints")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is the edge: its output is what it prints"
+)]
 
 mod cli;
 mod client;
+mod control_plane;
 mod verbs;
 
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use tracing_subscriber::EnvFilter;
 
 use cli::{Cli, Verb};
 
 fn main() -> ExitCode {
+    // A pod's shim enters namespaces, which a process with more than one thread cannot: before anything else.
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|verb| verb == runtime::shim::VERB) {
+        return runtime::shim::main(args.collect());
+    }
     match run(Cli::parse()) {
         Ok(code) => code,
         Err(error) => {
@@ -31,6 +42,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     {
         anyhow::bail!("a TLS provider is installed already");
     }
+    log();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -43,6 +55,13 @@ fn run(cli: Cli) -> Result<ExitCode> {
 
 async fn dispatch(Cli { verb, connect }: Cli) -> Result<ExitCode> {
     match verb {
+        Verb::Up(up) => up.run().await?,
+        Verb::Server(server) => server.run().await?,
+        Verb::Simulate(simulate) => simulate.run(&connect).await?,
+        Verb::Image(image) => tokio::task::spawn_blocking(|| image.run())
+            .await
+            .context("work on the images")??,
+        Verb::Page(page) => page.run().await?,
         Verb::Get(get) => get.run(&connect).await?,
         Verb::Describe(describe) => describe.run(&connect).await?,
         Verb::Create(create) => create.run(&connect).await?,
@@ -53,4 +72,13 @@ async fn dispatch(Cli { verb, connect }: Cli) -> Result<ExitCode> {
         Verb::Exec(exec) => return exec.run(&connect).await,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The log goes to standard error. `EVERYNODE_LOG` says how much of it: `debug`, or `info,apiserver=debug`.
+fn log() {
+    let filter = EnvFilter::try_from_env("EVERYNODE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
 }

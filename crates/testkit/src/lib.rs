@@ -9,7 +9,7 @@ mod wait;
 
 pub use client::{Client, Output, kubectls};
 pub use images::busybox;
-pub use process::Process;
+pub use process::{Nodes, Process};
 pub use wait::{eventually, wait_for};
 
 /// The first manifest that the project was made from, verbatim.

@@ -175,3 +175,63 @@ impl Drop for Process {
         }
     }
 }
+
+/// `everynode simulate`: nodes that run nothing. Ended when dropped.
+pub struct Nodes(Child);
+
+impl Process {
+    /// Plays `count` nodes named `<prefix>-0`, `<prefix>-1` and so on, and waits until they are Ready.
+    ///
+    /// # Errors
+    /// When the simulator cannot be started or a node does not become Ready.
+    pub fn simulate(&self, count: usize, prefix: &str) -> Result<Nodes> {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_path())
+            .context("open the log")?;
+        let child = Command::new(&self.binary)
+            .args([
+                "simulate",
+                "--nodes",
+                &count.to_string(),
+                "--prefix",
+                prefix,
+                "--kubeconfig",
+            ])
+            .arg(self.kubeconfig())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().context("share the log")?)
+            .stderr(log)
+            .spawn()
+            .context("start the simulator")?;
+        let nodes = Nodes(child);
+        let client = self.client();
+        wait_for("the simulated nodes to be Ready", || {
+            let table = client.run(&["get", "nodes", "--no-headers"]).stdout;
+            let mine = format!("{prefix}-");
+            let ready = table.lines().filter(|line| {
+                let mut words = line.split_whitespace();
+                words.next().is_some_and(|name| name.starts_with(&mine)) && words.next() == Some("Ready")
+            });
+            Ok(if ready.count() == count {
+                Ok(())
+            } else {
+                Err(table.clone())
+            })
+        })?;
+        Ok(nodes)
+    }
+}
+
+#[allow(
+    clippy::print_stderr,
+    reason = "what a failed test leaves behind is read by people"
+)]
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.kill().and_then(|()| self.0.wait()) {
+            eprintln!("end the simulator: {error}");
+        }
+    }
+}

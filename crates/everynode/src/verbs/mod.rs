@@ -6,13 +6,21 @@ pub(crate) mod delete;
 pub(crate) mod describe;
 pub(crate) mod exec;
 pub(crate) mod get;
+pub(crate) mod image;
 pub(crate) mod logs;
+pub(crate) mod page;
 pub(crate) mod rollout;
+pub(crate) mod server;
+pub(crate) mod simulate;
+pub(crate) mod up;
 
 use anyhow::{Result, bail};
 
 use crate::client::connection::Connection;
 use crate::client::resources::{Resources, Targets, escape};
+
+/// Where a role keeps what it has, unless `--data-dir` names another place.
+pub(crate) const DATA_DIR: &str = "/var/lib/everynode";
 
 /// The pod that `target` names: a pod's own name, `pod/NAME`, or `ds/NAME` for the first of its pods.
 async fn pod_of(connection: &Connection, resources: &Resources, target: &str) -> Result<String> {

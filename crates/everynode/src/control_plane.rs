@@ -1,0 +1,104 @@
+//! The control plane in this process: API server, controllers, scheduler. `server` and `up` both run it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, anyhow};
+use apiserver::{Config, Server, User};
+use clap::Args;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Flags of every role that runs the control plane.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct ControlPlaneArgs {
+    /// Where everything is kept: store, keys, the administrator's kubeconfig
+    #[arg(long, value_name = "DIR", default_value = crate::verbs::DATA_DIR)]
+    pub(crate) data_dir: PathBuf,
+
+    /// Address of the API server
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:6443")]
+    pub(crate) listen: SocketAddr,
+
+    /// Further names or addresses for the server's certificate
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tls_san: Vec<String>,
+
+    /// Run the scheduler, which binds pods to nodes
+    #[arg(long, default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
+    pub(crate) scheduler: bool,
+}
+
+/// A running control plane. It must be ended with [`ControlPlane::stop`].
+pub(crate) struct ControlPlane {
+    pub(crate) server: Server,
+    controllers: JoinHandle<()>,
+    shutdown: CancellationToken,
+}
+
+impl ControlPlane {
+    /// Starts the API server, and then what decides.
+    pub(crate) async fn start(args: &ControlPlaneArgs) -> Result<Self> {
+        let config = Config {
+            data_dir: args.data_dir.clone(),
+            listen: args.listen,
+            names: args.tls_san.clone(),
+        };
+        let server = Server::start(config).await.context("start the API server")?;
+        let shutdown = CancellationToken::new();
+        let options = controllers::Options {
+            scheduler: args.scheduler,
+            ..controllers::Options::default()
+        };
+        let client = server.client(User::component("system:kube-controller-manager"));
+        let controllers = tokio::spawn(controllers::run(client, options, shutdown.clone()));
+        Ok(Self {
+            server,
+            controllers,
+            shutdown,
+        })
+    }
+
+    /// Ends when the controllers do, which only a fault makes them.
+    pub(crate) async fn failed(&mut self) -> anyhow::Error {
+        match (&mut self.controllers).await {
+            Ok(()) => anyhow!("the controllers ended by themselves"),
+            Err(fault) => anyhow::Error::new(fault).context("run the controllers"),
+        }
+    }
+
+    /// Ends the controllers, and then the server.
+    pub(crate) async fn stop(self) {
+        self.shutdown.cancel();
+        if let Err(fault) = self.controllers.await {
+            tracing::error!(%fault, "the controllers failed while they ended");
+        }
+        self.server.shutdown().await;
+    }
+}
+
+/// SIGINT and SIGTERM, which end a role in order.
+pub(crate) struct EndSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl EndSignals {
+    /// From here on the signals no longer end the process by themselves.
+    pub(crate) fn listen() -> Result<Self> {
+        let listen = |kind| signal(kind).context("listen for signals");
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    /// The next of them.
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

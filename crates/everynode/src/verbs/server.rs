@@ -1,0 +1,31 @@
+//! `everynode server`: the control plane without a node.
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::control_plane::{ControlPlane, ControlPlaneArgs, EndSignals};
+
+/// Run the control plane: API server, controllers, scheduler
+#[derive(Args, Debug)]
+pub(crate) struct Server {
+    #[command(flatten)]
+    control_plane: ControlPlaneArgs,
+}
+
+impl Server {
+    pub(crate) async fn run(self) -> Result<()> {
+        let mut end = EndSignals::listen()?;
+        let mut control_plane = ControlPlane::start(&self.control_plane).await?;
+        eprintln!("serving on {}", control_plane.server.url());
+        eprintln!("kubeconfig: {}", control_plane.server.kubeconfig().display());
+        let failed = tokio::select! {
+            () = end.next() => None,
+            error = control_plane.failed() => Some(error),
+        };
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        control_plane.stop().await;
+        Ok(())
+    }
+}

@@ -1,0 +1,42 @@
+//! `everynode simulate`: plays nodes that run nothing.
+
+use anyhow::{Context, Result};
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::connection::ConnectArgs;
+use crate::control_plane::EndSignals;
+
+/// Play nodes that run nothing, to try a manifest or a server on a fleet
+#[derive(Args, Debug)]
+pub(crate) struct Simulate {
+    /// How many nodes
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    nodes: u32,
+
+    /// The nodes are named PREFIX-0, PREFIX-1 and so on
+    #[arg(long, default_value = "node")]
+    prefix: String,
+}
+
+impl Simulate {
+    pub(crate) async fn run(self, connect: &ConnectArgs) -> Result<()> {
+        let mut end = EndSignals::listen()?;
+        let connection = connect.connect().await?;
+        let shutdown = CancellationToken::new();
+        let options = simulate::Options {
+            nodes: self.nodes,
+            prefix: self.prefix,
+            ..simulate::Options::default()
+        };
+        let mut simulation = tokio::spawn(simulate::run(connection.client, options, shutdown.clone()));
+        tokio::select! {
+            ended = &mut simulation => return ended.context("play the nodes")?.context("play the nodes"),
+            () = end.next() => shutdown.cancel(),
+        }
+        simulation
+            .await
+            .context("play the nodes")?
+            .context("play the nodes")
+    }
+}

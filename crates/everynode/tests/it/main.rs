@@ -1,0 +1,22 @@
+//! The whole, as its users meet it: the built binary, real kubectl, real containers.
+
+mod bad_input;
+mod containers;
+mod kill;
+mod kubectl;
+mod libraries;
+mod verbs;
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The binary under test.
+fn binary() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_everynode"))
+}
+
+/// Tests that look at the whole machine (mounts, cgroups, links) take turns.
+fn machine() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
