@@ -25,12 +25,19 @@ const LEASE_BYTES: usize = 500;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let option = |name: &str| arguments.iter().skip_while(|argument| *argument != name).nth(1);
-    let number = |name, default| option(name).map_or(default, |text| text.parse().expect("a number"));
+    let option = |name: &str| {
+        arguments
+            .iter()
+            .skip_while(|argument| *argument != name)
+            .nth(1)
+            .map(String::as_str)
+    };
+    let number = |name, default| option(name).map_or(default, |text: &str| text.parse().expect("a number"));
     let (pods, objects) = (number("--pods", 2_000), number("--objects", 100_000));
     if let Some(engine) = option("--measure") {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
         match option("--writers") {
+            Some("damage") => measure_damage(engine, dir.path()),
             Some(writers) => measure_writes(engine, dir.path(), writers.parse().expect("a number"), pods),
             None => measure_reload(engine, dir.path(), objects),
         }
@@ -50,7 +57,7 @@ fn main() {
         Some(engine) => vec![engine],
         None => ENGINES.into(),
     };
-    for writers in ["1", "64", "512"] {
+    for writers in ["1", "64", "512", "damage"] {
         for engine in &engines {
             run(&["--measure", engine, "--writers", writers]);
         }
@@ -229,6 +236,62 @@ fn measure_reload(name: &str, dir: &Path, objects: usize) {
     if name == "redb" {
         measure_cache(&store, &runtime);
     }
+}
+
+/// What becomes of a store whose process was killed and of whose largest file one byte was changed: refused, whole,
+/// without its last transaction (which such a byte may make look like one that was torn), or with less than that, and
+/// nobody was told.
+fn measure_damage(name: &str, dir: &Path) {
+    const TRANSACTIONS: usize = 200;
+    const TRIALS: usize = 200;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let live = dir.join("live");
+    fs::create_dir(&live).expect("it is new");
+    let store = Store::open_on(open(name, &live), options()).expect("it opens");
+    for number in 0..TRANSACTIONS {
+        let write = put("pods", number, Expect::Absent, POD_BYTES);
+        runtime
+            .block_on(store.commit(vec![write], Durability::Durable))
+            .expect("it is new");
+    }
+    let mut outcomes = BTreeMap::new();
+    let copy = dir.join("copy");
+    for trial in 0..TRIALS {
+        if copy.exists() {
+            fs::remove_dir_all(&copy).expect("it can be removed");
+        }
+        let mut largest = (0, PathBuf::new());
+        for from in files(&live) {
+            let to = copy.join(from.strip_prefix(&live).expect("it is below"));
+            fs::create_dir_all(to.parent().expect("it has one")).expect("it can be made");
+            fs::copy(&from, &to).expect("it can be copied");
+            let mut bytes = fs::read(&to).expect("it can be read");
+            // The room at the end that a file may have in store.
+            bytes.truncate(
+                bytes
+                    .iter()
+                    .rposition(|byte| *byte != 0)
+                    .map_or(0, |last| last + 1),
+            );
+            largest = largest.max((bytes.len(), to));
+        }
+        let (length, file) = largest;
+        let mut bytes = fs::read(&file).expect("it can be read");
+        bytes[trial * length / TRIALS] ^= 0x5a;
+        fs::write(&file, bytes).expect("it can be written");
+        let opened = std::panic::catch_unwind(|| Store::open_on(open(name, &copy), options()).ok());
+        let outcome = match opened.ok().flatten().map(|store| store.stats().cache.objects) {
+            None => "refused",
+            Some(TRANSACTIONS) => "whole",
+            Some(found) if found + 1 == TRANSACTIONS => "without the last transaction",
+            Some(_) => "LOST MORE IN SILENCE",
+        };
+        *outcomes.entry(outcome).or_insert(0) += 1;
+    }
+    println!("{name:5} one changed byte after a kill, {TRIALS} times: {outcomes:?}");
 }
 
 /// What reading costs while that many objects are there; the engine has no part in it.
