@@ -50,6 +50,8 @@ const ACCESS_BASE: Kind = row(
 
 /// The shortest life of a requested token, in seconds.
 const TOKEN_SECONDS_LOWEST: i64 = 600;
+/// The life of a token whose request does not say.
+const TOKEN_SECONDS_DEFAULT: i64 = 3600;
 /// The longest.
 const TOKEN_SECONDS_HIGHEST: i64 = 1 << 32;
 
@@ -95,4 +97,14 @@ pub fn validate_token_request(request: &Value) -> Vec<FieldError> {
         ));
     }
     errors
+}
+
+/// Fills in what a token request leaves out: an hour of life.
+pub fn default_token_request(request: &mut Value) {
+    let Some(fields) = request.as_object_mut() else {
+        return;
+    };
+    if let Some(spec) = crate::default::object_or_new(fields, "spec") {
+        crate::default::set_missing(spec, "expirationSeconds", || TOKEN_SECONDS_DEFAULT.into());
+    }
 }

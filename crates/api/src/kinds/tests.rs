@@ -172,3 +172,46 @@ fn no_odd_object_makes_a_kind_panic() {
         }
     }
 }
+
+#[test]
+fn what_the_server_adds_to_a_new_object_is_canonical() {
+    let bodies = [
+        (
+            by_kind("apps", "v1", "DaemonSet"),
+            "spec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: a, image: a, livenessProbe: {httpGet: {port: 1}}}], volumes: [{name: v, hostPath: {path: /}}]}}}",
+        ),
+        (
+            by_kind("", "v1", "Pod"),
+            "spec: {hostNetwork: true, containers: [{name: a, image: a, ports: [{containerPort: 1}], resources: {limits: {cpu: 0.5}}}], volumes: [{name: v}, {name: w, configMap: {name: c}}]}",
+        ),
+        (
+            by_kind("", "v1", "Service"),
+            "spec: {clusterIP: None, ports: [{port: 80}]}",
+        ),
+        (by_kind("", "v1", "Namespace"), ""),
+        (by_kind("", "v1", "Node"), ""),
+        (by_kind("", "v1", "Secret"), "stringData: {a: b}"),
+        (
+            by_kind("policy", "v1", "PodDisruptionBudget"),
+            "spec: {maxUnavailable: 1}",
+        ),
+        (by_kind("scheduling.k8s.io", "v1", "PriorityClass"), "value: 1"),
+        (
+            by_kind("coordination.k8s.io", "v1", "Lease"),
+            "spec: {holderIdentity: a}",
+        ),
+    ];
+    for (kind, fields) in bodies {
+        let kind = kind.expect("a served kind");
+        let comma = if fields.is_empty() { "" } else { ", " };
+        let yaml = format!(
+            "{{apiVersion: {}, kind: {}, metadata: {{name: x}}{comma}{fields}}}",
+            kind.api_version(),
+            kind.kind
+        );
+        let (object, _) = create(kind, &yaml);
+        let mut canonical = object.clone();
+        schema::canonicalize(kind.ty(), &mut canonical);
+        assert_eq!(canonical, object, "{kind:?}");
+    }
+}

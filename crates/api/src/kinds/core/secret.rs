@@ -109,7 +109,10 @@ fn check_account(object: &Value, errors: &mut Vec<FieldError>) {
 /// A login has at least one of its two halves.
 fn check_login(object: &Value, errors: &mut Vec<FieldError>) {
     let data = Path::Root("data");
-    if ["username", "password"].iter().all(|key| object["data"].get(key).is_none()) {
+    if ["username", "password"]
+        .iter()
+        .all(|key| object["data"].get(key).is_none())
+    {
         errors.push(FieldError::required(&data.key("username"), ""));
         errors.push(FieldError::required(&data.key("password"), ""));
     }

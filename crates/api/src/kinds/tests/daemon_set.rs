@@ -363,3 +363,60 @@ fn a_controller_revision_prints_its_controller() {
     );
     assert_eq!(cells(&controller_revision::KIND, json!({}))[1], "<none>");
 }
+
+/// The DaemonSet of the Kubernetes documentation that everybody starts with.
+const FLUENTD: &str = "
+apiVersion: apps/v1
+kind: DaemonSet
+metadata:
+  name: fluentd-elasticsearch
+  namespace: kube-system
+  labels:
+    k8s-app: fluentd-logging
+spec:
+  selector:
+    matchLabels:
+      name: fluentd-elasticsearch
+  template:
+    metadata:
+      labels:
+        name: fluentd-elasticsearch
+    spec:
+      tolerations:
+      # this toleration is to have the daemonset runnable on master nodes
+      # remove it if your masters can't run pods
+      - key: node-role.kubernetes.io/master
+        effect: NoSchedule
+      containers:
+      - name: fluentd-elasticsearch
+        image: quay.io/fluentd_elasticsearch/fluentd:v2.5.2
+        resources:
+          limits:
+            memory: 200Mi
+          requests:
+            cpu: 100m
+            memory: 200Mi
+        volumeMounts:
+        - name: varlog
+          mountPath: /var/log
+        - name: varlibdockercontainers
+          mountPath: /var/lib/docker/containers
+          readOnly: true
+      terminationGracePeriodSeconds: 30
+      volumes:
+      - name: varlog
+        hostPath:
+          path: /var/log
+      - name: varlibdockercontainers
+        hostPath:
+          path: /var/lib/docker/containers
+";
+
+#[test]
+fn the_daemon_set_of_the_documentation_is_good_as_it_is() {
+    let (object, errors) = create(&daemon_set::KIND, FLUENTD);
+    assert_eq!(errors, Vec::<String>::new());
+    assert!(daemon_set::KIND.warnings(&object).is_empty());
+    let pod = &object["spec"]["template"]["spec"];
+    assert_eq!(pod["volumes"][0], json!({"name": "varlog", "hostPath": {"path": "/var/log", "type": ""}}));
+}
