@@ -51,6 +51,11 @@ impl Layout {
         self.data_dir.join("images")
     }
 
+    /// Held by the one process that runs this directory's pods.
+    pub(crate) fn agent_lock(&self) -> PathBuf {
+        self.data_dir.join("runtime.lock")
+    }
+
     /// Mounted on itself and private, so that what shims mount below stays in their own namespaces.
     pub(crate) fn run(&self) -> PathBuf {
         self.data_dir.join("run")

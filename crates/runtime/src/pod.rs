@@ -142,8 +142,7 @@ impl Pod {
         self.ask(&Request::Remove { container: id.to_owned() }).map(drop)
     }
 
-    /// Runs a process in a running container, with the container's environment, user and confinement (but without its system
-    /// call filter, which libcontainer does not load for a second process).
+    /// Runs a process in a running container, with the container's environment, user and confinement.
     pub fn exec(&self, id: &str, spec: &ExecSpec) -> Result<Exec> {
         let request = Request::Exec {
             container: id.to_owned(),

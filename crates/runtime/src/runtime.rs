@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::Pid;
@@ -26,6 +27,9 @@ use crate::{Error, ErrorKind, Event, Images, Pod, Range, Result, SandboxSpec, po
 
 /// How long a shim that was told to end may take; it needs milliseconds.
 const END_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long an agent may take to end while the next one waits for its data directory.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How a [`Runtime`] is opened.
 #[derive(Clone, Debug)]
@@ -79,6 +83,8 @@ struct Inner {
     images: Images,
     hierarchies: Hierarchies,
     network: Network,
+    /// One agent a data directory.
+    _lock: Flock<File>,
     pods: Mutex<BTreeMap<String, Entry>>,
 }
 
@@ -114,6 +120,7 @@ impl Runtime {
     /// what dead shims left behind is removed.
     pub fn open(data_dir: &Path, options: Options) -> Result<Runtime> {
         let layout = Arc::new(Layout::new(data_dir)?);
+        let lock = lock(&layout)?;
         share_mounts()?;
         private_run_folder(&layout)?;
         let runtime = Runtime {
@@ -122,6 +129,7 @@ impl Runtime {
                 hierarchies: Hierarchies::find()?,
                 network: Network::new(Arc::clone(&layout), options.pod_range),
                 pods: Mutex::default(),
+                _lock: lock,
                 layout,
                 options,
             }),
@@ -136,7 +144,7 @@ impl Runtime {
         for id in layout::folders(&inner.layout.pods()) {
             let record: Option<PodRecord> = layout::read_json(&inner.layout.pod(&id).record())?;
             match record {
-                Some(record) if wire::connect(&inner.layout.pod(&id).socket()).is_ok() => records.push(record),
+                Some(record) if record.ready && wire::connect(&inner.layout.pod(&id).socket()).is_ok() => records.push(record),
                 _ => {
                     tracing::info!(pod = id, "removing what a dead shim left");
                     // The rules are made anew below.
@@ -193,20 +201,18 @@ impl Runtime {
             spec: spec.clone(),
             network,
             instance: inner.layout.name(),
-            forwarded: false,
+            ready: false,
         };
         layout::write_json(&place.record(), &record, false)?;
         let pid = self.start_shim(&spec.id)?;
         if let Some(network) = &record.network {
             inner.network.attach(&spec.id, network, pid)?;
         }
-        if let Some(ports) = forward(&record)
-            && !ports.ports.is_empty()
-        {
+        if let Some(ports) = forward(&record) {
             inner.network.forward(&ports)?;
-            record.forwarded = true;
-            layout::write_json(&place.record(), &record, false)?;
         }
+        record.ready = true;
+        layout::write_json(&place.record(), &record, false)?;
         self.watch(record)
     }
 
@@ -269,6 +275,7 @@ impl Runtime {
             runtime: Arc::downgrade(inner),
             events: inner.options.events.clone(),
             pod: pod.clone(),
+            shim: entry.shim,
         };
         inner.lock().insert(id.clone(), entry);
         thread::Builder::new()
@@ -309,6 +316,13 @@ impl Runtime {
     fn remove_left_overs(&self, id: &str, rules: bool) -> Result<()> {
         let inner = &self.inner;
         let place = inner.layout.pod(id);
+        if let Ok(stream) = wire::connect(&place.socket()) {
+            // A shim that never became a pod: its sandbox failed halfway.
+            let credentials = getsockopt(&stream, sockopt::PeerCredentials).context(|| format!("find the shim of pod {id}"))?;
+            let shim = Pid::from_raw(credentials.pid());
+            kill(shim);
+            wait_for_end(shim)?;
+        }
         if let Some(record) = layout::read_json::<PodRecord>(&place.record())? {
             let cgroup = record.cgroup();
             inner.hierarchies.kill(&cgroup)?;
@@ -319,16 +333,9 @@ impl Runtime {
                 inner.hierarchies.remove_if_empty(&folder.to_string_lossy());
                 above = folder.parent();
             }
-            if rules && record.forwarded {
+            if rules && record.ready && record.network.is_some() {
                 inner.network.unforward(&record.spec.host_ports)?;
             }
-        }
-        if let Ok(stream) = wire::connect(&place.socket()) {
-            // A shim that never became a pod: its sandbox failed halfway.
-            let credentials = getsockopt(&stream, sockopt::PeerCredentials).context(|| format!("find the shim of pod {id}"))?;
-            let shim = Pid::from_raw(credentials.pid());
-            kill(shim);
-            wait_for_end(shim)?;
         }
         inner.network.release(id)?;
         layout::remove_tree(&place.0)
@@ -356,6 +363,7 @@ struct Watcher {
     runtime: Weak<Inner>,
     events: Option<tokio::sync::mpsc::Sender<Event>>,
     pod: Pod,
+    shim: Pid,
 }
 
 impl Watcher {
@@ -387,6 +395,9 @@ impl Watcher {
         }
         if let Some(runtime) = self.runtime.upgrade() {
             runtime.lock().remove(self.pod.id());
+        }
+        if let Err(error) = wait_for_end(self.shim) {
+            tracing::warn!(pod = self.pod.id(), %error, "the shim does not answer, yet lives");
         }
         self.tell(Event::PodGone {
             pod: self.pod.id().to_owned(),
@@ -431,6 +442,28 @@ fn forward(record: &PodRecord) -> Option<Forward<'_>> {
         address: network.address,
         ports: &record.spec.host_ports,
     })
+}
+
+/// Keeps other agents out of the data directory. One that is just ending gets a moment.
+fn lock(layout: &Layout) -> Result<Flock<File>> {
+    let path = layout.agent_lock();
+    let started = Instant::now();
+    loop {
+        let file = File::create(&path).context(|| format!("open {}", path.display()))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) if started.elapsed() < LOCK_PATIENCE => {
+                thread::sleep(Duration::from_millis(10));
+            }
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+                return Err(Error::new(
+                    ErrorKind::InUse,
+                    format!("another process runs pods in the data directory: it holds {}", path.display()),
+                ));
+            }
+            Err((_, error)) => return Err(Error::machine(format!("lock {}: {error}", path.display()))),
+        }
+    }
 }
 
 fn kill(pid: Pid) {

@@ -153,6 +153,33 @@ fn an_exec_has_its_own_streams_and_exit_code() {
 }
 
 #[test]
+fn an_exec_is_confined_as_its_container() {
+    let machine = Machine::new();
+    let pod = machine.pod("p");
+    for (user, no_new_privileges) in [("0", false), ("33", false), ("33", true)] {
+        let spec = machine.shell(SLEEP, |spec| {
+            spec.security.user = Some(user.into());
+            spec.security.no_new_privileges = no_new_privileges;
+            spec.security.seccomp = runtime::Seccomp::RuntimeDefault;
+        });
+        pod.start_container(&spec).unwrap();
+        eventually("it is up", || machine.log(&spec.id).contains("up"));
+        let facts = "Uid|Cap(Prm|Eff|Bnd)|NoNewPrivs|Seccomp:";
+        let ours = exec(&pod, &spec.id, &["grep", "-E", facts, "/proc/self/status"]).0;
+        let first = exec(&pod, &spec.id, &["grep", "-E", facts, "/proc/1/status"]).0;
+        assert_eq!(ours, first);
+        assert!(ours.contains("Seccomp:\t2"), "{ours}");
+    }
+}
+
+#[test]
+fn one_agent_a_data_directory() {
+    let machine = Machine::new();
+    let second = runtime::Runtime::open(machine.folder.path(), runtime::Options::default());
+    assert_eq!(second.err().unwrap().kind, ErrorKind::InUse);
+}
+
+#[test]
 fn an_exec_may_have_a_terminal_of_the_size_one_says() {
     let machine = Machine::new();
     let pod = machine.pod("p");

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use libcontainer::container::Container as OciContainer;
 use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::oci_spec::runtime::LinuxSeccomp;
 use libcontainer::syscall::syscall::SyscallType;
 use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -31,6 +32,9 @@ use crate::{ContainerSpec, ContainerState, ContainerStatus, Error, ErrorKind, Ex
 /// Bytes read at one time from a container's stream.
 const CHUNK: usize = 64 << 10;
 
+/// What loading a system call filter takes, unless the process has given up gaining privileges.
+const FILTER_CAPABILITY: &str = "CAP_SYS_ADMIN";
+
 /// A container of this pod.
 pub(super) struct Container {
     layout: ContainerLayout,
@@ -38,6 +42,7 @@ pub(super) struct Container {
     hierarchies: Hierarchies,
     status: ContainerStatus,
     process: Value,
+    filter: Option<LinuxSeccomp>,
     environment: Vec<(String, String)>,
     stop_signal: Signal,
     outputs: Vec<Output>,
@@ -140,6 +145,7 @@ impl Container {
             hierarchies: hierarchies.clone(),
             status,
             process: config["process"].clone(),
+            filter: filter_of(&config)?,
             environment,
             stop_signal: stop_signal(image.stop_signal.as_deref()),
             outputs,
@@ -299,6 +305,16 @@ impl Container {
         let mut process = self.process.clone();
         process["args"] = json!(exec.command);
         process["terminal"] = json!(exec.tty);
+        if self.filter.is_some() && process["noNewPrivileges"] != json!(true) {
+            // Loading the filter takes this capability; `execve` takes it away again, for it is not in the bounding set.
+            for set in ["effective", "permitted"] {
+                if let Some(held) = process["capabilities"][set].as_array_mut()
+                    && !held.contains(&json!(FILTER_CAPABILITY))
+                {
+                    held.push(json!(FILTER_CAPABILITY));
+                }
+            }
+        }
         let mut environment = self.environment.clone();
         if exec.tty && !environment.iter().any(|(name, _)| name == "TERM") {
             environment.push(("TERM".into(), "xterm".into()));
@@ -306,10 +322,21 @@ impl Container {
         self.execs += 1;
         let file = self.layout.0.join(format!("exec{}.json", self.execs));
         layout::write_json(&file, &process, false)?;
-        let started = launch_exec(&self.status.id, &self.oci_root, &self.layout, &file, exec, environment);
+        let payload = |failure| Payload::new(failure, environment).with_filter(self.filter.clone());
+        let started = launch_exec(&self.status.id, &self.oci_root, &self.layout, &file, exec, payload);
         fs::remove_file(&file).context(|| format!("remove {}", file.display()))?;
         started
     }
+}
+
+fn filter_of(config: &Value) -> Result<Option<LinuxSeccomp>> {
+    let filter = &config["linux"]["seccomp"];
+    if filter.is_null() {
+        return Ok(None);
+    }
+    serde_json::from_value(filter.clone())
+        .map(Some)
+        .map_err(|cause| Error::new(ErrorKind::StartFailed, format!("seccomp profile: {cause}")))
 }
 
 /// Sends a signal to a process that may have ended meanwhile.
@@ -420,11 +447,10 @@ fn launch_exec(
     place: &ContainerLayout,
     process: &Path,
     exec: &ExecSpec,
-    environment: Vec<(String, String)>,
+    payload: impl FnOnce(OwnedFd) -> Payload,
 ) -> Result<Started> {
     let (failure_reader, failure) = pipe()?;
-    let payload = Payload::new(failure, environment);
-    let mut builder = builder(id, oci_root)?.with_executor(payload);
+    let mut builder = builder(id, oci_root)?.with_executor(payload(failure));
     let console = if exec.tty { Some(Console::new(&place.0)?) } else { None };
     let mut streams = Vec::new();
     if let Some(console) = &console {

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use libcontainer::oci_spec::runtime::Spec;
+use libcontainer::oci_spec::runtime::{LinuxSeccomp, Spec};
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 
@@ -21,6 +21,7 @@ pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:
 pub(super) struct Payload {
     failure: Arc<OwnedFd>,
     environment: Vec<(String, String)>,
+    filter: Option<LinuxSeccomp>,
 }
 
 impl Payload {
@@ -28,7 +29,14 @@ impl Payload {
         Payload {
             failure: Arc::new(failure),
             environment,
+            filter: None,
         }
+    }
+
+    /// Loads a system call filter first: libcontainer does so for a container's first process only.
+    pub(super) fn with_filter(mut self, filter: Option<LinuxSeccomp>) -> Payload {
+        self.filter = filter;
+        self
     }
 
     fn run(&self, arguments: &[String]) -> String {
@@ -53,6 +61,11 @@ impl Payload {
             return format!("exec: {name:?}: a NUL byte in the command or the environment");
         };
         reset_signals();
+        if let Some(filter) = &self.filter
+            && let Err(error) = libcontainer::seccomp::initialize_seccomp(filter)
+        {
+            return format!("load the system call filter: {error}");
+        }
         match nix::unistd::execve(&program, &words, &environment) {
             Ok(never) => match never {},
             Err(error) => format!("exec {}: {}", path.display(), words_of(error)),

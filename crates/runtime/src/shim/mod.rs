@@ -33,8 +33,8 @@ pub(crate) struct PodRecord {
     pub(crate) network: Option<PodNetwork>,
     /// The instance's name, which is the cgroup above all of its pods.
     pub(crate) instance: String,
-    /// Whether its host ports lead to it.
-    pub(crate) forwarded: bool,
+    /// Written last: the cable lies and the host ports lead here. A pod without it was never made whole.
+    pub(crate) ready: bool,
 }
 
 impl PodRecord {
