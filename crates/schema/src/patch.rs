@@ -5,6 +5,7 @@
 
 mod json;
 mod strategic;
+mod three_way;
 
 use serde_json::Value;
 
@@ -46,6 +47,19 @@ pub fn merge(document: &Value, patch: &Value) -> Value {
 /// `$retainKeys`, `$setElementOrder/…`, `$deleteFromPrimitiveList/…`) say what merging alone cannot.
 pub fn strategic(ty: &'static Type, document: &Value, patch: &Value) -> Result<Value, PatchError> {
     strategic::apply(ty, document, patch)
+}
+
+/// The patch that `kubectl apply` sends: a strategic merge patch with a type, a merge patch without. `original` is what was applied last
+/// time (the last-applied annotation), `modified` what is to be applied, `current` the object on the server. Where
+/// `modified` says nothing, `null` included, the object keeps what it has, unless `original` said something there. `{}` when
+/// nothing is to be done.
+pub fn three_way(
+    ty: Option<&'static Type>,
+    original: Option<&Value>,
+    modified: &Value,
+    current: &Value,
+) -> Value {
+    three_way::make(ty, original, modified, current)
 }
 
 #[cfg(test)]
