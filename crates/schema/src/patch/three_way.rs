@@ -1,7 +1,7 @@
 //! The patch that `kubectl apply` sends: what to do to the current object, so that it has everything that the manifest says and nothing
 //! that only the manifest of last time said. What others added, defaults of the server among it, is left alone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
@@ -220,13 +220,14 @@ impl Context {
                 changes.push(Value::Object(change));
             }
         }
-        let mut gone: Vec<&Value> = Vec::new();
-        for (id, (_, element)) in before {
-            let still = wanted.iter().any(|element| element[merge_key].to_string() == *id);
-            if !still && now.contains_key(id) {
-                gone.push(&element[merge_key]);
-            }
-        }
+        let still: HashSet<String> = wanted
+            .iter()
+            .map(|element| element[merge_key].to_string())
+            .collect();
+        let vanished = before
+            .iter()
+            .filter(|(id, _)| !still.contains(*id) && now.contains_key(*id));
+        let mut gone: Vec<&Value> = vanished.map(|(_, (_, element))| &element[merge_key]).collect();
         gone.sort_by_key(|id| id.to_string());
         changes.extend(
             gone.into_iter()
