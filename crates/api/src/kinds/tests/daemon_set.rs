@@ -418,5 +418,8 @@ fn the_daemon_set_of_the_documentation_is_good_as_it_is() {
     assert_eq!(errors, Vec::<String>::new());
     assert!(daemon_set::KIND.warnings(&object).is_empty());
     let pod = &object["spec"]["template"]["spec"];
-    assert_eq!(pod["volumes"][0], json!({"name": "varlog", "hostPath": {"path": "/var/log", "type": ""}}));
+    assert_eq!(
+        pod["volumes"][0],
+        json!({"name": "varlog", "hostPath": {"path": "/var/log", "type": ""}})
+    );
 }
