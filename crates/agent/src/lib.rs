@@ -1,1 +1,39 @@
+//! The node agent: makes the pods that are bound to one node real, and says how they are.
+//!
+//! [`run`] registers the node, renews its Lease, watches the pods whose `spec.nodeName` it is, and gives each a worker: a task
+//! that asks [`plan::pod_sync`] what to do next and does it with [`runtime`]. It sees the cluster only through the Kubernetes
+//! API, and dials out only: logs and exec come back over the connection that it opened ([`Tunnel`]).
+//!
+//! Invariants:
+//! - Everything on disk is a cache or belongs to a running pod. A new agent adopts the pods whose shims live; what the API does
+//!   not know is stopped, but only after one consistent list.
+//! - The agent's end leaves containers running ([`run`] just returns); [`stop_all`] is the other way to end, for a node that
+//!   ends with its process.
+//! - While the API server is away, pods run on, are probed and restarted.
+//!
+//! Not here: ephemeral containers, device plugins, volumes of storage drivers, eviction under node pressure, in-place resizes.
 
+mod admission;
+mod cluster;
+mod container;
+mod events;
+mod hooks;
+mod log_files;
+mod node;
+mod options;
+mod pods;
+mod probes;
+mod stop;
+mod streams;
+mod tunnel;
+mod volumes;
+mod worker;
+
+pub use options::{Error, Options, Tunnel};
+pub use pods::run;
+pub use stop::stop_all;
+
+/// The Kubernetes release whose behaviour this agent has; peers compare it with their own.
+pub const KUBELET_VERSION: &str = "v1.36.0+everynode";
+/// Prefix of container ids in pod statuses, and the runtime's name in the node's.
+pub const RUNTIME_NAME: &str = "everynode";

@@ -243,10 +243,10 @@ impl Steps<'_> {
                     attempt,
                 });
             }
-            ImageSeen::Missing if container.image_pull_policy == PullPolicy::Never => {
-                self.look_again(container, self.now);
+            ImageSeen::Missing { looked_at } if container.image_pull_policy == PullPolicy::Never => {
+                self.look_again(container, *looked_at);
             }
-            ImageSeen::Missing | ImageSeen::Present => {
+            ImageSeen::Missing { .. } | ImageSeen::Present => {
                 self.actions.push(Action::PullImage { container: name() });
             }
             ImageSeen::Pulling | ImageSeen::Invalid(_) => {}

@@ -134,7 +134,10 @@ pub enum ImageSeen {
     #[default]
     Unknown,
     /// Not on this node.
-    Missing,
+    Missing {
+        /// When the node last looked.
+        looked_at: Timestamp,
+    },
     /// On this node, but not checked against its registry in this attempt.
     Present,
     /// Being pulled.

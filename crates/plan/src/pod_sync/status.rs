@@ -457,7 +457,7 @@ fn trouble(container: &Container, seen: &ContainerSeen, now: Timestamp) -> Optio
             "ImagePullBackOff",
             &format!("Back-off pulling image \"{image}\": ErrImagePull: {message}"),
         )),
-        ImageSeen::Missing if container.image_pull_policy == PullPolicy::Never => Some(reason(
+        ImageSeen::Missing { .. } if container.image_pull_policy == PullPolicy::Never => Some(reason(
             "ErrImageNeverPull",
             &format!(
                 "Container image \"{image}\" is not present with pull policy of Never; import it with \

@@ -88,7 +88,7 @@ fn a_new_pod_gets_its_sandbox_then_its_image_then_its_container() {
     node.sandbox = Sandbox::Ready;
     assert_eq!(sync(&pod, &node, at(0)).actions, [look_up("c")]);
     let mut container = ContainerSeen {
-        image: ImageSeen::Missing,
+        image: ImageSeen::Missing { looked_at: at(0) },
         ..Default::default()
     };
     node.containers.insert("c".into(), container.clone());
@@ -204,13 +204,19 @@ fn a_pod_that_waits_says_why() {
 fn an_image_that_must_not_be_pulled_and_is_missing_is_looked_for_again() {
     let pod = pod(json!({"containers": [{"name": "c", "image": "i:1", "imagePullPolicy": "Never"}]}));
     let missing = ContainerSeen {
-        image: ImageSeen::Missing,
+        image: ImageSeen::Missing { looked_at: at(0) },
         ..Default::default()
     };
     let plan = sync(&pod, &seen(&[("c", missing)]), at(0));
     let waiting = &plan.status["containerStatuses"][0]["state"]["waiting"];
     assert_eq!(waiting["reason"], "ErrImageNeverPull");
-    assert!(plan.wake.is_some());
+    assert_eq!(plan.wake, Some(at(3)));
+    let missing = ContainerSeen {
+        image: ImageSeen::Missing { looked_at: at(0) },
+        ..Default::default()
+    };
+    let actions = sync(&pod, &seen(&[("c", missing)]), at(3)).actions;
+    assert_eq!(actions, [look_up("c")]);
 }
 
 #[test]
@@ -503,7 +509,7 @@ impl Node {
             Action::RemoveSandbox => self.seen.sandbox = Sandbox::Absent,
             Action::LookUpImage { container } => {
                 let missing = if fails {
-                    ImageSeen::Missing
+                    ImageSeen::Missing { looked_at: now }
                 } else {
                     ImageSeen::Present
                 };

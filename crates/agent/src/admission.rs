@@ -1,0 +1,279 @@
+//! Whether this node takes a pod: the kubelet's own check, after the scheduler's.
+//!
+//! A pod may have been bound by someone who did not look, or before the node changed. A refused pod is Failed with the reason
+//! here; whoever owns it makes another.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use api::affinity::{NodeAffinity, NodeFacts};
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
+use plan::pod_sync::Failure;
+use schema::quantity::Quantity;
+
+/// The resources that are counted, in the order in which a shortage is reported; the value is in milli-units for `cpu`, else whole.
+const COUNTED: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+
+/// What a node offers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Offer {
+    /// Name of the node.
+    pub(crate) name: String,
+    /// Labels of the node.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Allocatable amounts by resource.
+    pub(crate) allocatable: BTreeMap<String, String>,
+}
+
+impl NodeFacts for Offer {
+    fn node_name(&self) -> &str {
+        &self.name
+    }
+
+    fn label(&self, key: &str) -> Option<&str> {
+        self.labels.get(key).map(String::as_str)
+    }
+}
+
+/// What a pod that was let in takes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Claim {
+    requests: BTreeMap<&'static str, i64>,
+    /// Protocol, address (0.0.0.0 for all) and port.
+    ports: BTreeSet<(String, String, i32)>,
+}
+
+impl Claim {
+    /// What `pod` takes.
+    pub(crate) fn of(pod: &Pod) -> Claim {
+        let Some(spec) = &pod.spec else {
+            return Claim::default();
+        };
+        let init = spec.init_containers.iter().flatten();
+        let (sidecars, init): (Vec<_>, Vec<_>) =
+            init.partition(|container| container.restart_policy.as_deref() == Some("Always"));
+        let requests = COUNTED.map(|name| {
+            let request = |container: &&Container| request(container, name);
+            let together: i64 = spec
+                .containers
+                .iter()
+                .chain(sidecars.iter().copied())
+                .map(|c| request(&c))
+                .sum();
+            let alone = init.iter().map(request).max().unwrap_or(0);
+            let overhead = spec.overhead.as_ref().and_then(|overhead| overhead.get(name));
+            let overhead = overhead.map_or(0, |amount| parse(name, &amount.0));
+            (name, together.max(alone).saturating_add(overhead))
+        });
+        let ports = spec
+            .containers
+            .iter()
+            .chain(sidecars)
+            .flat_map(|container| container.ports.iter().flatten());
+        let ports = ports.filter_map(|port| {
+            let number = port.host_port.filter(|port| *port > 0)?;
+            let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".into());
+            let address = port.host_ip.clone().filter(|ip| !ip.is_empty());
+            Some((protocol, address.unwrap_or_else(|| "0.0.0.0".into()), number))
+        });
+        Claim {
+            requests: requests.into(),
+            ports: ports.collect(),
+        }
+    }
+
+    fn clashes(&self, other: &Claim) -> bool {
+        self.ports.iter().any(|(protocol, address, port)| {
+            other
+                .ports
+                .iter()
+                .any(|(their_protocol, their_address, their_port)| {
+                    let everywhere = address == "0.0.0.0" || their_address == "0.0.0.0";
+                    protocol == their_protocol
+                        && port == their_port
+                        && (everywhere || address == their_address)
+                })
+        })
+    }
+}
+
+/// Whether `pod` may run on the node beside the pods that hold `others`; the refusal is what its status says.
+pub(crate) fn admit(pod: &Pod, offer: &Offer, others: &[&Claim]) -> Result<Claim, Failure> {
+    let claim = Claim::of(pod);
+    if !selects(pod, offer) {
+        let message = "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
+        return Err(refusal("NodeAffinity", message));
+    }
+    if others.iter().any(|other| claim.clashes(other)) {
+        let message =
+            "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
+        return Err(refusal("NodePorts", message));
+    }
+    let allocatable = |name: &str| offer.allocatable.get(name).map(|amount| parse(name, amount));
+    if let Some(pods) = allocatable("pods")
+        && others.len() as i64 >= pods
+    {
+        return Err(shortage("pods", 1, others.len() as i64, pods));
+    }
+    for name in COUNTED {
+        let (requested, Some(capacity)) = (claim.requests[name], allocatable(name)) else {
+            continue;
+        };
+        let used = others
+            .iter()
+            .map(|other| other.requests.get(name).copied().unwrap_or(0))
+            .sum::<i64>();
+        if requested > 0 && used.saturating_add(requested) > capacity {
+            return Err(shortage(name, requested, used, capacity));
+        }
+    }
+    Ok(claim)
+}
+
+fn selects(pod: &Pod, offer: &Offer) -> bool {
+    let Some(spec) = &pod.spec else {
+        return true;
+    };
+    let selector = spec.node_selector.iter().flatten();
+    if !selector
+        .into_iter()
+        .all(|(key, value)| offer.labels.get(key) == Some(value))
+    {
+        return false;
+    }
+    let affinity = spec
+        .affinity
+        .as_ref()
+        .and_then(|affinity| affinity.node_affinity.as_ref());
+    let compiled = affinity.and_then(|affinity| serde_json::to_value(affinity).ok());
+    let compiled = compiled.and_then(|affinity| serde_json::from_value::<NodeAffinity>(affinity).ok());
+    compiled
+        .and_then(|affinity| affinity.required)
+        .is_none_or(|required| required.matches(offer))
+}
+
+fn shortage(name: &str, requested: i64, used: i64, capacity: i64) -> Failure {
+    let message = format!(
+        "Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
+    );
+    refusal(&format!("OutOf{name}"), &message)
+}
+
+fn refusal(reason: &str, message: &str) -> Failure {
+    Failure {
+        reason: reason.to_owned(),
+        message: format!("Pod was rejected: {message}"),
+    }
+}
+
+fn request(container: &Container, name: &str) -> i64 {
+    let amount = |resources: &ResourceRequirements| -> Option<ApiQuantity> {
+        let of = |list: &Option<BTreeMap<String, ApiQuantity>>| list.as_ref()?.get(name).cloned();
+        of(&resources.requests).or_else(|| of(&resources.limits))
+    };
+    let amount = container.resources.as_ref().and_then(amount);
+    amount.map_or(0, |amount| parse(name, &amount.0))
+}
+
+/// Milli-units of `cpu`, whole units of all else; what cannot be read counts as nothing (the API server validates).
+fn parse(name: &str, amount: &str) -> i64 {
+    let Ok(quantity) = Quantity::parse(amount) else {
+        return 0;
+    };
+    if name == "cpu" {
+        quantity.milli()
+    } else {
+        quantity.value()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(spec: Value) -> Pod {
+        serde_json::from_value(json!({"spec": spec})).expect("a pod")
+    }
+
+    fn offer() -> Offer {
+        let amounts = [("cpu", "2"), ("memory", "1Gi"), ("pods", "3")];
+        Offer {
+            name: "n".into(),
+            labels: [("disk".to_owned(), "ssd".to_owned())].into(),
+            allocatable: amounts
+                .map(|(name, amount)| (name.to_owned(), amount.to_owned()))
+                .into(),
+        }
+    }
+
+    fn reason(spec: Value, others: &[Value]) -> Option<String> {
+        let others: Vec<Claim> = others.iter().map(|spec| Claim::of(&pod(spec.clone()))).collect();
+        let others: Vec<&Claim> = others.iter().collect();
+        admit(&pod(spec), &offer(), &others)
+            .err()
+            .map(|failure| failure.reason)
+    }
+
+    fn asking(cpu: &str) -> Value {
+        json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]})
+    }
+
+    fn port(port: i32, address: &str) -> Value {
+        json!({"containers": [{"name": "c", "ports": [{"containerPort": 1, "hostPort": port, "hostIP": address}]}]})
+    }
+
+    #[test]
+    fn a_pod_that_fits_is_let_in() {
+        assert_eq!(reason(asking("500m"), &[asking("1500m")]), None);
+        assert_eq!(
+            reason(port(80, "10.0.0.1"), &[port(80, "10.0.0.2"), port(81, "")]),
+            None
+        );
+    }
+
+    #[test]
+    fn a_shortage_is_named_with_its_resource() {
+        assert_eq!(
+            reason(asking("501m"), &[asking("1500m")]).as_deref(),
+            Some("OutOfcpu")
+        );
+        let many = [asking("0"), asking("0"), asking("0")];
+        assert_eq!(reason(asking("0"), &many).as_deref(), Some("OutOfpods"));
+    }
+
+    #[test]
+    fn the_message_counts_what_is_there() {
+        let others = [Claim::of(&pod(asking("1")))];
+        let refused = admit(&pod(asking("1500m")), &offer(), &[&others[0]]).expect_err("too much");
+        let message = "Pod was rejected: Node didn't have enough resource: cpu, requested: 1500, used: 1000, capacity: 2000";
+        assert_eq!(refused.message, message);
+    }
+
+    #[test]
+    fn a_port_that_is_taken_on_one_of_the_addresses_refuses() {
+        assert_eq!(
+            reason(port(80, ""), &[port(80, "10.0.0.2")]).as_deref(),
+            Some("NodePorts")
+        );
+    }
+
+    #[test]
+    fn a_node_that_is_not_selected_refuses() {
+        let mut spec = asking("0");
+        spec["nodeSelector"] = json!({"disk": "ssd"});
+        assert_eq!(reason(spec.clone(), &[]), None);
+        spec["nodeSelector"] = json!({"disk": "hdd"});
+        assert_eq!(reason(spec, &[]).as_deref(), Some("NodeAffinity"));
+        let mut spec = asking("0");
+        let aimed = |name: &str| {
+            let term = json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": [name]}]});
+            json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}})
+        };
+        spec["affinity"] = aimed("n");
+        assert_eq!(reason(spec.clone(), &[]), None);
+        spec["affinity"] = aimed("m");
+        assert_eq!(reason(spec, &[]).as_deref(), Some("NodeAffinity"));
+    }
+}

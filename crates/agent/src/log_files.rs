@@ -1,0 +1,442 @@
+//! Containers' logs as the shims write them: one line a record in CRI form, `TIME STREAM TAG TEXT`, rotated to `X.1`, `X.2`, …
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+
+/// How often a followed log is looked at: quick enough for an eye, and cheaper than a kernel watch for each reader (of which
+/// a machine may allow only 128).
+const LOOK: Duration = Duration::from_millis(100);
+/// Looks at a silent log between two questions whether its container still runs.
+const LOOKS_BETWEEN_QUESTIONS: u32 = 5;
+/// How much is sent at a time, in bytes.
+const PIECE: usize = 32 << 10;
+/// How much of a log is read at a time while counting lines from its end, in bytes.
+const STRIDE: u64 = 64 << 10;
+
+/// Which part of a log, and how.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Selection {
+    pub(crate) follow: bool,
+    pub(crate) timestamps: bool,
+    pub(crate) tail_lines: Option<u64>,
+    pub(crate) since: Option<Timestamp>,
+    pub(crate) limit_bytes: Option<u64>,
+}
+
+/// One record.
+#[derive(Debug, PartialEq)]
+struct Record<'a> {
+    time: &'a str,
+    /// The line goes on in the next record.
+    partial: bool,
+    text: &'a [u8],
+}
+
+fn parse(line: &[u8]) -> Option<Record<'_>> {
+    let mut fields = line.splitn(4, |byte| *byte == b' ');
+    let time = std::str::from_utf8(fields.next()?).ok()?;
+    let _stream = fields.next()?;
+    let partial = fields.next()?.starts_with(b"P");
+    let text = fields.next().unwrap_or_default();
+    Some(Record { time, partial, text })
+}
+
+/// Turns records into what a reader of logs sees.
+struct Printer {
+    timestamps: bool,
+    since: Option<Timestamp>,
+    left: Option<u64>,
+    inside_line: bool,
+}
+
+impl Printer {
+    fn new(selection: &Selection) -> Self {
+        Self {
+            timestamps: selection.timestamps,
+            since: selection.since,
+            left: selection.limit_bytes,
+            inside_line: false,
+        }
+    }
+
+    /// Appends a record; answers whether more may follow.
+    fn print(&mut self, line: &[u8], out: &mut Vec<u8>) -> bool {
+        // A line that is no record was cut by a crash in the middle of a write.
+        let Some(record) = parse(line) else {
+            return true;
+        };
+        if let Some(since) = self.since
+            && record.time.parse::<Timestamp>().is_ok_and(|time| time < since)
+        {
+            return true;
+        }
+        let start = out.len();
+        if self.timestamps && !self.inside_line {
+            out.extend(record.time.as_bytes());
+            out.push(b' ');
+        }
+        out.extend(record.text);
+        if !record.partial {
+            out.push(b'\n');
+        }
+        self.inside_line = record.partial;
+        let Some(left) = &mut self.left else {
+            return true;
+        };
+        let printed = (out.len() - start) as u64;
+        if printed >= *left {
+            out.truncate(start + usize::try_from(*left).unwrap_or(usize::MAX));
+            *left = 0;
+            return false;
+        }
+        *left -= printed;
+        true
+    }
+}
+
+/// A log and its rotated predecessors, the oldest first.
+fn files(log: &Path) -> Vec<PathBuf> {
+    let rotated = |number: u32| PathBuf::from(format!("{}.{number}", log.display()));
+    let mut files: Vec<PathBuf> = (1..).map(rotated).take_while(|path| path.exists()).collect();
+    files.reverse();
+    files.push(log.to_owned());
+    files
+}
+
+/// Removes a log and its rotated predecessors.
+pub(crate) fn remove(log: &Path) {
+    for path in files(log) {
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::debug!(%error, path = %path.display(), "remove a log");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The text of a log's last bytes, from the start of a line.
+pub(crate) fn tail(log: &Path, bytes: u64) -> String {
+    // More than is asked for, because times and tags take most of a short line.
+    let read = || -> io::Result<Vec<u8>> {
+        let mut file = File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(STRIDE.max(bytes))))?;
+        let mut text = Vec::new();
+        file.read_to_end(&mut text)?;
+        Ok(text)
+    };
+    let mut out = Vec::new();
+    let mut printer = Printer::new(&Selection::default());
+    for line in read().unwrap_or_default().split(|byte| *byte == b'\n') {
+        printer.print(line, &mut out);
+    }
+    let start = out
+        .len()
+        .saturating_sub(usize::try_from(bytes).unwrap_or(usize::MAX));
+    String::from_utf8_lossy(&out[start..]).into_owned()
+}
+
+/// Where the last `lines` lines of a log begin: the file (an index into `files`) and the byte in it.
+fn start_of_tail(files: &[PathBuf], lines: u64) -> io::Result<(usize, u64)> {
+    let mut wanted = lines;
+    for (index, path) in files.iter().enumerate().rev() {
+        let mut file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            file => file?,
+        };
+        let mut end = file.metadata()?.len();
+        if wanted == 0 {
+            return Ok((index, end));
+        }
+        let whole = end;
+        while end > 0 {
+            let from = end.saturating_sub(STRIDE);
+            let mut piece = vec![0; usize::try_from(end - from).unwrap_or(0)];
+            file.seek(SeekFrom::Start(from))?;
+            file.read_exact(&mut piece)?;
+            for (offset, byte) in piece.iter().enumerate().rev() {
+                let position = from + offset as u64;
+                if *byte == b'\n' && position + 1 != whole {
+                    wanted -= 1;
+                    if wanted == 0 {
+                        return Ok((index, position + 1));
+                    }
+                }
+            }
+            end = from;
+        }
+        // The first line of the file has no line end before it.
+        if whole > 0 {
+            wanted -= 1;
+        }
+        if wanted == 0 {
+            return Ok((index, 0));
+        }
+    }
+    Ok((0, 0))
+}
+
+/// Sends the selected part of a log, and what is added to it until `ended` says that nothing comes any more. Stops when nobody
+/// listens.
+pub(crate) async fn copy<E: Future<Output = bool>>(
+    log: PathBuf,
+    selection: Selection,
+    ended: impl Fn() -> E,
+    out: mpsc::Sender<Bytes>,
+) -> io::Result<()> {
+    let files = files(&log);
+    let (first, offset) = match selection.tail_lines {
+        Some(lines) => start_of_tail(&files, lines)?,
+        None => (0, 0),
+    };
+    let mut printer = Printer::new(&selection);
+    let mut reader = None;
+    for (index, path) in files.iter().enumerate().skip(first) {
+        let mut file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            file => file?,
+        };
+        if index == first {
+            file.seek(SeekFrom::Start(offset))?;
+        }
+        let mut lines = Lines::new(file);
+        if !lines.drain(&mut printer, &out).await? {
+            return Ok(());
+        }
+        reader = Some(lines);
+    }
+    if !selection.follow {
+        return Ok(());
+    }
+    let mut silent = 0_u32;
+    let mut last_look = false;
+    loop {
+        if let Some(lines) = &mut reader {
+            let before = lines.position;
+            if !lines.drain(&mut printer, &out).await? {
+                return Ok(());
+            }
+            silent = if lines.position == before { silent + 1 } else { 0 };
+        } else {
+            silent += 1;
+        }
+        if replaced(reader.as_ref(), &log) {
+            reader = File::open(&log).ok().map(Lines::new);
+            continue;
+        }
+        if last_look {
+            return Ok(());
+        }
+        if silent >= LOOKS_BETWEEN_QUESTIONS {
+            silent = 0;
+            // What was written just before the end is read in one more round.
+            last_look = ended().await;
+            if last_look {
+                continue;
+            }
+        }
+        tokio::select! {
+            () = out.closed() => return Ok(()),
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+/// Whether the path now names another file than the one that is read.
+fn replaced(reader: Option<&Lines>, log: &Path) -> bool {
+    let Ok(now) = fs::metadata(log) else {
+        return false;
+    };
+    reader.is_none_or(|lines| lines.inode != now.ino())
+}
+
+/// Whole lines of a growing file.
+struct Lines {
+    file: BufReader<File>,
+    inode: u64,
+    position: u64,
+    /// The beginning of a line whose end has not been written yet.
+    begun: Vec<u8>,
+}
+
+impl Lines {
+    fn new(file: File) -> Self {
+        Self {
+            inode: file.metadata().map_or(0, |metadata| metadata.ino()),
+            file: BufReader::new(file),
+            position: 0,
+            begun: Vec::new(),
+        }
+    }
+
+    /// Sends all whole lines there are; answers whether more may follow.
+    async fn drain(&mut self, printer: &mut Printer, out: &mpsc::Sender<Bytes>) -> io::Result<bool> {
+        let mut piece = Vec::with_capacity(PIECE);
+        loop {
+            let read = self.file.read_until(b'\n', &mut self.begun)?;
+            self.position += read as u64;
+            let whole = self.begun.last() == Some(&b'\n');
+            let mut more = true;
+            if whole {
+                self.begun.pop();
+                more = printer.print(&self.begun, &mut piece);
+                self.begun.clear();
+            }
+            let pause = read == 0 || !whole || !more;
+            if (pause || piece.len() >= PIECE) && !piece.is_empty() {
+                let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE));
+                if out.send(Bytes::from(full)).await.is_err() {
+                    return Ok(false);
+                }
+            }
+            if pause {
+                return Ok(more);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: &str = "2026-01-01T00:00:00Z stdout F one\n2026-01-01T00:00:01Z stderr P tw\n\
+                       2026-01-01T00:00:02Z stderr F o\n2026-01-01T00:00:03Z stdout F \n";
+
+    async fn text(folder: &Path, selection: Selection) -> String {
+        let (out, mut received) = mpsc::channel(64);
+        copy(folder.join("0.log"), selection, || async { true }, out)
+            .await
+            .expect("copy");
+        let mut all = Vec::new();
+        while let Some(piece) = received.recv().await {
+            all.extend(piece);
+        }
+        String::from_utf8(all).expect("text")
+    }
+
+    fn written(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, content) in files {
+            fs::write(folder.path().join(name), content).expect("write");
+        }
+        folder
+    }
+
+    #[tokio::test]
+    async fn a_selection_prints_its_part() {
+        let folder = written(&[("0.log", LOG)]);
+        let all = Selection::default();
+        let cases = [
+            (all.clone(), "one\ntwo\n\n"),
+            (
+                Selection {
+                    timestamps: true,
+                    ..all.clone()
+                },
+                "2026-01-01T00:00:00Z one\n2026-01-01T00:00:01Z two\n2026-01-01T00:00:03Z \n",
+            ),
+            (
+                Selection {
+                    tail_lines: Some(2),
+                    ..all.clone()
+                },
+                "o\n\n",
+            ),
+            (
+                Selection {
+                    tail_lines: Some(0),
+                    ..all.clone()
+                },
+                "",
+            ),
+            (
+                Selection {
+                    tail_lines: Some(99),
+                    ..all.clone()
+                },
+                "one\ntwo\n\n",
+            ),
+            (
+                Selection {
+                    limit_bytes: Some(5),
+                    ..all.clone()
+                },
+                "one\nt",
+            ),
+            (
+                Selection {
+                    since: "2026-01-01T00:00:03Z".parse().ok(),
+                    ..all
+                },
+                "\n",
+            ),
+        ];
+        for (selection, expected) in cases {
+            assert_eq!(
+                text(folder.path(), selection.clone()).await,
+                expected,
+                "{selection:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn rotated_files_come_first_and_count_as_lines() {
+        let line = |text: &str| format!("2026-01-01T00:00:00Z stdout F {text}\n");
+        let folder = written(&[
+            ("0.log.2", &line("a")),
+            ("0.log.1", &line("b")),
+            ("0.log", &line("c")),
+        ]);
+        assert_eq!(text(folder.path(), Selection::default()).await, "a\nb\nc\n");
+        let two = Selection {
+            tail_lines: Some(2),
+            ..Default::default()
+        };
+        assert_eq!(text(folder.path(), two).await, "b\nc\n");
+    }
+
+    #[tokio::test]
+    async fn a_followed_log_is_read_through_its_rotation_until_the_container_ends() {
+        let line = |text: &str| format!("2026-01-01T00:00:00Z stdout F {text}\n");
+        let folder = written(&[("0.log", &line("a"))]);
+        let log = folder.path().join("0.log");
+        let (out, mut received) = mpsc::channel(64);
+        let over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let selection = Selection {
+            follow: true,
+            ..Default::default()
+        };
+        let reader = {
+            let (log, over) = (log.clone(), over.clone());
+            tokio::spawn(async move {
+                let ended = || std::future::ready(over.load(std::sync::atomic::Ordering::SeqCst));
+                copy(log, selection, ended, out).await
+            })
+        };
+        assert_eq!(received.recv().await.as_deref(), Some(&b"a\n"[..]));
+        fs::rename(&log, folder.path().join("0.log.1")).expect("rotate");
+        fs::write(&log, line("b")).expect("write");
+        assert_eq!(received.recv().await.as_deref(), Some(&b"b\n"[..]));
+        over.store(true, std::sync::atomic::Ordering::SeqCst);
+        assert_eq!(received.recv().await, None);
+        reader.await.expect("join").expect("copy");
+    }
+
+    #[test]
+    fn the_tail_of_a_log_is_its_text() {
+        let folder = written(&[("0.log", LOG)]);
+        assert_eq!(tail(&folder.path().join("0.log"), 100), "one\ntwo\n\n");
+        assert_eq!(tail(&folder.path().join("0.log"), 3), "o\n\n");
+        assert_eq!(tail(&folder.path().join("none"), 3), "");
+    }
+}

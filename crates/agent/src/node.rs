@@ -1,0 +1,306 @@
+//! The Node object: registered, described, and kept alive.
+
+mod lease;
+mod machine;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use futures::StreamExt;
+use http::Method;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Node;
+use serde_json::{Map, Value, json};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::admission::Offer;
+use crate::cluster::{Cluster, is_gone, message};
+use crate::events::Recorder;
+use crate::options::Options;
+
+pub(crate) use lease::renew;
+pub(crate) use machine::{memory as machine_memory, primary_address};
+
+/// How often the node's state is looked at.
+const LOOK: Duration = Duration::from_secs(10);
+/// How often an unchanged state is posted all the same.
+const POST_UNCHANGED: Duration = Duration::from_secs(300);
+/// Wait after a failed call, doubling up to the second value.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+/// Pods a node takes: the kubelet's default.
+const PODS: u32 = 110;
+/// Below this much free memory the node is under memory pressure: the kubelet's default.
+const LEAST_MEMORY: u64 = 100 << 20;
+/// Below this share of free disk the node is under disk pressure, in percent: the kubelet's default.
+const LEAST_DISK_PERCENT: u64 = 10;
+
+/// Keeps the Node object true.
+pub(crate) struct Keeper {
+    cluster: Cluster,
+    recorder: Recorder,
+    name: String,
+    ip: IpAddr,
+    labels: BTreeMap<String, String>,
+    taints: Value,
+    data_dir: PathBuf,
+    offer: watch::Sender<Offer>,
+    /// Status of each condition and the time of its last change.
+    since: BTreeMap<String, (String, String)>,
+}
+
+impl Keeper {
+    /// A keeper, and what it learns of the node: its labels as the API has them, and what it can give to pods.
+    pub(crate) fn new(
+        cluster: Cluster,
+        recorder: Recorder,
+        options: &Options,
+        ip: IpAddr,
+    ) -> (Self, watch::Receiver<Offer>) {
+        let mut labels = options.labels.clone();
+        labels.extend(machine::labels(&options.node_name));
+        let capacity = machine::capacity(&options.data_dir, PODS);
+        let offer = Offer {
+            name: options.node_name.clone(),
+            labels: labels.clone(),
+            allocatable: capacity,
+        };
+        let (offer, told) = watch::channel(offer);
+        let keeper = Self {
+            cluster,
+            recorder,
+            name: options.node_name.clone(),
+            ip,
+            labels,
+            taints: serde_json::to_value(&options.taints).unwrap_or_default(),
+            data_dir: options.data_dir.clone(),
+            offer,
+            since: BTreeMap::new(),
+        };
+        (keeper, told)
+    }
+
+    /// Registers the node, and posts its state until `shutdown`.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        self.recorder
+            .node(&self.name, false, "Starting", "Starting kubelet.".into());
+        let api = self.cluster.nodes();
+        let mut changes = std::pin::pin!(kube::runtime::watcher::watch_object(api, &self.name));
+        let mut timer = tokio::time::interval(LOOK);
+        timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut posted: Option<(Value, tokio::time::Instant)> = None;
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                change = changes.next() => match change {
+                    Some(Ok(Some(node))) => {
+                        self.learn(node);
+                        // What changed was mostly this agent's own doing: the timer posts.
+                        if posted.is_some() {
+                            continue;
+                        }
+                    }
+                    // Somebody deleted it: this machine is still here, so it registers again.
+                    Some(Ok(None)) => posted = None,
+                    Some(Err(error)) => {
+                        tracing::debug!(node = self.name, %error, "watch of the own node failed");
+                        tokio::time::sleep(RETRY.0).await;
+                        continue;
+                    }
+                    None => return,
+                },
+                _ = timer.tick() => {}
+            }
+            self.post(&mut posted, &shutdown).await;
+        }
+    }
+
+    fn learn(&mut self, node: Node) {
+        let conditions = node.status.and_then(|status| status.conditions);
+        for condition in conditions.into_iter().flatten() {
+            if let Some(at) = condition.last_transition_time {
+                let known = (condition.status, api::time::rfc3339(at.0));
+                self.since.entry(condition.type_).or_insert(known);
+            }
+        }
+        let labels = node.metadata.labels.unwrap_or_default();
+        self.offer.send_if_modified(|offer| {
+            let changed = offer.labels != labels;
+            offer.labels = labels;
+            changed
+        });
+    }
+
+    /// Posts the state if it changed or has not been posted for long; registers first if need be.
+    async fn post(
+        &mut self,
+        posted: &mut Option<(Value, tokio::time::Instant)>,
+        shutdown: &CancellationToken,
+    ) {
+        let state = self.state();
+        let fresh =
+            |(last, at): &(Value, tokio::time::Instant)| *last == state && at.elapsed() < POST_UNCHANGED;
+        if posted.as_ref().is_some_and(fresh) {
+            return;
+        }
+        if posted.is_none() {
+            self.register(shutdown).await;
+        }
+        let body = json!({ "status": self.status(&state) });
+        let path = format!("/api/v1/nodes/{}/status", self.name);
+        let kind = "application/strategic-merge-patch+json";
+        match self.cluster.call(Method::PATCH, &path, kind, &body).await {
+            Ok(_) => *posted = Some((state, tokio::time::Instant::now())),
+            Err(error) if is_gone(&error) => *posted = None,
+            Err(error) => tracing::warn!(node = self.name, "post the node's status: {}", message(&error)),
+        }
+    }
+
+    /// Makes the Node object, or brings its own labels up to date, until one of the two succeeds.
+    async fn register(&mut self, shutdown: &CancellationToken) {
+        let mut wait = RETRY.0;
+        while !shutdown.is_cancelled() {
+            match self.try_register().await {
+                Ok(()) => return,
+                Err(error) => tracing::warn!(node = self.name, "register the node: {}", message(&error)),
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+            wait = (wait * 2).min(RETRY.1);
+        }
+    }
+
+    async fn try_register(&mut self) -> Result<(), kube::Error> {
+        let path = format!("/api/v1/nodes/{}", self.name);
+        let annotations = json!({"volumes.kubernetes.io/controller-managed-attach-detach": "true"});
+        let metadata = json!({"name": self.name, "labels": self.labels, "annotations": annotations});
+        let patch = json!({"metadata": {"labels": self.labels}});
+        let kind = "application/strategic-merge-patch+json";
+        match self.cluster.call(Method::PATCH, &path, kind, &patch).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            answer => {
+                if let Ok(node) = serde_json::from_value(answer?) {
+                    self.learn(node);
+                }
+                return Ok(());
+            }
+        }
+        let state = self.state();
+        let status = self.status(&state);
+        let mut spec = Map::new();
+        if self.taints.as_array().is_some_and(|taints| !taints.is_empty()) {
+            spec.insert("taints".into(), self.taints.clone());
+        }
+        let body = json!({
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": metadata,
+            "spec": spec,
+            "status": status,
+        });
+        let made = self
+            .cluster
+            .call(Method::POST, "/api/v1/nodes", "application/json", &body)
+            .await;
+        match made {
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            answer => answer.map(drop),
+        }
+    }
+
+    /// What the node says of itself, without times.
+    fn state(&self) -> Value {
+        let capacity = machine::capacity(&self.data_dir, PODS);
+        let conditions: Vec<Value> = pressure(&self.data_dir)
+            .into_iter()
+            .map(|(kind, pressed, reason, message)| {
+                let status = if pressed { "True" } else { "False" };
+                json!({"type": kind, "status": status, "reason": reason, "message": message})
+            })
+            .chain([json!({
+                "type": "Ready",
+                "status": "True",
+                "reason": "KubeletReady",
+                "message": "kubelet is posting ready status",
+            })])
+            .collect();
+        json!({
+            "capacity": capacity,
+            "allocatable": capacity,
+            "conditions": conditions,
+            "addresses": [
+                {"type": "InternalIP", "address": self.ip.to_string()},
+                {"type": "Hostname", "address": self.name},
+            ],
+            "nodeInfo": machine::node_info(),
+        })
+    }
+
+    /// The state with its times; a condition keeps its transition time while its status stays.
+    fn status(&mut self, state: &Value) -> Value {
+        let now = api::time::rfc3339(Timestamp::now());
+        let mut status = state.clone();
+        for condition in status["conditions"].as_array_mut().into_iter().flatten() {
+            condition["lastHeartbeatTime"] = now.clone().into();
+            let text = |field: &str| condition[field].as_str().unwrap_or_default().to_owned();
+            let (kind, is) = (text("type"), text("status"));
+            let since = self
+                .since
+                .entry(kind)
+                .or_insert_with(|| (is.clone(), now.clone()));
+            if since.0 != is {
+                *since = (is, now.clone());
+            }
+            condition["lastTransitionTime"] = since.1.clone().into();
+        }
+        status
+    }
+}
+
+type Pressure = (&'static str, bool, &'static str, &'static str);
+
+fn pressure(data_dir: &std::path::Path) -> [Pressure; 3] {
+    let memory = machine::available_memory().is_some_and(|bytes| bytes < LEAST_MEMORY);
+    let disk = machine::disk(data_dir)
+        .is_some_and(|disk| disk.free.saturating_mul(100) < disk.size * LEAST_DISK_PERCENT);
+    [
+        match memory {
+            true => (
+                "MemoryPressure",
+                true,
+                "KubeletHasInsufficientMemory",
+                "kubelet has insufficient memory available",
+            ),
+            false => (
+                "MemoryPressure",
+                false,
+                "KubeletHasSufficientMemory",
+                "kubelet has sufficient memory available",
+            ),
+        },
+        match disk {
+            true => (
+                "DiskPressure",
+                true,
+                "KubeletHasDiskPressure",
+                "kubelet has disk pressure",
+            ),
+            false => (
+                "DiskPressure",
+                false,
+                "KubeletHasNoDiskPressure",
+                "kubelet has no disk pressure",
+            ),
+        },
+        (
+            "PIDPressure",
+            false,
+            "KubeletHasSufficientPID",
+            "kubelet has sufficient PID available",
+        ),
+    ]
+}

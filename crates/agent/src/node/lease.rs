@@ -1,0 +1,70 @@
+//! The node's heartbeat: a Lease, renewed while the agent lives.
+
+use std::time::Duration;
+
+use http::Method;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::{Cluster, message};
+
+/// How often the Lease is renewed.
+const PERIOD: Duration = Duration::from_secs(10);
+/// How long it holds, in seconds.
+const DURATION_SECONDS: u32 = 40;
+/// Wait after a renewal that failed.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Renews the node's Lease until `shutdown`.
+pub(crate) async fn renew(cluster: Cluster, node: String, shutdown: CancellationToken) {
+    loop {
+        let renewed = renew_once(&cluster, &node).await;
+        if let Err(error) = &renewed {
+            tracing::warn!(node, "renew the node's lease: {}", message(error));
+        }
+        let wait = if renewed.is_ok() { PERIOD } else { RETRY };
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+async fn renew_once(cluster: &Cluster, node: &str) -> Result<(), kube::Error> {
+    const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+    let spec = json!({
+        "holderIdentity": node,
+        "leaseDurationSeconds": DURATION_SECONDS,
+        "renewTime": api::time::rfc3339_micro(Timestamp::now()),
+    });
+    let path = format!("{LEASES}/{node}");
+    let patch = json!({ "spec": spec });
+    let renewed = cluster
+        .call(Method::PATCH, &path, "application/merge-patch+json", &patch)
+        .await;
+    match renewed {
+        Err(kube::Error::Api(status)) if status.code == 404 => {}
+        answer => return answer.map(drop),
+    }
+    let mut lease = json!({
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": node, "namespace": "kube-node-lease"},
+        "spec": spec,
+    });
+    if let Some(owner) = owner(cluster, node).await? {
+        lease["metadata"]["ownerReferences"] = json!([owner]);
+    }
+    cluster
+        .call(Method::POST, LEASES, "application/json", &lease)
+        .await
+        .map(drop)
+}
+
+/// The Node, so that the Lease goes when it goes.
+async fn owner(cluster: &Cluster, node: &str) -> Result<Option<Value>, kube::Error> {
+    let found = cluster.nodes().get_metadata_opt(node).await?;
+    let uid = found.and_then(|node| node.metadata.uid);
+    Ok(uid.map(|uid| json!({"apiVersion": "v1", "kind": "Node", "name": node, "uid": uid})))
+}

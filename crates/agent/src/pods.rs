@@ -1,0 +1,338 @@
+//! The pods of the node: the watch that tells of them, and a worker for each.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::watcher::{self, Event, watcher};
+use runtime::Runtime;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{Id, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::admission::{self, Claim};
+use crate::cluster::{Cluster, PodRef};
+use crate::events::Recorder;
+use crate::node::{self, Keeper};
+use crate::options::{Error, Options};
+use crate::tunnel;
+use crate::volumes;
+use crate::worker::{INBOX, Message, Origin, Shared, Worker, blocking};
+
+/// Events of the runtime that wait to be handed on: some hundred containers may end at once when the machine is stopped.
+const RUNTIME_EVENTS: usize = 256;
+/// Images pulled at a time.
+const PULLS: usize = 3;
+/// Grace of a pod that runs here and that the API does not know: nobody can say what it was promised.
+const STRANGER_GRACE: Duration = Duration::from_secs(30);
+/// Wait before the watch is tried again, doubling up to the second value.
+const WATCH_RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// Where an agent keeps the files of its pods, below its data directory.
+pub(crate) fn pods_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("kubelet")
+}
+
+/// Runs the agent of one node until `shutdown`. Its pods run on afterwards.
+pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Error> {
+    let pods_dir = pods_dir(&options.data_dir);
+    std::fs::create_dir_all(&pods_dir).map_err(|source| Error::DataDir {
+        path: pods_dir.clone(),
+        source,
+    })?;
+    let (told, events) = mpsc::channel(RUNTIME_EVENTS);
+    let runtime = open(&options, Some(told)).await?;
+    let cluster = Cluster::new(options.client.clone());
+    let stop = shutdown.child_token();
+    let mut tasks = JoinSet::new();
+
+    let (recorder, sender) = Recorder::new(cluster.clone(), options.node_name.clone(), stop.clone());
+    tasks.spawn(sender);
+    let ip = options.node_ip.unwrap_or_else(node::primary_address);
+    let (keeper, offer) = Keeper::new(cluster.clone(), recorder.clone(), &options, ip);
+    tasks.spawn(keeper.run(stop.clone()));
+    tasks.spawn(node::renew(
+        cluster.clone(),
+        options.node_name.clone(),
+        stop.clone(),
+    ));
+
+    let shared = Arc::new(Shared {
+        cluster,
+        recorder,
+        runtime,
+        pods_dir,
+        offer,
+        node_name: options.node_name.clone(),
+        host_ips: vec![ip.to_string()],
+        api_address: options.api_address.clone(),
+        pulls: Semaphore::new(PULLS),
+        uids: std::sync::Mutex::default(),
+    });
+    if let Some(tunnel) = &options.tunnel {
+        let connector = tunnel::Connector::new(tunnel, &options.node_name)?;
+        tasks.spawn(tunnel::serve(connector, Arc::clone(&shared), stop.clone()));
+    }
+    Pods::new(shared).run(events, stop).await;
+    tasks.abort_all();
+    while tasks.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// Opens the runtime of an agent.
+pub(crate) async fn open(
+    options: &Options,
+    events: Option<mpsc::Sender<runtime::Event>>,
+) -> Result<Runtime, Error> {
+    let data_dir = options.data_dir.clone();
+    let runtime_options = runtime::Options {
+        pod_range: options.pod_range.clone(),
+        shim: options.shim.clone(),
+        events,
+    };
+    let opened = blocking(move || Runtime::open(&data_dir, runtime_options)).await;
+    opened.map_err(|source| Error::Runtime {
+        data_dir: options.data_dir.clone(),
+        source,
+    })
+}
+
+/// One pod that has a worker.
+struct Held {
+    inbox: mpsc::Sender<Message>,
+    task: Id,
+    /// What it takes of the node; nothing once it is refused or has ended.
+    claim: Option<Claim>,
+}
+
+struct Pods {
+    shared: Arc<Shared>,
+    held: HashMap<String, Held>,
+    workers: JoinSet<String>,
+    /// Uids of the list that is being read.
+    listed: HashSet<String>,
+    /// Pods of that list, the oldest first when it is whole: the older ones were here before.
+    pending: Vec<Pod>,
+    strangers: JoinSet<()>,
+}
+
+impl Pods {
+    fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            held: HashMap::new(),
+            workers: JoinSet::new(),
+            listed: HashSet::new(),
+            pending: Vec::new(),
+            strangers: JoinSet::new(),
+        }
+    }
+
+    async fn run(mut self, mut events: mpsc::Receiver<runtime::Event>, stop: CancellationToken) {
+        let fields = format!("spec.nodeName={}", self.shared.node_name);
+        let config = watcher::Config::default().fields(&fields);
+        let mut changes = std::pin::pin!(watcher(self.shared.cluster.pods(), config));
+        let mut wait = WATCH_RETRY.0;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                change = changes.next() => match change {
+                    Some(Ok(change)) => {
+                        wait = WATCH_RETRY.0;
+                        self.changed(change).await;
+                    }
+                    Some(Err(error)) => {
+                        tracing::warn!(%error, "watch the node's pods");
+                        tokio::select! {
+                            () = stop.cancelled() => return,
+                            () = tokio::time::sleep(wait) => {}
+                        }
+                        wait = (wait * 2).min(WATCH_RETRY.1);
+                    }
+                    None => return,
+                },
+                Some(event) = events.recv() => self.runtime_event(event).await,
+                Some(ended) = self.workers.join_next_with_id() => self.worker_ended(ended),
+            }
+        }
+    }
+
+    async fn changed(&mut self, change: Event<Pod>) {
+        match change {
+            Event::Init => {
+                self.listed.clear();
+                self.pending.clear();
+            }
+            Event::InitApply(pod) => {
+                self.listed.insert(uid(&pod));
+                self.pending.push(pod);
+            }
+            Event::InitDone => {
+                let mut pods = std::mem::take(&mut self.pending);
+                pods.sort_by_key(|pod| pod.metadata.creation_timestamp.clone());
+                // Pods that run here already keep their place before any new one is weighed.
+                let running: HashSet<String> = self
+                    .shared
+                    .runtime
+                    .pods()
+                    .iter()
+                    .map(|pod| pod.id().to_owned())
+                    .collect();
+                pods.sort_by_key(|pod| !running.contains(&uid(pod)));
+                for pod in pods {
+                    self.take(pod).await;
+                }
+                self.part_with_the_unlisted().await;
+            }
+            Event::Apply(pod) => self.take(pod).await,
+            Event::Delete(pod) => {
+                // Its last state says with what grace it was to end.
+                let uid = uid(&pod);
+                self.tell(&uid, Message::Pod(Box::new(pod))).await;
+                self.tell(&uid, Message::Gone).await;
+            }
+        }
+    }
+
+    /// Hands a pod to its worker, or hires one.
+    async fn take(&mut self, pod: Pod) {
+        let uid = uid(&pod);
+        if let Some(held) = self.held.get_mut(&uid) {
+            if is_terminal(&pod) {
+                held.claim = None;
+            }
+            self.tell(&uid, Message::Pod(Box::new(pod))).await;
+            return;
+        }
+        self.shared.learn_uid(&PodRef::of(&pod));
+        let (origin, claim) = self.place(&pod, &uid);
+        let (inbox, messages) = mpsc::channel(INBOX);
+        let worker = Worker::new(Arc::clone(&self.shared), pod, origin, inbox.clone());
+        let id = uid.clone();
+        let task = self.workers.spawn(async move {
+            worker.run(messages).await;
+            id
+        });
+        let held = Held {
+            inbox,
+            task: task.id(),
+            claim,
+        };
+        self.held.insert(uid, held);
+    }
+
+    /// How a pod that is new to this process comes in, and what it takes.
+    fn place(&self, pod: &Pod, uid: &str) -> (Origin, Option<Claim>) {
+        if let Some(sandbox) = self.shared.runtime.pod(uid) {
+            return (Origin::Adopted(sandbox), Some(Claim::of(pod)));
+        }
+        if is_terminal(pod) || pod.metadata.deletion_timestamp.is_some() {
+            return (Origin::New, None);
+        }
+        let started = pod
+            .status
+            .as_ref()
+            .is_some_and(|status| status.start_time.is_some());
+        if started {
+            // It was let in before (and lost its sandbox, say by a restart of the machine).
+            return (Origin::New, Some(Claim::of(pod)));
+        }
+        let others: Vec<&Claim> = self
+            .held
+            .values()
+            .filter_map(|held| held.claim.as_ref())
+            .collect();
+        match admission::admit(pod, &self.shared.offer.borrow(), &others) {
+            Ok(claim) => (Origin::New, Some(claim)),
+            Err(why) => (Origin::Rejected(why), None),
+        }
+    }
+
+    async fn tell(&mut self, uid: &str, message: Message) {
+        if let Some(held) = self.held.get(uid)
+            && held.inbox.send(message).await.is_err()
+        {
+            tracing::debug!(uid, "a pod's worker has ended");
+        }
+    }
+
+    async fn runtime_event(&mut self, event: runtime::Event) {
+        match event {
+            runtime::Event::Container { pod, status } => self.tell(&pod, Message::Container(status)).await,
+            runtime::Event::PodGone { pod } => self.tell(&pod, Message::ShimGone).await,
+        }
+    }
+
+    fn worker_ended(&mut self, ended: Result<(Id, String), tokio::task::JoinError>) {
+        let task = match ended {
+            Ok((task, _)) => task,
+            Err(error) => {
+                tracing::error!(%error, "a pod's worker broke off");
+                error.id()
+            }
+        };
+        self.held.retain(|uid, held| {
+            let ended = held.task == task;
+            if ended {
+                self.shared.forget_uid(uid);
+            }
+            !ended
+        });
+    }
+
+    /// After one whole list: pods that it lacks have gone; what runs without a pod is stopped; files without a pod go.
+    async fn part_with_the_unlisted(&mut self) {
+        let listed = std::mem::take(&mut self.listed);
+        let gone: Vec<String> = self
+            .held
+            .keys()
+            .filter(|uid| !listed.contains(*uid))
+            .cloned()
+            .collect();
+        for uid in gone {
+            self.tell(&uid, Message::Gone).await;
+        }
+        let known: HashSet<String> = self.held.keys().cloned().collect();
+        let pods_dir = self.shared.pods_dir.clone();
+        let runtime = self.shared.runtime.clone();
+        let strangers: BTreeMap<String, runtime::Pod> = runtime
+            .pods()
+            .into_iter()
+            .filter(|pod| !known.contains(pod.id()))
+            .map(|pod| (pod.id().to_owned(), pod))
+            .collect();
+        let folders = std::fs::read_dir(&pods_dir).into_iter().flatten().flatten();
+        for folder in folders {
+            let name = folder.file_name().to_string_lossy().into_owned();
+            if !known.contains(&name)
+                && !strangers.contains_key(&name)
+                && let Err(error) = volumes::remove_below(&folder.path())
+            {
+                tracing::warn!(uid = name, %error, "remove the files of a pod that is gone");
+            }
+        }
+        for (uid, pod) in strangers {
+            tracing::info!(uid, "stop a pod that the API does not know");
+            let (runtime, folder) = (runtime.clone(), pods_dir.join(&uid));
+            self.strangers.spawn(async move {
+                let stopped =
+                    blocking(move || crate::stop::stop_pod(&runtime, &pod, &folder, STRANGER_GRACE)).await;
+                if let Err(error) = stopped {
+                    tracing::warn!(uid, %error, "stop a pod that the API does not know");
+                }
+            });
+        }
+    }
+}
+
+fn uid(pod: &Pod) -> String {
+    pod.metadata.uid.clone().unwrap_or_default()
+}
+
+fn is_terminal(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}

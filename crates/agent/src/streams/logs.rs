@@ -1,0 +1,141 @@
+//! `GET /containerLogs/<namespace>/<pod>/<container>`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::mpsc;
+
+use super::{Body, Query, Wanted, refuse};
+use crate::container::run_id;
+use crate::log_files::{self, Selection};
+use crate::worker::{Shared, blocking};
+
+/// Pieces of a log that wait for a slow reader.
+const PIECES: usize = 8;
+
+pub(super) async fn answer(shared: Arc<Shared>, wanted: Wanted, query: &Query) -> Response<Body> {
+    let selection = match selection(query, Timestamp::now()) {
+        Ok(selection) => selection,
+        Err(message) => return refuse(StatusCode::BAD_REQUEST, &message),
+    };
+    let files = shared.files(&wanted.uid);
+    let Some(newest) = newest(&files.logs(&wanted.container)) else {
+        let Wanted { pod, container, .. } = &wanted;
+        let message =
+            format!("container {container:?} in pod {pod:?} is waiting to start: ContainerCreating");
+        return refuse(StatusCode::BAD_REQUEST, &message);
+    };
+    let attempt = if query.is("previous") {
+        // While a container waits to be started again, its newest run is already the previous one.
+        match if ended(&shared, &wanted, newest).await {
+            Some(newest)
+        } else {
+            newest.checked_sub(1)
+        } {
+            Some(attempt) if files.log(&wanted.container, attempt).exists() => attempt,
+            _ => {
+                let Wanted { pod, container, .. } = &wanted;
+                let message = format!("previous terminated container {container:?} in pod {pod:?} not found");
+                return refuse(StatusCode::BAD_REQUEST, &message);
+            }
+        }
+    } else {
+        newest
+    };
+    let log = files.log(&wanted.container, attempt);
+    let (out, pieces) = mpsc::channel(PIECES);
+    // The task ends when the reader leaves or the log ends.
+    tokio::spawn(async move {
+        let ended = || ended(&shared, &wanted, attempt);
+        if let Err(error) = log_files::copy(log.clone(), selection, ended, out).await {
+            tracing::warn!(log = %log.display(), %error, "read a container's log");
+        }
+    });
+    let pieces = futures::stream::unfold(pieces, |mut pieces: mpsc::Receiver<Bytes>| async move {
+        let piece = pieces.recv().await?;
+        Some((piece, pieces))
+    });
+    let body = BodyExt::boxed(StreamBody::new(pieces.map(|piece| Ok(Frame::data(piece)))));
+    let mut response = Response::new(body);
+    response
+        .headers_mut()
+        .insert("Content-Type", http::HeaderValue::from_static("text/plain"));
+    response
+}
+
+fn selection(query: &Query, now: Timestamp) -> Result<Selection, String> {
+    let number = |name: &str| -> Result<Option<u64>, String> {
+        let value = query.get(name);
+        value
+            .map(|value| {
+                value
+                    .parse()
+                    .map_err(|_| format!("{name}: {value:?} is not a number"))
+            })
+            .transpose()
+    };
+    let since = match (query.get("sinceTime"), number("sinceSeconds")?) {
+        (Some(time), _) => Some(
+            time.parse()
+                .map_err(|_| format!("sinceTime: {time:?} is not a time"))?,
+        ),
+        (None, Some(seconds)) => {
+            let ago = SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX));
+            Some(now.saturating_sub(ago).unwrap_or(Timestamp::MIN))
+        }
+        (None, None) => None,
+    };
+    Ok(Selection {
+        follow: query.is("follow"),
+        timestamps: query.is("timestamps"),
+        tail_lines: number("tailLines")?,
+        since,
+        limit_bytes: number("limitBytes")?,
+    })
+}
+
+/// Number of the newest run that has a log.
+fn newest(folder: &Path) -> Option<u32> {
+    let entries = std::fs::read_dir(folder).ok()?.flatten();
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".log")?.parse().ok());
+    numbers.max()
+}
+
+/// Whether a run writes nothing any more.
+async fn ended(shared: &Shared, wanted: &Wanted, attempt: u32) -> bool {
+    let Some(sandbox) = shared.runtime.pod(&wanted.uid) else {
+        return true;
+    };
+    let id = run_id(&wanted.container, attempt);
+    let status = blocking(move || sandbox.container(&id)).await;
+    !status.is_ok_and(|status| status.is_some_and(|status| status.state.is_running()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_query_selects() {
+        let now: Timestamp = "2026-01-01T00:01:00Z".parse().expect("a time");
+        let query = Query::parse("follow=true&tailLines=5&sinceSeconds=60&limitBytes=9&timestamps=1");
+        let expected = Selection {
+            follow: true,
+            timestamps: true,
+            tail_lines: Some(5),
+            since: "2026-01-01T00:00:00Z".parse().ok(),
+            limit_bytes: Some(9),
+        };
+        assert_eq!(selection(&query, now), Ok(expected));
+        let query = Query::parse("sinceSeconds=99999999999999999999");
+        assert!(selection(&query, now).is_err());
+        let query = Query::parse("sinceSeconds=999999999999999");
+        assert!(selection(&query, now).is_ok());
+    }
+}

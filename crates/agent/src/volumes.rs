@@ -1,0 +1,176 @@
+//! A pod's volumes on the node.
+//!
+//! Volumes of configuration are written as the kubelet writes them: each version in a folder of its own, `..data` pointing to
+//! the newest, so that a reader sees a whole old or a whole new version. They are looked at again now and then
+//! ([`REFRESH`]), which is also when tokens are renewed.
+
+mod atomic;
+mod host_path;
+mod payload;
+mod tmpfs;
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod, Volume};
+use schema::quantity::Quantity;
+
+use crate::cluster::Cluster;
+use crate::container::{PodFiles, Surroundings};
+use payload::Payload;
+
+/// How often a running pod's volumes of configuration are compared with the API: the kubelet's period.
+pub(crate) const REFRESH: Duration = Duration::from_secs(60);
+
+/// A token in use and when to ask for its successor.
+#[derive(Clone, Debug)]
+pub(crate) struct HeldToken {
+    token: String,
+    renew_at: Timestamp,
+}
+
+/// Tokens by volume and path.
+pub(crate) type Tokens = HashMap<(String, String), HeldToken>;
+
+/// Makes all volumes of a pod, or brings them up to date. The error is the message of a `FailedMount` event.
+pub(crate) async fn prepare(
+    cluster: &Cluster,
+    pod: &Pod,
+    files: &PodFiles,
+    surroundings: &Surroundings,
+    tokens: &mut Tokens,
+) -> Result<(), String> {
+    let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.clone());
+    for volume in volumes.unwrap_or_default() {
+        let made = one(cluster, pod, &volume, files, surroundings, tokens).await;
+        made.map_err(|error| format!("MountVolume.SetUp failed for volume {:?} : {error}", volume.name))?;
+    }
+    Ok(())
+}
+
+/// Whether a pod has volumes whose content may change.
+pub(crate) fn may_change(pod: &Pod) -> bool {
+    let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_ref());
+    volumes.into_iter().flatten().any(is_configuration)
+}
+
+fn is_configuration(volume: &Volume) -> bool {
+    volume.config_map.is_some()
+        || volume.secret.is_some()
+        || volume.projected.is_some()
+        || volume.downward_api.is_some()
+}
+
+async fn one(
+    cluster: &Cluster,
+    pod: &Pod,
+    volume: &Volume,
+    files: &PodFiles,
+    surroundings: &Surroundings,
+    tokens: &mut Tokens,
+) -> Result<(), String> {
+    let context = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+    let group = context
+        .and_then(|context| context.fs_group)
+        .and_then(|group| u32::try_from(group).ok());
+    let folder = files.volume(&volume.name);
+    let failed = |error: io::Error| format!("{}: {error}", folder.display());
+    if let Some(source) = &volume.host_path {
+        return host_path::check(Path::new(&source.path), source.type_.as_deref().unwrap_or(""));
+    }
+    if let Some(source) = &volume.empty_dir {
+        return empty_dir(source, &folder, group).map_err(failed);
+    }
+    if is_configuration(volume) {
+        let mut payload = Payload::new(cluster, pod, surroundings, tokens);
+        payload.add_volume(volume).await?;
+        fs::create_dir_all(&folder).map_err(failed)?;
+        return atomic::write(&folder, &payload.into_files(), group).map_err(failed);
+    }
+    Err(format!("this node cannot mount volumes of kind {}", kind(volume)))
+}
+
+/// The field that says what a volume is.
+fn kind(volume: &Volume) -> String {
+    let fields = serde_json::to_value(volume).unwrap_or_default();
+    let kinds = fields
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(field, _)| field.clone());
+    kinds
+        .filter(|field| field != "name")
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn empty_dir(source: &EmptyDirVolumeSource, folder: &Path, group: Option<u32>) -> io::Result<()> {
+    if !folder.exists() {
+        fs::DirBuilder::new().recursive(true).mode(0o777).create(folder)?;
+    }
+    if source.medium.as_deref() == Some("Memory") {
+        let limit = source
+            .size_limit
+            .as_ref()
+            .and_then(|limit| Quantity::parse(&limit.0).ok());
+        tmpfs::mount(
+            folder,
+            limit.map(|limit| limit.value()).filter(|bytes| *bytes > 0),
+        )?;
+    }
+    if fs::metadata(folder)?.permissions().mode() & 0o777 != 0o777 {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o777))?;
+    }
+    if let Some(group) = group {
+        std::os::unix::fs::chown(folder, None, Some(group))?;
+        // New files take the group of the folder.
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o2777))?;
+    }
+    Ok(())
+}
+
+/// Unmounts what was mounted below the pod's volumes, and removes them.
+pub(crate) fn remove(files: &PodFiles) -> io::Result<()> {
+    remove_below(&files.volumes())
+}
+
+/// Unmounts what is mounted below `folder`, and removes it; fine when there is none.
+pub(crate) fn remove_below(folder: &Path) -> io::Result<()> {
+    tmpfs::unmount_below(folder)?;
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_unknown_volume_is_named_by_its_kind() {
+        let volume = json!({"name": "v", "persistentVolumeClaim": {"claimName": "c"}});
+        let volume: Volume = serde_json::from_value(volume).expect("a volume");
+        assert_eq!(kind(&volume), "persistentVolumeClaim");
+    }
+
+    #[test]
+    fn an_empty_dir_is_writable_by_everyone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("volumes/v");
+        empty_dir(&EmptyDirVolumeSource::default(), &path, None).expect("make");
+        let mode = fs::metadata(&path).expect("stat").permissions().mode();
+        assert_eq!(mode & 0o7777, 0o777);
+        let files = PodFiles(folder.path().to_owned());
+        remove(&files).expect("remove");
+        remove(&files).expect("remove again");
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,234 @@
+//! What a volume of configuration holds: files from ConfigMaps, Secrets, the pod's own fields and tokens.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{
+    DownwardAPIVolumeFile, KeyToPath, Pod, ServiceAccountTokenProjection, Volume, VolumeProjection,
+};
+
+use super::atomic::File;
+use super::{HeldToken, Tokens};
+use crate::cluster::{Cluster, PodRef, message};
+use crate::container::{Surroundings, downward};
+
+/// Mode of a file when neither it nor its volume says.
+const DEFAULT_MODE: i32 = 0o644;
+/// Life of a token that its volume does not say, in seconds.
+const TOKEN_SECONDS: i64 = 3600;
+/// A token is renewed when this share of its life is over, in percent.
+const TOKEN_RENEWAL_PERCENT: i64 = 80;
+
+/// Collects the files of one volume.
+pub(super) struct Payload<'a> {
+    cluster: &'a Cluster,
+    pod: &'a Pod,
+    identity: PodRef,
+    surroundings: &'a Surroundings,
+    tokens: &'a mut Tokens,
+    files: BTreeMap<PathBuf, File>,
+}
+
+type Bytes = BTreeMap<String, Vec<u8>>;
+
+impl<'a> Payload<'a> {
+    pub(super) fn new(
+        cluster: &'a Cluster,
+        pod: &'a Pod,
+        surroundings: &'a Surroundings,
+        tokens: &'a mut Tokens,
+    ) -> Self {
+        Self {
+            cluster,
+            pod,
+            identity: PodRef::of(pod),
+            surroundings,
+            tokens,
+            files: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn into_files(self) -> BTreeMap<PathBuf, File> {
+        self.files
+    }
+
+    pub(super) async fn add_volume(&mut self, volume: &Volume) -> Result<(), String> {
+        if let Some(source) = &volume.config_map {
+            let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
+            return self
+                .config_map(&source.name, &source.items, mode, source.optional)
+                .await;
+        }
+        if let Some(source) = &volume.secret {
+            let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
+            let name = source.secret_name.as_deref().unwrap_or_default();
+            return self.secret(name, &source.items, mode, source.optional).await;
+        }
+        if let Some(source) = &volume.downward_api {
+            let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
+            return self.downward(source.items.iter().flatten(), mode);
+        }
+        if let Some(source) = &volume.projected {
+            let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
+            for projection in source.sources.iter().flatten() {
+                self.projection(&volume.name, projection, mode).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn projection(&mut self, volume: &str, source: &VolumeProjection, mode: i32) -> Result<(), String> {
+        if let Some(source) = &source.config_map {
+            self.config_map(&source.name, &source.items, mode, source.optional)
+                .await?;
+        }
+        if let Some(source) = &source.secret {
+            self.secret(&source.name, &source.items, mode, source.optional)
+                .await?;
+        }
+        if let Some(source) = &source.downward_api {
+            self.downward(source.items.iter().flatten(), mode)?;
+        }
+        if let Some(source) = &source.service_account_token {
+            self.token(volume, source, mode).await?;
+        }
+        if source.cluster_trust_bundle.is_some() || source.pod_certificate.is_some() {
+            return Err("this node cannot project clusterTrustBundle or podCertificate".into());
+        }
+        Ok(())
+    }
+
+    async fn config_map(
+        &mut self,
+        name: &str,
+        items: &Option<Vec<KeyToPath>>,
+        mode: i32,
+        optional: Option<bool>,
+    ) -> Result<(), String> {
+        let found = self.cluster.config_map(&self.identity.namespace, name).await;
+        let data = match found.map_err(|error| message(&error))? {
+            Some(map) => {
+                let text = map.data.unwrap_or_default().into_iter();
+                let binary = map.binary_data.unwrap_or_default().into_iter();
+                let text = text.map(|(key, value)| (key, value.into_bytes()));
+                Some(text.chain(binary.map(|(key, value)| (key, value.0))).collect())
+            }
+            None => None,
+        };
+        self.keys(data, &format!("configmap \"{name}\""), items, mode, optional)
+    }
+
+    async fn secret(
+        &mut self,
+        name: &str,
+        items: &Option<Vec<KeyToPath>>,
+        mode: i32,
+        optional: Option<bool>,
+    ) -> Result<(), String> {
+        let found = self.cluster.secret(&self.identity.namespace, name).await;
+        let data = found.map_err(|error| message(&error))?.map(|secret| {
+            let data = secret.data.unwrap_or_default().into_iter();
+            data.map(|(key, value)| (key, value.0)).collect()
+        });
+        self.keys(data, &format!("secret \"{name}\""), items, mode, optional)
+    }
+
+    fn keys(
+        &mut self,
+        data: Option<Bytes>,
+        source: &str,
+        items: &Option<Vec<KeyToPath>>,
+        mode: i32,
+        optional: Option<bool>,
+    ) -> Result<(), String> {
+        let optional = optional == Some(true);
+        let data = match data {
+            None if !optional => return Err(format!("{source} not found")),
+            data => data.unwrap_or_default(),
+        };
+        let Some(items) = items.as_ref().filter(|items| !items.is_empty()) else {
+            for (key, content) in data {
+                self.file(&key, content, mode)?;
+            }
+            return Ok(());
+        };
+        for item in items {
+            match data.get(&item.key) {
+                Some(content) => self.file(&item.path, content.clone(), item.mode.unwrap_or(mode))?,
+                None if optional => {}
+                None => {
+                    return Err(format!(
+                        "references non-existent config key: {} ({source})",
+                        item.key
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn downward<'i>(
+        &mut self,
+        items: impl Iterator<Item = &'i DownwardAPIVolumeFile>,
+        mode: i32,
+    ) -> Result<(), String> {
+        for item in items {
+            let content = if let Some(field) = &item.field_ref {
+                downward::field(self.pod, &field.field_path, self.surroundings)?
+            } else if let Some(resource) = &item.resource_field_ref {
+                downward::resource(self.pod, None, resource, self.surroundings)?
+            } else {
+                continue;
+            };
+            self.file(&item.path, content.into_bytes(), item.mode.unwrap_or(mode))?;
+        }
+        Ok(())
+    }
+
+    async fn token(
+        &mut self,
+        volume: &str,
+        source: &ServiceAccountTokenProjection,
+        mode: i32,
+    ) -> Result<(), String> {
+        let key = (volume.to_owned(), source.path.clone());
+        let now = Timestamp::now();
+        let held = self.tokens.get(&key).filter(|held| now < held.renew_at);
+        let token = match held {
+            Some(held) => held.token.clone(),
+            None => {
+                let spec = self.pod.spec.as_ref();
+                let account = spec.and_then(|spec| spec.service_account_name.as_deref());
+                let account = account.filter(|name| !name.is_empty()).unwrap_or("default");
+                let seconds = source.expiration_seconds.unwrap_or(TOKEN_SECONDS);
+                let asked = self
+                    .cluster
+                    .token(&self.identity, account, source.audience.as_deref(), seconds);
+                let fresh = asked
+                    .await
+                    .map_err(|error| format!("fetch service account token: {}", message(&error)))?;
+                let life = fresh.expires.duration_since(now).as_secs();
+                let renew_in = SignedDuration::from_secs(life.saturating_mul(TOKEN_RENEWAL_PERCENT) / 100);
+                let held = HeldToken {
+                    token: fresh.token.clone(),
+                    renew_at: now.saturating_add(renew_in).unwrap_or(now),
+                };
+                self.tokens.insert(key, held);
+                fresh.token
+            }
+        };
+        self.file(&source.path, token.into_bytes(), mode)
+    }
+
+    fn file(&mut self, path: &str, content: Vec<u8>, mode: i32) -> Result<(), String> {
+        let path = Path::new(path);
+        let inside = path.components().all(|part| matches!(part, Component::Normal(_)));
+        if !inside || path.as_os_str().is_empty() || path.starts_with("..data") {
+            return Err(format!("path {path:?} must stay inside the volume"));
+        }
+        let mode = u32::try_from(mode).unwrap_or(0) & 0o777;
+        self.files.insert(path.to_owned(), File { content, mode });
+        Ok(())
+    }
+}

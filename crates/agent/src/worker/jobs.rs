@@ -1,0 +1,533 @@
+//! A worker's jobs: what takes time, run beside it. Each ends with a [`Done`] that the worker enters.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+use plan::pod_sync::Failure;
+use runtime::{ContainerStatus, Credentials, ErrorKind};
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+use super::{Shared, failure};
+use crate::cluster::{PodRef, is_gone, message};
+use crate::container::{self, PodFiles, Surroundings, run_id};
+use crate::hooks;
+use crate::volumes::{self, Tokens};
+
+/// After a preStop hook that took all the grace there is this much left, as the kubelet has it.
+const LEAST_GRACE: Duration = Duration::from_secs(2);
+
+/// What a job works with: the pod as it was when the job began.
+#[derive(Clone)]
+pub(super) struct Context {
+    pub(super) shared: Arc<Shared>,
+    pub(super) identity: PodRef,
+    pub(super) pod: Arc<Pod>,
+    pub(super) files: PodFiles,
+    pub(super) tokens: Arc<Mutex<Tokens>>,
+    pub(super) surroundings: Surroundings,
+}
+
+/// Whether the image is here, or why its name makes no sense.
+pub(super) type Found = Result<bool, String>;
+/// How long a pull took and how many bytes the image has.
+pub(super) type Pulled = Result<(Duration, u64), String>;
+/// The run, or why there is none.
+pub(super) type Started = Result<ContainerStatus, Failure>;
+/// Version and status of the pod after a patch; `None` when the pod is gone.
+pub(super) type Answer = Result<Option<(u64, Value)>, String>;
+
+/// How a job ended.
+pub(super) enum Done {
+    Sandbox(Result<runtime::Pod, Failure>),
+    LookedUp {
+        container: String,
+        found: Found,
+    },
+    Pulled {
+        container: String,
+        pulled: Pulled,
+    },
+    Started {
+        container: String,
+        attempt: u32,
+        /// The restart count to go back to when no run was made.
+        before: u32,
+        started: Started,
+    },
+    Stopped {
+        container: String,
+        /// The runtime does not know the container.
+        gone: bool,
+    },
+    Released(Result<(), String>),
+    Removed(Result<(), String>),
+    Refreshed(Result<(), String>),
+    Reported(Answer),
+    Deleted(Result<(), String>),
+}
+
+/// Runs what blocks beside the async threads. A panic in it is an error like another.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> runtime::Result<T> + Send + 'static,
+) -> runtime::Result<T> {
+    let joined = tokio::task::spawn_blocking(work).await;
+    joined.unwrap_or_else(|error| {
+        Err(runtime::Error {
+            kind: ErrorKind::Machine,
+            message: format!("a call of the runtime broke off: {error}"),
+        })
+    })
+}
+
+/// `spec.containers{name}`, as events name a container.
+pub(super) fn field_path(pod: &Pod, container: &str) -> String {
+    if container.is_empty() {
+        return String::new();
+    }
+    let inits = pod.spec.as_ref().and_then(|spec| spec.init_containers.as_ref());
+    let is_init = inits.into_iter().flatten().any(|init| init.name == container);
+    let list = if is_init { "initContainers" } else { "containers" };
+    format!("spec.{list}{{{container}}}")
+}
+
+impl Context {
+    fn event(&self, container: &str, warning: bool, reason: &str, message: String) {
+        let field = field_path(&self.pod, container);
+        self.shared
+            .recorder
+            .pod(&self.identity, field, warning, reason, message);
+    }
+}
+
+// ---- the sandbox
+
+pub(super) async fn create_sandbox(context: Context) -> Done {
+    let made = async {
+        let mut tokens = context.tokens.lock().await;
+        let cluster = &context.shared.cluster;
+        let volumes = volumes::prepare(
+            cluster,
+            &context.pod,
+            &context.files,
+            &context.surroundings,
+            &mut tokens,
+        );
+        volumes.await.map_err(|message| failure("FailedMount", message))?;
+        let spec = container::sandbox(&context.pod, &context.shared.node_name);
+        let runtime = context.shared.runtime.clone();
+        let identity = context.identity.clone();
+        let sandbox = blocking(move || {
+            let id = spec.id.clone();
+            match runtime.create_pod(&spec) {
+                Err(error) if error.kind == ErrorKind::AlreadyExists => runtime.pod(&id).ok_or(error),
+                made => made,
+            }
+        });
+        let failed = |why: String| {
+            let message = format!(
+                "Failed to create pod sandbox for pod \"{}\": {why}",
+                identity.name
+            );
+            failure("FailedCreatePodSandBox", message)
+        };
+        let sandbox = sandbox.await.map_err(|error| failed(error.message))?;
+        let ips = match sandbox.network() {
+            Some(network) => vec![network.address.to_string()],
+            None => context.surroundings.host_ips.clone(),
+        };
+        container::write_network_files(&context.pod, &context.files, &ips, &context.shared.node_name)
+            .map_err(|error| failed(format!("write the files in /etc: {error}")))?;
+        Ok(sandbox)
+    };
+    Done::Sandbox(made.await)
+}
+
+pub(super) async fn release_sandbox(context: Context) -> Done {
+    Done::Released(take_down(&context, false).await)
+}
+
+/// Removes the sandbox; with `all`, also the logs, because the pod does not come back.
+pub(super) async fn remove_sandbox(context: Context, all: bool) -> Done {
+    Done::Removed(take_down(&context, all).await)
+}
+
+/// Removes what the pod has on the machine; its logs too when `all`.
+async fn take_down(context: &Context, all: bool) -> Result<(), String> {
+    let runtime = context.shared.runtime.clone();
+    let files = context.files.clone();
+    let uid = context.identity.uid.clone();
+    let work = move || {
+        runtime.remove_pod(&uid)?;
+        let removed = if all {
+            volumes::remove_below(&files.0)
+        } else {
+            volumes::remove(&files)
+        };
+        removed.map_err(|error| runtime::Error {
+            kind: ErrorKind::Machine,
+            message: format!("remove {}: {error}", files.0.display()),
+        })
+    };
+    blocking(work).await.map_err(|error| error.message)
+}
+
+pub(super) async fn refresh_volumes(context: Context) -> Done {
+    let mut tokens = context.tokens.lock().await;
+    let cluster = &context.shared.cluster;
+    let volumes = volumes::prepare(
+        cluster,
+        &context.pod,
+        &context.files,
+        &context.surroundings,
+        &mut tokens,
+    );
+    Done::Refreshed(volumes.await)
+}
+
+// ---- images
+
+pub(super) async fn look_up_image(context: Context, container: Container) -> Done {
+    let image = container.image.clone().unwrap_or_default();
+    let images = context.shared.runtime.images().clone();
+    let found = blocking(move || images.resolve(&image)).await;
+    let found = match found {
+        Ok(found) => Ok(found.is_some()),
+        Err(error) if error.kind == ErrorKind::Invalid => Err(error.message),
+        Err(error) => {
+            tracing::warn!(container = container.name, %error, "look up an image");
+            Ok(false)
+        }
+    };
+    Done::LookedUp {
+        container: container.name,
+        found,
+    }
+}
+
+pub(super) async fn pull_image(context: Context, container: Container) -> Done {
+    let image = container.image.clone().unwrap_or_default();
+    let started = Instant::now();
+    let pulled = async {
+        let credentials = credentials(&context, &image).await;
+        let permit = context.shared.pulls.acquire().await;
+        let pulled = context.shared.runtime.images().pull(&image, &credentials).await;
+        drop(permit);
+        pulled
+    };
+    let pulled = match pulled.await {
+        Ok(info) => Ok((started.elapsed(), info.size)),
+        Err(error) => Err(advice(&error, &image)),
+    };
+    Done::Pulled {
+        container: container.name,
+        pulled,
+    }
+}
+
+/// The error of a pull, and what a person can do about it.
+fn advice(error: &runtime::Error, image: &str) -> String {
+    let import = "import the image with `everynode image import FILE`";
+    match error.kind {
+        ErrorKind::RegistryUnavailable => {
+            format!("{error}; check this node's network and name resolution, or {import}")
+        }
+        ErrorKind::Unauthorized => {
+            format!("{error}; name a Secret with the registry's credentials in imagePullSecrets, or {import}")
+        }
+        ErrorKind::ImageNotFound => format!("{error}; check the name {image:?}, or {import}"),
+        _ => format!("{error}; check the network, or {import}"),
+    }
+}
+
+/// The registry credentials that the pod's pull secrets hold for an image.
+async fn credentials(context: &Context, image: &str) -> Credentials {
+    let secrets = context
+        .pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.image_pull_secrets.clone());
+    for reference in secrets.unwrap_or_default() {
+        let found = context
+            .shared
+            .cluster
+            .secret(&context.identity.namespace, &reference.name)
+            .await;
+        let data = match found {
+            Ok(Some(secret)) => secret.data.unwrap_or_default(),
+            Ok(None) => BTreeMap::new(),
+            Err(error) => {
+                tracing::warn!(secret = reference.name, "read a pull secret: {}", message(&error));
+                BTreeMap::new()
+            }
+        };
+        let config = data
+            .get(".dockerconfigjson")
+            .and_then(|bytes| serde_json::from_slice(&bytes.0).ok());
+        if let Some((user, password)) = config.and_then(|config: Value| docker_login(&config, image)) {
+            return Credentials::Basic {
+                username: user,
+                password,
+            };
+        }
+    }
+    Credentials::Anonymous
+}
+
+/// User and password for the registry of `image` in a `.dockerconfigjson`.
+fn docker_login(config: &Value, image: &str) -> Option<(String, String)> {
+    use base64::Engine as _;
+    let first = image.split('/').next().unwrap_or_default();
+    let named = image.contains('/') && (first.contains(['.', ':']) || first == "localhost");
+    let registry = if named { first } else { "docker.io" };
+    let host = |server: &str| {
+        let bare = server
+            .trim_start_matches("https://")
+            .trim_start_matches("http://");
+        let host = bare.split('/').next().unwrap_or_default().to_owned();
+        if host == "index.docker.io" {
+            "docker.io".to_owned()
+        } else {
+            host
+        }
+    };
+    let auths = config["auths"].as_object()?;
+    let (_, login) = auths.iter().find(|(server, _)| host(server) == registry)?;
+    if let (Some(user), Some(password)) = (login["username"].as_str(), login["password"].as_str()) {
+        return Some((user.to_owned(), password.to_owned()));
+    }
+    let decoded = base64::engine::general_purpose::STANDARD
+        .decode(login["auth"].as_str()?)
+        .ok()?;
+    let decoded = String::from_utf8(decoded).ok()?;
+    let (user, password) = decoded.split_once(':')?;
+    Some((user.to_owned(), password.to_owned()))
+}
+
+// ---- containers
+
+pub(super) async fn start_container(
+    context: Context,
+    container: Container,
+    attempt: u32,
+    before: u32,
+) -> Done {
+    let started = start(&context, &container, attempt).await;
+    Done::Started {
+        container: container.name,
+        attempt,
+        before,
+        started,
+    }
+}
+
+async fn start(context: &Context, container: &Container, attempt: u32) -> Started {
+    let name = &container.name;
+    let cluster = &context.shared.cluster;
+    let spec = container::run(
+        cluster,
+        &context.pod,
+        container,
+        attempt,
+        &context.files,
+        &context.surroundings,
+    );
+    let spec = spec.await?;
+    let sandbox = sandbox(context)
+        .ok_or_else(|| failure("CreateContainerError", "the pod's sandbox is gone".into()))?;
+    let full_name = format!(
+        "{}_{}({})",
+        context.identity.name, context.identity.namespace, context.identity.uid
+    );
+    let started = {
+        let sandbox = sandbox.clone();
+        blocking(move || sandbox.start_container(&spec)).await
+    };
+    let status = started.map_err(|error| match error.kind {
+        ErrorKind::RunAsNonRoot => {
+            let message = format!("{error} (pod: \"{full_name}\", container: {name})");
+            failure("CreateContainerConfigError", message)
+        }
+        ErrorKind::StartFailed => failure("RunContainerError", error.message),
+        _ => failure("CreateContainerError", error.message),
+    })?;
+    context.event(name, false, "Created", format!("Created container: {name}"));
+    context.event(name, false, "Started", format!("Started container {name}"));
+    forget_old_runs(context, &sandbox, name, attempt).await;
+    let hook = container
+        .lifecycle
+        .as_ref()
+        .and_then(|lifecycle| lifecycle.post_start.as_ref());
+    if let Some(hook) = hook {
+        let ran = hooks::run(&sandbox, container, attempt, hook, &context.surroundings.pod_ips).await;
+        if let Err(why) = ran {
+            context.event(
+                name,
+                true,
+                "FailedPostStartHook",
+                format!("PostStartHook failed: {why}"),
+            );
+            let grace = context
+                .pod
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.termination_grace_period_seconds);
+            let grace = Duration::from_secs(grace.unwrap_or(30).unsigned_abs());
+            let id = run_id(name, attempt);
+            if let Err(error) = blocking(move || sandbox.stop_container(&id, grace)).await {
+                tracing::warn!(container = name, %error, "stop a container whose postStart hook failed");
+            }
+        }
+    }
+    Ok(status)
+}
+
+/// Keeps the run before this one (its log and its exit can still be asked for) and removes the one before that.
+async fn forget_old_runs(context: &Context, sandbox: &runtime::Pod, name: &str, attempt: u32) {
+    let Some(old) = attempt.checked_sub(2) else {
+        return;
+    };
+    let sandbox = sandbox.clone();
+    let id = run_id(name, old);
+    let log = context.files.log(name, old);
+    let words = context.files.termination_message(name, old);
+    let removed = blocking(move || {
+        crate::log_files::remove(&log);
+        match std::fs::remove_file(&words) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::debug!(%error, "remove an old termination message");
+            }
+            _ => {}
+        }
+        match sandbox.remove_container(&id) {
+            Err(error) if error.kind != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    });
+    if let Err(error) = removed.await {
+        tracing::warn!(container = name, %error, "remove an old run of a container");
+    }
+}
+
+pub(super) async fn stop_container(
+    context: Context,
+    container: Container,
+    attempt: u32,
+    grace_seconds: i64,
+    again: bool,
+) -> Done {
+    let began = Instant::now();
+    let grace = Duration::from_secs(grace_seconds.unsigned_abs());
+    let name = container.name.clone();
+    let Some(sandbox) = sandbox(&context) else {
+        return Done::Stopped {
+            container: name,
+            gone: true,
+        };
+    };
+    let hook = container
+        .lifecycle
+        .as_ref()
+        .and_then(|lifecycle| lifecycle.pre_stop.as_ref());
+    if let Some(hook) = hook
+        && !again
+        && !grace.is_zero()
+    {
+        let ran = hooks::run(&sandbox, &container, attempt, hook, &context.surroundings.pod_ips);
+        match tokio::time::timeout(grace, ran).await {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => context.event(
+                &name,
+                true,
+                "FailedPreStopHook",
+                format!("PreStopHook failed: {why}"),
+            ),
+            Err(_) => context.event(
+                &name,
+                true,
+                "FailedPreStopHook",
+                "PreStopHook failed: it took all the grace".into(),
+            ),
+        }
+    }
+    let left = if grace.is_zero() {
+        grace
+    } else {
+        grace.saturating_sub(began.elapsed()).max(LEAST_GRACE.min(grace))
+    };
+    let id = run_id(&name, attempt);
+    let stopped = blocking(move || sandbox.stop_container(&id, left)).await;
+    let gone = match stopped {
+        Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::ShimGone) => true,
+        // It has just ended by itself: its end is on the way.
+        Err(error) if error.kind == ErrorKind::NotRunning => false,
+        Err(error) => {
+            tracing::warn!(container = name, %error, "stop a container");
+            false
+        }
+        Ok(()) => false,
+    };
+    Done::Stopped {
+        container: name,
+        gone,
+    }
+}
+
+fn sandbox(context: &Context) -> Option<runtime::Pod> {
+    context.shared.runtime.pod(&context.identity.uid)
+}
+
+// ---- the API
+
+pub(super) async fn report(context: Context, patch: Value) -> Done {
+    Done::Reported(patch_status(&context, &patch).await)
+}
+
+async fn patch_status(context: &Context, patch: &Value) -> Answer {
+    match context
+        .shared
+        .cluster
+        .patch_pod_status(&context.identity, patch)
+        .await
+    {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) => Err(message(&error)),
+    }
+}
+
+/// Reports the last status, then deletes the object.
+pub(super) async fn delete_pod(context: Context, patch: Option<Value>) -> Done {
+    if let Some(patch) = patch
+        && let Err(message) = patch_status(&context, &patch).await
+    {
+        return Done::Deleted(Err(message));
+    }
+    let deleted = context.shared.cluster.delete_pod(&context.identity).await;
+    Done::Deleted(match deleted {
+        Err(error) if !is_gone(&error) => Err(message(&error)),
+        _ => Ok(()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::docker_login;
+
+    #[test]
+    fn a_login_is_found_by_the_images_registry() {
+        let config = json!({"auths": {
+            "https://index.docker.io/v1/": {"auth": "dTpw"},
+            "registry.example.com": {"username": "a", "password": "b"},
+        }});
+        let login = |user: &str, password: &str| Some((user.to_owned(), password.to_owned()));
+        assert_eq!(docker_login(&config, "busybox:1"), login("u", "p"));
+        assert_eq!(docker_login(&config, "library/busybox"), login("u", "p"));
+        assert_eq!(docker_login(&config, "registry.example.com/x:1"), login("a", "b"));
+        assert_eq!(docker_login(&config, "other.example.com/x:1"), None);
+    }
+}

@@ -1,0 +1,361 @@
+//! What becomes of sandboxes, images and runs: each fact that arrives, entered into what the worker has seen.
+
+use jiff::Timestamp;
+use plan::pod_sync::{Exit, Failure, ImageSeen, Run, Sandbox, Verdicts};
+use runtime::{ContainerState, ContainerStatus};
+use serde_json::Value;
+
+use super::{Worker, jobs, lost};
+use crate::container::{ATTEMPT, CONTAINER, write_network_files};
+use crate::probes;
+
+/// What a container's last words may hold, as the kubelet cuts them, in bytes.
+const MESSAGE_BYTES: usize = 4096;
+/// What is taken from the end of the log in their place, in bytes.
+const MESSAGE_FROM_LOG_BYTES: u64 = 2048;
+
+impl Worker {
+    // ---- finding the pod again
+
+    /// A pod that the API says has run here, and of which nothing is left: its runs are counted on.
+    pub(super) fn recall(&mut self) {
+        let now = Timestamp::now();
+        for (name, status) in self.reported_statuses() {
+            let Some(id) = status["containerID"].as_str() else {
+                continue;
+            };
+            let attempt = status["restartCount"]
+                .as_u64()
+                .and_then(|count| u32::try_from(count).ok());
+            let seen = self.seen.containers.entry(name).or_default();
+            seen.attempt = attempt.unwrap_or(0).saturating_add(1);
+            seen.last = Some(lost(id.to_owned(), now));
+        }
+    }
+
+    /// A pod whose shim lives: its runs go on as the runtime knows them, its probes' verdicts as they were reported.
+    pub(super) fn adopt(&mut self, sandbox: &runtime::Pod) {
+        self.seen.sandbox = Sandbox::Ready;
+        self.take_addresses(sandbox);
+        let mut runs = match sandbox.containers() {
+            Ok(runs) => runs,
+            Err(error) => {
+                tracing::warn!(pod = self.identity.name, %error, "ask the shim for its containers");
+                self.seen.sandbox = Sandbox::Broken;
+                return;
+            }
+        };
+        runs.sort_by_key(|run| attempt_of(run).unwrap_or(0));
+        for run in runs {
+            self.container_changed(run);
+        }
+        for (name, status) in self.reported_statuses() {
+            if let Some(seen) = self.seen.containers.get_mut(&name)
+                && status["restartCount"].as_u64() == Some(u64::from(seen.attempt))
+            {
+                let verdict = |field: &str| (status[field] == true).then_some(true);
+                seen.probes.startup = verdict("started");
+                seen.probes.readiness = verdict("ready");
+            }
+        }
+        let files = write_network_files(&self.pod, &self.files, &self.seen.pod_ips, &self.shared.node_name);
+        if let Err(error) = files {
+            tracing::warn!(pod = self.identity.name, %error, "write the pod's network files");
+        }
+        self.refresh_at = Some(tokio::time::Instant::now());
+    }
+
+    fn reported_statuses(&self) -> Vec<(String, Value)> {
+        let lists = ["initContainerStatuses", "containerStatuses"];
+        let statuses = lists
+            .into_iter()
+            .filter_map(|list| self.seen.reported[list].as_array());
+        let named = |status: &Value| Some((status["name"].as_str()?.to_owned(), status.clone()));
+        statuses.flatten().filter_map(named).collect()
+    }
+
+    // ---- the sandbox
+
+    pub(super) fn sandbox_made(&mut self, made: Result<runtime::Pod, Failure>, now: Timestamp) {
+        match made {
+            Ok(sandbox) => {
+                self.make_failures.remove("sandbox");
+                self.seen.sandbox = Sandbox::Ready;
+                self.take_addresses(&sandbox);
+                self.schedule_refresh();
+            }
+            Err(why) => {
+                self.event("", true, &why.reason, why.message.clone());
+                self.seen.sandbox = Sandbox::Failed(why, self.retry_at("sandbox", now));
+            }
+        }
+    }
+
+    fn take_addresses(&mut self, sandbox: &runtime::Pod) {
+        self.seen.pod_ips = match sandbox.network() {
+            Some(network) => vec![network.address.to_string()],
+            None => self.shared.host_ips.clone(),
+        };
+    }
+
+    pub(super) fn shim_gone(&mut self) {
+        if matches!(self.seen.sandbox, Sandbox::Ready) {
+            let message = "Pod sandbox changed, it will be killed and re-created.".to_owned();
+            self.event("", false, "SandboxChanged", message);
+            self.seen.sandbox = Sandbox::Broken;
+            self.end_runs();
+        }
+    }
+
+    pub(super) fn sandbox_removed(&mut self) {
+        self.seen.sandbox = Sandbox::Absent;
+        self.refresh_at = None;
+        self.end_runs();
+        if self.view.metadata.deletion_timestamp.is_none() && !self.seen.unwanted {
+            // The pod begins anew, init containers included; its runs are counted on.
+            for seen in self.seen.containers.values_mut() {
+                if let Run::Exited(exit) = std::mem::take(&mut seen.run) {
+                    seen.last = Some(exit);
+                    seen.attempt = seen.attempt.saturating_add(1);
+                }
+                seen.image = ImageSeen::Unknown;
+            }
+        }
+    }
+
+    /// Whatever still seemed to run has ended with the sandbox.
+    fn end_runs(&mut self) {
+        let now = Timestamp::now();
+        self.probes.clear();
+        for seen in self.seen.containers.values_mut() {
+            if let Run::Running { container_id, .. } = &seen.run {
+                seen.run = Run::Exited(lost(container_id.clone(), now));
+                seen.stopping = None;
+            }
+        }
+    }
+
+    // ---- images
+
+    pub(super) fn image_looked_up(&mut self, name: &str, found: jobs::Found, now: Timestamp) {
+        self.looking.remove(name);
+        let container = self.container(name).unwrap_or_default();
+        let image = container.image.unwrap_or_default();
+        let present = matches!(found, Ok(true));
+        let seen = self.seen.containers.entry(name.to_owned()).or_default();
+        seen.image = match found {
+            Err(message) => ImageSeen::Invalid(message),
+            Ok(true) => ImageSeen::Present,
+            // A failed pull keeps its back-off: only an image that came some other way ends it early.
+            Ok(false) if matches!(seen.image, ImageSeen::Failed { .. }) => seen.image.clone(),
+            Ok(false) => ImageSeen::Missing { looked_at: now },
+        };
+        if present && container.image_pull_policy.as_deref() != Some("Always") {
+            let message = format!("Container image \"{image}\" already present on machine");
+            self.event(name, false, "Pulled", message);
+        }
+    }
+
+    pub(super) fn image_pulled(&mut self, name: &str, pulled: jobs::Pulled, now: Timestamp) {
+        let container = self.container(name).unwrap_or_default();
+        let image = container.image.unwrap_or_default();
+        let outcome = match pulled {
+            Ok((took, size)) => {
+                self.pull_backoff.remove(name);
+                let message = format!(
+                    "Successfully pulled image \"{image}\" in {}ms. Image size: {size} bytes.",
+                    took.as_millis()
+                );
+                self.event(name, false, "Pulled", message);
+                ImageSeen::Ready
+            }
+            Err(message) => {
+                let told = format!("Failed to pull image \"{image}\": {message}");
+                self.event(name, true, "Failed", told);
+                self.event(name, true, "Failed", "Error: ErrImagePull".into());
+                let backoff = self.pull_backoff.entry(name.to_owned()).or_default();
+                backoff.attempt(now, now);
+                ImageSeen::Failed {
+                    message,
+                    at: now,
+                    looked_at: now,
+                    backoff: *backoff,
+                }
+            }
+        };
+        self.seen.containers.entry(name.to_owned()).or_default().image = outcome;
+    }
+
+    // ---- runs
+
+    pub(super) fn container_started(
+        &mut self,
+        name: &str,
+        attempt: u32,
+        before: u32,
+        started: jobs::Started,
+        now: Timestamp,
+    ) {
+        let seen = self.seen.containers.entry(name.to_owned()).or_default();
+        seen.starting = false;
+        seen.image = ImageSeen::Unknown;
+        match started {
+            Ok(status) => {
+                seen.failure = None;
+                self.make_failures.remove(name);
+                self.begin_run(name, now);
+                self.container_changed(status);
+                if let Some(end) = self.early.remove(name) {
+                    self.container_changed(end);
+                }
+            }
+            Err(why) if why.reason == "RunContainerError" => {
+                self.event(name, true, "Failed", format!("Error: {}", why.message));
+                self.begin_run(name, now);
+                let exit = Exit {
+                    container_id: self.container_id(name, attempt),
+                    exit_code: 128,
+                    reason: "StartError".into(),
+                    message: why.message,
+                    started_at: None,
+                    finished_at: now,
+                };
+                self.seen.containers.entry(name.to_owned()).or_default().run = Run::Exited(exit);
+            }
+            Err(why) => {
+                // No run was made, so none is counted.
+                seen.attempt = before;
+                self.event(name, true, "Failed", format!("Error: {}", why.message));
+                let retry = self.retry_at(name, now);
+                self.seen.containers.entry(name.to_owned()).or_default().failure = Some((why, retry));
+            }
+        }
+    }
+
+    /// The run before becomes the last one, and its back-off counts.
+    fn begin_run(&mut self, name: &str, now: Timestamp) {
+        let seen = self.seen.containers.entry(name.to_owned()).or_default();
+        if let Run::Exited(exit) = std::mem::take(&mut seen.run) {
+            seen.backoff.attempt(exit.finished_at, now);
+            seen.last = Some(exit);
+        }
+        seen.probes = Verdicts::default();
+        seen.stopping = None;
+    }
+
+    pub(super) fn container_stopped(&mut self, name: &str, gone: bool) {
+        let Some(seen) = self.seen.containers.get_mut(name) else {
+            return;
+        };
+        // The runtime does not know it, so its end will not be told either.
+        if let (true, Run::Running { container_id, .. }) = (gone, &seen.run) {
+            seen.run = Run::Exited(lost(container_id.clone(), Timestamp::now()));
+            seen.stopping = None;
+            self.probes.remove(name);
+        }
+    }
+
+    /// The runtime's word on a run. Said twice, it changes nothing the second time.
+    pub(super) fn container_changed(&mut self, status: ContainerStatus) {
+        let (Some(name), Some(attempt)) = (status.annotations.get(CONTAINER).cloned(), attempt_of(&status))
+        else {
+            return;
+        };
+        let seen = self.seen.containers.entry(name.clone()).or_default();
+        if seen.starting {
+            if matches!(status.state, ContainerState::Exited { .. }) && attempt == seen.attempt {
+                self.early.insert(name, status);
+            }
+            return;
+        }
+        if attempt < seen.attempt {
+            return;
+        }
+        if attempt > seen.attempt || matches!(seen.run, Run::None) {
+            if let Run::Exited(exit) = std::mem::take(&mut seen.run) {
+                seen.last = Some(exit);
+            }
+            seen.attempt = attempt;
+        }
+        seen.image_id.clone_from(&status.image_id);
+        match status.state {
+            ContainerState::Running { started_at, .. } if matches!(seen.run, Run::None) => {
+                let container_id = self.container_id(&name, attempt);
+                let seen = self.seen.containers.entry(name.clone()).or_default();
+                seen.run = Run::Running {
+                    container_id,
+                    started_at,
+                };
+                self.watch_run(&name, attempt, started_at);
+            }
+            ContainerState::Running { .. } => {}
+            ContainerState::Exited {
+                exit_code,
+                oom_killed,
+                started_at,
+                finished_at,
+                ..
+            } if !matches!(seen.run, Run::Exited(_)) => {
+                let exit = Exit {
+                    container_id: self.container_id(&name, attempt),
+                    exit_code,
+                    reason: reason(exit_code, oom_killed).into(),
+                    message: self.last_words(&name, attempt, exit_code),
+                    started_at: Some(started_at),
+                    finished_at,
+                };
+                let seen = self.seen.containers.entry(name.clone()).or_default();
+                seen.run = Run::Exited(exit);
+                seen.stopping = None;
+                self.probes.remove(&name);
+            }
+            ContainerState::Exited { .. } => {}
+        }
+    }
+
+    /// Starts the probes of a run that just began (or was found again).
+    fn watch_run(&mut self, name: &str, attempt: u32, started_at: Timestamp) {
+        let Some(container) = self.container(name) else {
+            return;
+        };
+        let target = probes::Target {
+            shared: std::sync::Arc::clone(&self.shared),
+            identity: self.identity.clone(),
+            field: jobs::field_path(&self.pod, name),
+            container,
+            attempt,
+            started_at,
+            pod_ips: self.seen.pod_ips.clone(),
+        };
+        let tasks = probes::watch(target, self.own_inbox.clone());
+        self.probes.insert(name.to_owned(), tasks);
+    }
+
+    fn container_id(&self, name: &str, attempt: u32) -> String {
+        format!("{}://{}-{name}-{attempt}", crate::RUNTIME_NAME, self.identity.uid)
+    }
+
+    /// What the container left in its termination message, or at the end of its log when it failed and that is asked for.
+    fn last_words(&self, name: &str, attempt: u32, exit_code: i32) -> String {
+        let written = std::fs::read(self.files.termination_message(name, attempt)).unwrap_or_default();
+        let written = &written[..written.len().min(MESSAGE_BYTES)];
+        let container = self.container(name).unwrap_or_default();
+        let from_log = container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError");
+        if written.is_empty() && from_log && exit_code != 0 {
+            return crate::log_files::tail(&self.files.log(name, attempt), MESSAGE_FROM_LOG_BYTES);
+        }
+        String::from_utf8_lossy(written).into_owned()
+    }
+}
+
+fn attempt_of(status: &ContainerStatus) -> Option<u32> {
+    status.annotations.get(ATTEMPT)?.parse().ok()
+}
+
+fn reason(exit_code: i32, oom_killed: bool) -> &'static str {
+    match (exit_code, oom_killed) {
+        (_, true) => "OOMKilled",
+        (0, _) => "Completed",
+        _ => "Error",
+    }
+}

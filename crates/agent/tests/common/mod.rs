@@ -1,0 +1,242 @@
+//! An API server and one node with real containers, in a folder of their own.
+//!
+//! These tests need root and the Debian packages `busybox-static` and `nftables`.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use agent::{Options, Tunnel};
+use apiserver::{Config, Server, User};
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::Api;
+use kube::api::{DeleteParams, ListParams, PostParams};
+use runtime::{Range, Runtime, ScratchFile, ShimCommand};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) const NODE: &str = "node-1";
+pub(crate) const IMAGE: &str = "test.example/busybox:1";
+
+/// Longer than anything here takes on a loaded machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+
+/// An API server with one node.
+pub(crate) struct Cluster {
+    pub(crate) server: Server,
+    pub(crate) admin: kube::Client,
+    pub(crate) options: Options,
+    folder: tempfile::TempDir,
+    agent: Option<(CancellationToken, JoinHandle<Result<(), agent::Error>>)>,
+}
+
+impl Cluster {
+    pub(crate) async fn start() -> Cluster {
+        static NEXT: AtomicU8 = AtomicU8::new(1);
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config {
+            data_dir: folder.path().join("server"),
+            listen: "127.0.0.1:0".parse().unwrap(),
+            names: Vec::new(),
+        };
+        let server = Server::start(config).await.unwrap();
+        let credential = server.node_credential(NODE).unwrap();
+        let address = server.address();
+        let data_dir = folder.path().join("node");
+        let images = runtime::Images::open(&data_dir).unwrap();
+        let busybox = ScratchFile {
+            path: "/bin/busybox".into(),
+            source: "/bin/busybox".into(),
+            mode: 0o755,
+        };
+        images
+            .import_scratch(IMAGE, &[busybox], &["/bin/busybox".to_owned(), "sh".to_owned()])
+            .unwrap();
+        // Other test processes run at the same time; their ranges must differ too.
+        let range = (std::process::id() as u8)
+            .wrapping_mul(16)
+            .wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let pod_range: Range = format!("{}/24", Ipv4Addr::new(10, 199, range, 0))
+            .parse()
+            .unwrap();
+        let options = Options {
+            client: server.client(User::node(NODE)),
+            tunnel: Some(Tunnel {
+                address: address.to_string(),
+                server_name: "localhost".into(),
+                ca_pem: server.authority().as_bytes().to_vec(),
+                certificate_pem: credential.certificate.into(),
+                key_pem: credential.key.into(),
+            }),
+            api_address: (address.ip().to_string(), address.port()),
+            data_dir,
+            node_name: NODE.into(),
+            node_ip: None,
+            pod_range,
+            shim: ShimCommand {
+                program: env!("CARGO_BIN_EXE_agent-test-shim").into(),
+                arguments: Vec::new(),
+            },
+            labels: Default::default(),
+            taints: Vec::new(),
+        };
+        let mut cluster = Cluster {
+            admin: server.client(User::admin()),
+            server,
+            options,
+            folder,
+            agent: None,
+        };
+        cluster.start_agent();
+        cluster
+    }
+
+    pub(crate) fn start_agent(&mut self) {
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(agent::run(self.options.clone(), stop.clone()));
+        self.agent = Some((stop, running));
+    }
+
+    /// Ends the agent; its pods run on.
+    pub(crate) async fn stop_agent(&mut self) {
+        let (stop, running) = self.agent.take().expect("an agent");
+        stop.cancel();
+        running.await.unwrap().unwrap();
+    }
+
+    /// Ends everything and removes what was made on the machine.
+    pub(crate) async fn finish(mut self) {
+        if self.agent.is_some() {
+            self.stop_agent().await;
+        }
+        agent::stop_all(&self.options, Duration::from_secs(1))
+            .await
+            .unwrap();
+        self.server.shutdown().await;
+    }
+
+    pub(crate) fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.admin.clone(), "default")
+    }
+
+    /// A client over the network, as kubectl is one.
+    pub(crate) async fn remote(&self) -> kube::Client {
+        let kubeconfig = kube::config::Kubeconfig::read_from(self.server.kubeconfig()).unwrap();
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default())
+            .await
+            .unwrap();
+        kube::Client::try_from(config).unwrap()
+    }
+
+    pub(crate) async fn create(&self, name: &str, spec: Value) -> Pod {
+        let mut spec = spec;
+        spec["nodeName"] = NODE.into();
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": spec,
+        });
+        self.create_raw(serde_json::from_value(pod).unwrap()).await
+    }
+
+    async fn create_raw(&self, pod: Pod) -> Pod {
+        self.pods().create(&PostParams::default(), &pod).await.unwrap()
+    }
+
+    pub(crate) async fn object(&self, path: &str, body: Value) {
+        let request = http::Request::post(path)
+            .header("Content-Type", "application/json")
+            .body(body.to_string().into_bytes())
+            .unwrap();
+        let _: Value = self.admin.request(request).await.unwrap();
+    }
+
+    pub(crate) async fn delete(&self, name: &str) {
+        self.pods().delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    /// Waits until the pod's JSON satisfies `check`; answers it.
+    pub(crate) async fn until(&self, name: &str, what: &str, check: impl Fn(&Value) -> bool) -> Value {
+        let started = Instant::now();
+        loop {
+            let pod = self.pods().get_opt(name).await.unwrap();
+            let pod = serde_json::to_value(pod).unwrap();
+            if check(&pod) {
+                return pod;
+            }
+            if started.elapsed() > PATIENCE {
+                let events = self.events(name).await;
+                panic!("in vain: {what}\n{:#}\n{events:#?}", pod["status"]);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub(crate) async fn until_ready(&self, name: &str) -> Value {
+        self.until(name, "the pod is ready", |pod| condition(pod, "Ready") == "True")
+            .await
+    }
+
+    pub(crate) async fn until_gone(&self, name: &str) {
+        self.until(name, "the pod is gone", Value::is_null).await;
+    }
+
+    /// `reason: message` of the events about a pod.
+    pub(crate) async fn events(&self, name: &str) -> Vec<String> {
+        let events: Api<Event> = Api::namespaced(self.admin.clone(), "default");
+        let events = events.list(&ListParams::default()).await.unwrap();
+        let about = events
+            .items
+            .into_iter()
+            .filter(|event| event.involved_object.name.as_deref() == Some(name));
+        about
+            .map(|event| {
+                format!(
+                    "{}: {}",
+                    event.reason.unwrap_or_default(),
+                    event.message.unwrap_or_default()
+                )
+            })
+            .collect()
+    }
+
+    /// Waits until an event about the pod contains `text`.
+    pub(crate) async fn until_event(&self, name: &str, text: &str) {
+        let started = Instant::now();
+        while !self.events(name).await.iter().any(|event| event.contains(text)) {
+            assert!(
+                started.elapsed() < PATIENCE,
+                "no event {text:?} in {:#?}",
+                self.events(name).await
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// What the runtime has, seen from beside the agent (whose runtime must be closed).
+    pub(crate) fn runtime(&self) -> Runtime {
+        let options = runtime::Options {
+            pod_range: self.options.pod_range.clone(),
+            shim: self.options.shim.clone(),
+            events: None,
+        };
+        Runtime::open(&self.options.data_dir, options).unwrap()
+    }
+}
+
+/// Status of a pod's condition.
+pub(crate) fn condition<'a>(pod: &'a Value, kind: &str) -> &'a Value {
+    let conditions = pod["status"]["conditions"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let found = conditions.iter().find(|condition| condition["type"] == kind);
+    found.map_or(&Value::Null, |condition| &condition["status"])
+}
+
+/// A container that runs a shell script.
+pub(crate) fn shell(script: &str) -> Value {
+    json!({"name": "c", "image": IMAGE, "command": ["/bin/busybox", "sh", "-c", script]})
+}

@@ -1,0 +1,346 @@
+//! Pods with real containers on one node, from creation to the end.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::Api;
+use kube::api::{AttachParams, LogParams};
+use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
+
+use common::{Cluster, IMAGE, NODE, condition, shell};
+
+const FOREVER: &str = "trap 'exit 0' TERM; while :; do /bin/busybox sleep 0.1; done";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_runs_and_its_logs_and_commands_are_reached_over_the_tunnel() {
+    let cluster = Cluster::start().await;
+    let script = format!("echo started as $POD with $(/bin/busybox cat /etc/config/key); {FOREVER}");
+    let map =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"key": "value"}});
+    cluster.object("/api/v1/namespaces/default/configmaps", map).await;
+    let mut container = shell(&script);
+    container["env"] = json!([
+        {"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        {"name": "POD", "value": "$(NAME)!"},
+    ]);
+    container["volumeMounts"] = json!([{"name": "config", "mountPath": "/etc/config"}]);
+    let volumes = json!([{"name": "config", "configMap": {"name": "m"}}]);
+    cluster
+        .create("web", json!({"containers": [container], "volumes": volumes}))
+        .await;
+    let pod = cluster.until_ready("web").await;
+    assert_eq!(pod["status"]["phase"], "Running");
+    assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0);
+    assert!(pod["status"]["podIP"].as_str().unwrap().starts_with("10.199."));
+
+    let remote: Api<Pod> = Api::namespaced(cluster.remote().await, "default");
+    cluster.until_event("web", "Started").await;
+    let logs = remote.logs("web", &LogParams::default()).await.unwrap();
+    assert_eq!(logs, "started as web! with value\n");
+
+    let command = [
+        "/bin/busybox",
+        "sh",
+        "-c",
+        "/bin/busybox cat; echo oops >&2; exit 7",
+    ];
+    let parameters = AttachParams::default().stdin(true);
+    let mut process = remote.exec("web", command, &parameters).await.unwrap();
+    let mut stdin = process.stdin().unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut stdin, b"to the command")
+        .await
+        .unwrap();
+    tokio::io::AsyncWriteExt::shutdown(&mut stdin).await.unwrap();
+    drop(stdin);
+    let (mut out, mut err) = (String::new(), String::new());
+    let status = process.take_status().unwrap();
+    process.stdout().unwrap().read_to_string(&mut out).await.unwrap();
+    process.stderr().unwrap().read_to_string(&mut err).await.unwrap();
+    assert_eq!((out.as_str(), err.as_str()), ("to the command", "oops\n"));
+    let status = status.await.expect("a status");
+    let causes = status
+        .details
+        .and_then(|details| details.causes)
+        .unwrap_or_default();
+    assert_eq!(causes[0].message.as_deref(), Some("7"));
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_registers_with_what_it_has() {
+    let cluster = Cluster::start().await;
+    let nodes: Api<Node> = Api::all(cluster.admin.clone());
+    let started = Instant::now();
+    let node = loop {
+        if let Some(node) = nodes.get_opt(NODE).await.unwrap() {
+            break serde_json::to_value(node).unwrap();
+        }
+        assert!(started.elapsed() < common::PATIENCE, "the node never registered");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert_eq!(node["metadata"]["labels"]["kubernetes.io/hostname"], NODE);
+    assert_eq!(node["status"]["allocatable"]["pods"], "110");
+    let ready = condition(&node, "Ready");
+    assert_eq!(ready, "True");
+    assert_eq!(
+        node["status"]["nodeInfo"]["kubeletVersion"],
+        agent::KUBELET_VERSION
+    );
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crashing_container_is_restarted_with_a_growing_wait() {
+    let cluster = Cluster::start().await;
+    cluster
+        .create("crash", json!({"containers": [shell("echo going down; exit 3")]}))
+        .await;
+    let pod = cluster
+        .until("crash", "it waits in CrashLoopBackOff", |pod| {
+            let status = &pod["status"]["containerStatuses"][0];
+            status["state"]["waiting"]["reason"] == "CrashLoopBackOff"
+        })
+        .await;
+    let status = &pod["status"]["containerStatuses"][0];
+    assert_eq!(status["restartCount"], 1);
+    assert_eq!(status["lastState"]["terminated"]["exitCode"], 3);
+    assert_eq!(status["lastState"]["terminated"]["reason"], "Error");
+    assert_eq!(pod["status"]["phase"], "Running");
+    assert_eq!(condition(&pod, "Ready"), "False");
+    cluster
+        .until_event(
+            "crash",
+            "BackOff: Back-off restarting failed container c in pod crash_default",
+        )
+        .await;
+    let remote: Api<Pod> = Api::namespaced(cluster.remote().await, "default");
+    let previous = LogParams {
+        previous: true,
+        ..Default::default()
+    };
+    assert_eq!(remote.logs("crash", &previous).await.unwrap(), "going down\n");
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_image_says_what_to_do() {
+    let cluster = Cluster::start().await;
+    let container = json!({"name": "c", "image": "127.0.0.1:1/none:1"});
+    cluster.create("none", json!({ "containers": [container] })).await;
+    let reason = |pod: &Value, reason: &str| {
+        let waiting = &pod["status"]["containerStatuses"][0]["state"]["waiting"];
+        let message = waiting["message"].as_str().unwrap_or_default();
+        waiting["reason"] == reason && message.contains("everynode image import FILE")
+    };
+    cluster
+        .until("none", "ErrImagePull", |pod| reason(pod, "ErrImagePull"))
+        .await;
+    cluster
+        .until("none", "ImagePullBackOff", |pod| reason(pod, "ImagePullBackOff"))
+        .await;
+    cluster.delete("none").await;
+    cluster.until_gone("none").await;
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_decide_readiness_and_restart() {
+    let cluster = Cluster::start().await;
+    let mut ready = shell(&format!("/bin/busybox sleep 2; echo > /ready; {FOREVER}"));
+    let test = |file: &str| json!({"command": ["/bin/busybox", "test", "-e", file]});
+    ready["readinessProbe"] = json!({"exec": test("/ready"), "periodSeconds": 1});
+    cluster.create("ready", json!({ "containers": [ready] })).await;
+    let pod = cluster
+        .until("ready", "it runs", |pod| pod["status"]["phase"] == "Running")
+        .await;
+    assert_eq!(condition(&pod, "Ready"), "False");
+    cluster.until_ready("ready").await;
+
+    let mut live = shell(&format!(
+        "echo > /live; /bin/busybox sleep 1; /bin/busybox rm /live; {FOREVER}"
+    ));
+    live["livenessProbe"] = json!({"exec": test("/live"), "periodSeconds": 1, "failureThreshold": 1});
+    cluster.create("live", json!({ "containers": [live] })).await;
+    cluster
+        .until("live", "it is restarted", |pod| {
+            pod["status"]["containerStatuses"][0]["restartCount"] == 1
+        })
+        .await;
+    cluster
+        .until_event("live", "Unhealthy: Liveness probe failed")
+        .await;
+    cluster
+        .until_event(
+            "live",
+            "Killing: Container c failed liveness probe, will be restarted",
+        )
+        .await;
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_pod_ends_within_its_grace_and_leaves_nothing() {
+    let mut cluster = Cluster::start().await;
+    let mut container = shell(FOREVER);
+    container["lifecycle"] = json!({"preStop": {"exec": {"command": ["/bin/busybox", "true"]}}});
+    let memory = json!([{"name": "m", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}]);
+    container["volumeMounts"] = json!([{"name": "m", "mountPath": "/m"}]);
+    let created = cluster
+        .create("end", json!({"containers": [container], "volumes": memory}))
+        .await;
+    cluster.until_ready("end").await;
+    let started = Instant::now();
+    cluster.delete("end").await;
+    cluster.until_gone("end").await;
+    assert!(
+        started.elapsed() < Duration::from_secs(15),
+        "SIGTERM was not enough"
+    );
+    let uid = created.metadata.uid.unwrap();
+    cluster.stop_agent().await;
+    assert!(cluster.runtime().pod(&uid).is_none());
+    assert!(!cluster.options.data_dir.join("kubelet").join(&uid).exists());
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(&uid));
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_outlive_the_agent_and_the_next_one_adopts_them() {
+    let mut cluster = Cluster::start().await;
+    let stay = cluster
+        .create("stay", json!({"containers": [shell(FOREVER)]}))
+        .await;
+    cluster
+        .create(
+            "go",
+            json!({"containers": [shell(FOREVER)], "terminationGracePeriodSeconds": 1}),
+        )
+        .await;
+    let before = cluster.until_ready("stay").await;
+    cluster.until_ready("go").await;
+    cluster.stop_agent().await;
+    let uid = stay.metadata.uid.unwrap();
+    let state = |cluster: &Cluster| {
+        let runtime = cluster.runtime();
+        let containers = runtime.pod(&uid).expect("the pod").containers().unwrap();
+        format!("{:?}", containers[0].state)
+    };
+    let first = state(&cluster);
+    assert!(first.starts_with("Running"), "{first}");
+    cluster.delete("go").await;
+    cluster.start_agent();
+    cluster.until_gone("go").await;
+    let after = cluster.until_ready("stay").await;
+    assert_eq!(
+        before["status"]["containerStatuses"],
+        after["status"]["containerStatuses"]
+    );
+    assert_eq!(before["status"]["conditions"], after["status"]["conditions"]);
+    cluster.stop_agent().await;
+    assert_eq!(state(&cluster), first);
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn init_containers_prepare_what_the_container_finds_and_a_job_succeeds() {
+    let cluster = Cluster::start().await;
+    let mounts = json!([{"name": "shared", "mountPath": "/shared"}]);
+    let mut init = shell("echo prepared > /shared/file");
+    init["name"] = "init".into();
+    init["volumeMounts"] = mounts.clone();
+    let mut container = shell("/bin/busybox cat /shared/file");
+    container["volumeMounts"] = mounts;
+    let volumes = json!([{"name": "shared", "emptyDir": {}}]);
+    let spec = json!({"initContainers": [init], "containers": [container], "volumes": volumes, "restartPolicy": "Never"});
+    cluster.create("job", spec).await;
+    let pod = cluster
+        .until("job", "it succeeds", |pod| pod["status"]["phase"] == "Succeeded")
+        .await;
+    assert_eq!(
+        pod["status"]["initContainerStatuses"][0]["state"]["terminated"]["exitCode"],
+        0
+    );
+    let remote: Api<Pod> = Api::namespaced(cluster.remote().await, "default");
+    assert_eq!(
+        remote.logs("job", &LogParams::default()).await.unwrap(),
+        "prepared\n"
+    );
+    cluster.delete("job").await;
+    cluster.until_gone("job").await;
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_waits_for_its_config_map_and_a_second_taker_of_a_port_is_refused() {
+    let cluster = Cluster::start().await;
+    let mut container = shell(FOREVER);
+    container["envFrom"] = json!([{"configMapRef": {"name": "late"}}]);
+    cluster.create("env", json!({ "containers": [container] })).await;
+    cluster
+        .until("env", "it says what is missing", |pod| {
+            let waiting = &pod["status"]["containerStatuses"][0]["state"]["waiting"];
+            waiting["reason"] == "CreateContainerConfigError"
+                && waiting["message"] == "configmap \"late\" not found"
+        })
+        .await;
+    let mut container = shell(FOREVER);
+    container["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]);
+    let volumes = json!([{"name": "v", "configMap": {"name": "late"}}]);
+    cluster
+        .create("volume", json!({"containers": [container], "volumes": volumes}))
+        .await;
+    cluster
+        .until_event(
+            "volume",
+            "MountVolume.SetUp failed for volume \"v\" : configmap \"late\" not found",
+        )
+        .await;
+    let map =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "late"}, "data": {"A": "1"}});
+    cluster.object("/api/v1/namespaces/default/configmaps", map).await;
+    cluster.until_ready("env").await;
+    cluster.until_ready("volume").await;
+
+    let mut container = shell(FOREVER);
+    container["ports"] = json!([{"containerPort": 80, "hostPort": 47123}]);
+    let spec = json!({ "containers": [container] });
+    cluster.create("first", spec.clone()).await;
+    cluster.until_ready("first").await;
+    cluster.create("second", spec).await;
+    let refused = cluster
+        .until("second", "it is refused", |pod| {
+            pod["status"]["phase"] == "Failed"
+        })
+        .await;
+    assert_eq!(refused["status"]["reason"], "NodePorts");
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_takes_too_much_memory_is_oom_killed() {
+    let cluster = Cluster::start().await;
+    let container = json!({
+        "name": "c", "image": IMAGE,
+        "command": ["/bin/busybox", "tail", "/dev/zero"],
+        "resources": {"limits": {"memory": "16Mi"}},
+    });
+    cluster
+        .create(
+            "greedy",
+            json!({"containers": [container], "restartPolicy": "Never"}),
+        )
+        .await;
+    let pod = cluster
+        .until("greedy", "it fails", |pod| pod["status"]["phase"] == "Failed")
+        .await;
+    let end = &pod["status"]["containerStatuses"][0]["state"]["terminated"];
+    assert_eq!(
+        (&end["reason"], &end["exitCode"]),
+        (&json!("OOMKilled"), &json!(137))
+    );
+    cluster.finish().await;
+}
