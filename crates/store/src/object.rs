@@ -34,7 +34,8 @@ impl Key {
         Some(Key(text))
     }
 
-    /// `/<collection>/<namespace>/<name>`. None of the parts may hold a slash; names in Kubernetes never do.
+    /// `/<collection>/<namespace>/<name>`. A part that holds a slash names nothing that is ever
+    /// written, since names in Kubernetes hold none.
     pub fn of(collection: &str, namespace: &str, name: &str) -> Key {
         debug_assert!(
             !collection.is_empty()

@@ -20,7 +20,7 @@ struct Disk {
     /// Writes fail from now on.
     dead: bool,
     /// When there is one: a write says that it is there, and then waits until it may go on.
-    gate: Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>,
+    gate: Option<(mpsc::SyncSender<()>, mpsc::Receiver<()>)>,
 }
 
 #[derive(Clone, Default)]
@@ -70,11 +70,14 @@ impl Engine for SharedDisk {
     }
 }
 
+/// A key, which expectation, and content and node, or a deletion.
+type Wish = (u8, u8, Option<(u8, u8)>);
+
 #[derive(Clone, Debug)]
 enum Step {
-    /// Writes of one transaction: key, which expectation, and content and node, or a deletion.
+    /// One transaction.
     Commit {
-        writes: Vec<(u8, u8, Option<(u8, u8)>)>,
+        writes: Vec<Wish>,
         relaxed: bool,
     },
     /// A watch from so many revisions ago, of a node or of all.
@@ -223,7 +226,7 @@ impl Run {
         assert_eq!(listing(&self.store.list("/pods/")), expected(self.model.now()));
     }
 
-    async fn commit(&mut self, writes: Vec<(u8, u8, Option<(u8, u8)>)>, relaxed: bool) {
+    async fn commit(&mut self, writes: Vec<Wish>, relaxed: bool) {
         let now = self.model.now();
         let mut wanted: Vec<Write<Node>> = Vec::new();
         let mut holds = true;
@@ -401,8 +404,8 @@ proptest! {
 async fn all_that_waits_shares_one_flush() {
     let disk = SharedDisk::default();
     let store = disk.open();
-    let (arrived_sender, arrived) = mpsc::channel();
-    let (go_on, go_on_receiver) = mpsc::channel();
+    let (arrived_sender, arrived) = mpsc::sync_channel(1);
+    let (go_on, go_on_receiver) = mpsc::sync_channel(1);
     disk.with(|disk| {
         disk.gate = Some((arrived_sender, go_on_receiver));
         disk.writes = 0;
