@@ -375,7 +375,10 @@ impl Answered<'_> {
                 // The template may have changed while the answer was on its way.
                 let current = *self.set.revision_name() == **name;
                 self.set.settled |= current;
-                self.revision_done(name, revision_in(body));
+                match revision_in(body) {
+                    None => self.revision_failed(name),
+                    revision => self.revision_done(name, revision),
+                }
             }
             Outcome::Taken => self.set.inspect_revision = Some(name.clone()),
             Outcome::NamespaceTerminating => {
@@ -390,18 +393,22 @@ impl Answered<'_> {
     }
 
     fn revision_inspected(&mut self, name: &Arc<str>, outcome: Outcome<'_>) {
-        self.revision_failed(name);
+        self.set.revision_writes.remove(name);
         let current = *self.set.revision_name() == **name;
         match outcome {
             Outcome::Done(body) if current => {
+                // Whoever wrote it: if it says the same it will do, until something else asks for a look at the history.
                 let same = serde_json::from_slice::<ControllerRevisionView>(body)
                     .is_ok_and(|revision| schema::gojson::to_vec(&revision.data) == self.set.data);
                 self.set.settled = same;
                 self.set.collided = !same;
-                self.set.history_dirty = !same;
+                self.set.history_dirty |= !same;
             }
-            Outcome::Done(_) | Outcome::Gone => {}
-            _ => self.set.retry.failed(self.now),
+            Outcome::Done(_) | Outcome::Gone => self.set.history_dirty = true,
+            _ => {
+                self.set.history_dirty = true;
+                self.set.retry.failed(self.now);
+            }
         }
     }
 

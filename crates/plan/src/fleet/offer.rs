@@ -38,13 +38,7 @@ impl Fleet {
             let Some(set) = self.sets.get_mut(&key) else {
                 continue;
             };
-            let mut pass = Pass {
-                set,
-                world: &mut self.world,
-                options: self.options,
-                now,
-                plan: &mut plan,
-            };
+            let mut pass = Pass { set, world: &mut self.world, options: self.options, now, plan: &mut plan, adopted: false };
             pass.run(&revisions);
             let wake_at = set.next_wake(now);
             if set.wake_at != wake_at {
@@ -83,6 +77,8 @@ struct Pass<'a> {
     options: Options,
     now: Timestamp,
     plan: &'a mut Plan,
+    /// Whether anything was adopted in this pass.
+    adopted: bool,
 }
 
 impl Pass<'_> {
@@ -98,8 +94,8 @@ impl Pass<'_> {
         }
         self.claim_pods();
         self.look_at_history(revisions);
-        if self.set.confirm == Confirm::Alive {
-            // It served all that was adopted just now; the next adoption asks again.
+        if self.adopted {
+            // One look served all that was adopted just now; the next adoption asks again.
             self.set.confirm = Confirm::No;
         }
         for node in std::mem::take(&mut self.set.dirty) {
@@ -184,7 +180,10 @@ impl Pass<'_> {
     /// Whether the set was just found alive; if not, asks.
     fn confirmed(&mut self) -> bool {
         match self.set.confirm {
-            Confirm::Alive => true,
+            Confirm::Alive => {
+                self.adopted = true;
+                true
+            }
             Confirm::No => {
                 self.set.confirm = Confirm::InFlight;
                 self.act(Act::ConfirmSet);
@@ -209,10 +208,8 @@ impl Pass<'_> {
         let history = history::judge(&self.set.view, &self.set.data, revisions, |hash| {
             hashes.contains_key(hash)
         });
-        // A revision that is not ours but says the same will do.
-        let borrowed = self.set.settled && self.set.hash == history.hash;
         self.set.set_hash(history.hash.clone());
-        self.set.settled = history.settled || borrowed;
+        self.set.settled = history.settled;
         for step in history.steps {
             self.history_step(step);
         }

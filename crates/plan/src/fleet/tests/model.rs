@@ -66,13 +66,8 @@ fn meta<'v>(object: &'v Value, key: &str) -> &'v str {
     object["metadata"][key].as_str().unwrap_or_default()
 }
 
-fn revision_of(object: &Value) -> u64 {
-    meta(object, "resourceVersion").parse().unwrap_or_default()
-}
-
 fn view<V: for<'de> Deserialize<'de>>(object: &Value) -> Arc<V> {
-    let text = object.to_string();
-    Arc::new(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}")))
+    Arc::new(V::deserialize(object).unwrap_or_else(|error| panic!("{error}: {object}")))
 }
 
 fn change<V: for<'de> Deserialize<'de>>(logged: &Logged) -> Change<V> {
@@ -317,7 +312,7 @@ impl Cluster {
                 if body["preconditions"]["uid"] != object["metadata"]["uid"] {
                     return status(409, "Conflict");
                 }
-                if object["metadata"]["ownerReferences"][0]["uid"] != json!(&*action.set.uid) {
+                if !self.known_as_owned(action, &key) {
                     self.violations.push(format!("deleted a stranger: {}", key.2));
                 }
                 match kind {
@@ -344,6 +339,16 @@ impl Cluster {
         }
     }
 
+    /// Whether the controller has seen that the object is the set's. (What it cannot have seen, nobody can ask of it.)
+    fn known_as_owned(&self, action: &Action, (kind, namespace, name): &Key) -> bool {
+        let key = (Arc::from(namespace.as_str()), Arc::from(name.as_str()));
+        let meta = match kind {
+            Kind::Pod => self.fleet.pods.get(&key).map(|entry| &entry.pod.meta),
+            _ => self.fleet.revisions.get(&key).map(|revision| &revision.meta),
+        };
+        meta.and_then(|meta| meta.controller()).is_some_and(|owner| owner.uid == action.set.uid)
+    }
+
     /// A pod that is bound and runs is given time; any other goes at once.
     fn delete_pod(&mut self, key: &Key) -> Option<Value> {
         let pod = self.objects.get(key)?;
@@ -368,10 +373,8 @@ impl Cluster {
     /// A set that does not surge never has two pods on a node.
     fn watch_creation(&mut self, action: &Action, pod: &Value) {
         let target: Arc<PodView> = view(pod);
-        let set = self
-            .objects
-            .get(&(Kind::Set, "default".to_owned(), action.set.name.to_string()));
-        let surges = set.is_some_and(|set| view::<DaemonSetView>(set).allows_surge());
+        // What the controller knows of the set is what it must keep to.
+        let surges = self.fleet.daemon_sets().any(|set| set.meta.uid == action.set.uid && set.allows_surge());
         let others = self.pods().into_iter().filter(|other| {
             other.target_node() == target.target_node()
                 && other.meta.controller().map(|owner| &owner.uid) == Some(&action.set.uid)
@@ -489,6 +492,14 @@ impl Cluster {
 
     pub(crate) fn create_revision(&mut self, revision: Value) {
         self.create(Kind::Revision, revision);
+    }
+
+    /// Takes all owners from the revisions, as deleting a set with orphaning does.
+    pub(crate) fn orphan_revisions(&mut self) {
+        let keys: Vec<_> = self.objects.keys().filter(|(kind, ..)| *kind == Kind::Revision).cloned().collect();
+        for key in keys {
+            self.edit(&key, |revision| revision["metadata"]["ownerReferences"] = json!([]));
+        }
     }
 
     pub(crate) fn edit_pod(&mut self, name: &str, edit: impl FnOnce(&mut Value)) {
@@ -613,8 +624,27 @@ impl Cluster {
         self.remove(&(Kind::Pod, namespace, name));
     }
 
-    /// Scheduler and kubelets of all nodes do all there is to do; and the pods of vanished nodes are collected.
+    /// What belongs to a set that is gone is collected.
+    fn collect_garbage(&mut self) {
+        let uids: Vec<Value> = self
+            .objects
+            .iter()
+            .filter(|((kind, ..), _)| *kind == Kind::Set)
+            .map(|(_, set)| set["metadata"]["uid"].clone())
+            .collect();
+        let dangles = |object: &Value| {
+            let owner = &object["metadata"]["ownerReferences"][0]["uid"];
+            owner.is_string() && !uids.contains(owner)
+        };
+        let garbage: Vec<_> = self.objects.iter().filter(|(_, object)| dangles(object)).map(|(key, _)| key.clone()).collect();
+        for key in garbage {
+            self.remove(&key);
+        }
+    }
+
+    /// Scheduler and kubelets of all nodes do all there is to do; what vanished nodes and sets leave is collected.
     pub(crate) fn machines(&mut self) {
+        self.collect_garbage();
         let nodes = self.node_names();
         for pod in self.pods() {
             let name = &*pod.meta.name;
@@ -626,15 +656,16 @@ impl Cluster {
                 self.finish(name);
             } else if !pod.is_terminal() && !pod.ready.status {
                 self.bind(name);
-                if self
-                    .pods()
-                    .iter()
-                    .any(|pod| &*pod.meta.name == name && pod.node_name.is_some())
-                {
+                if self.is_bound(name) {
                     self.phase(name, "Running", true);
                 }
             }
         }
+    }
+
+    pub(crate) fn is_bound(&self, name: &str) -> bool {
+        let (namespace, name) = Self::pod_key(name);
+        self.objects.get(&(Kind::Pod, namespace, name)).is_some_and(|pod| pod["spec"]["nodeName"].is_string())
     }
 
     // ---- time ----
