@@ -34,10 +34,9 @@ impl Hierarchies {
                 continue;
             };
             match kind {
-                "cgroup" => found.v1.push((
-                    target.into(),
-                    options.split(',').map(str::to_owned).collect(),
-                )),
+                "cgroup" => found
+                    .v1
+                    .push((target.into(), options.split(',').map(str::to_owned).collect())),
                 "cgroup2" if found.v2.is_none() => found.v2 = Some(target.into()),
                 _ => {}
             }
@@ -66,7 +65,10 @@ impl Hierarchies {
 
     /// Puts this process where a service manager that stops the agent does not look for it.
     pub(crate) fn move_self(&self, cgroup: &str) -> Result<()> {
-        for root in [self.v1_of("name=systemd"), self.v2.as_deref()].into_iter().flatten() {
+        for root in [self.v1_of("name=systemd"), self.v2.as_deref()]
+            .into_iter()
+            .flatten()
+        {
             let folder = below(root, cgroup);
             fs::create_dir_all(&folder).context(|| format!("create cgroup {}", folder.display()))?;
             fs::write(folder.join("cgroup.procs"), "0")
@@ -85,8 +87,7 @@ impl Hierarchies {
             for part in Path::new(cgroup.trim_start_matches('/')) {
                 // A controller may be missing, or in use elsewhere; limits that need it fail below and say so.
                 for controller in ["memory", "cpu", "pids", "cpuset", "io"] {
-                    if let Err(error) =
-                        fs::write(at.join("cgroup.subtree_control"), format!("+{controller}"))
+                    if let Err(error) = fs::write(at.join("cgroup.subtree_control"), format!("+{controller}"))
                     {
                         tracing::debug!(%controller, cgroup = %at.display(), %error, "controller not enabled");
                     }
@@ -209,7 +210,12 @@ fn collect_processes(folder: &Path, pids: &mut Vec<i32>) {
         return;
     };
     // 0 stands for a process of another pid namespace.
-    pids.extend(procs.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0));
+    pids.extend(
+        procs
+            .lines()
+            .filter_map(|line| line.parse::<i32>().ok())
+            .filter(|pid| *pid > 0),
+    );
     for name in crate::layout::folders(folder) {
         collect_processes(&folder.join(name), pids);
     }
@@ -233,9 +239,7 @@ fn remove_folder(folder: &Path) -> Result<()> {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             // A process that has just ended is still counted for a moment.
-            Err(error)
-                if error.raw_os_error() == Some(libc::EBUSY) && started.elapsed() < KILL_PATIENCE =>
-            {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && started.elapsed() < KILL_PATIENCE => {
                 std::thread::sleep(Duration::from_millis(1));
             }
             Err(error) => {
@@ -260,7 +264,10 @@ fn v1_limits(limits: &Resources) -> [(&'static str, Values); 3] {
         cpu.push(("cpu.shares", shares.max(2).to_string()));
     }
     if let Some(quota) = limits.cpu_quota {
-        cpu.push(("cpu.cfs_period_us", limits.cpu_period.unwrap_or(100_000).to_string()));
+        cpu.push((
+            "cpu.cfs_period_us",
+            limits.cpu_period.unwrap_or(100_000).to_string(),
+        ));
         cpu.push(("cpu.cfs_quota_us", quota.to_string()));
     }
     let mut pids = Vec::new();
@@ -281,7 +288,10 @@ fn v2_limits(limits: &Resources) -> Values {
         values.push(("cpu.weight", (1 + (shares - 2) * 9999 / 262_142).to_string()));
     }
     if let Some(quota) = limits.cpu_quota {
-        values.push(("cpu.max", format!("{quota} {}", limits.cpu_period.unwrap_or(100_000))));
+        values.push((
+            "cpu.max",
+            format!("{quota} {}", limits.cpu_period.unwrap_or(100_000)),
+        ));
     }
     if let Some(limit) = limits.pids_limit {
         values.push(("pids.max", limit.to_string()));

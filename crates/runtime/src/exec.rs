@@ -33,7 +33,9 @@ impl Exec {
             if !wanted {
                 return Ok(None);
             }
-            let fd = descriptors.next().ok_or_else(|| Error::machine("a stream of the exec is missing"))?;
+            let fd = descriptors
+                .next()
+                .ok_or_else(|| Error::machine("a stream of the exec is missing"))?;
             Ok(Some(File::from(fd)))
         };
         let mut exec = Exec {
@@ -42,7 +44,8 @@ impl Exec {
             terminal: None,
         };
         let streams = if spec.tty {
-            let terminal = next(true)?.ok_or_else(|| Error::machine("the terminal of the exec is missing"))?;
+            let terminal =
+                next(true)?.ok_or_else(|| Error::machine("the terminal of the exec is missing"))?;
             let copy = |file: &File| file.try_clone().context(|| "copy the terminal");
             let streams = Streams {
                 stdin: if spec.stdin { Some(copy(&terminal)?) } else { None },
@@ -79,12 +82,16 @@ impl Exec {
     }
 
     fn streams(&self) -> std::sync::MutexGuard<'_, Streams> {
-        self.streams.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.streams
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Tells the process that its terminal has another size. Nothing happens without one.
     pub fn resize(&self, size: TerminalSize) -> Result<()> {
-        let Some(terminal) = &self.terminal else { return Ok(()) };
+        let Some(terminal) = &self.terminal else {
+            return Ok(());
+        };
         let size = libc::winsize {
             ws_row: size.height,
             ws_col: size.width,
@@ -96,20 +103,35 @@ impl Exec {
         if result == 0 {
             Ok(())
         } else {
-            Err(Error::machine(format!("resize the terminal: {}", io::Error::last_os_error())))
+            Err(Error::machine(format!(
+                "resize the terminal: {}",
+                io::Error::last_os_error()
+            )))
         }
     }
 
     /// Sends the process a signal. To be called by the thread that waits, or before anybody waits.
     pub fn signal(&self, signal: i32) -> Result<()> {
-        let mut connection = self.connection.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        wire::send(&mut connection, &Request::Signal { container: None, signal })
-            .context(|| format!("send signal {signal} to the exec"))
+        let mut connection = self
+            .connection
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        wire::send(
+            &mut connection,
+            &Request::Signal {
+                container: None,
+                signal,
+            },
+        )
+        .context(|| format!("send signal {signal} to the exec"))
     }
 
     /// Waits for the end of the process; its exit code, 128 + n after signal n, or `None` when the time is over.
     pub fn wait(&self, timeout: Duration) -> Result<Option<i32>> {
-        let mut connection = self.connection.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut connection = self
+            .connection
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let deadline = std::time::Instant::now() + timeout;
         loop {
             let left = deadline.saturating_duration_since(std::time::Instant::now());
@@ -120,7 +142,12 @@ impl Exec {
                 Some((Reply::Exited { code }, _)) => return Ok(Some(code)),
                 Some((Reply::Failed(error), _)) => return Err(error),
                 Some(_) => {}
-                None => return Err(Error::new(ErrorKind::ShimGone, "the pod ended while the exec ran")),
+                None => {
+                    return Err(Error::new(
+                        ErrorKind::ShimGone,
+                        "the pod ended while the exec ran",
+                    ));
+                }
             }
         }
     }

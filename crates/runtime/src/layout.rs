@@ -40,11 +40,7 @@ impl Layout {
 
     /// The machine's end of a pod's cable.
     pub(crate) fn cable(&self, pod: &str) -> String {
-        format!(
-            "ev{}{}",
-            &self.hash[..4],
-            short_hash(pod.as_bytes(), 8)
-        )
+        format!("ev{}{}", &self.hash[..4], short_hash(pod.as_bytes(), 8))
     }
 
     pub(crate) fn images(&self) -> PathBuf {

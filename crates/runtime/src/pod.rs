@@ -14,7 +14,8 @@ use crate::layout::{self, PodLayout};
 use crate::shim::PodRecord;
 use crate::wire::{self, Reply, Request, Start};
 use crate::{
-    ContainerSpec, ContainerStatus, Error, ErrorKind, Exec, ExecSpec, Images, PodNetwork, Result, SandboxSpec, Stats,
+    ContainerSpec, ContainerStatus, Error, ErrorKind, Exec, ExecSpec, Images, PodNetwork, Result,
+    SandboxSpec, Stats,
 };
 
 /// A pod whose shim lives.
@@ -53,15 +54,22 @@ impl Pod {
     }
 
     fn connect(&self) -> Result<UnixStream> {
-        wire::connect(&self.inner.layout.socket())
-            .map_err(|cause| Error::new(ErrorKind::ShimGone, format!("the shim of pod {} does not answer: {cause}", self.id())))
+        wire::connect(&self.inner.layout.socket()).map_err(|cause| {
+            Error::new(
+                ErrorKind::ShimGone,
+                format!("the shim of pod {} does not answer: {cause}", self.id()),
+            )
+        })
     }
 
     /// One request, one reply, on a connection of its own.
     fn ask(&self, request: &Request) -> Result<(Reply, Vec<std::os::fd::OwnedFd>, UnixStream)> {
         let mut stream = self.connect()?;
         let gone = |cause: io::Error| {
-            Error::new(ErrorKind::ShimGone, format!("the shim of pod {} does not answer: {cause}", self.id()))
+            Error::new(
+                ErrorKind::ShimGone,
+                format!("the shim of pod {} does not answer: {cause}", self.id()),
+            )
         };
         wire::send(&mut stream, request).map_err(gone)?;
         match wire::receive::<Reply>(&mut stream).map_err(gone)? {
@@ -104,12 +112,20 @@ impl Pod {
     /// shorten the grace. No grace is SIGKILL now.
     pub fn stop_container(&self, id: &str, grace: Duration) -> Result<()> {
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        self.ask(&Request::Stop { container: id.to_owned(), grace_ms }).map(drop)
+        self.ask(&Request::Stop {
+            container: id.to_owned(),
+            grace_ms,
+        })
+        .map(drop)
     }
 
     /// Sends a signal to a container's first process.
     pub fn signal_container(&self, id: &str, signal: i32) -> Result<()> {
-        self.ask(&Request::Signal { container: Some(id.to_owned()), signal }).map(drop)
+        self.ask(&Request::Signal {
+            container: Some(id.to_owned()),
+            signal,
+        })
+        .map(drop)
     }
 
     /// Waits until a container has ended; `None` when the time is over before.
@@ -120,11 +136,16 @@ impl Pod {
             return Err(unexpected(&first));
         };
         let Some(mut status) = statuses.into_iter().find(|status| status.id == id) else {
-            return Err(Error::new(ErrorKind::NotFound, format!("container {id} is not in pod {}", self.id())));
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("container {id} is not in pod {}", self.id()),
+            ));
         };
         while status.state.is_running() {
             let left = deadline.saturating_duration_since(Instant::now());
-            let broken = |cause: io::Error| Error::new(ErrorKind::ShimGone, format!("wait for container {id}: {cause}"));
+            let broken = |cause: io::Error| {
+                Error::new(ErrorKind::ShimGone, format!("wait for container {id}: {cause}"))
+            };
             if !readable(&stream, left).map_err(broken)? {
                 return Ok(None);
             }
@@ -139,7 +160,10 @@ impl Pod {
 
     /// Forgets a container: kills it if it runs, and removes its writable layer. Its log stays.
     pub fn remove_container(&self, id: &str) -> Result<()> {
-        self.ask(&Request::Remove { container: id.to_owned() }).map(drop)
+        self.ask(&Request::Remove {
+            container: id.to_owned(),
+        })
+        .map(drop)
     }
 
     /// Runs a process in a running container, with the container's environment, user and confinement.

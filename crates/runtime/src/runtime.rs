@@ -32,7 +32,7 @@ const END_PATIENCE: Duration = Duration::from_secs(10);
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How a [`Runtime`] is opened.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Addresses of this machine's pods; the first one is the bridge's.
     pub pod_range: Range,
@@ -57,16 +57,6 @@ impl Default for ShimCommand {
         ShimCommand {
             program: "/proc/self/exe".into(),
             arguments: vec![crate::shim::VERB.into()],
-        }
-    }
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options {
-            pod_range: Range::default(),
-            shim: ShimCommand::default(),
-            events: None,
         }
     }
 }
@@ -144,7 +134,9 @@ impl Runtime {
         for id in layout::folders(&inner.layout.pods()) {
             let record: Option<PodRecord> = layout::read_json(&inner.layout.pod(&id).record())?;
             match record {
-                Some(record) if record.ready && wire::connect(&inner.layout.pod(&id).socket()).is_ok() => records.push(record),
+                Some(record) if record.ready && wire::connect(&inner.layout.pod(&id).socket()).is_ok() => {
+                    records.push(record)
+                }
                 _ => {
                     tracing::info!(pod = id, "removing what a dead shim left");
                     // The rules are made anew below.
@@ -170,15 +162,22 @@ impl Runtime {
         self.inner.layout.name()
     }
 
-    /// Makes a pod's sandbox and starts its shim. Fails with [`ErrorKind::AlreadyExists`] when one of that id lives.
+    /// Makes a pod's sandbox and starts its shim. Fails with [`ErrorKind::AlreadyExists`] when one of that id lives. Making and
+    /// removing one pod must not overlap; different pods may.
     pub fn create_pod(&self, spec: &SandboxSpec) -> Result<Pod> {
         layout::check_id("pod", &spec.id, 63)?;
         if spec.cgroup_parent.split('/').any(|part| part == "..") {
-            return Err(Error::invalid(format!("cgroup parent {:?} leaves the instance's cgroup", spec.cgroup_parent)));
+            return Err(Error::invalid(format!(
+                "cgroup parent {:?} leaves the instance's cgroup",
+                spec.cgroup_parent
+            )));
         }
         let inner = &self.inner;
         if inner.lock().contains_key(&spec.id) {
-            return Err(Error::new(ErrorKind::AlreadyExists, format!("pod {} is here already", spec.id)));
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                format!("pod {} is here already", spec.id),
+            ));
         }
         if inner.layout.pod(&spec.id).0.exists() {
             self.remove_left_overs(&spec.id, true)?;
@@ -196,7 +195,11 @@ impl Runtime {
         let inner = &self.inner;
         let place = inner.layout.pod(&spec.id);
         fs::create_dir_all(place.containers()).context(|| format!("create {}", place.0.display()))?;
-        let network = if spec.host_network { None } else { Some(inner.network.allocate(&spec.id)?) };
+        let network = if spec.host_network {
+            None
+        } else {
+            Some(inner.network.allocate(&spec.id)?)
+        };
         let mut record = PodRecord {
             spec: spec.clone(),
             network,
@@ -228,6 +231,8 @@ impl Runtime {
         let mut child = Command::new(&command.program)
             .args(&command.arguments)
             .arg(&place.0)
+            // The agent's environment is nobody else's business.
+            .env_clear()
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -243,11 +248,17 @@ impl Runtime {
             Ok(Ready::Yes) => Ok(child.id()),
             Ok(Ready::No(error)) => {
                 child.wait().context(|| "wait for the shim")?;
-                Err(Error::new(error.kind, format!("sandbox of pod {id}: {}", error.message)))
+                Err(Error::new(
+                    error.kind,
+                    format!("sandbox of pod {id}: {}", error.message),
+                ))
             }
             Err(_) => {
                 let status = child.wait().context(|| "wait for the shim")?;
-                Err(Error::machine(format!("the shim of pod {id} ended with {status}: see {}", place.log().display())))
+                Err(Error::machine(format!(
+                    "the shim of pod {id} ended with {status}: see {}",
+                    place.log().display()
+                )))
             }
         }
     }
@@ -265,7 +276,8 @@ impl Runtime {
             }),
         };
         let (statuses, stream) = pod.subscribe()?;
-        let credentials = getsockopt(&stream, sockopt::PeerCredentials).context(|| format!("find the shim of pod {id}"))?;
+        let credentials =
+            getsockopt(&stream, sockopt::PeerCredentials).context(|| format!("find the shim of pod {id}"))?;
         let entry = Entry {
             pod: pod.clone(),
             subscription: stream.try_clone().context(|| format!("watch pod {id}"))?,
@@ -287,7 +299,11 @@ impl Runtime {
 
     /// The pods whose shims live, by id.
     pub fn pods(&self) -> Vec<Pod> {
-        self.inner.lock().values().map(|entry| entry.pod.clone()).collect()
+        self.inner
+            .lock()
+            .values()
+            .map(|entry| entry.pod.clone())
+            .collect()
     }
 
     /// A living pod by id.
@@ -318,7 +334,8 @@ impl Runtime {
         let place = inner.layout.pod(id);
         if let Ok(stream) = wire::connect(&place.socket()) {
             // A shim that never became a pod: its sandbox failed halfway.
-            let credentials = getsockopt(&stream, sockopt::PeerCredentials).context(|| format!("find the shim of pod {id}"))?;
+            let credentials = getsockopt(&stream, sockopt::PeerCredentials)
+                .context(|| format!("find the shim of pod {id}"))?;
             let shim = Pid::from_raw(credentials.pid());
             kill(shim);
             wait_for_end(shim)?;
@@ -458,7 +475,10 @@ fn lock(layout: &Layout) -> Result<Flock<File>> {
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
                 return Err(Error::new(
                     ErrorKind::InUse,
-                    format!("another process runs pods in the data directory: it holds {}", path.display()),
+                    format!(
+                        "another process runs pods in the data directory: it holds {}",
+                        path.display()
+                    ),
                 ));
             }
             Err((_, error)) => return Err(Error::machine(format!("lock {}: {error}", path.display()))),
@@ -502,8 +522,14 @@ fn private_run_folder(layout: &Layout) -> Result<()> {
         mount(Some(&run), &run, None::<&str>, MsFlags::MS_BIND, None::<&str>)
             .context(|| format!("mount {} on itself", run.display()))?;
     }
-    mount(None::<&str>, &run, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>)
-        .context(|| format!("make {} private", run.display()))?;
+    mount(
+        None::<&str>,
+        &run,
+        None::<&str>,
+        MsFlags::MS_PRIVATE,
+        None::<&str>,
+    )
+    .context(|| format!("make {} private", run.display()))?;
     fs::create_dir_all(layout.pods()).context(|| format!("create {}", layout.pods().display()))
 }
 
@@ -518,8 +544,14 @@ fn share_mounts() -> Result<()> {
         return Ok(());
     }
     tracing::info!("making the machine's mounts shared");
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>)
-        .context(|| "make / shared")
+    mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_SHARED | MsFlags::MS_REC,
+        None::<&str>,
+    )
+    .context(|| "make / shared")
 }
 
 /// The kernel writes blanks in mount points as `\040`.

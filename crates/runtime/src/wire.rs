@@ -71,10 +71,7 @@ pub(crate) fn connect(socket: &Path) -> io::Result<UnixStream> {
 }
 
 /// Calls `act` with a path to `socket` that fits into a socket address.
-pub(crate) fn with_short_path<T>(
-    socket: &Path,
-    act: impl FnOnce(&Path) -> io::Result<T>,
-) -> io::Result<T> {
+pub(crate) fn with_short_path<T>(socket: &Path, act: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
     let (Some(folder), Some(name)) = (socket.parent(), socket.file_name()) else {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     };
@@ -137,9 +134,7 @@ pub(crate) fn send_with_descriptors(
 }
 
 /// Reads one message and the descriptors that came with it; `None` when the other side has closed.
-pub(crate) fn receive<T: DeserializeOwned>(
-    stream: &mut UnixStream,
-) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+pub(crate) fn receive<T: DeserializeOwned>(stream: &mut UnixStream) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let mut head = [0u8; 4];
     let mut descriptors = Vec::new();
     let mut space = nix::cmsg_space!([RawFd; DESCRIPTORS]);
@@ -157,11 +152,7 @@ pub(crate) fn receive<T: DeserializeOwned>(
         for control in message.cmsgs()? {
             if let ControlMessageOwned::ScmRights(rights) = control {
                 // SAFETY: the kernel made these descriptors for us in this very call; nobody else owns them.
-                descriptors.extend(
-                    rights
-                        .into_iter()
-                        .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
-                );
+                descriptors.extend(rights.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
             }
         }
         break message.bytes;

@@ -16,7 +16,16 @@ fn a_program_runs_to_its_exit_code_and_its_output_is_kept() {
     let mut lines: Vec<&str> = log.lines().collect();
     lines.sort_unstable();
     assert_eq!(lines, ["err", "out"]);
-    let ContainerState::Exited { signal, oom_killed, started_at, finished_at, .. } = status.state else { panic!() };
+    let ContainerState::Exited {
+        signal,
+        oom_killed,
+        started_at,
+        finished_at,
+        ..
+    } = status.state
+    else {
+        panic!()
+    };
     assert_eq!((signal, oom_killed), (None, false));
     assert!(started_at <= finished_at);
 }
@@ -25,10 +34,14 @@ fn a_program_runs_to_its_exit_code_and_its_output_is_kept() {
 fn the_environment_is_the_images_then_the_pods() {
     let machine = Machine::new();
     let pod = machine.pod("p");
-    let (log, _) = machine.run(&pod, "echo $FROM_IMAGE $HOME $HOSTNAME $A $PATH; pwd; hostname", |spec| {
-        spec.env = vec![("A".into(), "b c".into()), ("FROM_IMAGE".into(), "2".into())];
-        spec.working_dir = Some("/made/here".into());
-    });
+    let (log, _) = machine.run(
+        &pod,
+        "echo $FROM_IMAGE $HOME $HOSTNAME $A $PATH; pwd; hostname",
+        |spec| {
+            spec.env = vec![("A".into(), "b c".into()), ("FROM_IMAGE".into(), "2".into())];
+            spec.working_dir = Some("/made/here".into());
+        },
+    );
     assert_eq!(log, "2 /root p b c /bin\n/made/here\np\n");
 }
 
@@ -36,7 +49,8 @@ fn the_environment_is_the_images_then_the_pods() {
 fn users_groups_and_capabilities_are_as_asked() {
     let machine = Machine::new();
     let pod = machine.pod("p");
-    let script = "id -u; id -g; id -G; grep -E 'Cap(Eff|Bnd)|NoNewPrivs|Seccomp:' /proc/self/status; echo $HOME";
+    let script =
+        "id -u; id -g; id -G; grep -E 'Cap(Eff|Bnd)|NoNewPrivs|Seccomp:' /proc/self/status; echo $HOME";
     let (log, _) = machine.run(&pod, script, |spec| {
         spec.security.user = Some("web".into());
         spec.security.supplementary_groups = vec![77];
@@ -51,10 +65,17 @@ fn users_groups_and_capabilities_are_as_asked() {
     );
     let (log, _) = machine.run(&pod, script, |_| {});
     assert!(log.starts_with("0\n0\n0\nCapEff:\t00000000a80425fb\n"), "{log}");
-    let (log, _) = machine.run(&pod, "grep CapEff /proc/self/status; ls /dev/vda /dev/loop0 2>/dev/null | grep -c /dev", |spec| {
-        spec.security.privileged = true;
-    });
-    assert!(log.starts_with("CapEff:\t000001fffeffffff\n") || log.starts_with("CapEff:\t000001ff"), "{log}");
+    let (log, _) = machine.run(
+        &pod,
+        "grep CapEff /proc/self/status; ls /dev/vda /dev/loop0 2>/dev/null | grep -c /dev",
+        |spec| {
+            spec.security.privileged = true;
+        },
+    );
+    assert!(
+        log.starts_with("CapEff:\t000001fffeffffff\n") || log.starts_with("CapEff:\t000001ff"),
+        "{log}"
+    );
 }
 
 #[test]
@@ -83,7 +104,8 @@ fn the_root_file_system_may_be_read_only_and_mounts_may_not() {
         },
         read_only,
     };
-    let script = "echo a > /x; echo b > /rw/f; echo c > /ro/f; cat /ro/f; echo d > /tmp/f && cat /tmp/f; true";
+    let script =
+        "echo a > /x; echo b > /rw/f; echo c > /ro/f; cat /ro/f; echo d > /tmp/f && cat /tmp/f; true";
     let (log, status) = machine.run(&pod, script, |spec| {
         spec.security.read_only_root = true;
         spec.mounts = vec![
@@ -112,7 +134,15 @@ fn a_container_that_takes_too_much_memory_is_killed_and_the_status_says_so() {
     let (_, status) = machine.run(&pod, "exec tail /dev/zero", |spec| {
         spec.resources.memory_limit = Some(16 << 20);
     });
-    let ContainerState::Exited { exit_code, signal, oom_killed, .. } = status.state else { panic!() };
+    let ContainerState::Exited {
+        exit_code,
+        signal,
+        oom_killed,
+        ..
+    } = status.state
+    else {
+        panic!()
+    };
     assert_eq!((exit_code, signal, oom_killed), (137, Some(9), true));
 }
 
@@ -120,20 +150,33 @@ fn a_container_that_takes_too_much_memory_is_killed_and_the_status_says_so() {
 fn limits_reach_the_containers_cgroup() {
     let machine = Machine::new();
     let pod = machine.pod("p");
-    let (log, status) = machine.run(&pod, "cd /proc/1; for i in 1 2 3 4 5 6 7 8 9; do sleep 5 & done; true", |spec| {
-        spec.resources.pids_limit = Some(4);
-        spec.resources.cpu_quota = Some(50_000);
-        spec.resources.cpu_shares = Some(102);
-    });
+    let (log, status) = machine.run(
+        &pod,
+        "cd /proc/1; for i in 1 2 3 4 5 6 7 8 9; do sleep 5 & done; true",
+        |spec| {
+            spec.resources.pids_limit = Some(4);
+            spec.resources.cpu_quota = Some(50_000);
+            spec.resources.cpu_shares = Some(102);
+        },
+    );
     assert!(log.contains("can't fork"), "{log}");
-    assert!(status.cgroup.starts_with(&format!("/{}/podp/", machine.runtime().name())), "{}", status.cgroup);
+    assert!(
+        status
+            .cgroup
+            .starts_with(&format!("/{}/podp/", machine.runtime().name())),
+        "{}",
+        status.cgroup
+    );
 }
 
 #[test]
 fn a_stopped_container_gets_its_signal_then_its_grace_then_is_killed() {
     let machine = Machine::new();
     let pod = machine.pod("p");
-    let polite = machine.shell("trap 'echo bye; exit 7' TERM; echo up; while true; do sleep 0.05; done", |_| {});
+    let polite = machine.shell(
+        "trap 'echo bye; exit 7' TERM; echo up; while true; do sleep 0.05; done",
+        |_| {},
+    );
     let deaf = machine.shell("trap '' TERM; echo up; while true; do sleep 0.05; done", |_| {});
     for spec in [&polite, &deaf] {
         pod.start_container(spec).unwrap();
@@ -160,18 +203,32 @@ fn what_cannot_start_says_why_and_leaves_nothing() {
     let machine = Machine::new();
     let pod = machine.pod("p");
     let start = |command: &[&str]| {
-        let spec = machine.shell("", |spec| spec.command = command.iter().map(|word| (*word).to_owned()).collect());
+        let spec = machine.shell("", |spec| {
+            spec.command = command.iter().map(|word| (*word).to_owned()).collect()
+        });
         kind(pod.start_container(&spec))
     };
     let (error, message) = start(&["nosuch"]);
     assert_eq!(error, ErrorKind::StartFailed);
-    assert!(message.contains(r#"exec: "nosuch": executable file not found in $PATH"#), "{message}");
+    assert!(
+        message.contains(r#"exec: "nosuch": executable file not found in $PATH"#),
+        "{message}"
+    );
     let (_, message) = start(&["/no/such"]);
-    assert!(message.contains(r#"exec: "/no/such": stat /no/such: no such file or directory"#), "{message}");
+    assert!(
+        message.contains(r#"exec: "/no/such": stat /no/such: no such file or directory"#),
+        "{message}"
+    );
     let (_, message) = start(&["/etc/passwd"]);
-    assert!(message.contains(r#"exec: "/etc/passwd": permission denied"#), "{message}");
+    assert!(
+        message.contains(r#"exec: "/etc/passwd": permission denied"#),
+        "{message}"
+    );
     let (_, message) = start(&["/bin/broken"]);
-    assert!(message.contains("exec /bin/broken: exec format error"), "{message}");
+    assert!(
+        message.contains("exec /bin/broken: exec format error"),
+        "{message}"
+    );
     let spec = machine.shell("true", |spec| spec.security.user = Some("nobody".into()));
     assert_eq!(kind(pod.start_container(&spec)).0, ErrorKind::StartFailed);
     let spec = machine.shell("true", |spec| spec.security.run_as_non_root = true);
@@ -187,7 +244,10 @@ fn what_cannot_start_says_why_and_leaves_nothing() {
 fn containers_of_a_pod_share_names_and_memory_but_not_processes() {
     let machine = Machine::new();
     let pod = machine.pod("p");
-    let first = machine.shell("echo shared > /dev/shm/f; echo up; while true; do sleep 0.05; done", |_| {});
+    let first = machine.shell(
+        "echo shared > /dev/shm/f; echo up; while true; do sleep 0.05; done",
+        |_| {},
+    );
     pod.start_container(&first).unwrap();
     common::eventually("the first is up", || machine.log(&first.id).contains("up"));
     let (log, _) = machine.run(&pod, "cat /dev/shm/f; echo $$", |_| {});
@@ -228,17 +288,31 @@ fn mounts_propagate_as_asked() {
         common::eventually("it is up", || machine.log(id).contains("up"));
     }
     let none = None::<&str>;
-    nix::mount::mount(Some("t"), &down, Some("tmpfs"), nix::mount::MsFlags::empty(), none).unwrap();
+    nix::mount::mount(
+        Some("t"),
+        &down,
+        Some("tmpfs"),
+        nix::mount::MsFlags::empty(),
+        none,
+    )
+    .unwrap();
     std::fs::write(down.join("new"), "").unwrap();
     assert!(pod.wait_container(&slave, PATIENCE).unwrap().is_some());
-    assert!(pod.wait_container(&private, Duration::from_millis(200)).unwrap().is_none());
+    assert!(
+        pod.wait_container(&private, Duration::from_millis(200))
+            .unwrap()
+            .is_none()
+    );
     nix::mount::umount(&down).unwrap();
     let shared = start(
         "mount -t tmpfs t /shared/up && echo mine > /shared/up/f",
         runtime::Propagation::Bidirectional,
         true,
     );
-    assert_eq!(exit_code(&pod.wait_container(&shared, PATIENCE).unwrap().unwrap()), 0);
+    assert_eq!(
+        exit_code(&pod.wait_container(&shared, PATIENCE).unwrap().unwrap()),
+        0
+    );
     assert_eq!(std::fs::read_to_string(up.join("f")).unwrap(), "mine\n");
     nix::mount::umount(&up).unwrap();
 }

@@ -50,13 +50,20 @@ fn names_have_one_whole_form() {
     for (name, whole) in [
         ("busybox", "docker.io/library/busybox:latest"),
         ("user/app:1", "docker.io/user/app:1"),
-        ("quay.io/fluentd_elasticsearch/fluentd:v2.5.2", "quay.io/fluentd_elasticsearch/fluentd:v2.5.2"),
+        (
+            "quay.io/fluentd_elasticsearch/fluentd:v2.5.2",
+            "quay.io/fluentd_elasticsearch/fluentd:v2.5.2",
+        ),
         ("localhost:5000/a", "localhost:5000/a:latest"),
     ] {
         assert_eq!(runtime::normalize_name(name).unwrap(), whole);
     }
     for name in ["", "UPPER", "a b", "a:", "/x"] {
-        assert_eq!(kind(runtime::normalize_name(name)).0, ErrorKind::Invalid, "{name:?}");
+        assert_eq!(
+            kind(runtime::normalize_name(name)).0,
+            ErrorKind::Invalid,
+            "{name:?}"
+        );
     }
 }
 
@@ -77,10 +84,18 @@ fn a_layer_is_unpacked_as_it_was_packed() {
         tar.append_data(&mut extended, "pax", record.as_slice()).unwrap();
         file(tar, "a/flavoured", b"", 0o644);
     });
-    let archive = docker_archive(&folder.path().join("i.tar"), "one", &[content], r#","Cmd":["/x"],"StopSignal":"SIGQUIT""#);
+    let archive = docker_archive(
+        &folder.path().join("i.tar"),
+        "one",
+        &[content],
+        r#","Cmd":["/x"],"StopSignal":"SIGQUIT""#,
+    );
     let info = images.import(&archive, None).unwrap().remove(0);
     assert_eq!(info.name, "docker.io/library/one:latest");
-    assert_eq!((info.cmd, info.stop_signal), (vec!["/x".to_owned()], Some("SIGQUIT".to_owned())));
+    assert_eq!(
+        (info.cmd, info.stop_signal),
+        (vec!["/x".to_owned()], Some("SIGQUIT".to_owned()))
+    );
     let root = layers(folder.path()).remove(0);
     let packed = fs::metadata(root.join("a/file")).unwrap();
     assert_eq!(packed.permissions().mode() & 0o7777, 0o4755);
@@ -89,8 +104,14 @@ fn a_layer_is_unpacked_as_it_was_packed() {
     assert!(root.join("a/through").exists());
     let whiteout = fs::symlink_metadata(root.join("a/gone")).unwrap();
     assert!(whiteout.file_type().is_char_device() && whiteout.rdev() == 0);
-    assert_eq!(xattr(&root.join("c"), "trusted.overlay.opaque").as_deref(), Some("y"));
-    assert_eq!(xattr(&root.join("a/flavoured"), "user.flavour").as_deref(), Some("vanilla"));
+    assert_eq!(
+        xattr(&root.join("c"), "trusted.overlay.opaque").as_deref(),
+        Some("y")
+    );
+    assert_eq!(
+        xattr(&root.join("a/flavoured"), "user.flavour").as_deref(),
+        Some("vanilla")
+    );
 }
 
 fn xattr(path: &Path, name: &str) -> Option<String> {
@@ -98,7 +119,14 @@ fn xattr(path: &Path, name: &str) -> Option<String> {
     let name = std::ffi::CString::new(name).unwrap();
     let mut value = [0u8; 64];
     // SAFETY: both strings end in NUL and the buffer is as long as said.
-    let length = unsafe { libc::lgetxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    let length = unsafe {
+        libc::lgetxattr(
+            path.as_ptr(),
+            name.as_ptr(),
+            value.as_mut_ptr().cast(),
+            value.len(),
+        )
+    };
     let length = usize::try_from(length).ok()?;
     Some(String::from_utf8(value[..length].to_vec()).unwrap())
 }
@@ -130,10 +158,23 @@ fn damaged_and_foreign_archives_are_refused_with_a_reason() {
     let path = folder.path().join("x");
     for (content, reason) in [
         (b"no tar at all".to_vec(), "image archive"),
-        (layer(|tar| file(tar, "hello", b"", 0o644)), "neither index.json nor manifest.json"),
-        (layer(|tar| file(tar, "manifest.json", b"{", 0o644)), "manifest.json"),
         (
-            layer(|tar| file(tar, "manifest.json", br#"[{"Config":"c","RepoTags":["a"],"Layers":[]}]"#, 0o644)),
+            layer(|tar| file(tar, "hello", b"", 0o644)),
+            "neither index.json nor manifest.json",
+        ),
+        (
+            layer(|tar| file(tar, "manifest.json", b"{", 0o644)),
+            "manifest.json",
+        ),
+        (
+            layer(|tar| {
+                file(
+                    tar,
+                    "manifest.json",
+                    br#"[{"Config":"c","RepoTags":["a"],"Layers":[]}]"#,
+                    0o644,
+                )
+            }),
             "lacks c",
         ),
     ] {
@@ -143,7 +184,12 @@ fn damaged_and_foreign_archives_are_refused_with_a_reason() {
         assert_eq!(error, ErrorKind::Invalid, "{message}");
     }
     // A layer that is not what the config says.
-    let good = docker_archive(&folder.path().join("i.tar"), "a", &[layer(|tar| file(tar, "f", b"1", 0o644))], "");
+    let good = docker_archive(
+        &folder.path().join("i.tar"),
+        "a",
+        &[layer(|tar| file(tar, "f", b"1", 0o644))],
+        "",
+    );
     let text = fs::read(&good).unwrap();
     let at = text.windows(7).position(|window| window == b"sha256:").unwrap() + 7;
     let mut bad = text.clone();
@@ -168,7 +214,12 @@ fn an_oci_archive_is_imported_under_any_name() {
     let archive = layer(|tar| {
         file(tar, "index.json", index.as_bytes(), 0o644);
         for (digest, content) in &blobs.content {
-            file(tar, &format!("blobs/{}", digest.replace(':', "/")), content, 0o644);
+            file(
+                tar,
+                &format!("blobs/{}", digest.replace(':', "/")),
+                content,
+                0o644,
+            );
         }
     });
     fs::write(&path, &archive).unwrap();
@@ -178,9 +229,17 @@ fn an_oci_archive_is_imported_under_any_name() {
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     packed.write_all(&archive).unwrap();
     fs::write(&path, packed.finish().unwrap()).unwrap();
-    images.import(&path, Some("quay.io/fluentd_elasticsearch/fluentd:v2.5.2")).unwrap();
+    images
+        .import(&path, Some("quay.io/fluentd_elasticsearch/fluentd:v2.5.2"))
+        .unwrap();
     let names: Vec<String> = images.list().unwrap().into_iter().map(|info| info.name).collect();
-    assert_eq!(names, ["quay.io/fluentd_elasticsearch/fluentd:v2.5.2", "registry.k8s.io/e2e/agnhost:2.47"]);
+    assert_eq!(
+        names,
+        [
+            "quay.io/fluentd_elasticsearch/fluentd:v2.5.2",
+            "registry.k8s.io/e2e/agnhost:2.47"
+        ]
+    );
     assert_eq!(layers(folder.path()).len(), 1, "the layer is shared");
     images.remove(&names[0]).unwrap();
     assert_eq!(layers(folder.path()).len(), 1);
@@ -205,7 +264,12 @@ fn upper_layers_hide_what_is_below_and_an_image_in_use_stays() {
         file(tar, "dir/.wh..wh..opq", b"", 0o600);
         file(tar, "dir/new", b"4", 0o644);
     });
-    let archive = docker_archive(&machine.folder.path().join("two.tar"), "two", &[base, top], r#","Entrypoint":["/bin/sh","-c"],"Cmd":["exit 9"]"#);
+    let archive = docker_archive(
+        &machine.folder.path().join("two.tar"),
+        "two",
+        &[base, top],
+        r#","Entrypoint":["/bin/sh","-c"],"Cmd":["exit 9"]"#,
+    );
     images.import(&archive, None).unwrap();
     let pod = machine.pod("p");
     let (log, _) = machine.run(&pod, "echo /keep /drop* /dir/*", |spec| spec.image = "two".into());
@@ -229,7 +293,11 @@ fn an_image_of_one_program_needs_no_archive() {
         mode: 0o755,
     };
     let entrypoint = ["/busybox", "sh", "-c"].map(String::from);
-    let info = machine.runtime().images().import_scratch("everynode/hello:1", &[program], &entrypoint).unwrap();
+    let info = machine
+        .runtime()
+        .images()
+        .import_scratch("everynode/hello:1", &[program], &entrypoint)
+        .unwrap();
     assert_eq!(info.name, "docker.io/everynode/hello:1");
     let pod = machine.pod("p");
     let (log, _) = machine.run(&pod, "", |spec| {
@@ -284,13 +352,23 @@ fn registry(blobs: Blobs) -> u16 {
             let Ok(mut stream) = stream else { return };
             let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
             let request = lines.next().unwrap().unwrap();
-            let head: Vec<String> = lines.by_ref().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
-            let authorized = head.iter().any(|line| line.to_lowercase().starts_with("authorization: basic"));
+            let head: Vec<String> = lines
+                .by_ref()
+                .map_while(Result::ok)
+                .take_while(|line| !line.is_empty())
+                .collect();
+            let authorized = head
+                .iter()
+                .any(|line| line.to_lowercase().starts_with("authorization: basic"));
             let path = request.split(' ').nth(1).unwrap();
             let found = match path {
                 "/v2/app/manifests/1" => blobs.content.get(&blobs.manifest).cloned(),
                 "/v2/secret/manifests/1" if authorized => blobs.content.get(&blobs.manifest).cloned(),
-                path => path.rsplit('/').next().and_then(|digest| blobs.content.get(digest)).cloned(),
+                path => path
+                    .rsplit('/')
+                    .next()
+                    .and_then(|digest| blobs.content.get(digest))
+                    .cloned(),
             };
             let (status, body) = match found {
                 Some(body) => ("200 OK", body),
@@ -298,7 +376,10 @@ fn registry(blobs: Blobs) -> u16 {
                     "401 Unauthorized\r\nwww-authenticate: Basic realm=\"here\"",
                     br#"{"errors":[{"code":"UNAUTHORIZED","message":"who are you"}]}"#.to_vec(),
                 ),
-                None => ("404 Not Found", br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"no such image"}]}"#.to_vec()),
+                None => (
+                    "404 Not Found",
+                    br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"no such image"}]}"#.to_vec(),
+                ),
             };
             let kind = if path.contains("manifests") && status.starts_with("200") {
                 "application/vnd.oci.image.manifest.v1+json"
@@ -318,20 +399,39 @@ fn registry(blobs: Blobs) -> u16 {
 }
 
 fn pull(images: &Images, name: &str, credentials: Credentials) -> runtime::Result<runtime::ImageInfo> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(images.pull(name, &credentials))
 }
 
 #[test]
 fn an_image_is_pulled_from_a_registry() {
     let (folder, images) = store();
-    let port = registry(registry_blobs(&layer(|tar| file(tar, "f", b"pulled", 0o644)), r#""User":"33""#));
-    let info = pull(&images, &format!("127.0.0.1:{port}/app:1"), Credentials::Anonymous).unwrap();
+    let port = registry(registry_blobs(
+        &layer(|tar| file(tar, "f", b"pulled", 0o644)),
+        r#""User":"33""#,
+    ));
+    let info = pull(
+        &images,
+        &format!("127.0.0.1:{port}/app:1"),
+        Credentials::Anonymous,
+    )
+    .unwrap();
     assert_eq!(info.user, "33");
     assert_eq!(fs::read(layers(folder.path())[0].join("f")).unwrap(), b"pulled");
-    let (error, message) = kind(pull(&images, &format!("127.0.0.1:{port}/other:1"), Credentials::Anonymous));
+    let (error, message) = kind(pull(
+        &images,
+        &format!("127.0.0.1:{port}/other:1"),
+        Credentials::Anonymous,
+    ));
     assert_eq!(error, ErrorKind::ImageNotFound, "{message}");
-    let (error, message) = kind(pull(&images, &format!("127.0.0.1:{port}/secret:1"), Credentials::Anonymous));
+    let (error, message) = kind(pull(
+        &images,
+        &format!("127.0.0.1:{port}/secret:1"),
+        Credentials::Anonymous,
+    ));
     assert_eq!(error, ErrorKind::Unauthorized, "{message}");
     let basic = Credentials::Basic {
         username: "u".into(),
@@ -346,10 +446,21 @@ fn an_unreachable_registry_is_told_at_once_and_by_name() {
     let started = Instant::now();
     let (error, message) = kind(pull(&images, "registry.invalid/app:1", Credentials::Anonymous));
     assert_eq!(error, ErrorKind::RegistryUnavailable, "{message}");
-    assert!(message.contains("registry registry.invalid is not reachable"), "{message}");
+    assert!(
+        message.contains("registry registry.invalid is not reachable"),
+        "{message}"
+    );
     // A port that nobody listens on.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let (error, message) = kind(pull(&images, &format!("127.0.0.1:{port}/app:1"), Credentials::Anonymous));
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let (error, message) = kind(pull(
+        &images,
+        &format!("127.0.0.1:{port}/app:1"),
+        Credentials::Anonymous,
+    ));
     assert_eq!(error, ErrorKind::RegistryUnavailable, "{message}");
     assert!(message.to_lowercase().contains("refused"), "{message}");
     assert!(started.elapsed().as_secs() < 12, "{:?}", started.elapsed());

@@ -51,7 +51,11 @@ fn machine_address() -> IpAddr {
 }
 
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
+    std::net::TcpListener::bind("0.0.0.0:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 fn with_host_port(id: &str, host_port: u16) -> SandboxSpec {
@@ -81,7 +85,11 @@ fn pods_reach_each_other_and_are_reached_by_host_ports() {
     let client = machine.pod("client");
     assert_ne!(client.network().unwrap().address, address);
     let node = machine_address();
-    let (log, _) = machine.run(&client, &format!("wget -q -O - http://{address}/; wget -q -O - http://{node}:{port}/"), |_| {});
+    let (log, _) = machine.run(
+        &client,
+        &format!("wget -q -O - http://{address}/; wget -q -O - http://{node}:{port}/"),
+        |_| {},
+    );
     assert_eq!(log, "hello from the pod\nhello from the pod\n");
     // A second pod cannot have the port, and its failure leaves the first one's alone.
     let (error, message) = kind(machine.runtime().create_pod(&with_host_port("rival", port)));
@@ -105,12 +113,19 @@ fn a_pod_on_the_hosts_network_has_no_address_of_its_own() {
     });
     assert!(pod.network().is_none());
     let own = std::process::id();
-    let (log, _) = machine.run(&pod, &format!("ls -d /proc/{own} /sys/class/net/{}", bridge(&machine)), |_| {});
+    let (log, _) = machine.run(
+        &pod,
+        &format!("ls -d /proc/{own} /sys/class/net/{}", bridge(&machine)),
+        |_| {},
+    );
     assert_eq!(log, format!("/proc/{own}\n/sys/class/net/{}\n", bridge(&machine)));
     // Without a pid namespace, what a container leaves behind must be ended one by one.
     let (_, status) = machine.run(&pod, "sleep 1000 & echo $!", |_| {});
     let left = machine.log(&status.id).trim().to_owned();
-    assert!(!Path::new(&format!("/proc/{left}")).exists(), "process {left} is left");
+    assert!(
+        !Path::new(&format!("/proc/{left}")).exists(),
+        "process {left} is left"
+    );
 }
 
 #[test]
@@ -118,7 +133,14 @@ fn an_exec_has_its_own_streams_and_exit_code() {
     let machine = Machine::new();
     let pod = machine.pod("p");
     let container = sleeper(&machine, &pod).id;
-    assert_eq!(exec(&pod, &container, &["sh", "-c", "echo $FROM_IMAGE; hostname; exit 5"]), ("1\np\n".into(), 5));
+    assert_eq!(
+        exec(
+            &pod,
+            &container,
+            &["sh", "-c", "echo $FROM_IMAGE; hostname; exit 5"]
+        ),
+        ("1\np\n".into(), 5)
+    );
     let spec = ExecSpec {
         command: ["sh", "-c", "cat; echo done >&2"].map(String::from).into(),
         stdin: true,
@@ -141,7 +163,10 @@ fn an_exec_has_its_own_streams_and_exit_code() {
     };
     let (error, message) = kind(pod.exec(&container, &spec));
     assert_eq!(error, ErrorKind::StartFailed);
-    assert!(message.contains(r#"exec: "nosuch": executable file not found in $PATH"#), "{message}");
+    assert!(
+        message.contains(r#"exec: "nosuch": executable file not found in $PATH"#),
+        "{message}"
+    );
     let spec = ExecSpec {
         command: ["sleep", "1000"].map(String::from).into(),
         ..ExecSpec::default()
@@ -185,13 +210,20 @@ fn an_exec_may_have_a_terminal_of_the_size_one_says() {
     let pod = machine.pod("p");
     let container = sleeper(&machine, &pod).id;
     let spec = ExecSpec {
-        command: ["sh", "-c", "read line; stty size; echo got $line"].map(String::from).into(),
+        command: ["sh", "-c", "read line; stty size; echo got $line"]
+            .map(String::from)
+            .into(),
         tty: true,
         stdin: true,
         ..ExecSpec::default()
     };
     let process = pod.exec(&container, &spec).unwrap();
-    process.resize(TerminalSize { width: 132, height: 43 }).unwrap();
+    process
+        .resize(TerminalSize {
+            width: 132,
+            height: 43,
+        })
+        .unwrap();
     process.stdin().unwrap().write_all(b"word\n").unwrap();
     let mut output = process.stdout().unwrap();
     let mut text = Vec::new();
@@ -204,7 +236,10 @@ fn an_exec_may_have_a_terminal_of_the_size_one_says() {
         text.extend_from_slice(&chunk[..count]);
     }
     let text = String::from_utf8(text).unwrap();
-    assert!(text.contains("43 132\r\n") && text.contains("got word\r\n"), "{text:?}");
+    assert!(
+        text.contains("43 132\r\n") && text.contains("got word\r\n"),
+        "{text:?}"
+    );
     assert_eq!(process.wait(PATIENCE).unwrap(), Some(0));
 }
 
@@ -236,7 +271,9 @@ fn another_agent_finds_the_pods_as_they_were() {
     serves("127.0.0.1".parse().unwrap(), port);
     assert_eq!(exec(&adopted, &before.id, &["sh", "-c", "echo here"]).0, "here\n");
     // Events tell the state as it is, then what changes.
-    adopted.stop_container(&before.id, Duration::from_secs(30)).unwrap();
+    adopted
+        .stop_container(&before.id, Duration::from_secs(30))
+        .unwrap();
     let mut states = Vec::new();
     while let Some(event) = machine.events.blocking_recv() {
         if let Event::Container { status, .. } = event
@@ -257,7 +294,11 @@ fn a_pod_whose_shim_dies_is_told_and_what_it_left_is_removed() {
     let pod = machine.pod("p");
     let container = sleeper(&machine, &pod);
     let shim = shim_of(&container);
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(shim), nix::sys::signal::Signal::SIGKILL).unwrap();
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(shim),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .unwrap();
     loop {
         match machine.events.blocking_recv().unwrap() {
             Event::PodGone { pod } => break assert_eq!(pod, "p"),
@@ -272,8 +313,16 @@ fn a_pod_whose_shim_dies_is_told_and_what_it_left_is_removed() {
     let container = sleeper(&machine, &again);
     let shim = shim_of(&container);
     machine.runtime = None;
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(shim), nix::sys::signal::Signal::SIGKILL).unwrap();
-    eventually("the shim is gone", || fs::read_to_string(format!("/proc/{shim}/cmdline")).unwrap_or_default().is_empty());
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(shim),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .unwrap();
+    eventually("the shim is gone", || {
+        fs::read_to_string(format!("/proc/{shim}/cmdline"))
+            .unwrap_or_default()
+            .is_empty()
+    });
     machine.restart();
     assert!(machine.runtime().pods().is_empty());
     assert!(ended(pid(&container)));
@@ -287,7 +336,14 @@ fn ended(pid: i32) -> bool {
 
 fn shim_of(container: &runtime::ContainerStatus) -> i32 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid(container))).unwrap();
-    stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().parse().unwrap()
+    stat.rsplit_once(") ")
+        .unwrap()
+        .1
+        .split(' ')
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap()
 }
 
 #[test]
@@ -333,10 +389,17 @@ fn assert_nothing_of_pods(machine: &Machine) {
     assert_eq!(fs::read_dir(folder.join("run/pods")).unwrap().count(), 0);
     assert_eq!(fs::read_dir(folder.join("run/addresses")).unwrap().count(), 0);
     // The run folder itself stays mounted.
-    assert_eq!(mounts().matches(folder.to_str().unwrap()).count(), 1, "{}", mounts());
+    assert_eq!(
+        mounts().matches(folder.to_str().unwrap()).count(),
+        1,
+        "{}",
+        mounts()
+    );
     assert_eq!(cgroups(machine, "burstable"), Vec::<String>::new());
     assert_eq!(cgroups(machine, "podp"), Vec::<String>::new());
-    let cables = fs::read_dir(format!("/sys/class/net/{}/brif", bridge(machine))).unwrap().count();
+    let cables = fs::read_dir(format!("/sys/class/net/{}/brif", bridge(machine)))
+        .unwrap()
+        .count();
     assert_eq!(cables, 0);
     assert!(!nft().contains("dnat to 10.198"), "{}", nft());
 }
@@ -346,7 +409,10 @@ fn bridge(machine: &Machine) -> String {
 }
 
 fn mounts() -> String {
-    let findmnt = Command::new("findmnt").args(["-rn", "-o", "TARGET"]).output().unwrap();
+    let findmnt = Command::new("findmnt")
+        .args(["-rn", "-o", "TARGET"])
+        .output()
+        .unwrap();
     String::from_utf8(findmnt.stdout).unwrap()
 }
 
@@ -357,7 +423,10 @@ fn nft() -> String {
 
 /// Folders of this instance in the cgroup trees.
 fn cgroups(machine: &Machine, below: &str) -> Vec<String> {
-    let roots = fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
+    let roots = fs::read_dir("/sys/fs/cgroup")
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path());
     roots
         .chain(["/sys/fs/cgroup".into()])
         .map(|root| root.join(machine.runtime().name()).join(below))
@@ -369,7 +438,9 @@ fn cgroups(machine: &Machine, below: &str) -> Vec<String> {
 /// Network namespaces that processes hold.
 fn network_namespaces() -> Vec<std::path::PathBuf> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
-    entries.filter_map(|entry| fs::read_link(entry.path().join("ns/net")).ok()).collect()
+    entries
+        .filter_map(|entry| fs::read_link(entry.path().join("ns/net")).ok())
+        .collect()
 }
 
 /// Not a proof, a measurement: `cargo test -p runtime --release --test pods -- --nocapture starting`. The bound is a loaded
@@ -393,6 +464,10 @@ fn starting_a_pod_takes_little_time() {
         }
     }
     let [sandbox, container, removal] = best;
-    writeln!(std::io::stderr(), "sandbox {sandbox:?}, container {container:?}, removal {removal:?}").unwrap();
+    writeln!(
+        std::io::stderr(),
+        "sandbox {sandbox:?}, container {container:?}, removal {removal:?}"
+    )
+    .unwrap();
     assert!(sandbox + container < Duration::from_secs(1), "{best:?}");
 }

@@ -150,7 +150,10 @@ impl Archive {
                     members.insert(name, (entry.raw_file_position(), entry.size()));
                 }
                 kind if kind.is_symlink() || kind.is_hard_link() => {
-                    let to = entry.link_name().context(|| "read the archive")?.unwrap_or_default();
+                    let to = entry
+                        .link_name()
+                        .context(|| "read the archive")?
+                        .unwrap_or_default();
                     let to = if kind.is_symlink() {
                         clean(&Path::new(&name).parent().unwrap_or(Path::new("")).join(to))
                     } else {
@@ -193,7 +196,9 @@ impl Archive {
     fn bytes(&mut self, name: &str) -> Result<Vec<u8>> {
         let (_, size) = self.member(name)?;
         if size > DOCUMENT_LIMIT {
-            return Err(Error::invalid(format!("{name} has {size} bytes, more than {DOCUMENT_LIMIT}")));
+            return Err(Error::invalid(format!(
+                "{name} has {size} bytes, more than {DOCUMENT_LIMIT}"
+            )));
         }
         let mut bytes = Vec::with_capacity(size as usize);
         self.reader(name)?
@@ -234,7 +239,10 @@ impl Archive {
         // Newer `docker save` writes both; the tags of the older form are whole names.
         for entry in docker {
             let entry = docker_image(entry)?;
-            match found.iter_mut().find(|other| same_blob(&other.config, &entry.config)) {
+            match found
+                .iter_mut()
+                .find(|other| same_blob(&other.config, &entry.config))
+            {
                 Some(image) if !entry.names.is_empty() => image.names = entry.names,
                 Some(_) => {}
                 None => found.push(entry),
@@ -294,7 +302,10 @@ fn names_of(descriptor: &Descriptor) -> Result<Vec<String>> {
         return Ok(vec![normalize_name(name)?]);
     }
     // A bare tag such as `latest` names no image.
-    match annotations.get(OCI_REF_NAME).filter(|name| name.contains(['/', ':'])) {
+    match annotations
+        .get(OCI_REF_NAME)
+        .filter(|name| name.contains(['/', ':']))
+    {
         Some(name) => Ok(vec![normalize_name(name)?]),
         None => Ok(Vec::new()),
     }

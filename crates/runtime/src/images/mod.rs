@@ -86,7 +86,11 @@ struct Record {
 
 impl Record {
     fn info(self) -> ImageInfo {
-        let Record { name, image, imported_at } = self;
+        let Record {
+            name,
+            image,
+            imported_at,
+        } = self;
         ImageInfo {
             name,
             digest: image.id,
@@ -207,11 +211,16 @@ impl Images {
 
     /// The image and the folders of its layers, lowest first.
     pub(crate) fn for_container(&self, name: &str) -> Result<(Image, Vec<PathBuf>)> {
-        let record = self.find(name)?.ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("image {name:?} is not on this node"))
-        })?;
+        let record = self
+            .find(name)?
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("image {name:?} is not on this node")))?;
         let layers = self.layers();
-        let folders = record.image.layers.iter().map(|layer| layers.join(layer)).collect();
+        let folders = record
+            .image
+            .layers
+            .iter()
+            .map(|layer| layers.join(layer))
+            .collect();
         Ok((record.image, folders))
     }
 
@@ -227,11 +236,21 @@ impl Images {
         let lock = self.lock()?;
         let records = self.read_records()?;
         let Some(record) = records.iter().find(|record| record.name == whole) else {
-            return Err(Error::new(ErrorKind::NotFound, format!("image {whole} is not on this node")));
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("image {whole} is not on this node"),
+            ));
         };
-        let other_names = records.iter().filter(|other| other.image.id == record.image.id).count() > 1;
+        let other_names = records
+            .iter()
+            .filter(|other| other.image.id == record.image.id)
+            .count()
+            > 1;
         if !other_names
-            && let Some(user) = self.users().into_iter().find(|user| user.image_id == record.image.id)
+            && let Some(user) = self
+                .users()
+                .into_iter()
+                .find(|user| user.image_id == record.image.id)
         {
             return Err(Error::new(
                 ErrorKind::InUse,
@@ -271,8 +290,11 @@ impl Images {
     }
 
     fn sweep(&self) -> Result<usize> {
-        let mut needed: HashSet<String> =
-            self.read_records()?.into_iter().flat_map(|record| record.image.layers).collect();
+        let mut needed: HashSet<String> = self
+            .read_records()?
+            .into_iter()
+            .flat_map(|record| record.image.layers)
+            .collect();
         for container in self.containers() {
             needed.extend(layout::read_json::<Vec<String>>(&container.layers())?.unwrap_or_default());
         }
@@ -291,7 +313,10 @@ impl Images {
         let entries = fs::read_dir(&folder).context(|| format!("list {}", folder.display()))?;
         let mut records = Vec::new();
         for entry in entries.flatten() {
-            if entry.path().extension().is_some_and(|extension| extension == "json")
+            if entry
+                .path()
+                .extension()
+                .is_some_and(|extension| extension == "json")
                 && let Some(record) = layout::read_json::<Record>(&entry.path())?
             {
                 records.push(record);
@@ -415,14 +440,16 @@ struct RootFs {
 
 /// Reads an image's config; returns the image without its size, and the diff ids of its layers.
 fn parse_config(bytes: &[u8]) -> Result<(Image, Vec<String>)> {
-    let file: ConfigFile = serde_json::from_slice(bytes)
-        .map_err(|cause| Error::invalid(format!("image config: {cause}")))?;
+    let file: ConfigFile =
+        serde_json::from_slice(bytes).map_err(|cause| Error::invalid(format!("image config: {cause}")))?;
     let diff_ids = file.rootfs.unwrap_or_default().diff_ids;
     if let Some(odd) = diff_ids.iter().find(|id| {
         id.strip_prefix("sha256:")
             .is_none_or(|digits| digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
     }) {
-        return Err(Error::invalid(format!("image config: diff id {odd:?} is not a sha256 digest")));
+        return Err(Error::invalid(format!(
+            "image config: diff id {odd:?} is not a sha256 digest"
+        )));
     }
     let section = file.config.unwrap_or_default();
     let image = Image {

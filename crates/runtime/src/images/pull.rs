@@ -115,7 +115,11 @@ fn client_for(registry: &str) -> Client {
     let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
     let plain = host == "localhost" || host == "[::1]" || host.starts_with("127.");
     Client::new(ClientConfig {
-        protocol: if plain { ClientProtocol::Http } else { ClientProtocol::Https },
+        protocol: if plain {
+            ClientProtocol::Http
+        } else {
+            ClientProtocol::Https
+        },
         connect_timeout: Some(CONNECT_TIMEOUT),
         read_timeout: Some(READ_TIMEOUT),
         ..ClientConfig::default()
@@ -138,10 +142,13 @@ fn explain(registry: &str, error: &OciDistributionError) -> Error {
         }
         OciDistributionError::ImageManifestNotFoundError(_) => (ErrorKind::ImageNotFound, "does not have it"),
         OciDistributionError::RegistryError { envelope, .. } => {
-            let code = |wanted: &[OciErrorCode]| {
-                envelope.errors.iter().any(|error| wanted.contains(&error.code))
-            };
-            if code(&[OciErrorCode::ManifestUnknown, OciErrorCode::NameUnknown, OciErrorCode::NotFound]) {
+            let code =
+                |wanted: &[OciErrorCode]| envelope.errors.iter().any(|error| wanted.contains(&error.code));
+            if code(&[
+                OciErrorCode::ManifestUnknown,
+                OciErrorCode::NameUnknown,
+                OciErrorCode::NotFound,
+            ]) {
                 (ErrorKind::ImageNotFound, "does not have it")
             } else if code(&[OciErrorCode::Unauthorized, OciErrorCode::Denied]) {
                 (ErrorKind::Unauthorized, "refuses access")

@@ -108,7 +108,11 @@ fn place<R: Read>(
     let folder = open_folder(root, &parent, true)?;
     let text = name.to_string_lossy();
     if text == OPAQUE {
-        return set_xattr(&magic_path(&folder, OsStr::new(".")), "trusted.overlay.opaque", b"y");
+        return set_xattr(
+            &magic_path(&folder, OsStr::new(".")),
+            "trusted.overlay.opaque",
+            b"y",
+        );
     }
     if let Some(hidden) = text.strip_prefix(WHITEOUT) {
         if hidden.is_empty() || hidden == "." || hidden == ".." {
@@ -146,12 +150,16 @@ fn place<R: Read>(
         }
         EntryType::Symlink => {
             clear(&target)?;
-            let to = entry.link_name()?.ok_or_else(|| io::Error::other("symbolic link to nowhere"))?;
+            let to = entry
+                .link_name()?
+                .ok_or_else(|| io::Error::other("symbolic link to nowhere"))?;
             symlink(to, &target)?;
         }
         EntryType::Link => {
             clear(&target)?;
-            let to = entry.link_name()?.ok_or_else(|| io::Error::other("hard link to nowhere"))?;
+            let to = entry
+                .link_name()?
+                .ok_or_else(|| io::Error::other("hard link to nowhere"))?;
             let (from, from_name) = split(&to).ok_or_else(|| io::Error::other("hard link to the root"))?;
             let from = open_folder(root, &from, false)?;
             // Same file, so its owner, mode and times are set already.
@@ -182,7 +190,10 @@ fn place<R: Read>(
 
 /// An owner's number; writers leave the field blank for root.
 fn owner(number: io::Result<u64>) -> u32 {
-    number.ok().and_then(|number| u32::try_from(number).ok()).unwrap_or(0)
+    number
+        .ok()
+        .and_then(|number| u32::try_from(number).ok())
+        .unwrap_or(0)
 }
 
 /// Owner, then mode (a change of owner clears set-user-id), attributes, time.
@@ -234,15 +245,22 @@ fn split(path: &Path) -> Option<(PathBuf, std::ffi::OsString)> {
 /// Makes a folder of a container's root file system if it is missing, links resolved inside it.
 pub(crate) fn ensure_folder(rootfs: &Path, path: &Path) -> Result<()> {
     let root = open_root(rootfs)?;
-    let path: PathBuf = path.components().filter(|part| matches!(part, Component::Normal(_))).collect();
+    let path: PathBuf = path
+        .components()
+        .filter(|part| matches!(part, Component::Normal(_)))
+        .collect();
     open_folder(&root, &path, true)
         .map(drop)
         .context(|| format!("create the folder /{} of the container", path.display()))
 }
 
 fn open_root(folder: &Path) -> Result<OwnedFd> {
-    nix::fcntl::open(folder, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .context(|| format!("open {}", folder.display()))
+    nix::fcntl::open(
+        folder,
+        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .context(|| format!("open {}", folder.display()))
 }
 
 /// Opens a folder of the layer, symbolic links resolved as if the layer were the root; makes missing ones if asked.
@@ -250,7 +268,17 @@ fn open_folder(root: &OwnedFd, path: &Path, make: bool) -> io::Result<OwnedFd> {
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let open = |path: &Path| openat2(root, if path.as_os_str().is_empty() { Path::new(".") } else { path }, how);
+    let open = |path: &Path| {
+        openat2(
+            root,
+            if path.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                path
+            },
+            how,
+        )
+    };
     match open(path) {
         Ok(folder) => Ok(folder),
         Err(nix::errno::Errno::ENOENT) if make => {
@@ -284,7 +312,13 @@ fn set_xattr(target: &Path, name: &str, value: &[u8]) -> io::Result<()> {
     let name = CString::new(name)?;
     // SAFETY: both strings end in NUL and the value is as long as said; the kernel only reads them.
     let result = unsafe {
-        libc::lsetxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
+        libc::lsetxattr(
+            path.as_ptr(),
+            name.as_ptr(),
+            value.as_ptr().cast(),
+            value.len(),
+            0,
+        )
     };
     if result == 0 {
         return Ok(());

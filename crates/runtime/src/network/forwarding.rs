@@ -4,7 +4,7 @@
 //! each with a chain of its own, so that a change costs its own ports and is undone by name.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::process::{Command, Stdio};
 
 use super::{Forward, Range};
@@ -132,15 +132,30 @@ fn protocol(protocol: Protocol) -> &'static str {
 
 /// Hands a script to `nft`.
 pub(super) fn apply(script: &str) -> Result<()> {
-    let mut nft = Command::new("nft")
-        .args(["-f", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|cause| match cause.kind() {
-            std::io::ErrorKind::NotFound => Error::machine("nft is missing: install the package nftables"),
-            _ => Error::machine(format!("start nft: {cause}")),
+    let start = |program: &str| {
+        Command::new(program)
+            .args(["-f", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+    };
+    let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    // The search path of a shell without administrator's folders is no reason to fail.
+    let mut nft = start("nft")
+        .or_else(|error| {
+            if missing(&error) {
+                start("/usr/sbin/nft")
+            } else {
+                Err(error)
+            }
+        })
+        .map_err(|error| {
+            if missing(&error) {
+                Error::machine("nft is missing: install the package nftables")
+            } else {
+                Error::machine(format!("start nft: {error}"))
+            }
         })?;
     if let Some(mut input) = nft.stdin.take() {
         // When nft ends early, what it says on its error stream is the reason.
@@ -151,5 +166,8 @@ pub(super) fn apply(script: &str) -> Result<()> {
         return Ok(());
     }
     let words = String::from_utf8_lossy(&output.stderr);
-    Err(Error::machine(format!("nft: {}", words.lines().next().unwrap_or("no reason given"))))
+    Err(Error::machine(format!(
+        "nft: {}",
+        words.lines().next().unwrap_or("no reason given")
+    )))
 }

@@ -70,7 +70,9 @@ pub(super) fn attach(cable: &str, bridge: &str, network: &PodNetwork, pid: u32) 
     let namespace = format!("/proc/{pid}/ns/net");
     let namespace = File::open(&namespace).context(|| format!("open {namespace}"))?;
     let network = *network;
-    netlink(Some(namespace), async move |handle| set_up_pod(&handle, &network).await)
+    netlink(Some(namespace), async move |handle| {
+        set_up_pod(&handle, &network).await
+    })
 }
 
 async fn set_up_pod(handle: &Handle, network: &PodNetwork) -> Result<()> {
@@ -108,13 +110,17 @@ async fn set_up_pod(handle: &Handle, network: &PodNetwork) -> Result<()> {
 
 /// Removes a link; fine when there is none.
 pub(super) fn remove(name: &str) -> Result<()> {
-    let Ok(index) = if_nametoindex(name) else { return Ok(()) };
+    let Ok(index) = if_nametoindex(name) else {
+        return Ok(());
+    };
     let name = name.to_owned();
-    netlink(None, async move |handle| match handle.link().del(index).execute().await {
-        Ok(()) => Ok(()),
-        // It went with its namespace meanwhile.
-        Err(_) if if_nametoindex(name.as_str()).is_err() => Ok(()),
-        Err(error) => Err(Error::machine(format!("remove link {name}: {error}"))),
+    netlink(None, async move |handle| {
+        match handle.link().del(index).execute().await {
+            Ok(()) => Ok(()),
+            // It went with its namespace meanwhile.
+            Err(_) if if_nametoindex(name.as_str()).is_err() => Ok(()),
+            Err(error) => Err(Error::machine(format!("remove link {name}: {error}"))),
+        }
     })
 }
 

@@ -70,7 +70,9 @@ impl FromStr for Range {
             })
         });
         parsed.ok_or_else(|| {
-            Error::invalid(format!("pod range {text:?}: want an IPv4 network of /8 to /29, such as 10.244.0.0/24"))
+            Error::invalid(format!(
+                "pod range {text:?}: want an IPv4 network of /8 to /29, such as 10.244.0.0/24"
+            ))
         })
     }
 }
@@ -122,7 +124,12 @@ impl Network {
         write_sysctl("net/ipv4/ip_forward", "1")?;
         // Lets the machine itself reach host ports through 127.0.0.1; the rules keep pods from reaching in that way.
         write_sysctl(&format!("net/ipv4/conf/{bridge}/route_localnet"), "1")?;
-        forwarding::apply(&forwarding::table(&self.layout.name(), &bridge, self.range, living))
+        forwarding::apply(&forwarding::table(
+            &self.layout.name(),
+            &bridge,
+            self.range,
+            living,
+        ))
     }
 
     /// Gives a pod an address that no other pod holds; the file that says so goes with [`Network::release`].
@@ -163,7 +170,11 @@ impl Network {
         forwarding::apply(&forwarding::add(&self.layout.name(), forward)).map_err(|error| {
             Error::new(
                 error.kind,
-                format!("forward host ports {}: {}", forwarding::names(forward.ports), error.message),
+                format!(
+                    "forward host ports {}: {}",
+                    forwarding::names(forward.ports),
+                    error.message
+                ),
             )
         })
     }
@@ -180,7 +191,9 @@ impl Network {
     pub(crate) fn release(&self, pod: &str) -> Result<()> {
         link::remove(&self.layout.cable(pod))?;
         let folder = self.layout.addresses();
-        let Ok(entries) = fs::read_dir(&folder) else { return Ok(()) };
+        let Ok(entries) = fs::read_dir(&folder) else {
+            return Ok(());
+        };
         for entry in entries.flatten() {
             if fs::read(entry.path()).is_ok_and(|holder| holder == pod.as_bytes()) {
                 fs::remove_file(entry.path()).context(|| format!("remove {}", entry.path().display()))?;
@@ -214,7 +227,10 @@ mod tests {
         assert_eq!(range.to_string(), "10.1.2.72/29");
         assert_eq!(range.gateway(), Ipv4Addr::new(10, 1, 2, 73));
         let pods: Vec<String> = range.pods().map(|address| address.to_string()).collect();
-        assert_eq!(pods, ["10.1.2.74", "10.1.2.75", "10.1.2.76", "10.1.2.77", "10.1.2.78"]);
+        assert_eq!(
+            pods,
+            ["10.1.2.74", "10.1.2.75", "10.1.2.76", "10.1.2.77", "10.1.2.78"]
+        );
     }
 
     #[test]

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use super::executor::DEFAULT_PATH;
 use super::users::User;
 use crate::images::Image;
-use crate::{ContainerSpec, Error, Mount, MountSource, Propagation, Result, SandboxSpec, SecuritySpec, seccomp};
+use crate::{
+    ContainerSpec, Error, Mount, MountSource, Propagation, Result, SandboxSpec, SecuritySpec, seccomp,
+};
 
 /// What Docker and containerd give a container that asks for nothing.
 const DEFAULT_CAPABILITIES: &[&str] = &[
@@ -31,24 +33,82 @@ const DEFAULT_CAPABILITIES: &[&str] = &[
 
 /// Capabilities by number, as `linux/capability.h` has them.
 const CAPABILITIES: &[&str] = &[
-    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID",
-    "CAP_SETPCAP", "CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_ADMIN", "CAP_NET_RAW",
-    "CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_CHROOT", "CAP_SYS_PTRACE", "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_NICE", "CAP_SYS_RESOURCE", "CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_MKNOD",
-    "CAP_LEASE", "CAP_AUDIT_WRITE", "CAP_AUDIT_CONTROL", "CAP_SETFCAP", "CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN", "CAP_SYSLOG",
-    "CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
+    "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
 ];
 
 /// Hidden from containers: they tell about, or change, the whole machine.
 const MASKED: &[&str] = &[
-    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug",
-    "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
 ];
 
-const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const READ_ONLY: &[&str] = &[
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
 
 /// Where the machine's own devices lie that every container has its own of.
-const OWN_DEVICES: &[&str] = &["/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/fd", "/dev/console", "/dev/ptmx"];
+const OWN_DEVICES: &[&str] = &[
+    "/dev/pts",
+    "/dev/shm",
+    "/dev/mqueue",
+    "/dev/fd",
+    "/dev/console",
+    "/dev/ptmx",
+];
 
 /// Everything a container's config is made from.
 pub(super) struct Parts<'a> {
@@ -71,7 +131,13 @@ pub(super) struct Bundle {
 }
 
 pub(super) fn bundle(parts: &Parts<'_>) -> Result<Bundle> {
-    let Parts { sandbox, spec, image, user, .. } = parts;
+    let Parts {
+        sandbox,
+        spec,
+        image,
+        user,
+        ..
+    } = parts;
     let security = &spec.security;
     let capabilities = capabilities(security)?;
     let environment = environment(parts);
@@ -123,7 +189,11 @@ pub(super) fn bundle(parts: &Parts<'_>) -> Result<Bundle> {
 }
 
 fn command(spec: &ContainerSpec, image: &Image) -> Result<Vec<String>> {
-    let mut words = if spec.command.is_empty() { image.entrypoint.clone() } else { spec.command.clone() };
+    let mut words = if spec.command.is_empty() {
+        image.entrypoint.clone()
+    } else {
+        spec.command.clone()
+    };
     if !spec.args.is_empty() {
         words.extend(spec.args.iter().cloned());
     } else if spec.command.is_empty() {
@@ -162,8 +232,10 @@ fn capabilities(security: &SecuritySpec) -> Result<Vec<String>> {
     if security.privileged {
         return Ok(known_capabilities());
     }
-    let mut set: std::collections::BTreeSet<String> =
-        DEFAULT_CAPABILITIES.iter().map(|name| (*name).to_owned()).collect();
+    let mut set: std::collections::BTreeSet<String> = DEFAULT_CAPABILITIES
+        .iter()
+        .map(|name| (*name).to_owned())
+        .collect();
     for name in &security.drop_capabilities {
         if name.eq_ignore_ascii_case("ALL") {
             set.clear();
@@ -193,11 +265,18 @@ fn capabilities(security: &SecuritySpec) -> Result<Vec<String>> {
 
 fn full_name(name: &str) -> Result<String> {
     let upper = name.to_ascii_uppercase();
-    let full = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
+    let full = if upper.starts_with("CAP_") {
+        upper
+    } else {
+        format!("CAP_{upper}")
+    };
     if CAPABILITIES.contains(&full.as_str()) {
         Ok(full)
     } else {
-        Err(Error::new(crate::ErrorKind::StartFailed, format!("unknown capability {name:?}")))
+        Err(Error::new(
+            crate::ErrorKind::StartFailed,
+            format!("unknown capability {name:?}"),
+        ))
     }
 }
 
@@ -206,7 +285,10 @@ fn known_capabilities() -> Vec<String> {
     let own = fs::read_to_string("/proc/self/status")
         .ok()
         .and_then(|status| {
-            let line = status.lines().find(|line| line.starts_with("CapBnd:"))?.to_owned();
+            let line = status
+                .lines()
+                .find(|line| line.starts_with("CapBnd:"))?
+                .to_owned();
             u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok()
         })
         .unwrap_or(u64::MAX);
@@ -267,16 +349,43 @@ fn mounts(parts: &Parts<'_>) -> Vec<Value> {
     let security = &parts.spec.security;
     let system = if security.privileged { "rw" } else { "ro" };
     let standard = [
-        ("/proc", json!({"type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]})),
-        ("/dev", json!({"type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]})),
-        ("/dev/pts", json!({"type": "devpts", "source": "devpts",
-            "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]})),
-        ("/dev/mqueue", json!({"type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]})),
-        ("/dev/shm", json!({"type": "bind", "source": parts.shared_memory, "options": ["rbind", "nosuid", "noexec", "nodev"]})),
-        ("/sys", json!({"type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", system]})),
-        ("/sys/fs/cgroup", json!({"type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev", "relatime", system]})),
+        (
+            "/proc",
+            json!({"type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]}),
+        ),
+        (
+            "/dev",
+            json!({"type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]}),
+        ),
+        (
+            "/dev/pts",
+            json!({"type": "devpts", "source": "devpts",
+            "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]}),
+        ),
+        (
+            "/dev/mqueue",
+            json!({"type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]}),
+        ),
+        (
+            "/dev/shm",
+            json!({"type": "bind", "source": parts.shared_memory, "options": ["rbind", "nosuid", "noexec", "nodev"]}),
+        ),
+        (
+            "/sys",
+            json!({"type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", system]}),
+        ),
+        (
+            "/sys/fs/cgroup",
+            json!({"type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev", "relatime", system]}),
+        ),
     ];
-    let asked = |target: &str| parts.spec.mounts.iter().any(|mount| mount.target == Path::new(target));
+    let asked = |target: &str| {
+        parts
+            .spec
+            .mounts
+            .iter()
+            .any(|mount| mount.target == Path::new(target))
+    };
     let mut mounts: Vec<Value> = standard
         .into_iter()
         .filter(|(target, _)| !asked(target))
@@ -296,7 +405,12 @@ fn mount_value(mount: &Mount) -> Value {
             "destination": mount.target, "type": "bind", "source": path, "options": ["rbind", access],
         }),
         MountSource::Tmpfs { size, mode } => {
-            let mut options = vec!["nosuid".to_owned(), "nodev".to_owned(), access.to_owned(), format!("mode={mode:o}")];
+            let mut options = vec![
+                "nosuid".to_owned(),
+                "nodev".to_owned(),
+                access.to_owned(),
+                format!("mode={mode:o}"),
+            ];
             if let Some(size) = size {
                 options.push(format!("size={size}"));
             }
@@ -310,13 +424,17 @@ fn machine_devices() -> Vec<Value> {
     let mut devices = Vec::new();
     let mut folders = vec![PathBuf::from("/dev")];
     while let Some(folder) = folders.pop() {
-        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        let Ok(entries) = fs::read_dir(&folder) else {
+            continue;
+        };
         for entry in entries.flatten() {
             let path = entry.path();
             if OWN_DEVICES.iter().any(|own| path == Path::new(own)) {
                 continue;
             }
-            let Ok(found) = fs::symlink_metadata(&path) else { continue };
+            let Ok(found) = fs::symlink_metadata(&path) else {
+                continue;
+            };
             let kind = found.file_type();
             if kind.is_dir() {
                 folders.push(path);
@@ -370,7 +488,10 @@ mod tests {
             add_capabilities: vec!["NET_BIND_SERVICE".into(), "cap_chown".into()],
             ..SecuritySpec::default()
         };
-        assert_eq!(capabilities(&security).unwrap(), ["CAP_CHOWN", "CAP_NET_BIND_SERVICE"]);
+        assert_eq!(
+            capabilities(&security).unwrap(),
+            ["CAP_CHOWN", "CAP_NET_BIND_SERVICE"]
+        );
         let unknown = SecuritySpec {
             add_capabilities: vec!["FLY".into()],
             ..SecuritySpec::default()

@@ -118,7 +118,10 @@ impl Container {
             oom_score_adj,
             unified_cgroups: hierarchies.unified(),
         })?;
-        crate::images::ensure_folder(&rootfs, Path::new(config["process"]["cwd"].as_str().unwrap_or("/")))?;
+        crate::images::ensure_folder(
+            &rootfs,
+            Path::new(config["process"]["cwd"].as_str().unwrap_or("/")),
+        )?;
         layout::write_json(&place.bundle_config(), &config, false)?;
         let log = match &spec.log_path {
             Some(path) => Some(LogFile::open(path).context(|| format!("open log {}", path.display()))?),
@@ -212,12 +215,19 @@ impl Container {
     }
 
     fn not_running(&self) -> Error {
-        Error::new(ErrorKind::NotRunning, format!("container {} is not running", self.status.id))
+        Error::new(
+            ErrorKind::NotRunning,
+            format!("container {} is not running", self.status.id),
+        )
     }
 
     /// Moves what a stream holds to the log; forgets the stream at its end.
     pub(super) fn drain(&mut self, fd: RawFd) -> Result<()> {
-        let Some(index) = self.outputs.iter().position(|output| output.file.as_raw_fd() == fd) else {
+        let Some(index) = self
+            .outputs
+            .iter()
+            .position(|output| output.file.as_raw_fd() == fd)
+        else {
             return Ok(());
         };
         let output = &mut self.outputs[index];
@@ -226,7 +236,11 @@ impl Container {
         let now = Timestamp::now();
         match output.file.read(&mut chunk) {
             Ok(count) if count > 0 => output.lines.push(&chunk[..count], now, &mut lines),
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) => {}
             // A terminal whose other side is closed reads as an error.
             Ok(_) | Err(_) => {
                 output.lines.finish(now, &mut lines);
@@ -323,7 +337,14 @@ impl Container {
         let file = self.layout.0.join(format!("exec{}.json", self.execs));
         layout::write_json(&file, &process, false)?;
         let payload = |failure| Payload::new(failure, environment).with_filter(self.filter.clone());
-        let started = launch_exec(&self.status.id, &self.oci_root, &self.layout, &file, exec, payload);
+        let started = launch_exec(
+            &self.status.id,
+            &self.oci_root,
+            &self.layout,
+            &file,
+            exec,
+            payload,
+        );
         fs::remove_file(&file).context(|| format!("remove {}", file.display()))?;
         started
     }
@@ -341,7 +362,8 @@ fn filter_of(config: &Value) -> Result<Option<LinuxSeccomp>> {
 
 /// Sends a signal to a process that may have ended meanwhile.
 pub(super) fn send_signal(pid: Pid, signal: i32) -> Result<()> {
-    let signal = Signal::try_from(signal).map_err(|_| Error::invalid(format!("signal {signal} is unknown")))?;
+    let signal =
+        Signal::try_from(signal).map_err(|_| Error::invalid(format!("signal {signal} is unknown")))?;
     match nix::sys::signal::kill(pid, signal) {
         Ok(()) | Err(nix::errno::Errno::ESRCH) => Ok(()),
         Err(error) => Err(Error::machine(format!("send {signal} to {pid}: {error}"))),
@@ -351,9 +373,16 @@ pub(super) fn send_signal(pid: Pid, signal: i32) -> Result<()> {
 /// `SIGQUIT`, `QUIT` or `3`, as images write it; SIGTERM when the image says nothing that makes sense.
 fn stop_signal(text: Option<&str>) -> Signal {
     let Some(text) = text else { return Signal::SIGTERM };
-    let by_number = text.parse::<i32>().ok().and_then(|number| Signal::try_from(number).ok());
+    let by_number = text
+        .parse::<i32>()
+        .ok()
+        .and_then(|number| Signal::try_from(number).ok());
     let name = text.to_ascii_uppercase();
-    let name = if name.starts_with("SIG") { name } else { format!("SIG{name}") };
+    let name = if name.starts_with("SIG") {
+        name
+    } else {
+        format!("SIG{name}")
+    };
     by_number.or_else(|| name.parse().ok()).unwrap_or(Signal::SIGTERM)
 }
 
@@ -366,7 +395,11 @@ fn mount_rootfs(place: &ContainerLayout, layers: &[PathBuf]) -> Result<()> {
     let Some(store) = layers.first().and_then(|layer| layer.parent()) else {
         return Err(Error::invalid("the image has no layers"));
     };
-    let names: Option<Vec<&str>> = layers.iter().rev().map(|layer| layer.file_name()?.to_str()).collect();
+    let names: Option<Vec<&str>> = layers
+        .iter()
+        .rev()
+        .map(|layer| layer.file_name()?.to_str())
+        .collect();
     let names = names.ok_or_else(|| Error::invalid("a layer's name is not text"))?;
     // Relative names, because all of them must fit into one page.
     nix::unistd::chdir(store).context(|| format!("change to {}", store.display()))?;
@@ -376,13 +409,31 @@ fn mount_rootfs(place: &ContainerLayout, layers: &[PathBuf]) -> Result<()> {
         escaped(&place.upper()),
         escaped(&place.work())
     );
-    mount(Some("overlay"), &rootfs, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
-        .context(|| format!("mount the image at {}", rootfs.display()))
+    let overlay = |options: &str| {
+        mount(
+            Some("overlay"),
+            &rootfs,
+            Some("overlay"),
+            MsFlags::empty(),
+            Some(options),
+        )
+    };
+    // A container's own files need not outlive a power cut, and syncing them would hold up its end by the whole disk's backlog.
+    match overlay(&format!("{options},volatile")) {
+        // Kernels before 5.10.
+        Err(nix::errno::Errno::EINVAL) => overlay(&options),
+        other => other,
+    }
+    .context(|| format!("mount the image at {}", rootfs.display()))
 }
 
 /// Commas and colons part an overlay's options.
 fn escaped(path: &Path) -> String {
-    path.display().to_string().replace('\\', "\\\\").replace(',', "\\,").replace(':', "\\:")
+    path.display()
+        .to_string()
+        .replace('\\', "\\\\")
+        .replace(',', "\\,")
+        .replace(':', "\\:")
 }
 
 fn unmount(rootfs: &Path) -> Result<()> {
@@ -403,7 +454,11 @@ fn launch(
     let (failure_reader, failure) = pipe()?;
     let payload = Payload::new(failure, environment);
     let mut builder = builder(&spec.id, oci_root)?.with_executor(payload);
-    let console = if spec.tty { Some(Console::new(&place.0)?) } else { None };
+    let console = if spec.tty {
+        Some(Console::new(&place.0)?)
+    } else {
+        None
+    };
     let mut outputs = Vec::new();
     if let Some(console) = &console {
         builder = builder.with_console_socket(Some(&console.path));
@@ -451,7 +506,11 @@ fn launch_exec(
 ) -> Result<Started> {
     let (failure_reader, failure) = pipe()?;
     let mut builder = builder(id, oci_root)?.with_executor(payload(failure));
-    let console = if exec.tty { Some(Console::new(&place.0)?) } else { None };
+    let console = if exec.tty {
+        Some(Console::new(&place.0)?)
+    } else {
+        None
+    };
     let mut streams = Vec::new();
     if let Some(console) = &console {
         builder = builder.with_console_socket(Some(&console.path));
@@ -468,7 +527,11 @@ fn launch_exec(
         builder = builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr);
     }
     let oom_score = OomScore::keep()?;
-    let joined = builder.as_tenant().with_process(Some(process)).with_detach(true).build();
+    let joined = builder
+        .as_tenant()
+        .with_process(Some(process))
+        .with_detach(true)
+        .build();
     oom_score.restore()?;
     // The words of a failing `execve` are the better ones.
     let pid = match joined {
@@ -498,7 +561,11 @@ fn pipe() -> Result<(OwnedFd, OwnedFd)> {
 }
 
 fn null() -> Result<File> {
-    File::options().read(true).write(true).open("/dev/null").context(|| "open /dev/null")
+    File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .context(|| "open /dev/null")
 }
 
 fn output_end(wanted: bool, streams: &mut Vec<OwnedFd>) -> Result<OwnedFd> {
@@ -511,7 +578,8 @@ fn output_end(wanted: bool, streams: &mut Vec<OwnedFd>) -> Result<OwnedFd> {
 }
 
 fn nonblocking(fd: OwnedFd) -> Result<File> {
-    nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context(|| "prepare a stream")?;
+    nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
+        .context(|| "prepare a stream")?;
     Ok(File::from(fd))
 }
 
@@ -565,8 +633,13 @@ impl Console {
         let mut text = [0u8; 4096];
         let mut parts = [io::IoSliceMut::new(&mut text)];
         let mut space = nix::cmsg_space!([RawFd; 1]);
-        let message = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)
-            .context(|| "take over the terminal")?;
+        let message = recvmsg::<()>(
+            stream.as_raw_fd(),
+            &mut parts,
+            Some(&mut space),
+            MsgFlags::MSG_CMSG_CLOEXEC,
+        )
+        .context(|| "take over the terminal")?;
         for control in message.cmsgs().context(|| "take over the terminal")? {
             if let ControlMessageOwned::ScmRights(rights) = control
                 && let Some(fd) = rights.first()
@@ -593,7 +666,9 @@ impl OomScore {
     const FILE: &str = "/proc/self/oom_score_adj";
 
     fn keep() -> Result<OomScore> {
-        fs::read_to_string(Self::FILE).map(OomScore).context(|| format!("read {}", Self::FILE))
+        fs::read_to_string(Self::FILE)
+            .map(OomScore)
+            .context(|| format!("read {}", Self::FILE))
     }
 
     fn restore(self) -> Result<()> {

@@ -47,7 +47,10 @@ impl Payload {
             Ok(path) => path,
             Err(message) => return message,
         };
-        let words: Result<Vec<CString>, _> = arguments.iter().map(|word| CString::new(word.as_bytes())).collect();
+        let words: Result<Vec<CString>, _> = arguments
+            .iter()
+            .map(|word| CString::new(word.as_bytes()))
+            .collect();
         let environment: Result<Vec<CString>, _> = self
             .environment
             .iter()
@@ -94,7 +97,9 @@ impl Executor for Payload {
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
         let arguments = spec.process().as_ref().and_then(|process| process.args().clone());
         let Some(name) = arguments.as_ref().and_then(|words| words.first()) else {
-            return Err(ExecutorValidationError::ArgValidationError("no command specified".into()));
+            return Err(ExecutorValidationError::ArgValidationError(
+                "no command specified".into(),
+            ));
         };
         find(name, &self.search_path())
             .map(drop)

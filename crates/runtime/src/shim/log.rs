@@ -173,7 +173,10 @@ mod tests {
     fn long_lines_are_cut_into_parts() {
         let long = vec![b'x'; LINE_LIMIT + 1];
         let lines = text(&[&long, b"\n"]);
-        let tags: Vec<&str> = lines.lines().map(|line| line.split(' ').nth(2).unwrap()).collect();
+        let tags: Vec<&str> = lines
+            .lines()
+            .map(|line| line.split(' ').nth(2).unwrap())
+            .collect();
         assert_eq!(tags, ["P", "F"]);
     }
 

@@ -19,6 +19,8 @@ const SHARED_MEMORY: &str = "size=65536k,mode=1777";
 pub(super) fn enter(layout: &PodLayout, record: &PodRecord) -> Result<()> {
     let spec = &record.spec;
     nix::unistd::setsid().context(|| "start a session")?;
+    // Containers inherit it; the agent's own may be stricter.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     nix::unistd::chdir("/").context(|| "change to /")?;
     nix::sys::prctl::set_child_subreaper(true).context(|| "become a subreaper")?;
     // A service manager that stops the agent kills what is in the agent's cgroup.
@@ -29,8 +31,14 @@ pub(super) fn enter(layout: &PodLayout, record: &PodRecord) -> Result<()> {
     flags.set(CloneFlags::CLONE_NEWUTS, spec.hostname.is_some());
     unshare(flags).context(|| "make namespaces")?;
     if !spec.mount_propagation {
-        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_SLAVE | MsFlags::MS_REC, None::<&str>)
-            .context(|| "keep the pod's mounts to itself")?;
+        mount(
+            None::<&str>,
+            "/",
+            None::<&str>,
+            MsFlags::MS_SLAVE | MsFlags::MS_REC,
+            None::<&str>,
+        )
+        .context(|| "keep the pod's mounts to itself")?;
     }
     if let Some(hostname) = &spec.hostname {
         nix::unistd::sethostname(hostname).context(|| format!("set the host name {hostname}"))?;
@@ -60,13 +68,23 @@ pub(super) fn shared_memory(layout: &PodLayout) -> std::path::PathBuf {
 }
 
 fn bind(source: &Path, target: &Path) -> Result<()> {
-    mount(Some(source), target, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
-        .context(|| format!("bind {} to {}", source.display(), target.display()))
+    mount(
+        Some(source),
+        target,
+        None::<&str>,
+        MsFlags::MS_BIND | MsFlags::MS_REC,
+        None::<&str>,
+    )
+    .context(|| format!("bind {} to {}", source.display(), target.display()))
 }
 
 fn set_sysctl(name: &str, value: &str) -> Result<()> {
     // Slashes may stand for dots where a name holds a dot (net/ipv4/conf/eth0.1/…).
-    let path = if name.contains('/') { name.to_owned() } else { name.replace('.', "/") };
+    let path = if name.contains('/') {
+        name.to_owned()
+    } else {
+        name.replace('.', "/")
+    };
     if path.split('/').any(|part| part.is_empty() || part == "..") {
         return Err(Error::invalid(format!("sysctl {name:?} is malformed")));
     }

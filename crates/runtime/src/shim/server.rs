@@ -139,7 +139,9 @@ impl Server {
 
     fn accept(&mut self) {
         // Nobody waiting any more is fine.
-        let Ok((stream, _)) = self.listener.accept() else { return };
+        let Ok((stream, _)) = self.listener.accept() else {
+            return;
+        };
         if self.clients.len() >= CONNECTIONS || stream.set_write_timeout(Some(SEND_PATIENCE)).is_err() {
             return;
         }
@@ -177,12 +179,16 @@ impl Server {
 
     fn answer(&mut self, index: usize, request: Request) {
         let result = match request {
-            Request::Start(start) => self.start(*start).map(|status| Reply::Container(Box::new(status))),
+            Request::Start(start) => self
+                .start(*start)
+                .map(|status| Reply::Container(Box::new(status))),
             Request::Stop { container, grace_ms } => self
                 .container(&container)
                 .and_then(|container| container.stop(Duration::from_millis(grace_ms)))
                 .map(|()| Reply::Done),
-            Request::Signal { container, signal } => self.signal(index, container.as_deref(), signal).map(|()| Reply::Done),
+            Request::Signal { container, signal } => self
+                .signal(index, container.as_deref(), signal)
+                .map(|()| Reply::Done),
             Request::Remove { container } => self.remove(&container).map(|()| Reply::Done),
             Request::Status => Ok(Reply::Containers(self.statuses())),
             Request::Subscribe => {
@@ -194,7 +200,9 @@ impl Server {
                 Reply::Done
             }),
             Request::Exec { container, exec } => {
-                let started = self.container(&container).and_then(|container| container.exec(&exec));
+                let started = self
+                    .container(&container)
+                    .and_then(|container| container.exec(&exec));
                 match started {
                     Ok(started) => {
                         let client = &mut self.clients[index];
@@ -221,7 +229,10 @@ impl Server {
     }
 
     fn statuses(&self) -> Vec<ContainerStatus> {
-        self.containers.values().map(|container| container.status().clone()).collect()
+        self.containers
+            .values()
+            .map(|container| container.status().clone())
+            .collect()
     }
 
     fn container(&mut self, id: &str) -> Result<&mut Container> {
@@ -233,7 +244,10 @@ impl Server {
     fn start(&mut self, start: wire::Start) -> Result<ContainerStatus> {
         let id = start.spec.id.clone();
         if self.containers.contains_key(&id) {
-            return Err(Error::new(ErrorKind::AlreadyExists, format!("container {id} is in this pod already")));
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                format!("container {id} is in this pod already"),
+            ));
         }
         let container = Container::start(&self.layout, &self.record, &self.hierarchies, start)?;
         let status = container.status().clone();
@@ -297,11 +311,21 @@ impl Server {
             WaitStatus::Exited(pid, code) => (pid, Exit { code, signal: None }),
             WaitStatus::Signaled(pid, signal, _) => {
                 let signal = signal as i32;
-                (pid, Exit { code: 128 + signal, signal: Some(signal) })
+                (
+                    pid,
+                    Exit {
+                        code: 128 + signal,
+                        signal: Some(signal),
+                    },
+                )
             }
             _ => return,
         };
-        if let Some(container) = self.containers.values_mut().find(|container| container.pid() == Some(pid)) {
+        if let Some(container) = self
+            .containers
+            .values_mut()
+            .find(|container| container.pid() == Some(pid))
+        {
             if let Err(error) = container.finish(&exit) {
                 super::complain(&error);
             }

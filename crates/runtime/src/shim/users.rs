@@ -35,7 +35,11 @@ fn resolve_in(passwd: &str, group: &str, security: &SecuritySpec, image_user: &s
         Some((user, group)) => (user, Some(group)),
         None => (asked, None),
     };
-    let number: Option<u32> = if user.is_empty() { Some(0) } else { user.parse().ok() };
+    let number: Option<u32> = if user.is_empty() {
+        Some(0)
+    } else {
+        user.parse().ok()
+    };
     let account = accounts(passwd).find(|account| match number {
         Some(number) => account.uid == number,
         None => account.name == user,
@@ -68,12 +72,15 @@ fn resolve_in(passwd: &str, group: &str, security: &SecuritySpec, image_user: &s
         (Some(gid), _) => gid,
         (None, Some(name)) => match name.parse() {
             Ok(gid) => gid,
-            Err(_) => groups(group).find(|line| line.name == name).map(|line| line.gid).ok_or_else(|| {
-                Error::new(
-                    ErrorKind::StartFailed,
-                    format!("unable to find group {name}: no matching entries in group file"),
-                )
-            })?,
+            Err(_) => groups(group)
+                .find(|line| line.name == name)
+                .map(|line| line.gid)
+                .ok_or_else(|| {
+                    Error::new(
+                        ErrorKind::StartFailed,
+                        format!("unable to find group {name}: no matching entries in group file"),
+                    )
+                })?,
         },
         (None, None) => account.as_ref().map_or(0, |account| account.gid),
     };
@@ -81,7 +88,7 @@ fn resolve_in(passwd: &str, group: &str, security: &SecuritySpec, image_user: &s
         .iter()
         .flat_map(|account| {
             groups(group)
-                .filter(|line| line.members.iter().any(|member| *member == account.name))
+                .filter(|line| line.members.contains(&account.name))
                 .map(|line| line.gid)
         })
         .chain(security.supplementary_groups.iter().copied())
@@ -169,7 +176,15 @@ mod tests {
     #[test]
     fn names_bring_their_groups() {
         let user = resolve(&SecuritySpec::default(), "web").unwrap();
-        assert_eq!(user, User { uid: 33, gid: 34, groups: vec![4, 34], home: "/".into() });
+        assert_eq!(
+            user,
+            User {
+                uid: 33,
+                gid: 34,
+                groups: vec![4, 34],
+                home: "/".into()
+            }
+        );
         let user = resolve(&SecuritySpec::default(), "web:log").unwrap();
         assert_eq!((user.uid, user.gid), (33, 4));
     }
@@ -177,7 +192,15 @@ mod tests {
     #[test]
     fn numbers_need_no_account() {
         let user = resolve(&SecuritySpec::default(), "1234").unwrap();
-        assert_eq!(user, User { uid: 1234, gid: 0, groups: vec![0], home: "/".into() });
+        assert_eq!(
+            user,
+            User {
+                uid: 1234,
+                gid: 0,
+                groups: vec![0],
+                home: "/".into()
+            }
+        );
         let user = resolve(&SecuritySpec::default(), "1234:55").unwrap();
         assert_eq!((user.uid, user.gid), (1234, 55));
     }
@@ -191,7 +214,15 @@ mod tests {
             ..SecuritySpec::default()
         };
         let user = resolve(&security, "web").unwrap();
-        assert_eq!(user, User { uid: 7, gid: 8, groups: vec![8, 9], home: "/".into() });
+        assert_eq!(
+            user,
+            User {
+                uid: 7,
+                gid: 8,
+                groups: vec![8, 9],
+                home: "/".into()
+            }
+        );
     }
 
     #[test]
@@ -201,7 +232,11 @@ mod tests {
             ..SecuritySpec::default()
         };
         for user in ["", "0", "root", "web"] {
-            assert_eq!(resolve(&security, user).unwrap_err().kind, ErrorKind::RunAsNonRoot, "{user:?}");
+            assert_eq!(
+                resolve(&security, user).unwrap_err().kind,
+                ErrorKind::RunAsNonRoot,
+                "{user:?}"
+            );
         }
         assert_eq!(resolve(&security, "33").unwrap().uid, 33);
     }
@@ -209,6 +244,9 @@ mod tests {
     #[test]
     fn unknown_names_fail() {
         let error = resolve(&SecuritySpec::default(), "nobody").unwrap_err();
-        assert!(error.message.contains("no matching entries in passwd file"), "{error}");
+        assert!(
+            error.message.contains("no matching entries in passwd file"),
+            "{error}"
+        );
     }
 }

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use runtime::{
-    ContainerSpec, ContainerState, ContainerStatus, ErrorKind, Event, ExecSpec, Options, Pod, Runtime, SandboxSpec, ShimCommand,
+    ContainerSpec, ContainerState, ContainerStatus, ErrorKind, Event, ExecSpec, Options, Pod, Runtime,
+    SandboxSpec, ShimCommand,
 };
 use tokio::sync::mpsc;
 
@@ -31,11 +32,16 @@ impl Machine {
     pub(crate) fn new() -> Machine {
         static NEXT: AtomicU8 = AtomicU8::new(1);
         // Processes of other test files run at the same time; their ranges must differ too.
-        let range = (std::process::id() as u8).wrapping_mul(16).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let range = (std::process::id() as u8)
+            .wrapping_mul(16)
+            .wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
         let folder = tempfile::tempdir().unwrap();
         let (sender, events) = mpsc::channel(1024);
         let runtime = Runtime::open(folder.path(), options(range, Some(sender))).unwrap();
-        runtime.images().import(&busybox_archive(folder.path()), None).unwrap();
+        runtime
+            .images()
+            .import(&busybox_archive(folder.path()), None)
+            .unwrap();
         Machine {
             runtime: Some(runtime),
             events,
@@ -75,14 +81,24 @@ impl Machine {
     /// What a container has written, without times, streams and tags.
     pub(crate) fn log(&self, name: &str) -> String {
         let text = fs::read_to_string(self.log_path(name)).unwrap();
-        text.lines().map(|line| line.splitn(4, ' ').nth(3).unwrap().to_owned() + "\n").collect()
+        text.lines()
+            .map(|line| line.splitn(4, ' ').nth(3).unwrap().to_owned() + "\n")
+            .collect()
     }
 
     /// Runs a shell script in a container of a pod to its end; returns what it wrote and how it ended.
-    pub(crate) fn run(&self, pod: &Pod, script: &str, change: impl FnOnce(&mut ContainerSpec)) -> (String, ContainerStatus) {
+    pub(crate) fn run(
+        &self,
+        pod: &Pod,
+        script: &str,
+        change: impl FnOnce(&mut ContainerSpec),
+    ) -> (String, ContainerStatus) {
         let spec = self.shell(script, change);
         pod.start_container(&spec).unwrap();
-        let status = pod.wait_container(&spec.id, PATIENCE).unwrap().expect("it ends in time");
+        let status = pod
+            .wait_container(&spec.id, PATIENCE)
+            .unwrap()
+            .expect("it ends in time");
         (self.log(&spec.id), status)
     }
 
@@ -95,7 +111,7 @@ impl Machine {
             ..ContainerSpec::default()
         };
         change(&mut spec);
-        spec.log_path = Some(self.log_path(&format!("{}", spec.id)));
+        spec.log_path = Some(self.log_path(&spec.id));
         spec
     }
 }
@@ -113,7 +129,9 @@ impl Drop for Machine {
 
 fn options(range: u8, events: Option<mpsc::Sender<Event>>) -> Options {
     Options {
-        pod_range: format!("{}/24", Ipv4Addr::new(10, 198, range, 0)).parse().unwrap(),
+        pod_range: format!("{}/24", Ipv4Addr::new(10, 198, range, 0))
+            .parse()
+            .unwrap(),
         shim: ShimCommand {
             program: env!("CARGO_BIN_EXE_runtime-test-shim").into(),
             arguments: Vec::new(),
@@ -169,14 +187,23 @@ pub(crate) fn busybox_archive(folder: &Path) -> PathBuf {
     let layer = layer(|tar| {
         let mut busybox = File::open("/bin/busybox").expect("install busybox-static");
         tar.append_file("bin/busybox", &mut busybox).unwrap();
-        for name in ["sh", "cat", "id", "sleep", "tail", "httpd", "wget", "env", "pwd", "ls", "mount", "grep", "stty", "hostname", "nc", "ps"] {
+        for name in [
+            "sh", "cat", "id", "sleep", "tail", "httpd", "wget", "env", "pwd", "ls", "mount", "grep", "stty",
+            "hostname", "nc", "ps",
+        ] {
             let mut header = tar::Header::new_gnu();
             header.set_entry_type(tar::EntryType::Symlink);
             header.set_size(0);
             header.set_mode(0o777);
-            tar.append_link(&mut header, format!("bin/{name}"), "busybox").unwrap();
+            tar.append_link(&mut header, format!("bin/{name}"), "busybox")
+                .unwrap();
         }
-        file(tar, "etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nweb:x:33:34:web:/srv:/bin/sh\n", 0o644);
+        file(
+            tar,
+            "etc/passwd",
+            b"root:x:0:0:root:/root:/bin/sh\nweb:x:33:34:web:/srv:/bin/sh\n",
+            0o644,
+        );
         file(tar, "etc/group", b"root:x:0:\nwww:x:34:\nlog:x:4:web\n", 0o644);
         file(tar, "srv/index.html", b"hello from the pod\n", 0o644);
         file(tar, "bin/broken", b"no program\n", 0o755);
@@ -211,13 +238,21 @@ fn sha256(bytes: &[u8]) -> String {
 
 /// Writes a docker archive of these layers; `config` is spliced into the image config's `config` object.
 pub(crate) fn docker_archive(path: &Path, name: &str, layers: &[Vec<u8>], config: &str) -> PathBuf {
-    let diff_ids: Vec<String> = layers.iter().map(|layer| format!("\"sha256:{}\"", sha256(layer))).collect();
+    let diff_ids: Vec<String> = layers
+        .iter()
+        .map(|layer| format!("\"sha256:{}\"", sha256(layer)))
+        .collect();
     let config = format!(
         r#"{{"architecture":"amd64","os":"linux","config":{{"Env":["PATH=/bin","FROM_IMAGE=1"]{config}}},"rootfs":{{"type":"layers","diff_ids":[{}]}}}}"#,
         diff_ids.join(",")
     );
-    let names: Vec<String> = (0..layers.len()).map(|index| format!("\"{index}.tar\"")).collect();
-    let manifest = format!(r#"[{{"Config":"config.json","RepoTags":["{name}"],"Layers":[{}]}}]"#, names.join(","));
+    let names: Vec<String> = (0..layers.len())
+        .map(|index| format!("\"{index}.tar\""))
+        .collect();
+    let manifest = format!(
+        r#"[{{"Config":"config.json","RepoTags":["{name}"],"Layers":[{}]}}]"#,
+        names.join(",")
+    );
     let archive = layer(|tar| {
         for (index, content) in layers.iter().enumerate() {
             let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
