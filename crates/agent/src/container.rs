@@ -18,7 +18,8 @@ use runtime::{ContainerSpec, SandboxSpec};
 
 use crate::cluster::{Cluster, PodRef};
 
-pub(crate) use files::{hostname, write_network_files};
+use files::hostname;
+pub(crate) use files::write_network_files;
 pub(crate) use resources::{pod_resources, qos_class};
 
 /// Annotation of a run in the runtime: the container's name.

@@ -89,7 +89,7 @@ pub(crate) async fn open(
 ) -> Result<Runtime, Error> {
     let data_dir = options.data_dir.clone();
     let runtime_options = runtime::Options {
-        pod_range: options.pod_range.clone(),
+        pod_range: options.pod_range,
         shim: options.shim.clone(),
         events,
     };

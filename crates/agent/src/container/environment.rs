@@ -47,14 +47,6 @@ pub(crate) async fn environment(
 ) -> Result<Environment, String> {
     let identity = PodRef::of(pod);
     let mut env = Environment::default();
-    let hostname = super::hostname(pod, &surroundings.node_name);
-    if pod
-        .spec
-        .as_ref()
-        .is_none_or(|spec| spec.host_network != Some(true))
-    {
-        env.set("HOSTNAME", hostname);
-    }
     let links = pod
         .spec
         .as_ref()

@@ -218,7 +218,7 @@ impl Cluster {
     /// What the runtime has, seen from beside the agent (whose runtime must be closed).
     pub(crate) fn runtime(&self) -> Runtime {
         let options = runtime::Options {
-            pod_range: self.options.pod_range.clone(),
+            pod_range: self.options.pod_range,
             shim: self.options.shim.clone(),
             events: None,
         };

@@ -566,7 +566,7 @@ pub fn patch(reported: &Value, status: &Value) -> Option<Value> {
             changes.insert(field.to_owned(), Value::Null);
         }
     }
-    (!changes.is_empty()).then(|| Value::Object(changes))
+    (!changes.is_empty()).then_some(Value::Object(changes))
 }
 
 fn changed_conditions(before: &Value, now: &Value) -> Vec<Value> {
