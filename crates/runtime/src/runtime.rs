@@ -544,14 +544,17 @@ fn share_mounts() -> Result<()> {
         return Ok(());
     }
     tracing::info!("making the machine's mounts shared");
-    mount(
+    if let Err(error) = mount(
         None::<&str>,
         "/",
         None::<&str>,
         MsFlags::MS_SHARED | MsFlags::MS_REC,
         None::<&str>,
-    )
-    .context(|| "make / shared")
+    ) {
+        // In a chroot `/` is no mount; everything but propagation works.
+        tracing::warn!(%error, "the machine's mounts stay private: later mounts do not reach pods");
+    }
+    Ok(())
 }
 
 /// The kernel writes blanks in mount points as `\040`.
