@@ -1,1 +1,189 @@
+//! The controllers of a cluster: thin shells over the decisions in `plan`, one a file, run together by one driver.
+//!
+//! A shell listens to reflectors (one a kind, shared by all shells of the process), feeds what it hears to its plan, and executes
+//! the actions that come out, a bounded number at a time. It never reads back what it wrote: that arrives by the watch. They see
+//! nothing but the Kubernetes API, through a [`kube::Client`], so they run in the API server's process and anywhere else.
 
+mod backoff;
+mod clock;
+mod daemon_set;
+mod discovery;
+mod driver;
+mod event_ttl;
+mod flight;
+mod garbage_collector;
+mod namespace;
+mod node_lifecycle;
+mod pod_gc;
+pub mod recorder;
+pub mod reflector;
+pub mod request;
+pub mod resource;
+mod scheduler;
+mod service_account;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::view::{ControllerRevisionView, DaemonSetView, LeaseView, NamespaceView, NodeView, PodView};
+use tokio_util::sync::CancellationToken;
+
+use self::driver::Driver;
+pub use self::driver::{Status, TaskStatus};
+use self::recorder::Recorder;
+use self::reflector::{Reflector, Watched};
+use self::request::Api;
+use self::resource::Resource;
+
+/// What runs, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How DaemonSets are run (bursts).
+    pub fleet: plan::fleet::Options,
+    /// Whether pods are scheduled. Without it someone else binds them.
+    pub scheduler: bool,
+    /// How long nodes may be silent.
+    pub node_lifecycle: plan::node_lifecycle::Limits,
+    /// The certificate (PEM) by which pods trust the API server, for every namespace's `kube-root-ca.crt`.
+    pub root_ca: Option<Arc<str>>,
+    /// How long Events are kept.
+    pub event_ttl: Duration,
+    /// Where to read what each task last did.
+    pub status: Status,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            fleet: plan::fleet::Options::default(),
+            scheduler: true,
+            node_lifecycle: plan::node_lifecycle::Limits::default(),
+            root_ca: None,
+            event_ttl: Duration::from_secs(3600),
+            status: Status::default(),
+        }
+    }
+}
+
+/// What every shell works with. Cheap to clone.
+#[derive(Clone)]
+struct Context {
+    api: Api,
+    recorder: Recorder,
+    pods: Reflector<PodView>,
+    nodes: Reflector<NodeView>,
+    daemon_sets: Reflector<DaemonSetView>,
+    revisions: Reflector<ControllerRevisionView>,
+    leases: Reflector<LeaseView>,
+    namespaces: Reflector<NamespaceView>,
+}
+
+/// Runs all controllers over `client` until `shutdown`.
+pub async fn run(client: kube::Client, options: Options, shutdown: CancellationToken) {
+    let (recorder, writer) = recorder::recorder();
+    let context = Context {
+        api: Api::new(client),
+        recorder,
+        pods: Reflector::new(),
+        nodes: Reflector::new(),
+        daemon_sets: Reflector::new(),
+        revisions: Reflector::new(),
+        leases: Reflector::new(),
+        namespaces: Reflector::new(),
+    };
+    let mut driver = Driver::new(options.status.clone());
+    let api = context.api.clone();
+    driver.add("events", move || {
+        let (writer, api) = (writer.clone(), api.clone());
+        async move {
+            writer.run(api).await;
+            Ok(())
+        }
+    });
+    reflect(&mut driver, "pods", &context, &context.pods, Resource::pods());
+    reflect(&mut driver, "nodes", &context, &context.nodes, Resource::nodes());
+    reflect(
+        &mut driver,
+        "daemonsets",
+        &context,
+        &context.daemon_sets,
+        Resource::daemon_sets(),
+    );
+    reflect(
+        &mut driver,
+        "controllerrevisions",
+        &context,
+        &context.revisions,
+        Resource::controller_revisions(),
+    );
+    reflect(
+        &mut driver,
+        "leases",
+        &context,
+        &context.leases,
+        Resource::leases(),
+    );
+    reflect(
+        &mut driver,
+        "namespaces",
+        &context,
+        &context.namespaces,
+        Resource::namespaces(),
+    );
+    add_shells(&mut driver, &context, options);
+    driver.run(shutdown).await;
+}
+
+fn reflect<V: Watched>(
+    driver: &mut Driver,
+    name: &'static str,
+    context: &Context,
+    reflector: &Reflector<V>,
+    resource: Resource,
+) {
+    let (api, reflector) = (context.api.clone(), reflector.clone());
+    driver.add(name, move || {
+        let fed = reflector.clone().run(api.clone(), resource.path(), None);
+        async move {
+            fed.await;
+            Ok(())
+        }
+    });
+}
+
+fn add_shells(driver: &mut Driver, context: &Context, options: Options) {
+    let Options {
+        fleet,
+        scheduler,
+        node_lifecycle,
+        root_ca,
+        event_ttl,
+        status: _,
+    } = options;
+    let c = context.clone();
+    driver.add("daemonset-controller", move || daemon_set::run(c.clone(), fleet));
+    if scheduler {
+        let c = context.clone();
+        driver.add("scheduler", move || scheduler::run(c.clone()));
+    }
+    let c = context.clone();
+    driver.add("node-lifecycle-controller", move || {
+        node_lifecycle::run(c.clone(), node_lifecycle)
+    });
+    let c = context.clone();
+    driver.add("garbage-collector-controller", move || {
+        garbage_collector::run(c.clone())
+    });
+    let c = context.clone();
+    driver.add("pod-garbage-collector-controller", move || pod_gc::run(c.clone()));
+    let c = context.clone();
+    driver.add("namespace-controller", move || namespace::run(c.clone()));
+    let c = context.clone();
+    driver.add("serviceaccount-controller", move || {
+        service_account::run(c.clone(), root_ca.clone())
+    });
+    let c = context.clone();
+    driver.add("event-ttl-controller", move || {
+        event_ttl::run(c.clone(), event_ttl)
+    });
+}

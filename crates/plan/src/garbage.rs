@@ -19,6 +19,8 @@ pub use pods::{PodAction, PodReason, Pods, TERMINATED_PODS_KEPT};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use api::view::{ObjectMetaView, OwnerView};
+
 /// The finalizer of an object that waits for its blocking dependents (`metav1.FinalizerDeleteDependents`).
 pub const FOREGROUND_FINALIZER: &str = "foregroundDeletion";
 /// The finalizer of an object whose dependents are to lose their reference to it (`metav1.FinalizerOrphanDependents`).
@@ -46,30 +48,15 @@ pub struct Identity {
     pub uid: Uid,
 }
 
-/// One entry of `metadata.ownerReferences`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Owner {
-    /// The owner's API version.
-    pub api_version: Arc<str>,
-    /// The owner's kind.
-    pub kind: Arc<str>,
-    /// The owner's name.
-    pub name: Arc<str>,
-    /// The owner's uid.
-    pub uid: Uid,
-    /// Whether a foreground deletion of the owner waits for this dependent.
-    pub block_owner_deletion: bool,
-}
-
 /// What garbage collection needs to know of an object, whatever its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object {
     /// Who it is.
     pub identity: Identity,
     /// `metadata.resourceVersion` at which this was read.
-    pub resource_version: Arc<str>,
+    pub resource_version: u64,
     /// `metadata.ownerReferences`.
-    pub owners: Vec<Owner>,
+    pub owners: Arc<[OwnerView]>,
     /// Whether `metadata.deletionTimestamp` is set.
     pub deleting: bool,
     /// Whether the finalizer `foregroundDeletion` is there.
@@ -79,6 +66,25 @@ pub struct Object {
 }
 
 impl Object {
+    /// What the graph needs of an object's metadata. `api_version` and `kind` are what references to it say.
+    pub fn of(api_version: &Arc<str>, kind: &Arc<str>, meta: &ObjectMetaView) -> Self {
+        let has = |finalizer: &str| meta.finalizers().iter().any(|f| &**f == finalizer);
+        Object {
+            identity: Identity {
+                api_version: api_version.clone(),
+                kind: kind.clone(),
+                namespace: meta.namespace.clone(),
+                name: meta.name.clone(),
+                uid: meta.uid.clone(),
+            },
+            resource_version: meta.resource_version,
+            owners: meta.owners.clone().unwrap_or_default(),
+            deleting: meta.is_terminating(),
+            foreground: has(FOREGROUND_FINALIZER),
+            orphan: has(ORPHAN_FINALIZER),
+        }
+    }
+
     /// It is being deleted and waits for its dependents to go.
     fn waits_for_dependents(&self) -> bool {
         self.deleting && self.foreground
@@ -118,7 +124,7 @@ pub enum Action {
     /// Read the owner live and tell [`Graph::owner_is`] whether it is there.
     Look {
         /// The reference as the dependent has it.
-        owner: Owner,
+        owner: OwnerView,
         /// The namespace to look in: the dependent's.
         namespace: Arc<str>,
     },
@@ -127,7 +133,7 @@ pub enum Action {
         /// What to delete.
         object: Identity,
         /// The version this was decided on.
-        resource_version: Arc<str>,
+        resource_version: u64,
         /// How.
         propagation: Propagation,
     },
@@ -157,7 +163,7 @@ pub enum Action {
         /// The dependent.
         object: Identity,
         /// The reference.
-        owner: Owner,
+        owner: OwnerView,
     },
 }
 
@@ -224,11 +230,11 @@ impl Graph {
                 }
             }
             // An owner that waits no longer counts on this dependent if the reference stopped blocking.
-            for owner in &object.owners {
+            for owner in object.owners.iter() {
                 self.mark_if_waiting(&owner.uid);
             }
         } else {
-            for owner in &object.owners {
+            for owner in object.owners.iter() {
                 self.mark_if_waiting(&owner.uid);
             }
             self.present.remove(&uid);
@@ -236,7 +242,7 @@ impl Graph {
             // Dependents that were seen first may have been waiting for the owner to appear.
             self.mark_dependents(&uid);
         }
-        for owner in &object.owners {
+        for owner in object.owners.iter() {
             self.dependents
                 .entry(owner.uid.clone())
                 .or_default()
@@ -259,7 +265,7 @@ impl Graph {
             self.remember_absent(uid.clone());
         }
         if let Some(old) = self.objects.remove(uid) {
-            for owner in &old.owners {
+            for owner in old.owners.iter() {
                 self.unlink(&owner.uid, uid);
                 self.warned.remove(&(uid.clone(), owner.uid.clone()));
             }
@@ -365,7 +371,7 @@ impl Graph {
     fn judge_by_owners(&mut self, object: &Object, actions: &mut Vec<Action>) {
         let (mut solid, mut waiting, mut gone) = (0, Vec::new(), Vec::new());
         let mut unknown = false;
-        for owner in &object.owners {
+        for owner in object.owners.iter() {
             match self.owner_state(object, owner) {
                 OwnerState::Solid => solid += 1,
                 OwnerState::Waiting => waiting.push(owner.uid.clone()),
@@ -429,12 +435,12 @@ impl Graph {
         };
         actions.push(Action::Delete {
             object: identity,
-            resource_version: object.resource_version.clone(),
+            resource_version: object.resource_version,
             propagation,
         });
     }
 
-    fn owner_state(&self, object: &Object, owner: &Owner) -> OwnerState {
+    fn owner_state(&self, object: &Object, owner: &OwnerView) -> OwnerState {
         if let Some(found) = self.objects.get(&owner.uid) {
             let reachable =
                 found.identity.namespace.is_empty() || found.identity.namespace == object.identity.namespace;
@@ -529,7 +535,7 @@ pub fn unblock_patch(object: &Identity, owners: &[Uid]) -> serde_json::Value {
 }
 
 /// Groups looks about the same owner, so that a thousand dependents cost one request.
-pub fn distinct_looks(actions: &[Action]) -> BTreeMap<Uid, (Owner, Arc<str>)> {
+pub fn distinct_looks(actions: &[Action]) -> BTreeMap<Uid, (OwnerView, Arc<str>)> {
     let mut looks = BTreeMap::new();
     for action in actions {
         if let Action::Look { owner, namespace } = action {

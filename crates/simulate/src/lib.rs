@@ -1,1 +1,71 @@
+//! Plays nodes that run nothing: enough of a kubelet's talk with the API server that the control plane cannot tell.
+//!
+//! Each node registers, Ready, with realistic labels and capacity; renews its Lease; reports the pods that are bound to it as
+//! Running and Ready; and finishes those that are deleted. All nodes of a process share one watch over pods and a few
+//! connections, so a hundred thousand fit in one process: a node costs some bytes and one small request every ten seconds.
+//!
+//! Bounds: each of the three sorts of talk has a fixed number of requests in flight ([`Options::in_flight`]). The pods' watch is read
+//! only while there is room, so a backlog stays in the server, which ends a watch that lags too far; then the present state is
+//! read anew. A node that was deleted falls silent; it does not come back by itself.
 
+mod connect;
+mod node;
+mod pods;
+mod request;
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+pub use self::connect::connect;
+use self::request::Api;
+pub use self::request::Error;
+
+/// How many nodes, and how they behave.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many nodes.
+    pub nodes: u32,
+    /// The nodes are named PREFIX-N.
+    pub prefix: String,
+    /// The first node's number.
+    pub start: u32,
+    /// How often each node renews its Lease.
+    pub heartbeat: Duration,
+    /// How long a bound pod takes to run.
+    pub start_up: Duration,
+    /// Requests in flight of each sort of talk.
+    pub in_flight: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            nodes: 1,
+            prefix: "node".to_owned(),
+            start: 0,
+            heartbeat: Duration::from_secs(10),
+            start_up: Duration::ZERO,
+            in_flight: 64,
+        }
+    }
+}
+
+/// Plays the nodes until `shutdown`. Registration that fails for good is an error; everything later is tried again.
+pub async fn run(client: kube::Client, options: Options, shutdown: CancellationToken) -> Result<(), Error> {
+    let api = Api::new(client);
+    let play = async {
+        // The watch first, so that no pod waits for the last node's registration.
+        let pods = pods::play(&api, &options);
+        let nodes = node::play(&api, &options);
+        tokio::pin!(pods, nodes);
+        tokio::select! {
+            never = pods => match never {},
+            ended = nodes => ended.map(|never| match never {}),
+        }
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        ended = play => ended,
+    }
+}

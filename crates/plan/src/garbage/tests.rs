@@ -4,17 +4,18 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn owner(of: &Object, block: bool) -> Owner {
-    Owner {
+fn owner(of: &Object, block: bool) -> OwnerView {
+    OwnerView {
         api_version: of.identity.api_version.clone(),
         kind: of.identity.kind.clone(),
         name: of.identity.name.clone(),
         uid: of.identity.uid.clone(),
+        controller: false,
         block_owner_deletion: block,
     }
 }
 
-fn object(kind: &str, name: &str, owners: Vec<Owner>) -> Object {
+fn object(kind: &str, name: &str, owners: Vec<OwnerView>) -> Object {
     Object {
         identity: Identity {
             api_version: "v1".into(),
@@ -23,8 +24,8 @@ fn object(kind: &str, name: &str, owners: Vec<Owner>) -> Object {
             name: name.into(),
             uid: format!("uid-{name}").into(),
         },
-        resource_version: "1".into(),
-        owners,
+        resource_version: 1,
+        owners: owners.into(),
         deleting: false,
         foreground: false,
         orphan: false,
@@ -38,7 +39,7 @@ fn all(graph: &mut Graph) -> Vec<Action> {
 fn delete(of: &Object, propagation: Propagation) -> Action {
     Action::Delete {
         object: of.identity.clone(),
-        resource_version: of.resource_version.clone(),
+        resource_version: of.resource_version,
         propagation,
     }
 }
@@ -137,8 +138,8 @@ fn foreground_goes_down_to_dependents_of_dependents() {
 fn a_circle_of_waiting_objects_lets_go() {
     let mut graph = Graph::new();
     let (mut a, mut b) = (object("A", "a", vec![]), object("B", "b", vec![]));
-    a.owners = vec![owner(&b, true)];
-    b.owners = vec![owner(&a, true)];
+    a.owners = [owner(&b, true)].into();
+    b.owners = [owner(&a, true)].into();
     graph.put(a.clone());
     graph.put(b.clone());
     all(&mut graph);
@@ -170,7 +171,7 @@ fn orphaning_strips_every_dependent_and_then_lets_the_owner_go() {
         owners: vec![set.identity.uid.clone()],
     };
     assert_eq!(all(&mut graph), vec![strip]);
-    pod.owners.clear();
+    pod.owners = [].into();
     graph.put(pod);
     let done = Action::RemoveFinalizer {
         object: set.identity.clone(),
@@ -261,14 +262,21 @@ fn obey(cluster: &mut BTreeMap<Uid, Object>, graph: &mut Graph, action: Action) 
         }),
         Action::StripOwners { object, owners } => {
             touch(cluster, graph, &object.uid, &|o| {
-                o.owners.retain(|r| !owners.contains(&r.uid))
+                o.owners = o
+                    .owners
+                    .iter()
+                    .filter(|r| !owners.contains(&r.uid))
+                    .cloned()
+                    .collect();
             });
         }
         Action::Unblock { object, owners } => touch(cluster, graph, &object.uid, &|o| {
-            o.owners
+            let mut references = o.owners.to_vec();
+            references
                 .iter_mut()
                 .filter(|r| owners.contains(&r.uid))
                 .for_each(|r| r.block_owner_deletion = false);
+            o.owners = references.into();
         }),
         Action::RemoveFinalizer { object, finalizer } => {
             touch(cluster, graph, &object.uid, &|o| match finalizer {
@@ -293,7 +301,7 @@ proptest! {
         for (from, to, block) in edges {
             let reference = owner(&objects[to], block);
             if from != to && !objects[from].owners.iter().any(|o| o.uid == reference.uid) {
-                objects[from].owners.push(reference);
+                objects[from].owners = objects[from].owners.iter().cloned().chain([reference]).collect();
             }
         }
         // What should remain, by the plain rule: delete, then repeatedly whatever has owners and none of them left.
@@ -301,7 +309,7 @@ proptest! {
         let victim = objects[victim].identity.uid.clone();
         remaining.remove(&victim);
         if how == 2 {
-            remaining.values_mut().for_each(|o| o.owners.retain(|r| r.uid != victim));
+            remaining.values_mut().for_each(|o| o.owners = o.owners.iter().filter(|r| r.uid != victim).cloned().collect());
         }
         while let Some(gone) = remaining.values()
             .find(|o| !o.owners.is_empty() && o.owners.iter().all(|r| !remaining.contains_key(&r.uid)))
@@ -316,7 +324,7 @@ proptest! {
         prop_assert_eq!(all(&mut graph), vec![]);
         let propagation = [Propagation::Background, Propagation::Foreground, Propagation::Orphan][how as usize];
         let identity = cluster[&victim].identity.clone();
-        obey(&mut cluster, &mut graph, Action::Delete { object: identity, resource_version: "1".into(), propagation });
+        obey(&mut cluster, &mut graph, Action::Delete { object: identity, resource_version: 1, propagation });
         for round in 0.. {
             prop_assert!(round < 200, "the collection does not end");
             let actions = all(&mut graph);

@@ -1,0 +1,155 @@
+//! Runs DaemonSets, as [`plan::fleet`] decides.
+//!
+//! This shell knows no rule of a DaemonSet: it feeds the fleet what the reflectors tell, sends the requests that the fleet renders, and
+//! hands their answers back.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use jiff::Timestamp;
+use plan::fleet::{self, Action, Answer, Change, EventRecord, Fleet};
+
+use crate::Context;
+use crate::clock;
+use crate::driver::TaskError;
+use crate::flight::Flight;
+use crate::recorder::{Involved, Record};
+use crate::reflector::{Batch, Event, Watched};
+
+/// Requests under way at once, for all DaemonSets together. The fleet bounds each set by its own burst; this bounds the server's queue.
+const IN_FLIGHT: usize = 512;
+
+/// A request without an answer after this is given up: its outcome is unknown, and the fleet finds out by what the watch tells.
+const UNANSWERED_AFTER: Duration = Duration::from_secs(60);
+
+struct Outcome {
+    action: Arc<Action>,
+    answer: Result<(u16, Vec<u8>), String>,
+}
+
+/// Controls until it is dropped.
+pub(crate) async fn run(context: Context, options: fleet::Options) -> Result<(), TaskError> {
+    let mut nodes = context.nodes.subscribe();
+    let mut pods = context.pods.subscribe();
+    let mut sets = context.daemon_sets.subscribe();
+    let mut revisions = context.revisions.subscribe();
+    let (mut first_nodes, mut first_pods, mut first_sets, mut first_revisions) = Default::default();
+    let mut fleet = Fleet::new(options);
+    let mut waiting: VecDeque<Arc<Action>> = VecDeque::new();
+    let mut flight: Flight<Outcome> = Flight::new(IN_FLIGHT);
+    let mut look_again = None;
+    loop {
+        tokio::select! {
+            Some(batch) = nodes.recv() => hear(&batch, &mut first_nodes, |change| fleet.node(change)),
+            Some(batch) = sets.recv() => hear(&batch, &mut first_sets, |change| fleet.daemon_set(change)),
+            Some(batch) = revisions.recv() => hear(&batch, &mut first_revisions, |change| fleet.revision(change)),
+            Some(batch) = pods.recv() => hear(&batch, &mut first_pods, |change| fleet.pod(change)),
+            outcome = flight.next() => settle(&context, &mut fleet, outcome),
+            () = clock::until(look_again) => {}
+            else => return Err("its reflectors ended".into()),
+        }
+        while let Some(outcome) = flight.ready() {
+            settle(&context, &mut fleet, outcome);
+        }
+        let plan = fleet.plan(Timestamp::now());
+        plan.events
+            .into_iter()
+            .for_each(|event| context.recorder.tell(record(event)));
+        waiting.extend(plan.actions.into_iter().map(Arc::new));
+        look_again = plan.look_again;
+        let room = flight.room().min(waiting.len());
+        for action in waiting.drain(..room) {
+            flight.launch(execute(context.clone(), action));
+        }
+    }
+}
+
+/// Hands a batch on. The fleet wants the first list as one replacement; `first` gathers it and is `Some` of nothing afterwards.
+fn hear<V: Watched>(batch: &Batch<V>, first: &mut Gathering<V>, mut tell: impl FnMut(Change<V>)) {
+    for event in batch.iter().cloned() {
+        match (&mut *first, event) {
+            (Gathering::Done, Event::Put(v)) => tell(Change::Upsert(v)),
+            (Gathering::Done, Event::Delete(v)) => tell(Change::Delete(v)),
+            (Gathering::Done, Event::Synced(revision) | Event::Bookmark(revision)) => {
+                tell(Change::Bookmark(revision))
+            }
+            (Gathering::Items(items), Event::Put(v)) => items.push(v),
+            (Gathering::Items(items), Event::Synced(revision)) => {
+                tell(Change::Replace {
+                    items: std::mem::take(items),
+                    revision,
+                });
+                *first = Gathering::Done;
+            }
+            // Nothing is deleted, and no version is whole, before the first list is.
+            (Gathering::Items(_), Event::Delete(_) | Event::Bookmark(_)) => {}
+        }
+    }
+}
+
+/// Whether the first list is still being told.
+enum Gathering<V> {
+    Items(Vec<Arc<V>>),
+    Done,
+}
+
+impl<V> Default for Gathering<V> {
+    fn default() -> Self {
+        Gathering::Items(Vec::new())
+    }
+}
+
+fn settle(context: &Context, fleet: &mut Fleet, Outcome { action, answer }: Outcome) {
+    let answer = match &answer {
+        Ok((code, body)) => Answer::Response { code: *code, body },
+        Err(reason) => Answer::Lost(reason),
+    };
+    if let Some(event) = fleet.answer(&action, answer, Timestamp::now()) {
+        context.recorder.tell(record(event));
+    }
+}
+
+async fn execute(context: Context, action: Arc<Action>) -> Outcome {
+    let request = action.request();
+    let method = match request.method {
+        fleet::Method::Get => Method::GET,
+        fleet::Method::Post => Method::POST,
+        fleet::Method::Patch => Method::PATCH,
+        fleet::Method::Delete => Method::DELETE,
+    };
+    let sent = context
+        .api
+        .answer(method, &request.path, request.content_type, request.body);
+    let answer = match tokio::time::timeout(UNANSWERED_AFTER, sent).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(failure)) => Err(failure.message()),
+        Err(_) => Err("no answer in time".to_owned()),
+    };
+    Outcome { action, answer }
+}
+
+fn record(event: EventRecord) -> Record {
+    let EventRecord {
+        set,
+        warning,
+        reason,
+        message,
+    } = event;
+    let involved = Involved {
+        api_version: "apps/v1".into(),
+        kind: "DaemonSet".into(),
+        namespace: set.namespace.clone(),
+        name: set.name.clone(),
+        uid: set.uid.clone(),
+        resource_version: set.resource_version,
+    };
+    Record {
+        involved,
+        component: "daemonset-controller",
+        warning,
+        reason,
+        message,
+    }
+}

@@ -1,0 +1,174 @@
+//! One owner of all tasks of a process's controllers.
+//!
+//! A task is a name and a function that makes its future anew: one that fails or panics is started again, later each time. All end
+//! together when the driver is told to stop. What each last did can be read at any time.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::reflector::chain;
+
+/// Why a task ended.
+pub(crate) type TaskError = Box<dyn std::error::Error + Send + Sync>;
+
+type Task = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), TaskError>> + Send>> + Send>;
+
+/// The first wait before a failed task starts again, and the longest.
+const RESTART: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+
+/// A task that ran this long before it failed is taken for sound: its next restart waits the shortest time again.
+const SOUND_AFTER: Duration = Duration::from_secs(60);
+
+/// What a task last did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskStatus {
+    /// When it last started.
+    pub started: Timestamp,
+    /// How often it was started again after an error or a panic.
+    pub restarts: u64,
+    /// What ended it the last time.
+    pub last_error: Option<String>,
+}
+
+/// The status of every task, by name. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Status(Arc<Mutex<BTreeMap<&'static str, TaskStatus>>>);
+
+impl Status {
+    /// Every task and what it last did.
+    pub fn all(&self) -> BTreeMap<&'static str, TaskStatus> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn started(&self, name: &'static str) {
+        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Timestamp::now();
+        tasks
+            .entry(name)
+            .and_modify(|t| (t.started, t.restarts) = (now, t.restarts + 1))
+            .or_insert(TaskStatus {
+                started: now,
+                restarts: 0,
+                last_error: None,
+            });
+    }
+
+    fn failed(&self, name: &'static str, error: &str) {
+        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(task) = tasks.get_mut(name) {
+            task.last_error = Some(error.to_owned());
+        }
+    }
+}
+
+/// Tasks to run together.
+#[derive(Default)]
+pub(crate) struct Driver {
+    tasks: Vec<(&'static str, Task)>,
+    status: Status,
+}
+
+impl Driver {
+    pub(crate) fn new(status: Status) -> Self {
+        Self {
+            tasks: Vec::new(),
+            status,
+        }
+    }
+
+    /// Adds a task. `make` is called for its start and for every later one.
+    pub(crate) fn add<F>(&mut self, name: &'static str, make: impl Fn() -> F + Send + 'static)
+    where
+        F: Future<Output = Result<(), TaskError>> + Send + 'static,
+    {
+        self.tasks.push((name, Box::new(move || Box::pin(make()))));
+    }
+
+    /// Runs all until `shutdown`, then ends all, in no order: each write carries its own preconditions, so none is harmed by being
+    /// the last.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let mut keepers = JoinSet::new();
+        for (name, task) in self.tasks {
+            keepers.spawn(keep(name, task, self.status.clone(), shutdown.clone()));
+        }
+        while keepers.join_next().await.is_some() {}
+    }
+}
+
+/// Runs a task again and again until `shutdown`.
+async fn keep(name: &'static str, task: Task, status: Status, shutdown: CancellationToken) {
+    let mut backoff = Backoff::new(RESTART.0, RESTART.1);
+    loop {
+        status.started(name);
+        let begun = tokio::time::Instant::now();
+        let mut run = JoinSet::new();
+        run.spawn(task());
+        let ended = tokio::select! {
+            () = shutdown.cancelled() => {
+                run.shutdown().await;
+                return;
+            }
+            ended = run.join_next() => ended,
+        };
+        let error = match ended {
+            Some(Ok(Ok(()))) | None => "it ended".to_owned(),
+            Some(Ok(Err(error))) => chain(&*error),
+            Some(Err(panic)) => panic.to_string(),
+        };
+        if begun.elapsed() > SOUND_AFTER {
+            backoff.reset();
+        }
+        let wait = backoff.next();
+        tracing::warn!(task = name, error, ?wait, "task failed, starts again");
+        status.failed(name, &error);
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_fails_or_panics_starts_again_and_says_why() {
+        let status = Status::default();
+        let mut driver = Driver::new(status.clone());
+        let runs = Arc::new(AtomicU32::new(0));
+        let (counted, third) = (runs.clone(), CancellationToken::new());
+        let reached = third.clone();
+        driver.add("fragile", move || {
+            let (run, reached) = (counted.fetch_add(1, Ordering::SeqCst), reached.clone());
+            async move {
+                match run {
+                    0 => Err("refused".into()),
+                    1 => panic!("lost its head"),
+                    _ => {
+                        reached.cancel();
+                        std::future::pending().await
+                    }
+                }
+            }
+        });
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn(driver.run(shutdown.clone()));
+        third.cancelled().await;
+        let task = status.all()["fragile"].clone();
+        assert_eq!(task.restarts, 2);
+        assert!(task.last_error.is_some_and(|e| e.contains("panic")));
+        shutdown.cancel();
+        running.await.expect("the driver ends when it is told to");
+    }
+}

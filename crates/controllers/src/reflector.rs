@@ -1,0 +1,556 @@
+//! One local copy a kind, fed by one watch, shared by all controllers of the process.
+//!
+//! A [`Reflector`] reads a kind into views (the few fields that decisions need), keeps them by namespace and name, and tells its
+//! subscribers every change in order. A subscriber first gets all that is known as [`Event::Put`]s, then [`Event::Synced`] once the
+//! first list is whole; from then on changes. After a gap in the watch the reflector lists again and tells only the difference, so
+//! a subscriber never notices.
+//!
+//! The state machine: *listing* (a watch that begins with the present state where the server can, a paged list where it cannot) →
+//! *watching* from the version that the list ended at → on an end of the stream *watching* again from the last version seen → on
+//! 410, or anything else that makes the version useless, *listing*. Errors wait, doubling from 100 ms to 10 s.
+//!
+//! Bounds: a subscriber's queue holds [`QUEUE`] batches; when it is full the reflector waits, the server's own bound on a lagging
+//! watcher then ends the watch, and the reflector lists again. Memory is the views of the kind.
+
+mod lines;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use api::view::{
+    ControllerRevisionView, DaemonSetView, LeaseView, NamespaceView, NodeView, ObjectMetaView, ObjectView,
+    PodView,
+};
+use http::{Method, StatusCode};
+use kube::client::Body;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+
+use self::lines::{Line, LineError, Lines, Type};
+use crate::backoff::Backoff;
+use crate::request::{Api, Failure, status_failure};
+
+/// Batches that wait for one subscriber. A batch is what arrived at once, so a handful smooths a burst; more would only hide a
+/// subscriber that cannot follow.
+const QUEUE: usize = 32;
+
+/// Objects a page of a list: Kubernetes' own default for clients.
+const PAGE: usize = 500;
+
+/// A watch is asked to end after this, below kube's read timeout of 295 s, so that a dead connection is noticed.
+const WATCH_SECONDS: u32 = 270;
+
+/// Representation that carries only metadata, for kinds of which nothing else is needed.
+pub const METADATA_ONLY: &str =
+    "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io,application/json";
+/// The same for lists.
+pub const METADATA_ONLY_LIST: &str =
+    "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,application/json";
+
+/// What a reflector needs to know of an object: its metadata.
+pub trait Watched: DeserializeOwned + Send + Sync + 'static {
+    /// `metadata`
+    fn meta(&self) -> &ObjectMetaView;
+}
+
+macro_rules! watched {
+    ($($view:ty),* $(,)?) => {$(
+        impl Watched for $view {
+            fn meta(&self) -> &ObjectMetaView {
+                &self.meta
+            }
+        }
+    )*};
+}
+
+watched!(
+    ControllerRevisionView,
+    DaemonSetView,
+    LeaseView,
+    NamespaceView,
+    NodeView,
+    ObjectView,
+    PodView
+);
+
+/// Namespace and name.
+pub type Key = (Arc<str>, Arc<str>);
+
+/// A change, as a subscriber hears it.
+#[derive(Debug)]
+pub enum Event<V> {
+    /// Added or changed: its state now.
+    Put(Arc<V>),
+    /// Gone: its last known state.
+    Delete(Arc<V>),
+    /// All that was told so far is the whole state at this version: after a list, the first one included.
+    Synced(u64),
+    /// Everything up to this version has been told.
+    Bookmark(u64),
+}
+
+impl<V> Clone for Event<V> {
+    fn clone(&self) -> Self {
+        match self {
+            Event::Put(v) => Event::Put(v.clone()),
+            Event::Delete(v) => Event::Delete(v.clone()),
+            Event::Synced(version) => Event::Synced(*version),
+            Event::Bookmark(version) => Event::Bookmark(*version),
+        }
+    }
+}
+
+/// Changes that arrived together, shared between subscribers.
+pub type Batch<V> = Arc<[Event<V>]>;
+
+/// A handle on the local copy of a kind. Cheap to clone.
+pub struct Reflector<V> {
+    shared: Arc<Mutex<Shared<V>>>,
+}
+
+impl<V> Clone for Reflector<V> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: self.shared.clone(),
+        }
+    }
+}
+
+struct Shared<V> {
+    objects: HashMap<Key, Arc<V>>,
+    subscribers: Vec<mpsc::Sender<Batch<V>>>,
+    /// The version of the copy, once the first list is whole.
+    version: Option<u64>,
+}
+
+impl<V: Watched> Default for Reflector<V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<V: Watched> Reflector<V> {
+    /// An empty copy; [`Reflector::run`] feeds it.
+    pub fn new() -> Self {
+        let shared = Shared {
+            objects: HashMap::new(),
+            subscribers: Vec::new(),
+            version: None,
+        };
+        Self {
+            shared: Arc::new(Mutex::new(shared)),
+        }
+    }
+
+    /// The object as last seen.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<V>> {
+        self.lock().objects.get(&(namespace.into(), name.into())).cloned()
+    }
+
+    /// All objects as last seen, in no order.
+    pub fn all(&self) -> Vec<Arc<V>> {
+        self.lock().objects.values().cloned().collect()
+    }
+
+    /// How many objects are known.
+    pub fn len(&self) -> usize {
+        self.lock().objects.len()
+    }
+
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All changes from now on, after all that is known.
+    pub fn subscribe(&self) -> mpsc::Receiver<Batch<V>> {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let mut shared = self.lock();
+        let mut known: Vec<Event<V>> = shared.objects.values().cloned().map(Event::Put).collect();
+        known.extend(shared.version.map(Event::Synced));
+        if !known.is_empty() {
+            // The queue is new and empty, so there is room.
+            sender.try_send(known.into()).unwrap_or_default();
+        }
+        shared.subscribers.push(sender);
+        receiver
+    }
+
+    /// Feeds the copy from the collection at `path`, which may end in a query that selects. It ends only by being dropped; errors are
+    /// waited out.
+    pub async fn run(self, api: Api, path: String, accept: Option<&'static str>) {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+        let mut feed = Feed {
+            api,
+            path,
+            accept,
+            into: self,
+            initial_events: true,
+        };
+        let mut step = Step::List;
+        loop {
+            let result = match step {
+                Step::List => feed.list().await,
+                Step::Watch(version) => feed.watch(version).await,
+                Step::Follow(version, lines) => feed.follow(version, lines).await,
+            };
+            step = match result {
+                Ok(next) => {
+                    backoff.reset();
+                    next
+                }
+                Err(Trouble { error, resume }) => {
+                    tracing::warn!(path = feed.path, error = chain(&*error), "watch interrupted");
+                    tokio::time::sleep(backoff.next()).await;
+                    resume.map_or(Step::List, Step::Watch)
+                }
+            };
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Shared<V>> {
+        // Nothing panics while it is held; a poisoned copy would still be a whole one.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes `events` known and tells them. Cancel-safe only at its start: a feed is dropped whole.
+    async fn tell(&self, events: Vec<Event<V>>) {
+        if events.is_empty() {
+            return;
+        }
+        let batch: Batch<V> = events.into();
+        let subscribers = {
+            let mut shared = self.lock();
+            for event in batch.iter() {
+                match event {
+                    Event::Put(v) => {
+                        shared.objects.insert(key(&**v), v.clone());
+                    }
+                    Event::Delete(v) => {
+                        shared.objects.remove(&key(&**v));
+                    }
+                    Event::Synced(version) | Event::Bookmark(version) => shared.version = Some(*version),
+                }
+            }
+            shared.subscribers.retain(|s| !s.is_closed());
+            shared.subscribers.clone()
+        };
+        for subscriber in subscribers {
+            // A closed one is dropped at the next change.
+            subscriber.send(batch.clone()).await.unwrap_or_default();
+        }
+    }
+
+    /// What to tell so that subscribers, who know the copy, come to know `now` instead.
+    fn difference(&self, now: Vec<Arc<V>>) -> Vec<Event<V>> {
+        let shared = self.lock();
+        let present: HashSet<Key> = now.iter().map(|v| key(&**v)).collect();
+        let gone = shared
+            .objects
+            .iter()
+            .filter(|(k, _)| !present.contains(*k))
+            .map(|(_, v)| Event::Delete(v.clone()));
+        let mut events: Vec<_> = gone.collect();
+        for v in now {
+            match shared.objects.get(&key(&*v)) {
+                Some(old) if old.meta().uid != v.meta().uid => {
+                    events.extend([Event::Delete(old.clone()), Event::Put(v)])
+                }
+                Some(old) if old.meta().resource_version == v.meta().resource_version => {}
+                _ => events.push(Event::Put(v)),
+            }
+        }
+        events
+    }
+}
+
+fn key<V: Watched>(v: &V) -> Key {
+    (v.meta().namespace.clone(), v.meta().name.clone())
+}
+
+/// Where the feed stands.
+enum Step {
+    /// Nothing is known, or what is known is too old to go on from.
+    List,
+    /// The copy is that of this version; the changes after it are to be asked for.
+    Watch(u64),
+    /// The copy is that of this version; what follows comes on an open watch.
+    Follow(u64, Lines<Body>),
+}
+
+/// An error and what it means for the next step.
+struct Trouble {
+    error: Box<dyn std::error::Error + Send + Sync>,
+    /// The version to watch from, if one is still good.
+    resume: Option<u64>,
+}
+
+/// The API server says that the version is too old.
+fn is_gone(failure: &Failure) -> bool {
+    matches!(failure.code(), 410 | 504)
+}
+
+struct Feed<V> {
+    api: Api,
+    path: String,
+    accept: Option<&'static str>,
+    into: Reflector<V>,
+    /// Whether the server is believed to serve watches that begin with the present state.
+    initial_events: bool,
+}
+
+impl<V: Watched> Feed<V> {
+    /// Reads the present state.
+    async fn list(&mut self) -> Result<Step, Trouble> {
+        if self.initial_events {
+            match self.list_by_watch().await {
+                Ok(step) => return Ok(step),
+                Err(Refusal::Unsupported) => self.initial_events = false,
+                Err(Refusal::Failed(error)) => return Err(Trouble { error, resume: None }),
+            }
+        }
+        self.list_by_pages()
+            .await
+            .map(Step::Watch)
+            .map_err(|error| Trouble { error, resume: None })
+    }
+
+    /// The present state as the beginning of a watch: bounded memory on both sides, whatever the number of objects.
+    async fn list_by_watch(&mut self) -> Result<Step, Refusal> {
+        let path = format!(
+            "{}watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}",
+            self.query()
+        );
+        let body = match self.api.open(&path, self.accept).await {
+            Ok(body) => body,
+            Err(failure) if matches!(failure.code(), 400 | 422) => return Err(Refusal::Unsupported),
+            Err(failure) => return Err(Refusal::Failed(failure.into())),
+        };
+        let mut lines = Lines::new(body);
+        let mut now: HashMap<Key, Arc<V>> = HashMap::new();
+        while let Some(batch) = lines.next().await? {
+            let mut parsed = lines::parse(&batch);
+            for line in parsed.by_ref() {
+                let line = line?;
+                match line.kind {
+                    Type::Added | Type::Modified => {
+                        let v = self.view(&line)?;
+                        now.insert(key(&*v), v);
+                    }
+                    Type::Deleted => {
+                        now.remove(&key(&*self.view(&line)?));
+                    }
+                    Type::Error => return Err(Refusal::Failed(self.refused(&line).into())),
+                    Type::Bookmark => {
+                        let Bookmark { metadata } = bookmark(&line)?;
+                        if !metadata.annotations.contains_key("k8s.io/initial-events-end") {
+                            continue;
+                        }
+                        let mut events = self.into.difference(now.into_values().collect());
+                        let mut version = metadata.resource_version;
+                        events.push(Event::Synced(version));
+                        // Changes may have arrived together with the end of the list.
+                        let ended = self.read(parsed, &mut version, &mut events);
+                        self.into.tell(events).await;
+                        return ended.map(|()| Step::Follow(version, lines));
+                    }
+                }
+            }
+        }
+        Err(Refusal::Failed(
+            "the watch ended before the present state was whole".into(),
+        ))
+    }
+
+    /// The present state as pages, for servers that know nothing better.
+    async fn list_by_pages(&mut self) -> Result<u64, Box<dyn std::error::Error + Send + Sync>> {
+        let mut now = Vec::new();
+        let mut token = String::new();
+        loop {
+            let mut path = format!("{}limit={PAGE}", self.query());
+            if !token.is_empty() {
+                path.push_str("&continue=");
+                path.push_str(&token);
+            }
+            let accept = if self.accept.is_some() {
+                METADATA_ONLY_LIST
+            } else {
+                "application/json"
+            };
+            let page: Page<V> = self.api.get_as(&path, accept).await?;
+            now.extend(page.items.into_iter().map(Arc::new));
+            token = page.metadata.next;
+            if token.is_empty() {
+                let mut events = self.into.difference(now);
+                events.push(Event::Synced(page.metadata.resource_version));
+                self.into.tell(events).await;
+                return Ok(page.metadata.resource_version);
+            }
+        }
+    }
+
+    /// Asks for the changes after `version`.
+    async fn watch(&mut self, version: u64) -> Result<Step, Trouble> {
+        let path = format!(
+            "{}watch=1&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}&resourceVersion={version}",
+            self.query()
+        );
+        match self.api.open(&path, self.accept).await {
+            Ok(body) => Ok(Step::Follow(version, Lines::new(body))),
+            Err(failure) if is_gone(&failure) => Ok(Step::List),
+            Err(failure) => Err(Trouble {
+                error: failure.into(),
+                resume: Some(version),
+            }),
+        }
+    }
+
+    /// Tells what an open watch says, to its end.
+    async fn follow(&mut self, mut version: u64, mut lines: Lines<Body>) -> Result<Step, Trouble> {
+        loop {
+            let batch = match lines.next().await {
+                Ok(Some(batch)) => batch,
+                Ok(None) => return Ok(Step::Watch(version)),
+                Err(error) => {
+                    return Err(Trouble {
+                        error: error.into(),
+                        resume: Some(version),
+                    });
+                }
+            };
+            let mut events = Vec::new();
+            let ended = self.read(lines::parse(&batch), &mut version, &mut events);
+            self.into.tell(events).await;
+            match ended {
+                Ok(()) => {}
+                Err(Refusal::Unsupported) => return Ok(Step::List),
+                Err(Refusal::Failed(error)) => return Err(Trouble { error, resume: None }),
+            }
+        }
+    }
+
+    /// Reads a batch of a watch. `Unsupported` here says that the version is too old.
+    fn read<'a>(
+        &self,
+        lines: impl Iterator<Item = Result<Line<'a>, LineError>>,
+        version: &mut u64,
+        events: &mut Vec<Event<V>>,
+    ) -> Result<(), Refusal> {
+        for line in lines {
+            let line = line?;
+            match line.kind {
+                Type::Added | Type::Modified => {
+                    let v = self.view(&line)?;
+                    *version = v.meta().resource_version;
+                    events.push(Event::Put(v));
+                }
+                Type::Deleted => {
+                    let v = self.view(&line)?;
+                    *version = v.meta().resource_version;
+                    events.push(Event::Delete(v));
+                }
+                Type::Bookmark => {
+                    *version = bookmark(&line)?.metadata.resource_version;
+                    events.push(Event::Bookmark(*version));
+                }
+                Type::Error => {
+                    let failure = self.refused(&line);
+                    return Err(if is_gone(&failure) {
+                        Refusal::Unsupported
+                    } else {
+                        Refusal::Failed(failure.into())
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The path, ready to take a parameter.
+    fn query(&self) -> String {
+        let joint = if self.path.contains('?') { '&' } else { '?' };
+        format!("{}{joint}", self.path)
+    }
+
+    fn view(&self, line: &Line<'_>) -> Result<Arc<V>, LineError> {
+        serde_json::from_str(line.object.get())
+            .map(Arc::new)
+            .map_err(LineError::NotAnEvent)
+    }
+
+    fn refused(&self, line: &Line<'_>) -> Failure {
+        status_failure(
+            &Method::GET,
+            &self.path,
+            line.object.get().as_bytes(),
+            StatusCode::INTERNAL_SERVER_ERROR,
+        )
+    }
+}
+
+/// Why a step could not do its work.
+enum Refusal {
+    /// The server cannot serve this way; another way may do.
+    Unsupported,
+    Failed(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<LineError> for Refusal {
+    fn from(error: LineError) -> Self {
+        Refusal::Failed(error.into())
+    }
+}
+
+#[derive(Deserialize)]
+struct Bookmark {
+    metadata: BookmarkMeta,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct BookmarkMeta {
+    #[serde(deserialize_with = "decimal")]
+    resource_version: u64,
+    #[serde(default)]
+    annotations: HashMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(bound = "V: DeserializeOwned")]
+struct Page<V> {
+    metadata: PageMeta,
+    items: Vec<V>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PageMeta {
+    #[serde(deserialize_with = "decimal")]
+    resource_version: u64,
+    #[serde(default, rename = "continue")]
+    next: String,
+}
+
+fn bookmark(line: &Line<'_>) -> Result<Bookmark, LineError> {
+    serde_json::from_str(line.object.get()).map_err(LineError::NotAnEvent)
+}
+
+/// Versions are decimal numbers that grow, as clients may rely on since Kubernetes 1.35.
+fn decimal<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+    text.parse().map_err(serde::de::Error::custom)
+}
+
+/// An error and all its causes, on one line.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        cause = source.source();
+    }
+    text
+}

@@ -1,0 +1,143 @@
+//! Where each kind lives on the wire.
+
+use std::fmt::Write as _;
+
+/// A kind's place in the API: enough to build any URL of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Resource {
+    /// Empty for the core group.
+    pub group: String,
+    /// `v1`.
+    pub version: String,
+    /// `Pod`.
+    pub kind: String,
+    /// `pods`.
+    pub plural: String,
+    /// Whether objects live in namespaces.
+    pub namespaced: bool,
+}
+
+impl Resource {
+    fn new(group: &str, kind: &str, plural: &str, namespaced: bool) -> Self {
+        Self {
+            group: group.into(),
+            version: "v1".into(),
+            kind: kind.into(),
+            plural: plural.into(),
+            namespaced,
+        }
+    }
+
+    /// `v1/Pod`
+    pub fn pods() -> Self {
+        Self::new("", "Pod", "pods", true)
+    }
+
+    /// `v1/Node`
+    pub fn nodes() -> Self {
+        Self::new("", "Node", "nodes", false)
+    }
+
+    /// `v1/Namespace`
+    pub fn namespaces() -> Self {
+        Self::new("", "Namespace", "namespaces", false)
+    }
+
+    /// `v1/Event`
+    pub fn events() -> Self {
+        Self::new("", "Event", "events", true)
+    }
+
+    /// `v1/ServiceAccount`
+    pub fn service_accounts() -> Self {
+        Self::new("", "ServiceAccount", "serviceaccounts", true)
+    }
+
+    /// `v1/ConfigMap`
+    pub fn config_maps() -> Self {
+        Self::new("", "ConfigMap", "configmaps", true)
+    }
+
+    /// `apps/v1/DaemonSet`
+    pub fn daemon_sets() -> Self {
+        Self::new("apps", "DaemonSet", "daemonsets", true)
+    }
+
+    /// `apps/v1/ControllerRevision`
+    pub fn controller_revisions() -> Self {
+        Self::new("apps", "ControllerRevision", "controllerrevisions", true)
+    }
+
+    /// `coordination.k8s.io/v1/Lease`
+    pub fn leases() -> Self {
+        Self::new("coordination.k8s.io", "Lease", "leases", true)
+    }
+
+    /// `apps/v1`, or `v1` in the core group.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() {
+            self.version.clone()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
+    }
+
+    /// The path of all its objects, whatever their namespace.
+    pub fn path(&self) -> String {
+        self.collection("")
+    }
+
+    /// The path of its objects in `namespace`; of all of them when that is empty or the kind is cluster-scoped.
+    pub fn collection(&self, namespace: &str) -> String {
+        let mut path = String::with_capacity(64);
+        if self.group.is_empty() {
+            path.push_str("/api/");
+        } else {
+            // Writing into a String cannot fail.
+            write!(path, "/apis/{}/", self.group).unwrap_or_default();
+        }
+        path.push_str(&self.version);
+        if self.namespaced && !namespace.is_empty() {
+            write!(path, "/namespaces/{namespace}").unwrap_or_default();
+        }
+        path.push('/');
+        path.push_str(&self.plural);
+        path
+    }
+
+    /// The path of one object.
+    pub fn object(&self, namespace: &str, name: &str) -> String {
+        let mut path = self.collection(namespace);
+        path.push('/');
+        path.push_str(name);
+        path
+    }
+
+    /// The path of a subresource of one object.
+    pub fn subresource(&self, namespace: &str, name: &str, subresource: &str) -> String {
+        let mut path = self.object(namespace, name);
+        path.push('/');
+        path.push_str(subresource);
+        path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Resource;
+
+    #[test]
+    fn paths_are_kubernetes_paths() {
+        let pods = Resource::pods();
+        assert_eq!(pods.path(), "/api/v1/pods");
+        assert_eq!(
+            pods.subresource("ns", "p", "status"),
+            "/api/v1/namespaces/ns/pods/p/status"
+        );
+        assert_eq!(Resource::nodes().object("ignored", "n"), "/api/v1/nodes/n");
+        assert_eq!(
+            Resource::daemon_sets().collection("ns"),
+            "/apis/apps/v1/namespaces/ns/daemonsets"
+        );
+    }
+}

@@ -1,0 +1,8 @@
+//! The controllers against a real API server in this process, with simulated nodes: what a user sees, as sentences.
+
+mod garbage;
+mod nodes;
+mod rollout;
+mod run;
+mod scheduling;
+mod support;

@@ -1,0 +1,220 @@
+//! A cluster in this process: API server, controllers, simulated nodes, joined by in-process clients.
+
+use std::future::Future;
+use std::time::Duration;
+
+use apiserver::{Config, Server, User};
+use controllers::Options;
+use controllers::request::{Api, DeleteOptions, MERGE, STRATEGIC};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// A state that is not reached within this is not reached. Generous: the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) struct Cluster {
+    server: Server,
+    pub(crate) api: Api,
+    shutdown: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+    status: controllers::Status,
+    _data: tempfile::TempDir,
+}
+
+impl Cluster {
+    /// With `nodes` simulated nodes.
+    pub(crate) async fn start(nodes: u32) -> Self {
+        Self::start_with(nodes, Options::default()).await
+    }
+
+    pub(crate) async fn start_with(nodes: u32, options: Options) -> Self {
+        let data = tempfile::tempdir().expect("a directory");
+        let config = Config {
+            data_dir: data.path().to_owned(),
+            listen: ([127, 0, 0, 1], 0).into(),
+            names: Vec::new(),
+        };
+        let server = Server::start(config).await.expect("the server starts");
+        let status = options.status.clone();
+        let options = Options {
+            root_ca: Some(server.authority().into()),
+            ..options
+        };
+        let shutdown = CancellationToken::new();
+        let client = server.client(User::component("system:kube-controller-manager"));
+        let controllers = tokio::spawn(controllers::run(client, options, shutdown.clone()));
+        let api = Api::new(server.client(User::admin()));
+        let mut cluster = Self {
+            server,
+            api,
+            shutdown,
+            tasks: vec![controllers],
+            status,
+            _data: data,
+        };
+        if nodes > 0 {
+            cluster.play(nodes, "node");
+        }
+        cluster
+    }
+
+    /// Plays more nodes. The token ends them alone: they fall silent.
+    pub(crate) fn play(&mut self, nodes: u32, prefix: &str) -> CancellationToken {
+        let silence = self.shutdown.child_token();
+        let options = simulate::Options {
+            nodes,
+            prefix: prefix.to_owned(),
+            ..simulate::Options::default()
+        };
+        let play = simulate::run(self.server.client(User::admin()), options, silence.clone());
+        self.tasks.push(tokio::spawn(async move {
+            play.await.expect("the nodes are played");
+        }));
+        silence
+    }
+
+    pub(crate) async fn stop(self) {
+        let restarted: Vec<_> = self
+            .status
+            .all()
+            .into_iter()
+            .filter(|(_, task)| task.restarts > 0)
+            .collect();
+        self.shutdown.cancel();
+        for task in self.tasks {
+            task.await.expect("a task ends in order");
+        }
+        self.server.shutdown().await;
+        assert!(
+            restarted.is_empty(),
+            "controllers failed and were started again: {restarted:?}"
+        );
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Option<Value> {
+        match self.api.get(path).await {
+            Ok(value) => Some(value),
+            Err(failure) if failure.is_not_found() => None,
+            Err(failure) => panic!("{failure}"),
+        }
+    }
+
+    pub(crate) async fn items(&self, path: &str) -> Vec<Value> {
+        let list = self.get(path).await.expect("a list");
+        list["items"].as_array().cloned().unwrap_or_default()
+    }
+
+    pub(crate) async fn pods(&self) -> Vec<Value> {
+        self.items("/api/v1/namespaces/default/pods").await
+    }
+
+    pub(crate) async fn create(&self, collection: &str, object: Value) {
+        self.api.create(collection, &object).await.expect("a creation");
+    }
+
+    pub(crate) async fn merge(&self, path: &str, patch: Value) {
+        self.api.patch(path, MERGE, &patch).await.expect("a patch");
+    }
+
+    pub(crate) async fn strategic(&self, path: &str, patch: Value) {
+        self.api.patch(path, STRATEGIC, &patch).await.expect("a patch");
+    }
+
+    pub(crate) async fn delete(&self, path: &str, propagation: Option<&str>) {
+        let options = DeleteOptions {
+            propagation,
+            ..DeleteOptions::default()
+        };
+        self.api.delete(path, options).await.expect("a deletion");
+    }
+
+    /// Waits until `state` gives something, and returns it. Looks again and again; says what it waited for when it gives up.
+    pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
+        &self,
+        what: &str,
+        mut state: impl FnMut() -> F,
+    ) -> T {
+        let look = async {
+            loop {
+                if let Some(found) = state().await {
+                    return found;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        match tokio::time::timeout(PATIENCE, look).await {
+            Ok(found) => found,
+            Err(_) => panic!("never: {what}\n{}", self.picture().await),
+        }
+    }
+
+    /// Waits until the DaemonSet reports this many pods ready, all of them of the current template.
+    pub(crate) async fn ready(&self, name: &str, nodes: u64) {
+        let path = set_path(name);
+        self.until(&format!("{name} ready on {nodes} nodes"), || async {
+            let set = self.get(&path).await?;
+            let status = &set["status"];
+            let observed = status["observedGeneration"] == set["metadata"]["generation"];
+            let number = |field: &str| status[field].as_u64().unwrap_or(0);
+            let all = [
+                "desiredNumberScheduled",
+                "currentNumberScheduled",
+                "numberReady",
+                "updatedNumberScheduled",
+            ];
+            (observed && all.iter().all(|f| number(f) == nodes)).then_some(())
+        })
+        .await;
+    }
+
+    async fn picture(&self) -> String {
+        let mut lines = Vec::new();
+        for path in [
+            "/api/v1/nodes",
+            "/apis/apps/v1/daemonsets",
+            "/api/v1/pods",
+            "/api/v1/events",
+        ] {
+            for item in self.items(path).await {
+                let said = [
+                    &item["reason"],
+                    &item["message"],
+                    &item["status"]["phase"],
+                    &item["status"]["conditions"],
+                ];
+                lines.push(format!(
+                    "{path} {} {said:?} {}",
+                    item["metadata"]["name"], item["metadata"]["finalizers"]
+                ));
+            }
+        }
+        lines.push(format!("{:?}", self.status.all()));
+        lines.join("\n")
+    }
+}
+
+pub(crate) fn set_path(name: &str) -> String {
+    format!("/apis/apps/v1/namespaces/default/daemonsets/{name}")
+}
+
+pub(crate) const SETS: &str = "/apis/apps/v1/namespaces/default/daemonsets";
+
+pub(crate) fn daemon_set(name: &str, change: impl FnOnce(&mut Value)) -> Value {
+    let mut set = json!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": name},
+        "spec": {
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"containers": [{"name": "c", "image": "registry.example/daemon:1"}], "terminationGracePeriodSeconds": 1},
+            },
+        },
+    });
+    change(&mut set);
+    set
+}
+
+pub(crate) fn name(object: &Value) -> String {
+    object["metadata"]["name"].as_str().unwrap_or_default().to_owned()
+}

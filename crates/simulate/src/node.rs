@@ -1,0 +1,316 @@
+//! A node's own words: that it is there, and that it still is.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::convert::Infallible;
+use std::time::Duration;
+
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use http::Method;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::Options;
+use crate::request::{Api, Error};
+
+/// Where node Leases live.
+const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+
+/// How long a Lease is good for, as the kubelet writes it.
+const LEASE_SECONDS: u32 = 40;
+
+/// Renewals are sent in small groups this far apart, so that they spread over the heartbeat.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Tries of a registration, and the wait between them; the server may still be starting.
+const TRIES: (u32, Duration) = (10, Duration::from_millis(500));
+
+/// The name of the `index`th node.
+pub(crate) fn name(options: &Options, index: u32) -> String {
+    format!("{}-{}", options.prefix, options.start + index)
+}
+
+/// The index of the node of this name, if it is one of ours.
+pub(crate) fn index(options: &Options, name: &str) -> Option<u32> {
+    let number: u32 = name
+        .strip_prefix(&*options.prefix)?
+        .strip_prefix('-')?
+        .parse()
+        .ok()?;
+    let index = number.checked_sub(options.start)?;
+    (index < options.nodes).then_some(index)
+}
+
+/// The address of a node: 100.64.0.0/10, which is set aside for networks inside networks.
+pub(crate) fn address(index: u32) -> std::net::Ipv4Addr {
+    std::net::Ipv4Addr::from(0x6440_0000 + (index + 1) % (1 << 22))
+}
+
+/// The first address of a node's pods: a /25 of 10.0.0.0/8, room for the 110 pods of a node and for 131,072 nodes.
+pub(crate) fn pod_network(index: u32) -> std::net::Ipv4Addr {
+    std::net::Ipv4Addr::from(0x0A00_0000 + (index % (1 << 17)) * 128)
+}
+
+/// Registers all nodes, then renews their Leases for ever.
+pub(crate) async fn play(api: &Api, options: &Options) -> Result<Infallible, Error> {
+    let mut registering = FuturesUnordered::new();
+    let mut heartbeats = Heartbeats::new(api, options);
+    let mut next = 0;
+    // Who is registered begins to renew at once: the last of many comes late.
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        while next < options.nodes && registering.len() < options.in_flight {
+            registering.push(register(api, options, next).map(move |result| (next, result)));
+            next += 1;
+        }
+        tokio::select! {
+            Some((index, result)) = registering.next() => {
+                result?;
+                heartbeats.begin(index);
+                if next == options.nodes && registering.is_empty() {
+                    tracing::info!(nodes = options.nodes, "all nodes are registered");
+                }
+            }
+            _ = tick.tick() => heartbeats.launch(),
+            Some((index, result)) = heartbeats.running.next() => heartbeats.settle(index, result),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Registered {
+    metadata: Meta,
+}
+
+#[derive(Deserialize)]
+struct Meta {
+    uid: String,
+}
+
+async fn register(api: &Api, options: &Options, index: u32) -> Result<(), Error> {
+    let mut tries = 0;
+    loop {
+        match try_register(api, options, index).await {
+            Err(error)
+                if tries < TRIES.0 && (error.code() == 0 || error.code() == 429 || error.code() >= 500) =>
+            {
+                tries += 1;
+                tracing::warn!(%error, "registering");
+                tokio::time::sleep(TRIES.1).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn try_register(api: &Api, options: &Options, index: u32) -> Result<(), Error> {
+    let name = name(options, index);
+    let node = node(&name, index);
+    let answer = match api
+        .send(Method::POST, "/api/v1/nodes", "application/json", &node)
+        .await
+    {
+        Err(error) if error.code() == 409 => {
+            // It was played before: it is Ready again.
+            let path = format!("/api/v1/nodes/{name}/status");
+            let patch = json!({"status": node["status"]});
+            api.send(
+                Method::PATCH,
+                &path,
+                "application/strategic-merge-patch+json",
+                &patch,
+            )
+            .await?
+        }
+        answer => answer?,
+    };
+    let uid = serde_json::from_slice::<Registered>(&answer)
+        .map(|node| node.metadata.uid)
+        .unwrap_or_default();
+    let lease = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {
+            "name": name, "namespace": "kube-node-lease",
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": name, "uid": uid}],
+        },
+        "spec": {"holderIdentity": name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": micros(Timestamp::now())},
+    });
+    match api.send(Method::POST, LEASES, "application/json", &lease).await {
+        // Its owner may be an older Node of that name: the reference follows.
+        Err(error) if error.code() == 409 => {
+            let path = format!("{LEASES}/{name}");
+            let patch = json!({"metadata": {"ownerReferences": lease["metadata"]["ownerReferences"]}, "spec": lease["spec"]});
+            api.send(Method::PATCH, &path, "application/merge-patch+json", &patch)
+                .await?;
+        }
+        answer => {
+            answer?;
+        }
+    }
+    Ok(())
+}
+
+/// The renewals of all nodes, each at its own moment of the period.
+struct Heartbeats<'a> {
+    api: &'a Api,
+    options: &'a Options,
+    due: BTreeSet<(Instant, u32)>,
+    running: FuturesUnordered<futures::future::BoxFuture<'a, (u32, Result<(), Error>)>>,
+    failing: HashMap<u32, u32>,
+    /// Renewals that were due while too many were in flight, in order.
+    waiting: VecDeque<u32>,
+}
+
+impl<'a> Heartbeats<'a> {
+    fn new(api: &'a Api, options: &'a Options) -> Self {
+        Self {
+            api,
+            options,
+            due: BTreeSet::new(),
+            running: FuturesUnordered::new(),
+            failing: HashMap::new(),
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// The first renewal comes after a share of the period that differs by node, so that a burst of registrations spreads.
+    fn begin(&mut self, index: u32) {
+        let share = f64::from(index.wrapping_mul(2_654_435_761)) / f64::from(u32::MAX);
+        self.due
+            .insert((Instant::now() + self.options.heartbeat.mul_f64(share), index));
+    }
+
+    fn launch(&mut self) {
+        let now = Instant::now();
+        while self.due.first().is_some_and(|(at, _)| *at <= now) {
+            if let Some((_, index)) = self.due.pop_first() {
+                self.waiting.push_back(index);
+            }
+        }
+        while self.running.len() < self.options.in_flight
+            && let Some(index) = self.waiting.pop_front()
+        {
+            let renewal = renew(self.api, self.options, index);
+            self.running
+                .push(renewal.map(move |result| (index, result)).boxed());
+        }
+    }
+
+    fn settle(&mut self, index: u32, result: Result<(), Error>) {
+        match result {
+            Ok(()) => {
+                self.failing.remove(&index);
+            }
+            Err(error) if error.code() == 404 => {
+                // Its Lease went with its Node: the node was deleted, and is silent from now on.
+                tracing::debug!(node = name(self.options, index), "the node is gone");
+                return;
+            }
+            Err(error) => {
+                let failures = self.failing.entry(index).or_default();
+                *failures += 1;
+                if *failures == 1 {
+                    tracing::warn!(%error, "renewing a lease");
+                }
+            }
+        }
+        self.due.insert((Instant::now() + self.options.heartbeat, index));
+        if !self.waiting.is_empty() {
+            self.launch();
+        }
+    }
+}
+
+async fn renew(api: &Api, options: &Options, index: u32) -> Result<(), Error> {
+    let path = format!("{LEASES}/{}", name(options, index));
+    let patch = json!({"spec": {"renewTime": micros(Timestamp::now())}});
+    api.send(Method::PATCH, &path, "application/merge-patch+json", &patch)
+        .await
+        .map(|_| ())
+}
+
+/// RFC 3339 with six digits, as `metav1.MicroTime` is written.
+fn micros(at: Timestamp) -> String {
+    format!("{at:.6}")
+}
+
+/// A node as a kubelet on a small cloud machine registers it.
+fn node(name: &str, index: u32) -> Value {
+    let now = format!("{:.0}", Timestamp::now());
+    let condition = |kind: &str, status: &str, reason: &str, message: &str| {
+        json!({
+            "type": kind, "status": status, "reason": reason, "message": message,
+            "lastHeartbeatTime": now, "lastTransitionTime": now,
+        })
+    };
+    let room = json!({"cpu": "4", "memory": "16Gi", "ephemeral-storage": "100Gi", "pods": "110"});
+    let network = format!("{}/25", pod_network(index));
+    json!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": {
+            "name": name,
+            "labels": {
+                "kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64",
+                "beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": "amd64",
+            },
+        },
+        "spec": {"podCIDR": network, "podCIDRs": [network]},
+        "status": {
+            "capacity": room, "allocatable": room,
+            "addresses": [
+                {"type": "InternalIP", "address": address(index).to_string()},
+                {"type": "Hostname", "address": name},
+            ],
+            "conditions": [
+                condition("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+                condition("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+                condition("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+                condition("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
+            ],
+            "nodeInfo": {
+                "machineID": "", "systemUUID": "", "bootID": "", "kernelVersion": "simulated", "osImage": "simulated",
+                "containerRuntimeVersion": "simulated://0", "kubeletVersion": concat!("everynode-", env!("CARGO_PKG_VERSION")),
+                "kubeProxyVersion": "", "operatingSystem": "linux", "architecture": "amd64",
+            },
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_indices_belong_together() {
+        let options = Options {
+            nodes: 3,
+            prefix: "edge-eu".into(),
+            start: 10,
+            ..Options::default()
+        };
+        for index in 0..3 {
+            assert_eq!(super::index(&options, &name(&options, index)), Some(index));
+        }
+        for stranger in ["edge-eu-9", "edge-eu-13", "edge-eu-x", "edge-us-10", "edge-eu"] {
+            assert_eq!(super::index(&options, stranger), None, "{stranger}");
+        }
+    }
+
+    #[test]
+    fn no_two_nodes_share_addresses() {
+        let (first, second) = (u32::from(pod_network(0)), u32::from(pod_network(1)));
+        assert_eq!(second - first, 128);
+        assert_ne!(address(0), address(1));
+        assert_eq!(pod_network((1 << 17) - 1).to_string(), "10.255.255.128");
+    }
+
+    #[test]
+    fn times_are_written_as_kubernetes_writes_them() {
+        let at: Timestamp = "2026-01-02T03:04:05.000006789Z".parse().expect("a time");
+        assert_eq!(micros(at), "2026-01-02T03:04:05.000006Z");
+        assert_eq!(format!("{at:.0}"), "2026-01-02T03:04:05Z");
+    }
+}

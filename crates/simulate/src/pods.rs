@@ -1,0 +1,276 @@
+//! The pods of all played nodes, on one watch.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use http::{Method, Request};
+use jiff::Timestamp;
+use kube::core::WatchEvent;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::node;
+use crate::request::{Api, Error};
+use crate::{Options, request};
+
+/// Bound pods of all namespaces, from the present state on: without a version the watch begins with everything that exists.
+const WATCH: &str =
+    "/api/v1/pods?watch=1&allowWatchBookmarks=true&fieldSelector=spec.nodeName%21%3D&timeoutSeconds=270";
+
+/// The wait before a watch that broke is opened again.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Tries of one report. What is given up is reported when the watch begins anew.
+const TRIES: u32 = 5;
+
+/// Of a pod, what a simulated kubelet looks at.
+#[derive(Clone, Debug, Deserialize)]
+struct Pod {
+    metadata: Meta,
+    #[serde(default)]
+    spec: Spec,
+    #[serde(default)]
+    status: Status,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Meta {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    uid: String,
+    #[serde(default)]
+    resource_version: String,
+    deletion_timestamp: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Spec {
+    node_name: String,
+    host_network: bool,
+    containers: Vec<Container>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Container {
+    name: String,
+    #[serde(default)]
+    image: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Status {
+    phase: String,
+}
+
+/// What a node does for a pod now.
+#[derive(Debug, PartialEq, Eq)]
+enum Deed {
+    /// Report it running.
+    Run,
+    /// It is to go: confirm its end.
+    Finish,
+}
+
+impl Pod {
+    fn deed(&self) -> Option<Deed> {
+        match (self.metadata.deletion_timestamp, self.status.phase.as_str()) {
+            (Some(_), _) => Some(Deed::Finish),
+            (None, "" | "Pending") => Some(Deed::Run),
+            _ => None,
+        }
+    }
+}
+
+/// Reports and finishes pods for ever.
+pub(crate) async fn play(api: &Api, options: &Options) -> Infallible {
+    let mut version = String::new();
+    loop {
+        match follow(api, options, &mut version).await {
+            Ok(()) => {}
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "the watch over pods broke");
+                version.clear();
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// One watch, to its end.
+async fn follow(api: &Api, options: &Options, version: &mut String) -> Result<(), kube::Error> {
+    let path = match version.as_str() {
+        "" => WATCH.to_owned(),
+        version => format!("{WATCH}&resourceVersion={version}"),
+    };
+    let request = Request::get(path)
+        .body(Vec::new())
+        .map_err(kube::Error::HttpError)?;
+    let events = api.client.request_events::<Pod>(request).await?;
+    let mut events = pin!(events);
+    let mut running = FuturesUnordered::new();
+    let mut addresses = vec![0u8; options.nodes as usize];
+    loop {
+        tokio::select! {
+            Some(()) = running.next() => {}
+            event = events.next(), if running.len() < options.in_flight => {
+                let pod = match event {
+                    None => break,
+                    Some(Err(error)) => {
+                        while running.next().await.is_some() {}
+                        return Err(error);
+                    }
+                    Some(Ok(WatchEvent::Added(pod) | WatchEvent::Modified(pod))) => pod,
+                    Some(Ok(WatchEvent::Deleted(pod))) => {
+                        *version = pod.metadata.resource_version;
+                        continue;
+                    }
+                    Some(Ok(WatchEvent::Bookmark(mark))) => {
+                        *version = mark.metadata.resource_version;
+                        continue;
+                    }
+                    Some(Ok(WatchEvent::Error(status))) => {
+                        while running.next().await.is_some() {}
+                        return Err(kube::Error::Api(status));
+                    }
+                };
+                version.clone_from(&pod.metadata.resource_version);
+                let Some(index) = node::index(options, &pod.spec.node_name) else { continue };
+                let Some(deed) = pod.deed() else { continue };
+                let last = &mut addresses[index as usize];
+                *last = *last % 126 + 1;
+                running.push(perform(api, options, pod, deed, index, *last));
+            }
+        }
+    }
+    while running.next().await.is_some() {}
+    Ok(())
+}
+
+async fn perform(api: &Api, options: &Options, pod: Pod, deed: Deed, index: u32, host: u8) {
+    if deed == Deed::Run && !options.start_up.is_zero() {
+        tokio::time::sleep(options.start_up).await;
+    }
+    for attempt in 1..=TRIES {
+        let result = match deed {
+            Deed::Run => run(api, &pod, index, host).await,
+            Deed::Finish => finish(api, &pod).await,
+        };
+        match result {
+            Ok(()) => return,
+            // Gone, or another pod by now.
+            Err(error) if matches!(error.code(), 404 | 409 | 422) => return,
+            Err(error) if attempt == TRIES => {
+                tracing::warn!(%error, pod = pod.metadata.name, "reporting a pod")
+            }
+            Err(_) => tokio::time::sleep(PAUSE * attempt).await,
+        }
+    }
+}
+
+async fn run(api: &Api, pod: &Pod, index: u32, host: u8) -> Result<(), Error> {
+    let path = format!(
+        "/api/v1/namespaces/{}/pods/{}/status",
+        pod.metadata.namespace, pod.metadata.name
+    );
+    let status = running(pod, index, host, &format!("{:.0}", Timestamp::now()));
+    api.send(
+        Method::PATCH,
+        &path,
+        "application/strategic-merge-patch+json",
+        &status,
+    )
+    .await
+    .map(|_| ())
+}
+
+async fn finish(api: &Api, pod: &Pod) -> Result<(), request::Error> {
+    let path = format!(
+        "/api/v1/namespaces/{}/pods/{}",
+        pod.metadata.namespace, pod.metadata.name
+    );
+    let options = json!({
+        "apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0,
+        "preconditions": {"uid": pod.metadata.uid},
+    });
+    api.send(Method::DELETE, &path, "application/json", &options)
+        .await
+        .map(|_| ())
+}
+
+/// The status of a pod whose containers all run.
+fn running(pod: &Pod, index: u32, host: u8, now: &str) -> Value {
+    let host_ip = node::address(index).to_string();
+    let pod_ip = match pod.spec.host_network {
+        true => host_ip.clone(),
+        false => std::net::Ipv4Addr::from(u32::from(node::pod_network(index)) + u32::from(host)).to_string(),
+    };
+    let condition = |kind: &str| json!({"type": kind, "status": "True", "lastTransitionTime": now});
+    let container = |container: &Container| {
+        json!({
+            "name": container.name, "image": container.image, "imageID": "", "ready": true, "started": true,
+            "restartCount": 0, "state": {"running": {"startedAt": now}}, "lastState": {},
+        })
+    };
+    json!({
+        "metadata": {"uid": pod.metadata.uid},
+        "status": {
+            "phase": "Running", "startTime": now,
+            "hostIP": host_ip, "hostIPs": [{"ip": host_ip}], "podIP": pod_ip, "podIPs": [{"ip": pod_ip}],
+            "conditions": [condition("Initialized"), condition("ContainersReady"), condition("Ready")],
+            "containerStatuses": pod.spec.containers.iter().map(container).collect::<Vec<_>>(),
+        },
+    })
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        cause = source.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(change: impl FnOnce(&mut Value)) -> Pod {
+        let mut pod = json!({
+            "metadata": {"name": "p", "namespace": "default", "uid": "u", "resourceVersion": "1"},
+            "spec": {"nodeName": "node-0", "containers": [{"name": "c", "image": "i"}]}, "status": {"phase": "Pending"},
+        });
+        change(&mut pod);
+        serde_json::from_value(pod).expect("a pod")
+    }
+
+    #[test]
+    fn a_pending_pod_is_run_a_deleted_one_finished_and_the_rest_left() {
+        assert_eq!(pod(|_| {}).deed(), Some(Deed::Run));
+        assert_eq!(pod(|p| p["status"]["phase"] = "Running".into()).deed(), None);
+        assert_eq!(pod(|p| p["status"]["phase"] = "Failed".into()).deed(), None);
+        assert_eq!(
+            pod(|p| p["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into()).deed(),
+            Some(Deed::Finish)
+        );
+    }
+
+    #[test]
+    fn a_pod_gets_an_address_of_its_node_s_network_and_a_host_network_pod_the_node_s() {
+        let status = running(&pod(|_| {}), 2, 7, "now");
+        assert_eq!(status["status"]["podIP"], "10.0.1.7");
+        let status = running(&pod(|p| p["spec"]["hostNetwork"] = true.into()), 2, 7, "now");
+        assert_eq!(status["status"]["podIP"], status["status"]["hostIP"]);
+    }
+}
