@@ -190,6 +190,22 @@ fn what_was_acknowledged_survives_sixty_kills() {
     );
 }
 
+#[test]
+fn a_kill_during_the_first_start_leaves_nothing_in_the_way() {
+    for _ in 0..20 {
+        let dir = tempfile::tempdir().expect("a directory");
+        // It is killed when it has said that it starts.
+        run_and_kill(dir.path(), 0, &mut Told::default());
+        let store = Store::open(dir.path(), options()).expect("it opens as if nothing had been");
+        assert!(
+            store
+                .list("/pods/")
+                .iter()
+                .all(|object| object.revision <= store.revision())
+        );
+    }
+}
+
 /// Starts a process, kills it after so many lines, and hears all that it said before it died.
 fn run_and_kill(dir: &Path, lines: u64, told: &mut Told) {
     let mut child = Command::new(std::env::current_exe().expect("this is a program"))

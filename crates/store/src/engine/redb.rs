@@ -3,7 +3,8 @@
 //! Why this one: `docs/decisions/0002-storage-engine.md`.
 
 use std::any::Any;
-use std::fs::File;
+use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,9 @@ use super::{Engine, EngineError, Entry};
 
 /// The name of the file in the store's directory.
 pub const FILE_NAME: &str = "store.redb";
+
+/// The file before it is one.
+const DRAFT_NAME: &str = "store.redb.new";
 
 /// Pages that redb keeps in memory. It is read once, at the start; the inner pages of the tree are what each commit
 /// needs again (at 100,000 objects about 3 MiB).
@@ -31,24 +35,30 @@ impl Redb {
     /// left.
     pub fn open(dir: &Path) -> Result<Redb, EngineError> {
         let path = dir.join(FILE_NAME);
-        let fresh = !path.exists();
-        let database = guard("open", &path, || {
-            Builder::new()
-                .set_cache_size(PAGE_CACHE_BYTES)
-                .set_check_integrity_on_open(true)
-                .create(&path)
-                .map_err(redb::Error::from)
-        })?;
-        if fresh {
-            // A new file is there after a power cut only when its directory says so.
-            File::open(dir)
-                .and_then(|dir| dir.sync_all())
-                .map_err(|source| EngineError::Io {
-                    operation: "sync",
-                    path: dir.into(),
-                    source,
-                })?;
+        if path.exists() {
+            let database = guard("open", &path, || Ok(builder().open(&path)?))?;
+            return Ok(Redb { database, path });
         }
+        // redb takes several writes to make a file. One that is killed meanwhile must not leave what looks like a
+        // damaged store, so a new file gets its name when it is whole.
+        let draft = dir.join(DRAFT_NAME);
+        let io = |source| EngineError::Io {
+            operation: "create",
+            path: path.clone(),
+            source,
+        };
+        if draft.exists() {
+            fs::remove_file(&draft).map_err(io)?;
+        }
+        let database = guard("create", &draft, || {
+            let database = builder().create(&draft)?;
+            let transaction = database.begin_write()?;
+            transaction.open_table(RECORDS)?;
+            transaction.commit()?;
+            Ok(database)
+        })?;
+        fs::rename(&draft, &path).map_err(io)?;
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(io)?;
         Ok(Redb { database, path })
     }
 }
@@ -90,6 +100,17 @@ impl Engine for Redb {
     }
 }
 
+/// How redb says that a file is not one of its own, or ends too early.
+const MISREAD: [ErrorKind; 2] = [ErrorKind::InvalidData, ErrorKind::UnexpectedEof];
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .set_cache_size(PAGE_CACHE_BYTES)
+        .set_check_integrity_on_open(true);
+    builder
+}
+
 /// Names the operation and the file of a failure. redb may panic on a damaged file (its documentation says so), which
 /// is a failure like another here: the store takes no more writes after it.
 fn guard<R>(
@@ -104,7 +125,7 @@ fn guard<R>(
     };
     match catch_unwind(AssertUnwindSafe(f)) {
         Ok(Ok(result)) => Ok(result),
-        Ok(Err(redb::Error::Io(source))) => Err(EngineError::Io {
+        Ok(Err(redb::Error::Io(source))) if !MISREAD.contains(&source.kind()) => Err(EngineError::Io {
             operation,
             path: path.into(),
             source,
