@@ -39,15 +39,21 @@ pub(crate) fn authenticate(
 
 /// The service account whose token the request bears. Why a token is refused is for the log alone.
 fn token_user(shared: &Shared, headers: &HeaderMap, now: Timestamp) -> Result<User, Status> {
-    let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let header = headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let (scheme, token) = header.split_once(' ').unwrap_or_default();
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(Status::unauthorized());
     }
-    let claims = shared.tokens.verify(token.trim(), &[ISSUER], now).map_err(|error| {
-        tracing::debug!(%error, "a token was refused");
-        Status::unauthorized()
-    })?;
+    let claims = shared
+        .tokens
+        .verify(token.trim(), &[ISSUER], now)
+        .map_err(|error| {
+            tracing::debug!(%error, "a token was refused");
+            Status::unauthorized()
+        })?;
     if let Err(what) = still_bound(shared, &claims) {
         tracing::debug!(subject = %claims.sub, what, "a token outlived what it was bound to");
         return Err(Status::unauthorized());
@@ -62,14 +68,18 @@ fn token_user(shared: &Shared, headers: &HeaderMap, now: Timestamp) -> Result<Us
 fn still_bound(shared: &Shared, claims: &Claims) -> Result<(), &'static str> {
     let bounds = &claims.kubernetes;
     let lives = |kind: &'static str, namespace: &str, bound: &Bound| {
-        let object = core(kind).and_then(|kind| objects::get(&shared.objects, kind, namespace, &bound.name).ok());
+        let object =
+            core(kind).and_then(|kind| objects::get(&shared.objects, kind, namespace, &bound.name).ok());
         object.is_some_and(|object| *object.attributes.attributes.uid == *bound.uid)
     };
     if !lives("ServiceAccount", &bounds.namespace, &bounds.serviceaccount) {
         return Err("ServiceAccount");
     }
     for (kind, bound) in [("Pod", &bounds.pod), ("Secret", &bounds.secret)] {
-        if bound.as_ref().is_some_and(|bound| !lives(kind, &bounds.namespace, bound)) {
+        if bound
+            .as_ref()
+            .is_some_and(|bound| !lives(kind, &bounds.namespace, bound))
+        {
             return Err(kind);
         }
     }
@@ -85,23 +95,34 @@ pub(crate) fn core(kind: &str) -> Option<&'static Kind> {
 fn impersonated(user: Arc<User>, headers: &HeaderMap) -> Result<Arc<User>, Status> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let Some(name) = text("impersonate-user") else {
-        let orphan = headers.keys().any(|name| name.as_str().starts_with("impersonate-"));
+        let orphan = headers
+            .keys()
+            .any(|name| name.as_str().starts_with("impersonate-"));
         return match orphan {
-            true => Err(Status::bad_request("groups, uid or extra are impersonated without a user")),
+            true => Err(Status::bad_request(
+                "groups, uid or extra are impersonated without a user",
+            )),
             false => Ok(user),
         };
     };
     if !user.groups.iter().any(|group| group == GROUP_MASTERS) {
-        let why = format!("users \"{name}\" is forbidden: User \"{}\" cannot impersonate users", user.name);
+        let why = format!(
+            "users \"{name}\" is forbidden: User \"{}\" cannot impersonate users",
+            user.name
+        );
         return Err(Status::new(403, "Forbidden", why));
     }
-    let groups: Vec<&str> =
-        headers.get_all("impersonate-group").iter().filter_map(|value| value.to_str().ok()).collect();
+    let groups: Vec<&str> = headers
+        .get_all("impersonate-group")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect();
     let mut acting = User::new(name, &groups);
     acting.uid = text("impersonate-uid").unwrap_or_default().to_owned();
     if groups.is_empty()
-        && let Some((namespace, account)) =
-            name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'))
+        && let Some((namespace, account)) = name
+            .strip_prefix("system:serviceaccount:")
+            .and_then(|rest| rest.split_once(':'))
     {
         acting = User::service_account(namespace, account, &acting.uid);
     }

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use futures::future::join_all;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -22,18 +23,36 @@ pub(crate) async fn bootstrap(
     authority: &str,
     listen: SocketAddr,
 ) -> Result<(), StartError> {
-    for namespace in NAMESPACES {
-        let object = json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": namespace}});
-        create(client, "/api/v1/namespaces", &object).await?;
-        let path = format!("/api/v1/namespaces/{namespace}");
-        let account = json!({"kind": "ServiceAccount", "apiVersion": "v1", "metadata": {"name": "default"}});
-        create(client, &format!("{path}/serviceaccounts"), &account).await?;
-        create_or_replace(client, &format!("{path}/configmaps"), &root_authority(authority)).await?;
-    }
-    for class in priority_classes() {
-        create(client, "/apis/scheduling.k8s.io/v1/priorityclasses", &class).await?;
-    }
+    // Side by side, so that they share flushes to the disk.
+    let namespaces = join_all(NAMESPACES.map(|name| namespace(client, name, authority)));
+    let classes = join_all(priority_classes().map(|class| priority_class(client, class)));
+    let (namespaces, classes) = tokio::join!(namespaces, classes);
+    namespaces
+        .into_iter()
+        .chain(classes)
+        .collect::<Result<(), StartError>>()?;
     kubernetes_service(client, listen).await
+}
+
+/// A namespace with what every namespace has.
+async fn namespace(client: &InProcess, name: &str, authority: &str) -> Result<(), StartError> {
+    let object = json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}});
+    create(client, "/api/v1/namespaces", &object).await?;
+    let account = json!({"kind": "ServiceAccount", "apiVersion": "v1", "metadata": {"name": "default"}});
+    let accounts = format!("/api/v1/namespaces/{name}/serviceaccounts");
+    let config_maps = format!("/api/v1/namespaces/{name}/configmaps");
+    let authority = root_authority(authority);
+    let (account, authority) = tokio::join!(
+        create(client, &accounts, &account),
+        create_or_replace(client, &config_maps, &authority),
+    );
+    account?;
+    authority
+}
+
+async fn priority_class(client: &InProcess, class: Value) -> Result<(), StartError> {
+    create(client, "/apis/scheduling.k8s.io/v1/priorityclasses", &class).await?;
+    Ok(())
 }
 
 fn root_authority(authority: &str) -> Value {
@@ -90,7 +109,9 @@ async fn kubernetes_service(client: &InProcess, listen: SocketAddr) -> Result<()
     });
     create(client, "/api/v1/namespaces/default/services", &service).await?;
     // A server that only this machine can reach has no address to give to others.
-    let Some(address) = reachable_address(listen.ip()) else { return Ok(()) };
+    let Some(address) = reachable_address(listen.ip()) else {
+        return Ok(());
+    };
     let endpoints = json!({
         "kind": "Endpoints",
         "apiVersion": "v1",
@@ -109,7 +130,12 @@ async fn kubernetes_service(client: &InProcess, listen: SocketAddr) -> Result<()
         "endpoints": [{"addresses": [address], "conditions": {"ready": true}}],
         "ports": [{"name": "https", "port": listen.port(), "protocol": "TCP"}],
     });
-    create_or_replace(client, "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", &slice).await
+    create_or_replace(
+        client,
+        "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices",
+        &slice,
+    )
+    .await
 }
 
 fn reachable_address(listen: IpAddr) -> Option<IpAddr> {
@@ -142,7 +168,10 @@ async fn create_or_replace(client: &InProcess, collection: &str, object: &Value)
 }
 
 fn failed(collection: &str, object: &Value, message: String) -> StartError {
-    StartError::Bootstrap { object: format!("{collection}/{}", api::meta::name(object)), message }
+    StartError::Bootstrap {
+        object: format!("{collection}/{}", api::meta::name(object)),
+        message,
+    }
 }
 
 /// The answer's code, and its text.
@@ -153,7 +182,9 @@ async fn send(client: &InProcess, method: Method, path: &str, object: &Value) ->
         Ok(uri) => *request.uri_mut() = uri,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{path}: {error}")),
     }
-    request.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(JSON));
+    request
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(JSON));
     let response: Response<Body> = client.request(request).await;
     let code = response.status();
     let text = match response.into_body().collect().await {

@@ -24,7 +24,10 @@ pub(crate) struct InProcess {
 
 impl InProcess {
     pub(crate) fn new(shared: Arc<Shared>, user: User) -> InProcess {
-        InProcess { shared, peer: Peer::InProcess(Arc::new(user)) }
+        InProcess {
+            shared,
+            peer: Peer::InProcess(Arc::new(user)),
+        }
     }
 
     /// Answers one request.

@@ -31,19 +31,28 @@ impl Document {
         let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
         // Hexadecimal digits in quotes are a valid header.
         let etag = HeaderValue::from_str(&format!("\"{hex}\"")).unwrap_or(HeaderValue::from_static("\"\""));
-        Document { content_type, bytes, etag }
+        Document {
+            content_type,
+            bytes,
+            etag,
+        }
     }
 
     /// The document, or 304 when the client has it.
     pub(crate) fn respond(&self, headers: &HeaderMap) -> Response<Body> {
-        let known = headers.get_all(IF_NONE_MATCH).into_iter().any(|etag| etag == self.etag);
+        let known = headers
+            .get_all(IF_NONE_MATCH)
+            .into_iter()
+            .any(|etag| etag == self.etag);
         let (code, bytes) = match known {
             true => (StatusCode::NOT_MODIFIED, Bytes::new()),
             false => (StatusCode::OK, self.bytes.clone()),
         };
         let mut response = respond::bytes_response(code, self.content_type, bytes);
         response.headers_mut().insert(ETAG, self.etag.clone());
-        response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+        response
+            .headers_mut()
+            .insert(VARY, HeaderValue::from_static("Accept"));
         response
     }
 }
@@ -93,7 +102,10 @@ impl Aggregates {
 
 impl Default for Discovery {
     fn default() -> Discovery {
-        Discovery { core: LazyLock::new(core_versions), groups: LazyLock::new(group_list) }
+        Discovery {
+            core: LazyLock::new(core_versions),
+            groups: LazyLock::new(group_list),
+        }
     }
 }
 
@@ -120,8 +132,11 @@ impl Discovery {
 
     /// `/api/v1`, `/apis/<group>/<version>`
     pub(crate) fn resources(&self, group: &str, version: &str) -> Result<Response<Body>, Status> {
-        let kinds: Vec<&Kind> =
-            KINDS.iter().copied().filter(|kind| kind.group == group && kind.version == version).collect();
+        let kinds: Vec<&Kind> = KINDS
+            .iter()
+            .copied()
+            .filter(|kind| kind.group == group && kind.version == version)
+            .collect();
         if kinds.is_empty() {
             return Err(Status::path_not_found());
         }
@@ -145,10 +160,16 @@ struct Group {
 fn groups() -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for kind in KINDS.iter().copied() {
-        let at = groups.iter().position(|group| group.name == kind.group).unwrap_or_else(|| {
-            groups.push(Group { name: kind.group, versions: Vec::new() });
-            groups.len() - 1
-        });
+        let at = groups
+            .iter()
+            .position(|group| group.name == kind.group)
+            .unwrap_or_else(|| {
+                groups.push(Group {
+                    name: kind.group,
+                    versions: Vec::new(),
+                });
+                groups.len() - 1
+            });
         let versions = &mut groups[at].versions;
         match versions.iter_mut().find(|(version, _)| *version == kind.version) {
             Some((_, kinds)) => kinds.push(kind),
@@ -159,8 +180,15 @@ fn groups() -> Vec<Group> {
 }
 
 fn core_versions() -> Aggregates {
-    let groups: Vec<Group> = groups().into_iter().filter(|group| group.name.is_empty()).collect();
-    let versions: Vec<&str> = groups.iter().flat_map(|group| &group.versions).map(|(version, _)| *version).collect();
+    let groups: Vec<Group> = groups()
+        .into_iter()
+        .filter(|group| group.name.is_empty())
+        .collect();
+    let versions: Vec<&str> = groups
+        .iter()
+        .flat_map(|group| &group.versions)
+        .map(|(version, _)| *version)
+        .collect();
     let plain = json!({
         "kind": "APIVersions",
         "versions": versions,
@@ -171,7 +199,10 @@ fn core_versions() -> Aggregates {
 }
 
 fn group_list() -> Aggregates {
-    let groups: Vec<Group> = groups().into_iter().filter(|group| !group.name.is_empty()).collect();
+    let groups: Vec<Group> = groups()
+        .into_iter()
+        .filter(|group| !group.name.is_empty())
+        .collect();
     let plain = json!({
         "kind": "APIGroupList",
         "apiVersion": "v1",
@@ -182,7 +213,8 @@ fn group_list() -> Aggregates {
 
 impl Group {
     fn plain(&self) -> Value {
-        let version = |version: &str| json!({"groupVersion": format!("{}/{version}", self.name), "version": version});
+        let version =
+            |version: &str| json!({"groupVersion": format!("{}/{version}", self.name), "version": version});
         let versions: Vec<Value> = self.versions.iter().map(|(name, _)| version(name)).collect();
         json!({"name": self.name, "preferredVersion": versions.first(), "versions": versions})
     }
@@ -195,7 +227,11 @@ impl Group {
                 "freshness": "Current",
             })
         };
-        let versions: Vec<Value> = self.versions.iter().map(|(name, kinds)| version(name, kinds)).collect();
+        let versions: Vec<Value> = self
+            .versions
+            .iter()
+            .map(|(name, kinds)| version(name, kinds))
+            .collect();
         json!({"metadata": {"name": self.name, "creationTimestamp": null}, "versions": versions})
     }
 }
@@ -237,9 +273,8 @@ fn plain_resources(kind: &Kind) -> Vec<Value> {
 }
 
 fn aggregated_resource(kind: &Kind) -> Value {
-    let response_kind = |group: &str, version: &str, kind: &str| {
-        json!({"group": group, "version": version, "kind": kind})
-    };
+    let response_kind =
+        |group: &str, version: &str, kind: &str| json!({"group": group, "version": version, "kind": kind});
     let mut resource = json!({
         "resource": kind.plural,
         "responseKind": response_kind(kind.group, kind.version, kind.kind),

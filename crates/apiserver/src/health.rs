@@ -44,5 +44,9 @@ pub(crate) fn version() -> Response<Body> {
 /// `/metrics`, in Prometheus' text format.
 pub(crate) fn metrics(shared: &Shared) -> Response<Body> {
     let text = shared.metrics.text(shared.objects.revision().0);
-    respond::bytes_response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text.into())
+    respond::bytes_response(
+        StatusCode::OK,
+        "text/plain; version=0.0.4; charset=utf-8",
+        text.into(),
+    )
 }

@@ -63,14 +63,20 @@ impl Metrics {
     }
 
     fn write(&self, out: &mut String, revision: u64) -> std::fmt::Result {
-        writeln!(out, "# HELP apiserver_request_total Requests by verb, resource and status code.")?;
+        writeln!(
+            out,
+            "# HELP apiserver_request_total Requests by verb, resource and status code."
+        )?;
         writeln!(out, "# TYPE apiserver_request_total counter")?;
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         for ((verb, resource, code), entry) in requests.iter() {
             let labels = format!("verb=\"{verb}\",resource=\"{resource}\",code=\"{code}\"");
             writeln!(out, "apiserver_request_total{{{labels}}} {}", entry.count)?;
         }
-        writeln!(out, "# HELP apiserver_request_duration_seconds Time until the head of the answer.")?;
+        writeln!(
+            out,
+            "# HELP apiserver_request_duration_seconds Time until the head of the answer."
+        )?;
         writeln!(out, "# TYPE apiserver_request_duration_seconds histogram")?;
         for ((verb, resource, code), entry) in requests.iter() {
             let labels = format!("verb=\"{verb}\",resource=\"{resource}\",code=\"{code}\"");
@@ -85,7 +91,10 @@ impl Metrics {
         writeln!(out, "# HELP apiserver_watches Watches being served.")?;
         writeln!(out, "# TYPE apiserver_watches gauge")?;
         writeln!(out, "apiserver_watches {}", self.watches.load(Ordering::Relaxed))?;
-        writeln!(out, "# HELP apiserver_storage_revision The newest resource version.")?;
+        writeln!(
+            out,
+            "# HELP apiserver_storage_revision The newest resource version."
+        )?;
         writeln!(out, "# TYPE apiserver_storage_revision counter")?;
         writeln!(out, "apiserver_storage_revision {revision}")
     }

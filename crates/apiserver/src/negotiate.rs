@@ -42,7 +42,10 @@ pub(crate) struct Answer {
 
 impl Answer {
     /// Plain JSON objects.
-    pub(crate) const JSON: Answer = Answer { encoding: Encoding::Json, shape: Shape::Object };
+    pub(crate) const JSON: Answer = Answer {
+        encoding: Encoding::Json,
+        shape: Shape::Object,
+    };
 
     /// The `Content-Type` of this answer.
     pub(crate) fn content_type(&self) -> &'static str {
@@ -58,11 +61,15 @@ impl Answer {
         if clauses.peek().is_none() {
             return Ok(Answer::JSON);
         }
-        let mut answers: Vec<(f32, Answer)> =
-            clauses.filter_map(|clause| Some((clause.quality, answer(&clause)?))).collect();
+        let mut answers: Vec<(f32, Answer)> = clauses
+            .filter_map(|clause| Some((clause.quality, answer(&clause)?)))
+            .collect();
         // Stable, so that among equals the client's own order decides.
         answers.sort_by(|(a, _), (b, _)| b.total_cmp(a));
-        answers.first().map(|(_, answer)| *answer).ok_or_else(|| Status::not_acceptable(&ANSWERS))
+        answers
+            .first()
+            .map(|(_, answer)| *answer)
+            .ok_or_else(|| Status::not_acceptable(&ANSWERS))
     }
 }
 
@@ -77,19 +84,33 @@ impl<'a> Clause<'a> {
     /// The value of a parameter.
     pub(crate) fn parameter(&self, name: &str) -> Option<&'a str> {
         let pairs = self.parameters.split(';').filter_map(|pair| pair.split_once('='));
-        pairs.map(|(key, value)| (key.trim(), value.trim())).find(|(key, _)| *key == name).map(|(_, value)| value)
+        pairs
+            .map(|(key, value)| (key.trim(), value.trim()))
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value)
     }
 }
 
 /// The media ranges of all `Accept` headers, in order.
 pub(crate) fn accept_clauses(headers: &HeaderMap) -> impl Iterator<Item = Clause<'_>> {
-    let texts = headers.get_all(ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
-    texts.flat_map(|text| text.split(',')).map(str::trim).filter(|text| !text.is_empty()).map(|text| {
-        let (media_type, parameters) = text.split_once(';').unwrap_or((text, ""));
-        let mut clause = Clause { media_type: media_type.trim(), parameters, quality: 1.0 };
-        clause.quality = clause.parameter("q").and_then(|q| q.parse().ok()).unwrap_or(1.0);
-        clause
-    })
+    let texts = headers
+        .get_all(ACCEPT)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok());
+    texts
+        .flat_map(|text| text.split(','))
+        .map(str::trim)
+        .filter(|text| !text.is_empty())
+        .map(|text| {
+            let (media_type, parameters) = text.split_once(';').unwrap_or((text, ""));
+            let mut clause = Clause {
+                media_type: media_type.trim(),
+                parameters,
+                quality: 1.0,
+            };
+            clause.quality = clause.parameter("q").and_then(|q| q.parse().ok()).unwrap_or(1.0);
+            clause
+        })
 }
 
 fn answer(clause: &Clause<'_>) -> Option<Answer> {
@@ -129,8 +150,11 @@ pub(crate) enum PatchType {
     Strategic,
 }
 
-const PATCHES: [&str; 3] =
-    ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
+const PATCHES: [&str; 3] = [
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+];
 
 /// The kind of patch a request carries.
 pub(crate) fn patch_type(headers: &HeaderMap) -> Result<PatchType, Status> {
@@ -152,7 +176,10 @@ pub(crate) fn patch_type(headers: &HeaderMap) -> Result<PatchType, Status> {
 }
 
 fn media_type(headers: &HeaderMap) -> &str {
-    let text = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let text = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     text.split(';').next().unwrap_or_default().trim()
 }
 
@@ -167,7 +194,10 @@ mod tests {
     }
 
     fn shape(shape: Shape) -> Answer {
-        Answer { shape, ..Answer::JSON }
+        Answer {
+            shape,
+            ..Answer::JSON
+        }
     }
 
     #[test]
@@ -178,8 +208,14 @@ mod tests {
 
     #[test]
     fn protobuf_is_passed_over_for_json() {
-        assert_eq!(accept("application/vnd.kubernetes.protobuf,application/json").unwrap(), Answer::JSON);
-        assert_eq!(accept("application/vnd.kubernetes.protobuf").unwrap_err().code, 406);
+        assert_eq!(
+            accept("application/vnd.kubernetes.protobuf,application/json").unwrap(),
+            Answer::JSON
+        );
+        assert_eq!(
+            accept("application/vnd.kubernetes.protobuf").unwrap_err().code,
+            406
+        );
     }
 
     #[test]
@@ -190,8 +226,16 @@ mod tests {
 
     #[test]
     fn quality_orders_what_is_accepted() {
-        assert_eq!(accept("application/yaml;q=0.5,application/json").unwrap(), Answer::JSON);
-        assert_eq!(accept("application/json;q=0.5,application/yaml").unwrap().encoding, Encoding::Yaml);
+        assert_eq!(
+            accept("application/yaml;q=0.5,application/json").unwrap(),
+            Answer::JSON
+        );
+        assert_eq!(
+            accept("application/json;q=0.5,application/yaml")
+                .unwrap()
+                .encoding,
+            Encoding::Yaml
+        );
     }
 
     #[test]

@@ -27,8 +27,15 @@ pub(crate) struct Entry {
 
 impl Entry {
     fn of(kind: &Kind, object: &Value) -> Entry {
-        let node = if is_pod(kind) { kind.selectable.iter().position(|path| *path == NODE_NAME) } else { None };
-        Entry { attributes: attributes::of(kind, object), node }
+        let node = if is_pod(kind) {
+            kind.selectable.iter().position(|path| *path == NODE_NAME)
+        } else {
+            None
+        };
+        Entry {
+            attributes: attributes::of(kind, object),
+            node,
+        }
     }
 }
 
@@ -50,7 +57,12 @@ pub(crate) type Write = store::Write<Entry>;
 pub(crate) fn open(dir: &Path) -> Result<Objects, OpenError> {
     Store::open(
         dir,
-        store::Options { decode, splice: encode::splice, indexes: INDEXES, history: store::HistoryLimits::default() },
+        store::Options {
+            decode,
+            splice: encode::splice,
+            indexes: INDEXES,
+            history: store::HistoryLimits::default(),
+        },
     )
 }
 
@@ -87,7 +99,11 @@ fn of_collection(collection: &str) -> Option<&'static Kind> {
 /// The key of an object.
 pub(crate) fn key(kind: &'static Kind, namespace: &str, name: &str) -> Key {
     let kind = kind.stored_as();
-    Key::of(&collection(kind), if kind.namespaced { namespace } else { "" }, name)
+    Key::of(
+        &collection(kind),
+        if kind.namespaced { namespace } else { "" },
+        name,
+    )
 }
 
 /// What the keys of a kind's objects begin with: all of them, or those of one namespace.
@@ -111,7 +127,9 @@ pub(crate) fn value(kind: &Kind, body: &[u8]) -> Result<Value, Status> {
 
 /// An object of `kind` as it is stored: its bytes, and what is kept beside them.
 pub(crate) fn stored_form(kind: &'static Kind, object: &Value) -> (Bytes, Entry) {
-    let Some(conversion) = &kind.conversion else { return (encode::encode(object), Entry::of(kind, object)) };
+    let Some(conversion) = &kind.conversion else {
+        return (encode::encode(object), Entry::of(kind, object));
+    };
     let mut stored = object.clone();
     (conversion.to_stored)(&mut stored);
     (encode::encode(&stored), Entry::of(conversion.stored, &stored))
@@ -120,9 +138,14 @@ pub(crate) fn stored_form(kind: &'static Kind, object: &Value) -> (Bytes, Entry)
 /// The body of `object` at another revision. The revision is the first field of `metadata`, where it was spliced in.
 pub(crate) fn at_revision(body: &Bytes, revision: u64) -> Bytes {
     const FIELD: &[u8] = b"\"metadata\":{\"resourceVersion\":\"";
-    let Some(start) = body.windows(FIELD.len()).position(|window| window == FIELD) else { return body.clone() };
+    let Some(start) = body.windows(FIELD.len()).position(|window| window == FIELD) else {
+        return body.clone();
+    };
     let start = start + FIELD.len();
-    let digits = body[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let digits = body[start..]
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
     let mut out = Vec::with_capacity(body.len() + 4);
     out.extend_from_slice(&body[..start]);
     out.extend_from_slice(revision.to_string().as_bytes());
@@ -133,7 +156,11 @@ pub(crate) fn at_revision(body: &Bytes, revision: u64) -> Bytes {
 /// Whether a stored namespace is being deleted. Its phase says so, which is kept beside its bytes.
 pub(crate) fn is_terminating(namespace: &Object) -> bool {
     let attributes = &namespace.attributes.attributes;
-    attributes.fields.iter().flatten().any(|value| **value == *"Terminating")
+    attributes
+        .fields
+        .iter()
+        .flatten()
+        .any(|value| **value == *"Terminating")
 }
 
 /// A read of one object.
@@ -143,7 +170,9 @@ pub(crate) fn get(
     namespace: &str,
     name: &str,
 ) -> Result<Arc<Object>, Status> {
-    objects.get(key(kind, namespace, name).as_str()).ok_or_else(|| Status::not_found(kind, name))
+    objects
+        .get(key(kind, namespace, name).as_str())
+        .ok_or_else(|| Status::not_found(kind, name))
 }
 
 #[cfg(test)]
@@ -163,6 +192,9 @@ mod tests {
     fn revision_of_a_body_can_be_replaced() {
         let body = encode::splice(br#"{"kind":"Pod","metadata":{"name":"a"}}"#, 7);
         let later = at_revision(&body, 123);
-        assert_eq!(&later[..], br#"{"kind":"Pod","metadata":{"resourceVersion":"123","name":"a"}}"#);
+        assert_eq!(
+            &later[..],
+            br#"{"kind":"Pod","metadata":{"resourceVersion":"123","name":"a"}}"#
+        );
     }
 }

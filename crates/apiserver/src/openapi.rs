@@ -13,9 +13,10 @@ use crate::body::Body;
 use crate::discovery::Document;
 use crate::negotiate::{self, JSON};
 
-const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
-/// What kubectl and client-go ask for and expect back; a `+` may also come as it is written in the header above.
-const V2_PROTOBUF_TYPES: [&str; 2] = [V2_PROTOBUF, "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"];
+/// What clients ask for when they want the protobuf form.
+const V2_PROTOBUF_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// What they are answered with: Go cannot parse a `Content-Type` with an `@` in it.
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// What is served. Made once in a process, for it is never given back.
 static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(routes);
@@ -48,12 +49,12 @@ impl Openapi {
         for clause in negotiate::accept_clauses(headers) {
             match clause.media_type {
                 JSON | "application/*" | "*/*" => return Ok(self.v2_json.respond(headers)),
-                asked if V2_PROTOBUF_TYPES.contains(&asked) => return Ok(self.v2_protobuf.respond(headers)),
+                V2_PROTOBUF_ASKED | V2_PROTOBUF => return Ok(self.v2_protobuf.respond(headers)),
                 _ => {}
             }
         }
         match headers.contains_key(http::header::ACCEPT) {
-            true => Err(Status::not_acceptable(&[JSON, V2_PROTOBUF])),
+            true => Err(Status::not_acceptable(&[JSON, V2_PROTOBUF_ASKED])),
             false => Ok(self.v2_json.respond(headers)),
         }
     }
@@ -64,15 +65,28 @@ impl Openapi {
     }
 
     /// The document of one group version.
-    pub(crate) fn v3(&self, group: &str, version: &str, headers: &HeaderMap) -> Result<Response<Body>, Status> {
+    pub(crate) fn v3(
+        &self,
+        group: &str,
+        version: &str,
+        headers: &HeaderMap,
+    ) -> Result<Response<Body>, Status> {
         let key = (group.to_owned(), version.to_owned());
-        let known = self.v3.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        let known = self
+            .v3
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&key)
+            .cloned();
         if let Some(document) = known {
             return Ok(document.respond(headers));
         }
         let value = openapi::v3_document(&ROUTES, group, version).ok_or_else(Status::path_not_found)?;
         let document = Arc::new(Document::new(JSON, value.to_string()));
-        self.v3.lock().unwrap_or_else(PoisonError::into_inner).insert(key, document.clone());
+        self.v3
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key, document.clone());
         Ok(document.respond(headers))
     }
 }
@@ -92,5 +106,10 @@ fn routes() -> Vec<Route> {
 
 /// The schema crate wants plain names; the registry has rows. Both live as long as the process.
 fn subresource_names(kind: &api::kinds::Kind) -> &'static [&'static str] {
-    Vec::leak(kind.subresources.iter().map(|subresource| subresource.name).collect())
+    Vec::leak(
+        kind.subresources
+            .iter()
+            .map(|subresource| subresource.name)
+            .collect(),
+    )
 }

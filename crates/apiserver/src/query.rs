@@ -12,12 +12,19 @@ impl Query {
     /// Parses what follows the `?`.
     pub(crate) fn parse(query: Option<&str>) -> Query {
         let pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
-        Query(pairs.map(|(key, value)| (Cow::into_owned(key), Cow::into_owned(value))).collect())
+        Query(
+            pairs
+                .map(|(key, value)| (Cow::into_owned(key), Cow::into_owned(value)))
+                .collect(),
+        )
     }
 
     /// The first value of `key`.
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
-        self.0.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|(k, _)| k == key)
+            .map(|(_, value)| value.as_str())
     }
 
     /// The first value of `key` unless it is empty, which Kubernetes reads as absent.
@@ -27,20 +34,28 @@ impl Query {
 
     /// All values of `key`.
     pub(crate) fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(k, _)| k == key).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .filter(move |(k, _)| k == key)
+            .map(|(_, value)| value.as_str())
     }
 
     /// A boolean as Kubernetes reads them: absent is false, present without a value or as anything but `false`
     /// and `0` is true.
     pub(crate) fn flag(&self, key: &str) -> bool {
-        self.get(key).is_some_and(|value| !matches!(value.to_ascii_lowercase().as_str(), "false" | "0"))
+        self.get(key)
+            .is_some_and(|value| !matches!(value.to_ascii_lowercase().as_str(), "false" | "0"))
     }
 
     /// A whole number, or 400.
     pub(crate) fn integer(&self, key: &str) -> Result<Option<i64>, Status> {
-        let Some(value) = self.non_empty(key) else { return Ok(None) };
+        let Some(value) = self.non_empty(key) else {
+            return Ok(None);
+        };
         let parsed = value.parse().map_err(|_| {
-            Status::bad_request(format!("unable to decode query parameter {key:?}: {value:?} is not a whole number"))
+            Status::bad_request(format!(
+                "unable to decode query parameter {key:?}: {value:?} is not a whole number"
+            ))
         })?;
         Ok(Some(parsed))
     }

@@ -43,12 +43,25 @@ pub(crate) struct Presenter {
 
 impl Presenter {
     /// From what the client asked for.
-    pub(crate) fn of(kind: &'static Kind, answer: Answer, query: &Query, now: Timestamp) -> Result<Presenter, Status> {
+    pub(crate) fn of(
+        kind: &'static Kind,
+        answer: Answer,
+        query: &Query,
+        now: Timestamp,
+    ) -> Result<Presenter, Status> {
         let text = query.get("includeObject").unwrap_or_default();
         let include = IncludeObject::parse(text).ok_or_else(|| {
-            Status::bad_request(format!("unrecognized includeObject value: {}", api::field_error::quote(text)))
+            Status::bad_request(format!(
+                "unrecognized includeObject value: {}",
+                api::field_error::quote(text)
+            ))
         })?;
-        Ok(Presenter { kind, answer, include, now })
+        Ok(Presenter {
+            kind,
+            answer,
+            include,
+            now,
+        })
     }
 
     /// Whether the stored bytes are the answer.
@@ -67,7 +80,13 @@ impl Presenter {
             Shape::Metadata(version) => table::partial_metadata(&value, version),
             Shape::Table(version) => {
                 let list_meta = json!({"resourceVersion": api::meta::resource_version(&value)});
-                table::table(self.kind, [&value], list_meta, self.table_options(version, headers), self.now)
+                table::table(
+                    self.kind,
+                    [&value],
+                    list_meta,
+                    self.table_options(version, headers),
+                    self.now,
+                )
             }
         };
         write(&shaped, self.answer.encoding)
@@ -75,8 +94,10 @@ impl Presenter {
 
     /// A list whose items are not the stored bytes.
     pub(crate) fn list(&self, bodies: &[Arc<Object>], list_meta: Value) -> Result<Bytes, Status> {
-        let values: Vec<Value> =
-            bodies.iter().map(|object| objects::value(self.kind, &object.body)).collect::<Result<_, _>>()?;
+        let values: Vec<Value> = bodies
+            .iter()
+            .map(|object| objects::value(self.kind, &object.body))
+            .collect::<Result<_, _>>()?;
         let list = match self.answer.shape {
             Shape::Object => json!({
                 "kind": format!("{}List", self.kind.kind),
@@ -85,15 +106,23 @@ impl Presenter {
                 "items": values,
             }),
             Shape::Metadata(version) => table::partial_metadata_list(&values, list_meta, version),
-            Shape::Table(version) => {
-                table::table(self.kind, &values, list_meta, self.table_options(version, true), self.now)
-            }
+            Shape::Table(version) => table::table(
+                self.kind,
+                &values,
+                list_meta,
+                self.table_options(version, true),
+                self.now,
+            ),
         };
         write(&list, self.answer.encoding)
     }
 
     fn table_options<'a>(&self, version: &'a str, headers: bool) -> TableOptions<'a> {
-        TableOptions { version, include: self.include, headers }
+        TableOptions {
+            version,
+            include: self.include,
+            headers,
+        }
     }
 }
 
@@ -109,10 +138,17 @@ fn write(value: &Value, encoding: Encoding) -> Result<Bytes, Status> {
 }
 
 fn head_first(value: &Value) -> Bytes {
-    let Some(fields) = value.as_object() else { return Bytes::from(value.to_string()) };
+    let Some(fields) = value.as_object() else {
+        return Bytes::from(value.to_string());
+    };
     let is_head = |key: &str| matches!(key, "kind" | "apiVersion" | "metadata");
-    let head = ["kind", "apiVersion", "metadata"].into_iter().filter_map(|key| Some((key, fields.get(key)?)));
-    let rest = fields.iter().map(|(key, value)| (key.as_str(), value)).filter(|(key, _)| !is_head(key));
+    let head = ["kind", "apiVersion", "metadata"]
+        .into_iter()
+        .filter_map(|key| Some((key, fields.get(key)?)));
+    let rest = fields
+        .iter()
+        .map(|(key, value)| (key.as_str(), value))
+        .filter(|(key, _)| !is_head(key));
     let mut out = String::from("{");
     for (key, value) in head.chain(rest) {
         if out.len() > 1 {
@@ -127,7 +163,11 @@ fn head_first(value: &Value) -> Bytes {
 }
 
 /// The answer of a verb.
-pub(crate) fn payload(request: &Request, code: StatusCode, payload: &Payload) -> Result<Response<Body>, Status> {
+pub(crate) fn payload(
+    request: &Request,
+    code: StatusCode,
+    payload: &Payload,
+) -> Result<Response<Body>, Status> {
     let presenter = Presenter::of(request.target.kind, request.answer, &request.query, request.now)?;
     let bytes = match payload {
         Payload::Stored(object) => presenter.object(&object.body, true)?,
@@ -156,7 +196,10 @@ pub(crate) fn bytes_response(code: StatusCode, content_type: &'static str, bytes
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     // Objects change: no proxy may keep an answer.
-    headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    headers.insert(
+        http::header::CACHE_CONTROL,
+        HeaderValue::from_static("no-cache, private"),
+    );
     response
 }
 
@@ -168,9 +211,14 @@ pub(crate) fn status(status: &Status, encoding: Encoding) -> Response<Body> {
         (Encoding::Yaml, Ok(bytes)) => bytes_response(code, crate::negotiate::YAML, bytes),
         _ => json(code, &value),
     };
-    let retry_after = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+    let retry_after = status
+        .details
+        .as_ref()
+        .map_or(0, |details| details.retry_after_seconds);
     if retry_after > 0 {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after));
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from(retry_after));
     }
     response
 }
@@ -184,11 +232,15 @@ pub(crate) fn add_warnings(response: &mut Response<Body>, warnings: &[String]) {
             continue;
         }
         seen.push(warning);
-        let mut text: String =
-            warning.chars().map(|c| if c.is_control() || !c.is_ascii() { ' ' } else { c }).collect();
+        let mut text: String = warning
+            .chars()
+            .map(|c| if c.is_control() || !c.is_ascii() { ' ' } else { c })
+            .collect();
         text.truncate(WARNING_BYTES_MAX);
         let text = text.replace('\\', "\\\\").replace('"', "\\\"");
-        let Some(left) = budget.checked_sub(text.len()) else { return };
+        let Some(left) = budget.checked_sub(text.len()) else {
+            return;
+        };
         budget = left;
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
             response.headers_mut().append(WARNING, value);
@@ -203,7 +255,10 @@ mod tests {
     #[test]
     fn warnings_are_quoted_once_and_bounded() {
         let mut response = text(StatusCode::OK, "");
-        let mut warnings = vec!["unknown field \"spec.x\"".to_owned(), "unknown field \"spec.x\"".to_owned()];
+        let mut warnings = vec![
+            "unknown field \"spec.x\"".to_owned(),
+            "unknown field \"spec.x\"".to_owned(),
+        ];
         warnings.extend((0..100).map(|n| format!("{n}{}", "é".repeat(300))));
         add_warnings(&mut response, &warnings);
         let values: Vec<_> = response.headers().get_all(WARNING).iter().collect();

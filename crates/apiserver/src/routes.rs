@@ -59,7 +59,9 @@ impl PartialEq for Target {
 pub(crate) fn route(path: &str) -> Result<Route, Status> {
     let mut segments = Vec::with_capacity(8);
     for segment in path.split('/').filter(|segment| !segment.is_empty()) {
-        let decoded = percent_decode_str(segment).decode_utf8().map_err(|_| Status::path_not_found())?;
+        let decoded = percent_decode_str(segment)
+            .decode_utf8()
+            .map_err(|_| Status::path_not_found())?;
         // A slash inside a segment would make one key look like another.
         if segments.len() == PATH_SEGMENTS_MAX || decoded.contains(['/', '\0']) {
             return Err(Status::path_not_found());
@@ -74,19 +76,27 @@ pub(crate) fn route(path: &str) -> Result<Route, Status> {
         ["api"] => Ok(Route::CoreVersions),
         ["apis"] => Ok(Route::Groups),
         ["apis", group] => Ok(Route::Group((*group).to_owned())),
-        ["api", version] => Ok(Route::Resources { group: String::new(), version: (*version).to_owned() }),
-        ["apis", group, version] => {
-            Ok(Route::Resources { group: (*group).to_owned(), version: (*version).to_owned() })
-        }
+        ["api", version] => Ok(Route::Resources {
+            group: String::new(),
+            version: (*version).to_owned(),
+        }),
+        ["apis", group, version] => Ok(Route::Resources {
+            group: (*group).to_owned(),
+            version: (*version).to_owned(),
+        }),
         ["openapi", "v2"] => Ok(Route::OpenapiV2),
         ["openapi", "v3"] => Ok(Route::OpenapiIndex),
-        ["openapi", "v3", "api", version] => {
-            Ok(Route::Openapi { group: String::new(), version: (*version).to_owned() })
-        }
-        ["openapi", "v3", "apis", group, version] => {
-            Ok(Route::Openapi { group: (*group).to_owned(), version: (*version).to_owned() })
-        }
-        ["everynode", "v1", "nodes", node, "tunnel"] => Ok(Route::Tunnel { node: (*node).to_owned() }),
+        ["openapi", "v3", "api", version] => Ok(Route::Openapi {
+            group: String::new(),
+            version: (*version).to_owned(),
+        }),
+        ["openapi", "v3", "apis", group, version] => Ok(Route::Openapi {
+            group: (*group).to_owned(),
+            version: (*version).to_owned(),
+        }),
+        ["everynode", "v1", "nodes", node, "tunnel"] => Ok(Route::Tunnel {
+            node: (*node).to_owned(),
+        }),
         ["api", version, rest @ ..] => objects("", version, rest).map(Route::Objects),
         ["apis", group, version, rest @ ..] => objects(group, version, rest).map(Route::Objects),
         _ => Err(Status::path_not_found()),
@@ -144,8 +154,14 @@ mod tests {
         let cases = [
             ("/api/v1/pods", target("", "pods", "", "", "")),
             ("/api/v1/namespaces/a/pods/", target("", "pods", "a", "", "")),
-            ("/api/v1/namespaces/a/pods/b/log", target("", "pods", "a", "b", "log")),
-            ("/apis/apps/v1/namespaces/a/daemonsets/b", target("apps", "daemonsets", "a", "b", "")),
+            (
+                "/api/v1/namespaces/a/pods/b/log",
+                target("", "pods", "a", "b", "log"),
+            ),
+            (
+                "/apis/apps/v1/namespaces/a/daemonsets/b",
+                target("apps", "daemonsets", "a", "b", ""),
+            ),
             ("/api/v1/nodes/n/status", target("", "nodes", "", "n", "status")),
         ];
         for (path, expected) in cases {
@@ -155,9 +171,18 @@ mod tests {
 
     #[test]
     fn namespaces_are_objects_and_places() {
-        assert_eq!(route("/api/v1/namespaces/a").unwrap(), target("", "namespaces", "", "a", ""));
-        assert_eq!(route("/api/v1/namespaces/a/finalize").unwrap(), target("", "namespaces", "", "a", "finalize"));
-        assert_eq!(route("/api/v1/namespaces/a/status").unwrap(), target("", "namespaces", "", "a", "status"));
+        assert_eq!(
+            route("/api/v1/namespaces/a").unwrap(),
+            target("", "namespaces", "", "a", "")
+        );
+        assert_eq!(
+            route("/api/v1/namespaces/a/finalize").unwrap(),
+            target("", "namespaces", "", "a", "finalize")
+        );
+        assert_eq!(
+            route("/api/v1/namespaces/a/status").unwrap(),
+            target("", "namespaces", "", "a", "status")
+        );
     }
 
     #[test]
@@ -172,7 +197,14 @@ mod tests {
     #[test]
     fn what_is_not_served_is_not_found() {
         let deep = "/a".repeat(PATH_SEGMENTS_MAX + 1);
-        for path in ["/", "/api/v1/gizmos", "/api/v1/namespaces/a/nodes", "/api/v1/pods/x", "/apis/apps/v2/x", &deep] {
+        for path in [
+            "/",
+            "/api/v1/gizmos",
+            "/api/v1/namespaces/a/nodes",
+            "/api/v1/pods/x",
+            "/apis/apps/v2/x",
+            &deep,
+        ] {
             assert_eq!(refused(path), 404, "{path}");
         }
     }

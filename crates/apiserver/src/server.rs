@@ -100,22 +100,40 @@ impl Server {
         let objects = objects::open(&config.data_dir.join("store")).map_err(StartError::Store)?;
         let shared = Arc::new(Shared::new(objects, tokens));
 
-        let failed = |source| StartError::Listen { address: config.listen, source };
+        let failed = |source| StartError::Listen {
+            address: config.listen,
+            source,
+        };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let names = server_names(&config, address.ip());
         let credential = pki.server(&names, now).map_err(StartError::Pki)?;
         let (tls, served) = tls::server_config(pki.authority(), &credential).map_err(StartError::Tls)?;
 
-        bootstrap::bootstrap(&InProcess::new(shared.clone(), User::admin()), pki.authority(), address).await?;
+        bootstrap::bootstrap(
+            &InProcess::new(shared.clone(), User::admin()),
+            pki.authority(),
+            address,
+        )
+        .await?;
 
         let abort = CancellationToken::new();
         let acceptor = TlsAcceptor::from(tls);
-        shared.tasks.spawn(accept(shared.clone(), listener, acceptor, abort.clone()));
-        shared.tasks.spawn(renew(shared.clone(), pki.clone(), names, served));
+        shared
+            .tasks
+            .spawn(accept(shared.clone(), listener, acceptor, abort.clone()));
+        shared
+            .tasks
+            .spawn(renew(shared.clone(), pki.clone(), names, served));
 
         let kubeconfig = config.data_dir.join(ADMIN_KUBECONFIG);
-        let server = Server { shared, pki, address, kubeconfig, abort };
+        let server = Server {
+            shared,
+            pki,
+            address,
+            kubeconfig,
+            abort,
+        };
         server.write_kubeconfig(now).map_err(StartError::Pki)?;
         tracing::info!(%address, data_dir = %config.data_dir.display(), "the API server listens");
         Ok(server)
@@ -160,8 +178,14 @@ impl Server {
     pub async fn shutdown(self) {
         self.shared.stopping.cancel();
         self.shared.tasks.close();
-        if tokio::time::timeout(DRAIN_TIMEOUT, self.shared.tasks.wait()).await.is_err() {
-            tracing::warn!(seconds = DRAIN_TIMEOUT.as_secs(), "connections did not drain in time and are cut");
+        if tokio::time::timeout(DRAIN_TIMEOUT, self.shared.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                seconds = DRAIN_TIMEOUT.as_secs(),
+                "connections did not drain in time and are cut"
+            );
             self.abort.cancel();
             self.shared.tasks.wait().await;
         }
@@ -204,7 +228,11 @@ fn server_names(config: &Config, listen: IpAddr) -> BTreeSet<String> {
     }
     if let Ok(host) = std::fs::read_to_string("/proc/sys/kernel/hostname") {
         let host = host.trim().to_ascii_lowercase();
-        if !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.')) {
+        if !host.is_empty()
+            && host
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
+        {
             names.insert(host);
         }
     }
@@ -269,7 +297,9 @@ async fn connection(
         Err(_) => return tracing::debug!("a TLS handshake took too long"),
     };
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let user = certificate.and_then(|certificate| pki::certificate_user_der(certificate)).map(Arc::new);
+    let user = certificate
+        .and_then(|certificate| pki::certificate_user_der(certificate))
+        .map(Arc::new);
     let peer = Peer::Connection(user);
     let stopping = shared.stopping.clone();
     let answer = service_fn(move |request: http::Request<hyper::body::Incoming>| {
@@ -312,7 +342,9 @@ async fn renew(shared: Arc<Shared>, pki: Arc<Pki>, names: BTreeSet<String>, serv
             () = tokio::time::sleep(RENEWAL_PERIOD) => {}
             () = shared.stopping.cancelled() => return,
         }
-        let renewed = pki.server(&names, Timestamp::now()).map_err(|error| error.to_string());
+        let renewed = pki
+            .server(&names, Timestamp::now())
+            .map_err(|error| error.to_string());
         let replaced =
             renewed.and_then(|credential| served.replace(&credential).map_err(|error| error.to_string()));
         if let Err(error) = replaced {

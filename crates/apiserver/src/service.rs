@@ -21,7 +21,7 @@ use crate::query::Query;
 use crate::request::Request;
 use crate::routes::{self, Route, Target};
 use crate::shared::Shared;
-use crate::subresource::{binding, eviction, exec, finalize, log, token};
+use crate::subresource::{binding, exec, finalize, log, token};
 use crate::user::User;
 use crate::verbs::list_options::ListOptions;
 use crate::verbs::update::Part;
@@ -39,25 +39,41 @@ struct Summary {
 pub(crate) async fn serve(shared: Arc<Shared>, peer: Peer, request: http::Request<Body>) -> Response<Body> {
     let began = Instant::now();
     let span = tracing::debug_span!("request", method = %request.method(), uri = %request.uri());
-    let mut summary = Summary { verb: "other", resource: "" };
+    let mut summary = Summary {
+        verb: "other",
+        resource: "",
+    };
     let encoding = Answer::of(request.headers()).map_or(Encoding::Json, |answer| answer.encoding);
-    let handled = handle(&shared, &peer, request, &mut summary).boxed().instrument(span.clone());
-    let result = AssertUnwindSafe(handled).catch_unwind().await.unwrap_or_else(|panic| {
-        let _in_span = span.enter();
-        tracing::error!(message = panic_message(&*panic), "a request handler panicked");
-        Err(Status::internal("the request handler panicked; the server's log says where"))
-    });
+    let handled = handle(&shared, &peer, request, &mut summary)
+        .boxed()
+        .instrument(span.clone());
+    let result = AssertUnwindSafe(handled)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|panic| {
+            let _in_span = span.enter();
+            tracing::error!(message = panic_message(&*panic), "a request handler panicked");
+            Err(Status::internal(
+                "the request handler panicked; the server's log says where",
+            ))
+        });
     let response = result.unwrap_or_else(|status| {
         tracing::debug!(parent: &span, code = status.code, message = %status.message, "refused");
         crate::respond::status(&status, encoding)
     });
-    shared.metrics.request(summary.verb, summary.resource, response.status().as_u16(), began.elapsed());
+    shared.metrics.request(
+        summary.verb,
+        summary.resource,
+        response.status().as_u16(),
+        began.elapsed(),
+    );
     response
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no message)")
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(no message)")
 }
 
 async fn handle(
@@ -105,7 +121,8 @@ async fn objects(
     summary: &mut Summary,
 ) -> Result<Response<Body>, Status> {
     let query = Query::parse(request.uri().query());
-    let verb = Verb::of(request.method(), &target, &query).ok_or_else(|| not_allowed(&target, request.method()))?;
+    let verb =
+        Verb::of(request.method(), &target, &query).ok_or_else(|| not_allowed(&target, request.method()))?;
     summary.verb = verb.name();
     if target.subresource.is_empty() {
         if !target.kind.has_verb(verb.name()) {
@@ -124,23 +141,49 @@ async fn objects(
     let request::Parts { headers, .. } = parts;
     if verb == Verb::Watch {
         let options = ListOptions::of(target.kind, &query)?;
-        let request = Request { user, target, query, headers, body: Bytes::new(), answer, now, warnings: Vec::new() };
+        let request = Request {
+            user,
+            target,
+            query,
+            headers,
+            body: Bytes::new(),
+            answer,
+            now,
+            warnings: Vec::new(),
+        };
         return watch::watch(shared, request, options).await;
     }
     let work = async {
         let body = read_body(&headers, body).await?;
-        let request = Request { user, target, query, headers, body, answer, now, warnings: Vec::new() };
+        let request = Request {
+            user,
+            target,
+            query,
+            headers,
+            body,
+            answer,
+            now,
+            warnings: Vec::new(),
+        };
         run(shared, verb, request).await
     };
     let _turn = turn(shared).await?;
-    let late = |_| Status::timeout("request did not complete within the allotted timeout", RETRY_AFTER_SECONDS);
+    let late = |_| {
+        Status::timeout(
+            "request did not complete within the allotted timeout",
+            RETRY_AFTER_SECONDS,
+        )
+    };
     tokio::time::timeout(REQUEST_TIMEOUT, work).await.map_err(late)?
 }
 
 /// Waits for a turn; 429 when there is none for too long.
 async fn turn(shared: &Shared) -> Result<tokio::sync::SemaphorePermit<'_>, Status> {
     let busy = || {
-        Status::too_many_requests("the server has received too many requests, please try again later", RETRY_AFTER_SECONDS)
+        Status::too_many_requests(
+            "the server has received too many requests, please try again later",
+            RETRY_AFTER_SECONDS,
+        )
     };
     match shared.turns.try_acquire() {
         Ok(turn) => Ok(turn),
@@ -152,7 +195,11 @@ async fn turn(shared: &Shared) -> Result<tokio::sync::SemaphorePermit<'_>, Statu
 }
 
 async fn run(shared: &Arc<Shared>, verb: Verb, request: Request) -> Result<Response<Body>, Status> {
-    let part = if request.target.subresource == "status" { Part::Status } else { Part::Main };
+    let part = if request.target.subresource == "status" {
+        Part::Status
+    } else {
+        Part::Main
+    };
     match (request.target.subresource.as_str(), verb) {
         ("", Verb::Create) if !request.target.kind.stored => review::review(request),
         ("", Verb::Create) => create::create(shared, request).await,
@@ -166,7 +213,6 @@ async fn run(shared: &Arc<Shared>, verb: Verb, request: Request) -> Result<Respo
         ("" | "status", Verb::Update) => update::update(shared, request, part).await,
         ("" | "status", Verb::Patch) => patch::patch(shared, request, part).await,
         ("binding", Verb::Create) => binding::bind(shared, request).await,
-        ("eviction", Verb::Create) => eviction::evict(shared, request).await,
         ("finalize", Verb::Update) => finalize::finalize(shared, request).await,
         ("token", Verb::Create) => token::token(shared, request).await,
         (_, verb) => Err(Status::method_not_supported(request.target.kind, verb.name())),
@@ -175,14 +221,18 @@ async fn run(shared: &Arc<Shared>, verb: Verb, request: Request) -> Result<Respo
 
 async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Status> {
     let too_large = || Status::too_large(BODY_BYTES_MAX);
-    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let announced = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > BODY_BYTES_MAX) {
         return Err(too_large());
     }
     match Limited::new(body, BODY_BYTES_MAX).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-        Err(error) => Err(Status::bad_request(format!("the body of the request could not be read: {error}"))),
+        Err(error) => Err(Status::bad_request(format!(
+            "the body of the request could not be read: {error}"
+        ))),
     }
 }
 

@@ -55,7 +55,9 @@ impl Shared {
     /// Random bytes from the kernel.
     pub(crate) fn random<const N: usize>(&self) -> Result<[u8; N], Status> {
         let mut bytes = [0; N];
-        self.random.fill(&mut bytes).map_err(|_| Status::internal("the kernel gives no random bytes"))?;
+        self.random
+            .fill(&mut bytes)
+            .map_err(|_| Status::internal("the kernel gives no random bytes"))?;
         Ok(bytes)
     }
 

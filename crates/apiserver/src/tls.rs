@@ -58,7 +58,12 @@ impl ServedCertificate {
 
 impl ResolvesServerCert for ServedCertificate {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current.read().unwrap_or_else(PoisonError::into_inner).clone())
+        Some(
+            self.current
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+        )
     }
 }
 
@@ -70,7 +75,9 @@ pub(crate) fn server_config(
 ) -> Result<(Arc<rustls::ServerConfig>, Arc<ServedCertificate>), TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
-    roots.add(certificate(authority, "the authority's certificate")?).map_err(TlsError::Rustls)?;
+    roots
+        .add(certificate(authority, "the authority's certificate")?)
+        .map_err(TlsError::Rustls)?;
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .allow_unauthenticated()
         .build()
@@ -86,12 +93,19 @@ pub(crate) fn server_config(
 }
 
 fn certificate(pem: &str, what: &'static str) -> Result<CertificateDer<'static>, TlsError> {
-    CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| TlsError::Pem { what, reason: e.to_string() })
+    CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| TlsError::Pem {
+        what,
+        reason: e.to_string(),
+    })
 }
 
 fn certified_key(provider: &CryptoProvider, credential: &Credential) -> Result<Arc<CertifiedKey>, TlsError> {
     let chain = vec![certificate(&credential.certificate, "the server's certificate")?];
-    let key = PrivateKeyDer::from_pem_slice(credential.key.as_bytes())
-        .map_err(|e| TlsError::Pem { what: "the server's key", reason: e.to_string() })?;
-    CertifiedKey::from_der(chain, key, provider).map(Arc::new).map_err(TlsError::Rustls)
+    let key = PrivateKeyDer::from_pem_slice(credential.key.as_bytes()).map_err(|e| TlsError::Pem {
+        what: "the server's key",
+        reason: e.to_string(),
+    })?;
+    CertifiedKey::from_der(chain, key, provider)
+        .map(Arc::new)
+        .map_err(TlsError::Rustls)
 }

@@ -95,29 +95,51 @@ impl Tokens {
     /// `key` is a P-256 key, PKCS#8 PEM.
     pub(crate) fn new(key: &str) -> Result<Tokens, SigningKeyError> {
         let random = SystemRandom::new();
-        let der = PrivatePkcs8KeyDer::from_pem_slice(key.as_bytes()).map_err(|e| SigningKeyError(e.to_string()))?;
+        let der =
+            PrivatePkcs8KeyDer::from_pem_slice(key.as_bytes()).map_err(|e| SigningKeyError(e.to_string()))?;
         let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der.secret_pkcs8_der(), &random)
             .map_err(|e| SigningKeyError(e.to_string()))?;
         let digest = ring::digest::digest(&ring::digest::SHA256, key.public_key().as_ref());
         let key_id = BASE64_URL_SAFE_NO_PAD.encode(digest);
-        Ok(Tokens { key, key_id, random, verified: Mutex::default() })
+        Ok(Tokens {
+            key,
+            key_id,
+            random,
+            verified: Mutex::default(),
+        })
     }
 
     /// Signs `claims`.
     pub(crate) fn sign(&self, claims: &Claims) -> Result<String, SigningKeyError> {
-        let header = Header { alg: "ES256".to_owned(), kid: self.key_id.clone(), typ: None };
-        let part = |json: serde_json::Result<Vec<u8>>| {
-            json.map(|json| BASE64_URL_SAFE_NO_PAD.encode(json)).map_err(|e| SigningKeyError(e.to_string()))
+        let header = Header {
+            alg: "ES256".to_owned(),
+            kid: self.key_id.clone(),
+            typ: None,
         };
-        let message = format!("{}.{}", part(serde_json::to_vec(&header))?, part(serde_json::to_vec(claims))?);
-        let signature =
-            self.key.sign(&self.random, message.as_bytes()).map_err(|e| SigningKeyError(e.to_string()))?;
+        let part = |json: serde_json::Result<Vec<u8>>| {
+            json.map(|json| BASE64_URL_SAFE_NO_PAD.encode(json))
+                .map_err(|e| SigningKeyError(e.to_string()))
+        };
+        let message = format!(
+            "{}.{}",
+            part(serde_json::to_vec(&header))?,
+            part(serde_json::to_vec(claims))?
+        );
+        let signature = self
+            .key
+            .sign(&self.random, message.as_bytes())
+            .map_err(|e| SigningKeyError(e.to_string()))?;
         Ok(format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature)))
     }
 
     /// The claims of `token` when this server signed it, for one of `audiences`, and `now` is within its life.
     /// Whether the objects it is bound to still exist is for the caller to see.
-    pub(crate) fn verify(&self, token: &str, audiences: &[&str], now: Timestamp) -> Result<Arc<Claims>, TokenError> {
+    pub(crate) fn verify(
+        &self,
+        token: &str,
+        audiences: &[&str],
+        now: Timestamp,
+    ) -> Result<Arc<Claims>, TokenError> {
         let claims = self.signed_claims(token)?;
         if claims.iss != ISSUER {
             return Err(TokenError::Issuer(claims.iss.clone()));
@@ -132,12 +154,21 @@ impl Tokens {
     }
 
     fn signed_claims(&self, token: &str) -> Result<Arc<Claims>, TokenError> {
-        if let Some(claims) = self.verified.lock().unwrap_or_else(PoisonError::into_inner).get(token) {
+        if let Some(claims) = self
+            .verified
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(token)
+        {
             return Ok(claims.clone());
         }
         let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
         let (header, claims) = message.split_once('.').ok_or(TokenError::Malformed)?;
-        let decode = |part: &str| BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed);
+        let decode = |part: &str| {
+            BASE64_URL_SAFE_NO_PAD
+                .decode(part)
+                .map_err(|_| TokenError::Malformed)
+        };
         let header: Header = serde_json::from_slice(&decode(header)?).map_err(|_| TokenError::Malformed)?;
         if header.alg != "ES256" || header.kid != self.key_id {
             return Err(TokenError::Signature);
@@ -161,7 +192,10 @@ impl Claims {
     pub(crate) fn extra(&self) -> BTreeMap<String, Vec<String>> {
         let mut extra = BTreeMap::new();
         let mut add = |key: &str, value: &str| {
-            extra.insert(format!("authentication.kubernetes.io/{key}"), vec![value.to_owned()]);
+            extra.insert(
+                format!("authentication.kubernetes.io/{key}"),
+                vec![value.to_owned()],
+            );
         };
         add("credential-id", &format!("JTI={}", self.jti));
         for (object, bound) in [("pod", &self.kubernetes.pod), ("node", &self.kubernetes.node)] {
@@ -184,7 +218,10 @@ mod tests {
     }
 
     fn claims() -> Claims {
-        let bound = |name: &str| Bound { name: name.to_owned(), uid: format!("uid-of-{name}") };
+        let bound = |name: &str| Bound {
+            name: name.to_owned(),
+            uid: format!("uid-of-{name}"),
+        };
         Claims {
             aud: vec![ISSUER.to_owned()],
             exp: 2_000,
@@ -213,22 +250,39 @@ mod tests {
         let token = tokens.sign(&claims()).unwrap();
         let read = tokens.verify(&token, &[ISSUER], at(1_500)).unwrap();
         assert_eq!(read.kubernetes.pod, claims().kubernetes.pod);
-        assert_eq!(tokens.verify(&token, &[ISSUER], at(2_000)).unwrap_err(), TokenError::Expired);
-        assert_eq!(tokens.verify(&token, &[ISSUER], at(999)).unwrap_err(), TokenError::Expired);
+        assert_eq!(
+            tokens.verify(&token, &[ISSUER], at(2_000)).unwrap_err(),
+            TokenError::Expired
+        );
+        assert_eq!(
+            tokens.verify(&token, &[ISSUER], at(999)).unwrap_err(),
+            TokenError::Expired
+        );
     }
 
     #[test]
     fn token_for_another_audience_is_refused() {
         let tokens = tokens();
-        let token = tokens.sign(&Claims { aud: vec!["vault".to_owned()], ..claims() }).unwrap();
-        assert!(matches!(tokens.verify(&token, &[ISSUER], at(1_500)), Err(TokenError::Audience(_))));
+        let token = tokens
+            .sign(&Claims {
+                aud: vec!["vault".to_owned()],
+                ..claims()
+            })
+            .unwrap();
+        assert!(matches!(
+            tokens.verify(&token, &[ISSUER], at(1_500)),
+            Err(TokenError::Audience(_))
+        ));
         assert!(tokens.verify(&token, &["vault"], at(1_500)).is_ok());
     }
 
     #[test]
     fn token_of_another_key_is_refused() {
         let token = tokens().sign(&claims()).unwrap();
-        assert_eq!(tokens().verify(&token, &[ISSUER], at(1_500)).unwrap_err(), TokenError::Signature);
+        assert_eq!(
+            tokens().verify(&token, &[ISSUER], at(1_500)).unwrap_err(),
+            TokenError::Signature
+        );
     }
 
     #[test]
@@ -236,11 +290,26 @@ mod tests {
         let tokens = tokens();
         let token = tokens.sign(&claims()).unwrap();
         let parts: Vec<&str> = token.split('.').collect();
-        let other = serde_json::to_vec(&Claims { sub: "system:admin".to_owned(), ..claims() }).unwrap();
-        let forged = format!("{}.{}.{}", parts[0], BASE64_URL_SAFE_NO_PAD.encode(other), parts[2]);
-        assert_eq!(tokens.verify(&forged, &[ISSUER], at(1_500)).unwrap_err(), TokenError::Signature);
+        let other = serde_json::to_vec(&Claims {
+            sub: "system:admin".to_owned(),
+            ..claims()
+        })
+        .unwrap();
+        let forged = format!(
+            "{}.{}.{}",
+            parts[0],
+            BASE64_URL_SAFE_NO_PAD.encode(other),
+            parts[2]
+        );
+        assert_eq!(
+            tokens.verify(&forged, &[ISSUER], at(1_500)).unwrap_err(),
+            TokenError::Signature
+        );
         for broken in ["", ".", "..", "a.b.c", "ä.ö.ü"] {
-            assert_eq!(tokens.verify(broken, &[ISSUER], at(1_500)).unwrap_err(), TokenError::Malformed);
+            assert_eq!(
+                tokens.verify(broken, &[ISSUER], at(1_500)).unwrap_err(),
+                TokenError::Malformed
+            );
         }
     }
 }

@@ -57,21 +57,39 @@ impl Tunnels {
     }
 
     /// Sends a request to the agent of `node`.
-    pub(crate) async fn send(&self, node: &str, request: http::Request<Body>) -> Result<Response<Incoming>, Status> {
+    pub(crate) async fn send(
+        &self,
+        node: &str,
+        request: http::Request<Body>,
+    ) -> Result<Response<Incoming>, Status> {
         let unreachable = |why: &dyn std::fmt::Display| {
-            Status::new(500, "InternalError", format!("error dialing backend: node {node}: {why}"))
+            Status::new(
+                500,
+                "InternalError",
+                format!("error dialing backend: node {node}: {why}"),
+            )
         };
-        let mut agent = self.agent(node).ok_or_else(|| unreachable(&"its agent is not connected"))?;
+        let mut agent = self
+            .agent(node)
+            .ok_or_else(|| unreachable(&"its agent is not connected"))?;
         agent.ready().await.map_err(|error| unreachable(&error))?;
-        agent.send_request(request).await.map_err(|error| unreachable(&error))
+        agent
+            .send_request(request)
+            .await
+            .map_err(|error| unreachable(&error))
     }
 }
 
 /// Whether the request asks to upgrade its connection to `protocol`.
 pub(crate) fn wants_upgrade(headers: &HeaderMap, protocol: &str) -> bool {
     let lists = |name: http::header::HeaderName, wanted: &str| {
-        let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|text| text.split(',')).any(|item| item.trim().eq_ignore_ascii_case(wanted))
+        let values = headers
+            .get_all(name)
+            .into_iter()
+            .filter_map(|value| value.to_str().ok());
+        values
+            .flat_map(|text| text.split(','))
+            .any(|item| item.trim().eq_ignore_ascii_case(wanted))
     };
     lists(CONNECTION, "upgrade") && lists(UPGRADE, protocol)
 }
@@ -85,7 +103,10 @@ pub(crate) fn accept(
 ) -> Result<Response<Body>, Status> {
     let is_admin = user.groups.iter().any(|group| group == GROUP_MASTERS);
     if user.node_name() != Some(node.as_str()) && !is_admin {
-        let why = format!("tunnel of node \"{node}\" is forbidden: User \"{}\" is not that node", user.name);
+        let why = format!(
+            "tunnel of node \"{node}\" is forbidden: User \"{}\" is not that node",
+            user.name
+        );
         return Err(Status::new(403, "Forbidden", why));
     }
     if !wants_upgrade(request.headers(), PROTOCOL) {
@@ -103,8 +124,12 @@ pub(crate) fn accept(
     shared.tasks.spawn(task);
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    response.headers_mut().insert(UPGRADE, HeaderValue::from_static(PROTOCOL));
+    response
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    response
+        .headers_mut()
+        .insert(UPGRADE, HeaderValue::from_static(PROTOCOL));
     Ok(response)
 }
 

@@ -45,7 +45,10 @@ pub(crate) async fn update(
     mut change: impl FnMut(&Value, &Object) -> Result<Value, Status>,
 ) -> Result<Payload, Status> {
     let key = place.key();
-    let mut current = shared.objects.get(key.as_str()).ok_or_else(|| place.not_found())?;
+    let mut current = shared
+        .objects
+        .get(key.as_str())
+        .ok_or_else(|| place.not_found())?;
     for _ in 0..CONFLICT_RETRIES_MAX {
         let old = objects::value(place.kind, &current.body)?;
         let new = change(&old, &current)?;
@@ -60,13 +63,22 @@ pub(crate) async fn update(
             return Ok(Payload::Stored(current));
         }
         let change = match removed {
-            true => Change::Delete { last: body, attributes },
+            true => Change::Delete {
+                last: body,
+                attributes,
+            },
             false => Change::Put { body, attributes },
         };
-        let write = Write { key: key.clone(), expect: Expect::At(current.revision), change };
+        let write = Write {
+            key: key.clone(),
+            expect: Expect::At(current.revision),
+            change,
+        };
         match shared.objects.commit(vec![write], durability).await {
             Ok(written) => return single(written).map(Payload::Stored),
-            Err(CommitError::Conflict { current: Some(newer), .. }) => current = newer,
+            Err(CommitError::Conflict {
+                current: Some(newer), ..
+            }) => current = newer,
             Err(CommitError::Conflict { current: None, .. }) => return Err(place.not_found()),
             Err(error) => return Err(commit_failed(&error)),
         }
@@ -78,13 +90,18 @@ pub(crate) async fn update(
 pub(crate) fn is_finished(kind: &Kind, object: &Value) -> bool {
     meta::deletion_timestamp(object).is_some()
         && meta::finalizers(object).next().is_none()
-        && object["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0
+        && object["metadata"]["deletionGracePeriodSeconds"]
+            .as_i64()
+            .unwrap_or(0)
+            == 0
         && !(objects::is_namespace(kind) && has_spec_finalizers(object))
 }
 
 /// Whether a namespace still waits for its content to be gone.
 pub(crate) fn has_spec_finalizers(namespace: &Value) -> bool {
-    namespace["spec"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty())
+    namespace["spec"]["finalizers"]
+        .as_array()
+        .is_some_and(|finalizers| !finalizers.is_empty())
 }
 
 /// A node's heartbeat repeats itself, so it need not reach the disk before it is acknowledged. Everything else
@@ -95,12 +112,18 @@ fn durability(kind: &Kind, namespace: &str, old: &Value, new: &Value) -> Durabil
         && kind.kind == "Lease"
         && old["spec"]["holderIdentity"] == new["spec"]["holderIdentity"]
         && meta::deletion_timestamp(new).is_none();
-    if is_heartbeat { Durability::Relaxed } else { Durability::Durable }
+    if is_heartbeat {
+        Durability::Relaxed
+    } else {
+        Durability::Durable
+    }
 }
 
 /// The object of a transaction that had one write.
 pub(crate) fn single(mut written: Vec<Arc<Object>>) -> Result<Arc<Object>, Status> {
-    written.pop().ok_or_else(|| Status::internal("a commit of one write gave no object"))
+    written
+        .pop()
+        .ok_or_else(|| Status::internal("a commit of one write gave no object"))
 }
 
 /// The answer to a commit that failed for a reason other than a conflict.

@@ -44,7 +44,12 @@ pub(crate) async fn on_create<'a>(
 }
 
 /// Admits the next state of an object.
-pub(crate) fn on_update(shared: &Shared, kind: &'static Kind, new: &mut Value, old: &Value) -> Result<(), Status> {
+pub(crate) fn on_update(
+    shared: &Shared,
+    kind: &'static Kind,
+    new: &mut Value,
+    old: &Value,
+) -> Result<(), Status> {
     if service::is_service(kind) {
         service::allocate(shared, kind, new, old)?;
     }

@@ -30,7 +30,11 @@ pub(crate) fn must_take_objects(shared: &Shared, kind: &Kind, object: &Value) ->
 /// 403 for a namespace that the cluster cannot do without.
 pub(crate) fn may_be_deleted(place: Place<'_>) -> Result<(), Status> {
     match objects::is_namespace(place.kind) && IMMORTAL.contains(&place.name) {
-        true => Err(Status::forbidden(place.kind, place.name, "this namespace may not be deleted")),
+        true => Err(Status::forbidden(
+            place.kind,
+            place.name,
+            "this namespace may not be deleted",
+        )),
         false => Ok(()),
     }
 }

@@ -36,15 +36,22 @@ fn service_account(shared: &Shared, kind: &'static Kind, pod: &Value) -> Result<
 
 /// The class that the pod names, or the default one.
 fn priority_class(shared: &Shared, kind: &'static Kind, pod: &Value) -> Result<Option<Value>, Status> {
-    let classes = kinds::by_kind("scheduling.k8s.io", "v1", "PriorityClass").ok_or_else(Status::path_not_found)?;
+    let classes =
+        kinds::by_kind("scheduling.k8s.io", "v1", "PriorityClass").ok_or_else(Status::path_not_found)?;
     let Some(name) = admission::priority_class_name(pod) else {
         let all = shared.objects.list(&objects::prefix(classes, ""));
-        let values: Vec<Value> =
-            all.iter().map(|class| objects::value(classes, &class.body)).collect::<Result<_, _>>()?;
+        let values: Vec<Value> = all
+            .iter()
+            .map(|class| objects::value(classes, &class.body))
+            .collect::<Result<_, _>>()?;
         return Ok(admission::default_priority_class(&values).cloned());
     };
     let class = objects::get(&shared.objects, classes, "", name).map_err(|_| {
-        Status::forbidden(kind, meta::name(pod), &format!("no PriorityClass with name {name} was found"))
+        Status::forbidden(
+            kind,
+            meta::name(pod),
+            &format!("no PriorityClass with name {name} was found"),
+        )
     })?;
     objects::value(classes, &class.body).map(Some)
 }

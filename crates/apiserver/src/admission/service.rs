@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 
 use api::field_error::{FieldError, Path};
 use api::kinds::Kind;
+use api::kinds::core::service::set_cluster_ip;
 use api::meta;
 use api::status::Status;
 use serde_json::{Value, json};
@@ -25,7 +26,12 @@ pub(crate) fn is_service(kind: &Kind) -> bool {
 
 /// Gives a Service its addresses and ports; those that `old` (null for a new Service) had are kept. 422 for one
 /// that another Service has.
-pub(crate) fn allocate(shared: &Shared, kind: &'static Kind, service: &mut Value, old: &Value) -> Result<(), Status> {
+pub(crate) fn allocate(
+    shared: &Shared,
+    kind: &'static Kind,
+    service: &mut Value,
+    old: &Value,
+) -> Result<(), Status> {
     let ty = service["spec"]["type"].as_str().unwrap_or("ClusterIP").to_owned();
     let own = objects::key(kind, meta::namespace(service), meta::name(service));
     if ty != "ExternalName" {
@@ -63,12 +69,7 @@ fn cluster_address(
             given
         }
     };
-    let family = if address.contains(':') { "IPv6" } else { "IPv4" };
-    let Some(spec) = service["spec"].as_object_mut() else { return Ok(()) };
-    spec.insert("clusterIPs".to_owned(), json!([address]));
-    spec.insert("clusterIP".to_owned(), address.into());
-    spec.entry("ipFamilies").or_insert_with(|| json!([family]));
-    spec.entry("ipFamilyPolicy").or_insert_with(|| "SingleStack".into());
+    set_cluster_ip(service, &address);
     Ok(())
 }
 
@@ -77,7 +78,12 @@ fn services<'a>(
     kind: &'static Kind,
     own: &'a str,
 ) -> impl Iterator<Item = std::sync::Arc<objects::Object>> + use<'a> {
-    let all: Vec<_> = shared.objects.list(&objects::prefix(kind, "")).iter().cloned().collect();
+    let all: Vec<_> = shared
+        .objects
+        .list(&objects::prefix(kind, ""))
+        .iter()
+        .cloned()
+        .collect();
     all.into_iter().filter(move |object| object.key.as_str() != own)
 }
 
@@ -95,7 +101,9 @@ fn free_address(used: &BTreeSet<String>) -> Option<Ipv4Addr> {
     let size = 1_u32 << (32 - u32::from(bits));
     // Neither the network's own address nor its broadcast address.
     let offsets = (FIRST_DYNAMIC_OFFSET..size - 1).chain(1..FIRST_DYNAMIC_OFFSET);
-    offsets.map(|offset| Ipv4Addr::from(network + offset)).find(|address| !used.contains(&address.to_string()))
+    offsets
+        .map(|offset| Ipv4Addr::from(network + offset))
+        .find(|address| !used.contains(&address.to_string()))
 }
 
 fn node_ports(
@@ -108,28 +116,47 @@ fn node_ports(
     let mut used: BTreeSet<(String, u16)> = BTreeSet::new();
     for object in services(shared, kind, own) {
         let other = objects::value(kind, &object.body)?;
-        used.extend(ports(&other).iter().filter_map(|port| Some((protocol(port), node_port(port)?))));
+        used.extend(
+            ports(&other)
+                .iter()
+                .filter_map(|port| Some((protocol(port), node_port(port)?))),
+        );
     }
     let name = meta::name(service).to_owned();
     let old_ports = ports(old).to_vec();
-    let Some(list) = service["spec"]["ports"].as_array_mut() else { return Ok(()) };
+    let Some(list) = service["spec"]["ports"].as_array_mut() else {
+        return Ok(());
+    };
     // What is named comes first, so that no port without a name takes it.
     for (index, port) in list.iter().enumerate() {
         let Some(wanted) = node_port(port) else { continue };
         if !used.insert((protocol(port), wanted)) {
             let spec = Path::Root("spec");
             let path = spec.child("ports");
-            let error =
-                FieldError::invalid(&path.index(index).child("nodePort"), wanted, "provided port is already allocated");
+            let error = FieldError::invalid(
+                &path.index(index).child("nodePort"),
+                wanted,
+                "provided port is already allocated",
+            );
             return Err(Status::invalid(kind, &name, &[error]));
         }
     }
     for port in list.iter_mut().filter(|port| node_port(port).is_none()) {
         let protocol = protocol(port);
-        let same = old_ports.iter().find(|old| old["port"] == port["port"] && self::protocol(old) == protocol);
-        let kept = same.and_then(node_port).filter(|number| !used.contains(&(protocol.clone(), *number)));
-        let free = || NODE_PORTS.clone().find(|number| !used.contains(&(protocol.clone(), *number)));
-        let number = kept.or_else(free).ok_or_else(|| Status::internal("failed to allocate a nodePort: range is full"))?;
+        let same = old_ports
+            .iter()
+            .find(|old| old["port"] == port["port"] && self::protocol(old) == protocol);
+        let kept = same
+            .and_then(node_port)
+            .filter(|number| !used.contains(&(protocol.clone(), *number)));
+        let free = || {
+            NODE_PORTS
+                .clone()
+                .find(|number| !used.contains(&(protocol.clone(), *number)))
+        };
+        let number = kept
+            .or_else(free)
+            .ok_or_else(|| Status::internal("failed to allocate a nodePort: range is full"))?;
         used.insert((protocol, number));
         port["nodePort"] = number.into();
     }
@@ -137,7 +164,10 @@ fn node_ports(
 }
 
 fn ports(service: &Value) -> &[Value] {
-    service["spec"]["ports"].as_array().map(Vec::as_slice).unwrap_or_default()
+    service["spec"]["ports"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default()
 }
 
 fn protocol(port: &Value) -> String {
@@ -145,7 +175,10 @@ fn protocol(port: &Value) -> String {
 }
 
 fn node_port(port: &Value) -> Option<u16> {
-    port["nodePort"].as_u64().and_then(|number| u16::try_from(number).ok()).filter(|number| *number != 0)
+    port["nodePort"]
+        .as_u64()
+        .and_then(|number| u16::try_from(number).ok())
+        .filter(|number| *number != 0)
 }
 
 #[cfg(test)]

@@ -9,12 +9,20 @@ use super::PkiError;
 
 fn failed(operation: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> PkiError {
     let path = path.to_owned();
-    move |source| PkiError::File { operation, path, source }
+    move |source| PkiError::File {
+        operation,
+        path,
+        source,
+    }
 }
 
 /// Makes `dir` and what is missing above it; others may not look into `dir`.
 pub(crate) fn create_private_dir(dir: &Path) -> Result<(), PkiError> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed("make the directory", dir))
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(failed("make the directory", dir))
 }
 
 /// The text of `path`, or None when there is no such file.
@@ -40,12 +48,15 @@ pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> Result<(), Pk
         .open(temporary)
         .map_err(failed("open", temporary))?;
     // A file left over from a crash keeps its own mode unless it is told.
-    file.set_permissions(fs::Permissions::from_mode(mode)).map_err(failed("set the mode of", temporary))?;
+    file.set_permissions(fs::Permissions::from_mode(mode))
+        .map_err(failed("set the mode of", temporary))?;
     file.write_all(content).map_err(failed("write", temporary))?;
     file.sync_all().map_err(failed("sync", temporary))?;
     fs::rename(temporary, path).map_err(failed("replace", path))?;
     if let Some(dir) = path.parent() {
-        fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("sync", dir))?;
+        fs::File::open(dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(failed("sync", dir))?;
     }
     Ok(())
 }

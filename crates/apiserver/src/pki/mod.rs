@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
 };
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -90,7 +90,12 @@ impl Pki {
         file::create_private_dir(&dir)?;
         let (authority, issuer) = open_authority(&dir, now)?;
         let service_account_key = open_key(&dir.join("service-account.key"))?;
-        Ok(Pki { dir, authority, issuer, service_account_key })
+        Ok(Pki {
+            dir,
+            authority,
+            issuer,
+            service_account_key,
+        })
     }
 
     /// The authority's certificate, PEM.
@@ -106,23 +111,36 @@ impl Pki {
     /// The certificate that the server serves with, for these names and addresses.
     pub fn server(&self, names: &BTreeSet<String>, now: Timestamp) -> Result<Credential, PkiError> {
         let addresses = names.iter().map(String::as_str);
-        self.stored("server", now, |certificate| alternative_names(certificate) == *names, || {
-            let mut params = CertificateParams::default();
-            params.subject_alt_names = addresses.clone().map(alternative_name).collect::<Result<_, _>>()?;
-            params.distinguished_name = distinguished_name("everynode-apiserver", &[]);
-            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-            Ok(params)
-        })
+        self.stored(
+            "server",
+            now,
+            |certificate| alternative_names(certificate) == *names,
+            || {
+                let mut params = CertificateParams::default();
+                params.subject_alt_names = addresses
+                    .clone()
+                    .map(alternative_name)
+                    .collect::<Result<_, _>>()?;
+                params.distinguished_name = distinguished_name("everynode-apiserver", &[]);
+                params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+                Ok(params)
+            },
+        )
     }
 
     /// The client certificate of `user`, kept under `pki/<file>.{crt,key}`.
     pub fn client(&self, file: &str, user: &User, now: Timestamp) -> Result<Credential, PkiError> {
-        self.stored(file, now, |certificate| certificate_user(certificate).as_ref() == Some(user), || {
-            let mut params = CertificateParams::default();
-            params.distinguished_name = distinguished_name(&user.name, &user.groups);
-            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-            Ok(params)
-        })
+        self.stored(
+            file,
+            now,
+            |certificate| certificate_user(certificate).as_ref() == Some(user),
+            || {
+                let mut params = CertificateParams::default();
+                params.distinguished_name = distinguished_name(&user.name, &user.groups);
+                params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+                Ok(params)
+            },
+        )
     }
 
     /// The client certificate of a node's agent, kept under `pki/node-<name>.{crt,key}`.
@@ -139,21 +157,29 @@ impl Pki {
         wanted: impl Fn(&X509Certificate<'_>) -> bool,
         params: impl Fn() -> Result<CertificateParams, rcgen::Error>,
     ) -> Result<Credential, PkiError> {
-        let (certificate_path, key_path) =
-            (self.dir.join(format!("{file}.crt")), self.dir.join(format!("{file}.key")));
+        let (certificate_path, key_path) = (
+            self.dir.join(format!("{file}.crt")),
+            self.dir.join(format!("{file}.key")),
+        );
         let present = (file::read(&certificate_path)?, file::read(&key_path)?);
         if let (Some(certificate), Some(key)) = present
             && self.is_usable(&certificate, &key, now, wanted)
         {
             return Ok(Credential { certificate, key });
         }
-        let failed = |source| PkiError::Certificate { operation: format!("issue the certificate {file}"), source };
+        let failed = |source| PkiError::Certificate {
+            operation: format!("issue the certificate {file}"),
+            source,
+        };
         let key = new_key().map_err(failed)?;
         let mut params = params().map_err(failed)?;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         set_life(&mut params, now, CERTIFICATE_LIFE);
         let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?;
-        let credential = Credential { certificate: certificate.pem(), key: key.serialize_pem() };
+        let credential = Credential {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        };
         write_atomically(&key_path, credential.key.as_bytes(), MODE_PRIVATE)?;
         write_atomically(&certificate_path, credential.certificate.as_bytes(), MODE_PUBLIC)?;
         Ok(credential)
@@ -167,7 +193,9 @@ impl Pki {
         now: Timestamp,
         wanted: impl Fn(&X509Certificate<'_>) -> bool,
     ) -> bool {
-        let Ok(key) = KeyPair::from_pem(key) else { return false };
+        let Ok(key) = KeyPair::from_pem(key) else {
+            return false;
+        };
         with_certificate(certificate, |certificate| {
             let authority_signed = with_certificate(&self.authority, |authority| {
                 certificate.verify_signature(Some(authority.public_key())).is_ok()
@@ -184,7 +212,10 @@ impl Pki {
 pub(crate) fn certificate_user(certificate: &X509Certificate<'_>) -> Option<User> {
     let subject = certificate.subject();
     let name = subject.iter_common_name().next()?.as_str().ok()?;
-    let groups: Vec<&str> = subject.iter_organization().filter_map(|o| o.as_str().ok()).collect();
+    let groups: Vec<&str> = subject
+        .iter_organization()
+        .filter_map(|o| o.as_str().ok())
+        .collect();
     Some(User::new(name, &groups))
 }
 
@@ -204,7 +235,10 @@ fn open_authority(dir: &Path, now: Timestamp) -> Result<(String, Issuer<'static,
     if let Some(certificate) = file::read(&certificate_path)? {
         let Some(key) = file::read(&key_path)? else {
             let what = format!("its key {} is missing", key_path.display());
-            return Err(PkiError::Damaged { path: certificate_path, what });
+            return Err(PkiError::Damaged {
+                path: certificate_path,
+                what,
+            });
         };
         let key = KeyPair::from_pem(&key).map_err(failed("read the key of"))?;
         let issuer = Issuer::from_ca_cert_pem(&certificate, key).map_err(failed("read"))?;
@@ -214,8 +248,11 @@ fn open_authority(dir: &Path, now: Timestamp) -> Result<(String, Issuer<'static,
     let mut params = CertificateParams::default();
     params.distinguished_name = distinguished_name(&format!("everynode-ca@{}", now.as_second()), &[]);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages =
-        vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    params.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::CrlSign,
+        KeyUsagePurpose::DigitalSignature,
+    ];
     set_life(&mut params, now, AUTHORITY_LIFE);
     let certificate = params.self_signed(&key).map_err(failed("sign"))?.pem();
     write_atomically(&key_path, key.serialize_pem().as_bytes(), MODE_PRIVATE)?;
@@ -225,8 +262,10 @@ fn open_authority(dir: &Path, now: Timestamp) -> Result<(String, Issuer<'static,
 }
 
 fn open_key(path: &Path) -> Result<String, PkiError> {
-    let failed =
-        |source| PkiError::Certificate { operation: format!("read or make the key {}", path.display()), source };
+    let failed = |source| PkiError::Certificate {
+        operation: format!("read or make the key {}", path.display()),
+        source,
+    };
     if let Some(key) = file::read(path)? {
         KeyPair::from_pem(&key).map_err(failed)?;
         return Ok(key);
@@ -257,7 +296,9 @@ fn alternative_name(name: &str) -> Result<SanType, rcgen::Error> {
 }
 
 fn alternative_names(certificate: &X509Certificate<'_>) -> BTreeSet<String> {
-    let Ok(Some(extension)) = certificate.subject_alternative_name() else { return BTreeSet::new() };
+    let Ok(Some(extension)) = certificate.subject_alternative_name() else {
+        return BTreeSet::new();
+    };
     let name = |name: &GeneralName<'_>| match name {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
         GeneralName::IPAddress(octets) => {

@@ -24,7 +24,10 @@ fn keys_are_private_to_the_owner() {
     let pki = Pki::open(dir.path(), now()).unwrap();
     pki.server(&names(&["localhost"]), now()).unwrap();
     for key in ["ca.key", "server.key", "service-account.key"] {
-        let mode = std::fs::metadata(dir.path().join("pki").join(key)).unwrap().permissions().mode();
+        let mode = std::fs::metadata(dir.path().join("pki").join(key))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600, "{key}");
     }
 }
@@ -33,10 +36,16 @@ fn keys_are_private_to_the_owner() {
 fn server_certificate_is_kept_until_its_names_change() {
     let dir = tempfile::tempdir().unwrap();
     let pki = Pki::open(dir.path(), now()).unwrap();
-    let first = pki.server(&names(&["localhost", "127.0.0.1", "::1"]), now()).unwrap();
-    let same = pki.server(&names(&["localhost", "127.0.0.1", "::1"]), now()).unwrap();
+    let first = pki
+        .server(&names(&["localhost", "127.0.0.1", "::1"]), now())
+        .unwrap();
+    let same = pki
+        .server(&names(&["localhost", "127.0.0.1", "::1"]), now())
+        .unwrap();
     assert_eq!(first.certificate, same.certificate);
-    let other = pki.server(&names(&["localhost", "127.0.0.1", "::1", "box"]), now()).unwrap();
+    let other = pki
+        .server(&names(&["localhost", "127.0.0.1", "::1", "box"]), now())
+        .unwrap();
     assert_ne!(first.certificate, other.certificate);
 }
 
@@ -55,7 +64,9 @@ fn certificate_names_its_user_and_groups() {
     let dir = tempfile::tempdir().unwrap();
     let pki = Pki::open(dir.path(), now()).unwrap();
     let credential = pki.node("worker-1", now()).unwrap();
-    let user = with_certificate(&credential.certificate, |c| certificate_user(c)).flatten().unwrap();
+    let user = with_certificate(&credential.certificate, certificate_user)
+        .flatten()
+        .unwrap();
     assert_eq!(user, User::node("worker-1"));
     assert_eq!(user.node_name(), Some("worker-1"));
 }
@@ -76,5 +87,8 @@ fn authority_without_its_key_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     drop(Pki::open(dir.path(), now()).unwrap());
     std::fs::remove_file(dir.path().join("pki/ca.key")).unwrap();
-    assert!(matches!(Pki::open(dir.path(), now()), Err(PkiError::Damaged { .. })));
+    assert!(matches!(
+        Pki::open(dir.path(), now()),
+        Err(PkiError::Damaged { .. })
+    ));
 }

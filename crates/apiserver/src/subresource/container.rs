@@ -7,10 +7,19 @@ use serde_json::Value;
 /// The container of `pod` that is asked for, or its only one.
 pub(crate) fn container<'a>(pod: &'a Value, asked: Option<&'a str>) -> Result<&'a str, Status> {
     let names = |field: &str| -> Vec<&'a str> {
-        let list = pod["spec"][field].as_array().map(Vec::as_slice).unwrap_or_default();
-        list.iter().filter_map(|container| container["name"].as_str()).collect()
+        let list = pod["spec"][field]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        list.iter()
+            .filter_map(|container| container["name"].as_str())
+            .collect()
     };
-    let (regular, init, ephemeral) = (names("containers"), names("initContainers"), names("ephemeralContainers"));
+    let (regular, init, ephemeral) = (
+        names("containers"),
+        names("initContainers"),
+        names("ephemeralContainers"),
+    );
     let pod = meta::name(pod);
     let Some(asked) = asked else {
         return match regular.as_slice() {
@@ -27,10 +36,16 @@ pub(crate) fn container<'a>(pod: &'a Value, asked: Option<&'a str>) -> Result<&'
             }
         };
     };
-    let known = regular.iter().chain(&init).chain(&ephemeral).any(|name| *name == asked);
+    let known = regular
+        .iter()
+        .chain(&init)
+        .chain(&ephemeral)
+        .any(|name| *name == asked);
     match known {
         true => Ok(asked),
-        false => Err(Status::bad_request(format!("container {asked} is not valid for pod {pod}"))),
+        false => Err(Status::bad_request(format!(
+            "container {asked} is not valid for pod {pod}"
+        ))),
     }
 }
 
@@ -51,6 +66,9 @@ mod tests {
             container(&two, None).unwrap_err().message,
             "a container name must be specified for pod p, choose one of: [a b] or one of the init containers: [i]"
         );
-        assert_eq!(container(&two, Some("x")).unwrap_err().message, "container x is not valid for pod p");
+        assert_eq!(
+            container(&two, Some("x")).unwrap_err().message,
+            "container x is not valid for pod p"
+        );
     }
 }

@@ -46,14 +46,20 @@ pub(crate) async fn exec(
     query: &Query,
     mut request: http::Request<Body>,
 ) -> Result<Response<Body>, Status> {
-    let accept = websocket_accept(request.headers())?;
     let pod = pod(shared, target)?;
     let container = container(&pod, query.non_empty("container"))?;
     if query.all("command").next().is_none() {
-        return Err(Status::bad_request("you must specify at least one command for the container"));
+        return Err(Status::bad_request(
+            "you must specify at least one command for the container",
+        ));
     }
-    if !["stdin", "stdout", "stderr"].into_iter().any(|stream| query.flag(stream)) {
-        return Err(Status::bad_request("you must specify at least one of stdin, stdout, stderr"));
+    if !["stdin", "stdout", "stderr"]
+        .into_iter()
+        .any(|stream| query.flag(stream))
+    {
+        return Err(Status::bad_request(
+            "you must specify at least one of stdin, stdout, stderr",
+        ));
     }
     let phase = pod["status"]["phase"].as_str().unwrap_or_default();
     if matches!(phase, "Succeeded" | "Failed") {
@@ -61,10 +67,18 @@ pub(crate) async fn exec(
         return Err(Status::bad_request(why));
     }
     let Some(node) = node(&pod) else {
-        return Err(Status::bad_request(format!("pod {} does not have a host assigned", target.name)));
+        return Err(Status::bad_request(format!(
+            "pod {} does not have a host assigned",
+            target.name
+        )));
     };
+    // Last, because kubectl comes again with SPDY when its WebSocket was refused, and shows what it hears then.
+    let accept = websocket_accept(request.headers())?;
     let (to_agent, from_client) = mpsc::channel::<Bytes>(BUFFERS_IN_FLIGHT);
-    let response = shared.tunnels.send(node, agent_request(node, target, container, query, from_client)?).await?;
+    let response = shared
+        .tunnels
+        .send(node, agent_request(node, target, container, query, from_client)?)
+        .await?;
     if !response.status().is_success() {
         return Err(agent_failure(response).await);
     }
@@ -93,20 +107,38 @@ pub(crate) async fn exec(
 /// The answer to the client's key; 400 when the client does not speak WebSocket with channels.
 fn websocket_accept(headers: &HeaderMap) -> Result<HeaderValue, Status> {
     if !wants_upgrade(headers, "websocket") {
-        let spdy = headers.get(UPGRADE).and_then(|value| value.to_str().ok()).is_some_and(|u| u.contains("SPDY"));
+        let spdy = headers
+            .get(UPGRADE)
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|u| u.contains("SPDY"));
         return Err(Status::bad_request(match spdy {
             true => "SPDY is not served: exec needs a WebSocket (kubectl 1.31 or later)",
             false => "Upgrade request required: exec needs a WebSocket",
         }));
     }
-    let offered = headers.get_all(SEC_WEBSOCKET_PROTOCOL).into_iter().filter_map(|value| value.to_str().ok());
-    if !offered.flat_map(|text| text.split(',')).any(|protocol| protocol.trim() == CHANNELS) {
-        return Err(Status::bad_request(format!("exec needs the WebSocket protocol {CHANNELS}")));
+    let offered = headers
+        .get_all(SEC_WEBSOCKET_PROTOCOL)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok());
+    if !offered
+        .flat_map(|text| text.split(','))
+        .any(|protocol| protocol.trim() == CHANNELS)
+    {
+        return Err(Status::bad_request(format!(
+            "exec needs the WebSocket protocol {CHANNELS}"
+        )));
     }
-    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-        return Err(Status::bad_request("exec needs version 13 of the WebSocket protocol"));
+    if headers
+        .get(SEC_WEBSOCKET_VERSION)
+        .is_none_or(|version| version != "13")
+    {
+        return Err(Status::bad_request(
+            "exec needs version 13 of the WebSocket protocol",
+        ));
     }
-    let key = headers.get(SEC_WEBSOCKET_KEY).and_then(|value| value.to_str().ok());
+    let key = headers
+        .get(SEC_WEBSOCKET_KEY)
+        .and_then(|value| value.to_str().ok());
     let key = key.ok_or_else(|| Status::bad_request("Sec-WebSocket-Key is missing"))?;
     let digest = ring::digest::digest(
         &ring::digest::SHA1_FOR_LEGACY_USE_ONLY,
@@ -143,7 +175,11 @@ fn agent_request(
 }
 
 /// Copies both ways until the agent has said everything.
-async fn copy(upgrade: OnUpgrade, to_agent: mpsc::Sender<Bytes>, from_agent: Incoming) -> Result<(), BoxError> {
+async fn copy(
+    upgrade: OnUpgrade,
+    to_agent: mpsc::Sender<Bytes>,
+    from_agent: Incoming,
+) -> Result<(), BoxError> {
     let (from_client, to_client) = tokio::io::split(TokioIo::new(upgrade.await?));
     let upward = pin!(client_to_agent(from_client, to_agent));
     let downward = pin!(agent_to_client(from_agent, to_client));
@@ -173,7 +209,10 @@ async fn client_to_agent(mut client: ReadHalf<TokioIo<Upgraded>>, agent: mpsc::S
     }
 }
 
-async fn agent_to_client(mut agent: Incoming, mut client: WriteHalf<TokioIo<Upgraded>>) -> Result<(), BoxError> {
+async fn agent_to_client(
+    mut agent: Incoming,
+    mut client: WriteHalf<TokioIo<Upgraded>>,
+) -> Result<(), BoxError> {
     while let Some(frame) = agent.frame().await {
         if let Ok(bytes) = frame?.into_data() {
             client.write_all(&bytes).await?;

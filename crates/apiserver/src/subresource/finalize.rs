@@ -1,9 +1,9 @@
 //! namespaces/finalize: the namespace controller says that a namespace is empty.
 
+use api::kinds::core::namespace;
 use api::meta;
 use api::status::Status;
 use http::{Response, StatusCode};
-use serde_json::json;
 
 use crate::body::Body;
 use crate::request::{Request, WriteOptions};
@@ -16,7 +16,11 @@ pub(crate) async fn finalize(shared: &Shared, mut request: Request) -> Result<Re
     let options = WriteOptions::of(&request.query, "UpdateOptions")?;
     let given = request.decode_object(options.field_validation)?;
     let target = &request.target;
-    let place = Place { kind: target.kind, namespace: "", name: &target.name };
+    let place = Place {
+        kind: target.kind,
+        namespace: "",
+        name: &target.name,
+    };
     let payload = write::update(shared, place, options.dry_run, |old, _| {
         let (wanted, found) = (meta::uid(&given), meta::uid(old));
         if !wanted.is_empty() && wanted != found {
@@ -26,13 +30,11 @@ pub(crate) async fn finalize(shared: &Shared, mut request: Request) -> Result<Re
         if !version.is_empty() && version != meta::resource_version(old) {
             return Err(Status::modified(place.kind, place.name));
         }
-        let mut new = old.clone();
-        if !new["spec"].is_object() {
-            new["spec"] = json!({});
-        }
-        match given["spec"]["finalizers"].as_array().filter(|finalizers| !finalizers.is_empty()) {
-            Some(finalizers) => new["spec"]["finalizers"] = finalizers.clone().into(),
-            None => drop(new["spec"].as_object_mut().and_then(|spec| spec.remove("finalizers"))),
+        let mut new = given.clone();
+        namespace::prepare_finalize(&mut new, old);
+        let errors = namespace::validate_finalize(&new, old);
+        if !errors.is_empty() {
+            return Err(Status::invalid(place.kind, place.name, &errors));
         }
         Ok(new)
     })

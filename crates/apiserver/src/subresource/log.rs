@@ -30,7 +30,9 @@ pub(crate) async fn log(shared: &Shared, target: &Target, query: &Query) -> Resu
     let container = container(&pod, query.non_empty("container"))?;
     for name in NUMBERS {
         if query.integer(name)?.is_some_and(|number| number < 0) {
-            return Err(Status::bad_request(format!("{name} must be greater than or equal to 0")));
+            return Err(Status::bad_request(format!(
+                "{name} must be greater than or equal to 0"
+            )));
         }
     }
     let Some(node) = node(&pod) else {
@@ -75,7 +77,12 @@ pub(crate) fn node(pod: &Value) -> Option<&str> {
 /// `/<what>/<namespace>/<pod>/<container>`
 pub(crate) fn agent_path(what: &str, target: &Target, container: &str) -> String {
     let encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
-    format!("/{what}/{}/{}/{}", encode(&target.namespace), encode(&target.name), encode(container))
+    format!(
+        "/{what}/{}/{}/{}",
+        encode(&target.namespace),
+        encode(&target.name),
+        encode(container)
+    )
 }
 
 /// What the agent says went wrong.
@@ -86,7 +93,11 @@ pub(crate) async fn agent_failure(response: Response<Incoming>) -> Status {
         404 => "NotFound",
         _ => "InternalError",
     };
-    let body = Limited::new(response.into_body(), AGENT_ERROR_BYTES_MAX).collect().await;
-    let text = body.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned()).unwrap_or_default();
+    let body = Limited::new(response.into_body(), AGENT_ERROR_BYTES_MAX)
+        .collect()
+        .await;
+    let text = body
+        .map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned())
+        .unwrap_or_default();
     Status::new(code, reason, text.trim().to_owned())
 }

@@ -34,7 +34,9 @@ pub(crate) async fn create_object(
 ) -> Result<Payload, Status> {
     let kind = request.target.kind;
     if !matches!(meta::resource_version(&object), "" | "0") {
-        return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+        return Err(Status::bad_request(
+            "resourceVersion should not be set on objects to be created",
+        ));
     }
     meta::stamp_create(&mut object, &shared.uid()?, request.now);
     meta::metadata_mut(&mut object).remove("managedFields");
@@ -86,7 +88,11 @@ async fn store_new(
             None => Outcome::Created(Payload::Bytes(body)),
         });
     }
-    let write = Write { key, expect: Expect::Absent, change: Change::Put { body, attributes } };
+    let write = Write {
+        key,
+        expect: Expect::Absent,
+        change: Change::Put { body, attributes },
+    };
     match shared.objects.commit(vec![write], Durability::Durable).await {
         Ok(written) => write::single(written).map(|object| Outcome::Created(Payload::Stored(object))),
         Err(CommitError::Conflict { .. }) => Ok(Outcome::Taken),

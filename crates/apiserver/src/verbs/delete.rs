@@ -2,6 +2,7 @@
 
 use api::field_error::{FieldError, Path};
 use api::kinds::Kind;
+use api::kinds::core::{namespace, pod};
 use api::meta;
 use api::status::{self, Status};
 use http::{Response, StatusCode};
@@ -58,7 +59,9 @@ impl DeleteOptions {
         Ok(DeleteOptions {
             dry_run,
             // Kubernetes reads a negative grace period as the shortest one.
-            grace_seconds: value["gracePeriodSeconds"].as_i64().map(|seconds| if seconds < 0 { 1 } else { seconds }),
+            grace_seconds: value["gracePeriodSeconds"]
+                .as_i64()
+                .map(|seconds| if seconds < 0 { 1 } else { seconds }),
             propagation,
             uid: text("uid"),
             resource_version: text("resourceVersion"),
@@ -106,7 +109,11 @@ fn propagation(value: &Value, orphan: Option<bool>, errors: &mut Vec<FieldError>
         (Some("Foreground"), None) => Some(Propagation::Foreground),
         (Some("Orphan"), None) => Some(Propagation::Orphan),
         (Some(other), None) => {
-            errors.push(FieldError::not_supported(&path, other, &["Foreground", "Background", "Orphan", "nil"]));
+            errors.push(FieldError::not_supported(
+                &path,
+                other,
+                &["Foreground", "Background", "Orphan", "nil"],
+            ));
             None
         }
         (None, None) => None,
@@ -117,7 +124,11 @@ fn propagation(value: &Value, orphan: Option<bool>, errors: &mut Vec<FieldError>
 pub(crate) async fn delete(shared: &Shared, request: Request) -> Result<Response<Body>, Status> {
     let options = DeleteOptions::of(&request)?;
     let target = &request.target;
-    let place = Place { kind: target.kind, namespace: &target.namespace, name: &target.name };
+    let place = Place {
+        kind: target.kind,
+        namespace: &target.namespace,
+        name: &target.name,
+    };
     let deletion = delete_object(shared, place, &options, request.now).await?;
     // A kind with a grace period shows its object to the last; the others say that it is gone.
     let code = match deletion.is_gone() || !options.not_orphan {
@@ -167,7 +178,10 @@ pub(crate) async fn delete_object(
 ) -> Result<Deletion, Status> {
     admission::on_delete(place)?;
     let key = place.key();
-    let mut current = shared.objects.get(key.as_str()).ok_or_else(|| place.not_found())?;
+    let mut current = shared
+        .objects
+        .get(key.as_str())
+        .ok_or_else(|| place.not_found())?;
     for _ in 0..CONFLICT_RETRIES_MAX {
         let old = objects::value(place.kind, &current.body)?;
         check_preconditions(place, options, &old)?;
@@ -181,19 +195,36 @@ pub(crate) async fn delete_object(
         let uid = meta::uid(&old).to_owned();
         if options.dry_run {
             let payload = Payload::Bytes(api::encode::splice(&body, current.revision.0));
-            return Ok(if gone { Deletion::Gone { payload, uid } } else { Deletion::Going(payload) });
+            return Ok(if gone {
+                Deletion::Gone { payload, uid }
+            } else {
+                Deletion::Going(payload)
+            });
         }
         let change = match gone {
-            true => Change::Delete { last: body, attributes },
+            true => Change::Delete {
+                last: body,
+                attributes,
+            },
             false => Change::Put { body, attributes },
         };
-        let write = Write { key: key.clone(), expect: Expect::At(current.revision), change };
+        let write = Write {
+            key: key.clone(),
+            expect: Expect::At(current.revision),
+            change,
+        };
         match shared.objects.commit(vec![write], Durability::Durable).await {
             Ok(written) => {
                 let payload = Payload::Stored(write::single(written)?);
-                return Ok(if gone { Deletion::Gone { payload, uid } } else { Deletion::Going(payload) });
+                return Ok(if gone {
+                    Deletion::Gone { payload, uid }
+                } else {
+                    Deletion::Going(payload)
+                });
             }
-            Err(CommitError::Conflict { current: Some(newer), .. }) => current = newer,
+            Err(CommitError::Conflict {
+                current: Some(newer), ..
+            }) => current = newer,
             Err(CommitError::Conflict { current: None, .. }) => return Err(place.not_found()),
             Err(error) => return Err(write::commit_failed(&error)),
         }
@@ -210,7 +241,11 @@ fn check_preconditions(place: Place<'_>, options: &DeleteOptions, old: &Value) -
         );
         return Err(Status::conflict(place.kind, place.name, &why));
     }
-    if let Some(wanted) = options.resource_version.as_deref().filter(|wanted| *wanted != version) {
+    if let Some(wanted) = options
+        .resource_version
+        .as_deref()
+        .filter(|wanted| *wanted != version)
+    {
         let why = format!(
             "the ResourceVersion in the precondition ({wanted}) does not match the ResourceVersion in record \
              ({version}). The object might have been modified"
@@ -234,7 +269,10 @@ fn next_step(kind: &Kind, old: &Value, options: &DeleteOptions, now: Timestamp) 
     let marked = meta::deletion_timestamp(old).is_some();
     let pending_grace = old["metadata"]["deletionGracePeriodSeconds"].as_i64();
     let mut new = old.clone();
-    match (grace_seconds(kind, old, options), pending_grace.filter(|_| marked)) {
+    match (
+        grace_seconds(kind, old, options),
+        pending_grace.filter(|_| marked),
+    ) {
         // Already going: the grace period may only become shorter, and finalizers stay what they are.
         (Some(_), Some(pending)) => match options.grace_seconds {
             Some(asked) if asked < pending => shorten_grace(&mut new, pending, asked),
@@ -253,7 +291,7 @@ fn next_step(kind: &Kind, old: &Value, options: &DeleteOptions, now: Timestamp) 
             if !marked {
                 meta::stamp_deletion(&mut new, now, 0);
                 if objects::is_namespace(kind) {
-                    new["status"]["phase"] = "Terminating".into();
+                    namespace::set_terminating(&mut new);
                 }
             }
         }
@@ -270,19 +308,16 @@ fn grace_seconds(kind: &Kind, object: &Value, options: &DeleteOptions) -> Option
     if !objects::is_pod(kind) {
         return None;
     }
-    let unscheduled = object["spec"]["nodeName"].as_str().unwrap_or_default().is_empty();
-    let terminal = matches!(object["status"]["phase"].as_str(), Some("Failed" | "Succeeded"));
-    if unscheduled || terminal {
-        return Some(0);
-    }
-    let given = options.grace_seconds.or_else(|| object["spec"]["terminationGracePeriodSeconds"].as_i64());
-    let seconds = given.unwrap_or(0);
-    Some(if seconds < 0 { 1 } else { seconds })
+    Some(pod::deletion_grace_seconds(object, options.grace_seconds))
 }
 
 fn shorten_grace(object: &mut Value, pending: i64, asked: i64) {
-    let at = meta::deletion_timestamp(object).and_then(api::time::parse).unwrap_or(Timestamp::UNIX_EPOCH);
-    let at = at.saturating_sub(SignedDuration::from_secs(pending - asked)).unwrap_or(at);
+    let at = meta::deletion_timestamp(object)
+        .and_then(api::time::parse)
+        .unwrap_or(Timestamp::UNIX_EPOCH);
+    let at = at
+        .saturating_sub(SignedDuration::from_secs(pending - asked))
+        .unwrap_or(at);
     let metadata = meta::metadata_mut(object);
     metadata.insert("deletionTimestamp".to_owned(), api::time::rfc3339(at).into());
     metadata.insert("deletionGracePeriodSeconds".to_owned(), asked.into());
@@ -298,8 +333,10 @@ fn set_propagation(object: &mut Value, propagation: Option<Propagation>) {
         Propagation::Orphan => Some(meta::ORPHAN_FINALIZER),
     };
     let is_policy = |name: &str| name == meta::FOREGROUND_FINALIZER || name == meta::ORPHAN_FINALIZER;
-    let mut finalizers: Vec<Value> =
-        meta::finalizers(object).filter(|name| !is_policy(name)).map(Value::from).collect();
+    let mut finalizers: Vec<Value> = meta::finalizers(object)
+        .filter(|name| !is_policy(name))
+        .map(Value::from)
+        .collect();
     finalizers.extend(wanted.map(Value::from));
     let metadata = meta::metadata_mut(object);
     match finalizers.is_empty() {

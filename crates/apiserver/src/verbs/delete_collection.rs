@@ -20,11 +20,19 @@ pub(crate) async fn delete_collection(shared: &Shared, request: Request) -> Resu
     let options = DeleteOptions::of(&request)?;
     let kind = request.target.kind;
     let selection = ListOptions::of(kind, &request.query)?.selection;
-    let snapshot = shared.objects.list(&objects::prefix(kind, &request.target.namespace));
-    let found: Vec<_> = snapshot.iter().filter(|object| selection.matches(&object.attributes)).cloned().collect();
+    let snapshot = shared
+        .objects
+        .list(&objects::prefix(kind, &request.target.namespace));
+    let found: Vec<_> = snapshot
+        .iter()
+        .filter(|object| selection.matches(&object.attributes))
+        .cloned()
+        .collect();
     let mut items = Vec::with_capacity(found.len());
     for together in found.chunks(DELETE_COLLECTION_CONCURRENCY) {
-        let deletions = together.iter().map(|object| delete_found(shared, &request, &options, object));
+        let deletions = together
+            .iter()
+            .map(|object| delete_found(shared, &request, &options, object));
         for deletion in join_all(deletions).await {
             items.extend(deletion?);
         }
@@ -47,7 +55,11 @@ async fn delete_found(
 ) -> Result<Option<Value>, Status> {
     let kind = request.target.kind;
     let attributes = &object.attributes.attributes;
-    let place = Place { kind, namespace: &attributes.namespace, name: &attributes.name };
+    let place = Place {
+        kind,
+        namespace: &attributes.namespace,
+        name: &attributes.name,
+    };
     match delete::delete_object(shared, place, options, request.now).await {
         Ok(deletion) => match deletion.into_payload() {
             Payload::Stored(object) => objects::value(kind, &object.body).map(Some),

@@ -39,14 +39,20 @@ const ANY_REVISION: i64 = -1;
 
 impl Continue {
     fn encode(rv: i64, start: &str) -> Result<String, Status> {
-        let token = Continue { v: CONTINUE_VERSION.to_owned(), rv, start: start.to_owned() };
+        let token = Continue {
+            v: CONTINUE_VERSION.to_owned(),
+            rv,
+            start: start.to_owned(),
+        };
         let json = serde_json::to_vec(&token).map_err(Status::internal)?;
         Ok(BASE64_URL_SAFE_NO_PAD.encode(json))
     }
 
     fn decode(token: &str) -> Result<Continue, Status> {
         let invalid = || Status::bad_request("continue key is not valid");
-        let json = BASE64_URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|_| invalid())?;
+        let json = BASE64_URL_SAFE_NO_PAD
+            .decode(token.trim_end_matches('='))
+            .map_err(|_| invalid())?;
         let decoded: Continue = serde_json::from_slice(&json).map_err(|_| invalid())?;
         match decoded.v == CONTINUE_VERSION && decoded.rv >= ANY_REVISION {
             true => Ok(decoded),
@@ -163,12 +169,18 @@ impl Page {
         let all = snapshot.after(start.unwrap_or_default());
         let mut selected = all.filter(|object| selection.matches(&object.attributes));
         if limit == 0 {
-            return Page { objects: selected.cloned().collect(), more_after: None };
+            return Page {
+                objects: selected.cloned().collect(),
+                more_after: None,
+            };
         }
         let objects: Vec<Arc<Object>> = selected.by_ref().take(limit).cloned().collect();
         let more = selected.next().is_some();
         let last = objects.last().map(|object| object.key.as_str().to_owned());
-        Page { objects, more_after: last.filter(|_| more) }
+        Page {
+            objects,
+            more_after: last.filter(|_| more),
+        }
     }
 }
 
@@ -182,7 +194,11 @@ fn shared_bytes(presenter: &Presenter, list_meta: &Value, objects: Vec<Arc<Objec
     let commas = objects.len().saturating_sub(1);
     let bytes: usize = objects.iter().map(|object| object.body.len()).sum();
     let left = head.len() + bytes + commas + ListBody::TAIL.len();
-    let body = ListBody { head: Some(head), objects: objects.into(), left };
+    let body = ListBody {
+        head: Some(head),
+        objects: objects.into(),
+        left,
+    };
     let mut response = respond::bytes_response(StatusCode::OK, JSON, Bytes::new());
     *response.body_mut() = Body::stream(body);
     response

@@ -52,19 +52,26 @@ impl Selection {
             && self.fields.matches(|field| match field {
                 "metadata.name" => Some(&attributes.name),
                 "metadata.namespace" => Some(&attributes.namespace),
-                field => selectable.iter().position(|path| *path == field).map(|index| attributes.field(index)),
+                field => selectable
+                    .iter()
+                    .position(|path| *path == field)
+                    .map(|index| attributes.field(index)),
             })
     }
 
     /// The one name that is selected, if it is one.
     fn name(&self) -> Option<&str> {
-        self.fields.exact("metadata.name").filter(|name| !name.is_empty() && !name.contains('/'))
+        self.fields
+            .exact("metadata.name")
+            .filter(|name| !name.is_empty() && !name.contains('/'))
     }
 
     /// The one node whose pods are selected, if it is one.
     pub(crate) fn node(&self) -> Option<&str> {
         let is_pod = objects::is_pod(self.kind);
-        self.fields.exact("spec.nodeName").filter(|node| is_pod && !node.is_empty())
+        self.fields
+            .exact("spec.nodeName")
+            .filter(|node| is_pod && !node.is_empty())
     }
 
     /// What the keys of all selected objects in `namespace` begin with, or the key of the only one.
@@ -80,7 +87,10 @@ impl Selection {
     /// What of that a watcher must hear of.
     pub(crate) fn interest(&self) -> Interest {
         match self.node() {
-            Some(node) => Interest::Index { index: INDEX_NODE, value: Arc::from(node) },
+            Some(node) => Interest::Index {
+                index: INDEX_NODE,
+                value: Arc::from(node),
+            },
             None => Interest::All,
         }
     }
@@ -114,8 +124,10 @@ impl ListOptions {
         let given_revision = query.non_empty("resourceVersion");
         let given_match = query.non_empty("resourceVersionMatch");
         let watch = query.flag("watch");
-        let send_initial_events =
-            query.non_empty("sendInitialEvents").is_some().then(|| query.flag("sendInitialEvents"));
+        let send_initial_events = query
+            .non_empty("sendInitialEvents")
+            .is_some()
+            .then(|| query.flag("sendInitialEvents"));
         let continued = query.non_empty("continue").map(str::to_owned);
         let mut errors = Vec::new();
         let matching = match given_match {
@@ -124,15 +136,34 @@ impl ListOptions {
             Some("NotOlderThan") => Some(Match::NotOlderThan),
             Some(other) => {
                 let path = Path::Root("resourceVersionMatch");
-                errors.push(FieldError::not_supported(&path, other, &["Exact", "NotOlderThan", ""]));
+                errors.push(FieldError::not_supported(
+                    &path,
+                    other,
+                    &["Exact", "NotOlderThan", ""],
+                ));
                 None
             }
         };
         let forbid = |field: &str, why: &str| FieldError::forbidden(&Path::Root(field), why);
         if watch {
-            watch_rules(given_match, send_initial_events, matching, continued.as_deref(), &forbid, &mut errors);
+            watch_rules(
+                given_match,
+                send_initial_events,
+                matching,
+                continued.as_deref(),
+                &forbid,
+                &mut errors,
+            );
         } else {
-            list_rules(given_match, given_revision, send_initial_events, matching, continued.as_deref(), &forbid, &mut errors);
+            list_rules(
+                given_match,
+                given_revision,
+                send_initial_events,
+                matching,
+                continued.as_deref(),
+                &forbid,
+                &mut errors,
+            );
         }
         request::refuse("ListOptions", &errors)?;
         let limit = query.integer("limit")?.unwrap_or(0);
@@ -143,7 +174,9 @@ impl ListOptions {
             matching,
             limit: usize::try_from(limit).unwrap_or(0),
             continued,
-            timeout_seconds: timeout_seconds.and_then(|seconds| u64::try_from(seconds).ok()).filter(|s| *s > 0),
+            timeout_seconds: timeout_seconds
+                .and_then(|seconds| u64::try_from(seconds).ok())
+                .filter(|s| *s > 0),
             bookmarks: query.flag("allowWatchBookmarks"),
             send_initial_events,
         })
@@ -185,16 +218,28 @@ fn list_rules(
 ) {
     const MATCH: &str = "resourceVersionMatch";
     if given_match.is_some() && given_revision.is_none() {
-        errors.push(forbid(MATCH, "resourceVersionMatch is forbidden unless resourceVersion is provided"));
+        errors.push(forbid(
+            MATCH,
+            "resourceVersionMatch is forbidden unless resourceVersion is provided",
+        ));
     }
     if given_match.is_some() && continued.is_some() {
-        errors.push(forbid(MATCH, "resourceVersionMatch is forbidden when continue is provided"));
+        errors.push(forbid(
+            MATCH,
+            "resourceVersionMatch is forbidden when continue is provided",
+        ));
     }
     if matching == Some(Match::Exact) && given_revision == Some("0") {
-        errors.push(forbid(MATCH, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""));
+        errors.push(forbid(
+            MATCH,
+            "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+        ));
     }
     if send_initial_events.is_some() {
-        errors.push(forbid("sendInitialEvents", "sendInitialEvents is forbidden for list"));
+        errors.push(forbid(
+            "sendInitialEvents",
+            "sendInitialEvents is forbidden for list",
+        ));
     }
 }
 

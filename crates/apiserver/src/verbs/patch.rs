@@ -29,14 +29,22 @@ enum Patch<'a> {
 
 /// Applies the patch in the body to the object that the path names. Without a resourceVersion in it, a patch is
 /// applied to whatever state the object is in by then.
-pub(crate) async fn patch(shared: &Shared, mut request: Request, part: Part) -> Result<Response<Body>, Status> {
+pub(crate) async fn patch(
+    shared: &Shared,
+    mut request: Request,
+    part: Part,
+) -> Result<Response<Body>, Status> {
     let options = WriteOptions::of(&request.query, "PatchOptions")?;
     let patch_type = negotiate::patch_type(&request.headers)?;
     let body = request.body.clone();
     let patch = read(patch_type, &body)?;
     let kind = request.target.kind;
     let target = &request.target;
-    let place = Place { kind, namespace: &target.namespace, name: &target.name };
+    let place = Place {
+        kind,
+        namespace: &target.namespace,
+        name: &target.name,
+    };
     let _allocation = admission::allocation(shared, kind).await;
     let mut warnings = Vec::new();
     let payload = write::update(shared, place, options.dry_run, |old, current| {
@@ -56,7 +64,8 @@ pub(crate) async fn patch(shared: &Shared, mut request: Request, part: Part) -> 
 
 fn read(patch_type: PatchType, body: &[u8]) -> Result<Patch<'_>, Status> {
     // YAML is not offered: the media types say JSON, and Kubernetes takes only that for these three.
-    let value = || decode::untyped(body, Format::Json).map_err(|error| Status::bad_request(error.to_string()));
+    let value =
+        || decode::untyped(body, Format::Json).map_err(|error| Status::bad_request(error.to_string()));
     let object = || match value()? {
         value @ Value::Object(_) => Ok(value),
         _ => Err(Status::bad_request("the patch is not a JSON object")),
@@ -104,13 +113,18 @@ fn as_object(
     let ty = kind.ty();
     let unknown = schema::prune_unknown(ty, &mut patched);
     if !unknown.is_empty() {
-        let texts = unknown.iter().map(|path| format!("unknown field {}", api::field_error::quote(path)));
+        let texts = unknown
+            .iter()
+            .map(|path| format!("unknown field {}", api::field_error::quote(path)));
         match validation {
             FieldValidation::Ignore => {}
             FieldValidation::Warn => warnings.extend(texts),
             FieldValidation::Strict => {
                 let texts: Vec<String> = texts.collect();
-                return Err(unfit(body, &format!("strict decoding error: {}", texts.join(", "))));
+                return Err(unfit(
+                    body,
+                    &format!("strict decoding error: {}", texts.join(", ")),
+                ));
             }
         }
     }

@@ -26,7 +26,11 @@ pub(crate) enum Part {
 }
 
 /// Replaces the object that the path names by the one in the body.
-pub(crate) async fn update(shared: &Shared, mut request: Request, part: Part) -> Result<Response<Body>, Status> {
+pub(crate) async fn update(
+    shared: &Shared,
+    mut request: Request,
+    part: Part,
+) -> Result<Response<Body>, Status> {
     let options = WriteOptions::of(&request.query, "UpdateOptions")?;
     let mut object = request.decode_object(options.field_validation)?;
     check_name(&request, &object)?;
@@ -34,8 +38,13 @@ pub(crate) async fn update(shared: &Shared, mut request: Request, part: Part) ->
     let kind = request.target.kind;
     kind.default(&mut object);
     let target = &request.target;
-    let place = Place { kind, namespace: &target.namespace, name: &target.name };
-    let missing = part == Part::Main && kind.create_on_update && shared.objects.get(place.key().as_str()).is_none();
+    let place = Place {
+        kind,
+        namespace: &target.namespace,
+        name: &target.name,
+    };
+    let missing =
+        part == Part::Main && kind.create_on_update && shared.objects.get(place.key().as_str()).is_none();
     if missing && meta::uid(&object).is_empty() && meta::resource_version(&object).is_empty() {
         let payload = create::create_object(shared, &mut request, object, options).await?;
         return respond::payload(&request, StatusCode::CREATED, &payload);
@@ -92,8 +101,11 @@ fn check_preconditions(kind: &Kind, name: &str, new: &Value, old: &Value, part: 
         "" | "0" if kind.unconditional_update || part == Part::Status => Ok(()),
         "" | "0" => {
             let path = Path::Root("metadata");
-            let error =
-                FieldError::invalid(&path.child("resourceVersion"), 0, "must be specified for an update");
+            let error = FieldError::invalid(
+                &path.child("resourceVersion"),
+                0,
+                "must be specified for an update",
+            );
             Err(Status::invalid(kind, name, &[error]))
         }
         version if version == meta::resource_version(old) => Ok(()),
@@ -121,7 +133,12 @@ fn check_name(request: &Request, object: &Value) -> Result<(), Status> {
 }
 
 /// A patch names its own version of the object when it changes `metadata.resourceVersion`.
-pub(crate) fn check_patched_version(kind: &Kind, name: &str, new: &Value, current: &Object) -> Result<(), Status> {
+pub(crate) fn check_patched_version(
+    kind: &Kind,
+    name: &str,
+    new: &Value,
+    current: &Object,
+) -> Result<(), Status> {
     match meta::resource_version(new) {
         "" | "0" => Ok(()),
         version if version == current.revision.0.to_string() => Ok(()),

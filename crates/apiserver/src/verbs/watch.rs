@@ -36,12 +36,22 @@ pub(crate) async fn watch(
     let revision = options.revision.filter(|revision| revision.0 != 0);
     let (initial, watcher) = match (options.send_initial_events, revision) {
         // The client has a list at this revision and wants what comes after it.
-        (None | Some(false), Some(revision)) => {
-            (None, shared.objects.watch(&prefix, revision, interest).map_err(watch_failed)?)
-        }
+        (None | Some(false), Some(revision)) => (
+            None,
+            shared
+                .objects
+                .watch(&prefix, revision, interest)
+                .map_err(watch_failed)?,
+        ),
         (Some(false), None) => {
             let now = shared.objects.revision();
-            (None, shared.objects.watch(&prefix, now, interest).map_err(watch_failed)?)
+            (
+                None,
+                shared
+                    .objects
+                    .watch(&prefix, now, interest)
+                    .map_err(watch_failed)?,
+            )
         }
         (None | Some(true), revision) => {
             if let Some(revision) = revision {
@@ -51,12 +61,18 @@ pub(crate) async fn watch(
                 Some(node) => shared.objects.list_where(&prefix, INDEX_NODE, node),
                 None => shared.objects.list(&prefix),
             };
-            let watcher = shared.objects.watch(&prefix, snapshot.revision(), interest).map_err(watch_failed)?;
+            let watcher = shared
+                .objects
+                .watch(&prefix, snapshot.revision(), interest)
+                .map_err(watch_failed)?;
             (Some(snapshot), watcher)
         }
     };
     // Lines of YAML would not be lines.
-    let answer = Answer { encoding: Encoding::Json, ..request.answer };
+    let answer = Answer {
+        encoding: Encoding::Json,
+        ..request.answer
+    };
     let presenter = Presenter::of(request.target.kind, answer, &request.query, request.now)?;
     let now = Instant::now();
     let end = now + life(shared, options.timeout_seconds)?;
@@ -67,7 +83,11 @@ pub(crate) async fn watch(
         presenter,
         headers_sent: false,
         selection: options.selection,
-        next_bookmark: if options.bookmarks { bookmark_after(now, end) } else { None },
+        next_bookmark: if options.bookmarks {
+            bookmark_after(now, end)
+        } else {
+            None
+        },
         end,
         stopping: shared.stopping.clone(),
         over: false,
@@ -106,8 +126,13 @@ struct Initial {
 
 impl Initial {
     fn of(snapshot: &Snapshot<Entry>, selection: &Selection) -> Initial {
-        let selected = snapshot.iter().filter(|object| selection.matches(&object.attributes));
-        Initial { objects: selected.cloned().collect::<Vec<_>>().into_iter(), revision: snapshot.revision() }
+        let selected = snapshot
+            .iter()
+            .filter(|object| selection.matches(&object.attributes));
+        Initial {
+            objects: selected.cloned().collect::<Vec<_>>().into_iter(),
+            revision: snapshot.revision(),
+        }
     }
 }
 
@@ -162,10 +187,13 @@ impl Watch {
         let alarm = self.next_bookmark.unwrap_or(self.end);
         let bookmark_due = self.next_bookmark.is_some();
         tokio::select! {
+            // Stopping comes first: the store closes next, and that is no news for a client. Then the clock, which a
+            // stream of events must not hold up.
+            biased;
+            () = self.stopping.cancelled() => Happening::Stopping,
+            () = tokio::time::sleep_until(alarm) => if bookmark_due { Happening::Bookmark } else { Happening::End },
             // `next_batch` may be dropped and asked again: it takes events only when it returns them.
             events = self.watcher.next_batch(WATCH_BATCH_MAX) => Happening::Events(events),
-            () = tokio::time::sleep_until(alarm) => if bookmark_due { Happening::Bookmark } else { Happening::End },
-            () = self.stopping.cancelled() => Happening::Stopping,
         }
     }
 
@@ -198,7 +226,9 @@ impl Watch {
     fn events_frame(&mut self, events: &[Event<Entry>]) -> Bytes {
         let mut frame = BytesMut::new();
         for event in events {
-            let Some((kind, body)) = self.seen(event) else { continue };
+            let Some((kind, body)) = self.seen(event) else {
+                continue;
+            };
             let shown = self.presenter.object(&body, !self.headers_sent);
             self.headers_sent = true;
             match shown {
@@ -219,9 +249,10 @@ impl Watch {
         let selects = |object: &Object| self.selection.matches(&object.attributes);
         let before = event.previous.as_ref().filter(|previous| selects(previous));
         match event.kind {
-            EventKind::Put if selects(object) => {
-                Some((if before.is_some() { "MODIFIED" } else { "ADDED" }, object.body.clone()))
-            }
+            EventKind::Put if selects(object) => Some((
+                if before.is_some() { "MODIFIED" } else { "ADDED" },
+                object.body.clone(),
+            )),
             EventKind::Put => {
                 let last = &before?.body;
                 Some(("DELETED", objects::at_revision(last, object.revision.0)))

@@ -1,0 +1,150 @@
+//! Requests that make no sense: each gets the error that Kubernetes gives, and none breaks anything.
+
+use http::Method;
+use serde_json::json;
+
+use crate::common::*;
+
+async fn post(cluster: &Cluster, path: &str, content_type: &str, body: impl Into<Vec<u8>>) -> Answer {
+    cluster
+        .send(Method::POST, path, &[("content-type", content_type)], body)
+        .await
+}
+
+#[tokio::test]
+async fn broken_bodies_are_bad_requests() {
+    let cluster = Cluster::start().await;
+    let deep = format!(
+        "{{\"kind\":\"ConfigMap\",\"apiVersion\":\"v1\",\"data\":{}",
+        "{\"a\":".repeat(100_000)
+    );
+    let bodies: [(&str, Vec<u8>); 9] = [
+        (JSON, b"".to_vec()),
+        (JSON, b"{".to_vec()),
+        (JSON, b"[]".to_vec()),
+        (JSON, b"\xff\xfe{}".to_vec()),
+        (JSON, deep.into_bytes()),
+        (
+            JSON,
+            br#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":3}}"#.to_vec(),
+        ),
+        (
+            JSON,
+            br#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"a"}}"#.to_vec(),
+        ),
+        (
+            "application/yaml",
+            b"apiVersion: v1\nkind: ConfigMap\nmetadata:\nname: [".to_vec(),
+        ),
+        (
+            "application/vnd.kubernetes.protobuf",
+            b"k8s\x00\x0a\xff\xff\xff\xff\xff".to_vec(),
+        ),
+    ];
+    for (content_type, body) in bodies {
+        let shown = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
+        let answer = post(&cluster, CONFIG_MAPS, content_type, body).await;
+        assert_eq!(answer.code, 400, "{content_type} {shown}: {}", answer.text);
+        assert_eq!(answer.json["reason"], "BadRequest");
+    }
+}
+
+#[tokio::test]
+async fn large_bodies_are_refused() {
+    let cluster = Cluster::start().await;
+    let status = post(&cluster, CONFIG_MAPS, JSON, vec![b' '; 4 * 1024 * 1024])
+        .await
+        .expect(413);
+    assert_eq!(status["reason"], "RequestEntityTooLarge");
+}
+
+#[tokio::test]
+async fn media_types_must_be_known() {
+    let cluster = Cluster::start().await;
+    let status = post(&cluster, CONFIG_MAPS, "text/html", "<p>").await.expect(415);
+    assert_eq!(status["reason"], "UnsupportedMediaType");
+    assert_eq!(
+        post(&cluster, CONFIG_MAPS, "application/cbor", "x").await.code,
+        415
+    );
+    assert_eq!(
+        cluster.get_as(CONFIG_MAPS, "image/png").await.expect(406)["reason"],
+        "NotAcceptable"
+    );
+}
+
+#[tokio::test]
+async fn unserved_paths_and_methods_are_refused() {
+    let cluster = Cluster::start().await;
+    for path in [
+        "/",
+        "/apis/apps/v1/gizmos",
+        "/api/v1/namespaces/default/pods/a/b/c",
+        "/api/v1/nodes/n/log",
+    ] {
+        let status = cluster.get(path).await.expect(404);
+        assert_eq!(status["kind"], "Status", "{path}");
+    }
+    assert_eq!(cluster.send(Method::TRACE, CONFIG_MAPS, &[], "").await.code, 405);
+    assert_eq!(cluster.send(Method::PUT, CONFIG_MAPS, &[], "").await.code, 405);
+}
+
+#[tokio::test]
+async fn daemon_sets_that_cannot_be_are_invalid() {
+    let cluster = Cluster::start().await;
+    let with = |pointer: &str, value: serde_json::Value| {
+        let mut object = daemon_set("a");
+        let (parent, field) = pointer.rsplit_once('/').unwrap();
+        object.pointer_mut(parent).unwrap()[field] = value;
+        object
+    };
+    let cases = [
+        (with("/metadata/name", json!("Not_A_Name")), "metadata.name"),
+        (with("/spec/minReadySeconds", json!(-1)), "spec.minReadySeconds"),
+        (
+            with("/spec/template/spec/restartPolicy", json!("Never")),
+            "spec.template.spec.restartPolicy",
+        ),
+        (
+            with("/spec/template/metadata/labels", json!({"other": "x"})),
+            "spec.template.metadata.labels",
+        ),
+        (
+            with(
+                "/spec/updateStrategy",
+                json!({"rollingUpdate": {"maxUnavailable": 0}}),
+            ),
+            "spec.updateStrategy.rollingUpdate.maxUnavailable",
+        ),
+    ];
+    for (object, field) in cases {
+        let status = cluster.create(DAEMON_SETS, &object).await.expect(422);
+        assert_eq!(status["reason"], "Invalid");
+        let causes = causes(&status);
+        assert!(
+            causes.iter().any(|(path, _)| path == field),
+            "{field}: {causes:?}"
+        );
+        assert!(
+            text(&status["message"]).starts_with("DaemonSet.apps \""),
+            "{}",
+            status["message"]
+        );
+    }
+}
+
+#[tokio::test]
+async fn numbers_that_are_none_are_bad_requests() {
+    let cluster = Cluster::start().await;
+    for query in ["limit=x", "watch=1&timeoutSeconds=soon", "resourceVersion=-1"] {
+        assert_eq!(
+            cluster.get(&format!("{CONFIG_MAPS}?{query}")).await.code,
+            400,
+            "{query}"
+        );
+    }
+    cluster.create(CONFIG_MAPS, &config_map("a")).await.expect(201);
+    let mut stale = config_map("a");
+    stale["metadata"]["resourceVersion"] = "xyz".into();
+    assert_eq!(cluster.put(&format!("{CONFIG_MAPS}/a"), &stale).await.code, 400);
+}

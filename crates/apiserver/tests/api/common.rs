@@ -1,0 +1,242 @@
+//! A server of its own for each test, and short ways to talk to it.
+
+use apiserver::{Config, Server, User};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method, Request};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+pub(crate) const JSON: &str = "application/json";
+pub(crate) const MERGE: &str = "application/merge-patch+json";
+pub(crate) const STRATEGIC: &str = "application/strategic-merge-patch+json";
+pub(crate) const JSON_PATCH: &str = "application/json-patch+json";
+pub(crate) const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
+pub(crate) const PODS: &str = "/api/v1/namespaces/default/pods";
+pub(crate) const DAEMON_SETS: &str = "/apis/apps/v1/namespaces/default/daemonsets";
+
+/// A server in a directory that goes with it.
+pub(crate) struct Cluster {
+    pub(crate) server: Server,
+    pub(crate) dir: TempDir,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) code: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+    pub(crate) json: Value,
+}
+
+impl Answer {
+    /// The object, when the code is as expected.
+    #[track_caller]
+    pub(crate) fn expect(self, code: u16) -> Value {
+        assert_eq!(self.code, code, "{}", self.text);
+        self.json
+    }
+
+    /// A header's text.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+    }
+}
+
+impl Cluster {
+    pub(crate) async fn start() -> Cluster {
+        let dir = tempfile::tempdir().unwrap();
+        Cluster {
+            server: start(&dir).await,
+            dir,
+        }
+    }
+
+    /// Stops the server and starts it again on the same directory.
+    pub(crate) async fn restart(self) -> Cluster {
+        let Cluster { server, dir } = self;
+        server.shutdown().await;
+        Cluster {
+            server: start(&dir).await,
+            dir,
+        }
+    }
+
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Vec<u8>>,
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(kube::client::Body::from(body.into())).unwrap();
+        let response = self.server.client(User::admin()).send(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let json = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        Answer {
+            code: parts.status.as_u16(),
+            headers: parts.headers,
+            text,
+            json,
+        }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, &[], "").await
+    }
+
+    pub(crate) async fn get_as(&self, path: &str, accept: &str) -> Answer {
+        self.send(Method::GET, path, &[("accept", accept)], "").await
+    }
+
+    pub(crate) async fn create(&self, path: &str, object: &Value) -> Answer {
+        self.send(
+            Method::POST,
+            path,
+            &[(CONTENT_TYPE.as_str(), JSON)],
+            object.to_string(),
+        )
+        .await
+    }
+
+    pub(crate) async fn put(&self, path: &str, object: &Value) -> Answer {
+        self.send(
+            Method::PUT,
+            path,
+            &[(CONTENT_TYPE.as_str(), JSON)],
+            object.to_string(),
+        )
+        .await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, content_type: &str, patch: &Value) -> Answer {
+        self.send(
+            Method::PATCH,
+            path,
+            &[(CONTENT_TYPE.as_str(), content_type)],
+            patch.to_string(),
+        )
+        .await
+    }
+
+    pub(crate) async fn delete(&self, path: &str, options: &Value) -> Answer {
+        let body = if options.is_null() {
+            String::new()
+        } else {
+            options.to_string()
+        };
+        self.send(Method::DELETE, path, &[(CONTENT_TYPE.as_str(), JSON)], body)
+            .await
+    }
+
+    /// A watch; each line is an event.
+    pub(crate) async fn watch(&self, path: &str) -> Watch {
+        self.watch_as(path, JSON).await
+    }
+
+    pub(crate) async fn watch_as(&self, path: &str, accept: &str) -> Watch {
+        let request = Request::get(path)
+            .header("accept", accept)
+            .body(kube::client::Body::empty())
+            .unwrap();
+        let response = self.server.client(User::admin()).send(request).await.unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+        Watch {
+            body: response.into_body(),
+            buffer: Vec::new(),
+        }
+    }
+}
+
+async fn start(dir: &TempDir) -> Server {
+    let config = Config {
+        data_dir: dir.path().to_owned(),
+        listen: "127.0.0.1:0".parse().unwrap(),
+        names: Vec::new(),
+    };
+    Server::start(config).await.unwrap()
+}
+
+/// The events of a watch.
+pub(crate) struct Watch {
+    body: kube::client::Body,
+    buffer: Vec<u8>,
+}
+
+impl Watch {
+    /// The next event; None at the end.
+    pub(crate) async fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=end).collect();
+                return Some(serde_json::from_slice(&line).unwrap());
+            }
+            let frame = self.body.frame().await?.unwrap();
+            self.buffer.extend_from_slice(&frame.into_data().unwrap());
+        }
+    }
+
+    /// The type of the next event and the name of its object.
+    pub(crate) async fn next_seen(&mut self) -> (String, String) {
+        let event = self.next().await.expect("the watch has ended");
+        (text(&event["type"]), text(&event["object"]["metadata"]["name"]))
+    }
+}
+
+pub(crate) fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+pub(crate) fn seen(kind: &str, name: &str) -> (String, String) {
+    (kind.to_owned(), name.to_owned())
+}
+
+pub(crate) fn config_map(name: &str) -> Value {
+    json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": name}, "data": {"a": "b"}})
+}
+
+pub(crate) fn pod(name: &str) -> Value {
+    json!({
+        "kind": "Pod",
+        "apiVersion": "v1",
+        "metadata": {"name": name, "labels": {"app": name}},
+        "spec": {"containers": [{"name": "c", "image": "busybox:1"}]},
+    })
+}
+
+pub(crate) fn daemon_set(name: &str) -> Value {
+    json!({
+        "kind": "DaemonSet",
+        "apiVersion": "apps/v1",
+        "metadata": {"name": name},
+        "spec": {
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"containers": [{"name": "c", "image": "busybox:1"}]},
+            },
+        },
+    })
+}
+
+/// The causes of a Status: field and reason.
+pub(crate) fn causes(status: &Value) -> Vec<(String, String)> {
+    let causes = status["details"]["causes"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    causes
+        .iter()
+        .map(|cause| (text(&cause["field"]), text(&cause["reason"])))
+        .collect()
+}

@@ -1,0 +1,112 @@
+//! Discovery, version, OpenAPI: what clients read before anything else.
+
+use std::collections::BTreeSet;
+
+use http::Method;
+use serde_json::Value;
+
+use crate::common::*;
+
+const AGGREGATED: &str =
+    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
+
+fn strings(list: &Value, field: &str) -> BTreeSet<String> {
+    list.as_array()
+        .unwrap()
+        .iter()
+        .map(|item| text(&item[field]))
+        .collect()
+}
+
+#[tokio::test]
+async fn groups_and_resources_are_listed() {
+    let cluster = Cluster::start().await;
+    assert_eq!(
+        cluster.get("/api").await.expect(200)["versions"],
+        serde_json::json!(["v1"])
+    );
+    let groups = cluster.get("/apis").await.expect(200);
+    assert!(
+        strings(&groups["groups"], "name").is_superset(&BTreeSet::from(["apps".into(), "policy".into()]))
+    );
+    assert_eq!(
+        cluster.get("/apis/apps").await.expect(200)["preferredVersion"]["groupVersion"],
+        "apps/v1"
+    );
+    let core = cluster.get("/api/v1").await.expect(200);
+    let names = strings(&core["resources"], "name");
+    for name in [
+        "pods",
+        "pods/status",
+        "pods/binding",
+        "pods/log",
+        "namespaces/finalize",
+        "serviceaccounts/token",
+    ] {
+        assert!(names.contains(name), "{name} is missing of {names:?}");
+    }
+    assert_eq!(cluster.get("/apis/none").await.code, 404);
+    assert_eq!(cluster.get("/apis/apps/v2").await.code, 404);
+}
+
+#[tokio::test]
+async fn aggregated_discovery_is_the_same_in_one_answer() {
+    let cluster = Cluster::start().await;
+    let answer = cluster.get_as("/apis", AGGREGATED).await;
+    assert_eq!(
+        answer.header("content-type"),
+        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+    );
+    let etag = answer.header("etag").to_owned();
+    let groups = answer.expect(200);
+    let apps = groups["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|group| group["metadata"]["name"] == "apps")
+        .unwrap();
+    let resources = &apps["versions"][0]["resources"];
+    assert_eq!(
+        strings(resources, "resource"),
+        BTreeSet::from(["controllerrevisions".into(), "daemonsets".into()])
+    );
+    let headers = [("accept", AGGREGATED), ("if-none-match", etag.as_str())];
+    assert_eq!(cluster.send(Method::GET, "/apis", &headers, "").await.code, 304);
+}
+
+#[tokio::test]
+async fn version_and_health_answer() {
+    let cluster = Cluster::start().await;
+    let version = cluster.get("/version").await.expect(200);
+    assert!(text(&version["gitVersion"]).starts_with("v1.36."));
+    for path in ["/healthz", "/livez", "/readyz", "/readyz/ping"] {
+        assert_eq!(cluster.get(path).await.text, "ok");
+    }
+    assert!(
+        cluster
+            .get("/metrics")
+            .await
+            .text
+            .contains("apiserver_storage_revision")
+    );
+}
+
+#[tokio::test]
+async fn openapi_is_served_in_both_versions() {
+    let cluster = Cluster::start().await;
+    let index = cluster.get("/openapi/v3").await.expect(200);
+    let url = text(&index["paths"]["apis/apps/v1"]["serverRelativeURL"]);
+    assert!(url.contains("hash="), "{url}");
+    let document = cluster.get(&url).await.expect(200);
+    let patch = &document["paths"]["/apis/apps/v1/namespaces/{namespace}/daemonsets/{name}"]["patch"];
+    assert_eq!(patch["x-kubernetes-group-version-kind"]["kind"], "DaemonSet");
+    assert!(strings(&patch["parameters"], "name").contains("fieldValidation"));
+    assert_eq!(cluster.get("/openapi/v3/apis/none/v1").await.code, 404);
+    let v2 = cluster.get("/openapi/v2").await;
+    assert_eq!(v2.json["swagger"], "2.0");
+    let asked = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    let answered = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+    let binary = cluster.get_as("/openapi/v2", asked).await;
+    assert_eq!((binary.code, binary.header("content-type")), (200, answered));
+    assert!(binary.text.len() > 10_000);
+}

@@ -1,0 +1,18 @@
+//! The API as a client sees it, a topic a file. One binary, because each is linked statically.
+
+mod common;
+
+mod access;
+mod bad_input;
+mod create;
+mod delete;
+mod discovery;
+mod dry_run;
+mod field_validation;
+mod list_paging;
+mod patch;
+mod subresources;
+mod table;
+mod tunnel;
+mod update_conflict;
+mod watch;

@@ -1,0 +1,211 @@
+//! The node tunnel, with a stand-in for the agent: logs and exec reach a node that dialled out.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::common::*;
+
+/// A TLS connection to the server, with the credential of a node's agent.
+async fn dial(cluster: &Cluster, node: &str) -> TlsStream<TcpStream> {
+    let credential = cluster.server.node_credential(node).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(cluster.server.authority().as_bytes()).unwrap())
+        .unwrap();
+    let config =
+        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(
+                vec![CertificateDer::from_pem_slice(credential.certificate.as_bytes()).unwrap()],
+                PrivateKeyDer::from_pem_slice(credential.key.as_bytes()).unwrap(),
+            )
+            .unwrap();
+    let stream = TcpStream::connect(cluster.server.address()).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+        .unwrap()
+}
+
+/// What one HTTP/1 request on a fresh connection is answered with, and the connection when it was upgraded.
+async fn upgrade(
+    stream: TlsStream<TcpStream>,
+    request: Request<Full<Bytes>>,
+) -> (u16, String, Option<hyper::upgrade::Upgraded>) {
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection.with_upgrades());
+    let response = sender.send_request(request).await.unwrap();
+    let code = response.status().as_u16();
+    if code == 101 {
+        return (
+            code,
+            String::new(),
+            Some(hyper::upgrade::on(response).await.unwrap()),
+        );
+    }
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (code, String::from_utf8_lossy(&body).into_owned(), None)
+}
+
+fn tunnel_request(node: &str) -> Request<Full<Bytes>> {
+    Request::post(format!("/everynode/v1/nodes/{node}/tunnel"))
+        .header("host", "localhost")
+        .header("connection", "upgrade")
+        .header("upgrade", "everynode-tunnel")
+        .body(Full::default())
+        .unwrap()
+}
+
+/// Answers logs with the request's own address, and exec with what it was sent.
+async fn agent(
+    request: Request<Incoming>,
+) -> Result<Response<http_body_util::combinators::UnsyncBoxBody<Bytes, hyper::Error>>, Infallible> {
+    let full = |text: String| {
+        Full::new(Bytes::from(text))
+            .map_err(|never| match never {})
+            .boxed_unsync()
+    };
+    let path = request.uri().path_and_query().unwrap().to_string();
+    if path.starts_with("/containerLogs/") {
+        let mut response = Response::new(full(path.clone()));
+        if path.contains("previous=true") {
+            *response.status_mut() = http::StatusCode::BAD_REQUEST;
+            *response.body_mut() = full("previous terminated container \"c\" not found".to_owned());
+        }
+        return Ok(response);
+    }
+    let echo = request
+        .into_body()
+        .into_data_stream()
+        .map(|bytes| bytes.map(Frame::data));
+    Ok(Response::new(StreamBody::new(echo).boxed_unsync()))
+}
+
+/// Connects a stand-in agent and waits until the server can reach it.
+async fn connect_agent(cluster: &Cluster, node: &str) {
+    let (code, text, upgraded) = upgrade(dial(cluster, node).await, tunnel_request(node)).await;
+    assert_eq!(code, 101, "{text}");
+    let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .serve_connection(upgraded.unwrap(), service_fn(agent));
+    tokio::spawn(serving);
+}
+
+async fn running_pod(cluster: &Cluster, name: &str, node: &str) {
+    let mut object = pod(name);
+    object["spec"]["nodeName"] = node.into();
+    cluster.create(PODS, &object).await.expect(201);
+}
+
+/// The log of a pod, asked for until the server has seen the agent's side of the handshake.
+async fn log_when_connected(cluster: &Cluster, path: &str) -> Answer {
+    loop {
+        let answer = cluster.get(path).await;
+        if !answer.text.contains("is not connected") {
+            return answer;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn logs_come_from_the_agent() {
+    let cluster = Cluster::start().await;
+    running_pod(&cluster, "a", "n").await;
+    let path = format!("{PODS}/a/log");
+    let status = cluster.get(&path).await.expect(500);
+    assert!(
+        text(&status["message"]).starts_with("error dialing backend: node n"),
+        "{status}"
+    );
+    connect_agent(&cluster, "n").await;
+    let answer = log_when_connected(&cluster, &format!("{path}?follow=true&tailLines=5&container=c")).await;
+    assert_eq!(
+        (answer.code, answer.text.as_str()),
+        (200, "/containerLogs/default/a/c?tailLines=5&follow=true")
+    );
+    assert_eq!(answer.header("content-type"), "text/plain; charset=utf-8");
+    let refused = cluster.get(&format!("{path}?previous=true")).await.expect(400);
+    assert_eq!(
+        refused["message"],
+        "previous terminated container \"c\" not found"
+    );
+    assert_eq!(cluster.get(&format!("{path}?container=x")).await.code, 400);
+    assert_eq!(cluster.get(&format!("{path}?tailLines=x")).await.code, 400);
+}
+
+#[tokio::test]
+async fn exec_copies_both_ways() {
+    let cluster = Cluster::start().await;
+    running_pod(&cluster, "a", "n").await;
+    connect_agent(&cluster, "n").await;
+    log_when_connected(&cluster, &format!("{PODS}/a/log")).await;
+    let request = |protocol: &str| {
+        Request::get(format!("{PODS}/a/exec?command=cat&stdin=true&stdout=true"))
+            .header("host", "localhost")
+            .header("connection", "Upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+            .header("sec-websocket-protocol", protocol)
+            .body(Full::default())
+            .unwrap()
+    };
+    let (code, text, upgraded) = upgrade(dial(&cluster, "n").await, request("v5.channel.k8s.io")).await;
+    assert_eq!(code, 101, "{text}");
+    let mut stream = TokioIo::new(upgraded.unwrap());
+    for message in [&b"hello"[..], b"again"] {
+        stream.write_all(message).await.unwrap();
+        let mut echoed = [0; 5];
+        stream.read_exact(&mut echoed).await.unwrap();
+        assert_eq!(echoed, message);
+    }
+    let (code, text, _) = upgrade(dial(&cluster, "n").await, request("v1.channel.k8s.io")).await;
+    assert_eq!(code, 400, "{text}");
+}
+
+#[tokio::test]
+async fn spdy_is_told_to_use_a_websocket() {
+    let cluster = Cluster::start().await;
+    running_pod(&cluster, "a", "n").await;
+    let headers = [("connection", "Upgrade"), ("upgrade", "SPDY/3.1")];
+    let path = format!("{PODS}/a/exec?command=ls&stdout=true");
+    let status = cluster
+        .send(http::Method::POST, &path, &headers, "")
+        .await
+        .expect(400);
+    assert!(text(&status["message"]).contains("WebSocket"), "{status}");
+    assert_eq!(
+        cluster
+            .create(&format!("{PODS}/none/exec?command=ls&stdout=true"), &json!({}))
+            .await
+            .code,
+        404
+    );
+}
+
+#[tokio::test]
+async fn tunnel_of_a_node_is_for_its_agent() {
+    let cluster = Cluster::start().await;
+    let (code, text, _) = upgrade(dial(&cluster, "other").await, tunnel_request("n")).await;
+    assert_eq!(code, 403, "{text}");
+}
