@@ -8,6 +8,24 @@ use serde_json::{Value, json};
 
 use crate::support::{Cluster, SETS, daemon_set};
 
+/// More than one burst of a DaemonSet.
+const SOME_HUNDRED: u32 = 300;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_of_another_machine_run_daemons_over_https() {
+    let mut cluster = Cluster::start(0).await;
+    cluster.play_remotely(SOME_HUNDRED, "far").await;
+    cluster.create(SETS, daemon_set("a", |_| {})).await;
+    cluster.ready("a", SOME_HUNDRED.into()).await;
+    cluster.delete(&crate::support::set_path("a"), None).await;
+    cluster
+        .until("its pods are gone", || async {
+            cluster.pods().await.is_empty().then_some(())
+        })
+        .await;
+    cluster.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pods_and_lease_of_a_deleted_node_are_collected() {
     let cluster = Cluster::start(3).await;
@@ -43,7 +61,10 @@ async fn a_silent_node_is_tainted_its_daemon_stays_and_is_not_ready() {
     )
     .await;
     let silence = cluster.play(1, "lost");
-    cluster.create(SETS, daemon_set("a", |_| {})).await;
+    // As node daemons do; without it an unreachable node is one that should not run the daemon, and is counted as such.
+    let everywhere =
+        |s: &mut Value| s["spec"]["template"]["spec"]["tolerations"] = json!([{"operator": "Exists"}]);
+    cluster.create(SETS, daemon_set("a", everywhere)).await;
     cluster.ready("a", 1).await;
     let pod = cluster.pods().await.remove(0);
     silence.cancel();

@@ -74,6 +74,27 @@ impl Cluster {
         silence
     }
 
+    /// Plays nodes over HTTPS, as another machine would.
+    pub(crate) async fn play_remotely(&mut self, nodes: u32, prefix: &str) {
+        let kubeconfig = kube::config::Kubeconfig::read_from(self.server.kubeconfig()).expect("a kubeconfig");
+        let config =
+            kube::Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default())
+                .await
+                .expect("a usable kubeconfig");
+        let client = simulate::connect(&config).expect("a client");
+        let options = simulate::Options {
+            nodes,
+            prefix: prefix.to_owned(),
+            ..simulate::Options::default()
+        };
+        let shutdown = self.shutdown.clone();
+        self.tasks.push(tokio::spawn(async move {
+            simulate::run(client, options, shutdown)
+                .await
+                .expect("the nodes are played");
+        }));
+    }
+
     pub(crate) async fn stop(self) {
         let restarted: Vec<_> = self
             .status
@@ -177,12 +198,7 @@ impl Cluster {
             "/api/v1/events",
         ] {
             for item in self.items(path).await {
-                let said = [
-                    &item["reason"],
-                    &item["message"],
-                    &item["status"]["phase"],
-                    &item["status"]["conditions"],
-                ];
+                let said = [&item["reason"], &item["message"], &item["status"]];
                 lines.push(format!(
                     "{path} {} {said:?} {}",
                     item["metadata"]["name"], item["metadata"]["finalizers"]
