@@ -159,9 +159,9 @@ pub struct NodeAffinity {
 
 #[derive(Deserialize)]
 struct WireRequirement<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "crate::view::text")]
     key: Cow<'a, str>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "crate::view::text")]
     operator: Cow<'a, str>,
     #[serde(borrow, default, deserialize_with = "crate::view::nullable")]
     values: Vec<Cow<'a, str>>,

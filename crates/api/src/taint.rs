@@ -189,11 +189,11 @@ pub fn merge_tolerations(tolerations: &mut Vec<Toleration>, extra: impl IntoIter
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireTaint<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "crate::view::text")]
     key: std::borrow::Cow<'a, str>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "crate::view::text")]
     value: std::borrow::Cow<'a, str>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "crate::view::text")]
     effect: std::borrow::Cow<'a, str>,
     #[serde(default, deserialize_with = "crate::view::lenient_time")]
     time_added: Option<Timestamp>,
@@ -214,13 +214,13 @@ impl<'de> Deserialize<'de> for Taint {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireToleration<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "crate::view::text")]
     key: std::borrow::Cow<'a, str>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "crate::view::text")]
     operator: std::borrow::Cow<'a, str>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "crate::view::text")]
     value: std::borrow::Cow<'a, str>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "crate::view::text")]
     effect: std::borrow::Cow<'a, str>,
     #[serde(default)]
     toleration_seconds: Option<i64>,

@@ -143,13 +143,13 @@ impl ObjectMetaView {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireOwner<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "crate::view::text")]
     api_version: Cow<'a, str>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "crate::view::text")]
     kind: Cow<'a, str>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "crate::view::text")]
     name: Cow<'a, str>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "crate::view::text")]
     uid: Cow<'a, str>,
     #[serde(default, deserialize_with = "nullable")]
     controller: bool,
@@ -160,13 +160,13 @@ struct WireOwner<'a> {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct WireMeta<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "crate::view::text")]
     name: Cow<'a, str>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "crate::view::text")]
     namespace: Cow<'a, str>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "crate::view::text")]
     uid: Cow<'a, str>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "crate::view::text")]
     resource_version: Cow<'a, str>,
     #[serde(deserialize_with = "nullable")]
     generation: i64,

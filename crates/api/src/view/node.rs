@@ -106,11 +106,11 @@ struct WireNodeStatus<'a> {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct WireCondition<'a> {
-    #[serde(borrow, rename = "type")]
+    #[serde(borrow, rename = "type", deserialize_with = "crate::view::text")]
     kind: Cow<'a, str>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "crate::view::text")]
     status: Cow<'a, str>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "crate::view::text")]
     reason: Cow<'a, str>,
     #[serde(deserialize_with = "lenient_time")]
     last_heartbeat_time: Option<Timestamp>,

@@ -164,7 +164,7 @@ struct WirePod<'a> {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct WireSpec<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "crate::view::text")]
     node_name: Cow<'a, str>,
     #[serde(deserialize_with = "nullable")]
     tolerations: Vec<Toleration>,
@@ -178,19 +178,19 @@ struct WireSpec<'a> {
     #[serde(deserialize_with = "nullable")]
     resources: WireRequests,
     overhead: Resources,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "crate::view::text")]
     scheduler_name: Cow<'a, str>,
     #[serde(deserialize_with = "nullable")]
     priority: i32,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "crate::view::text")]
     priority_class_name: Cow<'a, str>,
-    #[serde(borrow)]
-    preemption_policy: Option<Cow<'a, str>>,
+    #[serde(borrow, deserialize_with = "crate::view::text")]
+    preemption_policy: Cow<'a, str>,
     #[serde(deserialize_with = "nullable")]
     scheduling_gates: Vec<serde::de::IgnoredAny>,
     #[serde(deserialize_with = "nullable")]
     host_network: bool,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "crate::view::text")]
     service_account_name: Cow<'a, str>,
 }
 
@@ -207,8 +207,8 @@ struct WireContainer<'a> {
     resources: WireRequests,
     #[serde(borrow, deserialize_with = "nullable")]
     ports: Vec<WirePort<'a>>,
-    #[serde(borrow)]
-    restart_policy: Option<Cow<'a, str>>,
+    #[serde(borrow, deserialize_with = "crate::view::text")]
+    restart_policy: Cow<'a, str>,
 }
 
 #[derive(Deserialize, Default)]
@@ -222,23 +222,23 @@ struct WireRequests {
 struct WirePort<'a> {
     #[serde(deserialize_with = "nullable")]
     host_port: i32,
-    #[serde(rename = "hostIP", borrow)]
+    #[serde(rename = "hostIP", borrow, deserialize_with = "crate::view::text")]
     host_ip: Cow<'a, str>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "crate::view::text")]
     protocol: Cow<'a, str>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct WireStatus<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "crate::view::text")]
     phase: Cow<'a, str>,
-    #[serde(borrow)]
-    reason: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    nominated_node_name: Option<Cow<'a, str>>,
-    #[serde(borrow, rename = "podIP")]
-    pod_ip: Option<Cow<'a, str>>,
+    #[serde(borrow, deserialize_with = "crate::view::text")]
+    reason: Cow<'a, str>,
+    #[serde(borrow, deserialize_with = "crate::view::text")]
+    nominated_node_name: Cow<'a, str>,
+    #[serde(borrow, rename = "podIP", deserialize_with = "crate::view::text")]
+    pod_ip: Cow<'a, str>,
     #[serde(borrow, deserialize_with = "nullable")]
     conditions: Vec<WireCondition<'a>>,
 }
@@ -246,14 +246,14 @@ struct WireStatus<'a> {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct WireCondition<'a> {
-    #[serde(borrow, rename = "type")]
+    #[serde(borrow, rename = "type", deserialize_with = "crate::view::text")]
     kind: Cow<'a, str>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "crate::view::text")]
     status: Cow<'a, str>,
-    #[serde(borrow)]
-    reason: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    message: Option<Cow<'a, str>>,
+    #[serde(borrow, deserialize_with = "crate::view::text")]
+    reason: Cow<'a, str>,
+    #[serde(borrow, deserialize_with = "crate::view::text")]
+    message: Cow<'a, str>,
     #[serde(deserialize_with = "lenient_time")]
     last_transition_time: Option<Timestamp>,
 }
@@ -270,7 +270,7 @@ fn requests(spec: &WireSpec<'_>) -> Resources {
     let mut initialising = Resources::default();
     for container in &spec.init_containers {
         let own = &container.resources.requests;
-        if container.restart_policy.as_deref() == Some("Always") {
+        if container.restart_policy == "Always" {
             sidecars = sidecars.plus(own);
             initialising = initialising.max(&sidecars);
         } else {
@@ -288,7 +288,7 @@ fn host_ports(spec: &WireSpec<'_>) -> Box<[HostPortView]> {
     let sidecars = spec
         .init_containers
         .iter()
-        .filter(|container| container.restart_policy.as_deref() == Some("Always"));
+        .filter(|container| container.restart_policy == "Always");
     spec.containers
         .iter()
         .chain(sidecars)
@@ -354,8 +354,8 @@ impl<'de> Deserialize<'de> for PodView {
             .filter(|condition| condition.status == "False")
             .map(|condition| {
                 Box::new(PodScheduledView {
-                    reason: shared(condition.reason.as_deref().unwrap_or_default()),
-                    message: condition.message.as_deref().unwrap_or_default().into(),
+                    reason: shared(&condition.reason),
+                    message: (&*condition.message).into(),
                 })
             });
         Ok(PodView {
@@ -369,7 +369,7 @@ impl<'de> Deserialize<'de> for PodView {
                 scheduler_name: shared(&spec.scheduler_name),
                 priority: spec.priority,
                 priority_class_name: shared(&spec.priority_class_name),
-                never_preempts: spec.preemption_policy.as_deref() == Some("Never"),
+                never_preempts: spec.preemption_policy == "Never",
                 gated: !spec.scheduling_gates.is_empty(),
                 host_network: spec.host_network,
                 service_account_name: shared(&spec.service_account_name),
@@ -379,9 +379,9 @@ impl<'de> Deserialize<'de> for PodView {
             phase: phase(&status.phase),
             ready,
             unscheduled,
-            reason: status.reason.as_deref().map(shared),
-            nominated_node: status.nominated_node_name.as_deref().and_then(name),
-            pod_ip: status.pod_ip.as_deref().map(Into::into),
+            reason: (!status.reason.is_empty()).then(|| shared(&status.reason)),
+            nominated_node: name(&status.nominated_node_name),
+            pod_ip: (!status.pod_ip.is_empty()).then(|| (&*status.pod_ip).into()),
         })
     }
 }

@@ -1,1 +1,222 @@
+//! Servers refuse, answers get lost, watches lag: nothing is done twice, and nothing is given up.
 
+use serde_json::json;
+
+use super::Cluster;
+use super::model::{Fault, Kind};
+use crate::fleet::{Options, Work};
+
+fn nodes(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("node-{number:05}")).collect()
+}
+
+fn with_nodes(count: usize, options: Options) -> Cluster {
+    let mut cluster = Cluster::with_options(options);
+    for name in nodes(count) {
+        cluster.add_node(&name, json!({}));
+    }
+    cluster.apply_set("daemon", json!({}));
+    cluster
+}
+
+#[test]
+fn a_pod_that_the_watch_has_not_shown_yet_is_not_created_again() {
+    let mut cluster = with_nodes(1, Options::default());
+    for kind in [Kind::Node, Kind::Set, Kind::Revision] {
+        cluster.deliver(kind, usize::MAX);
+    }
+    for _ in 0..10 {
+        cluster.plan_and_act();
+        cluster.deliver(Kind::Set, usize::MAX);
+        cluster.deliver(Kind::Revision, usize::MAX);
+    }
+    assert_eq!(cluster.pods().len(), 1);
+    assert_eq!(cluster.done.iter().filter(|done| done.contains("create pod")).count(), 1);
+}
+
+#[test]
+fn a_pod_whose_creations_answer_was_lost_is_found_to_be_there() {
+    let mut cluster = with_nodes(1, Options::default());
+    cluster.settle_until_first_creation(Fault::LoseAnswer);
+    assert_eq!(cluster.pods().len(), 1, "it took effect");
+    cluster.fault = Fault::None;
+    for _ in 0..10 {
+        cluster.wait(1);
+        cluster.plan_and_act();
+    }
+    assert_eq!(cluster.pods().len(), 1, "{:?}", cluster.done);
+    assert!(cluster.done.iter().any(|done| done.contains("look at pod")));
+    cluster.converge();
+    assert_eq!(cluster.pods().len(), 1);
+}
+
+#[test]
+fn a_controller_that_starts_anew_makes_no_second_pod() {
+    let mut cluster = with_nodes(3, Options::default());
+    cluster.deliver_all();
+    cluster.plan_and_act();
+    cluster.plan_and_act();
+    cluster.restart();
+    cluster.converge();
+    assert_eq!(cluster.pods().len(), 3);
+}
+
+#[test]
+fn a_name_that_a_stranger_has_is_stepped_over() {
+    let mut probe = with_nodes(1, Options::default());
+    probe.converge();
+    let taken = probe.pod_on("node-00000");
+
+    let mut cluster = with_nodes(1, Options::default());
+    cluster.create_pod(json!({
+        "metadata": {"name": taken, "namespace": "default", "ownerReferences": [
+            {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "x", "uid": "x", "controller": true}]},
+        "spec": {"containers": [{"name": "main", "image": "other"}]}, "status": {},
+    }));
+    cluster.converge();
+    assert_eq!(cluster.pods().len(), 2);
+    assert_ne!(cluster.pod_on("node-00000"), taken);
+}
+
+#[test]
+fn creations_start_slowly_so_that_a_quota_costs_few_refusals() {
+    let mut cluster = with_nodes(100, Options::default());
+    cluster.quota = Some(10);
+    cluster.deliver_all();
+    for _ in 0..20 {
+        cluster.plan_and_act();
+        cluster.deliver_all();
+    }
+    let calls = cluster.done.iter().filter(|done| done.contains("create pod")).count();
+    assert_eq!(cluster.pods().len(), 10);
+    assert!(calls <= 15, "{calls} calls");
+    let refused = cluster.events.iter().find(|event| event.reason == "FailedCreate").unwrap();
+    assert_eq!((refused.warning, refused.message.as_str()), (true, "Error creating: exceeded quota"));
+    assert_eq!(cluster.set("daemon").status.current_number_scheduled, 10, "the status is written all the same");
+
+    cluster.quota = None;
+    cluster.converge();
+    assert_eq!(cluster.pods().len(), 100);
+}
+
+#[test]
+fn no_more_than_the_burst_is_in_flight() {
+    let mut cluster = with_nodes(40, Options { burst: 8 });
+    cluster.deliver_all();
+    let mut most = 0;
+    for _ in 0..50 {
+        let plan = cluster.plan();
+        most = most.max(plan.iter().filter(|action| action.to_string().contains("create pod")).count());
+        for action in &plan {
+            cluster.act(action);
+        }
+        cluster.deliver_all();
+    }
+    assert_eq!(most, 8);
+    assert_eq!(cluster.pods().len(), 40);
+    cluster.machines();
+    cluster.apply_set("daemon", json!({"template": {"spec": {"nodeSelector": {"no": "where"}}}}));
+    cluster.deliver_all();
+    cluster.plan_and_act();
+    cluster.deliver_all();
+    let deletions = cluster.plan();
+    assert_eq!(deletions.iter().filter(|action| action.to_string().contains("delete pod")).count(), 8);
+}
+
+#[test]
+fn a_terminating_namespace_is_left_in_peace() {
+    let mut cluster = with_nodes(3, Options::default());
+    cluster.settle_until_first_creation(Fault::NamespaceTerminating);
+    for _ in 0..10 {
+        cluster.plan_and_act();
+        cluster.deliver_all();
+    }
+    assert!(cluster.events.iter().all(|event| event.reason != "FailedCreate"));
+    assert!(cluster.done.iter().filter(|done| done.contains("create pod")).count() <= 1, "{:?}", cluster.done);
+}
+
+#[test]
+fn a_refused_deletion_is_told_and_tried_again() {
+    let mut cluster = Cluster::deployed(&["a"], json!({}));
+    cluster.taint("a", json!([{"key": "evil", "effect": "NoExecute"}]));
+    cluster.fault = Fault::Refuse;
+    cluster.deliver_all();
+    cluster.plan_and_act();
+    assert_eq!(cluster.events[0].reason, "FailedDelete");
+    assert_eq!(cluster.events[0].message, "Error deleting: exceeded quota");
+    assert_eq!(cluster.plan_and_act(), 0, "not at once");
+    cluster.fault = Fault::None;
+    cluster.converge();
+    assert_eq!(cluster.picture(), "");
+}
+
+#[test]
+fn a_pod_recreated_under_the_same_name_is_not_deleted_for_the_old_one() {
+    let mut cluster = Cluster::deployed(&["a"], json!({}));
+    let name = cluster.pod_on("a");
+    cluster.taint("a", json!([{"key": "evil", "effect": "NoExecute"}]));
+    cluster.deliver(Kind::Node, 9);
+    let plan = cluster.plan();
+    cluster.finish(&name);
+    cluster.create_pod(json!({"metadata": {"name": name, "namespace": "default"}, "spec": {}, "status": {}}));
+    for action in &plan {
+        cluster.act(action);
+    }
+    assert_eq!(cluster.pods().len(), 1);
+}
+
+// ---- work ----
+
+fn work_of(cluster: &mut Cluster, happening: impl FnOnce(&mut Cluster)) -> (u64, u64) {
+    cluster.converge();
+    let Work { pairs_looked_at: pairs, actions, .. } = cluster.fleet.work();
+    happening(cluster);
+    cluster.settle();
+    let after = cluster.fleet.work();
+    (after.pairs_looked_at - pairs, after.actions - actions)
+}
+
+#[test]
+fn the_work_of_an_event_does_not_grow_with_the_fleet() {
+    let of_size = |size: usize| {
+        let mut cluster = with_nodes(size, Options::default());
+        let heartbeat = work_of(&mut cluster, |cluster| {
+            cluster.edit_node("node-00003", |node| {
+                node["status"]["conditions"] =
+                    json!([{"type": "Ready", "status": "True", "lastHeartbeatTime": "2026-01-01T00:00:09Z"}]);
+            });
+        });
+        let deleted = work_of(&mut cluster, |cluster| cluster.delete(&cluster.pod_on("node-00003")));
+        let unready = work_of(&mut cluster, |cluster| {
+            let name = cluster.pod_on("node-00004");
+            cluster.phase(&name, "Running", false);
+        });
+        let joined = work_of(&mut cluster, |cluster| cluster.add_node("zzz", json!({})));
+        let tainted = work_of(&mut cluster, |cluster| {
+            cluster.taint("zzz", json!([{"key": "evil", "effect": "NoExecute"}]));
+        });
+        (heartbeat, deleted, unready, joined, tainted)
+    };
+    let small = of_size(10);
+    assert_eq!(small.0, (0, 0), "a heartbeat is no work at all");
+    assert_eq!(small, of_size(200));
+}
+
+#[test]
+fn a_rollout_looks_at_each_node_a_few_times_however_many_there_are() {
+    let looks = |size: usize| {
+        let mut cluster = with_nodes(size, Options::default());
+        cluster.apply_set(
+            "daemon",
+            json!({"updateStrategy": {"rollingUpdate": {"maxUnavailable": "10%"}}}),
+        );
+        let rolled = work_of(&mut cluster, |cluster| {
+            cluster.apply_set("daemon", Cluster::image("v2"));
+            cluster.converge();
+        });
+        rolled.0 as f64 / size as f64
+    };
+    let (small, large) = (looks(20), looks(200));
+    assert!(large <= small * 1.2, "{small} looks a node became {large}");
+    assert!(large < 12.0, "{large}");
+}

@@ -50,6 +50,8 @@ pub(crate) struct Cluster {
     pub(crate) fleet: Fleet,
     pub(crate) now: Timestamp,
     pub(crate) fault: Fault,
+    /// How many pods may exist.
+    pub(crate) quota: Option<usize>,
     /// Every action that was carried out, as it prints itself.
     pub(crate) done: Vec<String>,
     pub(crate) events: Vec<EventRecord>,
@@ -87,6 +89,7 @@ impl Cluster {
             fleet: Fleet::new(options),
             now: "2026-01-01T00:00:00Z".parse().unwrap(),
             fault: Fault::None,
+            quota: None,
             done: Vec::new(),
             events: Vec::new(),
             violations: Vec::new(),
@@ -254,7 +257,11 @@ impl Cluster {
             )
         };
         let creates = request.method == Method::Post;
+        let over_quota = creates
+            && request.path.ends_with("/pods")
+            && self.quota.is_some_and(|quota| self.pods().len() >= quota);
         let (code, body) = match fault {
+            _ if over_quota => refused(403, "Forbidden", "exceeded quota", ""),
             Fault::Refuse => refused(403, "Forbidden", "exceeded quota", ""),
             Fault::NamespaceTerminating if creates => {
                 refused(403, "Forbidden", "is being terminated", "NamespaceTerminating")
@@ -612,11 +619,6 @@ impl Cluster {
         });
     }
 
-    /// Binds, starts and makes Ready one pod.
-    pub(crate) fn run_pod(&mut self, name: &str) {
-        self.bind(name);
-        self.phase(name, "Running", true);
-    }
 
     /// What a kubelet does when a pod has ended.
     pub(crate) fn finish(&mut self, name: &str) {
@@ -633,8 +635,8 @@ impl Cluster {
             .map(|(_, set)| set["metadata"]["uid"].clone())
             .collect();
         let dangles = |object: &Value| {
-            let owner = &object["metadata"]["ownerReferences"][0]["uid"];
-            owner.is_string() && !uids.contains(owner)
+            let owner = &object["metadata"]["ownerReferences"][0];
+            owner["kind"] == "DaemonSet" && !uids.contains(&owner["uid"])
         };
         let garbage: Vec<_> = self.objects.iter().filter(|(_, object)| dangles(object)).map(|(key, _)| key.clone()).collect();
         for key in garbage {
@@ -686,6 +688,23 @@ impl Cluster {
             "it does not come to rest: {:?}",
             &self.done[self.done.len() - 10..]
         );
+    }
+
+    /// Goes on until a first pod is about to be created, and then lets the server fail.
+    pub(crate) fn settle_until_first_creation(&mut self, fault: Fault) {
+        self.deliver_all();
+        for _ in 0..10 {
+            for action in self.plan() {
+                if action.to_string().contains("create pod") {
+                    self.fault = fault;
+                }
+                self.act(&action);
+            }
+            if self.fault == fault {
+                return;
+            }
+        }
+        panic!("no pod is created: {:?}", self.done);
     }
 
     /// Settles with machines and time going on, until nothing changes any more.

@@ -1,1 +1,297 @@
+//! Old pods give way to new ones.
 
+use serde_json::{Value, json};
+
+use super::Cluster;
+
+fn unavailable(count: impl Into<Value>) -> Value {
+    let rolling = json!({"maxUnavailable": count.into(), "maxSurge": 0});
+    json!({"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": rolling}})
+}
+
+fn surge(count: impl Into<Value>) -> Value {
+    let rolling = json!({"maxUnavailable": 0, "maxSurge": count.into()});
+    json!({"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": rolling}})
+}
+
+const FIVE: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+/// How many pods terminate, are missing, or are not ready, round by round; between rounds the machines go on.
+fn waves(cluster: &mut Cluster) -> Vec<usize> {
+    let mut waves = Vec::new();
+    for _ in 0..40 {
+        cluster.settle();
+        let leaving = cluster.pods().iter().filter(|pod| pod.is_terminating()).count();
+        if leaving > 0 {
+            waves.push(leaving);
+        }
+        cluster.machines();
+    }
+    waves
+}
+
+#[test]
+fn two_of_five_at_a_time_take_three_waves() {
+    let mut cluster = Cluster::deployed(&FIVE, unavailable(2));
+    cluster.apply_set("daemon", Cluster::image("v2"));
+    assert_eq!(waves(&mut cluster), [2, 2, 1]);
+    assert_eq!(cluster.picture(), "a: v2 ready, b: v2 ready, c: v2 ready, d: v2 ready, e: v2 ready");
+}
+
+#[test]
+fn percentages_round_up() {
+    for (percent, first_wave) in [("1%", 1), ("20%", 1), ("21%", 2), ("50%", 3), ("100%", 5)] {
+        let mut cluster = Cluster::deployed(&FIVE, unavailable(percent));
+        cluster.apply_set("daemon", Cluster::image("v2"));
+        assert_eq!(waves(&mut cluster)[0], first_wave, "{percent}");
+    }
+}
+
+#[test]
+fn nodes_take_their_turns_by_name() {
+    let mut cluster = Cluster::deployed(&FIVE, unavailable(1));
+    cluster.apply_set("daemon", Cluster::image("v2"));
+    let mut order = Vec::new();
+    for _ in 0..40 {
+        cluster.settle();
+        order.extend(cluster.pods().iter().filter(|pod| pod.is_terminating()).filter_map(|pod| pod.node_name.clone()));
+        cluster.machines();
+    }
+    assert_eq!(order, FIVE.map(Into::into));
+}
+
+#[test]
+fn broken_old_pods_go_first_and_without_budget_and_no_available_one_is_touched_meanwhile() {
+    let mut cluster = Cluster::deployed(&FIVE, unavailable(1));
+    for node in ["c", "d", "e"] {
+        let pod = cluster.pod_on(node);
+        cluster.phase(&pod, "Running", false);
+    }
+    cluster.apply_set("daemon", Cluster::image("v2"));
+    cluster.settle();
+    let expected = "a: v1 ready, b: v1 ready, c: v1 terminating, d: v1 terminating, e: v1 terminating";
+    assert_eq!(cluster.picture(), expected);
+}
+
+#[test]
+fn new_pods_that_do_not_get_ready_stall_the_rollout() {
+    let mut cluster = Cluster::deployed(&FIVE, unavailable(2));
+    cluster.apply_set("daemon", Cluster::image("v2"));
+    for _ in 0..5 {
+        cluster.settle();
+        for pod in cluster.pods() {
+            if pod.is_terminating() {
+                cluster.finish(&pod.meta.name);
+            }
+        }
+    }
+    assert_eq!(cluster.picture(), "a: v2 unbound, b: v2 unbound, c: v1 ready, d: v1 ready, e: v1 ready");
+}
+
+#[test]
+fn of_88_updated_2_broken_and_10_available_old_pods_the_two_broken_go() {
+    let names: Vec<String> = (0..100).map(|number| format!("node-{number:02}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut cluster = Cluster::deployed(&names, unavailable(2));
+    cluster.apply_set("daemon", json!({"updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}));
+    cluster.apply_set("daemon", Cluster::image("v2"));
+    for node in &names[..88] {
+        cluster.delete(&cluster.pod_on(node));
+    }
+    cluster.converge();
+    for node in &names[88..90] {
+        let pod = cluster.pod_on(node);
+        cluster.phase(&pod, "Running", false);
+    }
+    cluster.apply_set("daemon", unavailable(2));
+    cluster.settle();
+    let mut leaving: Vec<_> =
+        cluster.pods().iter().filter(|pod| pod.is_terminating()).filter_map(|pod| pod.node_name.clone()).collect();
+    leaving.sort();
+    assert_eq!(leaving, ["node-88".into(), "node-89".into()]);
+}
+
+#[test]
+fn a_pod_counts_only_when_it_has_been_ready_for_min_ready_seconds() {
+    let mut spec = unavailable(1);
+    spec["minReadySeconds"] = 15.into();
+    let mut cluster = Cluster::deployed(&["a", "b"], spec);
+    cluster.apply_set("daemon", Cluster::image("v2"));
+    cluster.settle();
+    cluster.machines();
+    cluster.settle();
+    cluster.machines();
+    let ready_at = cluster.now;
+    cluster.settle();
+    assert_eq!(cluster.picture(), "a: v2 ready, b: v1 ready");
+    cluster.wait(10);
+    cluster.settle();
+    assert_eq!(cluster.picture(), "a: v2 ready, b: v1 ready", "10 s are too short");
+    assert_eq!(cluster.fleet.plan(cluster.now).look_again.unwrap().duration_since(ready_at).as_secs(), 15);
+    cluster.wait(10);
+    cluster.settle();
+    assert_eq!(cluster.picture(), "a: v2 ready, b: v1 terminating", "20 s are enough");
+}
+
+#[test]
+fn on_delete_waits_for_somebody_to_delete_and_then_brings_the_new_template() {
+    let mut cluster =
+        Cluster::deployed(&["a", "b"], json!({"updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}));
+    cluster.apply_set("daemon", Cluster::image("v2"));
+    cluster.converge();
+    assert_eq!(cluster.picture(), "a: v1 ready, b: v1 ready");
+    assert_eq!(cluster.set("daemon").status.updated_number_scheduled, 0);
+    assert_eq!(cluster.revisions().len(), 2, "the template is remembered all the same");
+    cluster.delete(&cluster.pod_on("b"));
+    cluster.converge();
+    assert_eq!(cluster.picture(), "a: v1 ready, b: v2 ready");
+    cluster.apply_set("daemon", unavailable(1));
+    cluster.converge();
+    assert_eq!(cluster.picture(), "a: v2 ready, b: v2 ready", "a change to RollingUpdate replaces what is old");
+}
+
+#[test]
+fn a_change_of_the_strategy_alone_replaces_nothing() {
+    let mut cluster = Cluster::deployed(&["a", "b"], unavailable(1));
+    cluster.apply_set("daemon", unavailable(2));
+    cluster.apply_set("daemon", surge(1));
+    cluster.converge();
+    assert!(cluster.done.iter().all(|done| done.contains("write the status")), "{:?}", cluster.done);
+}
+
+#[test]
+fn a_return_to_the_old_template_mid_way_restarts_only_what_was_replaced() {
+    let mut cluster = Cluster::deployed(&FIVE, unavailable(1));
+    let before: Vec<_> = FIVE.iter().map(|node| cluster.pod_on(node)).collect();
+    cluster.apply_set("daemon", Cluster::image("v2"));
+    for _ in 0..4 {
+        cluster.settle();
+        cluster.machines();
+    }
+    cluster.apply_set("daemon", Cluster::image("v1"));
+    cluster.converge();
+    let after: Vec<_> = FIVE.iter().map(|node| cluster.pod_on(node)).collect();
+    let kept: Vec<_> = before.iter().zip(&after).map(|(before, after)| before == after).collect();
+    assert_eq!(kept[2..], [true, true, true]);
+    assert!(!kept[0]);
+    assert_eq!(cluster.revisions().len(), 2);
+}
+
+#[test]
+fn an_update_does_not_take_the_pod_of_a_node_where_it_could_not_come_back() {
+    let mut cluster = Cluster::deployed(&["a", "b"], unavailable(1));
+    cluster.taint("a", json!([{"key": "busy", "effect": "NoSchedule"}]));
+    cluster.apply_set("daemon", Cluster::image("v2"));
+    cluster.converge();
+    assert_eq!(cluster.picture(), "a: v1 ready, b: v2 ready");
+    cluster.taint("a", json!([]));
+    cluster.converge();
+    assert_eq!(cluster.picture(), "a: v2 ready, b: v2 ready");
+}
+
+#[test]
+fn a_surge_brings_the_new_pod_before_the_old_one_goes() {
+    let mut cluster = Cluster::deployed(&FIVE, surge(2));
+    cluster.apply_set("daemon", Cluster::image("v2"));
+    cluster.settle();
+    assert_eq!(
+        cluster.picture(),
+        "a: v1 ready, a: v2 unbound, b: v1 ready, b: v2 unbound, c: v1 ready, d: v1 ready, e: v1 ready"
+    );
+    for _ in 0..40 {
+        cluster.settle();
+        let ready = |node: &&&str| {
+            cluster.pods_on(node).iter().any(|pod| pod.ready.status && !pod.is_terminating())
+        };
+        assert_eq!(FIVE.iter().filter(ready).count(), 5, "every node is served all the time");
+        cluster.machines();
+    }
+    assert_eq!(cluster.picture(), "a: v2 ready, b: v2 ready, c: v2 ready, d: v2 ready, e: v2 ready");
+}
+
+#[test]
+fn a_surge_waits_until_the_new_pod_is_available_and_not_merely_ready() {
+    let mut spec = surge(1);
+    spec["minReadySeconds"] = 15.into();
+    let mut cluster = Cluster::deployed(&["a"], spec);
+    cluster.apply_set("daemon", Cluster::image("v2"));
+    cluster.settle();
+    cluster.machines();
+    cluster.wait(10);
+    cluster.settle();
+    assert_eq!(cluster.picture(), "a: v1 ready, a: v2 ready");
+    cluster.wait(10);
+    cluster.settle();
+    assert_eq!(cluster.picture(), "a: v1 terminating, a: v2 ready");
+}
+
+#[test]
+fn nodes_whose_old_pod_is_broken_get_the_new_one_beyond_the_surge() {
+    let mut cluster = Cluster::deployed(&FIVE, surge(3));
+    for node in FIVE {
+        let pod = cluster.pod_on(node);
+        cluster.phase(&pod, "Running", false);
+    }
+    cluster.settle();
+    cluster.apply_set("daemon", Cluster::image("v2"));
+    cluster.deliver_all();
+    while cluster.plan_and_act() > 0 {}
+    assert_eq!(cluster.pods().len(), 10, "{}", cluster.picture());
+}
+
+#[test]
+fn a_surging_set_that_moves_keeps_the_old_place_until_the_new_one_serves() {
+    let mut cluster = Cluster::deployed(&["a", "b"], surge(1));
+    cluster.taint("a", json!([{"key": "busy", "effect": "NoSchedule"}]));
+    cluster.settle();
+    cluster.apply_set("daemon", Cluster::image("v2"));
+    cluster.settle();
+    // Two nodes serve, one is desired: the one that is not is let go.
+    assert_eq!(cluster.picture(), "a: v1 terminating, b: v1 ready, b: v2 unbound");
+    cluster.converge();
+    assert_eq!(cluster.picture(), "b: v2 ready");
+}
+
+#[test]
+fn any_percentage_of_surge_counts_however_few_the_nodes() {
+    let mut cluster = Cluster::deployed(&["a"], surge("1%"));
+    cluster.apply_set("daemon", Cluster::image("v2"));
+    cluster.settle();
+    assert_eq!(cluster.picture(), "a: v1 ready, a: v2 unbound");
+}
+
+#[test]
+fn a_surging_sets_pod_that_keeps_failing_does_not_multiply() {
+    let mut cluster = Cluster::deployed(&["a"], surge(1));
+    for _ in 0..4 {
+        for pod in cluster.pods() {
+            cluster.bind(&pod.meta.name);
+            cluster.phase(&pod.meta.name, "Failed", false);
+        }
+        cluster.settle();
+        assert!(cluster.pods().len() <= 2, "{}", cluster.picture());
+    }
+}
+
+#[test]
+fn observed_generation_rises_only_when_what_was_begun_before_is_seen() {
+    let mut cluster = Cluster::deployed(&["a", "b"], unavailable(1));
+    cluster.apply_set("daemon", Cluster::image("v2"));
+    cluster.deliver(super::model::Kind::Set, 9);
+    // The new revision, then the first deletion; its pod's termination is not yet seen.
+    while cluster.plan_and_act() > 0 {
+        cluster.deliver(super::model::Kind::Revision, 9);
+        cluster.deliver(super::model::Kind::Set, 9);
+    }
+    assert_eq!(cluster.set("daemon").status.observed_generation, 2);
+    cluster.apply_set("daemon", Cluster::image("v1"));
+    cluster.deliver(super::model::Kind::Set, 9);
+    while cluster.plan_and_act() > 0 {
+        cluster.deliver(super::model::Kind::Revision, 9);
+        cluster.deliver(super::model::Kind::Set, 9);
+    }
+    let status = &cluster.set("daemon").status;
+    assert_eq!(status.observed_generation, 2, "two pods of v1 are to be seen, but one is on its way out");
+    cluster.settle();
+    assert_eq!(cluster.set("daemon").status.observed_generation, 3);
+}
