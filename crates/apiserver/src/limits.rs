@@ -5,6 +5,12 @@ use std::time::Duration;
 /// Largest request body, in bytes. Kubernetes' own limit; it is above what etcd takes for one object.
 pub(crate) const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
 
+/// How much of a body that nobody wants is read so that its sender sees the answer: an oversized manifest as a rule.
+pub(crate) const DISCARD_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// How long that may take.
+pub(crate) const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Largest HTTP/2 header list, in bytes. Tokens and long selectors fit; a flood of headers does not.
 pub(crate) const HEADER_LIST_BYTES_MAX: u32 = 64 * 1024;
 

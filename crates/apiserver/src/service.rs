@@ -8,14 +8,17 @@ use api::status::Status;
 use bytes::Bytes;
 use futures::FutureExt;
 use http::header::{CONTENT_LENGTH, HeaderMap};
-use http::{Method, Response, StatusCode, request};
+use http::{Method, Response, StatusCode};
+use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use jiff::Timestamp;
 use tracing::Instrument;
 
 use crate::authenticate::{self, Peer};
 use crate::body::Body;
-use crate::limits::{BODY_BYTES_MAX, QUEUE_TIMEOUT, REQUEST_TIMEOUT, RETRY_AFTER_SECONDS};
+use crate::limits::{
+    BODY_BYTES_MAX, DISCARD_BYTES_MAX, DISCARD_TIMEOUT, QUEUE_TIMEOUT, REQUEST_TIMEOUT, RETRY_AFTER_SECONDS,
+};
 use crate::negotiate::{Answer, Encoding};
 use crate::query::Query;
 use crate::request::Request;
@@ -36,7 +39,11 @@ struct Summary {
 }
 
 /// Answers one request. Whatever goes wrong, there is an answer.
-pub(crate) async fn serve(shared: Arc<Shared>, peer: Peer, request: http::Request<Body>) -> Response<Body> {
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    peer: Peer,
+    mut request: http::Request<Body>,
+) -> Response<Body> {
     let began = Instant::now();
     let span = tracing::debug_span!("request", method = %request.method(), uri = %request.uri());
     let mut summary = Summary {
@@ -44,7 +51,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, peer: Peer, request: http::Reques
         resource: "",
     };
     let encoding = Answer::of(request.headers()).map_or(Encoding::Json, |answer| answer.encoding);
-    let handled = handle(&shared, &peer, request, &mut summary)
+    let handled = handle(&shared, &peer, &mut request, &mut summary)
         .boxed()
         .instrument(span.clone());
     let result = AssertUnwindSafe(handled)
@@ -61,6 +68,9 @@ pub(crate) async fn serve(shared: Arc<Shared>, peer: Peer, request: http::Reques
         tracing::debug!(parent: &span, code = status.code, message = %status.message, "refused");
         crate::respond::status(&status, encoding)
     });
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        discard(request.body_mut()).await;
+    }
     shared.metrics.request(
         summary.verb,
         summary.resource,
@@ -79,7 +89,7 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
 async fn handle(
     shared: &Arc<Shared>,
     peer: &Peer,
-    request: http::Request<Body>,
+    request: &mut http::Request<Body>,
     summary: &mut Summary,
 ) -> Result<Response<Body>, Status> {
     let route = routes::route(request.uri().path());
@@ -116,7 +126,7 @@ async fn objects(
     shared: &Arc<Shared>,
     user: Arc<User>,
     target: Target,
-    request: http::Request<Body>,
+    request: &mut http::Request<Body>,
     now: Timestamp,
     summary: &mut Summary,
 ) -> Result<Response<Body>, Status> {
@@ -136,9 +146,8 @@ async fn objects(
         "exec" => return exec::exec(shared, &target, &query, request).await,
         _ => {}
     }
-    let (parts, body) = request.into_parts();
-    let answer = Answer::of(&parts.headers)?;
-    let request::Parts { headers, .. } = parts;
+    let answer = Answer::of(request.headers())?;
+    let headers = std::mem::take(request.headers_mut());
     if verb == Verb::Watch {
         let options = ListOptions::of(target.kind, &query)?;
         let request = Request {
@@ -154,7 +163,7 @@ async fn objects(
         return watch::watch(shared, request, options).await;
     }
     let work = async {
-        let body = read_body(&headers, body).await?;
+        let body = read_body(&headers, request.body_mut()).await?;
         let request = Request {
             user,
             target,
@@ -219,7 +228,7 @@ async fn run(shared: &Arc<Shared>, verb: Verb, request: Request) -> Result<Respo
     }
 }
 
-async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Status> {
+async fn read_body(headers: &HeaderMap, body: &mut Body) -> Result<Bytes, Status> {
     let too_large = || Status::too_large(BODY_BYTES_MAX);
     let announced = headers
         .get(CONTENT_LENGTH)
@@ -233,6 +242,26 @@ async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Status> {
         Err(error) => Err(Status::bad_request(format!(
             "the body of the request could not be read: {error}"
         ))),
+    }
+}
+
+/// Reads what the handler left of the body, within bounds. An HTTP/1 connection whose request was not read to its end
+/// is closed, and a client that is still sending, or that sends its next request meanwhile, would not see the answer.
+async fn discard(body: &mut Body) {
+    if body.is_end_stream() {
+        return;
+    }
+    let discarded = async {
+        let mut bytes = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+            if bytes > DISCARD_BYTES_MAX {
+                return;
+            }
+        }
+    };
+    if tokio::time::timeout(DISCARD_TIMEOUT, discarded).await.is_err() {
+        tracing::debug!("the rest of a request's body did not come in time");
     }
 }
 

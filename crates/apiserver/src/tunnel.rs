@@ -99,7 +99,7 @@ pub(crate) fn accept(
     shared: &Arc<Shared>,
     user: &User,
     node: String,
-    mut request: http::Request<Body>,
+    request: &mut http::Request<Body>,
 ) -> Result<Response<Body>, Status> {
     let is_admin = user.groups.iter().any(|group| group == GROUP_MASTERS);
     if user.node_name() != Some(node.as_str()) && !is_admin {
@@ -112,7 +112,7 @@ pub(crate) fn accept(
     if !wants_upgrade(request.headers(), PROTOCOL) {
         return Err(Status::bad_request(format!("Upgrade: {PROTOCOL} is required")));
     }
-    let upgrade = hyper::upgrade::on(&mut request);
+    let upgrade = hyper::upgrade::on(request);
     let task = {
         let shared = shared.clone();
         async move {

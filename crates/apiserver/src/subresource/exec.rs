@@ -44,7 +44,7 @@ pub(crate) async fn exec(
     shared: &Arc<Shared>,
     target: &Target,
     query: &Query,
-    mut request: http::Request<Body>,
+    request: &mut http::Request<Body>,
 ) -> Result<Response<Body>, Status> {
     let pod = pod(shared, target)?;
     let container = container(&pod, query.non_empty("container"))?;
@@ -82,7 +82,7 @@ pub(crate) async fn exec(
     if !response.status().is_success() {
         return Err(agent_failure(response).await);
     }
-    let upgrade = hyper::upgrade::on(&mut request);
+    let upgrade = hyper::upgrade::on(request);
     let stopping = shared.stopping.clone();
     shared.tasks.spawn(async move {
         tokio::select! {

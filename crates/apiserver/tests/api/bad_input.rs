@@ -1,6 +1,9 @@
 //! Requests that make no sense: each gets the error that Kubernetes gives, and none breaks anything.
 
-use http::Method;
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
 use serde_json::json;
 
 use crate::common::*;
@@ -147,4 +150,31 @@ async fn numbers_that_are_none_are_bad_requests() {
     let mut stale = config_map("a");
     stale["metadata"]["resourceVersion"] = "xyz".into();
     assert_eq!(cluster.put(&format!("{CONFIG_MAPS}/a"), &stale).await.code, 400);
+}
+
+#[tokio::test]
+async fn connection_outlives_a_body_that_nobody_wanted() {
+    let cluster = Cluster::start().await;
+    let stream = TokioIo::new(dial(&cluster, "n").await);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    // Refused before the body is read: unknown path, unknown method, a body that is too large.
+    let cases = [
+        ("POST", "/apis/none/v1/things", 100_000, 404),
+        ("PUT", CONFIG_MAPS, 100_000, 405),
+        ("POST", CONFIG_MAPS, 4 * 1024 * 1024, 413),
+        ("GET", CONFIG_MAPS, 0, 200),
+    ];
+    for (method, path, length, code) in cases {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "localhost")
+            .body(Full::new(Bytes::from(vec![b' '; length])))
+            .unwrap();
+        sender.ready().await.unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        assert_eq!(response.status(), code, "{method} {path}");
+        response.into_body().collect().await.unwrap();
+    }
 }

@@ -1,11 +1,18 @@
 //! A server of its own for each test, and short ways to talk to it.
 
+use std::sync::Arc;
+
 use apiserver::{Config, Server, User};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Request};
 use http_body_util::BodyExt;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 pub(crate) const JSON: &str = "application/json";
 pub(crate) const MERGE: &str = "application/merge-patch+json";
@@ -239,4 +246,29 @@ pub(crate) fn causes(status: &Value) -> Vec<(String, String)> {
         .iter()
         .map(|cause| (text(&cause["field"]), text(&cause["reason"])))
         .collect()
+}
+
+/// A TLS connection to the server, with the credential of a node's agent.
+pub(crate) async fn dial(cluster: &Cluster, node: &str) -> TlsStream<TcpStream> {
+    let credential = cluster.server.node_credential(node).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(cluster.server.authority().as_bytes()).unwrap())
+        .unwrap();
+    let config =
+        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(
+                vec![CertificateDer::from_pem_slice(credential.certificate.as_bytes()).unwrap()],
+                PrivateKeyDer::from_pem_slice(credential.key.as_bytes()).unwrap(),
+            )
+            .unwrap();
+    let stream = TcpStream::connect(cluster.server.address()).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+        .unwrap()
 }

@@ -1,7 +1,6 @@
 //! The node tunnel, with a stand-in for the agent: logs and exec reach a node that dialled out.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -10,40 +9,12 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::common::*;
-
-/// A TLS connection to the server, with the credential of a node's agent.
-async fn dial(cluster: &Cluster, node: &str) -> TlsStream<TcpStream> {
-    let credential = cluster.server.node_credential(node).unwrap();
-    let mut roots = rustls::RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_slice(cluster.server.authority().as_bytes()).unwrap())
-        .unwrap();
-    let config =
-        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_client_auth_cert(
-                vec![CertificateDer::from_pem_slice(credential.certificate.as_bytes()).unwrap()],
-                PrivateKeyDer::from_pem_slice(credential.key.as_bytes()).unwrap(),
-            )
-            .unwrap();
-    let stream = TcpStream::connect(cluster.server.address()).await.unwrap();
-    let name = ServerName::try_from("localhost").unwrap();
-    TlsConnector::from(Arc::new(config))
-        .connect(name, stream)
-        .await
-        .unwrap()
-}
 
 /// What one HTTP/1 request on a fresh connection is answered with, and the connection when it was upgraded.
 async fn upgrade(
