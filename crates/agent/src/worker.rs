@@ -133,6 +133,8 @@ pub(crate) struct Worker {
     report_after: Option<Timestamp>,
     refresh_at: Option<tokio::time::Instant>,
     leaving: bool,
+    /// It had ended before this process came, and nothing of it is left here: what was said of it stands.
+    settled: bool,
     waiting_reasons: HashMap<String, String>,
 }
 
@@ -170,6 +172,7 @@ impl Worker {
             report_after: None,
             refresh_at: None,
             leaving: false,
+            settled: false,
             waiting_reasons: HashMap::new(),
         };
         worker.take_pod(pod);
@@ -178,6 +181,14 @@ impl Worker {
             .and_then(|at| at.parse().ok());
         worker.seen.start_time = Some(started.unwrap_or_else(Timestamp::now));
         match origin {
+            Origin::New
+                if matches!(
+                    worker.seen.reported["phase"].as_str(),
+                    Some("Succeeded" | "Failed")
+                ) =>
+            {
+                worker.settled = true;
+            }
             Origin::New => worker.recall(),
             Origin::Adopted(sandbox) => worker.adopt(&sandbox),
             Origin::Rejected(why) => {
@@ -338,7 +349,7 @@ impl Worker {
                 if self.reporting || self.report_after.is_some_and(|at| Timestamp::now() < at) => {}
             Action::DeletePod => {
                 self.reporting = true;
-                let patch = pod_sync::patch(&self.seen.reported, status);
+                let patch = pod_sync::patch(&self.seen.reported, status).filter(|_| !self.settled);
                 self.jobs.spawn(jobs::delete_pod(self.context(), patch));
             }
             Action::Forget => self.leaving = true,
@@ -421,7 +432,7 @@ impl Worker {
     /// Sends what differs from the last report; one patch at a time, so that changes coalesce.
     fn report(&mut self, status: &Value, now: Timestamp) {
         let held = self.report_after.is_some_and(|at| now < at);
-        if self.reporting || held || self.seen.unwanted {
+        if self.reporting || held || self.seen.unwanted || self.settled {
             return;
         }
         self.report_after = None;

@@ -247,7 +247,7 @@ async fn containers_outlive_the_agent_and_the_next_one_adopts_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn init_containers_prepare_what_the_container_finds_and_a_job_succeeds() {
-    let cluster = Cluster::start().await;
+    let mut cluster = Cluster::start().await;
     let mounts = json!([{"name": "shared", "mountPath": "/shared"}]);
     let mut init = shell("echo prepared > /shared/file");
     init["name"] = "init".into();
@@ -265,6 +265,26 @@ async fn init_containers_prepare_what_the_container_finds_and_a_job_succeeds() {
         0
     );
     let remote: Api<Pod> = Api::namespaced(cluster.remote().await, "default");
+    assert_eq!(
+        remote.logs("job", &LogParams::default()).await.unwrap(),
+        "prepared\n"
+    );
+    cluster.until_event("job", "Started container c").await;
+    cluster.stop_agent().await;
+    cluster.start_agent();
+    // The next pod is served after the first list, so by then the old one has been looked at.
+    cluster
+        .create(
+            "next",
+            json!({"containers": [shell(FOREVER)], "terminationGracePeriodSeconds": 1}),
+        )
+        .await;
+    cluster.until_ready("next").await;
+    let after = cluster.until("job", "it is there", |pod| !pod.is_null()).await;
+    assert_eq!(
+        pod["status"]["containerStatuses"],
+        after["status"]["containerStatuses"]
+    );
     assert_eq!(
         remote.logs("job", &LogParams::default()).await.unwrap(),
         "prepared\n"

@@ -231,3 +231,38 @@ async fn what_the_api_does_not_know_is_stopped_and_a_forced_deletion_too() {
     assert!(cluster.runtime().pods().is_empty());
     cluster.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_api_server_is_away_a_container_is_restarted_with_what_was_known() {
+    let mut cluster = Cluster::start().await;
+    cluster.stop_agent().await;
+    cluster.options.client = cluster.remote_node().await;
+    cluster.start_agent();
+    let map =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"A": "known"}});
+    cluster.object("/api/v1/namespaces/default/configmaps", map).await;
+    let gate = tempfile::tempdir().unwrap();
+    let script = "echo $A; while ! test -e /gate/go; do /bin/busybox sleep 0.1; done; exit 1";
+    let mut container = shell(script);
+    container["envFrom"] = json!([{"configMapRef": {"name": "m"}}]);
+    container["volumeMounts"] = json!([{"name": "gate", "mountPath": "/gate"}]);
+    let volumes = json!([{"name": "gate", "hostPath": {"path": gate.path()}}]);
+    let pod = cluster
+        .create("alone", json!({"containers": [container], "volumes": volumes}))
+        .await;
+    cluster.until_ready("alone").await;
+    let node = cluster.lose_server().await;
+    std::fs::write(gate.path().join("go"), "").unwrap();
+    let log = node
+        .options
+        .data_dir
+        .join("kubelet")
+        .join(pod.metadata.uid.unwrap())
+        .join("logs/c/1.log");
+    let started = Instant::now();
+    while !std::fs::read_to_string(&log).is_ok_and(|text| text.contains("known")) {
+        assert!(started.elapsed() < PATIENCE, "it was not restarted");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    node.finish().await;
+}

@@ -106,6 +106,16 @@ impl Cluster {
         running.await.unwrap().unwrap();
     }
 
+    /// The API server goes away; the node stays.
+    pub(crate) async fn lose_server(self) -> Node {
+        self.server.shutdown().await;
+        Node {
+            options: self.options,
+            agent: self.agent.expect("an agent"),
+            _folder: self.folder,
+        }
+    }
+
     /// Ends everything and removes what was made on the machine.
     pub(crate) async fn finish(mut self) {
         if self.agent.is_some() {
@@ -124,6 +134,33 @@ impl Cluster {
     /// A client over the network, as kubectl is one.
     pub(crate) async fn remote(&self) -> kube::Client {
         let kubeconfig = kube::config::Kubeconfig::read_from(self.server.kubeconfig()).unwrap();
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default())
+            .await
+            .unwrap();
+        kube::Client::try_from(config).unwrap()
+    }
+
+    /// A client over the network with the node's own certificate.
+    pub(crate) async fn remote_node(&self) -> kube::Client {
+        use base64::Engine as _;
+        use base64::engine::general_purpose::STANDARD;
+        let credential = self.server.node_credential(NODE).unwrap();
+        let authority = kube::config::Cluster {
+            server: Some(self.server.url()),
+            certificate_authority_data: Some(STANDARD.encode(self.server.authority())),
+            ..Default::default()
+        };
+        let identity = json!({
+            "client-certificate-data": STANDARD.encode(credential.certificate),
+            "client-key-data": STANDARD.encode(credential.key),
+        });
+        let kubeconfig = json!({
+            "clusters": [{"name": "c", "cluster": authority}],
+            "users": [{"name": "u", "user": identity}],
+            "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+            "current-context": "x",
+        });
+        let kubeconfig = serde_json::from_value(kubeconfig).unwrap();
         let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default())
             .await
             .unwrap();
@@ -223,6 +260,24 @@ impl Cluster {
             events: None,
         };
         Runtime::open(&self.options.data_dir, options).unwrap()
+    }
+}
+
+/// A node without an API server.
+pub(crate) struct Node {
+    pub(crate) options: Options,
+    agent: (CancellationToken, JoinHandle<Result<(), agent::Error>>),
+    _folder: tempfile::TempDir,
+}
+
+impl Node {
+    pub(crate) async fn finish(self) {
+        let (stop, running) = self.agent;
+        stop.cancel();
+        running.await.unwrap().unwrap();
+        agent::stop_all(&self.options, Duration::from_secs(1))
+            .await
+            .unwrap();
     }
 }
 
