@@ -226,7 +226,8 @@ async fn follow(client: Client, ledger: Arc<Mutex<Ledger>>, revision: u64) -> u6
     let Ok(stream) = client.request_stream(request).await else {
         return reached;
     };
-    let mut lines = std::pin::pin!(stream).lines();
+    let mut stream = std::pin::pin!(stream);
+    let mut lines = stream.as_mut().lines();
     while let Ok(Some(line)) = lines.try_next().await {
         let Ok(event) = serde_json::from_str::<Value>(&line) else {
             return reached;
@@ -313,7 +314,8 @@ async fn resume(client: &Client, ledger: &Mutex<Ledger>, from: u64) -> Result<()
     };
     let mut held: BTreeMap<String, Option<String>> = BTreeMap::new();
     let mut reached = from;
-    let mut lines = std::pin::pin!(stream).lines();
+    let mut stream = std::pin::pin!(stream);
+    let mut lines = stream.as_mut().lines();
     while let Some(line) = lines.try_next().await? {
         let event: Value = serde_json::from_str(&line)?;
         if event["type"] == "ERROR" {
