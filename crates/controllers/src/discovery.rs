@@ -69,10 +69,10 @@ pub(crate) async fn deletable(api: &Api) -> Result<Vec<Deletable>, Failure> {
                     (can("list") && can("watch") && can("delete")).then(|| Deletable {
                         collection: can("deletecollection"),
                         resource: Resource {
-                            group: group.to_owned(),
-                            version: version.to_owned(),
-                            kind: r.kind.clone(),
-                            plural: r.name.clone(),
+                            group: group.to_owned().into(),
+                            version: version.to_owned().into(),
+                            kind: r.kind.clone().into(),
+                            plural: r.name.clone().into(),
                             namespaced: r.namespaced,
                         },
                     })

@@ -3,7 +3,7 @@
 //! The kinds that other controllers watch anyway come from their reflectors; of every other kind that the server has, metadata alone is
 //! watched. Events own nothing and are owned by nothing, and there are many: they are left out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use plan::garbage::{Action, Graph, Object, Uid, strip_owners_patch, unblock_patc
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::Context;
 use crate::discovery::{self, Deletable};
@@ -69,9 +69,10 @@ pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
     share(&context, &heard, &mut feeds);
     let mut graph = Graph::new();
     let mut flight: Flight<Outcome> = Flight::new(IN_FLIGHT);
-    let mut kinds: HashMap<(String, String), Resource> = HashMap::new();
-    let mut watched = std::collections::HashSet::new();
-    let mut period = tokio::time::interval(PERIOD);
+    let mut kinds = Kinds::default();
+    // Without the kinds nothing can be looked for and nothing deleted: this must work once before anything is decided.
+    kinds.read(&context, &heard, &mut feeds).await?;
+    let mut period = tokio::time::interval_at(Instant::now() + PERIOD, PERIOD);
     period.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -82,32 +83,57 @@ pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
             }
             _ = period.tick() => {
                 graph.recheck_unwatched();
-                match discovery::deletable(&context.api).await {
-                    Ok(found) => for kind in found {
-                        kinds.insert((kind.resource.api_version(), kind.resource.kind.clone()), kind.resource.clone());
-                        if !is_shared(&kind) && watched.insert(kind.resource.path()) {
-                            watch(&context, kind.resource, heard.clone(), &mut feeds);
-                        }
-                    },
-                    Err(failure) => tracing::warn!(%failure, "reading the server's kinds"),
+                if let Err(failure) = kinds.read(&context, &heard, &mut feeds).await {
+                    tracing::warn!(%failure, "reading the server's kinds");
                 }
             }
         }
         while let Some(outcome) = flight.ready() {
             settle(&mut graph, outcome);
         }
-        for action in graph.plan(flight.room()) {
-            launch(&context, &kinds, &mut flight, action);
+        while flight.room() > 0 && graph.has_work() {
+            for action in graph.plan(flight.room()) {
+                launch(&context, &kinds, &mut flight, action);
+            }
+            tokio::task::consume_budget().await;
         }
+    }
+}
+
+/// The server's kinds, by what references call them, and those that are watched here.
+#[derive(Default)]
+struct Kinds {
+    resources: HashMap<(Arc<str>, Arc<str>), Resource>,
+    watched: HashSet<String>,
+}
+
+impl Kinds {
+    /// Learns the server's kinds, and begins to watch those that nobody watches.
+    async fn read(
+        &mut self,
+        context: &Context,
+        heard: &mpsc::Sender<Vec<Heard>>,
+        feeds: &mut JoinSet<()>,
+    ) -> Result<(), Failure> {
+        for kind in discovery::deletable(&context.api).await? {
+            let name = (kind.resource.api_version().into(), (&*kind.resource.kind).into());
+            self.resources.insert(name, kind.resource.clone());
+            if !is_shared(&kind) && self.watched.insert(kind.resource.path()) {
+                watch(context, kind.resource, heard.clone(), feeds);
+            }
+        }
+        Ok(())
+    }
+
+    fn get(&self, api_version: &Arc<str>, kind: &Arc<str>) -> Option<Resource> {
+        self.resources.get(&(api_version.clone(), kind.clone())).cloned()
     }
 }
 
 fn is_shared(kind: &Deletable) -> bool {
     let Resource { group, plural, .. } = &kind.resource;
     let events = plural == "events" && (group.is_empty() || group == "events.k8s.io");
-    events
-        || (SHARED.contains(&plural.as_str())
-            && matches!(group.as_str(), "" | "apps" | "coordination.k8s.io"))
+    events || (SHARED.contains(&&**plural) && matches!(&**group, "" | "apps" | "coordination.k8s.io"))
 }
 
 fn share(context: &Context, heard: &mpsc::Sender<Vec<Heard>>, feeds: &mut JoinSet<()>) {
@@ -149,8 +175,7 @@ fn feed<V: Watched>(
     resource: &Resource,
     heard: mpsc::Sender<Vec<Heard>>,
 ) -> impl Future<Output = ()> + use<V> {
-    let (api_version, kind): (Arc<str>, Arc<str>) =
-        (resource.api_version().into(), resource.kind.as_str().into());
+    let (api_version, kind): (Arc<str>, Arc<str>) = (resource.api_version().into(), (&*resource.kind).into());
     async move {
         while let Some(batch) = events.recv().await {
             let object = |meta: &ObjectMetaView| Object::of(&api_version, &kind, meta);
@@ -205,17 +230,10 @@ fn settle(graph: &mut Graph, outcome: Outcome) {
     }
 }
 
-fn launch(
-    context: &Context,
-    kinds: &HashMap<(String, String), Resource>,
-    flight: &mut Flight<Outcome>,
-    action: Action,
-) {
-    let resource =
-        |api_version: &str, kind: &str| kinds.get(&(api_version.to_owned(), kind.to_owned())).cloned();
+fn launch(context: &Context, kinds: &Kinds, flight: &mut Flight<Outcome>, action: Action) {
     match action {
         Action::Look { owner, namespace } => {
-            let resource = resource(&owner.api_version, &owner.kind);
+            let resource = kinds.get(&owner.api_version, &owner.kind);
             flight.launch(look(context.clone(), resource, owner, namespace));
         }
         Action::Warn { object, owner } => {
@@ -241,7 +259,7 @@ fn launch(
     }
 }
 
-fn resource_of(action: &Action, kinds: &HashMap<(String, String), Resource>) -> Option<Resource> {
+fn resource_of(action: &Action, kinds: &Kinds) -> Option<Resource> {
     let object = match action {
         Action::Delete { object, .. }
         | Action::StripOwners { object, .. }
@@ -250,9 +268,7 @@ fn resource_of(action: &Action, kinds: &HashMap<(String, String), Resource>) -> 
         | Action::Warn { object, .. } => object,
         Action::Look { .. } => return None,
     };
-    kinds
-        .get(&(object.api_version.to_string(), object.kind.to_string()))
-        .cloned()
+    kinds.get(&object.api_version, &object.kind)
 }
 
 /// Whether the owner is there, of the uid that the reference says.

@@ -1,14 +1,18 @@
 //! Empties namespaces that are being deleted, as [`plan::namespaces`] decides.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::view::{NamespaceView, ObjectView};
+use jiff::Timestamp;
 use plan::namespaces::{Content, KUBERNETES_FINALIZER, LOOK_AGAIN, Step, conditions, step};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::Context;
+use crate::backoff::Backoff;
+use crate::clock;
 use crate::discovery::{self, Deletable};
 use crate::driver::TaskError;
 use crate::flight::Flight;
@@ -25,54 +29,95 @@ const COUNTED: usize = 500;
 /// Passes over one namespace in a row. A second one sees at once that everything without a finalizer went with the first.
 const PASSES: usize = 3;
 
+/// The longest wait between two looks at a namespace that something keeps: a finalizer whose owner is gone may keep it for days.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
 /// Empties until it is dropped.
 pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
     let mut namespaces = context.namespaces.subscribe();
-    let mut waiting: Vec<Arc<NamespaceView>> = Vec::new();
-    let mut under_way: HashSet<Arc<str>> = HashSet::new();
-    let mut flight: Flight<Arc<str>> = Flight::new(IN_FLIGHT);
+    let mut terminating: HashMap<Arc<str>, Terminating> = HashMap::new();
+    let mut flight: Flight<(Arc<str>, bool)> = Flight::new(IN_FLIGHT);
     loop {
+        let next = match flight.room() {
+            0 => None,
+            _ => terminating
+                .values()
+                .filter(|t| !t.under_way)
+                .map(|t| t.look_at)
+                .min(),
+        };
         tokio::select! {
             Some(batch) = namespaces.recv() => for event in batch.iter() {
                 match event {
-                    Event::Put(namespace) if namespace.meta.is_terminating() => waiting.push(namespace.clone()),
+                    Event::Put(namespace) if namespace.meta.is_terminating() => {
+                        let known = terminating.entry(namespace.meta.uid.clone()).or_insert_with(|| Terminating::new(namespace));
+                        known.namespace = namespace.clone();
+                    }
+                    Event::Delete(namespace) => {
+                        terminating.remove(&namespace.meta.uid);
+                    }
                     _ => {}
                 }
             },
-            uid = flight.next() => {
-                under_way.remove(&uid);
-                // It may have been worth another pass, and no event need come for that.
-                waiting.extend(context.namespaces.all().into_iter().filter(|n| n.meta.uid == uid && n.meta.is_terminating()));
+            (uid, again) = flight.next() => {
+                if !again {
+                    terminating.remove(&uid);
+                } else if let Some(known) = terminating.get_mut(&uid) {
+                    known.under_way = false;
+                    known.look_at = Timestamp::now() + known.wait.next();
+                }
             }
+            () = clock::until(next) => {}
             else => return Err("its reflector ended".into()),
         }
-        let room = flight.room().min(waiting.len());
-        for namespace in waiting.drain(..room) {
-            if under_way.insert(namespace.meta.uid.clone()) {
-                flight.launch(empty(context.clone(), namespace));
-            }
+        let now = Timestamp::now();
+        for known in terminating
+            .values_mut()
+            .filter(|t| !t.under_way && t.look_at <= now)
+            .take(flight.room())
+        {
+            known.under_way = true;
+            flight.launch(empty(context.clone(), known.namespace.clone()));
         }
-        // What is under way looks again by itself.
-        waiting.retain(|n| !under_way.contains(&n.meta.uid));
     }
 }
 
-/// Looks, acts, and looks again until the namespace is gone or takes its time.
-async fn empty(context: Context, namespace: Arc<NamespaceView>) -> Arc<str> {
-    let name = &namespace.meta.name;
+/// A namespace that is being deleted.
+struct Terminating {
+    namespace: Arc<NamespaceView>,
+    under_way: bool,
+    look_at: Timestamp,
+    wait: Backoff,
+}
+
+impl Terminating {
+    fn new(namespace: &Arc<NamespaceView>) -> Self {
+        let wait = Backoff::new(LOOK_AGAIN, LONGEST_WAIT);
+        Self {
+            namespace: namespace.clone(),
+            under_way: false,
+            look_at: Timestamp::MIN,
+            wait,
+        }
+    }
+}
+
+/// Looks and acts until the namespace is done with or takes its time. Whether it is worth another look.
+async fn empty(context: Context, namespace: Arc<NamespaceView>) -> (Arc<str>, bool) {
+    let uid = namespace.meta.uid.clone();
     for _ in 0..PASSES {
         match pass(&context, &namespace).await {
-            Ok(Step::Nothing | Step::Finalize) => break,
+            // What remains of it, if anything, is not ours to empty; its next event brings it back.
+            Ok(Step::Nothing | Step::Finalize) => return (uid, false),
             Ok(Step::DeletePods | Step::DeleteAll) => {}
-            Err(failure) if failure.is_not_found() => break,
+            Err(failure) if failure.is_not_found() => return (uid, false),
             Err(failure) => {
-                tracing::warn!(namespace = %name, %failure, "emptying a namespace");
+                tracing::warn!(namespace = %namespace.meta.name, %failure, "emptying a namespace");
                 break;
             }
         }
     }
-    tokio::time::sleep(LOOK_AGAIN).await;
-    namespace.meta.uid.clone()
+    (uid, true)
 }
 
 async fn pass(context: &Context, namespace: &NamespaceView) -> Result<Step, Failure> {
@@ -128,8 +173,8 @@ async fn count(
 ) -> Result<(), Failure> {
     let path = format!("{}?limit={COUNTED}", resource.collection(namespace));
     let list: List = context.api.get_as(&path, METADATA_ONLY_LIST).await?;
-    let word = match resource.group.as_str() {
-        "" => resource.plural.clone(),
+    let word = match &*resource.group {
+        "" => resource.plural.to_string(),
         group => format!("{}.{group}", resource.plural),
     };
     for item in &list.items {
@@ -192,7 +237,7 @@ async fn finalize(context: &Context, name: &str) -> Result<(), Failure> {
 }
 
 fn stamped(mut conditions: Vec<Value>) -> Vec<Value> {
-    let now = crate::clock::seconds(jiff::Timestamp::now());
+    let now = clock::seconds(Timestamp::now());
     conditions
         .iter_mut()
         .for_each(|c| c["lastTransitionTime"] = now.clone().into());

@@ -91,10 +91,17 @@ pub(crate) async fn run(context: Context, limits: Limits) -> Result<(), TaskErro
         while let Some(outcome) = flight.ready() {
             settle(&mut fleet, outcome);
         }
-        if synced == [true; 3] {
+        if synced != [true; 3] {
+            continue;
+        }
+        loop {
             for action in fleet.plan(Timestamp::now(), flight.room()) {
                 flight.launch(execute(context.clone(), action));
             }
+            if flight.room() == 0 || !fleet.has_work() {
+                break;
+            }
+            tokio::task::consume_budget().await;
         }
     }
 }

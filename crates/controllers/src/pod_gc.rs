@@ -67,8 +67,11 @@ pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
         while let Some(outcome) = flight.ready() {
             settle(&mut garbage, outcome);
         }
-        for action in garbage.plan(flight.room()) {
-            flight.launch(execute(context.clone(), action));
+        while flight.room() > 0 && garbage.has_work() {
+            for action in garbage.plan(flight.room()) {
+                flight.launch(execute(context.clone(), action));
+            }
+            tokio::task::consume_budget().await;
         }
     }
 }

@@ -1,24 +1,25 @@
 //! Where each kind lives on the wire.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// A kind's place in the API: enough to build any URL of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Resource {
     /// Empty for the core group.
-    pub group: String,
+    pub group: Cow<'static, str>,
     /// `v1`.
-    pub version: String,
+    pub version: Cow<'static, str>,
     /// `Pod`.
-    pub kind: String,
+    pub kind: Cow<'static, str>,
     /// `pods`.
-    pub plural: String,
+    pub plural: Cow<'static, str>,
     /// Whether objects live in namespaces.
     pub namespaced: bool,
 }
 
 impl Resource {
-    fn new(group: &str, kind: &str, plural: &str, namespaced: bool) -> Self {
+    fn new(group: &'static str, kind: &'static str, plural: &'static str, namespaced: bool) -> Self {
         Self {
             group: group.into(),
             version: "v1".into(),
@@ -76,7 +77,7 @@ impl Resource {
     /// `apps/v1`, or `v1` in the core group.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() {
-            self.version.clone()
+            self.version.to_string()
         } else {
             format!("{}/{}", self.group, self.version)
         }

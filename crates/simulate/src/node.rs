@@ -160,8 +160,8 @@ struct Heartbeats<'a> {
     due: BTreeSet<(Instant, u32)>,
     running: FuturesUnordered<futures::future::BoxFuture<'a, (u32, Result<(), Error>)>>,
     failing: HashMap<u32, u32>,
-    /// Renewals that were due while too many were in flight, in order.
-    waiting: VecDeque<u32>,
+    /// Renewals that are due, in order, with the time since when.
+    waiting: VecDeque<(Instant, u32)>,
 }
 
 impl<'a> Heartbeats<'a> {
@@ -186,14 +186,14 @@ impl<'a> Heartbeats<'a> {
     fn launch(&mut self) {
         let now = Instant::now();
         while self.due.first().is_some_and(|(at, _)| *at <= now) {
-            if let Some((_, index)) = self.due.pop_first() {
-                self.waiting.push_back(index);
-            }
+            self.waiting.extend(self.due.pop_first());
         }
         while self.running.len() < self.options.in_flight
-            && let Some(index) = self.waiting.pop_front()
+            && let Some((at, index)) = self.waiting.pop_front()
         {
-            let renewal = renew(self.api, self.options, index);
+            // A node that was silent for so long may have been given up: it says again that it is ready.
+            let overdue = now.duration_since(at) > Duration::from_secs(LEASE_SECONDS.into());
+            let renewal = renew(self.api, self.options, index, overdue);
             self.running
                 .push(renewal.map(move |result| (index, result)).boxed());
         }
@@ -224,8 +224,20 @@ impl<'a> Heartbeats<'a> {
     }
 }
 
-async fn renew(api: &Api, options: &Options, index: u32) -> Result<(), Error> {
-    let path = format!("{LEASES}/{}", name(options, index));
+async fn renew(api: &Api, options: &Options, index: u32, overdue: bool) -> Result<(), Error> {
+    let name = name(options, index);
+    if overdue {
+        let patch = json!({"status": node(&name, index)["status"]});
+        let path = format!("/api/v1/nodes/{name}/status");
+        api.send(
+            Method::PATCH,
+            &path,
+            "application/strategic-merge-patch+json",
+            &patch,
+        )
+        .await?;
+    }
+    let path = format!("{LEASES}/{name}");
     let patch = json!({"spec": {"renewTime": micros(Timestamp::now())}});
     api.send(Method::PATCH, &path, "application/merge-patch+json", &patch)
         .await

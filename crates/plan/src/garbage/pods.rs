@@ -198,6 +198,7 @@ impl Pods {
                 actions.push(PodAction::Look { node });
             }
         }
+        // Each is counted no more once it is offered, so this adds a pod once.
         let excess = self.finished.len().saturating_sub(TERMINATED_PODS_KEPT);
         self.dirty_pods
             .extend(self.finished.iter().take(excess).map(|(_, key)| key.clone()));
@@ -214,7 +215,8 @@ impl Pods {
 
     /// Whether [`Pods::plan`] has something to say.
     pub fn has_work(&self) -> bool {
-        self.synced && !(self.dirty_nodes.is_empty() && self.dirty_pods.is_empty())
+        let changed = !self.dirty_nodes.is_empty() || !self.dirty_pods.is_empty();
+        self.synced && (changed || self.finished.len() > TERMINATED_PODS_KEPT)
     }
 
     fn collect(&mut self, key: PodKey) -> Option<PodAction> {
