@@ -13,6 +13,8 @@
 //! watcher then ends the watch, and the reflector lists again. Memory is the views of the kind.
 
 mod lines;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};

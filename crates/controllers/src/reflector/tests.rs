@@ -1,0 +1,184 @@
+//! The reflector against a server that follows a script.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use kube::client::Body;
+use serde_json::{Value, json};
+
+use super::*;
+
+/// One exchange: what the request's path must contain, the answer's status and its lines.
+struct Exchange {
+    asked: &'static str,
+    code: u16,
+    lines: Vec<Value>,
+}
+
+fn exchange(asked: &'static str, lines: Vec<Value>) -> Exchange {
+    Exchange {
+        asked,
+        code: 200,
+        lines,
+    }
+}
+
+/// A reflector of nodes on a server that answers by `script` and then no more.
+fn reflect(script: Vec<Exchange>) -> (mpsc::Receiver<Batch<NodeView>>, tokio::task::JoinHandle<()>) {
+    let script = Arc::new(Mutex::new(VecDeque::from(script)));
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let next = script.lock().expect("not poisoned").pop_front();
+        async move {
+            let Some(exchange) = next else {
+                return std::future::pending().await;
+            };
+            let path = request.uri().to_string();
+            assert!(
+                path.contains(exchange.asked),
+                "asked {path}, expected {}",
+                exchange.asked
+            );
+            let text: String = exchange.lines.iter().map(|line| format!("{line}\n")).collect();
+            let code = StatusCode::from_u16(exchange.code).expect("a code");
+            Response::builder()
+                .status(code)
+                .body(Full::new(Bytes::from(text)))
+        }
+    });
+    let api = Api::new(kube::Client::new(service, "default"));
+    let reflector: Reflector<NodeView> = Reflector::new();
+    let told = reflector.subscribe();
+    (
+        told,
+        tokio::spawn(reflector.run(api, "/api/v1/nodes".to_owned(), None)),
+    )
+}
+
+fn node(name: &str, version: u64) -> Value {
+    json!({"metadata": {"name": name, "uid": name, "resourceVersion": version.to_string()}})
+}
+
+fn event(kind: &str, object: Value) -> Value {
+    json!({"type": kind, "object": object})
+}
+
+fn end_of_list(version: u64) -> Value {
+    let metadata =
+        json!({"resourceVersion": version.to_string(), "annotations": {"k8s.io/initial-events-end": "true"}});
+    event("BOOKMARK", json!({"metadata": metadata}))
+}
+
+/// The next `n` things told, in words.
+async fn hear(told: &mut mpsc::Receiver<Batch<NodeView>>, n: usize) -> Vec<String> {
+    let mut words = Vec::new();
+    while words.len() < n {
+        let batch = told.recv().await.expect("the reflector runs");
+        words.extend(batch.iter().map(|event| match event {
+            Event::Put(node) => format!("+{}@{}", node.meta.name, node.meta.resource_version),
+            Event::Delete(node) => format!("-{}", node.meta.name),
+            Event::Synced(version) => format!("synced {version}"),
+            Event::Bookmark(version) => format!("at {version}"),
+        }));
+    }
+    words
+}
+
+#[tokio::test]
+async fn a_list_by_watch_is_told_whole_and_then_followed() {
+    let (mut told, task) = reflect(vec![
+        exchange(
+            "sendInitialEvents=true",
+            vec![
+                event("ADDED", node("a", 3)),
+                end_of_list(5),
+                event("MODIFIED", node("a", 6)),
+                event("DELETED", node("a", 7)),
+            ],
+        ),
+        exchange("resourceVersion=7", vec![event("ADDED", node("b", 8))]),
+    ]);
+    assert_eq!(
+        hear(&mut told, 5).await,
+        ["+a@3", "synced 5", "+a@6", "-a", "+b@8"]
+    );
+    task.abort();
+}
+
+#[tokio::test]
+async fn a_server_that_knows_no_initial_events_is_listed_in_pages() {
+    let page = |next: &str, version: u64, item: Value| json!({"metadata": {"resourceVersion": version.to_string(), "continue": next}, "items": [item]});
+    let (mut told, task) = reflect(vec![
+        Exchange {
+            asked: "sendInitialEvents",
+            code: 422,
+            lines: vec![json!({"kind": "Status", "code": 422})],
+        },
+        exchange("limit=500", vec![page("more", 5, node("a", 1))]),
+        exchange("continue=more", vec![page("", 5, node("b", 2))]),
+        exchange("resourceVersion=5", vec![event("ADDED", node("c", 6))]),
+    ]);
+    assert_eq!(hear(&mut told, 4).await, ["+a@1", "+b@2", "synced 5", "+c@6"]);
+    task.abort();
+}
+
+#[tokio::test]
+async fn after_410_only_the_difference_is_told() {
+    let gone = event(
+        "ERROR",
+        json!({"kind": "Status", "code": 410, "reason": "Expired"}),
+    );
+    let mut replaced = node("c", 12);
+    replaced["metadata"]["uid"] = "another".into();
+    let (mut told, task) = reflect(vec![
+        exchange(
+            "sendInitialEvents",
+            vec![
+                event("ADDED", node("a", 1)),
+                event("ADDED", node("b", 2)),
+                event("ADDED", node("c", 3)),
+                end_of_list(5),
+            ],
+        ),
+        exchange("resourceVersion=5", vec![gone]),
+        exchange(
+            "sendInitialEvents",
+            vec![
+                event("ADDED", node("a", 1)),
+                event("ADDED", replaced),
+                end_of_list(20),
+            ],
+        ),
+    ]);
+    assert_eq!(hear(&mut told, 4).await.len(), 4);
+    let mut difference = hear(&mut told, 4).await;
+    difference[..3].sort();
+    assert_eq!(difference, ["+c@12", "-b", "-c", "synced 20"]);
+    task.abort();
+}
+
+#[tokio::test]
+async fn a_late_subscriber_hears_all_that_is_known() {
+    let reflector: Reflector<NodeView> = Reflector::new();
+    let view = Arc::new(serde_json::from_value(node("a", 1)).expect("a node"));
+    reflector.tell(vec![Event::Put(view), Event::Synced(4)]).await;
+    assert_eq!(hear(&mut reflector.subscribe(), 2).await, ["+a@1", "synced 4"]);
+}
+
+#[tokio::test]
+async fn a_broken_line_is_asked_for_again_by_a_new_list() {
+    let (mut told, task) = reflect(vec![
+        exchange(
+            "sendInitialEvents",
+            vec![end_of_list(5), json!({"neither": "type nor object"})],
+        ),
+        exchange(
+            "sendInitialEvents",
+            vec![event("ADDED", node("a", 6)), end_of_list(7)],
+        ),
+    ]);
+    assert_eq!(hear(&mut told, 3).await, ["synced 5", "+a@6", "synced 7"]);
+    task.abort();
+}
