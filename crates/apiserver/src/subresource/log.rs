@@ -5,7 +5,7 @@ use api::status::Status;
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use crate::body::Body;
@@ -19,6 +19,9 @@ use crate::subresource::container::container;
 
 /// The longest error text that is passed on from an agent, in bytes.
 const AGENT_ERROR_BYTES_MAX: usize = 16 * 1024;
+
+/// What a segment of a path cannot hold as it is: everything but the unreserved characters of RFC 3986.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Parameters that the agent understands; the numbers among them are checked here.
 const NUMBERS: [&str; 3] = ["tailLines", "sinceSeconds", "limitBytes"];
@@ -76,7 +79,7 @@ pub(crate) fn node(pod: &Value) -> Option<&str> {
 
 /// `/<what>/<namespace>/<pod>/<container>`
 pub(crate) fn agent_path(what: &str, target: &Target, container: &str) -> String {
-    let encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
+    let encode = |text| utf8_percent_encode(text, SEGMENT);
     format!(
         "/{what}/{}/{}/{}",
         encode(&target.namespace),
@@ -85,19 +88,60 @@ pub(crate) fn agent_path(what: &str, target: &Target, container: &str) -> String
     )
 }
 
-/// What the agent says went wrong.
+/// What the agent says went wrong: the message of its Status, or whatever text it sent.
 pub(crate) async fn agent_failure(response: Response<Incoming>) -> Status {
     let code = status_code(response.status().as_u16()).as_u16();
-    let reason = match code {
-        400 => "BadRequest",
-        404 => "NotFound",
-        _ => "InternalError",
-    };
     let body = Limited::new(response.into_body(), AGENT_ERROR_BYTES_MAX)
         .collect()
         .await;
     let text = body
         .map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned())
         .unwrap_or_default();
-    Status::new(code, reason, text.trim().to_owned())
+    failure(code, &text)
+}
+
+fn failure(code: u16, text: &str) -> Status {
+    let reason = match code {
+        400 => "BadRequest",
+        404 => "NotFound",
+        _ => "InternalError",
+    };
+    let status = serde_json::from_str::<Value>(text).unwrap_or_default();
+    let message = match status["kind"].as_str() {
+        Some("Status") => status["message"].as_str().unwrap_or_default(),
+        _ => text.trim(),
+    };
+    Status::new(code, reason, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_go_to_the_agent_as_they_are() {
+        let target = Target {
+            kind: api::kinds::by_kind("", "v1", "Pod").unwrap(),
+            namespace: "kube-system".to_owned(),
+            name: "web-1.a".to_owned(),
+            subresource: "log".to_owned(),
+        };
+        assert_eq!(
+            agent_path("containerLogs", &target, "a b/c"),
+            "/containerLogs/kube-system/web-1.a/a%20b%2Fc"
+        );
+    }
+
+    #[test]
+    fn message_of_the_agents_status_is_passed_on() {
+        let status = failure(
+            404,
+            r#"{"kind":"Status","message":"pod \"a\" is not on this node","code":404}"#,
+        );
+        assert_eq!(
+            (status.code, status.reason, status.message.as_str()),
+            (404, "NotFound", "pod \"a\" is not on this node")
+        );
+        assert_eq!(failure(502, " gone \n").message, "gone");
+    }
 }
