@@ -56,7 +56,8 @@ impl ConnectArgs {
         })
     }
 
-    async fn config(&self) -> Result<kube::Config> {
+    /// Reads the kubeconfig that the flags, the environment or this machine name.
+    pub(crate) async fn config(&self) -> Result<kube::Config> {
         let options = KubeConfigOptions {
             context: self.context.clone(),
             ..KubeConfigOptions::default()

@@ -22,14 +22,14 @@ pub(crate) struct Simulate {
 impl Simulate {
     pub(crate) async fn run(self, connect: &ConnectArgs) -> Result<()> {
         let mut end = EndSignals::listen()?;
-        let connection = connect.connect().await?;
+        let client = simulate::connect(&connect.config().await?).context("prepare the connection")?;
         let shutdown = CancellationToken::new();
         let options = simulate::Options {
             nodes: self.nodes,
             prefix: self.prefix,
             ..simulate::Options::default()
         };
-        let mut simulation = tokio::spawn(simulate::run(connection.client, options, shutdown.clone()));
+        let mut simulation = tokio::spawn(simulate::run(client, options, shutdown.clone()));
         tokio::select! {
             ended = &mut simulation => return ended.context("play the nodes")?.context("play the nodes"),
             () = end.next() => shutdown.cancel(),

@@ -113,8 +113,8 @@ apiVersion: apps/v1
 kind: DaemonSet
 metadata: {name: set, namespace: zoo}
 spec:
-  selector: {matchLabels: {app: y}}
-  template: {metadata: {labels: {app: y}}, spec: {containers: [{name: c, image: "example.com/y:1"}]}}
+  selector: {matchLabels: {app: z}}
+  template: {metadata: {labels: {app: z}}, spec: {containers: [{name: c, image: "example.com/y:1"}]}}
 ---
 apiVersion: apps/v1
 kind: ControllerRevision
