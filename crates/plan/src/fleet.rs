@@ -266,7 +266,14 @@ impl Fleet {
     /// All that the index counts and queues, for comparing two of them.
     fn digest(&self) -> impl std::fmt::Debug + use<> {
         let of = |(key, set): (&ObjectKey, &Set)| {
-            (key.clone(), set.hash.clone(), set.settled, set.tally, set.queues.clone(), set.hashes.clone())
+            (
+                key.clone(),
+                set.hash.clone(),
+                set.settled,
+                set.tally,
+                set.queues.clone(),
+                set.hashes.clone(),
+            )
         };
         self.sets.iter().map(of).collect::<Vec<_>>()
     }

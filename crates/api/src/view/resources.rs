@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use schema::quantity::Quantity;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 
 use super::share::shared;
 
@@ -76,32 +77,91 @@ impl Resources {
 }
 
 /// Reads one amount in the unit of `name`; what cannot be read is nothing.
-fn amount(name: &str, value: &Value) -> i64 {
-    let Ok(quantity) = Quantity::from_value(value) else {
-        return 0;
-    };
-    match name {
-        "cpu" => quantity.milli(),
-        _ => quantity.value(),
+fn amount(name: &str, quantity: Option<Quantity>) -> i64 {
+    match (quantity, name) {
+        (None, _) => 0,
+        (Some(quantity), "cpu") => quantity.milli(),
+        (Some(quantity), _) => quantity.value(),
+    }
+}
+
+/// A quantity as it stands in an object: mostly a string, sometimes a number.
+struct Amount(Option<Quantity>);
+
+impl<'de> Deserialize<'de> for Amount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Amounts;
+        impl Visitor<'_> for Amounts {
+            type Value = Amount;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a quantity")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Amount, E> {
+                Ok(Amount(Quantity::parse(text).ok()))
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<Amount, E> {
+                Ok(Amount(Quantity::from_value(&number.into()).ok()))
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<Amount, E> {
+                Ok(Amount(Quantity::from_value(&number.into()).ok()))
+            }
+
+            fn visit_f64<E>(self, number: f64) -> Result<Amount, E> {
+                Ok(Amount(Quantity::from_value(&number.into()).ok()))
+            }
+
+            fn visit_unit<E>(self) -> Result<Amount, E> {
+                Ok(Amount(None))
+            }
+        }
+        deserializer.deserialize_any(Amounts)
+    }
+}
+
+struct Name<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Name<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        super::text(deserializer).map(Name)
     }
 }
 
 impl<'de> Deserialize<'de> for Resources {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let amounts: BTreeMap<Cow<'de, str>, Value> = super::nullable(deserializer)?;
-        let mut resources = Resources::default();
-        let mut other = Vec::new();
-        for (name, value) in &amounts {
-            let amount = amount(name, value);
-            match &**name {
-                "cpu" => resources.cpu_milli = amount,
-                "memory" => resources.memory = amount,
-                "ephemeral-storage" => resources.ephemeral_storage = amount,
-                "pods" => resources.pods = amount,
-                _ => other.push((shared(name), amount)),
+        struct List;
+        impl<'de> Visitor<'de> for List {
+            type Value = Resources;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of quantities")
+            }
+
+            fn visit_unit<E>(self) -> Result<Resources, E> {
+                Ok(Resources::default())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Resources, A::Error> {
+                let mut resources = Resources::default();
+                let mut other = Vec::new();
+                while let Some((Name(name), Amount(quantity))) = map.next_entry()? {
+                    let amount = amount(&name, quantity);
+                    match &*name {
+                        "cpu" => resources.cpu_milli = amount,
+                        "memory" => resources.memory = amount,
+                        "ephemeral-storage" => resources.ephemeral_storage = amount,
+                        "pods" => resources.pods = amount,
+                        _ => other.push((shared(&name), amount)),
+                    }
+                }
+                other.sort();
+                resources.other = other.into();
+                Ok(resources)
             }
         }
-        resources.other = other.into();
-        Ok(resources)
+        deserializer.deserialize_any(List)
     }
 }

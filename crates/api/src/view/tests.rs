@@ -1,1 +1,232 @@
+use std::sync::Arc;
 
+use serde_json::{Value, json};
+
+use super::*;
+
+fn read<V: View>(object: &Value) -> V {
+    let from_text: V = serde_json::from_str(&object.to_string()).unwrap();
+    let from_value: V = serde_json::from_value(object.clone()).unwrap();
+    assert_eq!(from_text, from_value);
+    from_text
+}
+
+fn daemon_pod(name: &str, node: &str) -> Value {
+    json!({
+        "kind": "Pod",
+        "apiVersion": "v1",
+        "metadata": {
+            "name": name, "namespace": "kube-system", "uid": format!("uid-{name}"), "resourceVersion": "42",
+            "labels": {"app": "daemon"}, "creationTimestamp": "2026-01-01T00:00:00Z",
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "daemon", "uid": "ds",
+                "controller": true, "blockOwnerDeletion": true}],
+        },
+        "spec": {
+            "tolerations": [{"key": "a", "operator": "Exists", "effect": "NoExecute"}],
+            "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+                {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}]}}},
+            "containers": [
+                {"resources": {"requests": {"cpu": "100m", "memory": "200Mi"}}, "ports": [{"hostPort": 80}]},
+                {"resources": {"requests": {"cpu": 1, "example.com/gpu": "2"}}},
+            ],
+            "initContainers": [{"resources": {"requests": {"memory": "1Gi"}}}],
+            "overhead": {"cpu": "50m"},
+            "volumes": [{"name": "ignored"}],
+        },
+        "status": {
+            "phase": "Running",
+            "podIP": "10.0.0.1",
+            "conditions": [
+                {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:05Z"},
+                {"type": "PodScheduled", "status": "True"},
+            ],
+        },
+    })
+}
+
+#[test]
+fn a_pod_is_read_down_to_what_decisions_need() {
+    let pod: PodView = read(&daemon_pod("a", "node-1"));
+    assert_eq!(
+        (&*pod.meta.name, &*pod.meta.namespace, pod.meta.resource_version),
+        ("a", "kube-system", 42)
+    );
+    assert_eq!(pod.meta.controller().map(|owner| &*owner.uid), Some("ds"));
+    assert_eq!(pod.meta.labels.get("app"), Some("daemon"));
+    assert_eq!(pod.target_node().map(|node| &**node), Some("node-1"));
+    assert_eq!(
+        (pod.node_name.clone(), pod.phase, pod.ready.status),
+        (None, PhaseView::Running, true)
+    );
+    assert_eq!(pod.ready.since, "2026-01-01T00:00:05Z".parse().ok());
+    assert_eq!(pod.pod_ip.as_deref(), Some("10.0.0.1"));
+    assert_eq!(pod.unscheduled, None);
+    let requests = &pod.spec.requests;
+    assert_eq!(
+        (
+            requests.cpu_milli,
+            requests.memory,
+            requests.get("example.com/gpu")
+        ),
+        (1150, 1 << 30, 2)
+    );
+    assert_eq!(
+        &*pod.spec.host_ports,
+        [HostPortView {
+            ip: "0.0.0.0".into(),
+            protocol: "TCP".into(),
+            port: 80
+        }]
+    );
+}
+
+#[test]
+fn the_pods_of_a_set_share_what_they_have_in_common() {
+    let (a, b): (PodView, PodView) = (read(&daemon_pod("a", "node-1")), read(&daemon_pod("b", "node-2")));
+    assert!(
+        Arc::ptr_eq(&a.spec, &b.spec),
+        "the node's name is not part of what is shared"
+    );
+    assert!(Arc::ptr_eq(
+        a.meta.owners.as_ref().unwrap(),
+        b.meta.owners.as_ref().unwrap()
+    ));
+    assert!(a.spec.node_affinity.is_none());
+}
+
+#[test]
+fn an_affinity_that_says_more_than_a_name_is_kept() {
+    let mut pod = daemon_pod("a", "node-1");
+    pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+        [0]["matchExpressions"] = json!([{"key": "zone", "operator": "Exists"}]);
+    let pod: PodView = read(&pod);
+    assert_eq!(pod.pinned_node.as_deref(), Some("node-1"));
+    assert!(
+        pod.spec
+            .node_affinity
+            .as_ref()
+            .is_some_and(|affinity| affinity.required.is_some())
+    );
+}
+
+#[test]
+fn sidecars_count_beside_the_containers_and_under_later_init_containers() {
+    let container = |memory: i64, restart: Value| json!({"restartPolicy": restart, "resources": {"requests": {"memory": memory}}});
+    let pod: PodView = read(&json!({"spec": {
+        "initContainers": [container(10, json!("Always")), container(25, Value::Null)],
+        "containers": [container(20, Value::Null)],
+    }}));
+    assert_eq!(
+        pod.spec.requests.memory, 35,
+        "10 of the sidecar and 25 of the init container beside it"
+    );
+}
+
+#[test]
+fn absent_null_and_unreadable_parts_are_defaults() {
+    let empty: PodView = read(&json!({}));
+    assert_eq!(empty, PodView::default());
+    let nulls: PodView = read(&json!({
+        "metadata": {"name": null, "labels": null, "ownerReferences": null, "creationTimestamp": null, "finalizers": null},
+        "spec": {"nodeName": null, "tolerations": null, "affinity": null, "containers": null, "nodeSelector": null},
+        "status": {"conditions": null, "phase": null, "podIP": null},
+    }));
+    assert_eq!(nulls, PodView::default());
+    let odd: NodeView = read(&json!({
+        "metadata": {"resourceVersion": "abc", "creationTimestamp": "yesterday"},
+        "status": {"allocatable": {"cpu": "many", "memory": null, "pods": "110"}},
+    }));
+    assert_eq!(
+        (odd.meta.resource_version, odd.meta.creation_timestamp),
+        (0, None)
+    );
+    assert_eq!(
+        (
+            odd.allocatable.cpu_milli,
+            odd.allocatable.memory,
+            odd.allocatable.pods
+        ),
+        (0, 0, 110)
+    );
+    read::<DaemonSetView>(&json!({"spec": null, "status": null}));
+    read::<LeaseView>(&json!({"spec": null}));
+    read::<NamespaceView>(&json!({}));
+    read::<ControllerRevisionView>(&json!({}));
+}
+
+#[test]
+fn a_bookmark_is_any_view_with_a_revision() {
+    let bookmark = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"resourceVersion": "7"}});
+    assert_eq!(read::<PodView>(&bookmark).meta.resource_version, 7);
+    assert_eq!(read::<DaemonSetView>(&bookmark).meta.resource_version, 7);
+}
+
+#[test]
+fn a_node_has_taints_conditions_and_room() {
+    let node: NodeView = read(&json!({
+        "metadata": {"name": "n", "labels": {"b": "2", "a": "1"}},
+        "spec": {"unschedulable": true, "taints": [{"key": "k", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z"}]},
+        "status": {
+            "allocatable": {"cpu": "3500m", "memory": "8Gi"},
+            "conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": "2026-01-01T00:00:09Z"}],
+        },
+    }));
+    assert!(node.unschedulable && node.is_ready());
+    assert_eq!(node.taints[0].to_string(), "k:NoExecute");
+    assert_eq!(node.allocatable.cpu_milli, 3500);
+    assert_eq!(
+        node.meta.labels.iter().collect::<Vec<_>>(),
+        [("a", "1"), ("b", "2")]
+    );
+}
+
+#[test]
+fn a_set_keeps_its_template_raw_and_knows_its_defaults() {
+    let template =
+        json!({"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "c", "odd": [1, 2]}]}});
+    let set: DaemonSetView = read(&json!({
+        "metadata": {"name": "d", "annotations": {"deprecated.daemonset.template.generation": "3"}},
+        "spec": {"selector": {"matchLabels": {"app": "x"}}, "template": template},
+    }));
+    assert_eq!(*set.template, template);
+    assert_eq!(set.template_generation(), Some(3));
+    assert_eq!(set.revision_history_limit, 10);
+    assert!(!set.allows_surge());
+    let without: DaemonSetView = read(&json!({"spec": {}}));
+    assert!(
+        !without.selector.is_everything(),
+        "no selector selects nothing, not everything"
+    );
+    let surging: DaemonSetView =
+        read(&json!({"spec": {"updateStrategy": {"rollingUpdate": {"maxSurge": "1%"}}}}));
+    assert!(surging.allows_surge());
+}
+
+#[test]
+fn ports_conflict_by_number_protocol_and_overlapping_address() {
+    let port = |ip: &str, protocol: &str, port| HostPortView {
+        ip: ip.into(),
+        protocol: protocol.into(),
+        port,
+    };
+    let all = port("0.0.0.0", "TCP", 80);
+    assert!(all.conflicts(&port("127.0.0.1", "TCP", 80)));
+    assert!(!all.conflicts(&port("0.0.0.0", "UDP", 80)));
+    assert!(!all.conflicts(&port("0.0.0.0", "TCP", 81)));
+    assert!(!port("10.0.0.1", "TCP", 80).conflicts(&port("127.0.0.1", "TCP", 80)));
+}
+
+#[test]
+fn labels_are_few_bytes_and_strangers_to_nul() {
+    let labels = Labels::new([("b", "2"), ("a", "1"), ("bad\0", "x")]);
+    assert_eq!(labels.iter().collect::<Vec<_>>(), [("a", "1"), ("b", "2")]);
+    assert_eq!(labels, Labels::new([("a", "1"), ("b", "2")]));
+    assert!(Labels::default().is_empty());
+    assert_eq!(Labels::new([("a", "")]).get("a"), Some(""));
+}
+
+#[test]
+fn collections_have_the_paths_of_the_api() {
+    assert_eq!(PodView::collection_path(), "/api/v1/pods");
+    assert_eq!(DaemonSetView::collection_path(), "/apis/apps/v1/daemonsets");
+}

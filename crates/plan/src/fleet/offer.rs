@@ -38,7 +38,14 @@ impl Fleet {
             let Some(set) = self.sets.get_mut(&key) else {
                 continue;
             };
-            let mut pass = Pass { set, world: &mut self.world, options: self.options, now, plan: &mut plan, adopted: false };
+            let mut pass = Pass {
+                set,
+                world: &mut self.world,
+                options: self.options,
+                now,
+                plan: &mut plan,
+                adopted: false,
+            };
             pass.run(&revisions);
             let wake_at = set.next_wake(now);
             if set.wake_at != wake_at {

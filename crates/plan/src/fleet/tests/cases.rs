@@ -10,19 +10,46 @@ fn every_node_gets_one_pod_and_the_status_says_so() {
     let cluster = Cluster::deployed(&["a", "b", "c"], json!({}));
     assert_eq!(cluster.picture(), "a: v1 ready, b: v1 ready, c: v1 ready");
     let status = &cluster.set("daemon").status;
-    assert_eq!((status.desired_number_scheduled, status.current_number_scheduled, status.number_ready), (3, 3, 3));
+    assert_eq!(
+        (
+            status.desired_number_scheduled,
+            status.current_number_scheduled,
+            status.number_ready
+        ),
+        (3, 3, 3)
+    );
     assert_eq!((status.number_available, status.updated_number_scheduled), (3, 3));
-    assert_eq!((status.number_unavailable, status.number_misscheduled, status.observed_generation), (0, 0, 1));
+    assert_eq!(
+        (
+            status.number_unavailable,
+            status.number_misscheduled,
+            status.observed_generation
+        ),
+        (0, 0, 1)
+    );
 }
 
 #[test]
 fn nothing_is_planned_before_all_kinds_are_listed() {
     let mut fleet = crate::fleet::Fleet::new(Default::default());
     let cluster = Cluster::deployed(&["a"], json!({}));
-    fleet.daemon_set(crate::fleet::Change::Replace { items: vec![cluster.set("daemon")], revision: 9 });
-    fleet.node(crate::fleet::Change::Replace { items: cluster.nodes(), revision: 9 });
-    fleet.revision(crate::fleet::Change::Replace { items: cluster.revisions(), revision: 9 });
-    assert_eq!(fleet.plan(cluster.now).actions, vec![], "the pods are not known yet");
+    fleet.daemon_set(crate::fleet::Change::Replace {
+        items: vec![cluster.set("daemon")],
+        revision: 9,
+    });
+    fleet.node(crate::fleet::Change::Replace {
+        items: cluster.nodes(),
+        revision: 9,
+    });
+    fleet.revision(crate::fleet::Change::Replace {
+        items: cluster.revisions(),
+        revision: 9,
+    });
+    assert_eq!(
+        fleet.plan(cluster.now).actions,
+        vec![],
+        "the pods are not known yet"
+    );
 }
 
 #[test]
@@ -48,14 +75,20 @@ fn a_cordoned_node_and_one_that_is_not_ready_get_theirs_all_the_same() {
         "cordoned",
         json!({"spec": {"unschedulable": true, "taints": taint("node.kubernetes.io/unschedulable")}}),
     );
-    cluster.add_node("pressed", json!({"spec": {"taints": taint("node.kubernetes.io/disk-pressure")}}));
+    cluster.add_node(
+        "pressed",
+        json!({"spec": {"taints": taint("node.kubernetes.io/disk-pressure")}}),
+    );
     cluster.add_node(
         "dead",
         json!({"spec": {"taints": [{"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}]}}),
     );
     cluster.apply_set("daemon", json!({}));
     cluster.converge();
-    assert_eq!(cluster.picture(), "cordoned: v1 ready, dead: v1 ready, pressed: v1 ready");
+    assert_eq!(
+        cluster.picture(),
+        "cordoned: v1 ready, dead: v1 ready, pressed: v1 ready"
+    );
 }
 
 #[test]
@@ -66,7 +99,10 @@ fn where_the_network_is_down_only_pods_on_the_hosts_network_run() {
     for (host_network, picture) in [(false, ""), (true, "a: v1 ready")] {
         let mut cluster = Cluster::new();
         cluster.add_node("a", network_down.clone());
-        cluster.apply_set("daemon", json!({"template": {"spec": {"hostNetwork": host_network}}}));
+        cluster.apply_set(
+            "daemon",
+            json!({"template": {"spec": {"hostNetwork": host_network}}}),
+        );
         cluster.converge();
         assert_eq!(cluster.picture(), picture);
     }
@@ -80,11 +116,18 @@ fn no_schedule_keeps_what_runs_and_no_execute_removes_it() {
     cluster.converge();
     assert_eq!(cluster.picture(), "a: v1 ready");
     let status = &cluster.set("daemon").status;
-    assert_eq!((status.desired_number_scheduled, status.number_misscheduled), (0, 1));
+    assert_eq!(
+        (status.desired_number_scheduled, status.number_misscheduled),
+        (0, 1)
+    );
 
     cluster.delete(&cluster.pod_on("a"));
     cluster.converge();
-    assert_eq!(cluster.picture(), "", "what is gone from a tainted node does not come back");
+    assert_eq!(
+        cluster.picture(),
+        "",
+        "what is gone from a tainted node does not come back"
+    );
 
     cluster.taint("a", json!([]));
     cluster.taint("b", json!([]));
@@ -97,8 +140,12 @@ fn a_node_whose_labels_no_longer_match_loses_its_pod() {
     let spec = json!({"template": {"spec": {"nodeSelector": {"kubernetes.io/hostname": "a"}}}});
     let mut cluster = Cluster::deployed(&["a", "b"], spec);
     assert_eq!(cluster.picture(), "a: v1 ready");
-    cluster.edit_node("a", |node| node["metadata"]["labels"]["kubernetes.io/hostname"] = "z".into());
-    cluster.edit_node("b", |node| node["metadata"]["labels"]["kubernetes.io/hostname"] = "a".into());
+    cluster.edit_node("a", |node| {
+        node["metadata"]["labels"]["kubernetes.io/hostname"] = "z".into()
+    });
+    cluster.edit_node("b", |node| {
+        node["metadata"]["labels"]["kubernetes.io/hostname"] = "a".into()
+    });
     cluster.converge();
     assert_eq!(cluster.picture(), "b: v1 ready");
 }
@@ -109,19 +156,33 @@ fn a_deleted_pod_comes_back_under_another_name_once_it_is_gone() {
     let old = cluster.pod_on("a");
     cluster.delete(&old);
     cluster.settle();
-    assert_eq!(cluster.picture(), "a: v1 terminating", "not before the old one has ended");
-    assert_eq!(cluster.set("daemon").status.current_number_scheduled, 1, "until then it counts");
+    assert_eq!(
+        cluster.picture(),
+        "a: v1 terminating",
+        "not before the old one has ended"
+    );
+    assert_eq!(
+        cluster.set("daemon").status.current_number_scheduled,
+        1,
+        "until then it counts"
+    );
     cluster.finish(&old);
     cluster.settle();
     assert_eq!(cluster.picture(), "a: v1 unbound");
-    assert_ne!(cluster.pod_on("a"), old, "who waits for the old name to vanish sees it vanish");
+    assert_ne!(
+        cluster.pod_on("a"),
+        old,
+        "who waits for the old name to vanish sees it vanish"
+    );
 }
 
 #[test]
 fn a_pod_that_has_ended_but_is_held_by_a_finalizer_does_not_block_its_successor() {
     let mut cluster = Cluster::deployed(&["a"], json!({}));
     let old = cluster.pod_on("a");
-    cluster.edit_pod(&old, |pod| pod["metadata"]["finalizers"] = json!(["example.com/wait"]));
+    cluster.edit_pod(&old, |pod| {
+        pod["metadata"]["finalizers"] = json!(["example.com/wait"])
+    });
     cluster.phase(&old, "Succeeded", false);
     cluster.settle();
     assert_eq!(cluster.picture(), "a: v1 terminating, a: v1 unbound");
@@ -140,16 +201,28 @@ fn failed_pods_are_replaced_with_growing_patience_and_succeeded_ones_at_once() {
         let failed_at = cluster.now;
         cluster.settle();
         while cluster.picture().contains("failed") {
-            cluster.now = cluster.fleet.plan(cluster.now).look_again.expect("it is looked at again");
+            cluster.now = cluster
+                .fleet
+                .plan(cluster.now)
+                .look_again
+                .expect("it is looked at again");
             cluster.settle();
         }
         waited.push(cluster.now.duration_since(failed_at).as_secs());
     }
     assert_eq!(waited, [0, 1, 2, 4, 8]);
-    let found: Vec<_> = cluster.events.iter().filter(|event| event.reason == "FailedDaemonPod").collect();
+    let found: Vec<_> = cluster
+        .events
+        .iter()
+        .filter(|event| event.reason == "FailedDaemonPod")
+        .collect();
     assert_eq!(found.len(), 5);
     assert!(found[0].warning);
-    assert!(found[0].message.starts_with("Found failed daemon pod default/daemon-"));
+    assert!(
+        found[0]
+            .message
+            .starts_with("Found failed daemon pod default/daemon-")
+    );
     assert!(found[0].message.ends_with(" on node a, will try to kill it"));
 
     for _ in 0..3 {
@@ -158,7 +231,11 @@ fn failed_pods_are_replaced_with_growing_patience_and_succeeded_ones_at_once() {
         cluster.bind(&name);
         cluster.phase(&name, "Succeeded", false);
         cluster.settle();
-        assert_eq!(cluster.picture(), "a: v1 unbound", "an end without failure is not punished");
+        assert_eq!(
+            cluster.picture(),
+            "a: v1 unbound",
+            "an end without failure is not punished"
+        );
     }
 }
 
@@ -246,7 +323,11 @@ fn a_set_that_selects_everything_does_nothing_and_says_so() {
     cluster.settle();
     cluster.settle();
     assert_eq!(cluster.done, Vec::<String>::new());
-    let said: Vec<_> = cluster.events.iter().map(|event| (event.reason, event.message.as_str())).collect();
+    let said: Vec<_> = cluster
+        .events
+        .iter()
+        .map(|event| (event.reason, event.message.as_str()))
+        .collect();
     let text = "This daemon set is selecting all pods. A non-empty selector is required.";
     assert_eq!(said, [("SelectingAll", text)]);
 }
@@ -269,16 +350,32 @@ fn creations_and_deletions_are_told_as_events() {
     cluster.converge();
     cluster.taint("a", json!([]));
     cluster.converge();
-    let said: Vec<_> = cluster.events.iter().map(|event| format!("{} {}", event.reason, event.message)).collect();
+    let said: Vec<_> = cluster
+        .events
+        .iter()
+        .map(|event| format!("{} {}", event.reason, event.message))
+        .collect();
     let new = cluster.pod_on("a");
-    assert_eq!(said, [format!("SuccessfulDelete Deleted pod: {old}"), format!("SuccessfulCreate Created pod: {new}")]);
+    assert_eq!(
+        said,
+        [
+            format!("SuccessfulDelete Deleted pod: {old}"),
+            format!("SuccessfulCreate Created pod: {new}")
+        ]
+    );
 }
 
 #[test]
 fn each_node_explains_itself() {
     let mut cluster = Cluster::deployed(&["a", "b", "c", "d"], json!({"minReadySeconds": 10}));
-    cluster.taint("a", json!([{"key": "gpu", "value": "true", "effect": "NoSchedule"}]));
-    cluster.add_node("z", json!({"spec": {"taints": [{"key": "gpu", "value": "true", "effect": "NoSchedule"}]}}));
+    cluster.taint(
+        "a",
+        json!([{"key": "gpu", "value": "true", "effect": "NoSchedule"}]),
+    );
+    cluster.add_node(
+        "z",
+        json!({"spec": {"taints": [{"key": "gpu", "value": "true", "effect": "NoSchedule"}]}}),
+    );
     cluster.delete(&cluster.pod_on("b"));
     let pod = cluster.pod_on("c");
     cluster.phase(&pod, "Running", false);
@@ -324,9 +421,19 @@ fn an_orphan_that_matches_is_adopted_and_then_rolled_like_any_old_pod() {
     cluster.create_pod(orphan("other", "a", json!({"app": "else"})));
     cluster.apply_set("daemon", json!({"updateStrategy": {"type": "OnDelete"}}));
     cluster.settle();
-    assert_eq!(cluster.picture(), "a: v0 ready, a: v0 ready", "no second pod is made beside the orphan");
-    let adopted = cluster.done.iter().position(|done| done.ends_with("adopt pod found"));
-    let confirmed = cluster.done.iter().position(|done| done.contains("look whether it is still there"));
+    assert_eq!(
+        cluster.picture(),
+        "a: v0 ready, a: v0 ready",
+        "no second pod is made beside the orphan"
+    );
+    let adopted = cluster
+        .done
+        .iter()
+        .position(|done| done.ends_with("adopt pod found"));
+    let confirmed = cluster
+        .done
+        .iter()
+        .position(|done| done.contains("look whether it is still there"));
     assert!(confirmed.is_some() && confirmed < adopted, "{:?}", cluster.done);
     assert!(!cluster.done.iter().any(|done| done.contains("other")));
 
@@ -344,7 +451,10 @@ fn nothing_is_adopted_by_a_set_that_is_gone_though_the_watch_does_not_know() {
     cluster.edit_set("daemon", |set| set["metadata"]["deletionTimestamp"] = now.into());
     cluster.deliver(super::model::Kind::Pod, 9);
     while cluster.plan_and_act() > 0 {}
-    assert_eq!(cluster.done, ["DaemonSet default/daemon: look whether it is still there before adopting"]);
+    assert_eq!(
+        cluster.done,
+        ["DaemonSet default/daemon: look whether it is still there before adopting"]
+    );
 }
 
 #[test]
@@ -380,9 +490,16 @@ fn a_pod_whose_labels_no_longer_match_is_released_and_replaced() {
 
 fn revisions(cluster: &Cluster) -> Vec<(i64, String)> {
     let image = |data: &serde_json::Value| {
-        data["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap_or_default().to_owned()
+        data["spec"]["template"]["spec"]["containers"][0]["image"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     };
-    cluster.revisions().iter().map(|revision| (revision.revision, image(&revision.data))).collect()
+    cluster
+        .revisions()
+        .iter()
+        .map(|revision| (revision.revision, image(&revision.data)))
+        .collect()
 }
 
 #[test]
@@ -392,7 +509,12 @@ fn each_template_is_remembered_and_a_return_to_one_renumbers_it() {
         cluster.apply_set("daemon", Cluster::image(version));
         cluster.converge();
     }
-    let pairs = |expected: &[(i64, &str)]| expected.iter().map(|(n, v)| (*n, (*v).to_owned())).collect::<Vec<_>>();
+    let pairs = |expected: &[(i64, &str)]| {
+        expected
+            .iter()
+            .map(|(n, v)| (*n, (*v).to_owned()))
+            .collect::<Vec<_>>()
+    };
     assert_eq!(revisions(&cluster), pairs(&[(1, "v1"), (2, "v2"), (3, "v3")]));
     cluster.apply_set("daemon", Cluster::image("v1"));
     cluster.converge();
@@ -403,7 +525,9 @@ fn each_template_is_remembered_and_a_return_to_one_renumbers_it() {
 fn a_revision_copies_the_sets_annotations_and_is_owned_by_it() {
     let mut cluster = Cluster::new();
     cluster.apply_set("daemon", json!({}));
-    cluster.edit_set("daemon", |set| set["metadata"]["annotations"]["kubernetes.io/change-cause"] = "because".into());
+    cluster.edit_set("daemon", |set| {
+        set["metadata"]["annotations"]["kubernetes.io/change-cause"] = "because".into()
+    });
     cluster.converge();
     let revision = &cluster.revisions()[0];
     assert_eq!(revision.meta.controller().unwrap().name, "daemon".into());
@@ -422,8 +546,17 @@ fn old_revisions_beyond_the_limit_go_except_those_that_pods_still_carry() {
         cluster.apply_set("daemon", Cluster::image(version));
         cluster.converge();
     }
-    let versions = |cluster: &Cluster| revisions(cluster).into_iter().map(|(_, image)| image).collect::<Vec<_>>();
-    assert_eq!(versions(&cluster), ["v1", "v4"], "v1 runs; of the others, as many as the limit leaves");
+    let versions = |cluster: &Cluster| {
+        revisions(cluster)
+            .into_iter()
+            .map(|(_, image)| image)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        versions(&cluster),
+        ["v1", "v4"],
+        "v1 runs; of the others, as many as the limit leaves"
+    );
     for node in ["a", "b"] {
         cluster.delete(&cluster.pod_on(node));
     }
@@ -470,7 +603,11 @@ fn two_revisions_of_one_template_become_one_and_its_pods_are_labelled_anew() {
         "revision": 7,
     }));
     cluster.settle();
-    assert_eq!(cluster.done, Vec::<String>::new(), "a new revision alone wakes nobody");
+    assert_eq!(
+        cluster.done,
+        Vec::<String>::new(),
+        "a new revision alone wakes nobody"
+    );
     cluster.restart();
     cluster.converge();
     assert_eq!(cluster.revisions().len(), 1);
@@ -487,7 +624,9 @@ fn a_set_that_was_deleted_with_orphaning_takes_its_pods_and_history_back() {
     let mut cluster = Cluster::deployed(&["a", "b"], json!({}));
     let before: Vec<_> = cluster.pods().iter().map(|pod| pod.meta.uid.clone()).collect();
     for pod in cluster.pods() {
-        cluster.edit_pod(&pod.meta.name, |pod| pod["metadata"]["ownerReferences"] = json!([]));
+        cluster.edit_pod(&pod.meta.name, |pod| {
+            pod["metadata"]["ownerReferences"] = json!([])
+        });
     }
     cluster.orphan_revisions();
     cluster.remove_set("daemon");
@@ -498,5 +637,10 @@ fn a_set_that_was_deleted_with_orphaning_takes_its_pods_and_history_back() {
     assert_eq!(before, after, "what fits is not restarted");
     assert_eq!(cluster.revisions().len(), 1);
     let uid = &cluster.set("daemon").meta.uid;
-    assert!(cluster.pods().iter().all(|pod| &pod.meta.controller().unwrap().uid == uid));
+    assert!(
+        cluster
+            .pods()
+            .iter()
+            .all(|pod| &pod.meta.controller().unwrap().uid == uid)
+    );
 }

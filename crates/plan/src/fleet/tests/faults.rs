@@ -31,7 +31,14 @@ fn a_pod_that_the_watch_has_not_shown_yet_is_not_created_again() {
         cluster.deliver(Kind::Revision, usize::MAX);
     }
     assert_eq!(cluster.pods().len(), 1);
-    assert_eq!(cluster.done.iter().filter(|done| done.contains("create pod")).count(), 1);
+    assert_eq!(
+        cluster
+            .done
+            .iter()
+            .filter(|done| done.contains("create pod"))
+            .count(),
+        1
+    );
 }
 
 #[test]
@@ -87,12 +94,27 @@ fn creations_start_slowly_so_that_a_quota_costs_few_refusals() {
         cluster.plan_and_act();
         cluster.deliver_all();
     }
-    let calls = cluster.done.iter().filter(|done| done.contains("create pod")).count();
+    let calls = cluster
+        .done
+        .iter()
+        .filter(|done| done.contains("create pod"))
+        .count();
     assert_eq!(cluster.pods().len(), 10);
     assert!(calls <= 15, "{calls} calls");
-    let refused = cluster.events.iter().find(|event| event.reason == "FailedCreate").unwrap();
-    assert_eq!((refused.warning, refused.message.as_str()), (true, "Error creating: exceeded quota"));
-    assert_eq!(cluster.set("daemon").status.current_number_scheduled, 10, "the status is written all the same");
+    let refused = cluster
+        .events
+        .iter()
+        .find(|event| event.reason == "FailedCreate")
+        .unwrap();
+    assert_eq!(
+        (refused.warning, refused.message.as_str()),
+        (true, "Error creating: exceeded quota")
+    );
+    assert_eq!(
+        cluster.set("daemon").status.current_number_scheduled,
+        10,
+        "the status is written all the same"
+    );
 
     cluster.quota = None;
     cluster.converge();
@@ -106,7 +128,11 @@ fn no_more_than_the_burst_is_in_flight() {
     let mut most = 0;
     for _ in 0..50 {
         let plan = cluster.plan();
-        most = most.max(plan.iter().filter(|action| action.to_string().contains("create pod")).count());
+        most = most.max(
+            plan.iter()
+                .filter(|action| action.to_string().contains("create pod"))
+                .count(),
+        );
         for action in &plan {
             cluster.act(action);
         }
@@ -115,12 +141,21 @@ fn no_more_than_the_burst_is_in_flight() {
     assert_eq!(most, 8);
     assert_eq!(cluster.pods().len(), 40);
     cluster.machines();
-    cluster.apply_set("daemon", json!({"template": {"spec": {"nodeSelector": {"no": "where"}}}}));
+    cluster.apply_set(
+        "daemon",
+        json!({"template": {"spec": {"nodeSelector": {"no": "where"}}}}),
+    );
     cluster.deliver_all();
     cluster.plan_and_act();
     cluster.deliver_all();
     let deletions = cluster.plan();
-    assert_eq!(deletions.iter().filter(|action| action.to_string().contains("delete pod")).count(), 8);
+    assert_eq!(
+        deletions
+            .iter()
+            .filter(|action| action.to_string().contains("delete pod"))
+            .count(),
+        8
+    );
 }
 
 #[test]
@@ -132,7 +167,16 @@ fn a_terminating_namespace_is_left_in_peace() {
         cluster.deliver_all();
     }
     assert!(cluster.events.iter().all(|event| event.reason != "FailedCreate"));
-    assert!(cluster.done.iter().filter(|done| done.contains("create pod")).count() <= 1, "{:?}", cluster.done);
+    assert!(
+        cluster
+            .done
+            .iter()
+            .filter(|done| done.contains("create pod"))
+            .count()
+            <= 1,
+        "{:?}",
+        cluster.done
+    );
 }
 
 #[test]
@@ -169,7 +213,11 @@ fn a_pod_recreated_under_the_same_name_is_not_deleted_for_the_old_one() {
 
 fn work_of(cluster: &mut Cluster, happening: impl FnOnce(&mut Cluster)) -> (u64, u64) {
     cluster.converge();
-    let Work { pairs_looked_at: pairs, actions, .. } = cluster.fleet.work();
+    let Work {
+        pairs_looked_at: pairs,
+        actions,
+        ..
+    } = cluster.fleet.work();
     happening(cluster);
     cluster.settle();
     let after = cluster.fleet.work();
@@ -186,7 +234,9 @@ fn the_work_of_an_event_does_not_grow_with_the_fleet() {
                     json!([{"type": "Ready", "status": "True", "lastHeartbeatTime": "2026-01-01T00:00:09Z"}]);
             });
         });
-        let deleted = work_of(&mut cluster, |cluster| cluster.delete(&cluster.pod_on("node-00003")));
+        let deleted = work_of(&mut cluster, |cluster| {
+            cluster.delete(&cluster.pod_on("node-00003"))
+        });
         let unready = work_of(&mut cluster, |cluster| {
             let name = cluster.pod_on("node-00004");
             cluster.phase(&name, "Running", false);

@@ -59,6 +59,8 @@ pub(crate) struct Cluster {
     pub(crate) violations: Vec<String>,
     revision: u64,
     objects: BTreeMap<Key, Value>,
+    /// The pods among them, read.
+    pods: BTreeMap<Key, Arc<PodView>>,
     log: Vec<Logged>,
     cursors: [usize; 4],
     uids: u64,
@@ -95,6 +97,7 @@ impl Cluster {
             violations: Vec::new(),
             revision: 1,
             objects: BTreeMap::new(),
+            pods: BTreeMap::new(),
             log: Vec::new(),
             cursors: [0; 4],
             uids: 0,
@@ -126,6 +129,9 @@ impl Cluster {
             meta(&object, "namespace").to_owned(),
             meta(&object, "name").to_owned(),
         );
+        if kind == Kind::Pod {
+            self.pods.insert(key.clone(), view(&object));
+        }
         self.objects.insert(key, object.clone());
         self.log.push(Logged {
             kind,
@@ -144,6 +150,7 @@ impl Cluster {
 
     fn remove(&mut self, key: &Key) -> Option<Value> {
         let mut object = self.objects.remove(key)?;
+        self.pods.remove(key);
         self.revision += 1;
         object["metadata"]["resourceVersion"] = self.revision.to_string().into();
         self.log.push(Logged {
@@ -259,7 +266,7 @@ impl Cluster {
         let creates = request.method == Method::Post;
         let over_quota = creates
             && request.path.ends_with("/pods")
-            && self.quota.is_some_and(|quota| self.pods().len() >= quota);
+            && self.quota.is_some_and(|quota| self.pods.len() >= quota);
         let (code, body) = match fault {
             _ if over_quota => refused(403, "Forbidden", "exceeded quota", ""),
             Fault::Refuse => refused(403, "Forbidden", "exceeded quota", ""),
@@ -353,7 +360,8 @@ impl Cluster {
             Kind::Pod => self.fleet.pods.get(&key).map(|entry| &entry.pod.meta),
             _ => self.fleet.revisions.get(&key).map(|revision| &revision.meta),
         };
-        meta.and_then(|meta| meta.controller()).is_some_and(|owner| owner.uid == action.set.uid)
+        meta.and_then(|meta| meta.controller())
+            .is_some_and(|owner| owner.uid == action.set.uid)
     }
 
     /// A pod that is bound and runs is given time; any other goes at once.
@@ -381,7 +389,10 @@ impl Cluster {
     fn watch_creation(&mut self, action: &Action, pod: &Value) {
         let target: Arc<PodView> = view(pod);
         // What the controller knows of the set is what it must keep to.
-        let surges = self.fleet.daemon_sets().any(|set| set.meta.uid == action.set.uid && set.allows_surge());
+        let surges = self
+            .fleet
+            .daemon_sets()
+            .any(|set| set.meta.uid == action.set.uid && set.allows_surge());
         let others = self.pods().into_iter().filter(|other| {
             other.target_node() == target.target_node()
                 && other.meta.controller().map(|owner| &owner.uid) == Some(&action.set.uid)
@@ -503,9 +514,16 @@ impl Cluster {
 
     /// Takes all owners from the revisions, as deleting a set with orphaning does.
     pub(crate) fn orphan_revisions(&mut self) {
-        let keys: Vec<_> = self.objects.keys().filter(|(kind, ..)| *kind == Kind::Revision).cloned().collect();
+        let keys: Vec<_> = self
+            .objects
+            .keys()
+            .filter(|(kind, ..)| *kind == Kind::Revision)
+            .cloned()
+            .collect();
         for key in keys {
-            self.edit(&key, |revision| revision["metadata"]["ownerReferences"] = json!([]));
+            self.edit(&key, |revision| {
+                revision["metadata"]["ownerReferences"] = json!([])
+            });
         }
     }
 
@@ -521,11 +539,7 @@ impl Cluster {
     }
 
     pub(crate) fn pods(&self) -> Vec<Arc<PodView>> {
-        self.objects
-            .iter()
-            .filter(|((kind, ..), _)| *kind == Kind::Pod)
-            .map(|(_, pod)| view(pod))
-            .collect()
+        self.pods.values().cloned().collect()
     }
 
     pub(crate) fn nodes(&self) -> Vec<Arc<NodeView>> {
@@ -619,7 +633,6 @@ impl Cluster {
         });
     }
 
-
     /// What a kubelet does when a pod has ended.
     pub(crate) fn finish(&mut self, name: &str) {
         let (namespace, name) = Self::pod_key(name);
@@ -638,7 +651,12 @@ impl Cluster {
             let owner = &object["metadata"]["ownerReferences"][0];
             owner["kind"] == "DaemonSet" && !uids.contains(&owner["uid"])
         };
-        let garbage: Vec<_> = self.objects.iter().filter(|(_, object)| dangles(object)).map(|(key, _)| key.clone()).collect();
+        let garbage: Vec<_> = self
+            .objects
+            .iter()
+            .filter(|(_, object)| dangles(object))
+            .map(|(key, _)| key.clone())
+            .collect();
         for key in garbage {
             self.remove(&key);
         }
@@ -667,7 +685,9 @@ impl Cluster {
 
     pub(crate) fn is_bound(&self, name: &str) -> bool {
         let (namespace, name) = Self::pod_key(name);
-        self.objects.get(&(Kind::Pod, namespace, name)).is_some_and(|pod| pod["spec"]["nodeName"].is_string())
+        self.objects
+            .get(&(Kind::Pod, namespace, name))
+            .is_some_and(|pod| pod["spec"]["nodeName"].is_string())
     }
 
     // ---- time ----

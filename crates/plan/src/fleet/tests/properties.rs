@@ -80,7 +80,11 @@ fn spec(spec: &Spec) -> Value {
         Spec::OnDelete => json!({"updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}),
         Spec::MinReady(seconds) => json!({"minReadySeconds": seconds}),
         Spec::OnlyLabelled(only) => {
-            let selector = if *only { json!({"role": "edge"}) } else { Value::Null };
+            let selector = if *only {
+                json!({"role": "edge"})
+            } else {
+                Value::Null
+            };
             json!({"template": {"spec": {"nodeSelector": selector}}})
         }
     }
@@ -139,9 +143,8 @@ fn happening() -> impl Strategy<Value = Happening> {
 }
 
 fn happen(cluster: &mut Cluster, happening: &Happening) {
-    let pod = |cluster: &Cluster, index: usize| {
-        cluster.pods().get(index).map(|pod| pod.meta.name.to_string())
-    };
+    let pod =
+        |cluster: &Cluster, index: usize| cluster.pods().get(index).map(|pod| pod.meta.name.to_string());
     let exists = |cluster: &Cluster, node: usize| cluster.node_names().iter().any(|name| name == NODES[node]);
     match happening {
         Happening::AddNode(node, with) => {
@@ -156,13 +159,17 @@ fn happen(cluster: &mut Cluster, happening: &Happening) {
         }),
         Happening::Heartbeat(node) => {
             let now = cluster.now.to_string();
-            cluster.edit_node(NODES[*node], |node| node["status"]["conditions"] = json!([{"type": "Ready", "lastHeartbeatTime": now}]));
+            cluster.edit_node(NODES[*node], |node| {
+                node["status"]["conditions"] = json!([{"type": "Ready", "lastHeartbeatTime": now}])
+            });
         }
         Happening::Apply(change) => cluster.apply_set("daemon", spec(change)),
         Happening::OrphanSet => {
             // As `kubectl delete --cascade=orphan` followed by a create.
             for pod in cluster.pods() {
-                cluster.edit_pod(&pod.meta.name, |pod| pod["metadata"]["ownerReferences"] = json!([]));
+                cluster.edit_pod(&pod.meta.name, |pod| {
+                    pod["metadata"]["ownerReferences"] = json!([])
+                });
             }
             cluster.orphan_revisions();
             cluster.remove_set("daemon");
@@ -225,13 +232,25 @@ fn oracle(cluster: &Cluster) -> Oracle {
     let data = history::data(&set.template);
     let current = cluster.revisions().into_iter().rev().find(|revision| {
         schema::gojson::to_vec(&revision.data) == data
-            && revision.meta.controller().is_some_and(|owner| owner.uid == set.meta.uid)
+            && revision
+                .meta
+                .controller()
+                .is_some_and(|owner| owner.uid == set.meta.uid)
     });
-    let hash: Option<Arc<str>> =
-        current.map(|revision| revision.meta.labels.get("controller-revision-hash").unwrap().into());
+    let hash: Option<Arc<str>> = current.map(|revision| {
+        revision
+            .meta
+            .labels
+            .get("controller-revision-hash")
+            .unwrap()
+            .into()
+    });
     let mut pods: BTreeMap<Arc<str>, Vec<Arc<PodView>>> = BTreeMap::new();
     for pod in cluster.pods() {
-        let owned = pod.meta.controller().is_some_and(|owner| owner.uid == set.meta.uid);
+        let owned = pod
+            .meta
+            .controller()
+            .is_some_and(|owner| owner.uid == set.meta.uid);
         if let Some(node) = pod.target_node()
             && owned
             && !is_past(&pod)
@@ -265,14 +284,22 @@ fn oracle(cluster: &Cluster) -> Oracle {
         if let Some(pod) = first {
             status.current_number_scheduled += 1;
             status.number_ready += i32::from(pod.ready.status);
-            let available = available_from(pod, set.min_ready_seconds).is_some_and(|from| from <= cluster.now);
+            let available =
+                available_from(pod, set.min_ready_seconds).is_some_and(|from| from <= cluster.now);
             status.number_available += i32::from(available);
             let updated = is_updated(pod, hash.as_deref().unwrap_or("?"), set.template_generation());
             status.updated_number_scheduled += i32::from(updated);
         }
     }
     status.number_unavailable = status.desired_number_scheduled - status.number_available;
-    Oracle { set, hash, pods, desired, may_stay, status }
+    Oracle {
+        set,
+        hash,
+        pods,
+        desired,
+        may_stay,
+        status,
+    }
 }
 
 impl Oracle {
@@ -296,7 +323,11 @@ fn assert_as_desired(cluster: &Cluster) {
     for node in &oracle.desired {
         let pods = &oracle.pods[node];
         assert_eq!(pods.len(), 1, "on {node}: {}", cluster.picture());
-        let updated = is_updated(&pods[0], oracle.hash.as_deref().unwrap(), oracle.set.template_generation());
+        let updated = is_updated(
+            &pods[0],
+            oracle.hash.as_deref().unwrap(),
+            oracle.set.template_generation(),
+        );
         assert!(updated || on_delete, "on {node}: {}", cluster.picture());
         assert!(pods[0].ready.status);
     }

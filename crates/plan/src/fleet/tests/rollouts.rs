@@ -35,7 +35,10 @@ fn two_of_five_at_a_time_take_three_waves() {
     let mut cluster = Cluster::deployed(&FIVE, unavailable(2));
     cluster.apply_set("daemon", Cluster::image("v2"));
     assert_eq!(waves(&mut cluster), [2, 2, 1]);
-    assert_eq!(cluster.picture(), "a: v2 ready, b: v2 ready, c: v2 ready, d: v2 ready, e: v2 ready");
+    assert_eq!(
+        cluster.picture(),
+        "a: v2 ready, b: v2 ready, c: v2 ready, d: v2 ready, e: v2 ready"
+    );
 }
 
 #[test]
@@ -54,7 +57,13 @@ fn nodes_take_their_turns_by_name() {
     let mut order = Vec::new();
     for _ in 0..40 {
         cluster.settle();
-        order.extend(cluster.pods().iter().filter(|pod| pod.is_terminating()).filter_map(|pod| pod.node_name.clone()));
+        order.extend(
+            cluster
+                .pods()
+                .iter()
+                .filter(|pod| pod.is_terminating())
+                .filter_map(|pod| pod.node_name.clone()),
+        );
         cluster.machines();
     }
     assert_eq!(order, FIVE.map(Into::into));
@@ -85,7 +94,10 @@ fn new_pods_that_do_not_get_ready_stall_the_rollout() {
             }
         }
     }
-    assert_eq!(cluster.picture(), "a: v2 unbound, b: v2 unbound, c: v1 ready, d: v1 ready, e: v1 ready");
+    assert_eq!(
+        cluster.picture(),
+        "a: v2 unbound, b: v2 unbound, c: v1 ready, d: v1 ready, e: v1 ready"
+    );
 }
 
 #[test]
@@ -93,7 +105,10 @@ fn of_88_updated_2_broken_and_10_available_old_pods_the_two_broken_go() {
     let names: Vec<String> = (0..100).map(|number| format!("node-{number:02}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut cluster = Cluster::deployed(&names, unavailable(2));
-    cluster.apply_set("daemon", json!({"updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}));
+    cluster.apply_set(
+        "daemon",
+        json!({"updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}),
+    );
     cluster.apply_set("daemon", Cluster::image("v2"));
     for node in &names[..88] {
         cluster.delete(&cluster.pod_on(node));
@@ -105,8 +120,12 @@ fn of_88_updated_2_broken_and_10_available_old_pods_the_two_broken_go() {
     }
     cluster.apply_set("daemon", unavailable(2));
     cluster.settle();
-    let mut leaving: Vec<_> =
-        cluster.pods().iter().filter(|pod| pod.is_terminating()).filter_map(|pod| pod.node_name.clone()).collect();
+    let mut leaving: Vec<_> = cluster
+        .pods()
+        .iter()
+        .filter(|pod| pod.is_terminating())
+        .filter_map(|pod| pod.node_name.clone())
+        .collect();
     leaving.sort();
     assert_eq!(leaving, ["node-88".into(), "node-89".into()]);
 }
@@ -126,28 +145,55 @@ fn a_pod_counts_only_when_it_has_been_ready_for_min_ready_seconds() {
     assert_eq!(cluster.picture(), "a: v2 ready, b: v1 ready");
     cluster.wait(10);
     cluster.settle();
-    assert_eq!(cluster.picture(), "a: v2 ready, b: v1 ready", "10 s are too short");
-    assert_eq!(cluster.fleet.plan(cluster.now).look_again.unwrap().duration_since(ready_at).as_secs(), 15);
+    assert_eq!(
+        cluster.picture(),
+        "a: v2 ready, b: v1 ready",
+        "10 s are too short"
+    );
+    assert_eq!(
+        cluster
+            .fleet
+            .plan(cluster.now)
+            .look_again
+            .unwrap()
+            .duration_since(ready_at)
+            .as_secs(),
+        15
+    );
     cluster.wait(10);
     cluster.settle();
-    assert_eq!(cluster.picture(), "a: v2 ready, b: v1 terminating", "20 s are enough");
+    assert_eq!(
+        cluster.picture(),
+        "a: v2 ready, b: v1 terminating",
+        "20 s are enough"
+    );
 }
 
 #[test]
 fn on_delete_waits_for_somebody_to_delete_and_then_brings_the_new_template() {
-    let mut cluster =
-        Cluster::deployed(&["a", "b"], json!({"updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}));
+    let mut cluster = Cluster::deployed(
+        &["a", "b"],
+        json!({"updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}),
+    );
     cluster.apply_set("daemon", Cluster::image("v2"));
     cluster.converge();
     assert_eq!(cluster.picture(), "a: v1 ready, b: v1 ready");
     assert_eq!(cluster.set("daemon").status.updated_number_scheduled, 0);
-    assert_eq!(cluster.revisions().len(), 2, "the template is remembered all the same");
+    assert_eq!(
+        cluster.revisions().len(),
+        2,
+        "the template is remembered all the same"
+    );
     cluster.delete(&cluster.pod_on("b"));
     cluster.converge();
     assert_eq!(cluster.picture(), "a: v1 ready, b: v2 ready");
     cluster.apply_set("daemon", unavailable(1));
     cluster.converge();
-    assert_eq!(cluster.picture(), "a: v2 ready, b: v2 ready", "a change to RollingUpdate replaces what is old");
+    assert_eq!(
+        cluster.picture(),
+        "a: v2 ready, b: v2 ready",
+        "a change to RollingUpdate replaces what is old"
+    );
 }
 
 #[test]
@@ -156,7 +202,11 @@ fn a_change_of_the_strategy_alone_replaces_nothing() {
     cluster.apply_set("daemon", unavailable(2));
     cluster.apply_set("daemon", surge(1));
     cluster.converge();
-    assert!(cluster.done.iter().all(|done| done.contains("write the status")), "{:?}", cluster.done);
+    assert!(
+        cluster.done.iter().all(|done| done.contains("write the status")),
+        "{:?}",
+        cluster.done
+    );
 }
 
 #[test]
@@ -171,7 +221,11 @@ fn a_return_to_the_old_template_mid_way_restarts_only_what_was_replaced() {
     cluster.apply_set("daemon", Cluster::image("v1"));
     cluster.converge();
     let after: Vec<_> = FIVE.iter().map(|node| cluster.pod_on(node)).collect();
-    let kept: Vec<_> = before.iter().zip(&after).map(|(before, after)| before == after).collect();
+    let kept: Vec<_> = before
+        .iter()
+        .zip(&after)
+        .map(|(before, after)| before == after)
+        .collect();
     assert_eq!(kept[2..], [true, true, true]);
     assert!(!kept[0]);
     assert_eq!(cluster.revisions().len(), 2);
@@ -201,12 +255,22 @@ fn a_surge_brings_the_new_pod_before_the_old_one_goes() {
     for _ in 0..40 {
         cluster.settle();
         let ready = |node: &&&str| {
-            cluster.pods_on(node).iter().any(|pod| pod.ready.status && !pod.is_terminating())
+            cluster
+                .pods_on(node)
+                .iter()
+                .any(|pod| pod.ready.status && !pod.is_terminating())
         };
-        assert_eq!(FIVE.iter().filter(ready).count(), 5, "every node is served all the time");
+        assert_eq!(
+            FIVE.iter().filter(ready).count(),
+            5,
+            "every node is served all the time"
+        );
         cluster.machines();
     }
-    assert_eq!(cluster.picture(), "a: v2 ready, b: v2 ready, c: v2 ready, d: v2 ready, e: v2 ready");
+    assert_eq!(
+        cluster.picture(),
+        "a: v2 ready, b: v2 ready, c: v2 ready, d: v2 ready, e: v2 ready"
+    );
 }
 
 #[test]
@@ -291,7 +355,10 @@ fn observed_generation_rises_only_when_what_was_begun_before_is_seen() {
         cluster.deliver(super::model::Kind::Set, 9);
     }
     let status = &cluster.set("daemon").status;
-    assert_eq!(status.observed_generation, 2, "two pods of v1 are to be seen, but one is on its way out");
+    assert_eq!(
+        status.observed_generation, 2,
+        "two pods of v1 are to be seen, but one is on its way out"
+    );
     cluster.settle();
     assert_eq!(cluster.set("daemon").status.observed_generation, 3);
 }
