@@ -49,11 +49,13 @@ impl Hierarchies {
         self.v1.is_empty()
     }
 
+    /// Where the v1 hierarchies are mounted.
+    pub(crate) fn v1_roots(&self) -> impl Iterator<Item = &Path> {
+        self.v1.iter().map(|(root, _)| root.as_path())
+    }
+
     fn roots(&self) -> impl Iterator<Item = &Path> {
-        self.v1
-            .iter()
-            .map(|(root, _)| root.as_path())
-            .chain(self.v2.as_deref())
+        self.v1_roots().chain(self.v2.as_deref())
     }
 
     fn v1_of(&self, controller: &str) -> Option<&Path> {

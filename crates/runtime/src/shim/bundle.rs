@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::executor::DEFAULT_PATH;
 use super::users::User;
+use crate::cgroup::Hierarchies;
 use crate::images::Image;
 use crate::{
     ContainerSpec, Error, Mount, MountSource, Propagation, Result, SandboxSpec, SecuritySpec, seccomp,
@@ -100,6 +101,9 @@ const READ_ONLY: &[&str] = &[
     "/proc/sysrq-trigger",
 ];
 
+/// Where a container finds its cgroups.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
 /// Where the machine's own devices lie that every container has its own of.
 const OWN_DEVICES: &[&str] = &[
     "/dev/pts",
@@ -121,7 +125,7 @@ pub(super) struct Parts<'a> {
     pub(super) shared_memory: &'a Path,
     pub(super) cgroup: &'a str,
     pub(super) oom_score_adj: i32,
-    pub(super) unified_cgroups: bool,
+    pub(super) hierarchies: &'a Hierarchies,
 }
 
 /// A container's config, and its environment in order.
@@ -158,7 +162,7 @@ pub(super) fn bundle(parts: &Parts<'_>) -> Result<Bundle> {
     if !sandbox.host_pid {
         namespaces.push(json!({"type": "pid"}));
     }
-    if parts.unified_cgroups && !security.privileged {
+    if parts.hierarchies.unified() && !security.privileged {
         namespaces.push(json!({"type": "cgroup"}));
     }
     let mut linux = json!({
@@ -170,10 +174,12 @@ pub(super) fn bundle(parts: &Parts<'_>) -> Result<Bundle> {
     if security.privileged {
         linux["devices"] = json!(machine_devices());
     } else {
+        let mut read_only = read_only_cgroups(parts);
         if !security.unmasked_proc {
             linux["maskedPaths"] = json!(MASKED);
-            linux["readonlyPaths"] = json!(READ_ONLY);
+            read_only.extend(READ_ONLY.iter().map(PathBuf::from));
         }
+        linux["readonlyPaths"] = json!(read_only);
         if let Some(filter) = seccomp::resolve(&security.seccomp, &capabilities)? {
             linux["seccomp"] = filter;
         }
@@ -273,10 +279,7 @@ fn full_name(name: &str) -> Result<String> {
     if CAPABILITIES.contains(&full.as_str()) {
         Ok(full)
     } else {
-        Err(Error::new(
-            crate::ErrorKind::StartFailed,
-            format!("unknown capability {name:?}"),
-        ))
+        Err(Error::invalid(format!("unknown capability {full:?}")))
     }
 }
 
@@ -345,6 +348,28 @@ fn propagation(mounts: &[Mount]) -> &'static str {
     }
 }
 
+/// What a container must not write to lest it lift its own limits: libcontainer binds v1 hierarchies writable, whatever the
+/// mount asks for. The folder comes before what is mounted in it, because making it read-only binds it anew.
+fn read_only_cgroups(parts: &Parts<'_>) -> Vec<PathBuf> {
+    let folder = Path::new(CGROUPS);
+    let asked = |path: &Path| {
+        parts
+            .spec
+            .mounts
+            .iter()
+            .any(|mount| path.starts_with(&mount.target))
+    };
+    if parts.hierarchies.unified() || asked(folder) {
+        return Vec::new();
+    }
+    let below = parts
+        .hierarchies
+        .v1_roots()
+        .filter(|root| root.starts_with(folder));
+    let paths = std::iter::once(folder).chain(below);
+    paths.filter(|path| !asked(path)).map(Path::to_path_buf).collect()
+}
+
 fn mounts(parts: &Parts<'_>) -> Vec<Value> {
     let security = &parts.spec.security;
     let system = if security.privileged { "rw" } else { "ro" };
@@ -375,7 +400,7 @@ fn mounts(parts: &Parts<'_>) -> Vec<Value> {
             json!({"type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", system]}),
         ),
         (
-            "/sys/fs/cgroup",
+            CGROUPS,
             json!({"type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev", "relatime", system]}),
         ),
     ];

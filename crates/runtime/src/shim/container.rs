@@ -116,7 +116,7 @@ impl Container {
             shared_memory: &sandbox::shared_memory(pod),
             cgroup,
             oom_score_adj,
-            unified_cgroups: hierarchies.unified(),
+            hierarchies,
         })?;
         crate::images::ensure_folder(
             &rootfs,
