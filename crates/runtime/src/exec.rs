@@ -15,6 +15,8 @@ use crate::{Error, ErrorKind, ExecSpec, Result, TerminalSize};
 #[derive(Debug)]
 pub struct Exec {
     connection: Mutex<UnixStream>,
+    /// The same connection, to send on while another thread waits on it.
+    signals: Mutex<UnixStream>,
     streams: Mutex<Streams>,
     terminal: Option<OwnedFd>,
 }
@@ -38,7 +40,9 @@ impl Exec {
                 .ok_or_else(|| Error::machine("a stream of the exec is missing"))?;
             Ok(Some(File::from(fd)))
         };
+        let signals = connection.try_clone().context(|| "copy the exec's connection")?;
         let mut exec = Exec {
+            signals: Mutex::new(signals),
             connection: Mutex::new(connection),
             streams: Mutex::default(),
             terminal: None,
@@ -110,10 +114,10 @@ impl Exec {
         }
     }
 
-    /// Sends the process a signal. To be called by the thread that waits, or before anybody waits.
+    /// Sends the process a signal; others may wait for its end meanwhile.
     pub fn signal(&self, signal: i32) -> Result<()> {
         let mut connection = self
-            .connection
+            .signals
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         wire::send(
