@@ -229,8 +229,8 @@ impl Images {
         layout::read_json(&self.record_path(&whole))
     }
 
-    /// Forgets a name. Its layers go when no image and no container needs them. Refused while a container uses the image and no
-    /// other name is left for it.
+    /// Forgets a name. Its layers go when no image and no container needs them. Refused while a container was started by that
+    /// name, because its next run needs it, or uses the image and no other name is left for it.
     pub fn remove(&self, name: &str) -> Result<()> {
         let whole = normalize_name(name)?;
         let lock = self.lock()?;
@@ -246,12 +246,11 @@ impl Images {
             .filter(|other| other.image.id == record.image.id)
             .count()
             > 1;
-        if !other_names
-            && let Some(user) = self
-                .users()
-                .into_iter()
-                .find(|user| user.image_id == record.image.id)
-        {
+        let uses = |user: &crate::ContainerStatus| {
+            let by_name = normalize_name(&user.image).is_ok_and(|name| name == whole);
+            by_name || (!other_names && user.image_id == record.image.id)
+        };
+        if let Some(user) = self.users().into_iter().find(uses) {
             return Err(Error::new(
                 ErrorKind::InUse,
                 format!("image {whole} is used by container {}", user.id),
