@@ -49,6 +49,7 @@ impl ControlPlane {
         let shutdown = CancellationToken::new();
         let options = controllers::Options {
             scheduler: args.scheduler,
+            root_ca: Some(server.authority().into()),
             ..controllers::Options::default()
         };
         let client = server.client(User::component("system:kube-controller-manager"));
