@@ -19,8 +19,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
+use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_util::io::{ReaderStream, StreamReader};
 
 use super::{Body, Query, Wanted, refuse};
@@ -132,15 +133,25 @@ async fn serve<S>(
         },
         Err(message) => failure(&message, "InternalError", None),
     };
-    let mut last = vec![ERROR];
-    last.extend(status.to_string().into_bytes());
-    let farewell = async {
-        socket.send(Message::binary(last)).await?;
-        socket.close(None).await
-    };
-    if let Err(error) = farewell.await {
+    if let Err(error) = say_farewell(&mut socket, &status).await {
         tracing::debug!(%error, "end the streams of a command");
     }
+}
+
+/// Sends how the command ended and closes the connection.
+async fn say_farewell<S>(socket: &mut WebSocketStream<S>, status: &Value) -> Result<(), tungstenite::Error>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let mut last = vec![ERROR];
+    last.extend(status.to_string().into_bytes());
+    socket.send(Message::binary(last)).await?;
+    // kubectl takes any other end, one without a code too, for a broken connection.
+    let end = CloseFrame {
+        code: CloseCode::Normal,
+        reason: "".into(),
+    };
+    socket.close(Some(end)).await
 }
 
 /// The exit code; `None` when the client left first (the command is then killed).
@@ -314,6 +325,23 @@ fn failure(message: &str, reason: &str, code: Option<i32>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_connection_ends_with_the_exit_and_a_normal_close() {
+        let (near, far) = tokio::io::duplex(PIPE);
+        let mut server = WebSocketStream::from_raw_socket(near, Role::Server, None).await;
+        let mut client = WebSocketStream::from_raw_socket(far, Role::Client, None).await;
+        say_farewell(&mut server, &exit_status(7))
+            .await
+            .expect("it is sent");
+        let exit = client.next().await.expect("the exit").expect("it is read");
+        assert_eq!(exit.into_data()[0], ERROR);
+        let end = client.next().await.expect("the end").expect("it is read");
+        let Message::Close(Some(end)) = end else {
+            panic!("{end:?}")
+        };
+        assert_eq!(u16::from(end.code), 1000);
+    }
 
     #[test]
     fn the_exit_travels_as_a_status() {
