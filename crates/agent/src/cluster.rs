@@ -50,6 +50,17 @@ impl Cluster {
         Api::all(self.client.clone())
     }
 
+    pub(crate) async fn pod(&self, namespace: &str, name: &str) -> Result<Pod> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        api.get(name).await
+    }
+
+    /// The pods that are bound to a node.
+    pub(crate) async fn pods_of(&self, node: &str) -> Result<Vec<Pod>> {
+        let bound = ListParams::default().fields(&format!("spec.nodeName={node}"));
+        Ok(self.pods().list(&bound).await?.items)
+    }
+
     pub(crate) fn nodes(&self) -> Api<Node> {
         Api::all(self.client.clone())
     }

@@ -32,7 +32,8 @@ pub(crate) async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let path = request.uri().path().to_owned();
-    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let parts: Vec<String> = path.trim_matches('/').split('/').map(decode).collect();
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let [verb, namespace, pod, container] = parts[..] else {
         return Ok(refuse(
@@ -95,7 +96,7 @@ impl Query {
         let pairs = text.split('&').filter(|pair| !pair.is_empty());
         let pairs = pairs.map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(name), decode(value))
+            (decode(&name.replace('+', " ")), decode(&value.replace('+', " ")))
         });
         Self(pairs.collect())
     }
@@ -117,7 +118,7 @@ impl Query {
     }
 }
 
-/// Undoes `%41` and `+`.
+/// Undoes `%41`.
 fn decode(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
@@ -129,7 +130,7 @@ fn decode(text: &str) -> String {
             out.push(byte);
             at += 3;
         } else {
-            out.push(if bytes[at] == b'+' { b' ' } else { bytes[at] });
+            out.push(bytes[at]);
             at += 1;
         }
     }
@@ -147,5 +148,6 @@ mod tests {
         assert!(query.is("tty") && query.is("stdin") && !query.is("stdout"));
         assert_eq!(query.get("x"), None);
         assert_eq!(decode("100%"), "100%");
+        assert_eq!(decode("web%2Dq2cbt+"), "web-q2cbt+");
     }
 }

@@ -9,6 +9,7 @@ use http::{Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::mpsc;
 
 use super::{Body, Query, Wanted, refuse};
@@ -26,10 +27,15 @@ pub(super) async fn answer(shared: Arc<Shared>, wanted: Wanted, query: &Query) -
     };
     let files = shared.files(&wanted.uid);
     let Some(newest) = newest(&files.logs(&wanted.container)) else {
-        let Wanted { pod, container, .. } = &wanted;
-        let message =
-            format!("container {container:?} in pod {pod:?} is waiting to start: ContainerCreating");
-        return refuse(StatusCode::BAD_REQUEST, &message);
+        let pod = shared.cluster.pod(&wanted.namespace, &wanted.pod).await;
+        let reason = match &pod {
+            Ok(pod) => waiting_reason(pod, &wanted.container),
+            Err(error) => {
+                tracing::debug!(pod = wanted.pod, %error, "read why a container waits");
+                None
+            }
+        };
+        return refuse(StatusCode::BAD_REQUEST, &not_started(&wanted, reason));
     };
     let attempt = if query.is("previous") {
         // While a container waits to be started again, its newest run is already the previous one.
@@ -67,6 +73,26 @@ pub(super) async fn answer(shared: Arc<Shared>, wanted: Wanted, query: &Query) -
         .headers_mut()
         .insert("Content-Type", http::HeaderValue::from_static("text/plain"));
     response
+}
+
+/// The reason that the status of a container gives for its waiting.
+fn waiting_reason<'a>(pod: &'a Pod, container: &str) -> Option<&'a str> {
+    let status = pod.status.as_ref()?;
+    let lists = [&status.init_container_statuses, &status.container_statuses];
+    let mut statuses = lists.into_iter().flatten().flatten();
+    let status = statuses.find(|status| status.name == container)?;
+    status.state.as_ref()?.waiting.as_ref()?.reason.as_deref()
+}
+
+/// Why there is no log yet, in the kubelet's words.
+fn not_started(Wanted { pod, container, .. }: &Wanted, reason: Option<&str>) -> String {
+    let why = match reason {
+        Some("ErrImagePull") => "image can't be pulled",
+        Some("ImagePullBackOff") => "trying and failing to pull image",
+        Some(reason) => reason,
+        None => "ContainerCreating",
+    };
+    format!("container {container:?} in pod {pod:?} is waiting to start: {why}")
 }
 
 fn selection(query: &Query, now: Timestamp) -> Result<Selection, String> {
@@ -120,6 +146,35 @@ async fn ended(shared: &Shared, wanted: &Wanted, attempt: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_container_that_never_ran_is_said_to_wait_for_what_its_status_says() {
+        let status = |name: &str, reason: &str| {
+            serde_json::json!({"name": name, "image": "", "imageID": "", "ready": false,
+            "restartCount": 0, "state": {"waiting": {"reason": reason}}})
+        };
+        let statuses = [
+            status("a", "ImagePullBackOff"),
+            status("b", "CreateContainerConfigError"),
+        ];
+        let pod = serde_json::json!({"metadata": {}, "status": {"containerStatuses": statuses}});
+        let pod: Pod = serde_json::from_value(pod).expect("a pod");
+        let said = |container: &str| {
+            let wanted = Wanted {
+                namespace: "n".into(),
+                pod: "p".into(),
+                container: container.into(),
+                uid: String::new(),
+            };
+            not_started(&wanted, waiting_reason(&pod, container))
+        };
+        let waits = |container: &str, why: &str| {
+            format!("container {container:?} in pod \"p\" is waiting to start: {why}")
+        };
+        assert_eq!(said("a"), waits("a", "trying and failing to pull image"));
+        assert_eq!(said("b"), waits("b", "CreateContainerConfigError"));
+        assert_eq!(said("c"), waits("c", "ContainerCreating"));
+    }
 
     #[test]
     fn the_query_selects() {
