@@ -20,6 +20,43 @@ const QUEUE: usize = 512;
 /// Events whose repetition is recognised; beyond, the oldest half is forgotten and counts begin anew.
 const REMEMBERED: usize = 2048;
 
+/// Events about one object at a time, and how often another one is let through: client-go's filter against floods, which a
+/// probe that fails each second would be.
+const BURST: f64 = 25.0;
+const EVENTS_PER_SECOND: f64 = 1.0 / 300.0;
+
+/// What an object may still say.
+#[derive(Clone, Copy)]
+struct Allowance {
+    events: f64,
+    at: Timestamp,
+}
+
+impl Allowance {
+    fn new(now: Timestamp) -> Self {
+        Self {
+            events: BURST,
+            at: now,
+        }
+    }
+
+    fn refill(&mut self, now: Timestamp) {
+        let seconds = now.duration_since(self.at).as_secs_f64().max(0.0);
+        self.events = (self.events + seconds * EVENTS_PER_SECOND).min(BURST);
+        self.at = now;
+    }
+
+    /// Whether one more is let through.
+    fn take(&mut self, now: Timestamp) -> bool {
+        self.refill(now);
+        let allowed = self.events >= 1.0;
+        if allowed {
+            self.events -= 1.0;
+        }
+        allowed
+    }
+}
+
 /// Accepts events.
 #[derive(Clone)]
 pub(crate) struct Recorder {
@@ -55,6 +92,7 @@ impl Recorder {
             cluster,
             node,
             sent: HashMap::new(),
+            allowances: HashMap::new(),
             serial: 0,
         };
         (recorder, sender.run(received, shutdown))
@@ -106,6 +144,8 @@ struct Sender {
     cluster: Cluster,
     node: String,
     sent: HashMap<Event, Sent>,
+    /// By the uid of the object.
+    allowances: HashMap<String, Allowance>,
     serial: u64,
 }
 
@@ -117,6 +157,9 @@ impl Sender {
                 event = queue.recv() => event,
             };
             let Some(event) = event else { return };
+            if !self.allow(&event, Timestamp::now()) {
+                continue;
+            }
             if let Err(error) = self.send(&event).await {
                 tracing::debug!(
                     event = event.reason,
@@ -126,6 +169,19 @@ impl Sender {
                 );
             }
         }
+    }
+
+    /// Whether the event's object has not said too much lately.
+    fn allow(&mut self, event: &Event, now: Timestamp) -> bool {
+        if self.allowances.len() >= REMEMBERED {
+            // Who has its whole allowance again needs no entry.
+            self.allowances.retain(|_, allowance| {
+                allowance.refill(now);
+                allowance.events < BURST
+            });
+        }
+        let allowance = self.allowances.entry(event.uid.clone());
+        allowance.or_insert_with(|| Allowance::new(now)).take(now)
     }
 
     async fn send(&mut self, event: &Event) -> Result<(), kube::Error> {
@@ -206,5 +262,24 @@ impl Sender {
             serial: self.serial,
         };
         self.sent.insert(event.clone(), sent);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+
+    #[test]
+    fn an_object_that_says_much_is_heard_every_five_minutes() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+        let mut allowance = Allowance::new(now);
+        let let_through = (0..100).filter(|_| allowance.take(now)).count();
+        assert_eq!(let_through, 25);
+        let later = |seconds| now + SignedDuration::from_secs(seconds);
+        assert!(!allowance.take(later(299)));
+        assert!(allowance.take(later(301)));
+        assert!(!allowance.take(later(302)));
     }
 }
