@@ -20,6 +20,9 @@ use crate::container;
 use crate::hooks;
 use crate::worker::{Message, Shared};
 
+/// How long starting and ending a probe's command may take beside its own limit.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Which probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -133,6 +136,10 @@ async fn repeat(target: &Target, kind: Kind, verdicts: &mpsc::Sender<Message>, u
             if success && until_success {
                 return true;
             }
+            // The run is stopped for it: the next run has probes of its own.
+            if !success && kind != Kind::Readiness {
+                return false;
+            }
         }
     }
 }
@@ -170,7 +177,12 @@ async fn once(target: &Target, probe: &ApiProbe, limit: Duration) -> Result<(), 
             Ok(())
         }
     };
-    match tokio::time::timeout(limit, run).await {
+    // A command has the limit itself, and words for it.
+    let patience = match probe.exec {
+        Some(_) => limit + COMMAND_PATIENCE,
+        None => limit,
+    };
+    match tokio::time::timeout(patience, run).await {
         Ok(result) => result,
         Err(_) => Err(format!("the probe timed out after {}s", limit.as_secs())),
     }
