@@ -50,6 +50,7 @@ impl Worker {
             self.container_changed(run);
         }
         for (name, status) in self.reported_statuses() {
+            self.count_on(&name, &status);
             if let Some(seen) = self.seen.containers.get_mut(&name)
                 && status["restartCount"].as_u64() == Some(u64::from(seen.attempt))
             {
@@ -63,6 +64,20 @@ impl Worker {
             tracing::warn!(pod = self.identity.name, %error, "write the pod's network files");
         }
         self.refresh_at = Some(tokio::time::Instant::now());
+    }
+
+    /// A run that never started is unknown to the runtime, but it was reported: the next one comes after it.
+    fn count_on(&mut self, name: &str, status: &Value) {
+        let Some(exit) = reported_exit(status) else { return };
+        let count = status["restartCount"].as_u64();
+        let count = count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0);
+        let known = self.seen.containers.get(name);
+        if known.is_some_and(|known| known.attempt >= count && !matches!(known.run, Run::None)) {
+            return;
+        }
+        let seen = self.seen.containers.entry(name.to_owned()).or_default();
+        seen.attempt = count;
+        seen.run = Run::Exited(exit);
     }
 
     fn reported_statuses(&self) -> Vec<(String, Value)> {
@@ -346,6 +361,23 @@ impl Worker {
         }
         String::from_utf8_lossy(written).into_owned()
     }
+}
+
+/// The end of the newest run, as a container's status tells it.
+fn reported_exit(status: &Value) -> Option<Exit> {
+    let ends = ["state", "lastState"].map(|state| &status[state]["terminated"]);
+    let end = ends.into_iter().find(|end| end.is_object())?;
+    let text = |field: &str| end[field].as_str().unwrap_or_default().to_owned();
+    let time = |field: &str| end[field].as_str().and_then(|at| at.parse::<Timestamp>().ok());
+    let code = end["exitCode"].as_i64().and_then(|code| i32::try_from(code).ok());
+    Some(Exit {
+        container_id: text("containerID"),
+        exit_code: code.unwrap_or(137),
+        reason: text("reason"),
+        message: text("message"),
+        started_at: time("startedAt"),
+        finished_at: time("finishedAt").unwrap_or_else(Timestamp::now),
+    })
 }
 
 fn attempt_of(status: &ContainerStatus) -> Option<u32> {
