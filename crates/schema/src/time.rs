@@ -36,15 +36,19 @@ pub(crate) fn parse(text: &str, precision: Precision) -> Result<Timestamp, Strin
     {
         return Ok(instant);
     }
-    let bad = if text
-        .get(..4)
-        .is_some_and(|year| year.bytes().all(|byte| byte.is_ascii_digit()))
-    {
-        &text[4..]
+    // What Go could not match, beginning with the first part that differs from the layout.
+    let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    let (bad, missing) = if has_date_and_time(text) && !is_shaped(text, precision) {
+        (&text[DATE_AND_TIME..], &layout[DATE_AND_TIME..])
+    } else if text.get(..4).is_some_and(digits) {
+        (&text[4..], "-")
     } else {
-        text
+        (text, "2006")
     };
-    let missing = if bad.len() == text.len() { "2006" } else { "-" };
+    let missing = match precision {
+        Precision::Micros => missing.trim_end_matches("Z07:00"),
+        Precision::Seconds => missing,
+    };
     Err(format!(
         "parsing time {text:?} as {layout:?}: cannot parse {bad:?} as {missing:?}"
     ))
@@ -61,8 +65,10 @@ pub(crate) fn is_canonical(text: &str, precision: Precision) -> bool {
             }
 }
 
-/// RFC 3339 allows less than ISO 8601: no bare dates, no `t` nor spaces, no offset without a colon, no zone name.
-fn is_shaped(text: &str, precision: Precision) -> bool {
+/// How long `2006-01-02T15:04:05` is.
+const DATE_AND_TIME: usize = 19;
+
+fn has_date_and_time(text: &str) -> bool {
     let bytes = text.as_bytes();
     let digits = |range: std::ops::Range<usize>| {
         bytes
@@ -70,14 +76,18 @@ fn is_shaped(text: &str, precision: Precision) -> bool {
             .is_some_and(|part| part.iter().all(u8::is_ascii_digit))
     };
     let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
-    let date = [0..4, 5..7, 8..10, 11..13, 14..16, 17..19]
+    [0..4, 5..7, 8..10, 11..13, 14..16, 17..19]
         .into_iter()
         .all(digits)
-        && marks.iter().all(|(at, mark)| bytes.get(*at) == Some(mark));
-    if !date {
+        && marks.iter().all(|(at, mark)| bytes.get(*at) == Some(mark))
+}
+
+/// RFC 3339 allows less than ISO 8601: no bare dates, no `t` nor spaces, no offset without a colon, no zone name.
+fn is_shaped(text: &str, precision: Precision) -> bool {
+    if !has_date_and_time(text) {
         return false;
     }
-    let rest = &text[19..];
+    let rest = &text[DATE_AND_TIME..];
     let fraction = rest
         .strip_prefix('.')
         .map_or(0, |rest| rest.bytes().take_while(u8::is_ascii_digit).count());
@@ -126,6 +136,12 @@ mod tests {
         ] {
             assert!(parse(bad, Precision::Seconds).is_err(), "{bad}");
         }
-        assert!(parse("2026-01-02T03:04:05Z", Precision::Micros).is_err());
+        let refused = |text, precision| parse(text, precision).unwrap_err();
+        assert!(
+            refused("2026-01-02T03:04:05Z", Precision::Micros).ends_with(r#"cannot parse "Z" as ".000000""#)
+        );
+        assert!(
+            refused("2026-01-02T03:04:05", Precision::Seconds).ends_with(r#"cannot parse "" as "Z07:00""#)
+        );
     }
 }
