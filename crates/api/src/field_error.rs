@@ -42,6 +42,8 @@ impl<'a> Path<'a> {
 impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // The object as a whole.
+            Path::Root("") => f.write_str("[]"),
             Path::Root(name) => f.write_str(name),
             // An embedded object (a pod spec judged alone) has an empty root.
             Path::Child(Path::Root(""), name) => f.write_str(name),

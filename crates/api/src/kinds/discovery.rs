@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::default;
 use crate::field_error::{FieldError, Path};
+use crate::kinds::core::endpoints::endpoint_address;
 use crate::kinds::{AGE, Kind, NAME, Strategy, column, row};
 use crate::meta;
 use crate::print;
@@ -185,6 +186,7 @@ fn endpoint_rules(endpoint: &Value, family: &str, path: &Path<'_>, errors: &mut 
                 errors.push(FieldError::invalid(path, address, "must be a valid IPv6 address"));
             }
             "FQDN" => check_name(address, name::dns_subdomain, path, errors),
+            "IPv4" | "IPv6" => endpoint_address(address, path, errors),
             _ => {}
         }
     }

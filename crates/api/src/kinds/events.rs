@@ -2,8 +2,11 @@
 
 use serde_json::{Map, Value};
 
+use crate::field_error::{FieldError, Path};
 use crate::kinds::core::event;
 use crate::kinds::{Conversion, Kind, Strategy, row};
+use crate::validate::field::{check_name, text};
+use crate::validate::name;
 
 /// The row of the registry.
 pub static KIND: Kind = Kind {
@@ -30,7 +33,10 @@ pub static KIND: Kind = Kind {
         from_stored,
     }),
     strategy: Strategy {
-        rules: |object, errors| event::rules_of(&object["regarding"], "regarding", object, errors),
+        rules: |object, errors| {
+            event::rules_of(&object["regarding"], "regarding", object, errors);
+            new_rules(object, errors);
+        },
         update_rules: |new, _, errors| event::rules_of(&new["regarding"], "regarding", new, errors),
         row: |object, now| {
             let mut stored = object.clone();
@@ -55,6 +61,61 @@ const FIELDS: [(&str, &str); 7] = [
     ("deprecatedCount", "count"),
     ("reportingController", "reportingComponent"),
 ];
+
+/// The longest `action`, `reason` and `reportingInstance`, in bytes.
+const WORD_LENGTH: usize = 128;
+/// The longest `note`, in bytes.
+const NOTE_LENGTH: usize = 1024;
+
+/// What a new event of this face must say, and what it must leave to the older one.
+fn new_rules(object: &Value, errors: &mut Vec<FieldError>) {
+    if object["eventTime"].is_null() {
+        errors.push(FieldError::required(&Path::Root("eventTime"), ""));
+    }
+    match text(object, "reportingController") {
+        "" => errors.push(FieldError::required(&Path::Root("reportingController"), "")),
+        found => check_name(found, name::qualified, &Path::Root("reportingController"), errors),
+    }
+    for field in ["reportingInstance", "action", "reason"] {
+        match text(object, field) {
+            "" => errors.push(FieldError::required(&Path::Root(field), "")),
+            found => check_length(field, found, WORD_LENGTH, errors),
+        }
+    }
+    check_length("note", text(object, "note"), NOTE_LENGTH, errors);
+    let kind = text(object, "type");
+    if !matches!(kind, "Normal" | "Warning") {
+        let detail = format!("has invalid value: {kind}");
+        errors.push(FieldError::invalid(&Path::Root("type"), "", detail));
+    }
+    let older = [
+        ("deprecatedFirstTimestamp", "firstTimestamp"),
+        ("deprecatedLastTimestamp", "lastTimestamp"),
+    ];
+    for (field, shown) in older {
+        if !object[field].is_null() {
+            errors.push(FieldError::invalid(&Path::Root(shown), "", "needs to be unset"));
+        }
+    }
+    if object["deprecatedCount"].as_i64().unwrap_or_default() != 0 {
+        errors.push(FieldError::invalid(&Path::Root("count"), "", "needs to be unset"));
+    }
+    let source = &object["deprecatedSource"];
+    if !text(source, "component").is_empty() || !text(source, "host").is_empty() {
+        errors.push(FieldError::invalid(
+            &Path::Root("source"),
+            "",
+            "needs to be unset",
+        ));
+    }
+}
+
+fn check_length(field: &str, found: &str, max: usize, errors: &mut Vec<FieldError>) {
+    if found.len() > max {
+        let detail = format!("can have at most {max} characters");
+        errors.push(FieldError::invalid(&Path::Root(field), "", detail));
+    }
+}
 
 /// Makes an Event of `events.k8s.io/v1` one of the core group.
 pub fn to_stored(object: &mut Value) {

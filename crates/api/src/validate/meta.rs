@@ -114,7 +114,7 @@ pub(crate) fn labels(labels: &Value, path: &Path<'_>, errors: &mut Vec<FieldErro
         check_name(
             value.as_str().unwrap_or_default(),
             name::label_value,
-            &path.key(key),
+            path,
             errors,
         );
     }
@@ -261,7 +261,7 @@ mod tests {
             "{errors:?}"
         );
         assert!(
-            errors[1].starts_with("metadata.labels[ok]: Invalid value: \"c d\": a valid label must"),
+            errors[1].starts_with("metadata.labels: Invalid value: \"c d\": a valid label must"),
             "{errors:?}"
         );
         assert!(

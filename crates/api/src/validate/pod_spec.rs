@@ -249,11 +249,11 @@ fn image_spaces(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
 
 /// Judges the template of a workload: its labels, annotations and spec.
 pub(crate) fn template(template: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let metadata = path.child("metadata");
-    meta::labels(&template["metadata"]["labels"], &metadata.child("labels"), errors);
+    // Go embeds the metadata in the template, and its paths say so.
+    meta::labels(&template["metadata"]["labels"], &path.child("labels"), errors);
     meta::annotations(
         &template["metadata"]["annotations"],
-        &metadata.child("annotations"),
+        &path.child("annotations"),
         errors,
     );
     let spec = path.child("spec");

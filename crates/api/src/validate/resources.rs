@@ -28,6 +28,7 @@ pub(crate) fn requirements(resources: &Value, path: &Path<'_>, errors: &mut Vec<
             quantity,
             &limits[resource.as_str()],
             &requests_path,
+            &path.child("limits"),
             errors,
         );
     }
@@ -88,6 +89,7 @@ fn request_within_limit(
     request: &Value,
     limit: &Value,
     path: &Path<'_>,
+    limits_path: &Path<'_>,
     errors: &mut Vec<FieldError>,
 ) {
     let Ok(request) = Quantity::from_value(request) else {
@@ -106,7 +108,7 @@ fn request_within_limit(
         )),
         Err(_) if limit.is_null() && !overcommits(resource) => {
             let detail = "Limit must be set for non overcommitable resources";
-            errors.push(FieldError::required(path, detail));
+            errors.push(FieldError::required(limits_path, detail));
         }
         _ => {}
     }

@@ -310,12 +310,13 @@ fn status_rules(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
         check_non_negative(status, counter, path, errors);
     }
     check_non_negative(status, "collisionCount", path, errors);
-    let collisions = |object: &Value| object["status"]["collisionCount"].as_i64().unwrap_or_default();
-    if collisions(new) < collisions(old) {
-        let bad = collisions(new);
+    let collisions = |object: &Value| object["status"]["collisionCount"].as_i64();
+    if let (Some(now), Some(before)) = (collisions(new), collisions(old))
+        && now < before
+    {
         errors.push(FieldError::invalid(
             &path.child("collisionCount"),
-            bad,
+            now,
             "cannot be decremented",
         ));
     }

@@ -1,5 +1,7 @@
 //! `v1` Endpoints: the older form of where a Service's traffic goes.
 
+use std::net::IpAddr;
+
 use serde_json::Value;
 
 use crate::default;
@@ -95,7 +97,7 @@ fn rules(object: &Value, errors: &mut Vec<FieldError>) {
             let path = path.child(field);
             for (index, address) in list(subset, field).iter().enumerate() {
                 let path = path.index(index);
-                check_name(text(address, "ip"), name::ip, &path.child("ip"), errors);
+                endpoint_address(text(address, "ip"), &path.child("ip"), errors);
             }
         }
         let ports = list(subset, "ports");
@@ -114,6 +116,42 @@ fn rules(object: &Value, errors: &mut Vec<FieldError>) {
                 errors,
             );
             check_one_of(port, "protocol", &["SCTP", "TCP", "UDP"], path, errors);
+        }
+    }
+}
+
+/// An address that other machines can use: none that means "this machine" or "this link".
+pub(in crate::kinds) fn endpoint_address(text: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    let before = errors.len();
+    check_name(text, name::ip, path, errors);
+    let Ok(address) = text.parse::<IpAddr>() else {
+        return;
+    };
+    if errors.len() > before {
+        return;
+    }
+    let (link_local, link_local_multicast) = match address {
+        IpAddr::V4(v4) => (v4.is_link_local(), v4.octets()[..3] == [224, 0, 0]),
+        IpAddr::V6(v6) => (v6.is_unicast_link_local(), v6.segments()[0] & 0xff0f == 0xff02),
+    };
+    let ranges = [
+        (address.is_unspecified(), "may not be unspecified (0.0.0.0 or ::)"),
+        (
+            address.is_loopback(),
+            "may not be in the loopback range (127.0.0.0/8, ::1/128)",
+        ),
+        (
+            link_local,
+            "may not be in the link-local range (169.254.0.0/16, fe80::/10)",
+        ),
+        (
+            link_local_multicast,
+            "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)",
+        ),
+    ];
+    for (is_inside, detail) in ranges {
+        if is_inside {
+            errors.push(FieldError::invalid(path, text, detail));
         }
     }
 }

@@ -36,7 +36,7 @@ fn a_config_map_has_good_keys_and_a_size() {
     let large = "x".repeat(1024 * 1024 + 1);
     assert_eq!(
         check(&config_map::KIND, &format!("data: {{a: {large}}}")),
-        [": Too long: may not be more than 1048576 bytes"]
+        ["[]: Too long: may not be more than 1048576 bytes"]
     );
 }
 
@@ -277,6 +277,30 @@ fn an_event_lives_where_its_object_does() {
 }
 
 #[test]
+fn a_new_event_says_when_who_and_what() {
+    let good = "eventTime: \"2026-01-01T00:00:00.000000Z\", reportingController: x.io/c, reportingInstance: c-1, \
+        action: Binding, reason: Bound, type: Normal, regarding: {kind: Pod, name: p, namespace: d}";
+    assert_eq!(check(&events::KIND, good), NONE);
+    let fields = |errors: Vec<String>| -> Vec<String> {
+        let names = errors.iter().filter_map(|error| error.split(':').next());
+        names.map(str::to_owned).collect()
+    };
+    assert_eq!(
+        fields(check(&events::KIND, "regarding: {namespace: d}")),
+        [
+            "eventTime",
+            "reportingController",
+            "reportingInstance",
+            "action",
+            "reason",
+            "type"
+        ]
+    );
+    let older = format!("{good}, deprecatedCount: 1, deprecatedSource: {{component: c}}");
+    assert_eq!(fields(check(&events::KIND, &older)), ["count", "source"]);
+}
+
+#[test]
 fn both_faces_of_an_event_show_the_same() {
     let core = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e"}, "message": "m", "reason": "R", "count": 2,
         "involvedObject": {"kind": "Pod", "name": "p", "namespace": "d"}, "source": {"component": "c"},
@@ -364,6 +388,51 @@ fn endpoints_print_three_addresses_and_count_the_rest() {
     assert_eq!(
         check(&endpoints::KIND, "subsets: [{}]"),
         ["subsets[0]: Required value: must specify `addresses` or `notReadyAddresses`"]
+    );
+}
+
+#[test]
+fn an_endpoint_has_an_address_that_others_can_use() {
+    let errors = |ip: &str| {
+        check(
+            &endpoints::KIND,
+            &format!("subsets: [{{addresses: [{{ip: \"{ip}\"}}]}}]"),
+        )
+    };
+    for good in ["10.0.0.1", "2001:db8::1", "224.0.1.1"] {
+        assert_eq!(errors(good), NONE, "{good}");
+    }
+    let bad = [
+        (
+            "127.0.0.1",
+            "may not be in the loopback range (127.0.0.0/8, ::1/128)",
+        ),
+        ("::1", "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
+        ("0.0.0.0", "may not be unspecified (0.0.0.0 or ::)"),
+        (
+            "169.254.1.1",
+            "may not be in the link-local range (169.254.0.0/16, fe80::/10)",
+        ),
+        (
+            "ff02::1",
+            "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)",
+        ),
+    ];
+    for (ip, why) in bad {
+        assert_eq!(
+            errors(ip),
+            [format!(
+                "subsets[0].addresses[0].ip: Invalid value: \"{ip}\": {why}"
+            )]
+        );
+    }
+    assert_eq!(
+        check(
+            &discovery::ENDPOINT_SLICE,
+            "addressType: IPv4, endpoints: [{addresses: [127.0.0.1]}]"
+        )
+        .len(),
+        1
     );
 }
 

@@ -294,13 +294,13 @@ fn requests_stay_within_limits() {
         check_container("resources: {requests: {disk: 1}}"),
         [
             "spec.containers[0].resources.requests: Invalid value: \"disk\": must be a standard resource for containers",
-            "spec.containers[0].resources.requests: Required value: Limit must be set for non overcommitable resources",
+            "spec.containers[0].resources.limits: Required value: Limit must be set for non overcommitable resources",
         ]
     );
     assert_eq!(
         check_container("resources: {requests: {example.com/x: 1}}"),
         [
-            "spec.containers[0].resources.requests: Required value: Limit must be set for non overcommitable resources"
+            "spec.containers[0].resources.limits: Required value: Limit must be set for non overcommitable resources"
         ]
     );
 }
