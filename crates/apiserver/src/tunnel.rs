@@ -56,28 +56,35 @@ impl Tunnels {
         nodes.get(node).map(|tunnel| tunnel.agent.clone())
     }
 
+    /// 500 when the agent of `node` is not connected.
+    pub(crate) fn must_reach(&self, node: &str) -> Result<(), Status> {
+        self.agent(node)
+            .map(drop)
+            .ok_or_else(|| unreachable(node, &NOT_CONNECTED))
+    }
+
     /// Sends a request to the agent of `node`.
     pub(crate) async fn send(
         &self,
         node: &str,
         request: http::Request<Body>,
     ) -> Result<Response<Incoming>, Status> {
-        let unreachable = |why: &dyn std::fmt::Display| {
-            Status::new(
-                500,
-                "InternalError",
-                format!("error dialing backend: node {node}: {why}"),
-            )
-        };
         let mut agent = self
             .agent(node)
-            .ok_or_else(|| unreachable(&"its agent is not connected"))?;
-        agent.ready().await.map_err(|error| unreachable(&error))?;
+            .ok_or_else(|| unreachable(node, &NOT_CONNECTED))?;
+        agent.ready().await.map_err(|error| unreachable(node, &error))?;
         agent
             .send_request(request)
             .await
-            .map_err(|error| unreachable(&error))
+            .map_err(|error| unreachable(node, &error))
     }
+}
+
+const NOT_CONNECTED: &str = "its agent is not connected";
+
+fn unreachable(node: &str, why: &dyn std::fmt::Display) -> Status {
+    let message = format!("error dialing backend: node {node}: {why}");
+    Status::new(500, "InternalError", message)
 }
 
 /// Whether the request asks to upgrade its connection to `protocol`.

@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::{Bytes, BytesMut};
 use futures::future::{self, Either};
-use futures::stream;
+use futures::{SinkExt, StreamExt, stream};
 use http::header::{
     CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -20,11 +20,15 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::body::{Body, BoxError};
-use crate::limits::UPGRADE_BUFFER_BYTES;
+use crate::limits::{DISCARD_TIMEOUT, UPGRADE_BUFFER_BYTES};
 use crate::query::Query;
 use crate::routes::Target;
 use crate::shared::Shared;
@@ -34,6 +38,8 @@ use crate::tunnel::wants_upgrade;
 
 /// The channels that agents speak.
 const CHANNELS: &str = "v5.channel.k8s.io";
+/// The channel on which the outcome is told, as a Status.
+const ERROR_CHANNEL: u8 = 3;
 /// Appended to the client's key, by RFC 6455.
 const WEBSOCKET_GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// Buffers on their way to the agent: a few, so that a slow agent slows the client and not the memory.
@@ -72,21 +78,32 @@ pub(crate) async fn exec(
             target.name
         )));
     };
-    // Last, because kubectl comes again with SPDY when its WebSocket was refused, and shows what it hears then.
-    let accept = websocket_accept(request.headers())?;
+    // kubectl comes again with SPDY when its WebSocket was refused, for whatever reason, and shows what it hears then:
+    // so the reasons that lie deeper come first.
+    shared.tunnels.must_reach(node)?;
+    let accept =
+        websocket_accept(request.headers()).map_err(|refusal| match is_running(&pod, container) {
+            true => refusal,
+            false => Status::new(404, "NotFound", format!("container not found (\"{container}\")")),
+        })?;
     let (to_agent, from_client) = mpsc::channel::<Bytes>(BUFFERS_IN_FLIGHT);
-    let response = shared
-        .tunnels
-        .send(node, agent_request(node, target, container, query, from_client)?)
-        .await?;
-    if !response.status().is_success() {
-        return Err(agent_failure(response).await);
-    }
+    let begun = begin(
+        shared,
+        node,
+        agent_request(node, target, container, query, from_client)?,
+    )
+    .await;
     let upgrade = hyper::upgrade::on(request);
     let stopping = shared.stopping.clone();
     shared.tasks.spawn(async move {
+        let conversation = async {
+            match begun {
+                Ok(from_agent) => copy(upgrade, to_agent, from_agent).await,
+                Err(refusal) => tell(upgrade, &refusal).await,
+            }
+        };
         tokio::select! {
-            result = copy(upgrade, to_agent, response.into_body()) => {
+            result = conversation => {
                 if let Err(error) = result {
                     tracing::debug!(error, "an exec stream broke off");
                 }
@@ -102,6 +119,45 @@ pub(crate) async fn exec(
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
     headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(CHANNELS));
     Ok(answer)
+}
+
+/// What the agent says to the request.
+async fn begin(shared: &Shared, node: &str, request: http::Request<Body>) -> Result<Incoming, Status> {
+    let response = shared.tunnels.send(node, request).await?;
+    match response.status().is_success() {
+        true => Ok(response.into_body()),
+        false => Err(agent_failure(response).await),
+    }
+}
+
+/// Tells a client that has its WebSocket why there is no command, on the channel for errors. Without a WebSocket kubectl
+/// would come again with SPDY and hear about that instead.
+async fn tell(upgrade: OnUpgrade, refusal: &Status) -> Result<(), BoxError> {
+    let stream = TokioIo::new(upgrade.await?);
+    let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
+    let mut message = vec![ERROR_CHANNEL];
+    message.extend_from_slice(refusal.to_value().to_string().as_bytes());
+    socket.send(Message::binary(message)).await?;
+    socket.close(None).await?;
+    // What the client sent meanwhile is read, so that the connection ends by its close and not by a reset.
+    let rest = async { while let Some(Ok(_)) = socket.next().await {} };
+    if tokio::time::timeout(DISCARD_TIMEOUT, rest).await.is_err() {
+        tracing::debug!("a client did not close its WebSocket in time");
+    }
+    Ok(())
+}
+
+/// Whether the pod's status says that the container runs.
+fn is_running(pod: &Value, container: &str) -> bool {
+    [
+        "containerStatuses",
+        "initContainerStatuses",
+        "ephemeralContainerStatuses",
+    ]
+    .into_iter()
+    .filter_map(|field| pod["status"][field].as_array())
+    .flatten()
+    .any(|status| status["name"] == container && status["state"]["running"].is_object())
 }
 
 /// The answer to the client's key; 400 when the client does not speak WebSocket with channels.

@@ -13,6 +13,8 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::common::*;
 
@@ -47,6 +49,20 @@ fn tunnel_request(node: &str) -> Request<Full<Bytes>> {
         .unwrap()
 }
 
+const CHANNELS: &str = "v5.channel.k8s.io";
+
+fn exec_request(command: &str, protocol: &str) -> Request<Full<Bytes>> {
+    Request::get(format!("{PODS}/a/exec?command={command}&stdin=true&stdout=true"))
+        .header("host", "localhost")
+        .header("connection", "Upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+        .header("sec-websocket-protocol", protocol)
+        .body(Full::default())
+        .unwrap()
+}
+
 /// Answers logs with the request's own address, and exec with what it was sent.
 async fn agent(
     request: Request<Incoming>,
@@ -63,6 +79,12 @@ async fn agent(
             *response.status_mut() = http::StatusCode::BAD_REQUEST;
             *response.body_mut() = full("previous terminated container \"c\" not found".to_owned());
         }
+        return Ok(response);
+    }
+    if path.contains("command=none") {
+        let status = json!({"kind": "Status", "message": "no such command", "code": 400});
+        let mut response = Response::new(full(status.to_string()));
+        *response.status_mut() = http::StatusCode::BAD_REQUEST;
         return Ok(response);
     }
     let echo = request
@@ -85,6 +107,14 @@ async fn running_pod(cluster: &Cluster, name: &str, node: &str) {
     let mut object = pod(name);
     object["spec"]["nodeName"] = node.into();
     cluster.create(PODS, &object).await.expect(201);
+    let status = json!({"status": {"containerStatuses": [{
+        "name": "c", "image": "busybox:1", "imageID": "", "ready": true, "restartCount": 0,
+        "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}},
+    }]}});
+    cluster
+        .patch(&format!("{PODS}/{name}/status"), MERGE, &status)
+        .await
+        .expect(200);
 }
 
 /// The log of a pod, asked for until the server has seen the agent's side of the handshake.
@@ -130,18 +160,7 @@ async fn exec_copies_both_ways() {
     running_pod(&cluster, "a", "n").await;
     connect_agent(&cluster, "n").await;
     log_when_connected(&cluster, &format!("{PODS}/a/log")).await;
-    let request = |protocol: &str| {
-        Request::get(format!("{PODS}/a/exec?command=cat&stdin=true&stdout=true"))
-            .header("host", "localhost")
-            .header("connection", "Upgrade")
-            .header("upgrade", "websocket")
-            .header("sec-websocket-version", "13")
-            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
-            .header("sec-websocket-protocol", protocol)
-            .body(Full::default())
-            .unwrap()
-    };
-    let (code, text, upgraded) = upgrade(dial(&cluster, "n").await, request("v5.channel.k8s.io")).await;
+    let (code, text, upgraded) = upgrade(dial(&cluster, "n").await, exec_request("cat", CHANNELS)).await;
     assert_eq!(code, 101, "{text}");
     let mut stream = TokioIo::new(upgraded.unwrap());
     for message in [&b"hello"[..], b"again"] {
@@ -150,8 +169,29 @@ async fn exec_copies_both_ways() {
         stream.read_exact(&mut echoed).await.unwrap();
         assert_eq!(echoed, message);
     }
-    let (code, text, _) = upgrade(dial(&cluster, "n").await, request("v1.channel.k8s.io")).await;
+    let request = exec_request("cat", "v1.channel.k8s.io");
+    let (code, text, _) = upgrade(dial(&cluster, "n").await, request).await;
     assert_eq!(code, 400, "{text}");
+}
+
+#[tokio::test]
+async fn agents_refusal_comes_on_the_channel_for_errors() {
+    let cluster = Cluster::start().await;
+    running_pod(&cluster, "a", "n").await;
+    connect_agent(&cluster, "n").await;
+    log_when_connected(&cluster, &format!("{PODS}/a/log")).await;
+    let (code, refusal, upgraded) = upgrade(dial(&cluster, "n").await, exec_request("none", CHANNELS)).await;
+    assert_eq!(code, 101, "{refusal}");
+    let stream = TokioIo::new(upgraded.unwrap());
+    let mut socket = WebSocketStream::from_raw_socket(stream, Role::Client, None).await;
+    let message = socket.next().await.unwrap().unwrap().into_data();
+    assert_eq!(message[0], 3);
+    let status: serde_json::Value = serde_json::from_slice(&message[1..]).unwrap();
+    assert_eq!(
+        (&status["status"], &status["message"]),
+        (&json!("Failure"), &json!("no such command"))
+    );
+    assert!(socket.next().await.unwrap().unwrap().is_close());
 }
 
 #[tokio::test]
@@ -160,11 +200,21 @@ async fn spdy_is_told_to_use_a_websocket() {
     running_pod(&cluster, "a", "n").await;
     let headers = [("connection", "Upgrade"), ("upgrade", "SPDY/3.1")];
     let path = format!("{PODS}/a/exec?command=ls&stdout=true");
-    let status = cluster
-        .send(http::Method::POST, &path, &headers, "")
-        .await
-        .expect(400);
+    let spdy = async || cluster.send(http::Method::POST, &path, &headers, "").await;
+    // What stands in the way of any exec is told first.
+    let status = spdy().await.expect(500);
+    assert!(text(&status["message"]).contains("is not connected"), "{status}");
+    connect_agent(&cluster, "n").await;
+    log_when_connected(&cluster, &format!("{PODS}/a/log")).await;
+    let status = spdy().await.expect(400);
     assert!(text(&status["message"]).contains("WebSocket"), "{status}");
+    let waiting = json!({"status": {"containerStatuses": []}});
+    cluster
+        .patch(&format!("{PODS}/a/status"), MERGE, &waiting)
+        .await
+        .expect(200);
+    let status = spdy().await.expect(404);
+    assert_eq!(status["message"], "container not found (\"c\")");
     assert_eq!(
         cluster
             .create(&format!("{PODS}/none/exec?command=ls&stdout=true"), &json!({}))
