@@ -60,8 +60,13 @@ pub(crate) const WATCH_LIFE_MIN: Duration = Duration::from_secs(30 * 60);
 /// How long a read at a future resource version waits before it answers 504.
 pub(crate) const FUTURE_REVISION_WAIT: Duration = Duration::from_secs(3);
 
-/// Tries of a write that gave no resource version and met a concurrent one.
-pub(crate) const CONFLICT_RETRIES_MAX: usize = 5;
+/// Tries of a write that gave no resource version and met a concurrent one. Each lost try is a write that another
+/// request won, and all requests in flight may be writing the same object; the request's own timeout comes first.
+pub(crate) const CONFLICT_RETRIES_MAX: usize = REQUESTS_IN_FLIGHT_MAX;
+
+/// ServiceAccounts and PriorityClasses that are kept parsed, at some 2 KiB each. When full they are forgotten: those
+/// in use come back at once.
+pub(crate) const PARSED_MAX: usize = 1_024;
 
 /// Tries to find a free name for `generateName`.
 pub(crate) const GENERATE_NAME_TRIES_MAX: usize = 8;

@@ -8,6 +8,7 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::Parsed;
 use crate::discovery::Discovery;
 use crate::limits::REQUESTS_IN_FLIGHT_MAX;
 use crate::metrics::Metrics;
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
     /// Held while a Service gets its addresses and ports, so that no two get the same.
     pub(crate) service_allocation: Mutex<()>,
+    /// What admission reads for every new pod.
+    pub(crate) parsed: Parsed,
     random: SystemRandom,
 }
 
@@ -48,6 +51,7 @@ impl Shared {
             turns: Semaphore::new(REQUESTS_IN_FLIGHT_MAX),
             tasks: TaskTracker::new(),
             service_allocation: Mutex::new(()),
+            parsed: Parsed::default(),
             random: SystemRandom::new(),
         }
     }

@@ -2,7 +2,9 @@
 //! Kubernetes' admission, in Kubernetes' order.
 
 mod namespace;
+mod parsed;
 mod pod;
+mod priority_class;
 mod service;
 
 use api::kinds::Kind;
@@ -13,6 +15,8 @@ use tokio::sync::MutexGuard;
 use crate::objects;
 use crate::shared::Shared;
 use crate::write::Place;
+
+pub(crate) use parsed::Parsed;
 
 /// Held until a Service's addresses and ports are stored.
 pub(crate) type Allocation<'a> = Option<MutexGuard<'a, ()>>;
@@ -40,6 +44,7 @@ pub(crate) async fn on_create<'a>(
     } else if kind.group.is_empty() && kind.kind == "Node" {
         api::admission::taint_new_node(object);
     }
+    priority_class::one_default(shared, kind, object)?;
     Ok(allocation)
 }
 
@@ -53,7 +58,7 @@ pub(crate) fn on_update(
     if service::is_service(kind) {
         service::allocate(shared, kind, new, old)?;
     }
-    Ok(())
+    priority_class::one_default(shared, kind, new)
 }
 
 /// Admits a deletion.

@@ -1,5 +1,7 @@
 //! What a pod gets from the cluster: its service account, its priority, its tolerations.
 
+use std::sync::Arc;
+
 use api::admission;
 use api::kinds::{self, Kind};
 use api::meta;
@@ -15,13 +17,13 @@ pub(crate) fn admit(shared: &Shared, kind: &'static Kind, pod: &mut Value) -> Re
     let account = service_account(shared, kind, pod)?;
     admission::service_account(pod, &account, &meta::suffix(shared.random()?));
     let class = priority_class(shared, kind, pod)?;
-    admission::priority(pod, class.as_ref())
+    admission::priority(pod, class.as_deref())
         .map_err(|refusal| Status::forbidden(kind, meta::name(pod), &refusal.to_string()))?;
     admission::default_toleration_seconds(pod);
     Ok(())
 }
 
-fn service_account(shared: &Shared, kind: &'static Kind, pod: &Value) -> Result<Value, Status> {
+fn service_account(shared: &Shared, kind: &'static Kind, pod: &Value) -> Result<Arc<Value>, Status> {
     let accounts = core("ServiceAccount").ok_or_else(Status::path_not_found)?;
     let (namespace, name) = (meta::namespace(pod), admission::service_account_name(pod));
     let account = objects::get(&shared.objects, accounts, namespace, name).map_err(|_| {
@@ -31,20 +33,21 @@ fn service_account(shared: &Shared, kind: &'static Kind, pod: &Value) -> Result<
         );
         Status::forbidden(kind, meta::name(pod), &why)
     })?;
-    objects::value(accounts, &account.body)
+    shared.parsed.value(accounts, &account)
 }
 
 /// The class that the pod names, or the default one.
-fn priority_class(shared: &Shared, kind: &'static Kind, pod: &Value) -> Result<Option<Value>, Status> {
+fn priority_class(shared: &Shared, kind: &'static Kind, pod: &Value) -> Result<Option<Arc<Value>>, Status> {
     let classes =
         kinds::by_kind("scheduling.k8s.io", "v1", "PriorityClass").ok_or_else(Status::path_not_found)?;
     let Some(name) = admission::priority_class_name(pod) else {
         let all = shared.objects.list(&objects::prefix(classes, ""));
-        let values: Vec<Value> = all
+        let values: Vec<Arc<Value>> = all
             .iter()
-            .map(|class| objects::value(classes, &class.body))
+            .map(|class| shared.parsed.value(classes, class))
             .collect::<Result<_, _>>()?;
-        return Ok(admission::default_priority_class(&values).cloned());
+        let default = admission::default_priority_class(values.iter().map(Arc::as_ref));
+        return Ok(default.cloned().map(Arc::new));
     };
     let class = objects::get(&shared.objects, classes, "", name).map_err(|_| {
         Status::forbidden(
@@ -53,5 +56,5 @@ fn priority_class(shared: &Shared, kind: &'static Kind, pod: &Value) -> Result<O
             &format!("no PriorityClass with name {name} was found"),
         )
     })?;
-    objects::value(classes, &class.body).map(Some)
+    shared.parsed.value(classes, &class).map(Some)
 }

@@ -60,11 +60,21 @@ fn cluster_address(
         HEADLESS => given,
         same if same == before => given,
         wanted => {
-            if used_addresses(shared, kind, own).contains(wanted) {
+            let refuse = |why: &str| {
                 let spec = Path::Root("spec");
-                let why = format!("failed to allocate IP {wanted}: provided IP is already allocated");
+                let why = format!("failed to allocate IP {wanted}: {why}");
                 let error = FieldError::invalid(&spec.child("clusterIPs"), json!([wanted]), why);
-                return Err(Status::invalid(kind, meta::name(service), &[error]));
+                Err(Status::invalid(kind, meta::name(service), &[error]))
+            };
+            if !wanted.parse().is_ok_and(is_service_address) {
+                let (network, bits) = SERVICE_NETWORK;
+                return refuse(&format!(
+                    "the provided IP ({wanted}) is not in the valid range. The range of valid IPs is {}/{bits}",
+                    Ipv4Addr::from(network)
+                ));
+            }
+            if used_addresses(shared, kind, own).contains(wanted) {
+                return refuse("provided IP is already allocated");
             }
             given
         }
@@ -93,6 +103,12 @@ fn used_addresses(shared: &Shared, kind: &'static Kind, own: &str) -> BTreeSet<S
         .filter_map(|object| Some(object.attributes.attributes.field(at?).to_owned()))
         .filter(|address| !address.is_empty() && address != HEADLESS)
         .collect()
+}
+
+/// Whether a Service may have this address.
+fn is_service_address(address: Ipv4Addr) -> bool {
+    let (network, bits) = SERVICE_NETWORK;
+    u32::from(address) >> (32 - u32::from(bits)) == network >> (32 - u32::from(bits))
 }
 
 /// The lowest free address of the dynamic part of the range, else of the whole.
@@ -130,16 +146,22 @@ fn node_ports(
     // What is named comes first, so that no port without a name takes it.
     for (index, port) in list.iter().enumerate() {
         let Some(wanted) = node_port(port) else { continue };
-        if !used.insert((protocol(port), wanted)) {
-            let spec = Path::Root("spec");
-            let path = spec.child("ports");
-            let error = FieldError::invalid(
-                &path.index(index).child("nodePort"),
-                wanted,
-                "provided port is already allocated",
-            );
-            return Err(Status::invalid(kind, &name, &[error]));
-        }
+        let had = old_ports.iter().any(|old| node_port(old) == Some(wanted));
+        let why = if !used.insert((protocol(port), wanted)) {
+            "provided port is already allocated".to_owned()
+        } else if !had && !NODE_PORTS.contains(&wanted) {
+            format!(
+                "provided port is not in the valid range. The range of valid ports is {}-{}",
+                NODE_PORTS.start(),
+                NODE_PORTS.end()
+            )
+        } else {
+            continue;
+        };
+        let spec = Path::Root("spec");
+        let path = spec.child("ports");
+        let error = FieldError::invalid(&path.index(index).child("nodePort"), wanted, why);
+        return Err(Status::invalid(kind, &name, &[error]));
     }
     for port in list.iter_mut().filter(|port| node_port(port).is_none()) {
         let protocol = protocol(port);
@@ -191,5 +213,17 @@ mod tests {
         assert_eq!(free_address(&used), Some(Ipv4Addr::new(10, 96, 1, 0)));
         used.insert("10.96.1.0".to_owned());
         assert_eq!(free_address(&used), Some(Ipv4Addr::new(10, 96, 1, 1)));
+    }
+
+    #[test]
+    fn range_of_services_has_its_ends() {
+        for (address, inside) in [
+            ("10.96.0.1", true),
+            ("10.111.255.254", true),
+            ("10.112.0.0", false),
+            ("1.2.3.4", false),
+        ] {
+            assert_eq!(is_service_address(address.parse().unwrap()), inside, "{address}");
+        }
     }
 }

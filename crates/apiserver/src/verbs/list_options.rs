@@ -46,13 +46,14 @@ impl Selection {
     /// Whether this object is selected.
     pub(crate) fn matches(&self, entry: &Entry) -> bool {
         let attributes = &entry.attributes;
-        // Attributes are kept in the order of the kind that is stored.
-        let selectable = self.kind.stored_as().selectable;
         self.labels.matches(|key| attributes.labels.get(key))
             && self.fields.matches(|field| match field {
                 "metadata.name" => Some(&attributes.name),
                 "metadata.namespace" => Some(&attributes.namespace),
-                field => selectable
+                // A kind that is a face of another one names the same fields, in the same order.
+                field => self
+                    .kind
+                    .selectable
                     .iter()
                     .position(|path| *path == field)
                     .map(|index| attributes.field(index)),

@@ -51,10 +51,16 @@ pub(crate) async fn update(
     }
     let _allocation = admission::allocation(shared, kind).await;
     let mut warnings = Vec::new();
-    let payload = write::update(shared, place, options.dry_run, |old, current| {
-        check_preconditions(kind, &target.name, &object, old, part)?;
-        let _ = current;
-        prepare(shared, kind, part, object.clone(), old, &mut warnings)
+    // An object that names its version is stored over that version or not at all, so it is needed once.
+    let once = !matches!(meta::resource_version(&object), "" | "0");
+    let mut object = Some(object);
+    let payload = write::update(shared, place, options.dry_run, |old, _| {
+        let Some(given) = &object else {
+            return Err(Status::modified(kind, &target.name));
+        };
+        check_preconditions(kind, &target.name, given, old, part)?;
+        let new = if once { object.take() } else { object.clone() };
+        prepare(shared, kind, part, new.unwrap_or_default(), old, &mut warnings)
     })
     .await?;
     request.warnings.append(&mut warnings);

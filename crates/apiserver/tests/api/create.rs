@@ -146,16 +146,17 @@ async fn pod_gets_account_tolerations_and_priority() {
     );
 }
 
+fn service(name: &str, ty: &str) -> serde_json::Value {
+    json!({
+        "kind": "Service", "apiVersion": "v1", "metadata": {"name": name},
+        "spec": {"type": ty, "ports": [{"port": 80}]},
+    })
+}
+
 #[tokio::test]
 async fn services_get_addresses_and_ports_of_their_own() {
     let cluster = Cluster::start().await;
     let path = "/api/v1/namespaces/default/services";
-    let service = |name: &str, ty: &str| {
-        json!({
-            "kind": "Service", "apiVersion": "v1", "metadata": {"name": name},
-            "spec": {"type": ty, "ports": [{"port": 80}]},
-        })
-    };
     let kubernetes = cluster.get(&format!("{path}/kubernetes")).await.expect(200);
     assert_eq!(kubernetes["spec"]["clusterIP"], "10.96.0.1");
     let first = cluster.create(path, &service("a", "ClusterIP")).await.expect(201);
@@ -207,10 +208,68 @@ async fn both_kinds_of_event_are_the_same_objects() {
     assert_eq!(other["regarding"]["name"], "p");
     let list = cluster.get(path).await.expect(200);
     assert_eq!(list["items"][0]["regarding"]["name"], "p");
+    let selectors = [
+        ("regarding.name%3Dp,reason%3DStarted", 1),
+        ("reportingController%3Dtest", 0),
+        ("regarding.kind!%3DPod", 0),
+        ("regarding.namespace%3Ddefault,type%3DNormal", 1),
+    ];
+    for (selector, count) in selectors {
+        let list = cluster
+            .get(&format!("{path}?fieldSelector={selector}"))
+            .await
+            .expect(200);
+        assert_eq!(list["items"].as_array().unwrap().len(), count, "{selector}");
+    }
     let patch = json!({"count": 2, "lastTimestamp": "2026-01-01T00:00:00Z"});
     let patched = cluster
         .patch("/api/v1/namespaces/default/events/e", STRATEGIC, &patch)
         .await
         .expect(200);
     assert_eq!(patched["count"], 2);
+}
+
+#[tokio::test]
+async fn services_stay_within_their_ranges() {
+    let cluster = Cluster::start().await;
+    let path = "/api/v1/namespaces/default/services";
+    let mut low = service("a", "NodePort");
+    low["spec"]["ports"][0]["nodePort"] = 80.into();
+    let status = cluster.create(path, &low).await.expect(422);
+    assert_eq!(causes(&status)[0].0, "spec.ports[0].nodePort");
+    assert!(text(&status["message"]).ends_with("The range of valid ports is 30000-32767"));
+    let mut elsewhere = service("a", "ClusterIP");
+    elsewhere["spec"]["clusterIP"] = "1.2.3.4".into();
+    let status = cluster.create(path, &elsewhere).await.expect(422);
+    assert_eq!(causes(&status)[0].0, "spec.clusterIPs");
+    assert!(text(&status["message"]).ends_with("The range of valid IPs is 10.96.0.0/12"));
+}
+
+#[tokio::test]
+async fn there_is_one_default_priority_class() {
+    let cluster = Cluster::start().await;
+    let path = "/apis/scheduling.k8s.io/v1/priorityclasses";
+    let class = |name: &str, value: i64, default: bool| {
+        json!({
+            "kind": "PriorityClass", "apiVersion": "scheduling.k8s.io/v1", "metadata": {"name": name},
+            "value": value, "globalDefault": default,
+        })
+    };
+    let priority = async |name: &str| {
+        let pod = cluster.create(PODS, &pod(name)).await.expect(201);
+        pod["spec"]["priority"].clone()
+    };
+    assert_eq!(priority("a").await, 0);
+    cluster.create(path, &class("first", 5, true)).await.expect(201);
+    assert_eq!(priority("b").await, 5);
+    cluster.create(path, &class("second", 6, false)).await.expect(201);
+    let refused = cluster.create(path, &class("third", 7, true)).await.expect(403);
+    assert!(text(&refused["message"]).contains("PriorityClass first is already marked as default"));
+    cluster
+        .delete(&format!("{path}/first"), &json!({}))
+        .await
+        .expect(200);
+    assert_eq!(priority("c").await, 0);
+    cluster.create(path, &class("first", 8, true)).await.expect(201);
+    assert_eq!(priority("d").await, 8);
 }

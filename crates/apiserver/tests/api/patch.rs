@@ -136,3 +136,20 @@ async fn patch_cannot_make_what_is_not_allowed() {
         .expect(415);
     assert!(text(&apply["message"]).starts_with("server-side apply is not served"));
 }
+
+#[tokio::test]
+async fn patches_without_a_version_all_land() {
+    const PATCHES: usize = 100;
+    let cluster = Cluster::start().await;
+    cluster.create(CONFIG_MAPS, &config_map("a")).await.expect(201);
+    let path = format!("{CONFIG_MAPS}/a");
+    let answers = join_all((0..PATCHES).map(async |n| {
+        let key = format!("k{n}");
+        cluster.patch(&path, MERGE, &json!({"data": {key: "x"}})).await
+    }));
+    for answer in answers.await {
+        answer.expect(200);
+    }
+    let data = cluster.get(&path).await.expect(200)["data"].clone();
+    assert_eq!(data.as_object().unwrap().len(), PATCHES + 1);
+}

@@ -1,0 +1,38 @@
+//! The few objects that are looked at for every new pod, kept parsed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use api::kinds::Kind;
+use api::status::Status;
+use serde_json::Value;
+use store::{Key, Revision};
+
+use crate::limits::PARSED_MAX;
+use crate::objects::{self, Object};
+
+/// Objects as values, as of the revision that they were parsed at.
+#[derive(Default)]
+pub(crate) struct Parsed {
+    values: RwLock<HashMap<Key, (Revision, Arc<Value>)>>,
+}
+
+impl Parsed {
+    /// The object as a value.
+    pub(crate) fn value(&self, kind: &Kind, object: &Object) -> Result<Arc<Value>, Status> {
+        let values = self.values.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some((revision, value)) = values.get(&object.key)
+            && *revision == object.revision
+        {
+            return Ok(value.clone());
+        }
+        drop(values);
+        let value = Arc::new(objects::value(kind, &object.body)?);
+        let mut values = self.values.write().unwrap_or_else(PoisonError::into_inner);
+        if values.len() >= PARSED_MAX {
+            values.clear();
+        }
+        values.insert(object.key.clone(), (object.revision, value.clone()));
+        Ok(value)
+    }
+}
