@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 /// Upper bounds of the request duration buckets, in seconds: from a cached read to a slow disk.
@@ -14,16 +14,35 @@ type Labels = (&'static str, &'static str, u16);
 
 #[derive(Default)]
 struct Requests {
-    buckets: [u64; DURATION_BUCKETS.len()],
-    count: u64,
-    seconds: f64,
+    /// How many took so long that their bucket is the first whose bound holds them; the last has no bound.
+    buckets: [AtomicU64; DURATION_BUCKETS.len() + 1],
+    nanoseconds: AtomicU64,
+}
+
+impl Requests {
+    fn count(&self, took: Duration) {
+        let seconds = took.as_secs_f64();
+        let fits = DURATION_BUCKETS.iter().position(|bound| seconds <= *bound);
+        self.buckets[fits.unwrap_or(DURATION_BUCKETS.len())].fetch_add(1, Ordering::Relaxed);
+        let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
+    }
+
+    /// How many took no longer than each bound, and how many there are.
+    fn cumulative(&self) -> [u64; DURATION_BUCKETS.len() + 1] {
+        let mut sum = 0;
+        std::array::from_fn(|index| {
+            sum += self.buckets[index].load(Ordering::Relaxed);
+            sum
+        })
+    }
 }
 
 /// Counters of one server.
 #[derive(Default)]
 pub(crate) struct Metrics {
     /// Bounded by the registry: verbs × resources × status codes.
-    requests: Mutex<BTreeMap<Labels, Requests>>,
+    requests: RwLock<BTreeMap<Labels, Requests>>,
     watches: Arc<AtomicI64>,
 }
 
@@ -39,14 +58,14 @@ impl Drop for WatchGauge {
 impl Metrics {
     /// Counts a request that has been answered.
     pub(crate) fn request(&self, verb: &'static str, resource: &'static str, code: u16, took: Duration) {
-        let seconds = took.as_secs_f64();
-        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = requests.entry((verb, resource, code)).or_default();
-        entry.count += 1;
-        entry.seconds += seconds;
-        for (bucket, bound) in entry.buckets.iter_mut().zip(DURATION_BUCKETS) {
-            *bucket += u64::from(seconds <= bound);
+        let labels = (verb, resource, code);
+        let known = self.requests.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(requests) = known.get(&labels) {
+            return requests.count(took);
         }
+        drop(known);
+        let mut known = self.requests.write().unwrap_or_else(PoisonError::into_inner);
+        known.entry(labels).or_default().count(took);
     }
 
     /// Counts a watch until the answer is dropped.
@@ -68,10 +87,11 @@ impl Metrics {
             "# HELP apiserver_request_total Requests by verb, resource and status code."
         )?;
         writeln!(out, "# TYPE apiserver_request_total counter")?;
-        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let requests = self.requests.read().unwrap_or_else(PoisonError::into_inner);
         for ((verb, resource, code), entry) in requests.iter() {
             let labels = format!("verb=\"{verb}\",resource=\"{resource}\",code=\"{code}\"");
-            writeln!(out, "apiserver_request_total{{{labels}}} {}", entry.count)?;
+            let [.., count] = entry.cumulative();
+            writeln!(out, "apiserver_request_total{{{labels}}} {count}")?;
         }
         writeln!(
             out,
@@ -81,12 +101,15 @@ impl Metrics {
         for ((verb, resource, code), entry) in requests.iter() {
             let labels = format!("verb=\"{verb}\",resource=\"{resource}\",code=\"{code}\"");
             let name = "apiserver_request_duration_seconds";
-            for (bucket, bound) in entry.buckets.iter().zip(DURATION_BUCKETS) {
+            let cumulative = entry.cumulative();
+            for (bucket, bound) in cumulative.iter().zip(DURATION_BUCKETS) {
                 writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {bucket}")?;
             }
-            writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {}", entry.count)?;
-            writeln!(out, "{name}_sum{{{labels}}} {}", entry.seconds)?;
-            writeln!(out, "{name}_count{{{labels}}} {}", entry.count)?;
+            let [.., count] = cumulative;
+            let seconds = Duration::from_nanos(entry.nanoseconds.load(Ordering::Relaxed)).as_secs_f64();
+            writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {count}")?;
+            writeln!(out, "{name}_sum{{{labels}}} {seconds}")?;
+            writeln!(out, "{name}_count{{{labels}}} {count}")?;
         }
         writeln!(out, "# HELP apiserver_watches Watches being served.")?;
         writeln!(out, "# TYPE apiserver_watches gauge")?;
