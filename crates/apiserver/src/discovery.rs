@@ -313,3 +313,14 @@ fn storage_version_hash(kind: &Kind) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
     base64::prelude::BASE64_STANDARD.encode(&digest.as_ref()[..BYTES])
 }
+/// The list of CustomResourceDefinitions, of which there are none. The kind is not served, but kubectl asks for the
+/// list before it tells a user that a kind is unknown, and without an answer tells something else.
+pub(crate) fn no_custom_kinds(revision: store::Revision) -> Response<Body> {
+    let list = json!({
+        "kind": "CustomResourceDefinitionList",
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "metadata": {"resourceVersion": revision.to_string()},
+        "items": [],
+    });
+    respond::json(StatusCode::OK, &list)
+}

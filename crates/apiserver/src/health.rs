@@ -1,9 +1,11 @@
 //! What everybody may ask: is it alive, and which version is it. And the counters.
 
-use http::{Response, StatusCode};
+use api::status::Status;
+use http::{Method, Response, StatusCode, Uri};
 use serde_json::json;
 
 use crate::body::Body;
+use crate::query::Query;
 use crate::respond;
 use crate::shared::Shared;
 
@@ -11,16 +13,34 @@ use crate::shared::Shared;
 const KUBERNETES_MAJOR: &str = "1";
 const KUBERNETES_MINOR: &str = "36";
 
-/// `/healthz`, `/livez`, `/readyz`: `ok`, until the server stops.
-pub(crate) fn health(shared: &Shared) -> Response<Body> {
-    match shared.stopping.is_cancelled() {
-        false => respond::text(StatusCode::OK, "ok"),
-        true => respond::text(StatusCode::INTERNAL_SERVER_ERROR, "the server is shutting down"),
+/// `/healthz`, `/livez`, `/readyz`: `ok`, until the server stops. With `verbose` what was looked at is told.
+pub(crate) fn health(shared: &Shared, uri: &Uri) -> Response<Body> {
+    let (code, short, check, outcome) = match shared.stopping.is_cancelled() {
+        false => (StatusCode::OK, "ok", "[+]ping ok", "passed"),
+        true => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the server is shutting down",
+            "[-]shutdown failed: the server is shutting down",
+            "failed",
+        ),
+    };
+    if Query::parse(uri.query()).get("verbose").is_none() {
+        return respond::text(code, short);
     }
+    let endpoint = uri.path().trim_start_matches('/');
+    let endpoint = endpoint.split('/').next().unwrap_or(endpoint);
+    respond::text(code, format!("{check}\n{endpoint} check {outcome}\n"))
 }
 
 /// `/version`: what clients compare their own version with.
-pub(crate) fn version() -> Response<Body> {
+pub(crate) fn version(method: &Method) -> Result<Response<Body>, Status> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return Err(Status::new(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        ));
+    }
     let own = env!("CARGO_PKG_VERSION");
     let arch = match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -38,7 +58,7 @@ pub(crate) fn version() -> Response<Body> {
         "compiler": "rustc",
         "platform": format!("{}/{arch}", std::env::consts::OS),
     });
-    respond::json(StatusCode::OK, &version)
+    Ok(respond::json(StatusCode::OK, &version))
 }
 
 /// `/metrics`, in Prometheus' text format.

@@ -120,13 +120,14 @@ fn answer(clause: &Clause<'_>) -> Option<Answer> {
         _ => return None,
     };
     let version = match clause.parameter("v") {
-        Some("v1beta1") => "v1beta1",
-        _ => "v1",
+        Some("v1beta1") => Some("v1beta1"),
+        None | Some("v1") => Some("v1"),
+        Some(_) => None,
     };
     let shape = match clause.parameter("as") {
         None => Shape::Object,
-        Some("Table") => Shape::Table(version),
-        Some("PartialObjectMetadata" | "PartialObjectMetadataList") => Shape::Metadata(version),
+        Some("Table") => Shape::Table(version?),
+        Some("PartialObjectMetadata" | "PartialObjectMetadataList") => Shape::Metadata(version?),
         Some(_) => return None,
     };
     Some(Answer { encoding, shape })
@@ -222,6 +223,13 @@ mod tests {
     fn kubectl_get_asks_for_a_table() {
         let text = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
         assert_eq!(accept(text).unwrap(), shape(Shape::Table("v1")));
+    }
+
+    #[test]
+    fn tables_of_an_unknown_version_are_passed_over() {
+        let text = "application/json;as=Table;v=v9;g=meta.k8s.io";
+        assert_eq!(accept(text).unwrap_err().code, 406);
+        assert_eq!(accept(&format!("{text},application/json")).unwrap(), Answer::JSON);
     }
 
     #[test]

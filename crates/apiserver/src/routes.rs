@@ -23,6 +23,8 @@ pub(crate) enum Route {
     Group(String),
     /// `/api/v1`, `/apis/<group>/<version>`
     Resources { group: String, version: String },
+    /// The CustomResourceDefinitions
+    CustomKinds,
     /// `/openapi/v2`
     OpenapiV2,
     /// `/openapi/v3`
@@ -84,6 +86,7 @@ pub(crate) fn route(path: &str) -> Result<Route, Status> {
             group: (*group).to_owned(),
             version: (*version).to_owned(),
         }),
+        ["apis", "apiextensions.k8s.io", "v1", "customresourcedefinitions"] => Ok(Route::CustomKinds),
         ["openapi", "v2"] => Ok(Route::OpenapiV2),
         ["openapi", "v3"] => Ok(Route::OpenapiIndex),
         ["openapi", "v3", "api", version] => Ok(Route::Openapi {

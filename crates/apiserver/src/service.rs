@@ -7,7 +7,7 @@ use std::time::Instant;
 use api::status::Status;
 use bytes::Bytes;
 use futures::FutureExt;
-use http::header::{CONTENT_LENGTH, HeaderMap};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -29,7 +29,7 @@ use crate::user::User;
 use crate::verbs::list_options::ListOptions;
 use crate::verbs::update::Part;
 use crate::verbs::{create, delete, delete_collection, get, list, patch, update, watch};
-use crate::{health, review, tunnel};
+use crate::{discovery, health, review, tunnel};
 
 /// What a request was about, for the counters.
 #[derive(Default)]
@@ -64,10 +64,13 @@ pub(crate) async fn serve(
                 "the request handler panicked; the server's log says where",
             ))
         });
-    let response = result.unwrap_or_else(|status| {
+    let mut response = result.unwrap_or_else(|status| {
         tracing::debug!(parent: &span, code = status.code, message = %status.message, "refused");
         crate::respond::status(&status, encoding)
     });
+    if request.method() == Method::HEAD {
+        response = head_of(response);
+    }
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         discard(request.body_mut()).await;
     }
@@ -78,6 +81,16 @@ pub(crate) async fn serve(
         began.elapsed(),
     );
     response
+}
+
+/// The answer without its body, whose length is told if it is known. HTTP/2 would send the body of an answer to HEAD
+/// if there were one, which clients take for a broken stream.
+fn head_of(response: Response<Body>) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact() {
+        parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Response::from_parts(parts, Body::empty())
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
@@ -93,23 +106,27 @@ async fn handle(
     summary: &mut Summary,
 ) -> Result<Response<Body>, Status> {
     let route = routes::route(request.uri().path());
-    // What anybody may see. Everything else, even what is not there, is for those who say who they are.
-    match &route {
-        Ok(Route::Health) => return Ok(health::health(shared)),
-        Ok(Route::Version) => return Ok(health::version()),
-        _ => {}
+    // What anybody may see. Everything else, even what is not there, is for those who say who they are; and who
+    // says it wrongly is not nobody.
+    if !request.headers().contains_key(AUTHORIZATION) {
+        match &route {
+            Ok(Route::Health) => return Ok(health::health(shared, request.uri())),
+            Ok(Route::Version) => return health::version(request.method()),
+            _ => {}
+        }
     }
     let now = Timestamp::now();
     let user = authenticate::authenticate(shared, peer, request.headers(), now)?;
     let headers = request.headers();
     match route? {
-        Route::Health => Ok(health::health(shared)),
-        Route::Version => Ok(health::version()),
+        Route::Health => Ok(health::health(shared, request.uri())),
+        Route::Version => health::version(request.method()),
         Route::Metrics => Ok(health::metrics(shared)),
         Route::CoreVersions => Ok(shared.discovery.core(headers)),
         Route::Groups => Ok(shared.discovery.groups(headers)),
         Route::Group(group) => shared.discovery.group(&group),
         Route::Resources { group, version } => shared.discovery.resources(&group, &version),
+        Route::CustomKinds => Ok(discovery::no_custom_kinds(shared.objects.revision())),
         Route::OpenapiV2 => shared.openapi.v2(headers),
         Route::OpenapiIndex => Ok(shared.openapi.index(headers)),
         Route::Openapi { group, version } => shared.openapi.v3(&group, &version, headers),

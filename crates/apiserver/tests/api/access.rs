@@ -135,6 +135,15 @@ async fn token_lives_as_long_as_its_account_and_its_pod() {
 }
 
 #[tokio::test]
+async fn wrong_credential_is_not_nobody() {
+    let cluster = Cluster::start().await;
+    let liar = bearer(&cluster, Some("bad".to_owned())).await;
+    for path in ["/healthz", "/version"] {
+        assert_eq!(code(liar.clone(), path).await, 401, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn administrators_act_as_others_and_others_do_not() {
     let cluster = Cluster::start().await;
     let review = json!({"kind": "SelfSubjectReview", "apiVersion": "authentication.k8s.io/v1"});

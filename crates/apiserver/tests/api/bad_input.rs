@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 
 use crate::common::*;
@@ -113,6 +113,10 @@ async fn daemon_sets_that_cannot_be_are_invalid() {
             "spec.template.metadata.labels",
         ),
         (
+            with("/spec/template/metadata/labels", json!({"app": "a b"})),
+            "spec.template.labels",
+        ),
+        (
             with(
                 "/spec/updateStrategy",
                 json!({"rollingUpdate": {"maxUnavailable": 0}}),
@@ -176,5 +180,41 @@ async fn connection_outlives_a_body_that_nobody_wanted() {
         let response = sender.send_request(request).await.unwrap();
         assert_eq!(response.status(), code, "{method} {path}");
         response.into_body().collect().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn answers_without_a_whole_exchange_arrive_over_http2() {
+    let cluster = Cluster::start().await;
+    let stream = TokioIo::new(dial(&cluster, "n").await);
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let cases = [
+        ("HEAD", "/healthz", 0, 200, 2),
+        ("HEAD", "/api/v1/namespaces/none", 0, 404, 0),
+        ("POST", CONFIG_MAPS, 4 * 1024 * 1024, 413, 0),
+    ];
+    for (method, path, length, code, announced) in cases {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("https://localhost{path}"))
+            .body(Full::new(Bytes::from(vec![b' '; length])))
+            .unwrap();
+        sender.ready().await.unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        assert_eq!(response.status(), code, "{method} {path}");
+        let length: usize = response.headers()["content-length"]
+            .to_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert!(
+            length == announced || announced == 0 && length > 0,
+            "{method} {path}: {length}"
+        );
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body.is_empty(), method == "HEAD", "{method} {path}");
     }
 }

@@ -82,13 +82,41 @@ async fn version_and_health_answer() {
     for path in ["/healthz", "/livez", "/readyz", "/readyz/ping"] {
         assert_eq!(cluster.get(path).await.text, "ok");
     }
-    assert!(
-        cluster
-            .get("/metrics")
-            .await
-            .text
-            .contains("apiserver_storage_revision")
+    assert_eq!(
+        cluster.get("/readyz?verbose").await.text,
+        "[+]ping ok\nreadyz check passed\n"
     );
+    assert_eq!(cluster.send(Method::POST, "/version", &[], "").await.code, 405);
+}
+
+#[tokio::test]
+async fn metrics_count_each_request_once() {
+    let cluster = Cluster::start().await;
+    for _ in 0..3 {
+        cluster.get(CONFIG_MAPS).await.expect(200);
+    }
+    let text = cluster.get("/metrics").await.text;
+    let labels = "verb=\"list\",resource=\"configmaps\",code=\"200\"";
+    for line in [
+        format!("apiserver_request_total{{{labels}}} 3\n"),
+        format!("apiserver_request_duration_seconds_bucket{{{labels},le=\"+Inf\"}} 3\n"),
+        format!("apiserver_request_duration_seconds_bucket{{{labels},le=\"10\"}} 3\n"),
+        format!("apiserver_request_duration_seconds_count{{{labels}}} 3\n"),
+    ] {
+        assert!(text.contains(&line), "{line}{text}");
+    }
+    assert!(text.contains("apiserver_storage_revision"));
+}
+
+#[tokio::test]
+async fn there_are_no_custom_kinds() {
+    let cluster = Cluster::start().await;
+    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let list = cluster.get(path).await.expect(200);
+    assert_eq!(list["kind"], "CustomResourceDefinitionList");
+    assert_eq!(list["items"], serde_json::json!([]));
+    // It is no resource that discovery tells of.
+    assert_eq!(cluster.get("/apis/apiextensions.k8s.io").await.code, 404);
 }
 
 #[tokio::test]
