@@ -108,8 +108,8 @@ async fn kubernetes_service(client: &InProcess, listen: SocketAddr) -> Result<()
         },
     });
     create(client, "/api/v1/namespaces/default/services", &service).await?;
-    // A server that only this machine can reach has no address to give to others.
-    let Some(address) = reachable_address(listen.ip()) else {
+    // Without a network there is no address that an endpoint may have.
+    let Some(address) = endpoint_address(listen.ip()) else {
         return Ok(());
     };
     let endpoints = json!({
@@ -138,11 +138,12 @@ async fn kubernetes_service(client: &InProcess, listen: SocketAddr) -> Result<()
     .await
 }
 
-fn reachable_address(listen: IpAddr) -> Option<IpAddr> {
-    match listen {
-        ip if ip.is_unspecified() => outward_address(),
-        ip if ip.is_loopback() => None,
-        ip => Some(ip),
+/// The address behind the Service. A loopback address may not stand there and would mean each pod's own, so the
+/// machine's address stands for it: nodes lead the Service's traffic to their own way to the server.
+fn endpoint_address(listen: IpAddr) -> Option<IpAddr> {
+    match listen.is_unspecified() || listen.is_loopback() {
+        true => outward_address(),
+        false => Some(listen),
     }
 }
 

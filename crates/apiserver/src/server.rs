@@ -94,18 +94,20 @@ pub struct Server {
 impl Server {
     /// Opens the data directory, listens, and answers once this returns. Blocks shortly on the disk.
     pub async fn start(config: Config) -> Result<Server, StartError> {
-        let now = Timestamp::now();
-        let pki = Arc::new(Pki::open(&config.data_dir, now).map_err(StartError::Pki)?);
-        let tokens = Tokens::new(pki.service_account_key()).map_err(StartError::Tokens)?;
-        let objects = objects::open(&config.data_dir.join("store")).map_err(StartError::Store)?;
-        let shared = Arc::new(Shared::new(objects, tokens));
-
+        // First, so that a port that is taken leaves no keys and no store behind.
         let failed = |source| StartError::Listen {
             address: config.listen,
             source,
         };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+
+        let now = Timestamp::now();
+        let pki = Arc::new(Pki::open(&config.data_dir, now).map_err(StartError::Pki)?);
+        let tokens = Tokens::new(pki.service_account_key()).map_err(StartError::Tokens)?;
+        let objects = objects::open(&config.data_dir.join("store")).map_err(StartError::Store)?;
+        let shared = Arc::new(Shared::new(objects, tokens));
+
         let names = server_names(&config, address.ip());
         let credential = pki.server(&names, now).map_err(StartError::Pki)?;
         let (tls, served) = tls::server_config(pki.authority(), &credential).map_err(StartError::Tls)?;
@@ -221,9 +223,9 @@ fn server_names(config: &Config, listen: IpAddr) -> BTreeSet<String> {
     names.insert(IpAddr::V4(Ipv4Addr::LOCALHOST).to_string());
     names.insert(IpAddr::V6(std::net::Ipv6Addr::LOCALHOST).to_string());
     names.insert(KUBERNETES_SERVICE_ADDRESS.to_string());
-    if listen.is_unspecified() {
-        names.extend(outward_address().map(|address| address.to_string()));
-    } else {
+    // Also when only loopback is listened at: the endpoint of the Service `kubernetes` names the machine.
+    names.extend(outward_address().map(|address| address.to_string()));
+    if !listen.is_unspecified() {
         names.insert(listen.to_string());
     }
     if let Ok(host) = std::fs::read_to_string("/proc/sys/kernel/hostname") {
