@@ -21,7 +21,11 @@ use crate::subresource::container::container;
 const AGENT_ERROR_BYTES_MAX: usize = 16 * 1024;
 
 /// What a segment of a path cannot hold as it is: everything but the unreserved characters of RFC 3986.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// Parameters that the agent understands; the numbers among them are checked here.
 const NUMBERS: [&str; 3] = ["tailLines", "sinceSeconds", "limitBytes"];
