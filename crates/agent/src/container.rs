@@ -9,7 +9,7 @@ mod resources;
 mod security;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
@@ -19,7 +19,7 @@ use runtime::{ContainerSpec, SandboxSpec};
 use crate::cluster::{Cluster, PodRef};
 
 use files::hostname;
-pub(crate) use files::write_network_files;
+pub(crate) use files::{lacks_cluster_dns, write_network_files};
 pub(crate) use resources::{pod_resources, qos_class};
 
 /// Annotation of a run in the runtime: the container's name.
@@ -28,7 +28,7 @@ pub(crate) const CONTAINER: &str = "everynode/container";
 pub(crate) const ATTEMPT: &str = "everynode/attempt";
 
 /// What a container sees of its surroundings.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Surroundings {
     pub(crate) node_name: String,
     pub(crate) host_ips: Vec<String>,
@@ -36,7 +36,7 @@ pub(crate) struct Surroundings {
     /// The node's allocatable amounts: what a container without limits may use.
     pub(crate) allocatable: BTreeMap<String, String>,
     /// `KUBERNETES_SERVICE_HOST` and `_PORT`.
-    pub(crate) api_address: (String, u16),
+    pub(crate) api_address: SocketAddr,
 }
 
 /// Where a pod's files lie.

@@ -12,6 +12,8 @@ use crate::worker::blocking;
 
 /// Longest a hook's command may run: nothing in Kubernetes bounds postStart; this does. preStop is bounded by the pod's grace.
 const LONGEST: Duration = Duration::from_secs(3600);
+/// After a preStop hook that took all the grace there is this much left, as the kubelet has it.
+pub(crate) const LEAST_GRACE: Duration = Duration::from_secs(2);
 /// What is kept of a command's output, in bytes, as the kubelet cuts it.
 const OUTPUT: u64 = 10 << 10;
 /// SIGKILL.
@@ -79,7 +81,7 @@ pub(crate) async fn exec(
         Ok((Some(code), text)) if text.is_empty() => Err(format!("command \"{shown}\" exited with {code}")),
         Ok((Some(_), text)) => Err(text),
         Ok((None, _)) => Err(format!(
-            "command \"{shown}\" timed out after {}s",
+            "command timed out: \"{shown}\" timed out after {}s",
             limit.as_secs()
         )),
         Err(error) => Err(error.message),

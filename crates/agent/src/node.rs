@@ -32,6 +32,8 @@ const POST_UNCHANGED: Duration = Duration::from_secs(300);
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 /// Pods a node takes: the kubelet's default.
 const PODS: u32 = 110;
+/// Images that the node tells of, the largest first: the kubelet's default.
+const IMAGES: usize = 50;
 /// Below this much free memory the node is under memory pressure: the kubelet's default.
 const LEAST_MEMORY: u64 = 100 << 20;
 /// Below this share of free disk the node is under disk pressure, in percent: the kubelet's default.
@@ -46,6 +48,7 @@ pub(crate) struct Keeper {
     labels: BTreeMap<String, String>,
     taints: Value,
     data_dir: PathBuf,
+    images: runtime::Images,
     offer: watch::Sender<Offer>,
     /// Status of each condition and the time of its last change.
     since: BTreeMap<String, (String, String)>,
@@ -57,6 +60,7 @@ impl Keeper {
         cluster: Cluster,
         recorder: Recorder,
         options: &Options,
+        images: runtime::Images,
         ip: IpAddr,
     ) -> (Self, watch::Receiver<Offer>) {
         let mut labels = options.labels.clone();
@@ -76,6 +80,7 @@ impl Keeper {
             labels,
             taints: serde_json::to_value(&options.taints).unwrap_or_default(),
             data_dir: options.data_dir.clone(),
+            images,
             offer,
             since: BTreeMap::new(),
         };
@@ -237,7 +242,20 @@ impl Keeper {
                 {"type": "Hostname", "address": self.name},
             ],
             "nodeInfo": machine::node_info(),
+            "images": self.images(),
         })
+    }
+
+    fn images(&self) -> Vec<Value> {
+        let mut images = self.images.list().unwrap_or_else(|error| {
+            tracing::warn!(%error, "list the node's images");
+            Vec::new()
+        });
+        images.sort_by_key(|image| std::cmp::Reverse(image.size));
+        let largest = images.into_iter().take(IMAGES);
+        largest
+            .map(|image| json!({"names": [image.name], "sizeBytes": image.size}))
+            .collect()
     }
 
     /// The state with its times; a condition keeps its transition time while its status stays.

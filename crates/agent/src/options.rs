@@ -1,7 +1,7 @@
 //! How an agent is started.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
 /// How an agent is started.
@@ -11,22 +11,35 @@ pub struct Options {
     pub client: kube::Client,
     /// Where logs and exec are served; `None` serves them to nobody.
     pub tunnel: Option<Tunnel>,
-    /// The API server's host and port as pods reach it: `KUBERNETES_SERVICE_HOST` and `_PORT`.
-    pub api_address: (String, u16),
+    /// The API server as this machine reaches it; it may listen on loopback.
+    pub api_address: SocketAddr,
+    /// Address and port of the Service `kubernetes`: pods reach the API server there, and are led to `api_address`. `None`, or an
+    /// IPv6 `api_address`, leaves pods with `api_address` itself.
+    pub api_service: Option<SocketAddrV4>,
     /// Images, shims and pod files live below it. It names what the agent makes on the machine.
     pub data_dir: PathBuf,
     /// Name of the Node object.
     pub node_name: String,
     /// Address of the node; `None` is the machine's first address that is not loopback.
     pub node_ip: Option<IpAddr>,
-    /// Addresses of the node's pods.
-    pub pod_range: runtime::Range,
+    /// Addresses of the node's pods; `None` chooses a range that is free on the machine.
+    pub pod_range: Option<runtime::Range>,
     /// How pods' shims are started.
     pub shim: runtime::ShimCommand,
     /// Labels of the node besides Kubernetes' own.
     pub labels: BTreeMap<String, String>,
     /// Taints that the node registers with.
     pub taints: Vec<k8s_openapi::api::core::v1::Taint>,
+}
+
+impl Options {
+    /// How the Service's address leads to the API server.
+    pub(crate) fn api_redirect(&self) -> Option<runtime::Redirect> {
+        match (self.api_service, self.api_address) {
+            (Some(from), SocketAddr::V4(to)) => Some(runtime::Redirect { from, to }),
+            _ => None,
+        }
+    }
 }
 
 /// The connection over which the API server reaches this node.

@@ -52,7 +52,13 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Er
     let (recorder, sender) = Recorder::new(cluster.clone(), options.node_name.clone(), stop.clone());
     tasks.spawn(sender);
     let ip = options.node_ip.unwrap_or_else(node::primary_address);
-    let (keeper, offer) = Keeper::new(cluster.clone(), recorder.clone(), &options, ip);
+    let (keeper, offer) = Keeper::new(
+        cluster.clone(),
+        recorder.clone(),
+        &options,
+        runtime.images().clone(),
+        ip,
+    );
     tasks.spawn(keeper.run(stop.clone()));
     tasks.spawn(node::renew(
         cluster.clone(),
@@ -68,7 +74,8 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Er
         offer,
         node_name: options.node_name.clone(),
         host_ips: vec![ip.to_string()],
-        api_address: options.api_address.clone(),
+        api_address: options.api_address,
+        api_service: options.api_redirect().map(|redirect| redirect.from),
         pulls: Semaphore::new(PULLS),
         uids: std::sync::Mutex::default(),
     });
@@ -91,6 +98,7 @@ pub(crate) async fn open(
     let runtime_options = runtime::Options {
         pod_range: options.pod_range,
         shim: options.shim.clone(),
+        redirects: options.api_redirect().into_iter().collect(),
         events,
     };
     let opened = blocking(move || Runtime::open(&data_dir, runtime_options)).await;

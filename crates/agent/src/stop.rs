@@ -1,34 +1,63 @@
 //! Ending a node for good: its pods stop, and what was made for them on the machine is removed.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::core::v1::Pod;
 use runtime::{ErrorKind, Runtime};
 
+use crate::cluster::Cluster;
+use crate::container::{ATTEMPT, CONTAINER, find};
+use crate::hooks::{self, LEAST_GRACE};
 use crate::options::{Error, Options};
 use crate::pods::{open, pods_dir};
 use crate::volumes;
 use crate::worker::blocking;
 
-/// Stops all pods of an agent whose [`crate::run`] has returned: SIGTERM, `grace`, SIGKILL. Then removes shims, mounts, cgroups,
-/// network and the pods' files; images stay.
+/// How long the API server may take to tell what the pods were promised; without its answer they are stopped all the same.
+const ASK: Duration = Duration::from_secs(3);
+
+/// Stops all pods of an agent whose [`crate::run`] has returned, each with its own grace but at most `grace`: preStop hooks,
+/// SIGTERM, SIGKILL. Then removes shims, mounts, cgroups, network and the pods' files; images stay.
 pub async fn stop_all(options: &Options, grace: Duration) -> Result<(), Error> {
     let runtime = open(options, None).await?;
     let folder = pods_dir(&options.data_dir);
-    let stopped = blocking(move || {
-        let pods = runtime.pods();
-        let stopping = pods.into_iter().map(|pod| {
-            let (runtime, folder) = (runtime.clone(), folder.join(pod.id()));
-            std::thread::spawn(move || stop_pod(&runtime, &pod, &folder, grace))
-        });
-        let stopping: Vec<_> = stopping.collect();
-        for stopped in stopping {
-            match stopped.join() {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(%error, "stop a pod"),
-                Err(_) => tracing::error!("stopping a pod broke off"),
+    let cluster = Cluster::new(options.client.clone());
+    let specs = match tokio::time::timeout(ASK, cluster.pods_of(&options.node_name)).await {
+        Ok(Ok(pods)) => pods,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "stop the pods without their hooks");
+            Vec::new()
+        }
+        Err(_) => {
+            tracing::warn!("stop the pods without their hooks: the API server does not answer");
+            Vec::new()
+        }
+    };
+    let mut specs: HashMap<String, Pod> = specs
+        .into_iter()
+        .map(|pod| (pod.metadata.uid.clone().unwrap_or_default(), pod))
+        .collect();
+    let stopping = runtime.pods().into_iter().map(|pod| {
+        let (runtime, folder) = (runtime.clone(), folder.join(pod.id()));
+        let spec = specs.remove(pod.id()).unwrap_or_default();
+        async move {
+            let began = Instant::now();
+            let own = spec
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.termination_grace_period_seconds);
+            let grace = own.map_or(grace, |own| grace.min(Duration::from_secs(own.unsigned_abs())));
+            run_hooks(&pod, &spec, grace).await;
+            let left = grace.saturating_sub(began.elapsed()).max(LEAST_GRACE.min(grace));
+            if let Err(error) = blocking(move || stop_pod(&runtime, &pod, &folder, left)).await {
+                tracing::warn!(%error, "stop a pod");
             }
         }
+    });
+    futures::future::join_all(stopping).await;
+    let stopped = blocking(move || {
         if let Err(error) = volumes::remove_below(&folder) {
             tracing::warn!(%error, "remove the pods' files");
         }
@@ -38,6 +67,46 @@ pub async fn stop_all(options: &Options, grace: Duration) -> Result<(), Error> {
         data_dir: options.data_dir.clone(),
         source,
     })
+}
+
+/// Stops the containers of a pod that have no preStop hook and runs those of the others, for at most `grace`.
+async fn run_hooks(pod: &runtime::Pod, spec: &Pod, grace: Duration) {
+    let sandbox = pod.clone();
+    let runs = blocking(move || sandbox.containers()).await.unwrap_or_default();
+    let (Some(containers), false) = (&spec.spec, grace.is_zero()) else {
+        return;
+    };
+    let pod_ips: Vec<String> = pod
+        .network()
+        .map(|network| network.address.to_string())
+        .into_iter()
+        .collect();
+    let pod_ips = &pod_ips;
+    let runs = runs.into_iter().filter(|run| run.state.is_running());
+    let stopping = runs.filter_map(|run| {
+        let container = find(containers, run.annotations.get(CONTAINER)?)?;
+        let attempt = run.annotations.get(ATTEMPT)?.parse().ok()?;
+        let hook = container
+            .lifecycle
+            .as_ref()
+            .and_then(|lifecycle| lifecycle.pre_stop.as_ref());
+        Some(async move {
+            let Some(hook) = hook else {
+                let sandbox = pod.clone();
+                if let Err(error) = blocking(move || sandbox.stop_container(&run.id, grace)).await {
+                    tracing::debug!(%error, "a container has ended by itself");
+                }
+                return;
+            };
+            let ran = hooks::run(pod, container, attempt, hook, pod_ips);
+            match tokio::time::timeout(grace, ran).await {
+                Ok(Ok(())) => {}
+                Ok(Err(why)) => tracing::warn!(container = container.name, why, "run a preStop hook"),
+                Err(_) => tracing::warn!(container = container.name, "a preStop hook took all the grace"),
+            }
+        })
+    });
+    futures::future::join_all(stopping).await;
 }
 
 /// Stops a pod's containers, all at once, and removes it and its files. Blocks for at most `grace` and what removing takes.

@@ -7,6 +7,7 @@ mod jobs;
 mod runs;
 
 use std::collections::{HashMap, HashSet};
+use std::net::{SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use runtime::{ContainerStatus, Runtime};
 use serde_json::Value;
 use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::admission::Offer;
 use crate::cluster::{Cluster, PodRef};
@@ -49,7 +51,9 @@ pub(crate) struct Shared {
     pub(crate) offer: watch::Receiver<Offer>,
     pub(crate) node_name: String,
     pub(crate) host_ips: Vec<String>,
-    pub(crate) api_address: (String, u16),
+    pub(crate) api_address: SocketAddr,
+    /// Where pods with a network of their own reach the API server instead.
+    pub(crate) api_service: Option<SocketAddrV4>,
     /// Pulls at a time: the kubelet pulls one by one; a few keep a slow registry from blocking the rest.
     pub(crate) pulls: Semaphore,
     /// Uids of the pods that have workers, by namespace and name: who asks for logs knows only those.
@@ -119,6 +123,8 @@ pub(crate) struct Worker {
     seen: Observed,
     files: PodFiles,
     tokens: Arc<Mutex<Tokens>>,
+    /// Cancelled when the pod is to end: a postStart hook is not waited for any more.
+    ending: CancellationToken,
     jobs: JoinSet<Done>,
     own_inbox: mpsc::Sender<Message>,
     probes: HashMap<String, JoinSet<()>>,
@@ -160,6 +166,7 @@ impl Worker {
             identity,
             files,
             tokens: Arc::default(),
+            ending: CancellationToken::new(),
             jobs: JoinSet::new(),
             own_inbox,
             probes: HashMap::new(),
@@ -246,7 +253,10 @@ impl Worker {
                     self.refresh_at = Some(tokio::time::Instant::now());
                 }
             }
-            Message::Gone => self.seen.unwanted = true,
+            Message::Gone => {
+                self.seen.unwanted = true;
+                self.ending.cancel();
+            }
             Message::Container(status) => self.container_changed(status),
             Message::ShimGone => self.shim_gone(),
             Message::Verdict(verdict) => self.verdict(verdict),
@@ -264,6 +274,9 @@ impl Worker {
         if version >= self.version {
             self.version = version;
             self.seen.reported = value["status"].take();
+        }
+        if pod.metadata.deletion_timestamp.is_some() {
+            self.ending.cancel();
         }
         self.pod = Arc::new(pod);
     }
@@ -524,13 +537,25 @@ impl Worker {
             pod: Arc::clone(&self.pod),
             files: self.files.clone(),
             tokens: Arc::clone(&self.tokens),
+            ending: self.ending.clone(),
             surroundings: Surroundings {
                 node_name: self.shared.node_name.clone(),
                 host_ips: self.shared.host_ips.clone(),
                 pod_ips: self.seen.pod_ips.clone(),
                 allocatable: offer.allocatable.clone(),
-                api_address: self.shared.api_address.clone(),
+                api_address: self.api_address(),
             },
+        }
+    }
+
+    /// Where the pod's containers reach the API server. The machine's own network is not redirected, for it is not one
+    /// instance's alone: there the server is where it listens.
+    fn api_address(&self) -> SocketAddr {
+        let spec = self.pod.spec.as_ref();
+        let host_network = spec.is_some_and(|spec| spec.host_network == Some(true));
+        match self.shared.api_service {
+            Some(service) if !host_network => service.into(),
+            _ => self.shared.api_address,
         }
     }
 

@@ -364,3 +364,56 @@ async fn a_container_that_takes_too_much_memory_is_oom_killed() {
     );
     cluster.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_does_not_wait_for_a_post_start_hook() {
+    let cluster = Cluster::start().await;
+    let mut container = shell("while :; do /bin/busybox sleep 0.1; done");
+    container["lifecycle"] = json!({"postStart": {"exec": {"command": ["/bin/busybox", "sleep", "1000"]}}});
+    let spec = json!({"containers": [container], "terminationGracePeriodSeconds": 1});
+    cluster.create("hooked", spec).await;
+    cluster
+        .until_event("hooked", "Started: Started container c")
+        .await;
+    cluster.delete("hooked").await;
+    cluster.until_gone("hooked").await;
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_that_never_started_are_counted_on_by_the_next_agent() {
+    let mut cluster = Cluster::start().await;
+    let container = json!({"name": "c", "image": common::IMAGE, "command": ["/no/such/program"]});
+    cluster.create("never", json!({"containers": [container]})).await;
+    let count = |pod: &serde_json::Value| pod["status"]["containerStatuses"][0]["restartCount"].as_u64();
+    cluster
+        .until("never", "it was tried again", |pod| count(pod) >= Some(1))
+        .await;
+    cluster.stop_agent().await;
+    let before = cluster.until("never", "it is there", |pod| !pod.is_null()).await;
+    cluster.start_agent();
+    let after = cluster
+        .until("never", "it is tried once more", |pod| {
+            count(pod) != count(&before)
+        })
+        .await;
+    assert!(count(&after) > count(&before), "{:#}", after["status"]);
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_node_runs_pre_stop_hooks() {
+    let cluster = Cluster::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut container = shell("trap 'exit 0' TERM; while :; do /bin/busybox sleep 0.1; done");
+    let touch = json!(["/bin/busybox", "touch", "/out/hooked"]);
+    container["lifecycle"] = json!({"preStop": {"exec": {"command": touch}}});
+    container["volumeMounts"] = json!([{"name": "out", "mountPath": "/out"}]);
+    let volumes = json!([{"name": "out", "hostPath": {"path": folder.path()}}]);
+    cluster
+        .create("last", json!({"containers": [container], "volumes": volumes}))
+        .await;
+    cluster.until_ready("last").await;
+    cluster.finish().await;
+    assert!(folder.path().join("hooked").exists());
+}

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -10,7 +11,7 @@ use kube::api::{AttachParams, DeleteParams, LogParams, Patch, PatchParams, Termi
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use common::{Cluster, IMAGE, NODE, PATIENCE, shell};
+use common::{API_SERVICE, Cluster, IMAGE, NODE, PATIENCE, shell};
 
 const FOREVER: &str = "trap 'exit 0' TERM; while :; do /bin/busybox sleep 0.1; done";
 
@@ -171,7 +172,15 @@ async fn a_deleted_node_registers_again_and_labels_of_others_stay() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let first = registered("the node registers", &|_| true).await;
+    let first = registered("the node registers", &|node| {
+        let images = node.status.as_ref().and_then(|status| status.images.as_ref());
+        let names = images
+            .into_iter()
+            .flatten()
+            .flat_map(|image| image.names.iter().flatten());
+        names.into_iter().any(|name| name == IMAGE)
+    })
+    .await;
     nodes.delete(NODE, &DeleteParams::default()).await.unwrap();
     registered("it registers again", &|node| {
         node.metadata.uid != first.metadata.uid
@@ -265,4 +274,120 @@ async fn while_the_api_server_is_away_a_container_is_restarted_with_what_was_kno
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_finds_the_api_server_and_says_that_it_has_no_cluster_dns() {
+    let cluster = Cluster::start().await;
+    let script = "echo $KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT; /bin/busybox grep -c cluster.local /etc/resolv.conf
+        /bin/busybox nc -w 5 $KUBERNETES_SERVICE_HOST $KUBERNETES_SERVICE_PORT </dev/null && echo connected";
+    for (name, host_network) in [("own", false), ("host", true)] {
+        let spec =
+            json!({"containers": [shell(script)], "restartPolicy": "Never", "hostNetwork": host_network});
+        cluster.create(name, spec).await;
+        cluster
+            .until(name, "it ends", |pod| {
+                matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
+            })
+            .await;
+        let remote: Api<Pod> = Api::namespaced(cluster.remote().await, "default");
+        let logs = remote.logs(name, &LogParams::default()).await.unwrap();
+        let server = match host_network {
+            true => cluster.server.address().to_string(),
+            false => API_SERVICE.to_owned(),
+        };
+        assert_eq!(logs, format!("{server}\n0\nconnected\n"));
+    }
+    cluster
+        .until_event("own", "MissingClusterDNS: pod: \"own_default(")
+        .await;
+    assert!(
+        !cluster
+            .events("host")
+            .await
+            .iter()
+            .any(|event| event.starts_with("MissingClusterDNS"))
+    );
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_ends_with_the_exit_code_of_its_command() {
+    let version = Command::new("kubectl").args(["version", "--client"]).output();
+    // Older ones speak SPDY, which is not served.
+    let current = |text: &str| {
+        let minor = text.split("v1.").nth(1)?.split('.').next()?.parse::<u32>().ok()?;
+        (minor >= 31).then_some(())
+    };
+    let text = version.map(|output| output.stdout).unwrap_or_default();
+    if current(&String::from_utf8_lossy(&text)).is_none() {
+        return;
+    }
+    let cluster = Cluster::start().await;
+    let spec = json!({"containers": [shell(FOREVER)]});
+    cluster.create("exit-code", spec).await;
+    cluster.until_ready("exit-code").await;
+    let kubeconfig = cluster.server.kubeconfig().to_owned();
+    let exec = move |script: &'static str| {
+        let output = Command::new("kubectl")
+            .arg("--kubeconfig")
+            .arg(&kubeconfig)
+            .args(["exec", "exit-code", "--", "/bin/busybox", "sh", "-c", script])
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    let ended = tokio::task::spawn_blocking(move || {
+        let started = Instant::now();
+        // The tunnel may not stand yet.
+        while exec("true").0 != Some(0) && started.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        ["true", "exit 7"].map(exec)
+    });
+    let [good, bad] = ended.await.unwrap();
+    assert_eq!(good, (Some(0), String::new()));
+    assert_eq!(bad.0, Some(7), "{}", bad.1);
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_takes_its_command_along() {
+    let cluster = Cluster::start().await;
+    cluster
+        .create("left", json!({"containers": [shell(FOREVER)]}))
+        .await;
+    cluster.until_ready("left").await;
+    let remote: Api<Pod> = Api::namespaced(cluster.remote().await, "default");
+    let run = async |script: &str| {
+        let started = Instant::now();
+        loop {
+            let command = ["/bin/busybox", "sh", "-c", script];
+            match remote.exec("left", command, &AttachParams::default()).await {
+                Ok(process) => return process,
+                // The tunnel may not stand yet.
+                Err(error) => assert!(started.elapsed() < PATIENCE, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let mut process = run("echo up; exec /bin/busybox sleep 4711").await;
+    let mut said = [0; 3];
+    process.stdout().unwrap().read_exact(&mut said).await.unwrap();
+    drop(process);
+    let started = Instant::now();
+    loop {
+        let mut look = run("/bin/busybox ps | /bin/busybox grep -c 'sleep 471[1]'").await;
+        let mut count = String::new();
+        look.stdout().unwrap().read_to_string(&mut count).await.unwrap();
+        if count.trim() == "0" {
+            break;
+        }
+        assert!(started.elapsed() < PATIENCE, "it runs on");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    cluster.finish().await;
 }

@@ -31,7 +31,7 @@ mod wire;
 pub use error::{Error, ErrorKind, Result};
 pub use exec::Exec;
 pub use images::{Credentials, ImageInfo, Images, ScratchFile, normalize_name};
-pub use network::Range;
+pub use network::{Range, Redirect};
 pub use pod::Pod;
 pub use runtime::{Options, Runtime, ShimCommand};
 pub use seccomp::default_profile as seccomp_default;

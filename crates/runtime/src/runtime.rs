@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{self, Read};
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,8 +13,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::Pid;
 
@@ -23,10 +26,13 @@ use crate::layout::{self, Layout};
 use crate::network::{Forward, Network};
 use crate::shim::{PodRecord, Ready};
 use crate::wire::{self, Reply};
-use crate::{Error, ErrorKind, Event, Images, Pod, Range, Result, SandboxSpec, pod};
+use crate::{Error, ErrorKind, Event, Images, Pod, Range, Redirect, Result, SandboxSpec, pod};
 
 /// How long a shim that was told to end may take; it needs milliseconds.
 const END_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a new shim may take until it is ready; it needs milliseconds unless the machine is short of everything.
+const SHIM_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long an agent may take to end while the next one waits for its data directory.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
@@ -34,8 +40,10 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 /// How a [`Runtime`] is opened.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Addresses of this machine's pods; the first one is the bridge's.
-    pub pod_range: Range,
+    /// Addresses of this machine's pods; the first one is the bridge's. `None` is a range below 10.244.0.0/16 that is free.
+    pub pod_range: Option<Range>,
+    /// Addresses that lead pods elsewhere.
+    pub redirects: Vec<Redirect>,
     /// How to start a shim.
     pub shim: ShimCommand,
     /// Where to tell what happens to pods. Bounded: when it is full, the teller waits; when it is closed, it stops.
@@ -117,7 +125,7 @@ impl Runtime {
             inner: Arc::new(Inner {
                 images: Images::with_layout(Arc::clone(&layout))?,
                 hierarchies: Hierarchies::find()?,
-                network: Network::new(Arc::clone(&layout), options.pod_range),
+                network: Network::open(Arc::clone(&layout), options.pod_range, options.redirects.clone())?,
                 pods: Mutex::default(),
                 _lock: lock,
                 layout,
@@ -238,13 +246,20 @@ impl Runtime {
             .stderr(log)
             .spawn()
             .context(|| format!("start the shim {}", command.program.display()))?;
-        let mut words = String::new();
-        if let Some(mut output) = child.stdout.take() {
-            output
-                .read_to_string(&mut words)
-                .context(|| "wait for the shim")?;
-        }
-        match serde_json::from_str(&words) {
+        let words = match child.stdout.take() {
+            Some(output) => read_within(output, SHIM_PATIENCE).context(|| "wait for the shim")?,
+            None => Some(Vec::new()),
+        };
+        let Some(words) = words else {
+            child.kill().context(|| "end a shim that does not get ready")?;
+            child.wait().context(|| "wait for the shim")?;
+            return Err(Error::machine(format!(
+                "the shim of pod {id} was not ready after {} s: see {}",
+                SHIM_PATIENCE.as_secs(),
+                place.log().display()
+            )));
+        };
+        match serde_json::from_slice(&words) {
             Ok(Ready::Yes) => Ok(child.id()),
             Ok(Ready::No(error)) => {
                 child.wait().context(|| "wait for the shim")?;
@@ -564,4 +579,45 @@ fn unescaped(target: &str) -> String {
         .replace("\\011", "\t")
         .replace("\\012", "\n")
         .replace("\\134", "\\")
+}
+
+/// All that comes out of a pipe until it is closed; `None` when it stays open for longer than `patience`.
+fn read_within(mut pipe: impl Read + AsFd, patience: Duration) -> io::Result<Option<Vec<u8>>> {
+    let deadline = Instant::now() + patience;
+    let mut words = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        let mut ready = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut ready, timeout) {
+            Ok(0) => return Ok(None),
+            Err(Errno::EINTR) => continue,
+            Err(error) => return Err(error.into()),
+            Ok(_) => {}
+        }
+        match pipe.read(&mut piece)? {
+            0 => return Ok(Some(words)),
+            count => words.extend_from_slice(&piece[..count]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_pipe_is_read_to_its_end_or_for_so_long() {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(b"ready").unwrap();
+        let still_open = read_within(reader.try_clone().unwrap(), Duration::ZERO).unwrap();
+        assert_eq!(still_open, None);
+        writer.write_all(b"yes").unwrap();
+        drop(writer);
+        let closed = read_within(reader, Duration::from_secs(10)).unwrap();
+        assert_eq!(closed.as_deref(), Some(&b"yes"[..]));
+    }
 }

@@ -280,6 +280,10 @@ fn upper_layers_hide_what_is_below_and_an_image_in_use_stays() {
     });
     assert_eq!(exit_code(&status), 9);
     assert_eq!(kind(images.remove("two")).0, ErrorKind::InUse);
+    // Another name does not help a container that is started by this one.
+    images.import(&archive, Some("second")).unwrap();
+    assert_eq!(kind(images.remove("two")).0, ErrorKind::InUse);
+    images.remove("second").unwrap();
     machine.runtime().remove_pod("p").unwrap();
     images.remove("two").unwrap();
 }

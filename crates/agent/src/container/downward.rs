@@ -152,7 +152,7 @@ mod tests {
             host_ips: vec!["192.0.2.1".into()],
             pod_ips: vec!["10.0.0.2".into()],
             allocatable: [("ephemeral-storage".to_owned(), "5Gi".to_owned())].into(),
-            ..Default::default()
+            api_address: ([127, 0, 0, 1], 6443).into(),
         }
     }
 

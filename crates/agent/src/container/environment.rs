@@ -3,6 +3,7 @@
 //! Later wins over earlier: services, then envFrom, then env in order. A value may use what stands before it.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 use k8s_openapi::api::core::v1::{Container, EnvVarSource, Pod, Service};
 
@@ -60,7 +61,7 @@ pub(crate) async fn environment(
             service_links(&mut env, service);
         }
     }
-    api_links(&mut env, &surroundings.api_address);
+    api_links(&mut env, surroundings.api_address);
     for source in container.env_from.iter().flatten() {
         let prefix = source.prefix.as_deref().unwrap_or_default();
         let data = if let Some(reference) = &source.config_map_ref {
@@ -187,19 +188,16 @@ async fn secret(
 }
 
 /// Where the API server is, as the Service `kubernetes` would say it.
-fn api_links(env: &mut Environment, (host, port): &(String, u16)) {
-    let joined = if host.contains(':') {
-        format!("[{host}]:{port}")
-    } else {
-        format!("{host}:{port}")
-    };
-    env.set("KUBERNETES_SERVICE_HOST", host);
-    env.set("KUBERNETES_SERVICE_PORT", port.to_string());
-    env.set("KUBERNETES_SERVICE_PORT_HTTPS", port.to_string());
-    env.set("KUBERNETES_PORT", format!("tcp://{joined}"));
-    env.set("KUBERNETES_PORT_443_TCP", format!("tcp://{joined}"));
+fn api_links(env: &mut Environment, address: SocketAddr) {
+    let (host, port) = (address.ip().to_string(), address.port().to_string());
+    let url = format!("tcp://{address}");
+    env.set("KUBERNETES_SERVICE_HOST", host.clone());
+    env.set("KUBERNETES_SERVICE_PORT", port.clone());
+    env.set("KUBERNETES_SERVICE_PORT_HTTPS", port.clone());
+    env.set("KUBERNETES_PORT", url.clone());
+    env.set("KUBERNETES_PORT_443_TCP", url);
     env.set("KUBERNETES_PORT_443_TCP_PROTO", "tcp");
-    env.set("KUBERNETES_PORT_443_TCP_PORT", port.to_string());
+    env.set("KUBERNETES_PORT_443_TCP_PORT", port);
     env.set("KUBERNETES_PORT_443_TCP_ADDR", host);
 }
 

@@ -81,29 +81,23 @@ struct Resolver {
     options: Vec<String>,
 }
 
-/// What the pod's DNS policy makes of the machine's resolver configuration.
+/// Whether the pod asks for the cluster's DNS, which no node has: it gets the machine's, as from a kubelet without one.
+pub(crate) fn lacks_cluster_dns(pod: &Pod) -> bool {
+    let Some(spec) = &pod.spec else { return true };
+    match spec.dns_policy.as_deref().unwrap_or("ClusterFirst") {
+        "ClusterFirst" => spec.host_network != Some(true),
+        policy => policy == "ClusterFirstWithHostNet",
+    }
+}
+
+/// What the pod's DNS policy makes of the machine's resolver configuration. Without a DNS of the cluster, `ClusterFirst` is
+/// `Default`: searching its domains would only send names to resolvers that cannot know them.
 fn resolv_conf(pod: &Pod, host: &str) -> String {
     let spec = pod.spec.clone().unwrap_or_default();
-    let policy = match spec.dns_policy.as_deref().unwrap_or("ClusterFirst") {
-        "ClusterFirst" if spec.host_network == Some(true) => "Default",
-        "ClusterFirstWithHostNet" => "ClusterFirst",
-        policy => policy,
-    };
-    let mut resolver = match policy {
-        "None" => Resolver::default(),
+    let mut resolver = match spec.dns_policy.as_deref() {
+        Some("None") => Resolver::default(),
         _ => parse(host),
     };
-    if policy == "ClusterFirst" {
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
-        let mut searches = vec![
-            format!("{namespace}.svc.{CLUSTER_DOMAIN}"),
-            format!("svc.{CLUSTER_DOMAIN}"),
-            CLUSTER_DOMAIN.to_owned(),
-        ];
-        searches.append(&mut resolver.searches);
-        resolver.searches = searches;
-        set_option(&mut resolver.options, "ndots:5");
-    }
     if let Some(config) = &spec.dns_config {
         add(&mut resolver, config);
     }
@@ -201,10 +195,9 @@ mod tests {
     #[test]
     fn the_dns_policy_decides_what_the_resolver_asks() {
         let own = json!({"nameservers": ["1.1.1.1"], "searches": ["x"], "options": [{"name": "ndots", "value": "2"}]});
-        let cluster = "search shop.svc.cluster.local svc.cluster.local cluster.local lan\nnameserver 9.9.9.9\noptions edns0 ndots:5\n";
         let default = "search lan\nnameserver 9.9.9.9\noptions ndots:1 edns0\n";
         let cases = [
-            (json!({"containers": []}), cluster),
+            (json!({"containers": []}), default),
             (json!({"containers": [], "dnsPolicy": "Default"}), default),
             (
                 json!({"containers": [], "dnsPolicy": "ClusterFirst", "hostNetwork": true}),

@@ -9,15 +9,13 @@ use plan::pod_sync::Failure;
 use runtime::{ContainerStatus, Credentials, ErrorKind};
 use serde_json::Value;
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use super::{Shared, failure};
 use crate::cluster::{PodRef, is_gone, message};
 use crate::container::{self, PodFiles, Surroundings, run_id};
-use crate::hooks;
+use crate::hooks::{self, LEAST_GRACE};
 use crate::volumes::{self, Tokens};
-
-/// After a preStop hook that took all the grace there is this much left, as the kubelet has it.
-const LEAST_GRACE: Duration = Duration::from_secs(2);
 
 /// What a job works with: the pod as it was when the job began.
 #[derive(Clone)]
@@ -27,6 +25,7 @@ pub(super) struct Context {
     pub(super) pod: Arc<Pod>,
     pub(super) files: PodFiles,
     pub(super) tokens: Arc<Mutex<Tokens>>,
+    pub(super) ending: CancellationToken,
     pub(super) surroundings: Surroundings,
 }
 
@@ -100,6 +99,17 @@ impl Context {
             .recorder
             .pod(&self.identity, field, warning, reason, message);
     }
+
+    /// Says, of the pod and of the node, that names of Services are not resolved here.
+    fn miss_cluster_dns(&self) {
+        let PodRef { namespace, name, uid } = &self.identity;
+        let message = "kubelet does not have ClusterDNS IP configured and cannot create Pod using \"ClusterFirst\" policy. \
+                       Falling back to \"Default\" policy.";
+        let recorder = &self.shared.recorder;
+        recorder.node(&self.shared.node_name, true, "MissingClusterDNS", message.into());
+        let message = format!("pod: \"{name}_{namespace}({uid})\". {message}");
+        self.event("", true, "MissingClusterDNS", message);
+    }
 }
 
 // ---- the sandbox
@@ -140,6 +150,9 @@ pub(super) async fn create_sandbox(context: Context) -> Done {
         };
         container::write_network_files(&context.pod, &context.files, &ips, &context.shared.node_name)
             .map_err(|error| failed(format!("write the files in /etc: {error}")))?;
+        if container::lacks_cluster_dns(&context.pod) {
+            context.miss_cluster_dns();
+        }
         Ok(sandbox)
     };
     Done::Sandbox(made.await)
@@ -361,7 +374,11 @@ async fn start(context: &Context, container: &Container, attempt: u32) -> Starte
         .as_ref()
         .and_then(|lifecycle| lifecycle.post_start.as_ref());
     if let Some(hook) = hook {
-        let ran = hooks::run(&sandbox, container, attempt, hook, &context.surroundings.pod_ips).await;
+        let ran = tokio::select! {
+            ran = hooks::run(&sandbox, container, attempt, hook, &context.surroundings.pod_ips) => ran,
+            // What it runs in the container ends with the container, which is stopped now.
+            () = context.ending.cancelled() => Ok(()),
+        };
         if let Err(why) = ran {
             context.event(
                 name,

@@ -18,6 +18,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) const NODE: &str = "node-1";
+/// Where the Service `kubernetes` is.
+pub(crate) const API_SERVICE: &str = "10.96.0.1:443";
 pub(crate) const IMAGE: &str = "test.example/busybox:1";
 
 /// Longer than anything here takes on a loaded machine.
@@ -70,11 +72,12 @@ impl Cluster {
                 certificate_pem: credential.certificate.into(),
                 key_pem: credential.key.into(),
             }),
-            api_address: (address.ip().to_string(), address.port()),
+            api_address: address,
+            api_service: Some(API_SERVICE.parse().unwrap()),
             data_dir,
             node_name: NODE.into(),
             node_ip: None,
-            pod_range,
+            pod_range: Some(pod_range),
             shim: ShimCommand {
                 program: env!("CARGO_BIN_EXE_agent-test-shim").into(),
                 arguments: Vec::new(),
@@ -257,7 +260,7 @@ impl Cluster {
         let options = runtime::Options {
             pod_range: self.options.pod_range,
             shim: self.options.shim.clone(),
-            events: None,
+            ..Default::default()
         };
         Runtime::open(&self.options.data_dir, options).unwrap()
     }

@@ -2,12 +2,14 @@
 
 mod demo;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use apiserver::User;
+use apiserver::{Server, User};
 use clap::Args;
+use k8s_openapi::api::core::v1::Service;
+use kube::Api;
 use tokio_util::sync::CancellationToken;
 
 use crate::control_plane::{ControlPlane, ControlPlaneArgs, EndSignals};
@@ -29,9 +31,9 @@ pub(crate) struct Up {
     #[arg(long, value_name = "ADDRESS")]
     node_ip: Option<IpAddr>,
 
-    /// Addresses for the pods of this machine
-    #[arg(long, value_name = "RANGE", default_value = "10.244.0.0/24")]
-    pod_cidr: runtime::Range,
+    /// Addresses for the pods of this machine (default: the first /24 of 10.244.0.0/16 that is free here)
+    #[arg(long, value_name = "RANGE")]
+    pod_cidr: Option<runtime::Range>,
 
     /// Run a DaemonSet to look at
     #[arg(long)]
@@ -45,17 +47,25 @@ impl Up {
                 "containers need root: run this with sudo, or run `everynode server` alone"
             ));
         }
+        let node_name = self.node_name()?;
+        let data_dir = &self.control_plane.data_dir;
         let mut end = EndSignals::listen()?;
         let mut control_plane = ControlPlane::start(&self.control_plane).await?;
-        let options = self.agent(&control_plane)?;
+        let options = self.agent(&control_plane, node_name).await?;
         let shutdown = CancellationToken::new();
         let mut agent = tokio::spawn(agent::run(options.clone(), shutdown.clone()));
         eprintln!("serving on {}", control_plane.server.url());
         eprintln!("kubeconfig: {}", control_plane.server.kubeconfig().display());
-        if self.demo {
-            demo::start(&control_plane.server, &self.control_plane.data_dir).await?;
-        }
+        let admin = control_plane.server.client(User::admin());
+        let kubeconfig = control_plane.server.kubeconfig().to_owned();
+        let demo = async {
+            if self.demo {
+                demo::start(admin, &kubeconfig, data_dir).await?;
+            }
+            std::future::pending::<Result<()>>().await
+        };
         tokio::select! {
+            failed = demo => return failed,
             () = end.next() => {}
             error = control_plane.failed() => return Err(error),
             ended = &mut agent => {
@@ -79,18 +89,31 @@ impl Up {
             () = end.next() => Err(anyhow!("interrupted: the pods that are left run on; the next `everynode up` adopts them")),
         };
         control_plane.stop().await;
+        if result.is_ok() {
+            eprintln!("stopped: nothing of it is left running on this machine");
+        }
         result
     }
 
-    fn agent(&self, control_plane: &ControlPlane) -> Result<agent::Options> {
-        let server = &control_plane.server;
-        let node_name = match &self.node_name {
+    /// The node's name, refused before anything is made if no object can have it.
+    fn node_name(&self) -> Result<String> {
+        let name = match &self.node_name {
             Some(name) => name.clone(),
             None => rustix::system::uname()
                 .nodename()
                 .to_string_lossy()
                 .to_lowercase(),
         };
+        let mut wrong = Vec::new();
+        api::validate::name::dns_subdomain(&name, &mut wrong);
+        match wrong.first() {
+            Some(why) => Err(anyhow!("--node-name {name:?}: {why}")),
+            None => Ok(name),
+        }
+    }
+
+    async fn agent(&self, control_plane: &ControlPlane, node_name: String) -> Result<agent::Options> {
+        let server = &control_plane.server;
         let credential = server
             .node_credential(&node_name)
             .context("issue the node's certificate")?;
@@ -104,7 +127,8 @@ impl Up {
                 certificate_pem: credential.certificate.into_bytes(),
                 key_pem: credential.key.into_bytes(),
             }),
-            api_address: (address.ip().to_string(), address.port()),
+            api_address: reachable(address),
+            api_service: Some(api_service(server).await?),
             data_dir: self.control_plane.data_dir.clone(),
             node_name,
             node_ip: self.node_ip,
@@ -113,5 +137,34 @@ impl Up {
             labels: std::collections::BTreeMap::new(),
             taints: Vec::new(),
         })
+    }
+}
+
+/// Where this machine reaches a server that may listen on all of its addresses.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    if listen.ip().is_unspecified() {
+        return (Ipv4Addr::LOCALHOST, listen.port()).into();
+    }
+    listen
+}
+
+/// Address and port of the Service `kubernetes`, at which pods look for the API server.
+async fn api_service(server: &Server) -> Result<SocketAddrV4> {
+    let services: Api<Service> = Api::namespaced(server.client(User::admin()), "default");
+    let service = services
+        .get("kubernetes")
+        .await
+        .context("read the Service kubernetes")?;
+    let spec = service.spec.unwrap_or_default();
+    let address = spec.cluster_ip.and_then(|address| address.parse().ok());
+    let port = spec
+        .ports
+        .iter()
+        .flatten()
+        .next()
+        .and_then(|port| u16::try_from(port.port).ok());
+    match (address, port) {
+        (Some(address), Some(port)) => Ok(SocketAddrV4::new(address, port)),
+        _ => Err(anyhow!("the Service kubernetes has no IPv4 address and port")),
     }
 }

@@ -1,4 +1,4 @@
-//! Address translation: masquerading of what leaves the pod range, and host ports, in one nftables table an instance.
+//! Address translation: masquerading of what leaves the pod range, redirects and host ports, in one nftables table an instance.
 //!
 //! Every change is one script and thus one transaction of the kernel: all of it or nothing. Host ports are elements of a verdict map,
 //! each with a chain of its own, so that a change costs its own ports and is undone by name.
@@ -7,12 +7,25 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::process::{Command, Stdio};
 
-use super::{Forward, Range};
+use super::{Forward, Range, Redirect};
 use crate::error::Context as _;
 use crate::{Error, HostPort, Protocol, Result};
 
 /// The script that makes the whole table anew.
-pub(super) fn table(name: &str, bridge: &str, range: Range, living: &[Forward<'_>]) -> String {
+pub(super) fn table(
+    name: &str,
+    bridge: &str,
+    range: Range,
+    redirects: &[Redirect],
+    living: &[Forward<'_>],
+) -> String {
+    let redirects: String = redirects
+        .iter()
+        .map(|Redirect { from, to }| {
+            let (address, port) = (from.ip(), from.port());
+            format!("    iifname \"{bridge}\" ip daddr {address} tcp dport {port} dnat to {to}\n")
+        })
+        .collect();
     let mut script = format!(
         r#"table ip {name}
 delete table ip {name}
@@ -25,7 +38,7 @@ table ip {name} {{
   }}
   chain prerouting {{
     type nat hook prerouting priority -100; policy accept;
-    fib daddr type local jump host_ports
+{redirects}    fib daddr type local jump host_ports
   }}
   chain output {{
     type nat hook output priority -100; policy accept;

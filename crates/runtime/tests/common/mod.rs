@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use runtime::{
-    ContainerSpec, ContainerState, ContainerStatus, ErrorKind, Event, ExecSpec, Options, Pod, Runtime,
-    SandboxSpec, ShimCommand,
+    ContainerSpec, ContainerState, ContainerStatus, ErrorKind, Event, ExecSpec, Options, Pod, Redirect,
+    Runtime, SandboxSpec, ShimCommand,
 };
 use tokio::sync::mpsc;
 
@@ -30,6 +30,10 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) fn new() -> Machine {
+        Machine::with(Vec::new())
+    }
+
+    pub(crate) fn with(redirects: Vec<Redirect>) -> Machine {
         static NEXT: AtomicU8 = AtomicU8::new(1);
         // Processes of other test files run at the same time; their ranges must differ too.
         let range = (std::process::id() as u8)
@@ -37,7 +41,11 @@ impl Machine {
             .wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
         let folder = tempfile::tempdir().unwrap();
         let (sender, events) = mpsc::channel(1024);
-        let runtime = Runtime::open(folder.path(), options(range, Some(sender))).unwrap();
+        let options = Options {
+            redirects,
+            ..options(range, Some(sender))
+        };
+        let runtime = Runtime::open(folder.path(), options).unwrap();
         runtime
             .images()
             .import(&busybox_archive(folder.path()), None)
@@ -129,14 +137,13 @@ impl Drop for Machine {
 
 fn options(range: u8, events: Option<mpsc::Sender<Event>>) -> Options {
     Options {
-        pod_range: format!("{}/24", Ipv4Addr::new(10, 198, range, 0))
-            .parse()
-            .unwrap(),
+        pod_range: format!("{}/24", Ipv4Addr::new(10, 198, range, 0)).parse().ok(),
         shim: ShimCommand {
             program: env!("CARGO_BIN_EXE_runtime-test-shim").into(),
             arguments: Vec::new(),
         },
         events,
+        redirects: Vec::new(),
     }
 }
 

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use apiserver::{Server, User};
 use futures::TryStreamExt;
 use http::{Request, header};
 use k8s_openapi::api::core::v1::Pod;
@@ -18,16 +17,15 @@ const IMAGE: &str = concat!("everynode.local/demo:", env!("CARGO_PKG_VERSION"));
 const PORT: u16 = 8080;
 
 /// Makes the image and the DaemonSet, waits until its pod runs, and says what to type next.
-pub(super) async fn start(server: &Server, data_dir: &Path) -> Result<()> {
+pub(super) async fn start(client: Client, kubeconfig: &Path, data_dir: &Path) -> Result<()> {
     let folder = data_dir.to_owned();
     tokio::task::spawn_blocking(move || make_image(&folder))
         .await
         .context("make the demo's image")??;
-    let client = server.client(User::admin());
     create(&client).await?;
     eprintln!("waiting for the demo's pod");
     let pod = running(client).await?;
-    say(server, &pod);
+    say(kubeconfig, &pod);
     Ok(())
 }
 
@@ -114,7 +112,7 @@ fn step(pod: &Pod) -> String {
     }
 }
 
-fn say(server: &Server, pod: &Pod) {
+fn say(kubeconfig: &Path, pod: &Pod) {
     let binary =
         std::env::current_exe().map_or_else(|_| "everynode".to_owned(), |path| path.display().to_string());
     let (node, name) = (
@@ -124,7 +122,7 @@ fn say(server: &Server, pod: &Pod) {
             .unwrap_or_default(),
         pod.metadata.name.as_deref().unwrap_or_default(),
     );
-    let kubeconfig = server.kubeconfig().display();
+    let kubeconfig = kubeconfig.display();
     eprintln!(
         "
 The DaemonSet {NAME} runs on node {node}. In another terminal, type:
