@@ -25,7 +25,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 
 use crate::body::{Body, BoxError};
 use crate::limits::{DISCARD_TIMEOUT, UPGRADE_BUFFER_BYTES};
@@ -138,7 +139,12 @@ async fn tell(upgrade: OnUpgrade, refusal: &Status) -> Result<(), BoxError> {
     let mut message = vec![ERROR_CHANNEL];
     message.extend_from_slice(refusal.to_value().to_string().as_bytes());
     socket.send(Message::binary(message)).await?;
-    socket.close(None).await?;
+    // kubectl takes any other end for a broken connection.
+    let end = CloseFrame {
+        code: CloseCode::Normal,
+        reason: "".into(),
+    };
+    socket.close(Some(end)).await?;
     // What the client sent meanwhile is read, so that the connection ends by its close and not by a reset.
     let rest = async { while let Some(Ok(_)) = socket.next().await {} };
     if tokio::time::timeout(DISCARD_TIMEOUT, rest).await.is_err() {
@@ -239,10 +245,11 @@ async fn copy(
     let (from_client, to_client) = tokio::io::split(TokioIo::new(upgrade.await?));
     let upward = pin!(client_to_agent(from_client, to_agent));
     let downward = pin!(agent_to_client(from_agent, to_client));
-    // A client that leaves ends the request's body; the agent then ends its answer. Its answer is what counts.
+    // A client that leaves ends the request's body, at which the agent ends the command and its answer. An agent that
+    // does not has its stream reset when this returns.
     match future::select(downward, upward).await {
         Either::Left((ended, _)) => ended,
-        Either::Right(((), downward)) => downward.await,
+        Either::Right(((), downward)) => tokio::time::timeout(DISCARD_TIMEOUT, downward).await?,
     }
 }
 

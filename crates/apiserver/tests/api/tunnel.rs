@@ -14,7 +14,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::common::*;
 
@@ -191,7 +193,44 @@ async fn agents_refusal_comes_on_the_channel_for_errors() {
         (&status["status"], &status["message"]),
         (&json!("Failure"), &json!("no such command"))
     );
-    assert!(socket.next().await.unwrap().unwrap().is_close());
+    let end = socket.next().await.unwrap().unwrap();
+    let Message::Close(Some(end)) = end else {
+        panic!("{end:?}")
+    };
+    assert_eq!(end.code, CloseCode::Normal);
+}
+
+#[tokio::test]
+async fn agent_hears_that_the_client_left() {
+    let cluster = Cluster::start().await;
+    running_pod(&cluster, "a", "n").await;
+    let (left, mut told) = tokio::sync::mpsc::channel(1);
+    // An agent whose command writes nothing and ends when its input does.
+    let agent = service_fn(move |request: Request<Incoming>| {
+        let left = left.clone();
+        async move {
+            let rest = async move {
+                request.into_body().collect().await.ok();
+                left.send(()).await.ok();
+                None::<Result<Frame<Bytes>, Infallible>>
+            };
+            let silence = futures::stream::once(rest).filter_map(std::future::ready);
+            Ok::<_, Infallible>(Response::new(StreamBody::new(Box::pin(silence))))
+        }
+    });
+    let (_, _, upgraded) = upgrade(dial(&cluster, "n").await, tunnel_request("n")).await;
+    tokio::spawn(
+        hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .serve_connection(upgraded.unwrap(), agent),
+    );
+    let client = loop {
+        let (code, _, upgraded) = upgrade(dial(&cluster, "n").await, exec_request("cat", CHANNELS)).await;
+        if code == 101 {
+            break upgraded.unwrap();
+        }
+    };
+    drop(client);
+    told.recv().await.unwrap();
 }
 
 #[tokio::test]
