@@ -119,13 +119,15 @@ impl Runtime {
     pub fn open(data_dir: &Path, options: Options) -> Result<Runtime> {
         let layout = Arc::new(Layout::new(data_dir)?);
         let lock = lock(&layout)?;
+        // First, because it may be refused, and then nothing has been made yet.
+        let network = Network::open(Arc::clone(&layout), options.pod_range, options.redirects.clone())?;
         share_mounts()?;
         private_run_folder(&layout)?;
         let runtime = Runtime {
             inner: Arc::new(Inner {
                 images: Images::with_layout(Arc::clone(&layout))?,
                 hierarchies: Hierarchies::find()?,
-                network: Network::open(Arc::clone(&layout), options.pod_range, options.redirects.clone())?,
+                network,
                 pods: Mutex::default(),
                 _lock: lock,
                 layout,

@@ -520,4 +520,5 @@ fn a_pod_range_that_is_in_use_is_refused() {
     let (kind, message) = kind(runtime::Runtime::open(folder.path(), options).map(drop));
     assert_eq!(kind, ErrorKind::Invalid);
     assert!(message.contains("interface en-"), "{message}");
+    assert!(!mounts().contains(folder.path().to_str().unwrap()));
 }
