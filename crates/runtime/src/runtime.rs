@@ -157,7 +157,15 @@ impl Runtime {
         let living: Vec<Forward<'_>> = records.iter().filter_map(forward).collect();
         inner.network.ensure(&living)?;
         for record in records {
-            self.watch(record)?;
+            let id = record.spec.id.clone();
+            match self.watch(record) {
+                // It was dying when it was looked at.
+                Err(error) if error.kind == ErrorKind::ShimGone => {
+                    tracing::info!(pod = id, "removing what a dead shim left");
+                    self.remove_left_overs(&id, true)?;
+                }
+                watched => drop(watched?),
+            }
         }
         Ok(())
     }
