@@ -28,7 +28,7 @@ pub(crate) enum Verb {
     Server(verbs::server::Server),
     Simulate(verbs::simulate::Simulate),
     Image(verbs::image::Image),
-    #[command(hide = true)]
+    #[command(name = "demo-page", hide = true)]
     Page(verbs::page::Page),
     Get(verbs::get::Get),
     Describe(verbs::describe::Describe),

@@ -13,12 +13,17 @@ pub(crate) struct ServerError {
     pub(crate) message: String,
     /// Where the request came from: `error when creating "x.yaml"`.
     pub(crate) context: Option<String>,
+    /// The kind and the name of an object that is not valid.
+    pub(crate) object: Option<(String, String)>,
+    /// What is not valid: `field: message`, one each.
+    pub(crate) causes: Vec<String>,
 }
 
 impl ServerError {
     /// Reads the body of a refused request. A body that is no `Status` is quoted as it is.
     pub(crate) fn from_body(code: u16, body: &[u8]) -> Self {
         let status: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+        let details = &status["details"];
         let text = |field: &str| status[field].as_str().map(str::to_owned);
         Self {
             code,
@@ -31,6 +36,16 @@ impl ServerError {
                 }
             }),
             context: None,
+            object: details["kind"]
+                .as_str()
+                .zip(details["name"].as_str())
+                .map(|(kind, name)| (kind.into(), name.into())),
+            causes: details["causes"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(cause)
+                .collect(),
         }
     }
 
@@ -46,11 +61,19 @@ impl ServerError {
     }
 }
 
+/// A cause of a refusal as `field: message`.
+fn cause(cause: &Value) -> String {
+    let text = |field: &str| cause[field].as_str().unwrap_or_default();
+    match text("field") {
+        "" => text("message").to_owned(),
+        field => format!("{field}: {}", text("message")),
+    }
+}
+
 impl std::fmt::Display for ServerError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // A 422 already begins with the object's name: kubectl prints it without "from server".
-        if self.reason == "Invalid" && self.context.is_none() {
-            return f.write_str(&self.message);
+        if self.reason == "Invalid" {
+            return self.write_invalid(f);
         }
         f.write_str("Error from server")?;
         if !self.reason.is_empty() {
@@ -64,14 +87,36 @@ impl std::fmt::Display for ServerError {
     }
 }
 
+impl ServerError {
+    /// An object that is not valid is named first, then each of its faults, on a line of its own where there are several.
+    fn write_invalid(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.object {
+            Some((kind, name)) => write!(f, "The {kind} \"{name}\" is invalid")?,
+            None => f.write_str("The request is invalid")?,
+        }
+        match self.causes.as_slice() {
+            [] => write!(f, ": {}", self.message),
+            [cause] => write!(f, ": {cause}"),
+            causes => write!(f, ": \n* {}", causes.join("\n* ")),
+        }
+    }
+}
+
 impl std::error::Error for ServerError {}
 
 /// The text that the user sees when a verb fails, printed once, by `main`.
 pub(crate) fn describe(error: &anyhow::Error) -> String {
-    match error.downcast_ref::<ServerError>() {
-        Some(server) => server.to_string(),
-        None => format!("error: {error:#}"),
+    if let Some(server) = error.downcast_ref::<ServerError>() {
+        return server.to_string();
     }
+    let mut text = format!("error: {error}");
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        // Some libraries repeat their cause in their own words.
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 /// Whether `error` says that the object does not exist.
@@ -79,4 +124,50 @@ pub(crate) fn is_not_found(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<ServerError>()
         .is_some_and(ServerError::is_not_found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn told(code: u16, status: &Value) -> String {
+        ServerError::from_body(code, status.to_string().as_bytes()).to_string()
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_kubectls_form() {
+        let missing = json!({"reason": "NotFound", "message": "pods \"x\" not found"});
+        assert_eq!(
+            told(404, &missing),
+            "Error from server (NotFound): pods \"x\" not found"
+        );
+        assert_eq!(
+            ServerError::from_body(502, b"").to_string(),
+            "Error from server: the server answered 502 without a body"
+        );
+    }
+
+    #[test]
+    fn each_fault_of_an_object_has_a_line_of_its_own() {
+        let mut status = json!({"reason": "Invalid", "message": "long", "details": {"kind": "DaemonSet", "name": "x",
+            "causes": [{"field": "spec.a", "message": "Required value"}]}});
+        assert_eq!(
+            told(422, &status),
+            "The DaemonSet \"x\" is invalid: spec.a: Required value"
+        );
+        status["details"]["causes"] =
+            json!([{"field": "spec.a", "message": "one"}, {"field": "spec.b", "message": "two"}]);
+        assert_eq!(
+            told(422, &status),
+            "The DaemonSet \"x\" is invalid: \n* spec.a: one\n* spec.b: two"
+        );
+    }
+
+    #[test]
+    fn a_cause_is_not_told_twice() {
+        let inner = std::io::Error::other("denied");
+        let error = anyhow::Error::new(inner).context("read x: denied");
+        assert_eq!(describe(&error), "error: read x: denied");
+    }
 }

@@ -51,6 +51,15 @@ pub(crate) fn read(names: &[PathBuf]) -> Result<Vec<Document>> {
     }
     let mut documents = Vec::new();
     for name in names {
+        let url = name
+            .to_str()
+            .is_some_and(|name| name.starts_with("http://") || name.starts_with("https://"));
+        if url {
+            bail!(
+                "{} is a URL, which is not read: download it, or pipe it in with `curl … | everynode … -f -`",
+                name.display()
+            );
+        }
         if name == Path::new("-") {
             let mut text = Vec::new();
             std::io::stdin()

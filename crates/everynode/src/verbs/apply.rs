@@ -3,7 +3,7 @@
 //! It works as `kubectl apply` does on the client's side: what was applied last stands in an annotation, and the
 //! patch is made of three: what was applied, what is to be applied, and what the server has.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use http::Method;
 use serde_json::Value;
@@ -35,6 +35,12 @@ impl Apply {
             &resources,
             "applying",
             async |document, resource, namespace| {
+                if document.name().is_empty() {
+                    bail!(
+                        "from {}: cannot use generate name with apply",
+                        document.object["metadata"]["generateName"]
+                    );
+                }
                 let modified = annotated(&document.object, namespace, resource.namespaced)?;
                 let (object, done) = self.apply(&connection, resource, namespace, &modified).await?;
                 self.write.report(resource, &object, done)

@@ -9,10 +9,10 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{AttachParams, TerminalSize};
 use rustix::termios::{self, OptionalActions, Termios};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::pod_of;
+use super::{container_of, pod_of};
 use crate::client::connection::ConnectArgs;
 use crate::client::resources::Resources;
 
@@ -23,7 +23,7 @@ pub(crate) struct Exec {
     #[arg(value_name = "POD | TYPE/NAME")]
     target: String,
 
-    /// The container (default: the first)
+    /// The container (default: the one that the pod names, else the first)
     #[arg(short, long)]
     container: Option<String>,
 
@@ -51,7 +51,7 @@ impl Exec {
             eprintln!("Unable to use a TTY - input is not a terminal or the right kind of file");
         }
         let params = AttachParams {
-            container: self.container.clone(),
+            container: container_of(&connection, &pod, self.container.clone()).await?,
             stdin: self.stdin,
             stdout: true,
             stderr: !tty,
@@ -91,8 +91,10 @@ impl Exec {
 }
 
 async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
-    // A side that has gone ends the copy; the command's own status tells how it went.
+    // A side that has gone ends the copy; the command's own status tells how it went. The command learns of the end
+    // of its input by the shutdown.
     let _copied = tokio::io::copy(&mut from, &mut to).await;
+    let _ended = to.shutdown().await;
 }
 
 /// The command's exit code from the Status of the error channel.
@@ -136,6 +138,8 @@ fn refusal(error: kube::Error) -> anyhow::Error {
             reason: status.reason.clone(),
             message: status.message.clone(),
             context: None,
+            object: None,
+            causes: Vec::new(),
         }
         .into(),
         other => anyhow::Error::new(other).context("open the stream"),
@@ -148,10 +152,10 @@ async fn follow_size(mut sizes: impl futures::Sink<TerminalSize> + Unpin) {
         return;
     };
     loop {
-        if let Some((width, height)) = terminal_size() {
-            if sizes.send(TerminalSize { width, height }).await.is_err() {
-                return;
-            }
+        if let Some((width, height)) = terminal_size()
+            && sizes.send(TerminalSize { width, height }).await.is_err()
+        {
+            return;
         }
         if changes.recv().await.is_none() {
             return;

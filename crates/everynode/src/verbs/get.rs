@@ -202,7 +202,11 @@ impl Get {
                 .as_str()
                 .unwrap_or_default()
                 .clone_into(&mut revision);
-            let Some(list) = answer.get_mut("items").and_then(Value::as_array_mut).map(std::mem::take) else {
+            let Some(list) = answer
+                .get_mut("items")
+                .and_then(Value::as_array_mut)
+                .map(std::mem::take)
+            else {
                 items.push(answer);
                 continue;
             };

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use runtime::{ImageInfo, Images};
 
@@ -46,31 +46,58 @@ enum Verb {
 impl Image {
     /// Blocks; everything here is the disk's work.
     pub(crate) fn run(self) -> Result<()> {
+        let fresh = !self.data_dir.exists();
+        if fresh && !matches!(self.verb, Verb::Import { .. }) {
+            bail!(
+                "no node keeps its data in {}: name its folder with --data-dir",
+                self.data_dir.display()
+            );
+        }
         let images = Images::open(&self.data_dir)
             .with_context(|| format!("open the images in {}", self.data_dir.display()))?;
         match self.verb {
             Verb::Import { files, name } => {
-                for file in files {
-                    let imported = images
-                        .import(&file, name.as_deref())
-                        .with_context(|| format!("import {}", file.display()))?;
-                    for image in imported {
+                if name.is_some() && files.len() > 1 {
+                    bail!("--name gives a name to one archive; {} are named", files.len());
+                }
+                each(&files, |file| {
+                    for image in images.import(file, name.as_deref()).map_err(naming_hint)? {
                         print(format!("imported {}\n", image.name).as_bytes())?;
                     }
-                }
-                Ok(())
+                    Ok(())
+                })
             }
             Verb::List => print(table(&images.list().context("list the images")?).as_bytes()),
-            Verb::Rm { names } => {
-                for name in names {
-                    images
-                        .remove(&name)
-                        .with_context(|| format!("remove the image {name}"))?;
-                    print(format!("removed {name}\n").as_bytes())?;
-                }
-                Ok(())
-            }
+            Verb::Rm { names } => each(&names, |name| {
+                images.remove(name)?;
+                let whole = runtime::normalize_name(name).unwrap_or_else(|_| name.clone());
+                print(format!("removed {whole}\n").as_bytes())
+            }),
         }
+    }
+}
+
+/// Does `work` for each, goes on after a failure, and fails at the end if any failed.
+fn each<T>(items: &[T], mut work: impl FnMut(&T) -> Result<()>) -> Result<()> {
+    let mut failed = None;
+    for item in items {
+        if let Err(error) = work(item)
+            && let Some(previous) = failed.replace(error)
+        {
+            eprintln!("{}", crate::client::error::describe(&previous));
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+/// The remedy where an archive has no name of its own.
+fn naming_hint(error: runtime::Error) -> anyhow::Error {
+    let nameless = error.to_string().contains("names no image");
+    let error = anyhow::Error::new(error);
+    if nameless {
+        anyhow::anyhow!("{error:#}, with --name NAME")
+    } else {
+        error
     }
 }
 

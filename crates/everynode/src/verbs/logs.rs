@@ -7,7 +7,7 @@ use http::Method;
 use http_body_util::BodyExt;
 
 use super::get::print;
-use super::pod_of;
+use super::{container_of, pod_of};
 use crate::client::connection::ConnectArgs;
 use crate::client::resources::{Resources, escape};
 
@@ -18,7 +18,7 @@ pub(crate) struct Logs {
     #[arg(value_name = "POD | TYPE/NAME")]
     target: String,
 
-    /// The container; needed where the pod has several
+    /// The container (default: the one that the pod names, else the first)
     #[arg(short, long)]
     container: Option<String>,
 
@@ -52,11 +52,12 @@ impl Logs {
         let connection = connect.connect().await?;
         let resources = Resources::discover(&connection).await?;
         let pod = pod_of(&connection, &resources, &self.target).await?;
+        let container = container_of(&connection, &pod, self.container.clone()).await?;
         let pods = resources.of_kind("v1", "Pod")?;
         let path = format!(
             "{}/log?{}",
             pods.object(&connection.namespace, &pod),
-            self.query()?
+            self.query(container.as_deref())?
         );
         let response = connection.send(Method::GET, &path, "*/*", None).await?;
         let mut chunks = response.into_body().into_data_stream();
@@ -66,9 +67,9 @@ impl Logs {
         Ok(())
     }
 
-    fn query(&self) -> Result<String> {
+    fn query(&self, container: Option<&str>) -> Result<String> {
         let mut query = vec![format!("follow={}", self.follow)];
-        if let Some(container) = &self.container {
+        if let Some(container) = container {
             query.push(format!("container={}", escape(container)));
         }
         if self.previous {

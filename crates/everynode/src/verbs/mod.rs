@@ -22,6 +22,47 @@ use crate::client::resources::{Resources, Targets, escape};
 /// Where a role keeps what it has, unless `--data-dir` names another place.
 pub(crate) const DATA_DIR: &str = "/var/lib/everynode";
 
+/// Which container of a pod `kubectl exec` and `logs` mean when none is named.
+const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+
+/// The container to talk to: the one that the user names, else the one that the pod's annotation names, else the first.
+async fn container_of(connection: &Connection, pod: &str, named: Option<String>) -> Result<Option<String>> {
+    if named.is_some() {
+        return Ok(named);
+    }
+    let path = format!(
+        "/api/v1/namespaces/{}/pods/{}",
+        escape(&connection.namespace),
+        escape(pod)
+    );
+    let object = connection.get(&path).await?;
+    let names = |field: &str| -> Vec<String> {
+        let containers = object["spec"][field].as_array().into_iter().flatten();
+        containers
+            .filter_map(|container| container["name"].as_str().map(str::to_owned))
+            .collect()
+    };
+    let containers = names("containers");
+    let annotated = object["metadata"]["annotations"][DEFAULT_CONTAINER].as_str();
+    if let Some(name) = annotated.filter(|name| containers.iter().any(|container| container == name)) {
+        return Ok(Some(name.to_owned()));
+    }
+    let all: Vec<String> = containers
+        .iter()
+        .cloned()
+        .chain(
+            names("initContainers")
+                .iter()
+                .map(|name| format!("{name} (init)")),
+        )
+        .collect();
+    let first = containers.into_iter().next();
+    if let (Some(first), true) = (&first, all.len() > 1) {
+        eprintln!("Defaulted container \"{first}\" out of: {}", all.join(", "));
+    }
+    Ok(first)
+}
+
 /// The pod that `target` names: a pod's own name, `pod/NAME`, or `ds/NAME` for the first of its pods.
 async fn pod_of(connection: &Connection, resources: &Resources, target: &str) -> Result<String> {
     if !target.contains('/') {

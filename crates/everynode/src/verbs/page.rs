@@ -1,4 +1,4 @@
-//! `everynode page`: the demo's daemon, an HTTP page that names its node.
+//! `everynode demo-page`: the demo's daemon, an HTTP page that names its node.
 //!
 //! The demo's container image holds nothing but this binary, so the binary must be a daemon as well.
 

@@ -33,7 +33,7 @@ enum Verb {
     Status {
         #[command(flatten)]
         target: Target,
-        /// Say how far it is and end
+        /// Follow until it is done; --watch=false says how far it is and ends
         #[arg(long, default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
         watch: bool,
     },

@@ -287,9 +287,14 @@ fn a_manifest_without_indentation_is_refused_with_its_fields_named() -> Result<(
         let refused = server.client_at(&program).run(&["create", "-f", &file]);
         assert!(!refused.success, "{}", program.display());
         // Each client reads YAML with a parser of its own: it either cannot read it or names what stands wrongly.
-        let named = ["containers", "error converting YAML to JSON", "already defined", "duplicate"]
-            .iter()
-            .any(|word| refused.stderr.contains(word));
+        let named = [
+            "containers",
+            "error converting YAML to JSON",
+            "already defined",
+            "duplicate",
+        ]
+        .iter()
+        .any(|word| refused.stderr.contains(word));
         assert!(named, "{}: {}", program.display(), refused.stderr);
     }
     let stored = server.client().ok(&["get", "ds", "-A", "-o", "name"]);

@@ -142,6 +142,28 @@ fn volumes_and_limits_hold_inside_the_container() -> Result<()> {
         refused.stderr
     );
     assert_eq!(exec("exit 7").code, 7, "the command's exit code is the client's");
+    let cat = ["exec", "-i", "-n", "kube-system", &pod, "--", "cat"];
+    assert_eq!(
+        client.run_with_input(&cat, "typed\n").stdout,
+        "typed\n",
+        "the end of the input ends the command"
+    );
+    for program in kubectls()
+        .iter()
+        .filter(|program| !program.ends_with("kubectl-debian/usr/bin/kubectl"))
+    {
+        let kubectl = up.client_at(program);
+        let code = kubectl
+            .run(&["exec", "-n", "kube-system", &pod, "--", "sh", "-c", "exit 7"])
+            .code;
+        assert_eq!(code, 7, "{}", program.display());
+        assert_eq!(
+            kubectl.run_with_input(&cat, "typed\n").stdout,
+            "typed\n",
+            "{}",
+            program.display()
+        );
+    }
 
     assert!(exec("touch /tmp/eat").success);
     let killed = wait_for("the container to be killed for its memory", || {

@@ -213,7 +213,10 @@ fn describe_tells_the_whole_story() -> Result<()> {
         assert!(told.contains(line), "{line}\n{told}");
     }
     let pod = client.ok(&["describe", "pods", "-n", "kube-system"]);
-    let controller = pod.lines().find(|line| line.starts_with("Controlled By:")).unwrap_or_default();
+    let controller = pod
+        .lines()
+        .find(|line| line.starts_with("Controlled By:"))
+        .unwrap_or_default();
     assert!(controller.ends_with(" DaemonSet/fluentd-elasticsearch"), "{pod}");
     let node = client.ok(&["describe", "node", "node-0"]);
     assert!(

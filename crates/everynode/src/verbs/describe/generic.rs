@@ -25,7 +25,7 @@ pub(super) fn describe(sheet: &mut Sheet, resource: &Resource, object: &Value) {
         if secret && field == "data" {
             sizes(sheet, value);
         } else {
-            tree(sheet, 0, &title(field), value);
+            tree(sheet, 0, field, &title(field), value);
         }
     }
 }
@@ -47,19 +47,44 @@ fn sizes(sheet: &mut Sheet, data: &Value) {
     }
 }
 
-fn tree(sheet: &mut Sheet, depth: usize, name: &str, value: &Value) {
+/// Fields whose keys are the user's own words, which are shown as they are.
+const MAPS: &[&str] = &[
+    "data",
+    "binaryData",
+    "selector",
+    "matchLabels",
+    "nodeSelector",
+    "labels",
+    "annotations",
+    "capacity",
+    "allocatable",
+    "limits",
+    "requests",
+    "hard",
+    "used",
+];
+
+/// Writes `value` under `name`; `field` is the name by which the API knows it.
+fn tree(sheet: &mut Sheet, depth: usize, field: &str, name: &str, value: &Value) {
+    let named = |child: &str| {
+        if MAPS.contains(&field) {
+            child.to_owned()
+        } else {
+            title(child)
+        }
+    };
     match value {
         Value::Object(fields) if !fields.is_empty() => {
             sheet.line(depth, format_args!("{name}:"));
-            for (field, value) in fields {
-                tree(sheet, depth + 1, &title(field), value);
+            for (child, value) in fields {
+                tree(sheet, depth + 1, child, &named(child), value);
             }
         }
         Value::Array(items) if items.iter().any(|item| item.is_object() || item.is_array()) => {
             sheet.line(depth, format_args!("{name}:"));
             for item in items {
-                for (field, value) in item.as_object().into_iter().flatten() {
-                    tree(sheet, depth + 1, &title(field), value);
+                for (child, value) in item.as_object().into_iter().flatten() {
+                    tree(sheet, depth + 1, child, &title(child), value);
                 }
             }
         }

@@ -37,7 +37,7 @@ fn make_image(data_dir: &Path) -> Result<()> {
         source: binary,
         mode: 0o755,
     }];
-    let entrypoint = ["/everynode".to_owned(), "page".to_owned()];
+    let entrypoint = ["/everynode".to_owned(), "demo-page".to_owned()];
     images
         .import_scratch(IMAGE, &files, &entrypoint)
         .context("make the demo's image")?;
