@@ -24,6 +24,13 @@ pub(crate) fn run(program: &str, args: &[&str]) -> Result<()> {
     eprintln!("+ {program} {}", args.join(" "));
     let mut command = Command::new(program);
     command.args(args).current_dir(root()).stdin(Stdio::null());
+    // What cargo says of this package would make the inner cargo build the others anew.
+    let ours = std::env::vars_os().map(|(name, _)| name);
+    for name in
+        ours.filter(|name| name.to_string_lossy().starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR")
+    {
+        command.env_remove(name);
+    }
     let status = command.status().with_context(|| format!("start {program}"))?;
     if !status.success() {
         bail!("{program} {} ended with {status}", args.join(" "));
