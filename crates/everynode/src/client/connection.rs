@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
+use futures::{AsyncBufReadExt, TryStreamExt};
 use http::{Method, Request, header};
 use http_body_util::BodyExt;
 use kube::client::Body;
@@ -142,6 +143,37 @@ impl Connection {
         self.request(Method::GET, path, JSON, None).await
     }
 
+    /// Follows a watch until an event (its type and its object) gives an answer or the watch ends. Bookmarks are passed over.
+    pub(crate) async fn watch<T>(
+        &self,
+        path: &str,
+        accept: &str,
+        mut each: impl FnMut(&str, &Value) -> Result<Option<T>>,
+    ) -> Result<WatchEnd<T>> {
+        let response = self.send(Method::GET, path, accept, None).await?;
+        let body = response
+            .into_body()
+            .into_data_stream()
+            .map_err(std::io::Error::other);
+        let mut lines = body.into_async_read().lines();
+        while let Some(line) = lines.try_next().await.context("read the watch")? {
+            let event: Value = serde_json::from_str(&line).context("read an event of the watch")?;
+            match event["type"].as_str().unwrap_or_default() {
+                "ERROR" => {
+                    let message = event["object"]["message"].as_str().unwrap_or_default();
+                    return Ok(WatchEnd::Ended(Some(message.to_owned())));
+                }
+                "BOOKMARK" => {}
+                kind => {
+                    if let Some(answer) = each(kind, &event["object"])? {
+                        return Ok(WatchEnd::Answer(answer));
+                    }
+                }
+            }
+        }
+        Ok(WatchEnd::Ended(None))
+    }
+
     /// Sends a request and hands out the answer's body unread, for streams.
     pub(crate) async fn send(
         &self,
@@ -178,6 +210,15 @@ impl Connection {
             .to_bytes();
         Err(ServerError::from_body(code, &body).into())
     }
+}
+
+/// What became of a watch that was followed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum WatchEnd<T> {
+    /// An event gave the answer.
+    Answer(T),
+    /// The server ended it: in order, or with the message why (as a rule, its history is gone). Look at the object anew.
+    Ended(Option<String>),
 }
 
 /// A server that does not answer is the commonest failure of all: say what to look at.

@@ -3,15 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
-use futures::{AsyncBufReadExt, TryStreamExt};
 use http::Method;
-use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 use super::get::print;
-use crate::client::connection::{ConnectArgs, Connection, JSON, Payload};
+use crate::client::connection::{ConnectArgs, Connection, JSON, Payload, WatchEnd};
 use crate::client::error::is_not_found;
 use crate::client::manifest;
 use crate::client::resources::{Resource, Resources, Targets, escape};
@@ -249,19 +247,9 @@ async fn wait_until_gone(connection: &Connection, victim: &Victim<'_>, answer: &
             escape(&victim.name),
             WATCH_FOR.as_secs(),
         );
-        let response = connection.send(Method::GET, &watch, JSON, None).await?;
-        let body = response
-            .into_body()
-            .into_data_stream()
-            .map_err(std::io::Error::other);
-        let mut lines = body.into_async_read().lines();
-        while let Some(line) = lines.try_next().await.context("read the watch")? {
-            let event: Value = serde_json::from_str(&line).context("read an event of the watch")?;
-            match event["type"].as_str() {
-                Some("DELETED") => return Ok(()),
-                Some("ERROR") => break,
-                _ => {}
-            }
+        let gone = connection.watch(&watch, JSON, |kind, _| Ok((kind == "DELETED").then_some(())));
+        if gone.await? == WatchEnd::Answer(()) {
+            return Ok(());
         }
     }
 }

@@ -4,12 +4,11 @@ use std::io::Write;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use futures::{AsyncBufReadExt, TryStreamExt};
 use http::Method;
 use http_body_util::BodyExt;
 use serde_json::Value;
 
-use crate::client::connection::{ConnectArgs, Connection, JSON, TABLE};
+use crate::client::connection::{ConnectArgs, Connection, JSON, TABLE, WatchEnd};
 use crate::client::output::{self, Output};
 use crate::client::resources::{Resource, Resources, Targets, escape};
 use crate::client::table::{Printer, Shape};
@@ -262,24 +261,15 @@ impl Get {
     ) -> Result<()> {
         let query = ["watch=true".to_owned(), format!("resourceVersion={revision}")];
         let path = self.path(connection, target, &query);
-        let response = connection.send(Method::GET, &path, accept, None).await?;
-        let body = response
-            .into_body()
-            .into_data_stream()
-            .map_err(std::io::Error::other);
-        let mut lines = body.into_async_read().lines();
-        while let Some(line) = lines.try_next().await.context("read the watch")? {
-            let event: Value = serde_json::from_str(&line).context("read an event of the watch")?;
-            match event["type"].as_str() {
-                Some("ERROR") => bail!(
-                    "the watch ended: {}",
-                    event["object"]["message"].as_str().unwrap_or_default()
-                ),
-                Some("BOOKMARK") => {}
-                _ => print(render(&event["object"])?.as_bytes())?,
-            }
+        let never = connection.watch(&path, accept, |_, object| {
+            print(render(object)?.as_bytes())?;
+            Ok(None::<std::convert::Infallible>)
+        });
+        match never.await? {
+            WatchEnd::Ended(None) => Ok(()),
+            WatchEnd::Ended(Some(why)) => bail!("the watch ended: {why}"),
+            WatchEnd::Answer(never) => match never {},
         }
-        Ok(())
     }
 
     fn say_nothing_found(&self, connection: &Connection, wanted: &[Wanted]) {

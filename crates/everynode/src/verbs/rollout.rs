@@ -1,15 +1,13 @@
 //! `everynode rollout status|history|undo|restart`: how a DaemonSet's pods move from template to template.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
-use futures::{AsyncBufReadExt, TryStreamExt};
 use http::Method;
-use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 use super::describe::pod_template;
 use super::get::print;
-use crate::client::connection::{ConnectArgs, Connection, JSON, Payload};
+use crate::client::connection::{ConnectArgs, Connection, JSON, Payload, WatchEnd};
 use crate::client::resources::{Resource, Resources, Targets, escape};
 use crate::client::sheet::Sheet;
 use crate::client::table::columns;
@@ -168,21 +166,12 @@ impl DaemonSetRollout<'_> {
                 self.resource.collection(Some(&self.connection.namespace)),
                 escape(&self.name),
             );
-            let response = self.connection.send(Method::GET, &path, JSON, None).await?;
-            let body = response
-                .into_body()
-                .into_data_stream()
-                .map_err(std::io::Error::other);
-            let mut lines = body.into_async_read().lines();
-            while let Some(line) = lines.try_next().await.context("read the watch")? {
-                let event: Value = serde_json::from_str(&line).context("read an event of the watch")?;
-                match event["type"].as_str() {
-                    Some("DELETED") => bail!("object has been deleted"),
-                    Some("ERROR") => break,
-                    Some("BOOKMARK") => {}
-                    _ if say(&progress(&event["object"])?, &mut said)? => return Ok(()),
-                    _ => {}
-                }
+            let done = self.connection.watch(&path, JSON, |kind, object| match kind {
+                "DELETED" => bail!("object has been deleted"),
+                _ => Ok(say(&progress(object)?, &mut said)?.then_some(())),
+            });
+            if done.await? == WatchEnd::Answer(()) {
+                return Ok(());
             }
         }
     }
