@@ -36,17 +36,40 @@ const COLLECTIONS: &[&str] = &[
     "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
 ];
 const METHODS: &[Method] = &[Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
-const QUERIES: &[&str] = &["", "?dryRun=All", "?fieldValidation=Strict", "?fieldValidation=Warn"];
+const QUERIES: &[&str] = &[
+    "",
+    "?dryRun=All",
+    "?fieldValidation=Strict",
+    "?fieldValidation=Warn",
+];
 const OBJECTS: &[&str] = &["/a", "/b", "/a/status", "/a/binding", "/a/finalize"];
 
 /// An object of each kind, so that patches and updates have something to work on.
 const SEEDS: &[(&str, &str)] = &[
-    (COLLECTIONS[0], r#"{"apiVersion":"apps/v1","kind":"DaemonSet","metadata":{"name":"a"},"spec":{"selector":{"matchLabels":{"x":"y"}},"template":{"metadata":{"labels":{"x":"y"}},"spec":{"containers":[{"name":"c","image":"i"}]}}}}"#),
-    (COLLECTIONS[2], r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a"},"spec":{"containers":[{"name":"c","image":"i"}]}}"#),
-    (COLLECTIONS[3], r#"{"apiVersion":"v1","kind":"Service","metadata":{"name":"a"},"spec":{"ports":[{"port":80}]}}"#),
-    (COLLECTIONS[4], r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"data":{"k":"v"}}"#),
-    (COLLECTIONS[7], r#"{"apiVersion":"v1","kind":"Node","metadata":{"name":"a"}}"#),
-    (COLLECTIONS[8], r#"{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":"a"},"spec":{}}"#),
+    (
+        COLLECTIONS[0],
+        r#"{"apiVersion":"apps/v1","kind":"DaemonSet","metadata":{"name":"a"},"spec":{"selector":{"matchLabels":{"x":"y"}},"template":{"metadata":{"labels":{"x":"y"}},"spec":{"containers":[{"name":"c","image":"i"}]}}}}"#,
+    ),
+    (
+        COLLECTIONS[2],
+        r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a"},"spec":{"containers":[{"name":"c","image":"i"}]}}"#,
+    ),
+    (
+        COLLECTIONS[3],
+        r#"{"apiVersion":"v1","kind":"Service","metadata":{"name":"a"},"spec":{"ports":[{"port":80}]}}"#,
+    ),
+    (
+        COLLECTIONS[4],
+        r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"data":{"k":"v"}}"#,
+    ),
+    (
+        COLLECTIONS[7],
+        r#"{"apiVersion":"v1","kind":"Node","metadata":{"name":"a"}}"#,
+    ),
+    (
+        COLLECTIONS[8],
+        r#"{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":"a"},"spec":{}}"#,
+    ),
 ];
 
 /// The server lives as long as the process, and its folder is removed with it by the system's cleaner.
@@ -59,14 +82,27 @@ struct Target {
 fn target() -> &'static Target {
     static TARGET: OnceLock<Target> = OnceLock::new();
     TARGET.get_or_init(|| {
-        rustls::crypto::ring::default_provider().install_default().expect("the first provider");
+        rustls::crypto::ring::default_provider()
+            .install_default()
+            .expect("the first provider");
         let runtime = Runtime::new().expect("a runtime");
         let folder = tempfile::tempdir().expect("a folder").keep();
         let listen = "127.0.0.1:0".parse().expect("an address");
-        let config = Config { data_dir: folder, listen, names: Vec::new() };
+        let config = Config {
+            data_dir: folder,
+            listen,
+            names: Vec::new(),
+        };
         let server = runtime.block_on(Server::start(config)).expect("a server");
-        let client = server.client(User::admin());
-        let target = Target { runtime, _server: server, client };
+        let client = {
+            let _inside = runtime.enter();
+            server.client(User::admin())
+        };
+        let target = Target {
+            runtime,
+            _server: server,
+            client,
+        };
         for (path, body) in SEEDS {
             let code = target.send(Method::POST, path, TYPES[0], body.as_bytes());
             assert_eq!(code, 201, "create the seed in {path}");
@@ -77,7 +113,10 @@ fn target() -> &'static Target {
 
 impl Target {
     fn send(&self, method: Method, path: &str, content_type: &str, body: &[u8]) -> u16 {
-        let request = Request::builder().method(method).uri(path).header("content-type", content_type);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", content_type);
         let request = request.body(Body::from(body.to_vec())).expect("a request");
         self.runtime.block_on(async {
             let response = self.client.send(request).await.expect("an answer");
@@ -88,17 +127,31 @@ impl Target {
     }
 }
 
-fn pick<T>(from: &[T], byte: u8) -> &T {
-    &from[usize::from(byte) % from.len()]
+fn pick<T: Clone>(from: &[T], byte: u8) -> T {
+    from[usize::from(byte) % from.len()].clone()
 }
 
 fuzz_target!(|data: &[u8]| {
-    let [content_type, collection, method, query, object, body @ ..] = data else { return };
-    let method = pick(METHODS, *method).clone();
-    let object = if method == Method::POST && object % 2 == 0 { "" } else { pick(OBJECTS, *object) };
-    let path = format!("{}{object}{}", pick(COLLECTIONS, *collection), pick(QUERIES, *query));
+    let [content_type, collection, method, query, object, body @ ..] = data else {
+        return;
+    };
+    let method = pick(METHODS, *method);
+    let object = if method == Method::POST && object % 2 == 0 {
+        ""
+    } else {
+        pick(OBJECTS, *object)
+    };
+    let path = format!(
+        "{}{object}{}",
+        pick(COLLECTIONS, *collection),
+        pick(QUERIES, *query)
+    );
     // A DELETE of the seeds would leave nothing to patch.
-    let path = if method == Method::DELETE { format!("{}/b", pick(COLLECTIONS, *collection)) } else { path };
+    let path = if method == Method::DELETE {
+        format!("{}/b", pick(COLLECTIONS, *collection))
+    } else {
+        path
+    };
     let code = target().send(method.clone(), &path, pick(TYPES, *content_type), body);
     assert!(code < 500, "{method} {path} was answered with {code}");
 });

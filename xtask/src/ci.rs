@@ -117,7 +117,9 @@ fn fuzz() -> Result<()> {
         run_program("cargo", &["install", "--locked", "cargo-fuzz"])?;
     }
     let limit = format!("-max_total_time={FUZZ_SECONDS}");
-    let args = [
+    let found = root().join("fuzz/corpus/requests");
+    std::fs::create_dir_all(&found).with_context(|| format!("create {}", found.display()))?;
+    let run = [
         "RUSTC_BOOTSTRAP=1",
         "cargo",
         "fuzz",
@@ -125,11 +127,18 @@ fn fuzz() -> Result<()> {
         "--sanitizer",
         "none",
         "requests",
-        "--",
-        &limit,
-        "-rss_limit_mb=4096",
-        "-print_final_stats=1",
     ];
+    let args = [
+        &run[..],
+        &[
+            "fuzz/corpus/requests",
+            "fuzz/seeds",
+            "--",
+            &limit,
+            "-print_final_stats=1",
+        ],
+    ]
+    .concat();
     run_program("env", &args)
 }
 
