@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
 
 use super::process::{Measured, memory_mib};
 use crate::command::{built, output, run as run_program};
@@ -55,7 +56,11 @@ fn measure(folder: &Path) -> Result<()> {
     };
     let ready = || Ok(verb(&["get", "pods", "-A", "--no-headers"]).is_ok_and(|pods| pods.contains("1/1")));
     wait("the demo's pod", ready)?;
-    let shims = output("pgrep", &["--parent", "1", "--full", "everynode.*shim"]).unwrap_or_default();
+    let shims = output(
+        "pgrep",
+        &["--full", &format!("shim {}", folder.join("up").display())],
+    )
+    .unwrap_or_default();
     let shim_memory: f64 = shims
         .lines()
         .filter_map(|pid| memory_mib(pid.parse().ok()?, "VmRSS").ok())
@@ -65,8 +70,11 @@ fn measure(folder: &Path) -> Result<()> {
         up.memory_mib("VmRSS")?
     );
 
-    let manifest = folder.join("daemon.yaml");
-    fs::write(&manifest, verb(&["get", "ds", DAEMON, "-o", "yaml"])?).context("keep the manifest")?;
+    let manifest = folder.join("daemon.json");
+    let running: Value = serde_json::from_str(&verb(&["get", "ds", DAEMON, "-o", "json"])?)
+        .context("read the demo's DaemonSet")?;
+    let daemon = json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": DAEMON}, "spec": running["spec"]});
+    fs::write(&manifest, daemon.to_string()).context("keep the manifest")?;
     let manifest = manifest.display().to_string();
     let (mut until_ready, mut until_gone) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
