@@ -55,8 +55,17 @@ const TEST: &[Package] = &[
         proof: "/usr/share/doc/python3-venv",
     },
     Package {
-        name: "clang",
-        proof: "/usr/bin/clang",
+        name: "procps",
+        proof: "/usr/bin/pgrep",
+    },
+    // The fuzzer's engine is C++.
+    Package {
+        name: "g++",
+        proof: "/usr/bin/g++",
+    },
+    Package {
+        name: "git",
+        proof: "/usr/bin/git",
     },
 ];
 
