@@ -5,6 +5,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
+use futures::{FutureExt, future::join_all, poll};
 use proptest::prelude::*;
 use store::engine::{Engine, EngineError, Entry};
 use store::{
@@ -410,26 +411,24 @@ async fn all_that_waits_shares_one_flush() {
         disk.gate = Some((arrived_sender, go_on_receiver));
         disk.writes = 0;
     });
-    let write = |name: String| {
-        let store = store.clone();
-        tokio::spawn(async move { commit(&store, vec![create(&name, "1")]).await.is_ok() })
-    };
-    let first = write("first".into());
-    tokio::task::yield_now().await;
+    let write = |name: &str| commit(&store, vec![create(name, "1")]).boxed();
+    // A write that was polled once waits in the committer's queue.
+    let mut first = write("first");
+    assert!(poll!(&mut first).is_pending());
     arrived.recv().expect("the first flush begins");
-    // While it goes on, many more come.
-    let others: Vec<_> = (0..64).map(|number| write(number.to_string())).collect();
-    tokio::task::yield_now().await;
+    // While it goes on, many more come (few enough for one turn of a task of tokio).
+    let mut others = join_all((0..32).map(|number| write(&number.to_string())));
+    assert!(poll!(&mut others).is_pending());
     assert!(
-        !first.is_finished() && store.get(key("first").as_str()).is_none(),
+        poll!(&mut first).is_pending() && store.get(key("first").as_str()).is_none(),
         "what is not durable is not visible"
     );
     go_on.send(()).expect("the flush waits");
-    assert!(first.await.expect("no panic"));
+    first.await.expect("it is written");
     arrived.recv().expect("the second flush begins");
     go_on.send(()).expect("the flush waits");
-    for other in others {
-        assert!(other.await.expect("no panic"));
+    for other in others.await {
+        other.expect("it is written");
     }
     assert_eq!(disk.with(|disk| disk.writes), 2);
     disk.with(|disk| disk.gate = None);
