@@ -1,4 +1,6 @@
-//! The house's own rules, checked: layers, file headers, and words that do not belong on main.
+//! The house's own rules, checked: layers, file headers, words that do not belong on main, and tests that pages name.
+
+mod shown_by;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -70,11 +72,14 @@ const UNFINISHED: &[&str] = &[
 pub(crate) fn run() -> Result<()> {
     let mut breaches = Vec::new();
     layers(&mut breaches)?;
+    let mut texts = Vec::new();
     for path in sources()? {
         let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
         let name = path.strip_prefix(root()).unwrap_or(&path).display().to_string();
         source(&name, &text, &mut breaches);
+        texts.push(text);
     }
+    shown_by::check(&texts, &mut breaches)?;
     if breaches.is_empty() {
         return Ok(());
     }

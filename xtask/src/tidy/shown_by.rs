@@ -1,0 +1,93 @@
+//! The pages that say which test shows what: every test that they name exists.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use anyhow::{Context, Result};
+
+use crate::command::root;
+
+/// Pages that name tests: in the column `test` of their tables, and in lines that begin with [`SHOWN_BY`].
+const PAGES: &[&str] = &["docs/compatibility.md", "docs/daemonsets.md"];
+/// Opens a line of tests in running text.
+const SHOWN_BY: &str = "Shown by ";
+/// Heads the column of tests.
+const COLUMN: &str = "test";
+
+/// Checks the pages against the functions in `sources`.
+pub(super) fn check(sources: &[String], breaches: &mut Vec<String>) -> Result<()> {
+    let known: BTreeSet<&str> = sources.iter().flat_map(|text| functions(text)).collect();
+    for page in PAGES {
+        let path = root().join(page);
+        if !path.exists() {
+            continue;
+        }
+        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        for test in named(&text) {
+            // `crate::function`: the crate is for the reader.
+            let function = test.rsplit("::").next().unwrap_or(test);
+            if !known.contains(function) {
+                breaches.push(format!("{page}: names the test `{test}`, which is not there"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The names after `fn` in Rust source.
+fn functions(text: &str) -> impl Iterator<Item = &str> {
+    text.split("fn ").skip(1).map(|rest| {
+        let end = rest
+            .find(|letter: char| !letter.is_alphanumeric() && letter != '_')
+            .unwrap_or(rest.len());
+        &rest[..end]
+    })
+}
+
+/// The tests that a page names, in order.
+fn named(page: &str) -> Vec<&str> {
+    let mut tests = Vec::new();
+    let mut column = None;
+    for line in page.lines() {
+        if let Some(rest) = line.strip_prefix(SHOWN_BY) {
+            tests.extend(quoted(rest));
+        } else if let Some(row) = line.strip_prefix('|') {
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            match column {
+                None => column = Some(cells.iter().position(|cell| *cell == COLUMN)),
+                Some(index) => tests.extend(
+                    index
+                        .and_then(|index| cells.get(index))
+                        .into_iter()
+                        .flat_map(|cell| quoted(cell)),
+                ),
+            }
+        } else {
+            column = None;
+        }
+    }
+    tests
+}
+
+/// What stands in backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_are_found_in_tables_and_after_their_opening_words() {
+        let page = "`not_this`\n\n| what | test | else |\n|---|---|---|\n| `no` | `one`, `plan::two` | `no` |\n\n\
+                    | name | value |\n|---|---|\n| `no` | `no` |\n\nShown by `three` and `four`.\n";
+        assert_eq!(named(page), ["one", "plan::two", "three", "four"]);
+    }
+
+    #[test]
+    fn functions_are_found_by_their_names() {
+        let text = "async fn a_daemon_runs() {}\n    fn b<T>(x: T) {}";
+        assert_eq!(functions(text).collect::<Vec<_>>(), ["a_daemon_runs", "b"]);
+    }
+}
