@@ -16,11 +16,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("api", &["schema"]),
     ("plan", &["api", "schema"]),
     ("store", &[]),
+    ("clock", &[]),
     ("runtime", &[]),
-    ("apiserver", &["schema", "api", "store"]),
-    ("controllers", &["api", "plan", "schema"]),
+    ("apiserver", &["schema", "api", "store", "clock"]),
+    ("controllers", &["api", "plan", "schema", "clock"]),
     ("agent", &["api", "plan", "runtime", "schema"]),
-    ("simulate", &["api"]),
+    ("simulate", &["api", "clock"]),
     (
         "everynode",
         &[

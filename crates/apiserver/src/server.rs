@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use clock::Clock;
 use http::Response;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -102,11 +103,12 @@ impl Server {
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
 
-        let now = Timestamp::now();
+        let clock = Clock::system();
+        let now = clock.now();
         let pki = Arc::new(Pki::open(&config.data_dir, now).map_err(StartError::Pki)?);
         let tokens = Tokens::new(pki.service_account_key()).map_err(StartError::Tokens)?;
         let objects = objects::open(&config.data_dir.join("store")).map_err(StartError::Store)?;
-        let shared = Arc::new(Shared::new(objects, tokens));
+        let shared = Arc::new(Shared::new(objects, tokens, clock));
 
         let names = server_names(&config, address.ip());
         let credential = pki.server(&names, now).map_err(StartError::Pki)?;
@@ -168,7 +170,7 @@ impl Server {
 
     /// Issues, or gives again, the credential of a node's agent, kept under `<data-dir>/pki/node-<name>.{crt,key}`.
     pub fn node_credential(&self, name: &str) -> Result<Credential, PkiError> {
-        self.pki.node(name, Timestamp::now())
+        self.pki.node(name, self.shared.clock.now())
     }
 
     /// A client for a component of this process, acting as `user`.
@@ -345,7 +347,7 @@ async fn renew(shared: Arc<Shared>, pki: Arc<Pki>, names: BTreeSet<String>, serv
             () = shared.stopping.cancelled() => return,
         }
         let renewed = pki
-            .server(&names, Timestamp::now())
+            .server(&names, shared.clock.now())
             .map_err(|error| error.to_string());
         let replaced =
             renewed.and_then(|credential| served.replace(&credential).map_err(|error| error.to_string()));

@@ -115,7 +115,7 @@ async fn handle(
             _ => {}
         }
     }
-    let now = Timestamp::now();
+    let now = shared.clock.now();
     let user = authenticate::authenticate(shared, peer, request.headers(), now)?;
     let headers = request.headers();
     match route? {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use api::status::Status;
+use clock::Clock;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -35,11 +36,12 @@ pub(crate) struct Shared {
     pub(crate) service_allocation: Mutex<()>,
     /// What admission reads for every new pod.
     pub(crate) parsed: Parsed,
+    pub(crate) clock: Clock,
     random: SystemRandom,
 }
 
 impl Shared {
-    pub(crate) fn new(objects: Objects, tokens: Tokens) -> Shared {
+    pub(crate) fn new(objects: Objects, tokens: Tokens, clock: Clock) -> Shared {
         Shared {
             objects,
             tokens,
@@ -52,6 +54,7 @@ impl Shared {
             tasks: TaskTracker::new(),
             service_allocation: Mutex::new(()),
             parsed: Parsed::default(),
+            clock,
             random: SystemRandom::new(),
         }
     }

@@ -8,11 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
-use jiff::Timestamp;
 use plan::fleet::{self, Action, Answer, Change, EventRecord, Fleet};
 
 use crate::Context;
-use crate::clock;
 use crate::driver::TaskError;
 use crate::flight::Flight;
 use crate::recorder::{Involved, Record};
@@ -42,18 +40,19 @@ pub(crate) async fn run(context: Context, options: fleet::Options) -> Result<(),
     let mut look_again = None;
     loop {
         tokio::select! {
+            biased;
             Some(batch) = nodes.recv() => hear(&batch, &mut first_nodes, |change| fleet.node(change)),
             Some(batch) = sets.recv() => hear(&batch, &mut first_sets, |change| fleet.daemon_set(change)),
             Some(batch) = revisions.recv() => hear(&batch, &mut first_revisions, |change| fleet.revision(change)),
             Some(batch) = pods.recv() => hear(&batch, &mut first_pods, |change| fleet.pod(change)),
             outcome = flight.next() => settle(&context, &mut fleet, outcome),
-            () = clock::until(look_again) => {}
+            () = context.clock.until(look_again) => {}
             else => return Err("its reflectors ended".into()),
         }
         while let Some(outcome) = flight.ready() {
             settle(&context, &mut fleet, outcome);
         }
-        let plan = fleet.plan(Timestamp::now());
+        let plan = fleet.plan(context.clock.now());
         plan.events
             .into_iter()
             .for_each(|event| context.recorder.tell(record(event)));
@@ -106,7 +105,7 @@ fn settle(context: &Context, fleet: &mut Fleet, Outcome { action, answer }: Outc
         Ok((code, body)) => Answer::Response { code: *code, body },
         Err(reason) => Answer::Lost(reason),
     };
-    if let Some(event) = fleet.answer(&action, answer, Timestamp::now()) {
+    if let Some(event) = fleet.answer(&action, answer, context.clock.now()) {
         context.recorder.tell(record(event));
     }
 }

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use clock::Clock;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -48,9 +49,8 @@ impl Status {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn started(&self, name: &'static str) {
+    fn started(&self, name: &'static str, now: Timestamp) {
         let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Timestamp::now();
         tasks
             .entry(name)
             .and_modify(|t| (t.started, t.restarts) = (now, t.restarts + 1))
@@ -74,13 +74,15 @@ impl Status {
 pub(crate) struct Driver {
     tasks: Vec<(&'static str, Task)>,
     status: Status,
+    clock: Clock,
 }
 
 impl Driver {
-    pub(crate) fn new(status: Status) -> Self {
+    pub(crate) fn new(status: Status, clock: Clock) -> Self {
         Self {
             tasks: Vec::new(),
             status,
+            clock,
         }
     }
 
@@ -97,21 +99,28 @@ impl Driver {
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let mut keepers = JoinSet::new();
         for (name, task) in self.tasks {
-            keepers.spawn(keep(name, task, self.status.clone(), shutdown.clone()));
+            keepers.spawn(keep(
+                name,
+                task,
+                self.status.clone(),
+                self.clock.clone(),
+                shutdown.clone(),
+            ));
         }
         while keepers.join_next().await.is_some() {}
     }
 }
 
 /// Runs a task again and again until `shutdown`.
-async fn keep(name: &'static str, task: Task, status: Status, shutdown: CancellationToken) {
+async fn keep(name: &'static str, task: Task, status: Status, clock: Clock, shutdown: CancellationToken) {
     let mut backoff = Backoff::new(RESTART.0, RESTART.1);
     loop {
-        status.started(name);
+        status.started(name, clock.now());
         let begun = tokio::time::Instant::now();
         let mut run = JoinSet::new();
         run.spawn(task());
         let ended = tokio::select! {
+            biased;
             () = shutdown.cancelled() => {
                 run.shutdown().await;
                 return;
@@ -130,6 +139,7 @@ async fn keep(name: &'static str, task: Task, status: Status, shutdown: Cancella
         tracing::warn!(task = name, error, ?wait, "task failed, starts again");
         status.failed(name, &error);
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(wait) => {}
         }
@@ -145,7 +155,7 @@ mod tests {
     #[tokio::test]
     async fn a_task_that_fails_or_panics_starts_again_and_says_why() {
         let status = Status::default();
-        let mut driver = Driver::new(status.clone());
+        let mut driver = Driver::new(status.clone(), Clock::system());
         let runs = Arc::new(AtomicU32::new(0));
         let (counted, third) = (runs.clone(), CancellationToken::new());
         let reached = third.clone();

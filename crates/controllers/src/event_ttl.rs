@@ -81,7 +81,9 @@ pub(crate) async fn run(context: Context, time_to_live: Duration) -> Result<(), 
 }
 
 async fn sweep(context: &Context, time_to_live: Duration) -> Result<(), Failure> {
-    let oldest = Timestamp::now()
+    let oldest = context
+        .clock
+        .now()
         .checked_sub(time_to_live)
         .unwrap_or(Timestamp::MIN);
     let mut token = String::new();

@@ -76,16 +76,17 @@ pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
     period.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            Some(batch) = changes.recv() => hear(&mut graph, batch),
-            outcome = flight.next() => settle(&mut graph, outcome),
-            Some(ended) = feeds.join_next() => {
-                return Err(format!("a feed ended: {:?}", ended.err()).into());
-            }
+            biased;
             _ = period.tick() => {
                 graph.recheck_unwatched();
                 if let Err(failure) = kinds.read(&context, &heard, &mut feeds).await {
                     tracing::warn!(%failure, "reading the server's kinds");
                 }
+            }
+            Some(batch) = changes.recv() => hear(&mut graph, batch),
+            outcome = flight.next() => settle(&mut graph, outcome),
+            Some(ended) = feeds.join_next() => {
+                return Err(format!("a feed ended: {:?}", ended.err()).into());
             }
         }
         while let Some(outcome) = flight.ready() {

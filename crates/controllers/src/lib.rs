@@ -3,9 +3,10 @@
 //! A shell listens to reflectors (one a kind, shared by all shells of the process), feeds what it hears to its plan, and executes
 //! the actions that come out, a bounded number at a time. It never reads back what it wrote: that arrives by the watch. They see
 //! nothing but the Kubernetes API, through a [`kube::Client`], so they run in the API server's process and anywhere else.
+//!
+//! Each loop waits with a `biased` select, rarest first: what is rare cannot starve what is frequent, and a simulation replays.
 
 mod backoff;
-mod clock;
 mod daemon_set;
 mod discovery;
 mod driver;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::view::{ControllerRevisionView, DaemonSetView, LeaseView, NamespaceView, NodeView, PodView};
+use clock::Clock;
 use tokio_util::sync::CancellationToken;
 
 use self::driver::Driver;
@@ -48,6 +50,8 @@ pub struct Options {
     pub root_ca: Option<Arc<str>>,
     /// How long Events are kept.
     pub event_ttl: Duration,
+    /// What time it is.
+    pub clock: Clock,
     /// Where to read what each task last did.
     pub status: Status,
 }
@@ -60,6 +64,7 @@ impl Default for Options {
             node_lifecycle: plan::node_lifecycle::Limits::default(),
             root_ca: None,
             event_ttl: Duration::from_secs(3600),
+            clock: Clock::system(),
             status: Status::default(),
         }
     }
@@ -69,6 +74,7 @@ impl Default for Options {
 #[derive(Clone)]
 struct Context {
     api: Api,
+    clock: Clock,
     recorder: Recorder,
     pods: Reflector<PodView>,
     nodes: Reflector<NodeView>,
@@ -83,6 +89,7 @@ pub async fn run(client: kube::Client, options: Options, shutdown: CancellationT
     let (recorder, writer) = recorder::recorder();
     let context = Context {
         api: Api::new(client),
+        clock: options.clock.clone(),
         recorder,
         pods: Reflector::new(),
         nodes: Reflector::new(),
@@ -91,12 +98,12 @@ pub async fn run(client: kube::Client, options: Options, shutdown: CancellationT
         leases: Reflector::new(),
         namespaces: Reflector::new(),
     };
-    let mut driver = Driver::new(options.status.clone());
-    let api = context.api.clone();
+    let mut driver = Driver::new(options.status.clone(), options.clock.clone());
+    let (api, clock) = (context.api.clone(), context.clock.clone());
     driver.add("events", move || {
-        let (writer, api) = (writer.clone(), api.clone());
+        let (writer, api, clock) = (writer.clone(), api.clone(), clock.clone());
         async move {
-            writer.run(api).await;
+            writer.run(api, clock).await;
             Ok(())
         }
     });
@@ -158,6 +165,7 @@ fn add_shells(driver: &mut Driver, context: &Context, options: Options) {
         node_lifecycle,
         root_ca,
         event_ttl,
+        clock: _,
         status: _,
     } = options;
     let c = context.clone();

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::time::rfc3339;
 use api::view::{NamespaceView, ObjectView};
 use jiff::Timestamp;
 use plan::namespaces::{Content, KUBERNETES_FINALIZER, LOOK_AGAIN, Step, conditions, step};
@@ -12,7 +13,6 @@ use serde_json::{Value, json};
 
 use crate::Context;
 use crate::backoff::Backoff;
-use crate::clock;
 use crate::discovery::{self, Deletable};
 use crate::driver::TaskError;
 use crate::flight::Flight;
@@ -47,6 +47,7 @@ pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
                 .min(),
         };
         tokio::select! {
+            biased;
             Some(batch) = namespaces.recv() => for event in batch.iter() {
                 match event {
                     Event::Put(namespace) if namespace.meta.is_terminating() => {
@@ -64,13 +65,13 @@ pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
                     terminating.remove(&uid);
                 } else if let Some(known) = terminating.get_mut(&uid) {
                     known.under_way = false;
-                    known.look_at = Timestamp::now() + known.wait.next();
+                    known.look_at = context.clock.now() + known.wait.next();
                 }
             }
-            () = clock::until(next) => {}
+            () = context.clock.until(next) => {}
             else => return Err("its reflector ended".into()),
         }
-        let now = Timestamp::now();
+        let now = context.clock.now();
         for known in terminating
             .values_mut()
             .filter(|t| !t.under_way && t.look_at <= now)
@@ -148,7 +149,7 @@ async fn pass(context: &Context, namespace: &NamespaceView) -> Result<Step, Fail
         Step::DeleteAll => delete(context, name, holding.iter().copied(), &mut content).await,
         Step::Finalize => return finalize(context, name).await.map(|()| next),
     }
-    let patch = json!({"status": {"conditions": stamped(conditions(&content))}});
+    let patch = json!({"status": {"conditions": stamped(conditions(&content), context.clock.now())}});
     context
         .api
         .patch(
@@ -236,8 +237,8 @@ async fn finalize(context: &Context, name: &str) -> Result<(), Failure> {
         .await
 }
 
-fn stamped(mut conditions: Vec<Value>) -> Vec<Value> {
-    let now = clock::seconds(Timestamp::now());
+fn stamped(mut conditions: Vec<Value>, now: Timestamp) -> Vec<Value> {
+    let now = rfc3339(now);
     conditions
         .iter_mut()
         .for_each(|c| c["lastTransitionTime"] = now.clone().into());

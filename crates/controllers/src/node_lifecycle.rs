@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use api::time::rfc3339;
 use plan::node_lifecycle::{Action, Limits, Nodes};
 use plan::scheduling::PodKey;
 use serde_json::{Value, json};
 use tokio::time::MissedTickBehavior;
 
 use crate::Context;
-use crate::clock::{self, seconds};
 use crate::driver::TaskError;
 use crate::flight::Flight;
 use crate::recorder::{Involved, Record};
@@ -57,16 +56,26 @@ pub(crate) async fn run(context: Context, limits: Limits) -> Result<(), TaskErro
             None
         };
         tokio::select! {
+            biased;
+            _ = period.tick() => {}
             Some(batch) = nodes.recv() => for event in batch.iter() {
                 match event {
-                    Event::Put(node) => fleet.put_node(node, Timestamp::now()),
+                    Event::Put(node) => fleet.put_node(node, context.clock.now()),
                     Event::Delete(node) => fleet.delete_node(&node.meta.name),
                     Event::Synced(_) => synced[0] = true,
                     Event::Bookmark(_) => {}
                 }
             },
+            Some(batch) = pods.recv() => for event in batch.iter() {
+                match event {
+                    Event::Put(pod) => fleet.put_pod(pod, context.clock.now()),
+                    Event::Delete(pod) => fleet.delete_pod(&PodKey::of(pod)),
+                    Event::Synced(_) => synced[2] = true,
+                    Event::Bookmark(_) => {}
+                }
+            },
             Some(batch) = leases.recv() => {
-                let now = Timestamp::now();
+                let now = context.clock.now();
                 for event in batch.iter() {
                     match event {
                         Event::Put(lease) => fleet.put_lease(lease, now),
@@ -75,17 +84,8 @@ pub(crate) async fn run(context: Context, limits: Limits) -> Result<(), TaskErro
                     }
                 }
             },
-            Some(batch) = pods.recv() => for event in batch.iter() {
-                match event {
-                    Event::Put(pod) => fleet.put_pod(pod, Timestamp::now()),
-                    Event::Delete(pod) => fleet.delete_pod(&PodKey::of(pod)),
-                    Event::Synced(_) => synced[2] = true,
-                    Event::Bookmark(_) => {}
-                }
-            },
             outcome = flight.next() => settle(&mut fleet, outcome),
-            _ = period.tick() => {}
-            () = clock::until(next) => {}
+            () = context.clock.until(next) => {}
             else => return Err("its reflectors ended".into()),
         }
         while let Some(outcome) = flight.ready() {
@@ -95,7 +95,7 @@ pub(crate) async fn run(context: Context, limits: Limits) -> Result<(), TaskErro
             continue;
         }
         loop {
-            for action in fleet.plan(Timestamp::now(), flight.room()) {
+            for action in fleet.plan(context.clock.now(), flight.room()) {
                 flight.launch(execute(context.clone(), action));
             }
             if flight.room() == 0 || !fleet.has_work() {
@@ -164,7 +164,7 @@ async fn execute(context: Context, action: Action) -> Outcome {
                 "NodeNotReady",
                 "Node is not ready".into(),
             );
-            let now = seconds(Timestamp::now());
+            let now = rfc3339(context.clock.now());
             let condition = json!({"type": "Ready", "status": "False", "lastTransitionTime": now});
             let patch = json!({"metadata": {"uid": &*uid}, "status": {"conditions": [condition]}});
             let path = Resource::pods().subresource(&pod.namespace, &pod.name, "status");
@@ -208,7 +208,7 @@ async fn evict(context: &Context, pod: &PodKey, uid: &str) -> Result<(), Failure
         "status": {"conditions": [{
             "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
             "message": "Taint manager: deleting due to NoExecute taint",
-            "lastTransitionTime": seconds(Timestamp::now()),
+            "lastTransitionTime": rfc3339(context.clock.now()),
         }]},
     });
     context
@@ -235,7 +235,7 @@ fn taint(taint: &api::taint::Taint) -> Value {
         value["value"] = (&*taint.value).into();
     }
     if let Some(at) = taint.time_added {
-        value["timeAdded"] = seconds(at).into();
+        value["timeAdded"] = rfc3339(at).into();
     }
     value
 }

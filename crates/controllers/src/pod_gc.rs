@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use api::time::rfc3339;
 use plan::garbage::{PodAction, PodReason, Pods};
 use plan::scheduling::PodKey;
 use serde_json::json;
 
 use crate::Context;
-use crate::clock::seconds;
 use crate::driver::TaskError;
 use crate::flight::Flight;
 use crate::reflector::Event;
@@ -42,6 +41,7 @@ pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
     let (mut nodes_known, mut pods_known) = (false, false);
     loop {
         tokio::select! {
+            biased;
             Some(batch) = nodes.recv() => for event in batch.iter() {
                 match event {
                     Event::Put(node) => garbage.put_node(&node.meta.name),
@@ -156,7 +156,7 @@ async fn collect(
             "metadata": {"uid": uid},
             "status": {"phase": "Failed", "conditions": [{
                 "type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC", "message": why,
-                "lastTransitionTime": seconds(Timestamp::now()),
+                "lastTransitionTime": rfc3339(context.clock.now()),
             }]},
         });
         context

@@ -10,14 +10,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use api::time::rfc3339;
 use api::view::PodView;
+use clock::Clock;
 use jiff::Timestamp;
 use plan::garbage::Identity;
 use plan::scheduling::PodKey;
 use serde_json::json;
 use tokio::sync::{Mutex, mpsc};
 
-use crate::clock::seconds;
 use crate::request::{Api, STRATEGIC};
 use crate::resource::Resource;
 
@@ -157,11 +158,11 @@ impl Recorder {
 
 impl Writer {
     /// Writes until every recorder is gone. A failed write is a lost event.
-    pub async fn run(self, api: Api) {
+    pub async fn run(self, api: Api, clock: Clock) {
         let mut queue = self.queue.lock().await;
         let mut memory = Memory::default();
         while let Some(record) = queue.recv().await {
-            let Some(telling) = memory.admit(record, Timestamp::now()) else {
+            let Some(telling) = memory.admit(record, clock.now()) else {
                 continue;
             };
             if let Err(failure) = telling.write(&api).await {
@@ -241,7 +242,7 @@ impl Telling {
     async fn write(&self, api: &Api) -> Result<(), crate::request::Failure> {
         let namespace = self.namespace();
         if self.count > 1 {
-            let patch = json!({"count": self.count, "lastTimestamp": seconds(self.at), "message": self.record.message});
+            let patch = json!({"count": self.count, "lastTimestamp": rfc3339(self.at), "message": self.record.message});
             let path = Resource::events().object(namespace, &self.name);
             match api.patch(&path, STRATEGIC, &patch).await {
                 Err(failure) if failure.is_not_found() => {}
@@ -283,7 +284,7 @@ impl Telling {
             "involvedObject": about, "reason": reason, "message": message,
             "source": {"component": component}, "reportingComponent": component, "reportingInstance": "",
             "type": if *warning { "Warning" } else { "Normal" },
-            "firstTimestamp": seconds(self.at), "lastTimestamp": seconds(self.at), "count": self.count,
+            "firstTimestamp": rfc3339(self.at), "lastTimestamp": rfc3339(self.at), "count": self.count,
         })
     }
 }

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::time::rfc3339;
 use api::view::{NodeView, PodView};
-use jiff::Timestamp;
 use plan::scheduling::{Decision, PodKey, Scheduler, Verdict};
 use serde_json::json;
 
 use crate::Context;
-use crate::clock::{self, seconds};
 use crate::driver::TaskError;
 use crate::flight::Flight;
 use crate::recorder::{Involved, Record};
@@ -47,10 +46,11 @@ pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
             None
         };
         tokio::select! {
+            biased;
             Some(batch) = nodes.recv() => nodes_known |= hear_nodes(&mut scheduler, &batch),
             Some(batch) = pods.recv() => pods_known |= hear_pods(&mut scheduler, &batch),
             outcome = flight.next() => settle(&context, &mut scheduler, outcome),
-            () = clock::until(next) => {}
+            () = context.clock.until(next) => {}
             else => return Err("its reflectors ended".into()),
         }
         if !(nodes_known && pods_known) {
@@ -60,7 +60,7 @@ pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
             settle(&context, &mut scheduler, outcome);
         }
         for _ in 0..flight.room().min(TURNS) {
-            let Some((decision, pod)) = scheduler.next(Timestamp::now()) else {
+            let Some((decision, pod)) = scheduler.next(context.clock.now()) else {
                 break;
             };
             flight.launch(execute(context.clone(), decision, pod));
@@ -101,7 +101,7 @@ fn settle(context: &Context, scheduler: &mut Scheduler, outcome: Outcome) {
         tracing::warn!(pod = %outcome.pod.meta.name, %failure, "scheduling");
     }
     if outcome.bound {
-        scheduler.bind_failed(&PodKey::of(&outcome.pod), &outcome.pod, Timestamp::now());
+        scheduler.bind_failed(&PodKey::of(&outcome.pod), &outcome.pod, context.clock.now());
         let message = format!("binding rejected: {}", failure.message());
         context
             .recorder
@@ -154,7 +154,7 @@ async fn say_unschedulable(
         "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
     });
     if pod.unscheduled.is_none() {
-        condition["lastTransitionTime"] = seconds(Timestamp::now()).into();
+        condition["lastTransitionTime"] = rfc3339(context.clock.now()).into();
     }
     let patch = json!({"metadata": {"uid": &*decision.uid}, "status": {"conditions": [condition]}});
     let path = Resource::pods().subresource(&decision.pod.namespace, &decision.pod.name, "status");

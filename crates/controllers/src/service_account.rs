@@ -63,6 +63,7 @@ pub(crate) async fn run(context: Context, root_ca: Option<Arc<str>>) -> Result<(
     let mut flight = Flight::new(IN_FLIGHT);
     loop {
         tokio::select! {
+            biased;
             () = &mut accounts => return Err("its reflector ended".into()),
             () = &mut config_maps => return Err("its reflector ended".into()),
             Some(batch) = namespaces.recv() => synced[0] |= known.hear_namespaces(&batch),

@@ -15,6 +15,7 @@ mod request;
 
 use std::time::Duration;
 
+use clock::Clock;
 use tokio_util::sync::CancellationToken;
 
 pub use self::connect::connect;
@@ -36,6 +37,8 @@ pub struct Options {
     pub start_up: Duration,
     /// Requests in flight of each sort of talk.
     pub in_flight: usize,
+    /// What time it is on the nodes.
+    pub clock: Clock,
 }
 
 impl Default for Options {
@@ -47,6 +50,7 @@ impl Default for Options {
             heartbeat: Duration::from_secs(10),
             start_up: Duration::ZERO,
             in_flight: 64,
+            clock: Clock::system(),
         }
     }
 }
@@ -60,11 +64,13 @@ pub async fn run(client: kube::Client, options: Options, shutdown: CancellationT
         let nodes = node::play(&api, &options);
         tokio::pin!(pods, nodes);
         tokio::select! {
+            biased;
             never = pods => match never {},
             ended = nodes => ended.map(|never| match never {}),
         }
     };
     tokio::select! {
+        biased;
         () = shutdown.cancelled() => Ok(()),
         ended = play => ended,
     }

@@ -67,6 +67,8 @@ pub(crate) async fn play(api: &Api, options: &Options) -> Result<Infallible, Err
             next += 1;
         }
         tokio::select! {
+            // What is answered makes room for what is due.
+            biased;
             Some((index, result)) = registering.next() => {
                 result?;
                 heartbeats.begin(index);
@@ -74,8 +76,8 @@ pub(crate) async fn play(api: &Api, options: &Options) -> Result<Infallible, Err
                     tracing::info!(nodes = options.nodes, "all nodes are registered");
                 }
             }
-            _ = tick.tick() => heartbeats.launch(),
             Some((index, result)) = heartbeats.running.next() => heartbeats.settle(index, result),
+            _ = tick.tick() => heartbeats.launch(),
         }
     }
 }
@@ -108,7 +110,8 @@ async fn register(api: &Api, options: &Options, index: u32) -> Result<(), Error>
 
 async fn try_register(api: &Api, options: &Options, index: u32) -> Result<(), Error> {
     let name = name(options, index);
-    let node = node(&name, index);
+    let now = options.clock.now();
+    let node = node(&name, index, now);
     let answer = match api
         .send(Method::POST, "/api/v1/nodes", "application/json", &node)
         .await
@@ -136,7 +139,7 @@ async fn try_register(api: &Api, options: &Options, index: u32) -> Result<(), Er
             "name": name, "namespace": "kube-node-lease",
             "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": name, "uid": uid}],
         },
-        "spec": {"holderIdentity": name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": micros(Timestamp::now())},
+        "spec": {"holderIdentity": name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": micros(now)},
     });
     match api.send(Method::POST, LEASES, "application/json", &lease).await {
         // Its owner may be an older Node of that name: the reference follows.
@@ -225,9 +228,9 @@ impl<'a> Heartbeats<'a> {
 }
 
 async fn renew(api: &Api, options: &Options, index: u32, overdue: bool) -> Result<(), Error> {
-    let name = name(options, index);
+    let (name, now) = (name(options, index), options.clock.now());
     if overdue {
-        let patch = json!({"status": node(&name, index)["status"]});
+        let patch = json!({"status": node(&name, index, now)["status"]});
         let path = format!("/api/v1/nodes/{name}/status");
         api.send(
             Method::PATCH,
@@ -238,7 +241,7 @@ async fn renew(api: &Api, options: &Options, index: u32, overdue: bool) -> Resul
         .await?;
     }
     let path = format!("{LEASES}/{name}");
-    let patch = json!({"spec": {"renewTime": micros(Timestamp::now())}});
+    let patch = json!({"spec": {"renewTime": micros(now)}});
     api.send(Method::PATCH, &path, "application/merge-patch+json", &patch)
         .await
         .map(|_| ())
@@ -250,8 +253,8 @@ fn micros(at: Timestamp) -> String {
 }
 
 /// A node as a kubelet on a small cloud machine registers it.
-fn node(name: &str, index: u32) -> Value {
-    let now = format!("{:.0}", Timestamp::now());
+fn node(name: &str, index: u32, now: Timestamp) -> Value {
+    let now = format!("{now:.0}");
     let condition = |kind: &str, status: &str, reason: &str, message: &str| {
         json!({
             "type": kind, "status": status, "reason": reason, "message": message,

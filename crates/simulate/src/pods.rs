@@ -120,6 +120,7 @@ async fn follow(api: &Api, options: &Options, version: &mut String) -> Result<()
     let mut addresses = vec![0u8; options.nodes as usize];
     loop {
         tokio::select! {
+            biased;
             Some(()) = running.next() => {}
             event = events.next(), if running.len() < options.in_flight => {
                 let pod = match event {
@@ -161,7 +162,7 @@ async fn perform(api: &Api, options: &Options, pod: Pod, deed: Deed, index: u32,
     }
     for attempt in 1..=TRIES {
         let result = match deed {
-            Deed::Run => run(api, &pod, index, host).await,
+            Deed::Run => run(api, &pod, index, host, options.clock.now()).await,
             Deed::Finish => finish(api, &pod).await,
         };
         match result {
@@ -176,12 +177,12 @@ async fn perform(api: &Api, options: &Options, pod: Pod, deed: Deed, index: u32,
     }
 }
 
-async fn run(api: &Api, pod: &Pod, index: u32, host: u8) -> Result<(), Error> {
+async fn run(api: &Api, pod: &Pod, index: u32, host: u8, now: Timestamp) -> Result<(), Error> {
     let path = format!(
         "/api/v1/namespaces/{}/pods/{}/status",
         pod.metadata.namespace, pod.metadata.name
     );
-    let status = running(pod, index, host, &format!("{:.0}", Timestamp::now()));
+    let status = running(pod, index, host, &format!("{now:.0}"));
     api.send(
         Method::PATCH,
         &path,
