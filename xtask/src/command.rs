@@ -19,9 +19,12 @@ pub(crate) fn built(profile: &str, binary: &str) -> PathBuf {
         .join(binary)
 }
 
-/// Runs a program in the workspace's folder and fails when it fails.
-pub(crate) fn run(program: &str, args: &[&str]) -> Result<()> {
-    eprintln!("+ {program} {}", args.join(" "));
+/// A call of cargo in the workspace's folder.
+pub(crate) fn cargo(args: &[&str]) -> Command {
+    prepared("cargo", args)
+}
+
+fn prepared(program: &str, args: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(args).current_dir(root()).stdin(Stdio::null());
     // What cargo says of this package would make the inner cargo build the others anew.
@@ -31,7 +34,15 @@ pub(crate) fn run(program: &str, args: &[&str]) -> Result<()> {
     {
         command.env_remove(name);
     }
-    let status = command.status().with_context(|| format!("start {program}"))?;
+    command
+}
+
+/// Runs a program in the workspace's folder and fails when it fails.
+pub(crate) fn run(program: &str, args: &[&str]) -> Result<()> {
+    eprintln!("+ {program} {}", args.join(" "));
+    let status = prepared(program, args)
+        .status()
+        .with_context(|| format!("start {program}"))?;
     if !status.success() {
         bail!("{program} {} ended with {status}", args.join(" "));
     }

@@ -1,0 +1,378 @@
+//! One test program after the other, each ended when it no longer moves.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::counts::{Counts, Harness};
+use crate::command::{cargo, root};
+
+/// How long no test of a program may end before the program is taken for hung. The longest single test takes a minute on a slow
+/// machine, and waits inside tests give up after two.
+const HUNG_AFTER: Duration = Duration::from_secs(6 * 60);
+/// How long a program's output is read after its end: a process that a test left behind may hold it open.
+const LAST_LINES: Duration = Duration::from_secs(5);
+/// How many lines a program may be ahead of us: a pipe's worth. Then it waits.
+const LINES_AHEAD: usize = 1024;
+/// How many of the newest lines are shown again when a program is ended.
+const SHOWN_AGAIN: usize = 20;
+
+/// A built test program.
+pub(super) struct TestProgram {
+    /// `plan`, or `store contract` for one of several.
+    name: String,
+    command: Vec<String>,
+    /// Where cargo runs it: the folder of its package.
+    folder: PathBuf,
+}
+
+/// How a program's tests went.
+pub(super) struct Outcome {
+    pub(super) counts: Counts,
+    /// What failed, a line each.
+    pub(super) failures: Vec<String>,
+    pub(super) took: Duration,
+}
+
+/// Builds all test programs of the workspace and lists them, the documentation's examples last.
+pub(super) fn build() -> Result<Vec<TestProgram>> {
+    let args = [
+        "test",
+        "--workspace",
+        "--no-run",
+        "--message-format=json-render-diagnostics",
+    ];
+    eprintln!("+ cargo {}", args.join(" "));
+    let output = cargo(&args)
+        .stderr(Stdio::inherit())
+        .output()
+        .context("start cargo test")?;
+    if !output.status.success() {
+        bail!("cargo {} ended with {}", args.join(" "), output.status);
+    }
+    let messages = String::from_utf8(output.stdout).context("read what cargo printed")?;
+    let mut programs = Vec::new();
+    for line in messages.lines() {
+        let message: Value = serde_json::from_str(line).with_context(|| format!("read {line}"))?;
+        programs.extend(program(&message)?);
+    }
+    programs.sort_by(|a, b| a.name.cmp(&b.name));
+    programs.push(TestProgram {
+        name: "examples in the documentation".to_owned(),
+        command: ["cargo", "test", "--workspace", "--doc"]
+            .map(str::to_owned)
+            .into(),
+        folder: root().to_owned(),
+    });
+    Ok(programs)
+}
+
+/// The test program that a message of cargo's is about, if it is about one.
+fn program(message: &Value) -> Result<Option<TestProgram>> {
+    let (Some(executable), Some(true)) = (
+        message["executable"].as_str(),
+        message["profile"]["test"].as_bool(),
+    ) else {
+        return Ok(None);
+    };
+    let text = |value: &Value| value.as_str().map(str::to_owned).context("a message of cargo's");
+    let manifest = PathBuf::from(text(&message["manifest_path"])?);
+    let folder = manifest.parent().context("the folder of a manifest")?.to_owned();
+    let package = folder
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let target = text(&message["target"]["name"])?;
+    let name = if package == target {
+        package
+    } else {
+        format!("{package} {target}")
+    };
+    Ok(Some(TestProgram {
+        name,
+        command: vec![executable.to_owned()],
+        folder,
+    }))
+}
+
+impl TestProgram {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Runs it to its end, or ends it. `environment` is added to ours.
+    pub(super) fn run(&self, environment: &[(&str, PathBuf)]) -> Result<Outcome> {
+        self.run_for(environment, HUNG_AFTER)
+    }
+
+    fn run_for(&self, environment: &[(&str, PathBuf)], patience: Duration) -> Result<Outcome> {
+        println!("\n     Running {}", self.name);
+        let started = Instant::now();
+        let (send, events) = sync_channel(LINES_AHEAD);
+        let pid = self.spawn(environment, send)?;
+        let mut run = Run::default();
+        let ended = run.follow(&events, patience);
+        if ended.is_none() {
+            end_group(pid);
+        }
+        run.read_rest(&events);
+        let mut failures: Vec<String> = run
+            .harness
+            .failed()
+            .map(|test| format!("{}: {test}", self.name))
+            .collect();
+        let mut unfinished = 0;
+        match ended {
+            Some(status) if run.harness.has_closed() && status.success() == failures.is_empty() => {}
+            Some(status) if run.harness.has_closed() && failures.is_empty() => {
+                unfinished = usize::from(run.harness.counts(0).failed == 0);
+                failures.push(format!("{}: ended with {status}", self.name));
+            }
+            Some(status) => {
+                failures.extend(self.cut_short(&run, &format!("ended with {status}"), &mut unfinished))
+            }
+            None => {
+                let why = format!("ended by us: no test ended for {} s", patience.as_secs());
+                failures.extend(self.cut_short(&run, &why, &mut unfinished));
+            }
+        }
+        Ok(Outcome {
+            counts: run.harness.counts(unfinished),
+            failures,
+            took: started.elapsed(),
+        })
+    }
+
+    /// Starts it as the head of a process group of its own; lines and end come through `events`.
+    fn spawn(&self, environment: &[(&str, PathBuf)], events: SyncSender<Event>) -> Result<u32> {
+        let (program, args) = self.command.split_first().context("a program")?;
+        let mut child = Command::new(program)
+            .args(args)
+            .args((program != "cargo").then_some("--show-output"))
+            .current_dir(&self.folder)
+            .env("CARGO_MANIFEST_DIR", &self.folder)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("start {}", self.name))?;
+        forward(child.stdout.take(), events.clone());
+        forward(child.stderr.take(), events.clone());
+        let pid = child.id();
+        thread::spawn(move || {
+            // Nobody listens any more once the program was given up.
+            let _ended = events.send(Event::Ended(child.wait()));
+        });
+        Ok(pid)
+    }
+
+    /// The failures of a program that did not come to its closing line.
+    fn cut_short(&self, run: &Run, why: &str, unfinished: &mut usize) -> Vec<String> {
+        println!("\n{} {why}. Its last lines:", self.name);
+        for line in &run.newest {
+            println!("    {line}");
+        }
+        let all = self.tests();
+        let left = run
+            .harness
+            .unfinished(&all.iter().map(String::as_str).collect::<Vec<_>>());
+        // Whatever stopped it has failed, even when it cannot be named.
+        *unfinished = left.len().max(1);
+        let mut failures = vec![format!("{}: {why}", self.name)];
+        failures.extend(
+            left.iter()
+                .map(|test| format!("{}: {test} (had not ended)", self.name)),
+        );
+        failures
+    }
+
+    /// The names of all its tests; none when it cannot say.
+    fn tests(&self) -> Vec<String> {
+        let listed = Command::new(&self.command[0])
+            .args(&self.command[1..])
+            .args(["--list", "--format=terse"])
+            .current_dir(&self.folder)
+            .stdin(Stdio::null())
+            .output();
+        let text = listed.map(|output| output.stdout).unwrap_or_default();
+        let lines = String::from_utf8_lossy(&text).into_owned();
+        lines
+            .lines()
+            .filter_map(|line| line.strip_suffix(": test"))
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+enum Event {
+    Line(String),
+    Ended(std::io::Result<ExitStatus>),
+}
+
+/// Sends every line of a stream. A line that is not UTF-8 is shown as well as it goes.
+fn forward(stream: Option<impl Read + Send + 'static>, events: SyncSender<Event>) {
+    let Some(stream) = stream else { return };
+    thread::spawn(move || {
+        for line in BufReader::new(stream)
+            .split(b'\n')
+            .map_while(std::result::Result::ok)
+        {
+            let line = String::from_utf8_lossy(&line).into_owned();
+            if events.send(Event::Line(line)).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// What is known of a running program.
+#[derive(Default)]
+struct Run {
+    harness: Harness,
+    newest: VecDeque<String>,
+}
+
+impl Run {
+    /// Reads until the program ends, and gives how; `None` when it is hung.
+    fn follow(&mut self, events: &Receiver<Event>, patience: Duration) -> Option<ExitStatus> {
+        let mut deadline = Instant::now() + patience;
+        loop {
+            match events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Event::Line(line)) => {
+                    if self.take(line) {
+                        deadline = Instant::now() + patience;
+                    } else if Instant::now() > deadline {
+                        return None;
+                    }
+                }
+                Ok(Event::Ended(status)) => return status.ok(),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+    }
+
+    /// Reads what was printed before the end.
+    fn read_rest(&mut self, events: &Receiver<Event>) {
+        let deadline = Instant::now() + LAST_LINES;
+        loop {
+            match events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Event::Line(line)) => {
+                    self.take(line);
+                }
+                Ok(Event::Ended(_)) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {
+                    eprintln!("warning: a process that a test left behind still holds its output");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, line: String) -> bool {
+        println!("{line}");
+        let moved = self.harness.take(&line);
+        if self.newest.len() == SHOWN_AGAIN {
+            self.newest.pop_front();
+        }
+        self.newest.push_back(line);
+        moved
+    }
+}
+
+/// Kills a process group.
+fn end_group(head: u32) {
+    let group = format!("-{head}");
+    let killed = Command::new("kill").args(["-KILL", "--", &group]).status();
+    if !killed.is_ok_and(|status| status.success()) {
+        eprintln!("warning: could not end the process group {head}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> TestProgram {
+        TestProgram {
+            name: "shell".to_owned(),
+            command: ["sh", "-c", script].map(str::to_owned).into(),
+            folder: root().to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_program_in_which_no_test_ends_is_ended() {
+        // The words after a script are `$0` and on: here the flags of the harness.
+        let script = "case \"$*\" in *--list*) echo 'a: test'; exit;; esac
+            sleep 1000 & while :; do echo noise; done";
+        let mut program = shell(script);
+        program.command.push("sh".to_owned());
+        let outcome = program.run_for(&[], Duration::from_millis(100)).unwrap();
+        assert_eq!((outcome.counts.passed, outcome.counts.failed), (0, 1));
+        assert_eq!(
+            outcome.failures,
+            [
+                "shell: ended by us: no test ended for 0 s",
+                "shell: a (had not ended)"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_test_that_ends_gives_the_program_time() {
+        let (send, events) = sync_channel(8);
+        for line in ["test a ... ok", "noise"] {
+            send.send(Event::Line(line.to_owned())).unwrap();
+        }
+        let mut run = Run::default();
+        assert_eq!(run.follow(&events, Duration::from_millis(10)), None);
+        assert_eq!(run.harness.unfinished(&["a", "b"]), ["b"]);
+    }
+
+    #[test]
+    fn a_program_that_dies_without_a_closing_line_has_failed() {
+        let outcome = shell("echo 'test a ... ok'; kill -ABRT $$").run(&[]).unwrap();
+        assert_eq!((outcome.counts.passed, outcome.counts.failed), (1, 1));
+        assert!(
+            outcome.failures[0].contains("signal: 6"),
+            "{:?}",
+            outcome.failures
+        );
+    }
+
+    #[test]
+    fn a_program_that_closes_is_counted_by_its_closing_line() {
+        let said = "echo 'test a ... ok'; echo 'test b ... FAILED'
+            echo 'test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out'; exit 101";
+        let outcome = shell(said).run(&[]).unwrap();
+        assert_eq!((outcome.counts.passed, outcome.counts.failed), (1, 1));
+        assert_eq!(outcome.failures, ["shell: b"]);
+    }
+
+    #[test]
+    fn a_message_of_cargo_names_a_program_and_its_folder() {
+        let message = serde_json::json!({
+            "reason": "compiler-artifact", "manifest_path": "/w/crates/store/Cargo.toml",
+            "target": {"name": "contract", "kind": ["test"]}, "profile": {"test": true}, "executable": "/t/contract-1",
+        });
+        let found = program(&message).unwrap().unwrap();
+        assert_eq!(
+            (found.name.as_str(), found.folder.to_str()),
+            ("store contract", Some("/w/crates/store"))
+        );
+        let library = serde_json::json!({"reason": "compiler-artifact", "profile": {"test": false}, "executable": null});
+        assert!(program(&library).unwrap().is_none());
+    }
+}
