@@ -20,13 +20,15 @@ mod action;
 mod answer;
 mod apply;
 mod explain;
+mod forecast;
 mod offer;
 mod pair;
 mod set;
 mod write;
 
 pub use action::{Act, Action, Answer, DaemonSetRef, EventRecord, Method, Request, Target};
-pub use explain::{Decision, Explanation, Verdict};
+pub use explain::{Decision, Explanation, RolloutState, Verdict, WaitsFor};
+pub use forecast::{Forecast, NodeChange, NodeForecast};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -53,6 +55,19 @@ pub enum Change<V> {
     },
     /// Nothing changed up to this revision.
     Bookmark(u64),
+}
+
+/// All that a fleet is about, as it was read once.
+#[derive(Clone, Debug, Default)]
+pub struct Objects {
+    /// All nodes.
+    pub nodes: Vec<Arc<NodeView>>,
+    /// The pods, at least those of the namespaces of the DaemonSets.
+    pub pods: Vec<Arc<PodView>>,
+    /// The DaemonSets.
+    pub daemon_sets: Vec<Arc<DaemonSetView>>,
+    /// Their revisions.
+    pub revisions: Vec<Arc<ControllerRevisionView>>,
 }
 
 /// What may be tuned.
@@ -219,6 +234,21 @@ impl Fleet {
             wakes: BTreeSet::new(),
             world: World::default(),
         }
+    }
+
+    /// The index over objects that were read once, judged at `now`: for explaining and forecasting from outside of the
+    /// controller. Nothing is asked for.
+    pub fn of(options: Options, objects: Objects, now: Timestamp) -> Fleet {
+        fn all<V>(items: Vec<Arc<V>>) -> Change<V> {
+            Change::Replace { items, revision: 0 }
+        }
+        let mut fleet = Fleet::new(options);
+        fleet.node(all(objects.nodes));
+        fleet.pod(all(objects.pods));
+        fleet.daemon_set(all(objects.daemon_sets));
+        fleet.revision(all(objects.revisions));
+        fleet.judge(now);
+        fleet
     }
 
     /// Takes in what the watch of nodes says. Events of one kind come in the order of the watch.

@@ -30,7 +30,7 @@ pub struct Facts<'a> {
     pub pods: &'a [(Arc<PodView>, Held)],
     /// Whether a pod was asked for that is not yet to be seen.
     pub creating: bool,
-    /// Until when failed pods are left alone.
+    /// Until when failed pods are left alone, while that is to come.
     pub back_off: Option<Timestamp>,
 }
 
@@ -204,11 +204,10 @@ fn manage(rules: &Rules<'_>, facts: &Facts<'_>, pods: &Pods<'_>, now: Timestamp,
         judgement.create = fit.should_run() && !facts.creating;
         return;
     }
-    let backing_off = facts.back_off.filter(|until| *until > now);
     let mut running = Vec::new();
     let mut failed_left_alone = false;
     for pod in pods.staying() {
-        match (pod.phase, backing_off) {
+        match (pod.phase, facts.back_off) {
             (PhaseView::Failed, Some(until)) => {
                 failed_left_alone = true;
                 judgement.look_at = judgement.look_at.into_iter().chain([until]).min();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use api::affinity::{NodeAffinity, NodeSelector};
 use api::taint::{Effect, Taint, Toleration, merge_tolerations, untolerated};
 use api::view::{Labels, NodeView};
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -66,10 +67,58 @@ impl fmt::Display for Misfit {
     }
 }
 
+/// What is wrong with a node as a whole, as its taints tell.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trouble {
+    /// It says itself that it is not ready.
+    NotReady,
+    /// It does not answer: nothing that is asked of it will be done before it does.
+    Unreachable,
+}
+
+const NOT_READY: &str = "node.kubernetes.io/not-ready";
+const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
+
+impl Trouble {
+    /// What the taints of `node` say.
+    pub fn of(node: &NodeView) -> Option<Trouble> {
+        let tainted = |key: &str| node.taints.iter().any(|taint| *taint.key == *key);
+        if tainted(UNREACHABLE) {
+            Some(Trouble::Unreachable)
+        } else if tainted(NOT_READY) {
+            Some(Trouble::NotReady)
+        } else {
+            None
+        }
+    }
+
+    /// Since when `node` is in it.
+    pub fn since(self, node: &NodeView) -> Option<Timestamp> {
+        let key = match self {
+            Trouble::NotReady => NOT_READY,
+            Trouble::Unreachable => UNREACHABLE,
+        };
+        let tainted = node.taints.iter().filter(|taint| *taint.key == *key);
+        let told = node
+            .condition("Ready")
+            .and_then(|ready| ready.last_transition_time);
+        tainted.filter_map(|taint| taint.time_added).min().or(told)
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Trouble::NotReady => "is not ready",
+            Trouble::Unreachable => "does not answer",
+        })
+    }
+}
+
 /// What every daemon puts up with, for ever: its node's own troubles, which it is often there to mend.
 const TOLERATED: [(&str, Effect); 6] = [
-    ("node.kubernetes.io/not-ready", Effect::NoExecute),
-    ("node.kubernetes.io/unreachable", Effect::NoExecute),
+    (NOT_READY, Effect::NoExecute),
+    (UNREACHABLE, Effect::NoExecute),
     ("node.kubernetes.io/disk-pressure", Effect::NoSchedule),
     ("node.kubernetes.io/memory-pressure", Effect::NoSchedule),
     ("node.kubernetes.io/pid-pressure", Effect::NoSchedule),

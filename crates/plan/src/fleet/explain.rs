@@ -1,26 +1,41 @@
-//! A plan explains itself: what each node's state is, and why.
+//! A plan explains itself: how a set stands on each node, since when, and what happens next.
 
 use std::fmt;
 use std::sync::Arc;
 
-use api::view::{DaemonSetStatusView, PhaseView, PodView};
+use api::view::{DaemonSetStatusView, NodeView, PhaseView, PodView};
 use jiff::Timestamp;
 
 use super::Fleet;
 use super::pair::Pair;
 use super::set::Set;
-use crate::daemonset::{Held, Misfit, NodeName, available_from, is_past, is_updated, seniority};
-use crate::rollout::Lane;
+use crate::daemonset::{Held, Misfit, NodeName, Trouble, available_from, is_past, is_updated, seniority};
+use crate::rollout::{Lane, Mode};
 
 /// The state of a set on all its nodes.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Explanation {
     /// Why nothing at all is done, when that is so.
     pub halted: Option<&'static str>,
-    /// The numbers.
+    /// The numbers, as they should be reported.
     pub status: DaemonSetStatusView,
-    /// The nodes, by name.
+    /// What an update may do at a time, and what it is doing.
+    pub rollout: RolloutState,
+    /// The nodes, by name. Nodes that the set has no business with are among them, as [`Verdict::NotHere`].
     pub decisions: Vec<Decision>,
+}
+
+/// How far an update is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RolloutState {
+    /// How old pods are replaced.
+    pub mode: Mode,
+    /// How many nodes the update may hold at a time: without an available pod, or in a surge with a second one.
+    pub budget: usize,
+    /// How many nodes use that up now.
+    pub held: usize,
+    /// How many available old pods wait for their turn.
+    pub candidates: usize,
 }
 
 /// The state of a set on one node.
@@ -28,8 +43,14 @@ pub struct Explanation {
 pub struct Decision {
     /// The node.
     pub node: NodeName,
-    /// How it stands there.
+    /// How the set stands there.
     pub verdict: Verdict,
+    /// The pod that this is about, if there is one.
+    pub pod: Option<Arc<PodView>>,
+    /// Since when, as far as the objects tell.
+    pub since: Option<Timestamp>,
+    /// Who or what must do something before this changes.
+    pub waits_for: WaitsFor,
 }
 
 /// How a set stands on a node.
@@ -43,6 +64,8 @@ pub enum Verdict {
     Leaving(Misfit),
     /// There is no such node; its pod is collected.
     NodeGone,
+    /// The node is in trouble, and the pod with it.
+    NodeDown(Trouble),
     /// A pod was asked for.
     Creating,
     /// A pod is missing, and will be asked for.
@@ -53,18 +76,43 @@ pub enum Verdict {
     Adopting,
     /// Pods keep failing; the next is made then.
     BackingOff(Timestamp),
+    /// The pod ended, failed or not; another is made in its place.
+    Ended(PhaseView),
     /// The pod has no node yet; the scheduler's explanation.
     Unscheduled(Box<str>),
     /// The pod is not Ready.
     NotReady,
     /// The pod is Ready and becomes available then.
     AvailableAt(Timestamp),
-    /// The pod is of an old template and will be replaced when the budget allows.
+    /// The pod is of an old template, and will be replaced.
     Outdated,
     /// The new pod is coming up beside the old one.
     Surging,
     /// The current pod is available.
     UpToDate,
+}
+
+/// Who or what must do something before a [`Verdict`] changes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum WaitsFor {
+    /// Nobody: this is how it stays.
+    Nothing,
+    /// The DaemonSet controller, which is about to.
+    Controller,
+    /// The scheduler.
+    Scheduler,
+    /// The node, whose agent starts and ends pods.
+    Node,
+    /// The node must answer again.
+    NodeToRecover,
+    /// A moment.
+    Time(Timestamp),
+    /// The update gets to this node when others are done.
+    Turn,
+    /// A user must delete the pod: the update strategy is OnDelete.
+    User,
+    /// The pod garbage collector.
+    Collector,
 }
 
 impl fmt::Display for Verdict {
@@ -74,92 +122,75 @@ impl fmt::Display for Verdict {
             Verdict::Stays(why) => write!(f, "stays, though nothing new would start here: {why}"),
             Verdict::Leaving(why) => write!(f, "leaving: {why}"),
             Verdict::NodeGone => f.write_str("the node is gone"),
+            Verdict::NodeDown(trouble) => write!(f, "the node {trouble}"),
             Verdict::Creating => f.write_str("being created"),
             Verdict::Missing => f.write_str("missing: to be created"),
             Verdict::Ending => f.write_str("waiting for the old pod to end"),
             Verdict::Adopting => f.write_str("being adopted"),
             Verdict::BackingOff(until) => write!(f, "failed: the next attempt is at {until}"),
+            Verdict::Ended(PhaseView::Failed) => f.write_str("failed: to be replaced"),
+            Verdict::Ended(_) => f.write_str("ended: to be replaced"),
             Verdict::Unscheduled(why) if why.is_empty() => f.write_str("waiting to be scheduled"),
             Verdict::Unscheduled(why) => write!(f, "cannot be scheduled: {why}"),
             Verdict::NotReady => f.write_str("not ready"),
             Verdict::AvailableAt(moment) => write!(f, "ready, available at {moment}"),
-            Verdict::Outdated => f.write_str("of an old template: waiting for its turn"),
+            Verdict::Outdated => f.write_str("of an old template"),
             Verdict::Surging => f.write_str("the new pod is coming up beside the old one"),
             Verdict::UpToDate => f.write_str("up to date"),
         }
     }
 }
 
+impl fmt::Display for WaitsFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WaitsFor::Nothing => f.write_str("nothing"),
+            WaitsFor::Controller => f.write_str("the DaemonSet controller"),
+            WaitsFor::Scheduler => f.write_str("the scheduler"),
+            WaitsFor::Node => f.write_str("the node"),
+            WaitsFor::NodeToRecover => f.write_str("the node to recover"),
+            WaitsFor::Time(moment) => write!(f, "{moment}"),
+            WaitsFor::Turn => f.write_str("its turn in the update"),
+            WaitsFor::User => f.write_str("somebody to delete the pod (OnDelete)"),
+            WaitsFor::Collector => f.write_str("the pod garbage collector"),
+        }
+    }
+}
+
 impl Fleet {
-    /// How a set stands on each node, as last planned. `None` when there is no such set.
+    /// How a set stands on each node, as last planned or [observed](Fleet::of). `None` when there is no such set.
     pub fn explain(&self, namespace: &str, name: &str, now: Timestamp) -> Option<Explanation> {
         let set = self.sets.get(&(Arc::from(namespace), Arc::from(name)))?;
         let decision = |(node, pair): (&NodeName, &Pair)| {
-            Some(Decision {
-                node: node.clone(),
-                verdict: self.verdict(set, node, pair, now)?,
-            })
+            Case::new(set, pair, self.nodes.get(node).map(|node| &**node), now).decision(node)
         };
         Some(Explanation {
             halted: halted(set),
             status: set.status(),
+            rollout: set.rollout_state(),
             decisions: set.pairs.iter().filter_map(decision).collect(),
         })
     }
+}
 
-    fn verdict(&self, set: &Set, node: &NodeName, pair: &Pair, now: Timestamp) -> Option<Verdict> {
-        let mut pods: Vec<_> = pair.pods.iter().filter(|(pod, _)| !is_past(pod)).collect();
-        pods.sort_by(|(a, _), (b, _)| seniority(a, b));
-        let Some(view) = self.nodes.get(node) else {
-            return (!pods.is_empty()).then_some(Verdict::NodeGone);
+impl Set {
+    fn rollout_state(&self) -> RolloutState {
+        let (mode, budget) = (self.rules().mode, self.budget());
+        let (budget, held) = match mode {
+            Mode::OnDelete => (0, 0),
+            Mode::InPlace => (budget.max_unavailable, self.tally.unavailable),
+            Mode::Surge => (budget.max_surge, self.tally.surging),
         };
-        if let Some(why) = set.placement.misfit(view) {
-            return Some(match pair.fit {
-                _ if pods.is_empty() => Verdict::NotHere(why),
-                Some(fit) if fit.should_continue() => Verdict::Stays(why),
-                _ => Verdict::Leaving(why),
-            });
+        RolloutState {
+            mode,
+            budget,
+            held,
+            candidates: self.queues.candidates.len(),
         }
-        if pods.iter().any(|(_, held)| *held == Held::NotYetOurs) {
-            return Some(Verdict::Adopting);
-        }
-        if pair.judgement.lane == Lane::Surging {
-            return Some(Verdict::Surging);
-        }
-        let staying = |(pod, held): &&&(Arc<PodView>, Held)| !pod.is_terminating() && *held != Held::Going;
-        let Some((pod, _)) = pods.iter().find(staying) else {
-            return Some(match (pair.creation(), pods.is_empty()) {
-                (Some(_), _) => Verdict::Creating,
-                (None, true) => Verdict::Missing,
-                (None, false) => Verdict::Ending,
-            });
-        };
-        let rules = set.rules();
-        let back_off = pair
-            .back_off
-            .as_ref()
-            .and_then(|back_off| back_off.until(set.view.meta.generation));
-        Some(
-            match (
-                back_off.filter(|until| *until > now),
-                available_from(pod, rules.min_ready_seconds),
-            ) {
-                (Some(until), _) if pod.phase == PhaseView::Failed => Verdict::BackingOff(until),
-                _ if !is_updated(pod, rules.hash, rules.template_generation) => Verdict::Outdated,
-                _ if pod.node_name.is_none() => Verdict::Unscheduled(
-                    pod.unscheduled
-                        .as_ref()
-                        .map(|why| why.message.clone())
-                        .unwrap_or_default(),
-                ),
-                (_, None) => Verdict::NotReady,
-                (_, Some(moment)) if moment > now => Verdict::AvailableAt(moment),
-                (_, Some(_)) => Verdict::UpToDate,
-            },
-        )
     }
 }
 
+/// Why nothing is done for a set.
 fn halted(set: &Set) -> Option<&'static str> {
     if set.view.meta.is_terminating() {
         Some("it is being deleted")
@@ -167,5 +198,143 @@ fn halted(set: &Set) -> Option<&'static str> {
         Some("its selector is empty")
     } else {
         None
+    }
+}
+
+/// One set on one node, to be explained.
+pub(super) struct Case<'a> {
+    set: &'a Set,
+    pair: &'a Pair,
+    view: Option<&'a NodeView>,
+    /// The pods that count, by seniority.
+    pods: Vec<&'a (Arc<PodView>, Held)>,
+    now: Timestamp,
+}
+
+impl<'a> Case<'a> {
+    pub(super) fn new(set: &'a Set, pair: &'a Pair, view: Option<&'a NodeView>, now: Timestamp) -> Case<'a> {
+        let mut pods: Vec<_> = pair.pods.iter().filter(|(pod, _)| !is_past(pod)).collect();
+        pods.sort_by(|(a, _), (b, _)| seniority(a, b));
+        Case {
+            set,
+            pair,
+            view,
+            pods,
+            now,
+        }
+    }
+
+    fn decision(&self, node: &NodeName) -> Option<Decision> {
+        let (verdict, pod) = self.verdict()?;
+        Some(Decision {
+            node: node.clone(),
+            since: self.since(&verdict, pod),
+            waits_for: self.waits_for(&verdict, pod),
+            pod: pod.cloned(),
+            verdict,
+        })
+    }
+
+    /// The verdict and the pod that it is about; `None` when there is nothing to say.
+    pub(super) fn verdict(&self) -> Option<(Verdict, Option<&'a Arc<PodView>>)> {
+        let senior = self.pods.first().map(|(pod, _)| pod);
+        let Some(view) = self.view else {
+            return senior.map(|pod| (Verdict::NodeGone, Some(pod)));
+        };
+        if let Some(why) = self.set.placement.misfit(view) {
+            let verdict = match self.pair.fit {
+                _ if senior.is_none() => Verdict::NotHere(why),
+                Some(fit) if fit.should_continue() => Verdict::Stays(why),
+                _ => Verdict::Leaving(why),
+            };
+            return Some((verdict, senior));
+        }
+        if let Some((orphan, _)) = self.pods.iter().find(|(_, held)| *held == Held::NotYetOurs) {
+            return Some((Verdict::Adopting, Some(orphan)));
+        }
+        if let Some(trouble) = Trouble::of(view)
+            && !senior.is_some_and(|pod| pod.ready.status)
+        {
+            return Some((Verdict::NodeDown(trouble), senior));
+        }
+        let staying = |(pod, held): &&&(Arc<PodView>, Held)| !pod.is_terminating() && *held != Held::Going;
+        let Some((pod, _)) = self.pods.iter().find(staying) else {
+            let verdict = match (self.pair.creation(), senior) {
+                (Some(_), _) => Verdict::Creating,
+                (None, None) => Verdict::Missing,
+                (None, Some(_)) => Verdict::Ending,
+            };
+            return Some((verdict, senior));
+        };
+        if self.pair.judgement.lane == Lane::Surging {
+            let newest = self.pods.last().map(|(pod, _)| pod);
+            return Some((Verdict::Surging, newest));
+        }
+        Some((self.verdict_of(pod), Some(pod)))
+    }
+
+    /// The verdict where a pod stands on a node that should run it.
+    fn verdict_of(&self, pod: &PodView) -> Verdict {
+        let rules = self.set.rules();
+        let back_off = self
+            .pair
+            .failed_pods_wait_until(self.set.view.meta.generation, self.now);
+        let available_from = available_from(pod, rules.min_ready_seconds);
+        match (pod.phase, back_off, available_from) {
+            (PhaseView::Failed, Some(until), _) => Verdict::BackingOff(until),
+            (phase @ (PhaseView::Failed | PhaseView::Succeeded), ..) => Verdict::Ended(phase),
+            _ if !is_updated(pod, rules.hash, rules.template_generation) => Verdict::Outdated,
+            _ if pod.node_name.is_none() => {
+                let why = pod.unscheduled.as_ref().map(|why| why.message.clone());
+                Verdict::Unscheduled(why.unwrap_or_default())
+            }
+            (_, _, None) => Verdict::NotReady,
+            (_, _, Some(moment)) if moment > self.now => Verdict::AvailableAt(moment),
+            (_, _, Some(_)) => Verdict::UpToDate,
+        }
+    }
+
+    fn since(&self, verdict: &Verdict, pod: Option<&Arc<PodView>>) -> Option<Timestamp> {
+        match verdict {
+            Verdict::NotHere(why) | Verdict::Stays(why) | Verdict::Leaving(why) => match why {
+                Misfit::Taint(taint) => taint.time_added,
+                _ => None,
+            },
+            Verdict::NodeDown(trouble) => trouble.since(self.view?),
+            Verdict::Creating | Verdict::Missing | Verdict::NodeGone => None,
+            Verdict::Ending => pod?.meta.deletion_timestamp,
+            Verdict::Unscheduled(_) | Verdict::Adopting | Verdict::Outdated | Verdict::Surging => {
+                pod?.meta.creation_timestamp
+            }
+            Verdict::BackingOff(_)
+            | Verdict::Ended(_)
+            | Verdict::NotReady
+            | Verdict::AvailableAt(_)
+            | Verdict::UpToDate => pod?.ready.since.or(pod?.meta.creation_timestamp),
+        }
+    }
+
+    fn waits_for(&self, verdict: &Verdict, pod: Option<&Arc<PodView>>) -> WaitsFor {
+        let bound = pod.is_some_and(|pod| pod.node_name.is_some());
+        match verdict {
+            Verdict::NotHere(_) | Verdict::Stays(_) | Verdict::UpToDate => WaitsFor::Nothing,
+            Verdict::Leaving(_) if pod.is_some_and(|pod| pod.is_terminating()) => WaitsFor::Node,
+            Verdict::Leaving(_)
+            | Verdict::Creating
+            | Verdict::Missing
+            | Verdict::Adopting
+            | Verdict::Ended(_) => WaitsFor::Controller,
+            Verdict::NodeGone => WaitsFor::Collector,
+            Verdict::NodeDown(_) => WaitsFor::NodeToRecover,
+            Verdict::Unscheduled(_) => WaitsFor::Scheduler,
+            Verdict::Surging if !bound => WaitsFor::Scheduler,
+            Verdict::Surging | Verdict::Ending | Verdict::NotReady => WaitsFor::Node,
+            Verdict::BackingOff(moment) | Verdict::AvailableAt(moment) => WaitsFor::Time(*moment),
+            Verdict::Outdated => match (self.set.rules().mode, self.pair.judgement.lane) {
+                (Mode::OnDelete, _) => WaitsFor::User,
+                (_, Lane::Candidate) => WaitsFor::Turn,
+                _ => WaitsFor::Controller,
+            },
+        }
     }
 }

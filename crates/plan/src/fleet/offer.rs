@@ -63,6 +63,21 @@ impl Fleet {
         plan
     }
 
+    /// Judges what something happened to, and asks for nothing.
+    pub(super) fn judge(&mut self, now: Timestamp) {
+        for key in self.dirty.clone() {
+            let revisions = self.revisions_of(&key);
+            let Some(set) = self.sets.get_mut(&key) else {
+                continue;
+            };
+            let history = set.judge_history(&revisions);
+            set.set_hash(history.hash);
+            for node in std::mem::take(&mut set.dirty) {
+                set.refresh(&node, &mut self.world, now);
+            }
+        }
+    }
+
     /// The revisions of a set's namespace, when the set wants to look at its history.
     fn revisions_of(&self, key: &ObjectKey) -> Vec<Arc<ControllerRevisionView>> {
         if !self.sets.get(key).is_some_and(|set| set.history_dirty) {
@@ -211,10 +226,7 @@ impl Pass<'_> {
             return;
         }
         self.set.history_dirty = false;
-        let hashes = &self.set.hashes;
-        let history = history::judge(&self.set.view, &self.set.data, revisions, |hash| {
-            hashes.contains_key(hash)
-        });
+        let history = self.set.judge_history(revisions);
         self.set.set_hash(history.hash.clone());
         self.set.settled = history.settled;
         for step in history.steps {

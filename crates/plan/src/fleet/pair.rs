@@ -147,10 +147,7 @@ impl Pair {
             fit: self.fit,
             pods: &self.pods,
             creating: self.creation().is_some_and(|creation| !visible(&creation.name)),
-            back_off: self
-                .back_off
-                .as_ref()
-                .and_then(|back_off| back_off.until(generation)),
+            back_off: self.failed_pods_wait_until(generation, now),
         };
         let mut judgement = daemonset::judge(rules, &facts, now);
         let writes = self.creation().map(|creation| creation.write);
@@ -163,6 +160,14 @@ impl Pair {
             .min();
         judgement.look_at = judgement.look_at.into_iter().chain(gives_up).min();
         judgement
+    }
+
+    /// Until when failed pods are left alone, if that is still to come.
+    pub(super) fn failed_pods_wait_until(&self, generation: i64, now: Timestamp) -> Option<Timestamp> {
+        self.back_off
+            .as_ref()?
+            .until(generation)
+            .filter(|until| *until > now)
     }
 
     /// Notes that the deletion of a pod was asked for.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use api::view::{DaemonSetStatusView, DaemonSetView, NodeView, PodView};
+use api::view::{ControllerRevisionView, DaemonSetStatusView, DaemonSetView, NodeView, PodView};
 use jiff::Timestamp;
 
 use super::action::DaemonSetRef;
@@ -11,7 +11,7 @@ use super::pair::Pair;
 use super::write::{Retry, Window, Write};
 use super::{ObjectKey, World};
 use crate::daemonset::{Judgement, NodeName, Placement, PodTemplate, Rules};
-use crate::history;
+use crate::history::{self, History};
 use crate::rollout::{Budget, Lane, Mode};
 
 /// A DaemonSet and all that is known of it.
@@ -288,6 +288,13 @@ impl Set {
             self.template = None;
             self.dirty.extend(self.pairs.keys().cloned());
         }
+    }
+
+    /// Where the set's history stands.
+    pub(super) fn judge_history(&self, revisions: &[Arc<ControllerRevisionView>]) -> History {
+        history::judge(&self.view, &self.data, revisions, |hash| {
+            self.hashes.contains_key(hash)
+        })
     }
 
     /// What the current template's revision is called when it is written.

@@ -2,6 +2,7 @@
 
 mod cases;
 mod faults;
+mod forecasts;
 mod model;
 mod properties;
 mod rollouts;

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::fleet::{Action, Answer, Change, EventRecord, Fleet, Method, Options, Request};
+use crate::fleet::{Action, Answer, Change, EventRecord, Fleet, Method, Objects, Options, Request};
 
 /// The kinds, in the order of the watches.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -498,6 +498,28 @@ impl Cluster {
 
     pub(crate) fn set(&self, name: &str) -> Arc<DaemonSetView> {
         view(&self.objects[&Self::set_key(name)])
+    }
+
+    /// What a set would be if `spec` were merged into it, as the server's answer to a dry run has it.
+    pub(crate) fn dry_run(&mut self, name: &str, spec: Value) -> Arc<DaemonSetView> {
+        let before = (self.objects.clone(), self.log.len(), self.revision, self.uids);
+        self.apply_set(name, spec);
+        let set = self.set(name);
+        self.log.truncate(before.1);
+        (self.objects, self.revision, self.uids) = (before.0, before.2, before.3);
+        set
+    }
+
+    /// All there is, read once, as a client does.
+    pub(crate) fn observed(&self) -> Fleet {
+        let of_kind = |kind: Kind| self.objects.iter().filter(move |((of, ..), _)| *of == kind);
+        let objects = Objects {
+            nodes: self.nodes(),
+            pods: self.pods(),
+            daemon_sets: of_kind(Kind::Set).map(|(_, set)| view(set)).collect(),
+            revisions: self.revisions(),
+        };
+        Fleet::of(Options::default(), objects, self.now)
     }
 
     pub(crate) fn set_exists(&self, name: &str) -> bool {
