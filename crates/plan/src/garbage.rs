@@ -415,14 +415,15 @@ impl Graph {
         }
         let has_dependents = self.dependents_of(&identity.uid).next().is_some();
         let propagation = if !waiting.is_empty() && has_dependents {
-            // A circle of objects that all wait for one another would never end: whoever waits for us lets go first.
-            for dependent in self
+            // A circle of objects that all wait for one another would never end: an object that a dependent waits for lets its
+            // own owners go first.
+            if self
                 .dependents_of(&identity.uid)
-                .filter(|d| d.waits_for_dependents())
+                .any(Object::waits_for_dependents)
             {
                 actions.push(Action::Unblock {
                     object: identity.clone(),
-                    owners: vec![dependent.identity.uid.clone()],
+                    owners: object.owners.iter().map(|owner| owner.uid.clone()).collect(),
                 });
             }
             Propagation::Foreground

@@ -157,6 +157,33 @@ fn a_circle_of_waiting_objects_lets_go() {
 }
 
 #[test]
+fn in_a_longer_circle_the_last_one_lets_go_of_its_own_owners() {
+    let mut graph = Graph::new();
+    let mut circle = ["a", "b", "c"].map(|name| object("Kind", name, vec![]));
+    for (dependent, on) in [(0, 1), (1, 2), (2, 0)] {
+        circle[dependent].owners = [owner(&circle[on], true)].into();
+    }
+    circle.iter().for_each(|object| graph.put(object.clone()));
+    all(&mut graph);
+    for (waiting, next) in [(0, 2), (2, 1)] {
+        circle[waiting].deleting = true;
+        circle[waiting].foreground = true;
+        graph.put(circle[waiting].clone());
+        let plan = all(&mut graph);
+        let deletion = delete(&circle[next], Propagation::Foreground);
+        if next == 2 {
+            assert_eq!(plan, vec![deletion]);
+        } else {
+            let unblock = Action::Unblock {
+                object: circle[1].identity.clone(),
+                owners: vec![circle[2].identity.uid.clone()],
+            };
+            assert_eq!(plan, vec![unblock, deletion]);
+        }
+    }
+}
+
+#[test]
 fn orphaning_strips_every_dependent_and_then_lets_the_owner_go() {
     let (mut graph, mut set) = (Graph::new(), object("DaemonSet", "a", vec![]));
     let mut pod = object("Pod", "p", vec![owner(&set, true)]);
