@@ -103,6 +103,31 @@ impl LabelSelector {
         self.matches(|key| labels.get(key))
     }
 
+    /// The selector that demands these values as well.
+    pub fn and_with<'l>(self, labels: impl IntoIterator<Item = (&'l str, &'l str)>) -> LabelSelector {
+        self.and(labels, Test::In)
+    }
+
+    /// The selector that refuses these values as well.
+    pub fn and_without<'l>(self, labels: impl IntoIterator<Item = (&'l str, &'l str)>) -> LabelSelector {
+        self.and(labels, Test::NotIn)
+    }
+
+    fn and<'l>(
+        self,
+        labels: impl IntoIterator<Item = (&'l str, &'l str)>,
+        test: fn(Box<[Box<str>]>) -> Test,
+    ) -> LabelSelector {
+        let added = labels.into_iter().map(|(key, value)| Requirement {
+            key: key.into(),
+            test: test([value.into()].into()),
+        });
+        LabelSelector {
+            requirements: self.requirements.into_iter().chain(added).collect(),
+            nothing: self.nothing,
+        }
+    }
+
     /// The value that `key` must have, when the selector demands exactly one: indexes look it up.
     pub fn exact(&self, key: &str) -> Option<&str> {
         self.requirements

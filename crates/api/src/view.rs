@@ -15,14 +15,19 @@ mod node;
 mod pod;
 mod resources;
 mod share;
+mod topology;
 
-pub use cluster::{LeaseView, NamespaceView, ObjectView, PriorityClassView};
+pub use cluster::{
+    LeaseView, NamespaceView, ObjectView, PodDisruptionBudgetStatusView, PodDisruptionBudgetView,
+    PriorityClassView,
+};
 pub use daemon_set::{ControllerRevisionView, DaemonSetStatusView, DaemonSetView, UpdateStrategyView};
 pub use meta::{Labels, ObjectMetaView, OwnerView};
 pub use node::{NodeConditionView, NodeView};
 pub use pod::{HostPortView, PhaseView, PodScheduledView, PodSpecView, PodView, ReadyView};
 pub use resources::Resources;
 pub use share::shared;
+pub use topology::{PodTermView, PreferredPodTermView, SpreadConstraintView, TopologyView};
 
 use std::borrow::Cow;
 

@@ -26,7 +26,10 @@ mod service_account;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::view::{ControllerRevisionView, DaemonSetView, LeaseView, NamespaceView, NodeView, PodView};
+use api::view::{
+    ControllerRevisionView, DaemonSetView, LeaseView, NamespaceView, NodeView, PodDisruptionBudgetView,
+    PodView,
+};
 use clock::Clock;
 use tokio_util::sync::CancellationToken;
 
@@ -82,6 +85,7 @@ struct Context {
     revisions: Reflector<ControllerRevisionView>,
     leases: Reflector<LeaseView>,
     namespaces: Reflector<NamespaceView>,
+    budgets: Reflector<PodDisruptionBudgetView>,
 }
 
 /// Runs all controllers over `client` until `shutdown`.
@@ -97,6 +101,7 @@ pub async fn run(client: kube::Client, options: Options, shutdown: CancellationT
         revisions: Reflector::new(),
         leases: Reflector::new(),
         namespaces: Reflector::new(),
+        budgets: Reflector::new(),
     };
     let mut driver = Driver::new(options.status.clone(), options.clock.clone());
     let (api, clock) = (context.api.clone(), context.clock.clone());
@@ -136,6 +141,13 @@ pub async fn run(client: kube::Client, options: Options, shutdown: CancellationT
         &context,
         &context.namespaces,
         Resource::namespaces(),
+    );
+    reflect(
+        &mut driver,
+        "poddisruptionbudgets",
+        &context,
+        &context.budgets,
+        Resource::pod_disruption_budgets(),
     );
     add_shells(&mut driver, &context, options);
     driver.run(shutdown).await;

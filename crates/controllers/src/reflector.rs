@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use api::view::{
     ControllerRevisionView, DaemonSetView, LeaseView, NamespaceView, NodeView, ObjectMetaView, ObjectView,
-    PodView,
+    PodDisruptionBudgetView, PodView,
 };
 use http::{Method, StatusCode};
 use kube::client::Body;
@@ -74,6 +74,7 @@ watched!(
     NamespaceView,
     NodeView,
     ObjectView,
+    PodDisruptionBudgetView,
     PodView
 );
 

@@ -74,6 +74,11 @@ impl Resource {
         Self::new("coordination.k8s.io", "Lease", "leases", true)
     }
 
+    /// `policy/v1/PodDisruptionBudget`
+    pub fn pod_disruption_budgets() -> Self {
+        Self::new("policy", "PodDisruptionBudget", "poddisruptionbudgets", true)
+    }
+
     /// `apps/v1`, or `v1` in the core group.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() {

@@ -1,12 +1,16 @@
 //! Views of the small kinds that a cluster's housekeeping reads.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use schema::int_or_percent::IntOrPercent;
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::share::shared;
 use super::{ObjectMetaView, View, lenient_time, nullable};
+use crate::selector::LabelSelector;
 
 /// Any object at all, by its metadata: what garbage collection reads.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize)]
@@ -62,6 +66,40 @@ pub struct PriorityClassView {
     pub never_preempts: bool,
 }
 
+/// What deciders read of a PodDisruptionBudget.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct PodDisruptionBudgetView {
+    /// Metadata.
+    pub meta: ObjectMetaView,
+    /// `spec.selector`: whose pods. Absent selects nothing, `{}` everything in the namespace.
+    pub selector: LabelSelector,
+    /// `spec.minAvailable`
+    pub min_available: Option<IntOrPercent>,
+    /// `spec.maxUnavailable`
+    pub max_unavailable: Option<IntOrPercent>,
+    /// Whether `unhealthyPodEvictionPolicy` is `AlwaysAllow`.
+    pub always_evicts_unhealthy: bool,
+    /// `status`
+    pub status: PodDisruptionBudgetStatusView,
+}
+
+/// `status` of a PodDisruptionBudget.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct PodDisruptionBudgetStatusView {
+    /// The generation that the rest of the status is about.
+    pub observed_generation: i64,
+    /// How many pods may be taken now.
+    pub disruptions_allowed: i32,
+    /// Pods whose eviction was granted and is not seen yet, by name and time of the grant.
+    pub disrupted_pods: BTreeMap<Box<str>, Option<Timestamp>>,
+    /// How many pods are healthy.
+    pub current_healthy: i32,
+    /// How many must be.
+    pub desired_healthy: i32,
+    /// How many pods the budget counts.
+    pub expected_pods: i32,
+}
+
 impl View for LeaseView {
     const GROUP: &'static str = "coordination.k8s.io";
     const VERSION: &'static str = "v1";
@@ -80,6 +118,18 @@ impl View for NamespaceView {
     const KIND: &'static str = "Namespace";
     const PLURAL: &'static str = "namespaces";
     const NAMESPACED: bool = false;
+
+    fn meta(&self) -> &ObjectMetaView {
+        &self.meta
+    }
+}
+
+impl View for PodDisruptionBudgetView {
+    const GROUP: &'static str = "policy";
+    const VERSION: &'static str = "v1";
+    const KIND: &'static str = "PodDisruptionBudget";
+    const PLURAL: &'static str = "poddisruptionbudgets";
+    const NAMESPACED: bool = true;
 
     fn meta(&self) -> &ObjectMetaView {
         &self.meta
@@ -192,6 +242,72 @@ impl<'de> Deserialize<'de> for PriorityClassView {
             value: wire.value,
             global_default: wire.global_default,
             never_preempts: wire.preemption_policy.as_deref() == Some("Never"),
+        })
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct WireBudget {
+    metadata: ObjectMetaView,
+    #[serde(deserialize_with = "nullable")]
+    spec: WireBudgetSpec,
+    #[serde(deserialize_with = "nullable")]
+    status: WireBudgetStatus,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct WireBudgetSpec {
+    selector: Option<LabelSelector>,
+    min_available: Value,
+    max_unavailable: Value,
+    unhealthy_pod_eviction_policy: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct WireBudgetStatus {
+    #[serde(deserialize_with = "nullable")]
+    observed_generation: i64,
+    #[serde(deserialize_with = "nullable")]
+    disruptions_allowed: i32,
+    #[serde(deserialize_with = "nullable")]
+    disrupted_pods: BTreeMap<Box<str>, Value>,
+    #[serde(deserialize_with = "nullable")]
+    current_healthy: i32,
+    #[serde(deserialize_with = "nullable")]
+    desired_healthy: i32,
+    #[serde(deserialize_with = "nullable")]
+    expected_pods: i32,
+}
+
+impl<'de> Deserialize<'de> for PodDisruptionBudgetView {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let WireBudget {
+            metadata,
+            spec,
+            status,
+        } = WireBudget::deserialize(deserializer)?;
+        let granted = |at: &Value| at.as_str().and_then(|at| at.parse().ok());
+        Ok(PodDisruptionBudgetView {
+            meta: metadata,
+            selector: spec.selector.unwrap_or_else(LabelSelector::nothing),
+            min_available: IntOrPercent::from_value(&spec.min_available),
+            max_unavailable: IntOrPercent::from_value(&spec.max_unavailable),
+            always_evicts_unhealthy: spec.unhealthy_pod_eviction_policy.as_deref() == Some("AlwaysAllow"),
+            status: PodDisruptionBudgetStatusView {
+                observed_generation: status.observed_generation,
+                disruptions_allowed: status.disruptions_allowed,
+                disrupted_pods: status
+                    .disrupted_pods
+                    .iter()
+                    .map(|(name, at)| (name.clone(), granted(at)))
+                    .collect(),
+                current_healthy: status.current_healthy,
+                desired_healthy: status.desired_healthy,
+                expected_pods: status.expected_pods,
+            },
         })
     }
 }

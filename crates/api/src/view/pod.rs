@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 
 use super::share::{shared, shared_spec};
+use super::topology::{self, TopologyView, WirePodAffinity, WireSpread};
 use super::{Labels, ObjectMetaView, Resources, View, lenient_time, nullable};
 use crate::affinity::NodeAffinity;
 use crate::taint::Toleration;
@@ -31,8 +32,11 @@ pub struct PodView {
     pub unscheduled: Option<Box<PodScheduledView>>,
     /// `status.reason`: why it failed (`Evicted`, `NodeAffinity`, `OutOfcpu`, …).
     pub reason: Option<Arc<str>>,
-    /// `status.nominatedNodeName`.
+    /// `status.nominatedNodeName`: the node on which the scheduler makes room for it.
     pub nominated_node: Option<Arc<str>>,
+    /// Whether the scheduler took its place for a pod of higher priority: the condition DisruptionTarget with the
+    /// reason `PreemptionByScheduler`.
+    pub preempted: bool,
     /// `status.podIP`.
     pub pod_ip: Option<Box<str>>,
 }
@@ -47,6 +51,8 @@ pub struct PodSpecView {
     /// `affinity.nodeAffinity`. When the required part says nothing but a node's name, it stands in
     /// [`PodView::pinned_node`] alone, and `required` is empty here.
     pub node_affinity: Option<Box<NodeAffinity>>,
+    /// What it asks about the pods beside it.
+    pub topology: Option<Box<TopologyView>>,
     /// What it requests: the containers' sum or the greatest init container, plus overhead.
     pub requests: Resources,
     /// The host ports that it takes.
@@ -169,8 +175,10 @@ struct WireSpec<'a> {
     #[serde(deserialize_with = "nullable")]
     tolerations: Vec<Toleration>,
     node_selector: Labels,
-    #[serde(deserialize_with = "nullable")]
-    affinity: WireAffinity,
+    #[serde(borrow, deserialize_with = "nullable")]
+    affinity: WireAffinity<'a>,
+    #[serde(borrow, deserialize_with = "nullable")]
+    topology_spread_constraints: Vec<WireSpread<'a>>,
     #[serde(borrow, deserialize_with = "nullable")]
     containers: Vec<WireContainer<'a>>,
     #[serde(borrow, deserialize_with = "nullable")]
@@ -196,8 +204,12 @@ struct WireSpec<'a> {
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
-struct WireAffinity {
+struct WireAffinity<'a> {
     node_affinity: Option<NodeAffinity>,
+    #[serde(borrow, deserialize_with = "nullable")]
+    pod_affinity: WirePodAffinity<'a>,
+    #[serde(borrow, deserialize_with = "nullable")]
+    pod_anti_affinity: WirePodAffinity<'a>,
 }
 
 #[derive(Deserialize, Default)]
@@ -343,6 +355,12 @@ impl<'de> Deserialize<'de> for PodView {
         } = WirePod::deserialize(deserializer)?;
         let requests = requests(&spec);
         let host_ports = host_ports(&spec);
+        let topology = topology::read(
+            &spec.affinity.pod_affinity,
+            &spec.affinity.pod_anti_affinity,
+            &spec.topology_spread_constraints,
+            &metadata.labels,
+        );
         let mut affinity = spec.affinity.node_affinity.unwrap_or_default();
         let pinned_node = take_pin(&mut affinity);
         let condition = |kind: &str| status.conditions.iter().find(|condition| condition.kind == kind);
@@ -358,12 +376,16 @@ impl<'de> Deserialize<'de> for PodView {
                     message: (&*condition.message).into(),
                 })
             });
+        let preempted = condition("DisruptionTarget").is_some_and(|condition| {
+            condition.status == "True" && condition.reason == "PreemptionByScheduler"
+        });
         Ok(PodView {
             meta: metadata,
             spec: shared_spec(PodSpecView {
                 tolerations: spec.tolerations.into(),
                 node_selector: spec.node_selector,
                 node_affinity: (affinity != NodeAffinity::default()).then(|| Box::new(affinity)),
+                topology,
                 requests,
                 host_ports,
                 scheduler_name: shared(&spec.scheduler_name),
@@ -381,6 +403,7 @@ impl<'de> Deserialize<'de> for PodView {
             unscheduled,
             reason: (!status.reason.is_empty()).then(|| shared(&status.reason)),
             nominated_node: name(&status.nominated_node_name),
+            preempted,
             pod_ip: (!status.pod_ip.is_empty()).then(|| (&*status.pod_ip).into()),
         })
     }

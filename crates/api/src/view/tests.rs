@@ -3,6 +3,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::selector::LabelSelector;
 
 fn read<V: View>(object: &Value) -> V {
     let from_text: V = serde_json::from_str(&object.to_string()).unwrap();
@@ -229,4 +230,67 @@ fn labels_are_few_bytes_and_strangers_to_nul() {
 fn collections_have_the_paths_of_the_api() {
     assert_eq!(PodView::collection_path(), "/api/v1/pods");
     assert_eq!(DaemonSetView::collection_path(), "/apis/apps/v1/daemonsets");
+}
+
+#[test]
+fn a_pod_that_asks_about_its_neighbours_is_read_with_its_own_labels_worked_in() {
+    let mut pod = daemon_pod("a", "node-1");
+    assert_eq!(read::<PodView>(&pod).spec.topology, None);
+    pod["spec"]["affinity"]["podAntiAffinity"] = json!({
+        "requiredDuringSchedulingIgnoredDuringExecution": [
+            {"topologyKey": "zone", "labelSelector": {"matchExpressions": [{"key": "tier", "operator": "Exists"}]},
+             "matchLabelKeys": ["app", "absent"], "namespaceSelector": {}}],
+        "preferredDuringSchedulingIgnoredDuringExecution": [
+            {"weight": 7, "podAffinityTerm": {"topologyKey": "zone", "mismatchLabelKeys": ["app"], "labelSelector": {}}}],
+    });
+    pod["spec"]["topologySpreadConstraints"] = json!([
+        {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"a": "b"}}}]);
+    let pod: PodView = read(&pod);
+    let topology = pod.spec.topology.as_ref().expect("it asks");
+    let labels = |pairs: &[(&'static str, &'static str)]| Labels::new(pairs.iter().copied());
+    let term = &topology.anti_affinity[0];
+    let both = labels(&[("tier", "x"), ("app", "daemon")]);
+    assert!(term.selector.matches_labels(&both) && !term.selector.matches_labels(&labels(&[("tier", "x")])));
+    assert!(
+        term.namespace_selector
+            .as_ref()
+            .is_some_and(LabelSelector::is_everything)
+    );
+    let preferred = &topology.preferred[0];
+    assert_eq!(preferred.weight, -7);
+    assert!(!preferred.term.selector.matches_labels(&both));
+    let spread = &topology.spread[0];
+    assert_eq!(
+        (spread.max_skew, spread.min_domains, spread.required),
+        (1, 1, true)
+    );
+    assert!(spread.honors_affinity && !spread.honors_taints);
+}
+
+#[test]
+fn a_budget_is_read_with_what_it_allows_now() {
+    let budget: PodDisruptionBudgetView = read(&json!({
+        "metadata": {"name": "b", "namespace": "default", "generation": 2},
+        "spec": {"minAvailable": "50%", "selector": {"matchLabels": {"app": "a"}}},
+        "status": {"disruptionsAllowed": 1, "disruptedPods": {"p": "2026-01-01T00:00:00Z"}, "observedGeneration": 2},
+    }));
+    assert_eq!(
+        budget.min_available,
+        Some(schema::int_or_percent::IntOrPercent::Percent(50))
+    );
+    assert_eq!(
+        (budget.max_unavailable, budget.always_evicts_unhealthy),
+        (None, false)
+    );
+    assert_eq!(
+        (
+            budget.status.disruptions_allowed,
+            budget.status.observed_generation
+        ),
+        (1, 2)
+    );
+    assert!(budget.status.disrupted_pods.contains_key("p"));
+    assert!(budget.selector.matches_labels(&Labels::new([("app", "a")])));
+    let without: PodDisruptionBudgetView = read(&json!({"spec": {}}));
+    assert!(!without.selector.matches_labels(&Labels::default()));
 }

@@ -71,12 +71,19 @@ fn default(object: &mut Value) {
 }
 
 fn create(object: &mut Value) {
-    let class = qos_class(&object["spec"]);
+    let mut status = json!({"phase": "Pending", "qosClass": qos_class(&object["spec"])});
+    if !list(&object["spec"], "schedulingGates").is_empty() {
+        status["conditions"] = json!([{
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "SchedulingGated",
+            "message": "Scheduling is blocked due to non-empty scheduling gates",
+            "lastProbeTime": null,
+            "lastTransitionTime": meta::creation_timestamp(object),
+        }]);
+    }
     if let Some(fields) = object.as_object_mut() {
-        fields.insert(
-            "status".to_owned(),
-            json!({"phase": "Pending", "qosClass": class}),
-        );
+        fields.insert("status".to_owned(), status);
     }
 }
 
@@ -409,6 +416,8 @@ pub fn bind(pod: &mut Value, binding: &Value, now: jiff::Timestamp) -> Result<()
             spec.insert("nodeName".to_owned(), node.into());
         }
         if let Some(status) = default::object_or_new(fields, "status") {
+            // The nomination has done its work: the pod is there.
+            status.remove("nominatedNodeName");
             set_scheduled(status, now);
         }
     }

@@ -31,6 +31,37 @@ fn a_new_pod_is_pending_and_classed_by_its_requests() {
 }
 
 #[test]
+fn a_new_pod_with_gates_says_that_they_hold_it_back() {
+    let gated = GOOD.replace("spec:", "spec:\n  schedulingGates: [{name: a/b}]");
+    let (object, errors) = create(&KIND, &gated);
+    assert_eq!(errors, Vec::<String>::new());
+    let condition = &object["status"]["conditions"][0];
+    assert_eq!(
+        (&condition["type"], &condition["status"], &condition["reason"]),
+        (&json!("PodScheduled"), &json!("False"), &json!("SchedulingGated"))
+    );
+    assert_eq!(
+        condition["message"],
+        "Scheduling is blocked due to non-empty scheduling gates"
+    );
+}
+
+#[test]
+fn a_binding_ends_the_nomination() {
+    let mut object = good();
+    object["status"]["nominatedNodeName"] = "n1".into();
+    assert_eq!(
+        bind(
+            &mut object,
+            &json!({"target": {"name": "n1"}}),
+            Timestamp::UNIX_EPOCH
+        ),
+        Ok(())
+    );
+    assert_eq!(object["status"].get("nominatedNodeName"), None);
+}
+
+#[test]
 fn the_quality_of_service_follows_requests_and_limits() {
     let check = |resources: &[Value]| {
         let containers: Vec<Value> = resources
