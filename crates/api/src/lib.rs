@@ -6,6 +6,7 @@ pub mod affinity;
 pub mod attributes;
 pub(crate) mod default;
 pub mod encode;
+pub mod eviction;
 pub mod field_error;
 pub mod kinds;
 pub mod meta;

@@ -24,7 +24,7 @@ use crate::query::Query;
 use crate::request::Request;
 use crate::routes::{self, Route, Target};
 use crate::shared::Shared;
-use crate::subresource::{binding, exec, finalize, log, token};
+use crate::subresource::{binding, eviction, exec, finalize, log, token};
 use crate::user::User;
 use crate::verbs::list_options::ListOptions;
 use crate::verbs::update::Part;
@@ -239,6 +239,7 @@ async fn run(shared: &Arc<Shared>, verb: Verb, request: Request) -> Result<Respo
         ("" | "status", Verb::Update) => update::update(shared, request, part).await,
         ("" | "status", Verb::Patch) => patch::patch(shared, request, part).await,
         ("binding", Verb::Create) => binding::bind(shared, request).await,
+        ("eviction", Verb::Create) => eviction::evict(shared, request).await,
         ("finalize", Verb::Update) => finalize::finalize(shared, request).await,
         ("token", Verb::Create) => token::token(shared, request).await,
         (_, verb) => Err(Status::method_not_supported(request.target.kind, verb.name())),

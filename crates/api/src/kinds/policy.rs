@@ -1,5 +1,6 @@
 //! `policy/v1` PodDisruptionBudget: how many pods may be away at once. Eviction, which asks it, is a body and no kind of its own.
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::field_error::{FieldError, Path};
@@ -7,7 +8,7 @@ use crate::kinds::apps::daemon_set::{check_at_most_all, check_int_or_percent};
 use crate::kinds::{AGE, Kind, NAME, StatusField, Strategy, column, integer, row, status_of};
 use crate::meta;
 use crate::print;
-use crate::validate::field::{check_non_negative, check_optional_one_of, present};
+use crate::validate::field::{check_non_negative, check_optional_one_of, list, present};
 use crate::validate::label_selector::label_selector;
 
 /// The row of PodDisruptionBudget.
@@ -75,6 +76,36 @@ fn create(object: &mut Value) {
             json!({"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0});
         fields.insert("status".to_owned(), zeros);
     }
+}
+
+/// Says in a budget's status whether it allows a disruption: the condition DisruptionAllowed, from
+/// `status.disruptionsAllowed`, with the reason SufficientPods or InsufficientPods; or, when the budget could not be
+/// computed, False with the reason SyncFailed and the failure. Its time changes with its status alone.
+pub fn set_disruption_allowed(status: &mut Value, failure: Option<&str>, now: Timestamp) {
+    let allowed = status["disruptionsAllowed"].as_i64().unwrap_or(0) > 0;
+    let (holds, reason) = match (failure, allowed) {
+        (Some(_), _) => ("False", "SyncFailed"),
+        (None, true) => ("True", "SufficientPods"),
+        (None, false) => ("False", "InsufficientPods"),
+    };
+    let is_known = |condition: &Value| condition["type"] == "DisruptionAllowed";
+    let since = list(status, "conditions")
+        .iter()
+        .find(|known| is_known(known) && known["status"] == holds)
+        .map_or_else(
+            || crate::time::rfc3339(now).into(),
+            |known| known["lastTransitionTime"].clone(),
+        );
+    let mut condition = json!({
+        "type": "DisruptionAllowed", "status": holds, "reason": reason, "message": failure.unwrap_or_default(),
+        "lastTransitionTime": since,
+    });
+    if let Some(generation) = status["observedGeneration"].as_i64().filter(|n| *n > 0) {
+        condition["observedGeneration"] = generation.into();
+    }
+    let others = list(status, "conditions").iter().filter(|known| !is_known(known));
+    let conditions: Vec<Value> = others.cloned().chain([condition]).collect();
+    status["conditions"] = conditions.into();
 }
 
 fn rules(object: &Value, errors: &mut Vec<FieldError>) {

@@ -2,6 +2,7 @@
 
 pub(crate) mod binding;
 pub(crate) mod container;
+pub(crate) mod eviction;
 pub(crate) mod exec;
 pub(crate) mod finalize;
 pub(crate) mod log;

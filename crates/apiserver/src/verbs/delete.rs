@@ -49,11 +49,16 @@ impl DeleteOptions {
             true => from_query(&request.query)?,
             false => from_body(request)?,
         };
+        DeleteOptions::of_value(&value)
+    }
+
+    /// From a DeleteOptions object; null is one that says nothing.
+    pub(crate) fn of_value(value: &Value) -> Result<DeleteOptions, Status> {
         let mut errors = Vec::new();
         let dry_run_values = value["dryRun"].as_array().map(Vec::as_slice).unwrap_or_default();
         let dry_run = request::dry_run(dry_run_values.iter().filter_map(Value::as_str), &mut errors);
         let orphan = value["orphanDependents"].as_bool();
-        let propagation = propagation(&value, orphan, &mut errors);
+        let propagation = propagation(value, orphan, &mut errors);
         request::refuse("DeleteOptions", &errors)?;
         let text = |field: &str| value["preconditions"][field].as_str().map(str::to_owned);
         Ok(DeleteOptions {
@@ -232,7 +237,12 @@ pub(crate) async fn delete_object(
     Err(Status::modified(place.kind, place.name))
 }
 
-fn check_preconditions(place: Place<'_>, options: &DeleteOptions, old: &Value) -> Result<(), Status> {
+/// 409 when the object is not the one, or not at the version, that the options name.
+pub(crate) fn check_preconditions(
+    place: Place<'_>,
+    options: &DeleteOptions,
+    old: &Value,
+) -> Result<(), Status> {
     let (uid, version) = (meta::uid(old), meta::resource_version(old));
     if let Some(wanted) = options.uid.as_deref().filter(|wanted| *wanted != uid) {
         let why = format!(
@@ -256,7 +266,7 @@ fn check_preconditions(place: Place<'_>, options: &DeleteOptions, old: &Value) -
 }
 
 /// What a deletion does to an object in its present state.
-enum Step {
+pub(crate) enum Step {
     /// Nothing: it is on its way already, and no faster than asked.
     Wait,
     /// It stays, marked as going.
@@ -265,7 +275,8 @@ enum Step {
     Remove(Value),
 }
 
-fn next_step(kind: &Kind, old: &Value, options: &DeleteOptions, now: Timestamp) -> Step {
+/// What a deletion with these options does to the object now.
+pub(crate) fn next_step(kind: &Kind, old: &Value, options: &DeleteOptions, now: Timestamp) -> Step {
     let marked = meta::deletion_timestamp(old).is_some();
     let pending_grace = old["metadata"]["deletionGracePeriodSeconds"].as_i64();
     let mut new = old.clone();

@@ -45,6 +45,13 @@ async fn groups_and_resources_are_listed() {
     ] {
         assert!(names.contains(name), "{name} is missing of {names:?}");
     }
+    let resources = core["resources"].as_array().unwrap();
+    let evictions = resources.iter().find(|r| r["name"] == "pods/eviction").unwrap();
+    assert_eq!(
+        (&evictions["group"], &evictions["version"], &evictions["kind"]),
+        (&"policy".into(), &"v1".into(), &"Eviction".into()),
+        "drain looks for it"
+    );
     assert_eq!(cluster.get("/apis/none").await.code, 404);
     assert_eq!(cluster.get("/apis/apps/v2").await.code, 404);
 }

@@ -8,6 +8,7 @@ mod create;
 mod delete;
 mod discovery;
 mod dry_run;
+mod eviction;
 mod field_validation;
 mod list_paging;
 mod patch;

@@ -24,6 +24,7 @@ pub static KIND: Kind = Kind {
     categories: &["all"],
     subresources: &[
         subresource("binding", ("", "v1", "Binding"), &["create"]),
+        subresource("eviction", ("policy", "v1", "Eviction"), &["create"]),
         subresource("exec", ("", "v1", "PodExecOptions"), &["create", "get"]),
         subresource("log", ("", "v1", "Pod"), &["get"]),
         status_of(("", "v1", "Pod")),
@@ -431,17 +432,42 @@ fn set_scheduled(status: &mut Map<String, Value>, now: jiff::Timestamp) {
         "lastProbeTime": null,
         "lastTransitionTime": crate::time::rfc3339(now),
     });
+    set_condition(status, condition, |known| known["status"] == "True");
+}
+
+/// Sets a condition by its type, unless `settled` says that the one that is there will do.
+fn set_condition(status: &mut Map<String, Value>, condition: Value, settled: impl Fn(&Value) -> bool) {
     default::set_missing(status, "conditions", || json!([]));
     let Some(conditions) = status.get_mut("conditions").and_then(Value::as_array_mut) else {
         return;
     };
     match conditions
         .iter_mut()
-        .find(|found| found["type"] == "PodScheduled")
+        .find(|found| found["type"] == condition["type"])
     {
-        Some(found) if found["status"] == "True" => {}
+        Some(found) if settled(found) => {}
         Some(found) => *found = condition,
         None => conditions.push(condition),
+    }
+}
+
+/// Says in the pod's status that it is being disrupted, and by whom: the condition DisruptionTarget. One that says so
+/// already stays.
+pub fn set_disruption_target(pod: &mut Value, reason: &str, message: &str, now: jiff::Timestamp) {
+    let mut condition = json!({
+        "type": "DisruptionTarget", "status": "True", "reason": reason, "message": message,
+        "lastProbeTime": null, "lastTransitionTime": crate::time::rfc3339(now),
+    });
+    let generation = meta::generation(pod);
+    if generation > 0 {
+        condition["observedGeneration"] = generation.into();
+    }
+    let says_so =
+        |known: &Value| known["status"] == "True" && known["reason"] == reason && known["message"] == message;
+    if let Some(fields) = pod.as_object_mut()
+        && let Some(status) = default::object_or_new(fields, "status")
+    {
+        set_condition(status, condition, says_so);
     }
 }
 
