@@ -161,8 +161,8 @@ pub fn stamp_create(object: &mut Value, uid: &str, now: Timestamp) {
     metadata.insert("creationTimestamp".to_owned(), rfc3339(now).into());
 }
 
-/// What an update cannot change: the fields that the server stamped are carried over from `old`. A uid that the client names stays,
-/// so that validation can refuse a foreign one.
+/// What an update cannot change: the fields that the server stamped are carried over from `old`. A name, namespace or uid that the
+/// client gives stays, so that validation can refuse a foreign one; who leaves out the name (a patch can) has changed it.
 pub fn carry_over(new: &mut Value, old: &Value) {
     const SERVER_ONLY: [&str; 4] = [
         "creationTimestamp",
@@ -175,7 +175,7 @@ pub fn carry_over(new: &mut Value, old: &Value) {
     for field in SERVER_ONLY {
         copy(metadata, &old["metadata"], field);
     }
-    for field in ["uid", "name", "namespace"] {
+    for field in ["uid", "namespace"] {
         let given = metadata.get(field).and_then(Value::as_str).unwrap_or_default();
         if given.is_empty() {
             copy(metadata, &old["metadata"], field);

@@ -7,7 +7,7 @@ use api::status::Status;
 use bytes::Bytes;
 use http::HeaderMap;
 use jiff::Timestamp;
-use schema::decode::{self, FieldValidation};
+use schema::decode::{self, DecodeError, FieldValidation};
 use serde_json::Value;
 
 use crate::negotiate::{self, Answer};
@@ -85,7 +85,18 @@ pub(crate) fn refuse(options: &str, errors: &[FieldError]) -> Result<(), Status>
 impl Request {
     /// The object in the body, of the target's kind.
     pub(crate) fn decode_object(&mut self, validation: FieldValidation) -> Result<Value, Status> {
-        self.decode_as(self.target.kind.ty(), validation)
+        let kind = self.target.kind;
+        let object = self.decode_as(kind.ty(), validation)?;
+        let unfit = |why| DecodeError::Unfit {
+            kind: kind.kind.to_owned(),
+            version: kind.version.to_owned(),
+            expected: kind.kind.to_owned(),
+            cause: Box::new(DecodeError::Type(why)),
+        };
+        match kind.check_decoded(&object) {
+            Ok(()) => Ok(object),
+            Err(why) => Err(Status::bad_request(unfit(why).to_string())),
+        }
     }
 
     /// The object in the body, of this type.

@@ -3,7 +3,7 @@
 //! Adding a kind is adding a file with its row and naming the row in [`KINDS`]. A row says how the kind is called, which verbs and
 //! subresources it has, how its objects are defaulted, prepared, judged and printed. Rows know no storage and no clock.
 //!
-//! The life of a write, as the server runs it: decode, [`Kind::default`], then for a create [`Kind::prepare_create`], admission and
+//! The life of a write, as the server runs it: decode, [`Kind::check_decoded`], [`Kind::default`], then for a create [`Kind::prepare_create`], admission and
 //! [`Kind::validate`]; for an update [`Kind::prepare_update`] and [`Kind::validate_update`]; for the status subresource
 //! [`Kind::prepare_status`] and [`Kind::validate_status`].
 
@@ -116,6 +116,8 @@ pub struct Strategy {
     pub status: StatusField,
     /// Whether `metadata.generation` counts changes of `spec`.
     pub generation: bool,
+    /// What cannot even be decoded, though its types are right: why.
+    pub decode: fn(&Value) -> Result<(), String>,
     /// Fills in what the user left out.
     pub default: fn(&mut Value),
     /// Prepares a new object (status and generation are already done).
@@ -132,8 +134,10 @@ pub struct Strategy {
     pub update_rules: fn(&Value, &Value, &mut Vec<FieldError>),
     /// The rules of a changed status.
     pub status_rules: fn(&Value, &Value, &mut Vec<FieldError>),
-    /// What is allowed and unwise.
+    /// What is allowed in a new object and unwise.
     pub warnings: fn(&Value) -> Vec<String>,
+    /// What is allowed in a changed object and unwise; nothing, where nobody who could act on it would read it.
+    pub update_warnings: fn(&Value, &Value) -> Vec<String>,
     /// The value of a selectable field, where the path alone does not give it.
     pub field: fn(&Value, &str) -> Option<String>,
     /// The cells of a Table's row.
@@ -301,6 +305,7 @@ pub(crate) const fn row(
         strategy: Strategy {
             status: StatusField::Absent,
             generation: false,
+            decode: |_| Ok(()),
             default: |_| {},
             create: |_| {},
             update: |_, _| {},
@@ -310,6 +315,7 @@ pub(crate) const fn row(
             update_rules: |_, _, _| {},
             status_rules: |_, _, _| {},
             warnings: |_| Vec::new(),
+            update_warnings: |_, _| Vec::new(),
             field: |_, _| None,
             row: |object, now| vec![meta::name(object).into(), crate::print::age(object, now)],
             row_conditions: |_| Vec::new(),
@@ -363,6 +369,11 @@ impl Kind {
     /// The kind whose objects are stored for this one: itself, unless it is another face of a stored kind.
     pub fn stored_as(&'static self) -> &'static Kind {
         self.conversion.map_or(self, |conversion| conversion.stored)
+    }
+
+    /// Whether an object that was decoded by its schema can be taken as this kind; if not, why.
+    pub fn check_decoded(&self, object: &Value) -> Result<(), String> {
+        (self.strategy.decode)(object)
     }
 
     /// Fills in what the user left out. Done to every object that comes in, and safe to do twice.
@@ -444,9 +455,14 @@ impl Kind {
         errors
     }
 
-    /// What the user should know about an object that is allowed; sent as `Warning` headers.
+    /// What the user should know about a new object that is allowed; sent as `Warning` headers.
     pub fn warnings(&self, object: &Value) -> Vec<String> {
         (self.strategy.warnings)(object)
+    }
+
+    /// What the user should know about an update that is allowed, of an object that was stored as `old`.
+    pub fn update_warnings(&self, new: &Value, old: &Value) -> Vec<String> {
+        (self.strategy.update_warnings)(new, old)
     }
 
     /// The value of a field for field selectors. A field that is missing is empty to a selector, and `None` here.

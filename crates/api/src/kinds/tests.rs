@@ -12,6 +12,7 @@ mod others;
 mod pod;
 mod pod_spec;
 mod service;
+mod warnings;
 
 /// A moment after everything in these tests.
 pub(super) fn now() -> Timestamp {

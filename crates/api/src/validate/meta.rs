@@ -4,7 +4,9 @@ use serde_json::{Map, Value};
 
 use crate::field_error::{FieldError, Path};
 use crate::meta;
-use crate::validate::field::{self, NameRule, check_immutable, check_name, check_non_negative};
+use crate::validate::field::{
+    self, IMMUTABLE, NameRule, check_immutable, check_name, check_non_negative, text,
+};
 use crate::validate::name;
 
 /// How many bytes the keys and values of all annotations may have together.
@@ -64,10 +66,13 @@ pub(crate) fn object_meta_update(new: &Value, old: &Value, errors: &mut Vec<Fiel
     if meta::deletion_timestamp(old).is_some() {
         no_new_finalizers(new, old, errors);
     }
+    for field in ["name", "namespace", "uid"] {
+        let (given, stored) = (text(&new["metadata"], field), text(&old["metadata"], field));
+        if given != stored {
+            errors.push(FieldError::invalid(&path.child(field), given, IMMUTABLE));
+        }
+    }
     for field in [
-        "name",
-        "namespace",
-        "uid",
         "creationTimestamp",
         "deletionTimestamp",
         "deletionGracePeriodSeconds",

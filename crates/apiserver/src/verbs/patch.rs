@@ -129,6 +129,7 @@ fn as_object(
         }
     }
     schema::check(ty, &patched).map_err(|error| unfit(body, &error.to_string()))?;
+    kind.check_decoded(&patched).map_err(|why| unfit(body, &why))?;
     schema::canonicalize(ty, &mut patched);
     kind.default(&mut patched);
     Ok(patched)

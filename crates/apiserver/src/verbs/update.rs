@@ -91,8 +91,8 @@ pub(crate) fn prepare(
     if !errors.is_empty() {
         return Err(Status::invalid(kind, meta::name(old), &errors));
     }
-    if part == Part::Main && meta::generation(&new) != meta::generation(old) {
-        *warnings = kind.warnings(&new);
+    if part == Part::Main {
+        *warnings = kind.update_warnings(&new, old);
     }
     Ok(new)
 }

@@ -5,6 +5,7 @@ mod common;
 mod access;
 mod bad_input;
 mod create;
+mod daemon_set;
 mod delete;
 mod discovery;
 mod dry_run;

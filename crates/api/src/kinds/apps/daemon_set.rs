@@ -1,10 +1,13 @@
 //! `apps/v1` DaemonSet: one pod on every node that should have it.
 
+use std::num::IntErrorKind;
+
 use schema::int_or_percent::IntOrPercent;
 use serde_json::{Value, json};
 
 use crate::default;
-use crate::field_error::{FieldError, Path};
+use crate::field_error::{FieldError, Path, quote};
+use crate::kinds::core::pod;
 use crate::kinds::{AGE, Column, Kind, NAME, StatusField, Strategy, column, integer, row, status_of, wide};
 use crate::meta;
 use crate::print;
@@ -35,6 +38,7 @@ pub static KIND: Kind = Kind {
     strategy: Strategy {
         status: StatusField::Separate,
         generation: true,
+        decode,
         default,
         create,
         update,
@@ -42,8 +46,10 @@ pub static KIND: Kind = Kind {
         rules,
         update_rules,
         status_rules,
-        warnings: |object| {
-            crate::kinds::core::pod::spec_warnings(&object["spec"]["template"]["spec"], "spec.template.spec")
+        warnings,
+        update_warnings: |new, old| match template_generation(new) == template_generation(old) {
+            true => Vec::new(),
+            false => warnings(new),
         },
         row: table_row,
         ..BASE.strategy
@@ -107,6 +113,21 @@ fn table_row(object: &Value, now: jiff::Timestamp) -> Vec<Value> {
     ]
 }
 
+/// The annotation stands for a number of Kubernetes' own form of the object, and so must be one.
+fn decode(object: &Value) -> Result<(), String> {
+    let Some(text) = meta::annotation(object, TEMPLATE_GENERATION) else {
+        return Ok(());
+    };
+    let Err(error) = text.parse::<i64>() else {
+        return Ok(());
+    };
+    let why = match error.kind() {
+        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+        _ => "invalid syntax",
+    };
+    Err(format!("strconv.ParseInt: parsing {}: {why}", quote(text)))
+}
+
 fn default(object: &mut Value) {
     let Some(fields) = object.as_object_mut() else {
         return;
@@ -162,6 +183,11 @@ fn set_template_generation(object: &mut Value, generation: i64) {
     if let Some(annotations) = default::object_or_new(metadata, "annotations") {
         annotations.insert(TEMPLATE_GENERATION.to_owned(), generation.to_string().into());
     }
+}
+
+fn warnings(object: &Value) -> Vec<String> {
+    let spec = Path::Root("spec");
+    pod::template_warnings(&object["spec"]["template"], &spec.child("template"))
 }
 
 fn rules(object: &Value, errors: &mut Vec<FieldError>) {

@@ -6,17 +6,18 @@ use crate::default;
 use crate::field_error::{FieldError, Path};
 use crate::kinds::{Kind, StatusField, Strategy, row, status_of, subresource};
 use crate::meta;
-use crate::validate::field::{check_immutable, check_name, check_number, flag, list, present, text};
-use crate::validate::meta::entries;
+use crate::validate::field::{check_immutable, check_name, flag, list, present, text};
 use crate::validate::name;
 use crate::validate::pod_spec::{self, Within};
 
+mod diff;
 mod print;
 mod qos;
+mod update;
 mod warnings;
 
 pub use qos::qos_class;
-pub(in crate::kinds) use warnings::spec_warnings;
+pub(in crate::kinds) use warnings::of_template as template_warnings;
 
 /// The row of the registry.
 pub static KIND: Kind = Kind {
@@ -48,9 +49,9 @@ pub static KIND: Kind = Kind {
         create,
         status_update,
         rules,
-        update_rules,
+        update_rules: update::rules,
         status_rules,
-        warnings: |object| spec_warnings(&object["spec"], "spec"),
+        warnings: warnings::of_pod,
         field,
         row: print::row,
         row_conditions: print::row_conditions,
@@ -151,135 +152,6 @@ fn token_needs_account(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldErro
             }
         }
     }
-}
-
-/// What may change in a running pod; everything else asks for a new pod.
-const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,\
-    `spec.tolerations` (only additions to existing tolerations),\
-    `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
-
-fn update_rules(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
-    let path = &Path::Root("spec");
-    let (after, before) = (&new["spec"], &old["spec"]);
-    if after == before {
-        return;
-    }
-    spec_rules(after, path, errors);
-    for field in ["containers", "initContainers"] {
-        if list(after, field).len() != list(before, field).len() {
-            let detail = "pod updates may not add or remove containers";
-            errors.push(FieldError::forbidden(&path.child(field), detail));
-            return;
-        }
-    }
-    if !deadline_shrinks(after, before, path, errors) {
-        return;
-    }
-    only_added_tolerations(after, before, &path.child("tolerations"), errors);
-    only_removed_gates(after, before, &path.child("schedulingGates"), errors);
-    let changed = changed_fields(after, before);
-    if !changed.is_empty() {
-        let detail = format!(
-            "pod updates may not change fields other than {UPDATABLE}\n{}",
-            changed.join("\n")
-        );
-        errors.push(FieldError::forbidden(path, detail));
-    }
-}
-
-/// `activeDeadlineSeconds` may be set and shortened. False when a further look makes no sense.
-fn deadline_shrinks(after: &Value, before: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) -> bool {
-    let path = path.child("activeDeadlineSeconds");
-    let deadline = |spec: &Value| spec["activeDeadlineSeconds"].as_i64();
-    let count = errors.len();
-    match (deadline(after), deadline(before)) {
-        (Some(new), old) => {
-            check_number(new, (0, i64::from(i32::MAX)), &path, errors);
-            if old.is_some_and(|old| old < new) {
-                errors.push(FieldError::invalid(
-                    &path,
-                    new,
-                    "must be less than or equal to previous value",
-                ));
-            }
-            errors.len() == count
-        }
-        (None, Some(_)) => {
-            let detail = "must not update from a positive integer to nil value";
-            errors.push(FieldError::invalid(&path, Value::Null, detail));
-            true
-        }
-        (None, None) => true,
-    }
-}
-
-fn only_added_tolerations(after: &Value, before: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let same = |one: &Value, other: &Value| {
-        ["key", "operator", "value", "effect"]
-            .iter()
-            .all(|field| text(one, field) == text(other, field))
-    };
-    let kept = |old: &Value| list(after, "tolerations").iter().any(|new| same(new, old));
-    if !list(before, "tolerations").iter().all(kept) {
-        let detail = "existing toleration can not be modified except its tolerationSeconds";
-        errors.push(FieldError::forbidden(path, detail));
-    }
-}
-
-fn only_removed_gates(after: &Value, before: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    for (index, gate) in list(after, "schedulingGates").iter().enumerate() {
-        let found = text(gate, "name");
-        if !list(before, "schedulingGates")
-            .iter()
-            .any(|old| text(old, "name") == found)
-        {
-            let path = path.index(index);
-            let detail = format!("only deletion is allowed, but found new scheduling gate '{found}'");
-            errors.push(FieldError::forbidden(&path.child("name"), detail));
-        }
-    }
-}
-
-/// The fields that differ though they may not, one line each.
-fn changed_fields(after: &Value, before: &Value) -> Vec<String> {
-    let empty = Map::new();
-    let (new, old) = (
-        after.as_object().unwrap_or(&empty),
-        before.as_object().unwrap_or(&empty),
-    );
-    let gated = !list(before, "schedulingGates").is_empty();
-    let mut fields: Vec<&String> = new.keys().chain(old.keys()).collect();
-    fields.sort_unstable();
-    fields.dedup();
-    fields
-        .into_iter()
-        .filter(|field| new.get(*field) != old.get(*field) && !may_change(field, after, before, gated))
-        .map(|field| format!("  spec.{field}"))
-        .collect()
-}
-
-fn may_change(field: &str, after: &Value, before: &Value, gated: bool) -> bool {
-    match field {
-        "activeDeadlineSeconds" | "tolerations" | "schedulingGates" => true,
-        "containers" | "initContainers" => list(after, field)
-            .iter()
-            .zip(list(before, field))
-            .all(|(new, old)| same_but(new, old, "image")),
-        "terminationGracePeriodSeconds" => {
-            before[field].as_i64().is_some_and(|seconds| seconds < 0) && after[field] == 1
-        }
-        "nodeSelector" => {
-            gated && entries(&before[field]).all(|(key, value)| after[field].get(key) == Some(value))
-        }
-        "affinity" => gated && same_but(&after[field], &before[field], "nodeAffinity"),
-        _ => false,
-    }
-}
-
-/// Whether two objects differ in one field at most.
-fn same_but(one: &Value, other: &Value, field: &str) -> bool {
-    let rest = |value| entries(value).filter(|(name, _)| name.as_str() != field);
-    rest(one).eq(rest(other))
 }
 
 fn status_rules(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {

@@ -264,6 +264,29 @@ fn a_daemon_set_may_start_with_a_template_generation() {
 }
 
 #[test]
+fn a_template_generation_that_is_no_number_cannot_be_decoded() {
+    let check = |text: &str| {
+        let annotations = json!({"deprecated.daemonset.template.generation": text});
+        daemon_set::KIND.check_decoded(&json!({"metadata": {"annotations": annotations}}))
+    };
+    for text in ["1", "-1", "+7"] {
+        assert_eq!(check(text), Ok(()));
+    }
+    for (text, why) in [
+        ("abc", "invalid syntax"),
+        ("", "invalid syntax"),
+        ("1.0", "invalid syntax"),
+        ("99999999999999999999", "value out of range"),
+    ] {
+        assert_eq!(
+            check(text),
+            Err(format!("strconv.ParseInt: parsing {text:?}: {why}"))
+        );
+    }
+    assert_eq!(daemon_set::KIND.check_decoded(&json!({})), Ok(()));
+}
+
+#[test]
 fn the_selector_never_changes() {
     let (_, errors) = update(&daemon_set::KIND, &good(), |o| {
         o["spec"]["selector"] = json!({"matchExpressions": [{"key": "app", "operator": "Exists"}]});

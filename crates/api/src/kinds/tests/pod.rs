@@ -102,14 +102,34 @@ fn everything_else_of_a_pod_is_fixed() {
     let (_, errors) = update(&KIND, &good(), |o| {
         o["spec"]["nodeName"] = json!("n1");
         o["spec"]["containers"][0]["command"] = json!(["x"]);
+        o["spec"]["containers"][0]["image"] = json!("web:2");
+        o["spec"]["tolerations"] = json!([{"operator": "Exists"}]);
     });
+    let diff = [
+        "  core.PodSpec{",
+        "  \t... // 1 identical field",
+        "  \tContainers: []core.Container{",
+        "  \t\t{",
+        "  \t\t\t... // 2 identical fields",
+        "- \t\t\tCommand: nil,",
+        "+ \t\t\tCommand: {\"x\"},",
+        "  \t\t\t... // 22 identical fields",
+        "  \t\t},",
+        "  \t},",
+        "  \t... // 7 identical fields",
+        "- \tNodeName: nil,",
+        "+ \tNodeName: \"n1\",",
+        "  \t... // 32 identical fields",
+        "  }\n",
+    ];
     assert_eq!(
         errors,
-        [
+        [format!(
             "spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,\
 `spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),\
-`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\n  spec.containers\n  spec.nodeName"
-        ]
+`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\n{}",
+            diff.join("\n")
+        )]
     );
     let (_, errors) = update(&KIND, &good(), |o| {
         let containers = o["spec"]["containers"].as_array_mut().expect("a list");
@@ -149,6 +169,71 @@ fn tolerations_gates_and_deadlines_change_in_one_direction() {
         [
             "spec.schedulingGates[0].name: Forbidden: only deletion is allowed, but found new scheduling gate 'wait'"
         ]
+    );
+}
+
+#[test]
+fn a_negative_grace_period_can_be_put_right() {
+    let mut old = good();
+    old["spec"]["terminationGracePeriodSeconds"] = json!(-5);
+    let set = |seconds: i64| {
+        update(&KIND, &old, |o| {
+            o["spec"]["terminationGracePeriodSeconds"] = json!(seconds)
+        })
+        .1
+        .len()
+    };
+    assert_eq!((set(1), set(2)), (0, 1));
+}
+
+/// What is said of a change of a pod that waits behind a gate, chooses nodes by a label and wants one of its node affinity.
+fn change_gated(change: impl FnOnce(&mut Value)) -> Vec<String> {
+    let mut old = good();
+    old["spec"]["schedulingGates"] = json!([{"name": "wait"}]);
+    old["spec"]["nodeSelector"] = json!({"a": "b"});
+    old["spec"]["affinity"] = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
+        {"nodeSelectorTerms": [{"matchExpressions": [{"key": "a", "operator": "Exists"}]}]}}});
+    update(&KIND, &old, |o| change(&mut o["spec"])).1
+}
+
+#[test]
+fn a_pod_behind_a_gate_may_be_narrowed_to_fewer_nodes() {
+    let terms = "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
+    let narrowed = change_gated(|spec| {
+        spec["nodeSelector"]["c"] = json!("d");
+        let term = json!({"matchExpressions": [{"key": "a", "operator": "Exists"}, {"key": "c", "operator": "Exists"}]});
+        *spec.pointer_mut(terms).expect("the terms") = json!([term]);
+    });
+    assert_eq!(narrowed, Vec::<String>::new());
+    assert_eq!(
+        change_gated(|spec| spec["nodeSelector"] = json!({"c": "d"})),
+        [
+            "spec.nodeSelector: Invalid value: {\"c\":\"d\"}: only additions to spec.nodeSelector are allowed (no mutations or deletions)"
+        ]
+    );
+    let path = "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms";
+    assert_eq!(
+        change_gated(|spec| {
+            let term = json!({"matchExpressions": [{"key": "c", "operator": "Exists"}]});
+            *spec.pointer_mut(terms).expect("the terms") = json!([term]);
+        }),
+        [format!(
+            "{path}[0]: Invalid value: {{\"matchExpressions\":[{{\"key\":\"c\",\"operator\":\"Exists\"}}]}}: only additions are allowed (no mutations or deletions)"
+        )]
+    );
+    let more = change_gated(|spec| {
+        let term = json!({"matchExpressions": [{"key": "a", "operator": "Exists"}]});
+        *spec.pointer_mut(terms).expect("the terms") = json!([term, term]);
+    });
+    assert_eq!(more.len(), 1);
+    assert!(
+        more[0].ends_with(": no additions/deletions to non-empty NodeSelectorTerms list are allowed"),
+        "{more:?}"
+    );
+    let spread = change_gated(|spec| spec["affinity"]["podAffinity"] = json!({}));
+    assert!(
+        spread[0].starts_with("spec: Forbidden: pod updates may not change fields"),
+        "{spread:?}"
     );
 }
 
@@ -388,19 +473,5 @@ fn a_pod_that_has_run_is_marked_completed() {
     assert!(
         KIND.row_conditions(&json!({"status": {"phase": "Running"}}))
             .is_empty()
-    );
-}
-
-#[test]
-fn what_is_unwise_is_warned_about() {
-    let object = json!({"spec": {"nodeSelector": {"beta.kubernetes.io/os": "linux"}, "terminationGracePeriodSeconds": -1,
-        "containers": [{"env": [{"name": "A"}, {"name": "A"}]}]}});
-    assert_eq!(
-        KIND.warnings(&object),
-        [
-            "spec.nodeSelector[beta.kubernetes.io/os]: deprecated since v1.14; use \"kubernetes.io/os\" instead",
-            "spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1",
-            "spec.containers[0].env[1]: hides previous definition of \"A\", which may be dropped when using apply",
-        ]
     );
 }
