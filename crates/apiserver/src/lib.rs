@@ -13,6 +13,7 @@ mod authenticate;
 mod body;
 mod bootstrap;
 mod client;
+mod compress;
 mod discovery;
 mod health;
 mod limits;

@@ -11,8 +11,9 @@ pub(crate) const DISCARD_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long that may take.
 pub(crate) const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Largest HTTP/2 header list, in bytes. Tokens and long selectors fit; a flood of headers does not.
-pub(crate) const HEADER_LIST_BYTES_MAX: u32 = 64 * 1024;
+/// Largest HTTP/2 header list, in bytes, as much as an HTTP/1 request head may have. Tokens and long selectors fit; a flood
+/// of headers does not.
+pub(crate) const HEADER_LIST_BYTES_MAX: u32 = 256 * 1024;
 
 /// Buffer of an HTTP/1 connection, in bytes, which also bounds its request head.
 pub(crate) const HTTP1_BUFFER_BYTES_MAX: usize = 256 * 1024;
@@ -46,6 +47,10 @@ pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// A response body is handed to HTTP in frames of about this many bytes: large enough that a list of 100,000
 /// objects costs few writes, small enough that a slow reader holds little.
 pub(crate) const FRAME_BYTES: usize = 64 * 1024;
+
+/// Answers longer than this many bytes are compressed for clients that take it: Kubernetes' own threshold. Below it the
+/// network costs less than the work.
+pub(crate) const COMPRESSED_FROM_BYTES: u64 = 128 * 1024;
 
 /// How often a watch that asked for bookmarks gets one.
 pub(crate) const BOOKMARK_PERIOD: Duration = Duration::from_secs(60);

@@ -2,7 +2,7 @@
 
 use api::status::Status;
 use http::HeaderMap;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 use schema::decode::Format;
 
 /// Media type of JSON.
@@ -19,6 +19,8 @@ const ANSWERS: [&str; 2] = [JSON, YAML];
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Encoding {
     Json,
+    /// JSON with line breaks and indentation.
+    PrettyJson,
     Yaml,
 }
 
@@ -50,13 +52,22 @@ impl Answer {
     /// The `Content-Type` of this answer.
     pub(crate) fn content_type(&self) -> &'static str {
         match self.encoding {
-            Encoding::Json => JSON,
+            Encoding::Json | Encoding::PrettyJson => JSON,
             Encoding::Yaml => YAML,
         }
     }
 
+    /// What the client of a request wants: the accepted type, indented for people.
+    pub(crate) fn wanted<B>(request: &http::Request<B>) -> Result<Answer, Status> {
+        let mut answer = Answer::of(request.headers())?;
+        if answer.encoding == Encoding::Json && is_for_people(request.uri().query(), request.headers()) {
+            answer.encoding = Encoding::PrettyJson;
+        }
+        Ok(answer)
+    }
+
     /// The first of the accepted types that can be made. 406 when there is none.
-    pub(crate) fn of(headers: &HeaderMap) -> Result<Answer, Status> {
+    fn of(headers: &HeaderMap) -> Result<Answer, Status> {
         let mut clauses = accept_clauses(headers).peekable();
         if clauses.peek().is_none() {
             return Ok(Answer::JSON);
@@ -71,6 +82,17 @@ impl Answer {
             .map(|(_, answer)| *answer)
             .ok_or_else(|| Status::not_acceptable(&ANSWERS))
     }
+}
+
+/// Whether `pretty` asks for indentation or, where it is not said, the client is one that people look at.
+fn is_for_people(query: Option<&str>, headers: &HeaderMap) -> bool {
+    const SHOWN_AS_THEY_COME: [&str; 3] = ["curl", "Wget", "Mozilla/5.0"];
+    let mut pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    if let Some((_, value)) = pairs.find(|(key, _)| key == "pretty") {
+        return !matches!(&*value, "false" | "0");
+    }
+    let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
+    agent.is_some_and(|agent| SHOWN_AS_THEY_COME.iter().any(|name| agent.starts_with(name)))
 }
 
 /// One media range of an `Accept` header.
@@ -244,6 +266,28 @@ mod tests {
                 .encoding,
             Encoding::Yaml
         );
+    }
+
+    #[test]
+    fn people_get_indented_json_when_they_ask_or_use_curl() {
+        let encoding = |uri: &str, agent: &str| {
+            let request = http::Request::get(uri).header("user-agent", agent);
+            Answer::wanted(&request.body(()).unwrap()).unwrap().encoding
+        };
+        for (uri, agent) in [
+            ("/x?pretty=true", ""),
+            ("/x?pretty", "kubectl/v1"),
+            ("/x", "curl/8"),
+        ] {
+            assert_eq!(encoding(uri, agent), Encoding::PrettyJson, "{uri} {agent}");
+        }
+        for (uri, agent) in [
+            ("/x", "kubectl/v1"),
+            ("/x?pretty=false", "curl/8"),
+            ("/x?pretty=0", ""),
+        ] {
+            assert_eq!(encoding(uri, agent), Encoding::Json, "{uri} {agent}");
+        }
     }
 
     #[test]

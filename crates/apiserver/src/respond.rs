@@ -130,14 +130,16 @@ impl Presenter {
 fn write(value: &Value, encoding: Encoding) -> Result<Bytes, Status> {
     match encoding {
         // `kind` and `apiVersion` first, as Go writes them: people read this with curl.
-        Encoding::Json => Ok(head_first(value)),
+        Encoding::Json => Ok(head_first(value, None)),
+        Encoding::PrettyJson => Ok(head_first(value, Some("  "))),
         Encoding::Yaml => serde_saphyr::to_string(value)
             .map(|text| Bytes::from(text.into_bytes()))
             .map_err(|error| Status::internal(format!("cannot write YAML: {error}"))),
     }
 }
 
-fn head_first(value: &Value) -> Bytes {
+/// An object as JSON, with an `indent` for people.
+fn head_first(value: &Value, indent: Option<&str>) -> Bytes {
     let Some(fields) = value.as_object() else {
         return Bytes::from(value.to_string());
     };
@@ -154,11 +156,17 @@ fn head_first(value: &Value) -> Bytes {
         if out.len() > 1 {
             out.push(',');
         }
-        out.push_str(&Value::from(key).to_string());
-        out.push(':');
-        out.push_str(&value.to_string());
+        let key = Value::from(key);
+        match indent {
+            None => out.push_str(&format!("{key}:{value}")),
+            Some(indent) => {
+                // A line break inside a string is escaped, so that each of these begins a line.
+                let lines = format!("{value:#}").replace('\n', &format!("\n{indent}"));
+                out.push_str(&format!("\n{indent}{key}: {lines}"));
+            }
+        }
     }
-    out.push('}');
+    out.push_str(if indent.is_some() { "\n}" } else { "}" });
     Bytes::from(out)
 }
 
@@ -181,7 +189,7 @@ pub(crate) fn payload(
 
 /// A JSON answer that is no object of a kind.
 pub(crate) fn json(code: StatusCode, value: &Value) -> Response<Body> {
-    bytes_response(code, crate::negotiate::JSON, head_first(value))
+    bytes_response(code, crate::negotiate::JSON, head_first(value, None))
 }
 
 /// A plain text answer.
@@ -207,9 +215,13 @@ pub(crate) fn bytes_response(code: StatusCode, content_type: &'static str, bytes
 pub(crate) fn status(status: &Status, encoding: Encoding) -> Response<Body> {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let value = status.to_value();
-    let mut response = match (encoding, write(&value, encoding)) {
-        (Encoding::Yaml, Ok(bytes)) => bytes_response(code, crate::negotiate::YAML, bytes),
-        _ => json(code, &value),
+    let answer = Answer {
+        encoding,
+        ..Answer::JSON
+    };
+    let mut response = match write(&value, encoding) {
+        Ok(bytes) => bytes_response(code, answer.content_type(), bytes),
+        Err(_) => json(code, &value),
     };
     let retry_after = status
         .details
@@ -264,6 +276,16 @@ mod tests {
         let values: Vec<_> = response.headers().get_all(WARNING).iter().collect();
         assert_eq!(values[0], "299 - \"unknown field \\\"spec.x\\\"\"");
         assert!(values.len() < 20);
+    }
+
+    #[test]
+    fn indented_json_is_the_same_json() {
+        let value = json!({"a": ["x\ny", {"b": {}}], "kind": "K", "metadata": {"name": "n"}});
+        let text = String::from_utf8(head_first(&value, Some("  ")).to_vec()).unwrap();
+        assert_eq!(
+            text,
+            "{\n  \"kind\": \"K\",\n  \"metadata\": {\n    \"name\": \"n\"\n  },\n  \"a\": [\n    \"x\\ny\",\n    {\n      \"b\": {}\n    }\n  ]\n}"
+        );
     }
 
     #[test]

@@ -12,9 +12,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use jiff::Timestamp;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::authenticate::Peer;
@@ -295,7 +297,7 @@ async fn connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot switch off Nagle's algorithm");
     }
-    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(stream, acceptor)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => return tracing::debug!("a TLS handshake took too long"),
@@ -337,6 +339,22 @@ async fn connection(
     if let Err(error) = ended {
         tracing::debug!(error, "a connection ended");
     }
+}
+
+/// Does the TLS handshake. Who speaks plain HTTP is told so in plain HTTP, as Go's server does.
+async fn handshake(mut stream: TcpStream, acceptor: TlsAcceptor) -> std::io::Result<TlsStream<TcpStream>> {
+    const HINT: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+    let mut first = [0];
+    // A method begins with a letter, a TLS record does not.
+    if stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() {
+        // A connection that is closed over unread bytes is reset, and the hint might be lost.
+        let mut request = [0; 4096];
+        let _bytes = stream.read(&mut request).await?;
+        stream.write_all(HINT).await?;
+        stream.shutdown().await?;
+        return Err(std::io::Error::other("plain HTTP on the port for HTTPS"));
+    }
+    acceptor.accept(stream).await
 }
 
 /// Renews the server's certificate before it ends.

@@ -29,7 +29,7 @@ use crate::user::User;
 use crate::verbs::list_options::ListOptions;
 use crate::verbs::update::Part;
 use crate::verbs::{create, delete, delete_collection, get, list, patch, update, watch};
-use crate::{discovery, health, review, tunnel};
+use crate::{compress, discovery, health, review, tunnel};
 
 /// What a request was about, for the counters.
 #[derive(Default)]
@@ -50,8 +50,9 @@ pub(crate) async fn serve(
         verb: "other",
         resource: "",
     };
-    let encoding = Answer::of(request.headers()).map_or(Encoding::Json, |answer| answer.encoding);
-    let handled = handle(&shared, &peer, &mut request, &mut summary)
+    let wanted = Answer::wanted(&request);
+    let encoding = wanted.as_ref().map_or(Encoding::Json, |answer| answer.encoding);
+    let handled = handle(&shared, &peer, &mut request, wanted, &mut summary)
         .boxed()
         .instrument(span.clone());
     let result = AssertUnwindSafe(handled)
@@ -103,6 +104,7 @@ async fn handle(
     shared: &Arc<Shared>,
     peer: &Peer,
     request: &mut http::Request<Body>,
+    wanted: Result<Answer, Status>,
     summary: &mut Summary,
 ) -> Result<Response<Body>, Status> {
     let route = routes::route(request.uri().path());
@@ -133,7 +135,7 @@ async fn handle(
         Route::Tunnel { node } => tunnel::accept(shared, &user, node, request),
         Route::Objects(target) => {
             summary.resource = target.kind.plural;
-            objects(shared, user, target, request, now, summary).await
+            objects(shared, user, target, request, wanted, now, summary).await
         }
     }
 }
@@ -144,6 +146,7 @@ async fn objects(
     user: Arc<User>,
     target: Target,
     request: &mut http::Request<Body>,
+    wanted: Result<Answer, Status>,
     now: Timestamp,
     summary: &mut Summary,
 ) -> Result<Response<Body>, Status> {
@@ -163,7 +166,8 @@ async fn objects(
         "exec" => return exec::exec(shared, &target, &query, request).await,
         _ => {}
     }
-    let answer = Answer::of(request.headers())?;
+    let answer = wanted?;
+    let takes_gzip = matches!(verb, Verb::Get | Verb::List) && compress::is_accepted(request.headers());
     let headers = std::mem::take(request.headers_mut());
     if verb == Verb::Watch {
         let options = ListOptions::of(target.kind, &query)?;
@@ -191,7 +195,11 @@ async fn objects(
             now,
             warnings: Vec::new(),
         };
-        run(shared, verb, request).await
+        let response = run(shared, verb, request).await?;
+        Ok(match takes_gzip {
+            true => compress::compress(response),
+            false => response,
+        })
     };
     let _turn = turn(shared).await?;
     let late = |_| {

@@ -88,6 +88,10 @@ impl Cluster {
         let response = self.server.client(User::admin()).send(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
+        let bytes = match parts.headers.get("content-encoding") {
+            Some(_) => gunzip(&bytes),
+            None => bytes.to_vec(),
+        };
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let json = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         Answer {
@@ -163,6 +167,12 @@ impl Cluster {
             buffer: Vec::new(),
         }
     }
+}
+
+fn gunzip(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(bytes), &mut out).unwrap();
+    out
 }
 
 async fn start(dir: &TempDir) -> Server {

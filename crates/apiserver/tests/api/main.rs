@@ -3,6 +3,7 @@
 mod common;
 
 mod access;
+mod answers;
 mod bad_input;
 mod create;
 mod daemon_set;
