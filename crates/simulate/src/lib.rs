@@ -35,6 +35,8 @@ pub struct Options {
     pub heartbeat: Duration,
     /// How long a bound pod takes to run.
     pub start_up: Duration,
+    /// Images that no registry has: a pod with one of them stays Pending, its container waiting to pull it.
+    pub missing_images: Vec<String>,
     /// Requests in flight of each sort of talk.
     pub in_flight: usize,
     /// What time it is on the nodes.
@@ -49,6 +51,7 @@ impl Default for Options {
             start: 0,
             heartbeat: Duration::from_secs(10),
             start_up: Duration::ZERO,
+            missing_images: Vec::new(),
             in_flight: 64,
             clock: Clock::system(),
         }

@@ -10,6 +10,7 @@ use http::{Method, Request};
 use jiff::Timestamp;
 use kube::core::WatchEvent;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use crate::node;
@@ -66,9 +67,10 @@ struct Container {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 struct Status {
     phase: String,
+    container_statuses: Vec<IgnoredAny>,
 }
 
 /// What a node does for a pod now.
@@ -76,14 +78,21 @@ struct Status {
 enum Deed {
     /// Report it running.
     Run,
+    /// Report that its image cannot be pulled.
+    Wait,
     /// It is to go: confirm its end.
     Finish,
 }
 
 impl Pod {
-    fn deed(&self) -> Option<Deed> {
+    fn deed(&self, missing_images: &[String]) -> Option<Deed> {
+        let missing = |container: &Container| missing_images.contains(&container.image);
         match (self.metadata.deletion_timestamp, self.status.phase.as_str()) {
             (Some(_), _) => Some(Deed::Finish),
+            // Said once: nothing comes of pulling again.
+            (None, "" | "Pending") if self.spec.containers.iter().any(missing) => {
+                self.status.container_statuses.is_empty().then_some(Deed::Wait)
+            }
             (None, "" | "Pending") => Some(Deed::Run),
             _ => None,
         }
@@ -145,7 +154,7 @@ async fn follow(api: &Api, options: &Options, version: &mut String) -> Result<()
                 };
                 version.clone_from(&pod.metadata.resource_version);
                 let Some(index) = node::index(options, &pod.spec.node_name) else { continue };
-                let Some(deed) = pod.deed() else { continue };
+                let Some(deed) = pod.deed(&options.missing_images) else { continue };
                 let last = &mut addresses[index as usize];
                 *last = *last % 126 + 1;
                 running.push(perform(api, options, pod, deed, index, *last));
@@ -157,12 +166,12 @@ async fn follow(api: &Api, options: &Options, version: &mut String) -> Result<()
 }
 
 async fn perform(api: &Api, options: &Options, pod: Pod, deed: Deed, index: u32, host: u8) {
-    if deed == Deed::Run && !options.start_up.is_zero() {
+    if deed != Deed::Finish && !options.start_up.is_zero() {
         tokio::time::sleep(options.start_up).await;
     }
     for attempt in 1..=TRIES {
         let result = match deed {
-            Deed::Run => run(api, &pod, index, host, options.clock.now()).await,
+            Deed::Run | Deed::Wait => report(api, options, &pod, index, host).await,
             Deed::Finish => finish(api, &pod).await,
         };
         match result {
@@ -177,12 +186,13 @@ async fn perform(api: &Api, options: &Options, pod: Pod, deed: Deed, index: u32,
     }
 }
 
-async fn run(api: &Api, pod: &Pod, index: u32, host: u8, now: Timestamp) -> Result<(), Error> {
+async fn report(api: &Api, options: &Options, pod: &Pod, index: u32, host: u8) -> Result<(), Error> {
     let path = format!(
         "/api/v1/namespaces/{}/pods/{}/status",
         pod.metadata.namespace, pod.metadata.name
     );
-    let status = running(pod, index, host, &format!("{now:.0}"));
+    let now = format!("{:.0}", options.clock.now());
+    let status = status(pod, &options.missing_images, index, host, &now);
     api.send(
         Method::PATCH,
         &path,
@@ -207,26 +217,49 @@ async fn finish(api: &Api, pod: &Pod) -> Result<(), request::Error> {
         .map(|_| ())
 }
 
-/// The status of a pod whose containers all run.
-fn running(pod: &Pod, index: u32, host: u8, now: &str) -> Value {
+/// The status of a pod whose containers all run, but for those whose image is missing.
+fn status(pod: &Pod, missing_images: &[String], index: u32, host: u8, now: &str) -> Value {
     let host_ip = node::address(index).to_string();
     let pod_ip = match pod.spec.host_network {
         true => host_ip.clone(),
         false => std::net::Ipv4Addr::from(u32::from(node::pod_network(index)) + u32::from(host)).to_string(),
     };
-    let condition = |kind: &str| json!({"type": kind, "status": "True", "lastTransitionTime": now});
+    let missing = |container: &Container| missing_images.contains(&container.image);
     let container = |container: &Container| {
+        let image = &container.image;
+        let (runs, state) = match missing(container) {
+            false => (true, json!({"running": {"startedAt": now}})),
+            true => (
+                false,
+                json!({"waiting": {"reason": "ImagePullBackOff", "message": format!("Back-off pulling image \"{image}\"")}}),
+            ),
+        };
         json!({
-            "name": container.name, "image": container.image, "imageID": "", "ready": true, "started": true,
-            "restartCount": 0, "state": {"running": {"startedAt": now}}, "lastState": {},
+            "name": container.name, "image": image, "imageID": "", "ready": runs, "started": runs,
+            "restartCount": 0, "state": state, "lastState": {},
         })
+    };
+    let unready: Vec<&str> = pod
+        .spec
+        .containers
+        .iter()
+        .filter(|container| missing(container))
+        .map(|container| &*container.name)
+        .collect();
+    let condition = |kind: &str| json!({"type": kind, "status": "True", "lastTransitionTime": now});
+    let readiness = |kind: &str| match unready.is_empty() {
+        true => condition(kind),
+        false => json!({
+            "type": kind, "status": "False", "lastTransitionTime": now, "reason": "ContainersNotReady",
+            "message": format!("containers with unready status: [{}]", unready.join(" ")),
+        }),
     };
     json!({
         "metadata": {"uid": pod.metadata.uid},
         "status": {
-            "phase": "Running", "startTime": now,
+            "phase": if unready.is_empty() { "Running" } else { "Pending" }, "startTime": now,
             "hostIP": host_ip, "hostIPs": [{"ip": host_ip}], "podIP": pod_ip, "podIPs": [{"ip": pod_ip}],
-            "conditions": [condition("Initialized"), condition("ContainersReady"), condition("Ready")],
+            "conditions": [condition("Initialized"), readiness("ContainersReady"), readiness("Ready")],
             "containerStatuses": pod.spec.containers.iter().map(container).collect::<Vec<_>>(),
         },
     })
@@ -258,20 +291,34 @@ mod tests {
 
     #[test]
     fn a_pending_pod_is_run_a_deleted_one_finished_and_the_rest_left() {
-        assert_eq!(pod(|_| {}).deed(), Some(Deed::Run));
-        assert_eq!(pod(|p| p["status"]["phase"] = "Running".into()).deed(), None);
-        assert_eq!(pod(|p| p["status"]["phase"] = "Failed".into()).deed(), None);
+        assert_eq!(pod(|_| {}).deed(&[]), Some(Deed::Run));
+        assert_eq!(pod(|p| p["status"]["phase"] = "Running".into()).deed(&[]), None);
+        assert_eq!(pod(|p| p["status"]["phase"] = "Failed".into()).deed(&[]), None);
         assert_eq!(
-            pod(|p| p["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into()).deed(),
+            pod(|p| p["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into()).deed(&[]),
             Some(Deed::Finish)
         );
     }
 
     #[test]
     fn a_pod_gets_an_address_of_its_node_s_network_and_a_host_network_pod_the_node_s() {
-        let status = running(&pod(|_| {}), 2, 7, "now");
+        let status = super::status(&pod(|_| {}), &[], 2, 7, "now");
         assert_eq!(status["status"]["podIP"], "10.0.1.7");
-        let status = running(&pod(|p| p["spec"]["hostNetwork"] = true.into()), 2, 7, "now");
+        let status = super::status(&pod(|p| p["spec"]["hostNetwork"] = true.into()), &[], 2, 7, "now");
         assert_eq!(status["status"]["podIP"], status["status"]["hostIP"]);
+    }
+    #[test]
+    fn a_pod_whose_image_is_missing_waits_and_says_so_once() {
+        let missing = ["i".to_owned()];
+        assert_eq!(pod(|_| {}).deed(&missing), Some(Deed::Wait));
+        let mut reported = super::status(&pod(|_| {}), &missing, 2, 7, "now");
+        assert_eq!(reported["status"]["phase"], "Pending");
+        assert_eq!(
+            reported["status"]["containerStatuses"][0]["state"]["waiting"]["reason"],
+            "ImagePullBackOff"
+        );
+        assert_eq!(reported["status"]["conditions"][2]["status"], "False");
+        let status = reported["status"].take();
+        assert_eq!(pod(|p| p["status"] = status).deed(&missing), None);
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! Nothing here knows how Everynode is made; it sees the command line and the API, as a user does.
 
+mod api;
 mod client;
 mod images;
 mod process;
 mod wait;
 
+pub use api::{Answer, Api, JSON, MERGE, PROTOBUF, STRATEGIC, Watch};
 pub use client::{Client, Output, kubectls};
 pub use images::busybox;
 pub use process::{Nodes, Process};

@@ -185,6 +185,14 @@ impl Process {
     /// # Errors
     /// When the simulator cannot be started or a node does not become Ready.
     pub fn simulate(&self, count: usize, prefix: &str) -> Result<Nodes> {
+        self.simulate_with(count, prefix, &[])
+    }
+
+    /// The same, with further words for `everynode simulate`.
+    ///
+    /// # Errors
+    /// When the simulator cannot be started or a node does not become Ready.
+    pub fn simulate_with(&self, count: usize, prefix: &str, extra: &[&str]) -> Result<Nodes> {
         let log = File::options()
             .create(true)
             .append(true)
@@ -200,6 +208,7 @@ impl Process {
                 "--kubeconfig",
             ])
             .arg(self.kubeconfig())
+            .args(extra)
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("share the log")?)
             .stderr(log)

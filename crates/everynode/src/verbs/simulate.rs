@@ -17,6 +17,10 @@ pub(crate) struct Simulate {
     /// The nodes are named PREFIX-0, PREFIX-1 and so on
     #[arg(long, default_value = "node")]
     prefix: String,
+
+    /// An image that no registry has: a pod with it waits for ever, as after a mistyped tag
+    #[arg(long, value_name = "IMAGE")]
+    missing_image: Vec<String>,
 }
 
 impl Simulate {
@@ -27,6 +31,7 @@ impl Simulate {
         let options = simulate::Options {
             nodes: self.nodes,
             prefix: self.prefix,
+            missing_images: self.missing_image,
             ..simulate::Options::default()
         };
         let mut simulation = tokio::spawn(simulate::run(client, options, shutdown.clone()));

@@ -1,9 +1,73 @@
 //! Every kubectl at hand, against the control plane with simulated nodes.
 
+mod cascade;
+mod change;
+mod describe;
+mod drain;
+mod follow;
+mod history;
+mod rollout;
+
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use testkit::{Client, FLUENTD, Process, kubectls, skip, wait_for};
+
+use crate::fleet::Fleet;
+
+/// A kubectl, and whether it is the old one: some words changed since.
+struct Kubectl {
+    client: Client,
+    old: bool,
+}
+
+/// Runs a test with every kubectl, each on a fleet of its own. `simulate` are further words for `everynode simulate`.
+fn each_kubectl(
+    nodes: usize,
+    simulate: &[&str],
+    mut test: impl FnMut(&mut Fleet, &Kubectl) -> Result<()>,
+) -> Result<()> {
+    let programs = kubectls();
+    if programs.is_empty() {
+        skip("no kubectl is here");
+    }
+    for program in programs {
+        let mut fleet = Fleet::start_with(nodes, &[], simulate)?;
+        let client = fleet.server.client_at(&program);
+        let old = client.run(&["version", "--client"]).stdout.contains("v1.20");
+        let kubectl = Kubectl { client, old };
+        test(&mut fleet, &kubectl).with_context(|| format!("with {}", program.display()))?;
+    }
+    Ok(())
+}
+
+impl Kubectl {
+    /// Runs it and gives what it printed to standard output.
+    #[track_caller]
+    fn ok(&self, line: &str) -> String {
+        self.client.ok(&words(line))
+    }
+
+    /// Runs it, which must fail, and gives what it printed to standard error.
+    #[track_caller]
+    fn refused(&self, line: &str) -> String {
+        let output = self.client.run(&words(line));
+        assert!(!output.success, "{line} printed {}", output.stdout);
+        output.stderr
+    }
+
+    /// Runs it, which must succeed, and gives both outputs as a user sees them.
+    #[track_caller]
+    fn told(&self, line: &str) -> (String, String) {
+        let output = self.client.run(&words(line));
+        assert!(output.success, "{line}: {}", output.stderr);
+        (output.stdout, output.stderr)
+    }
+}
+
+fn words(line: &str) -> Vec<&str> {
+    line.split(' ').collect()
+}
 
 /// A server with nodes, and a client of each kind that is here.
 fn with_each_kubectl(

@@ -1,7 +1,9 @@
 //! The whole, as its users meet it: the built binary, real kubectl, real containers.
 
 mod bad_input;
+mod conformance;
 mod containers;
+mod fleet;
 mod kill;
 mod kubectl;
 mod libraries;

@@ -1,0 +1,237 @@
+//! Plain requests to the API server, for tests that say exactly what goes over the wire.
+
+use std::path::Path;
+use std::pin::Pin;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use futures::{AsyncBufRead, AsyncBufReadExt};
+use http::{HeaderMap, Method, Request};
+use http_body_util::BodyExt;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+/// `application/json`
+pub const JSON: &str = "application/json";
+/// `application/merge-patch+json`
+pub const MERGE: &str = "application/merge-patch+json";
+/// `application/strategic-merge-patch+json`
+pub const STRATEGIC: &str = "application/strategic-merge-patch+json";
+/// `application/vnd.kubernetes.protobuf`
+pub const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+
+/// Longest wait for one answer or one event. It only ends a test that has failed.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A connection to the API server as the administrator. It blocks.
+pub struct Api {
+    client: kube::Client,
+    runtime: Runtime,
+}
+
+/// What the server answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub code: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, `null` when it is empty or no JSON.
+    pub body: Value,
+}
+
+impl Answer {
+    /// The body of a request that succeeded.
+    ///
+    /// # Errors
+    /// When it was refused; the error holds the Status.
+    pub fn ok(self) -> Result<Value> {
+        if !(200..300).contains(&self.code) {
+            bail!("refused with {}: {}", self.code, self.body);
+        }
+        Ok(self.body)
+    }
+}
+
+impl Api {
+    /// Connects as `kubeconfig` says.
+    ///
+    /// # Errors
+    /// When the kubeconfig cannot be read.
+    pub fn connect(kubeconfig: &Path) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("start a runtime")?;
+        let kubeconfig = Kubeconfig::read_from(kubeconfig).context("read the kubeconfig")?;
+        let client = runtime.block_on(async {
+            let config =
+                kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+            anyhow::Ok(kube::Client::try_from(config)?)
+        })?;
+        Ok(Self { client, runtime })
+    }
+
+    /// Sends a body of the type `content` and reads the answer, whatever it is.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub fn send(&self, method: Method, path: &str, content: &str, body: Vec<u8>) -> Result<Answer> {
+        let what = format!("{method} {path}");
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(http::header::ACCEPT, JSON);
+        if !body.is_empty() {
+            request = request.header(http::header::CONTENT_TYPE, content);
+        }
+        let request = request
+            .body(kube::client::Body::from(body))
+            .context("build a request")?;
+        let answer = self.runtime.block_on(async {
+            let exchange = async {
+                let (head, body) = self.client.send(request).await?.into_parts();
+                let bytes = body.collect().await?.to_bytes();
+                anyhow::Ok((head, bytes))
+            };
+            tokio::time::timeout(PATIENCE, exchange).await
+        });
+        let (head, bytes) = answer
+            .with_context(|| format!("{what}: no answer"))?
+            .with_context(|| what.clone())?;
+        Ok(Answer {
+            code: head.status.as_u16(),
+            headers: head.headers,
+            body: serde_json::from_slice(&bytes).unwrap_or_default(),
+        })
+    }
+
+    fn json(&self, method: Method, path: &str, content: &str, body: &Value) -> Result<Value> {
+        let what = format!("{method} {path}");
+        self.send(method, path, content, serde_json::to_vec(body)?)?
+            .ok()
+            .context(what)
+    }
+
+    /// The object or list at `path`.
+    ///
+    /// # Errors
+    /// When it is not there or there is no answer.
+    pub fn get(&self, path: &str) -> Result<Value> {
+        let answer = self.send(Method::GET, path, JSON, Vec::new())?;
+        answer.ok().with_context(|| format!("GET {path}"))
+    }
+
+    /// The object at `path`, or nothing when there is none.
+    ///
+    /// # Errors
+    /// When there is no answer, or one other than these two.
+    pub fn find(&self, path: &str) -> Result<Option<Value>> {
+        let answer = self.send(Method::GET, path, JSON, Vec::new())?;
+        match answer.code {
+            404 => Ok(None),
+            _ => answer.ok().map(Some).with_context(|| format!("GET {path}")),
+        }
+    }
+
+    /// The items of the list at `path`.
+    ///
+    /// # Errors
+    /// When there is no list.
+    pub fn items(&self, path: &str) -> Result<Vec<Value>> {
+        let mut list = self.get(path)?;
+        match list["items"].take() {
+            Value::Array(items) => Ok(items),
+            other => bail!("GET {path}: no items but {other}"),
+        }
+    }
+
+    /// POSTs `object` to the collection.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn create(&self, collection: &str, object: &Value) -> Result<Value> {
+        self.json(Method::POST, collection, JSON, object)
+    }
+
+    /// PUTs `object`.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn replace(&self, path: &str, object: &Value) -> Result<Value> {
+        self.json(Method::PUT, path, JSON, object)
+    }
+
+    /// Sends a patch of the type `content`.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn patch(&self, path: &str, content: &str, patch: &Value) -> Result<Value> {
+        self.json(Method::PATCH, path, content, patch)
+    }
+
+    /// Deletes the object or, by the query in `path`, the objects of a collection.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn delete(&self, path: &str, options: &Value) -> Result<Value> {
+        self.json(Method::DELETE, path, JSON, options)
+    }
+
+    /// Opens a watch. `path` holds the whole query.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn watch(&self, path: &str) -> Result<Watch<'_>> {
+        let request = Request::get(path).body(Vec::new()).context("build a request")?;
+        let stream = self
+            .runtime
+            .block_on(async { tokio::time::timeout(PATIENCE, self.client.request_stream(request)).await })
+            .with_context(|| format!("watch {path}: no answer"))?
+            .with_context(|| format!("watch {path}"))?;
+        Ok(Watch {
+            api: self,
+            lines: Box::pin(stream),
+        })
+    }
+}
+
+/// An open watch.
+pub struct Watch<'a> {
+    api: &'a Api,
+    lines: Pin<Box<dyn AsyncBufRead>>,
+}
+
+impl Watch<'_> {
+    /// The next event, `{"type": …, "object": …}`.
+    ///
+    /// # Errors
+    /// When the watch ends or no event comes for two minutes.
+    pub fn event(&mut self) -> Result<Value> {
+        let mut line = Vec::new();
+        let read = async { self.lines.read_until(b'\n', &mut line).await };
+        self.api
+            .runtime
+            .block_on(async { tokio::time::timeout(PATIENCE, read).await })
+            .context("no event came")?
+            .context("read the watch")?;
+        if line.is_empty() {
+            bail!("the watch ended");
+        }
+        serde_json::from_slice(&line).context("read an event")
+    }
+
+    /// The first event from here on that is `wanted`.
+    ///
+    /// # Errors
+    /// When none comes.
+    pub fn find(&mut self, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+        loop {
+            let event = self.event()?;
+            if wanted(&event) {
+                return Ok(event);
+            }
+        }
+    }
+}
