@@ -1,11 +1,14 @@
 //! The control plane in this process: API server, controllers, scheduler. `server` and `up` both run it.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow};
 use apiserver::{Config, Server, User};
 use clap::Args;
+use plan::daemonset::Aim;
+use plan::fleet;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +31,27 @@ pub(crate) struct ControlPlaneArgs {
     /// Run the scheduler, which binds pods to nodes
     #[arg(long, default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
     pub(crate) scheduler: bool,
+
+    /// Leave it to the scheduler to bind the pods of DaemonSets; without, they are made for their nodes at once
+    #[arg(long, default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
+    pub(crate) schedule_daemonset_pods: bool,
+
+    /// How many pods of one DaemonSet are created, and how many deleted, at a time
+    #[arg(long, value_name = "PODS", default_value = "250")]
+    pub(crate) daemonset_burst: NonZeroUsize,
+}
+
+impl ControlPlaneArgs {
+    /// How DaemonSets are run.
+    fn fleet(&self) -> fleet::Options {
+        fleet::Options {
+            burst: self.daemonset_burst.get(),
+            aim: match self.schedule_daemonset_pods {
+                true => Aim::Affinity,
+                false => Aim::NodeName,
+            },
+        }
+    }
 }
 
 /// A running control plane. It must be ended with [`ControlPlane::stop`].
@@ -48,6 +72,7 @@ impl ControlPlane {
         let server = Server::start(config).await.context("start the API server")?;
         let shutdown = CancellationToken::new();
         let options = controllers::Options {
+            fleet: args.fleet(),
             scheduler: args.scheduler,
             root_ca: Some(server.authority().into()),
             ..controllers::Options::default()

@@ -12,8 +12,8 @@ mod template;
 pub use judge::{Count, DeleteReason, Facts, Held, Judgement, Rules, judge};
 pub use name::{Lineage, pod_name};
 pub use placement::{Fit, Misfit, Placement, Trouble};
-pub use template::PodTemplate;
 pub(crate) use template::owner_reference;
+pub use template::{Aim, PodTemplate};
 
 use std::cmp::Ordering;
 use std::sync::Arc;

@@ -19,8 +19,10 @@
 mod action;
 mod answer;
 mod apply;
+mod claims;
 mod explain;
 mod forecast;
+mod gate;
 mod offer;
 mod pair;
 mod set;
@@ -36,7 +38,7 @@ use std::sync::Arc;
 use api::view::{ControllerRevisionView, DaemonSetView, NodeView, PodView};
 use jiff::Timestamp;
 
-use crate::daemonset::NodeName;
+use crate::daemonset::{Aim, NodeName};
 use set::Set;
 
 /// What a watch says about one kind.
@@ -75,11 +77,16 @@ pub struct Objects {
 pub struct Options {
     /// How many creations, and how many deletions, of one set may be in flight. Kubernetes' burst.
     pub burst: usize,
+    /// Whether the scheduler binds the pods, or they are made for their node at once.
+    pub aim: Aim,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { burst: 250 }
+        Options {
+            burst: 250,
+            aim: Aim::default(),
+        }
     }
 }
 

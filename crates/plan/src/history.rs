@@ -138,9 +138,13 @@ pub fn judge(
     History { hash, settled, steps }
 }
 
+/// How much of a set's name its revisions have in theirs, so that a dash and any hash fit into a name's 253 characters.
+const LONGEST_PREFIX: usize = 223;
+
 /// `<set>-<hash>`.
 pub fn revision_name(set: &DaemonSetView, hash: &str) -> String {
-    format!("{}-{hash}", set.meta.name)
+    let name = &set.meta.name;
+    format!("{}-{hash}", &name[..name.floor_char_boundary(LONGEST_PREFIX)])
 }
 
 /// The hash that a revision stands for; one without the label stands for its own name.

@@ -47,6 +47,8 @@ pub enum Lane {
 pub struct Standing {
     /// Whether the set belongs on the node.
     pub fit: Fit,
+    /// Whether the node does not answer.
+    pub unreachable: bool,
     /// Whether a pod was asked for that is not yet to be seen.
     pub creating: bool,
     /// Pods of the current template: their number, and whether one is available.
@@ -89,6 +91,9 @@ impl Mode {
 
     /// The lane of a node and what the rollout does there in any case.
     pub fn lane(self, standing: &Standing) -> Verdict {
+        if standing.is_out_of_reach() {
+            return Verdict::default();
+        }
         match self {
             Mode::OnDelete => Verdict::default(),
             Mode::InPlace if standing.fit.should_run() => in_place(standing),
@@ -103,6 +108,16 @@ impl Mode {
             Mode::InPlace if fit.is_some_and(Fit::should_run) => Lane::Unavailable,
             _ => Lane::Quiet,
         }
+    }
+}
+
+impl Standing {
+    /// A node that does not answer, and that the current template has not reached, takes no part: nothing that is asked
+    /// for there would be done, and its old pod is as unavailable as it will be. So dead nodes do not use up the budget,
+    /// and the update goes on around them. Where a pod of the current template was made and the node fell silent since,
+    /// the template may be the cause: there it counts.
+    fn is_out_of_reach(&self) -> bool {
+        self.unreachable && self.new.0 == 0 && !self.old.1
     }
 }
 

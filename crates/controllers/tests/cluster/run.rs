@@ -2,6 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use controllers::Options;
+use plan::daemonset::Aim;
+
 use crate::support::{Cluster, SETS, daemon_set, name, set_path};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -106,5 +109,33 @@ async fn events_tell_what_was_done() {
             expected.iter().all(told).then_some(())
         })
         .await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_scheduler_the_controller_binds_its_pods_itself() {
+    let options = Options {
+        scheduler: false,
+        fleet: plan::fleet::Options {
+            aim: Aim::NodeName,
+            ..plan::fleet::Options::default()
+        },
+        ..Options::default()
+    };
+    let cluster = Cluster::start_with(2, options).await;
+    cluster
+        .until("the node", || cluster.get("/api/v1/nodes/node-1"))
+        .await;
+    let cordon = serde_json::json!({"spec": {"unschedulable": true}});
+    cluster.merge("/api/v1/nodes/node-1", cordon).await;
+    cluster.create(SETS, daemon_set("a", |_| {})).await;
+    cluster.ready("a", 2).await;
+    for pod in cluster.pods().await {
+        assert!(
+            pod["spec"]["affinity"].is_null(),
+            "what is bound needs not be aimed: {}",
+            pod["spec"]
+        );
+    }
     cluster.stop().await;
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use api::view::{PhaseView, PodView};
 use jiff::Timestamp;
 
-use super::{Fit, available_from, is_past, is_updated, seniority};
+use super::{Aim, Fit, available_from, is_past, is_updated, seniority};
 use crate::rollout::{Lane, Mode, Standing};
 
 /// What a set says about all its nodes.
@@ -19,6 +19,8 @@ pub struct Rules<'a> {
     pub min_ready_seconds: i32,
     /// How old pods are replaced.
     pub mode: Mode,
+    /// How pods are aimed at their nodes.
+    pub aim: Aim,
 }
 
 /// What is known about one node.
@@ -26,6 +28,8 @@ pub struct Rules<'a> {
 pub struct Facts<'a> {
     /// Whether the set belongs there; `None` when there is no such node.
     pub fit: Option<Fit>,
+    /// Whether the node does not answer.
+    pub unreachable: bool,
     /// The set's pods there, with how far each is in our hands; in any order.
     pub pods: &'a [(Arc<PodView>, Held)],
     /// Whether a pod was asked for that is not yet to be seen.
@@ -58,6 +62,8 @@ pub enum DeleteReason {
     Misplaced,
     /// It waits for a node that is gone.
     NodeGone,
+    /// It waits to be scheduled, and pods of its set are bound from the start.
+    Unbound,
     /// It is of an old template.
     Outdated,
     /// Its successor on the node is available, or it was of no use any more.
@@ -72,6 +78,7 @@ impl DeleteReason {
             DeleteReason::Succeeded => "it ended, and a daemon should not",
             DeleteReason::Duplicate => "the node has another one",
             DeleteReason::Misplaced => "the node should not run it",
+            DeleteReason::Unbound => "it waits for a scheduler, and its set uses none",
             DeleteReason::NodeGone => "the node that it waits for is gone",
             DeleteReason::Outdated => "it is of an old template",
             DeleteReason::Replaced => "its successor has taken over",
@@ -111,6 +118,25 @@ pub struct Judgement {
     pub served: bool,
     /// When to judge anew though nothing happens.
     pub look_at: Option<Timestamp>,
+    /// Whether what is to be done here was refused the last time.
+    pub refused: bool,
+}
+
+impl Judgement {
+    /// Whether anything is to be done here, now or in its turn.
+    pub(crate) fn asks(&self) -> bool {
+        self.create || !self.delete.is_empty() || matches!(self.lane, Lane::Candidate | Lane::Sunset)
+    }
+
+    /// Asks for nothing before `until`.
+    pub(crate) fn hold_back(&mut self, until: Timestamp) {
+        self.create = false;
+        self.delete.clear();
+        if matches!(self.lane, Lane::Candidate | Lane::Sunset) {
+            self.lane = Lane::Quiet;
+        }
+        self.look_at = self.look_at.into_iter().chain([until]).min();
+    }
 }
 
 /// The pods of a node that still count, sorted by seniority, and what they are.
@@ -214,6 +240,10 @@ fn manage(rules: &Rules<'_>, facts: &Facts<'_>, pods: &Pods<'_>, now: Timestamp,
             }
             (PhaseView::Failed, None) => judgement.delete.push((pod.clone(), DeleteReason::Failed)),
             (PhaseView::Succeeded, _) => judgement.delete.push((pod.clone(), DeleteReason::Succeeded)),
+            // It was made while the scheduler was to bind it, and now that is nobody's business.
+            _ if rules.aim == Aim::NodeName && pod.node_name.is_none() => {
+                judgement.delete.push((pod.clone(), DeleteReason::Unbound));
+            }
             _ => running.push(pod),
         }
     }
@@ -274,6 +304,7 @@ fn roll(rules: &Rules<'_>, facts: &Facts<'_>, pods: &Pods<'_>, now: Timestamp, j
     };
     let verdict = rules.mode.lane(&Standing {
         fit,
+        unreachable: facts.unreachable,
         creating: facts.creating,
         new: (new.len(), new.first().is_some_and(|pod| available(pod))),
         old: (old.len(), old.first().is_some_and(|pod| available(pod))),

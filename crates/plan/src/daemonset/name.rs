@@ -24,10 +24,11 @@ const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 /// How many generated characters end a name.
 const SUFFIX: usize = 5;
 
-/// How long a generated name may be, as generateName cuts it: it must serve as a host name.
-const LONGEST: usize = 63;
+/// How much of the set's name and the dash stays, as generateName cuts it: the whole must serve as a host name, which
+/// has 63 characters at most.
+const LONGEST_PREFIX: usize = 63 - SUFFIX;
 
-/// The pod's name: the set's name, a dash, five characters. `salt` is raised when the name is taken by a stranger.
+/// The pod's name: the set's name and a dash, cut to 58 characters, and five more. `salt` is raised when the name is taken by a stranger.
 pub fn pod_name(set: &str, set_uid: &str, node: &str, hash: &str, lineage: &Lineage, salt: u32) -> String {
     let salt = salt.to_le_bytes();
     let mut bits = fnv64([
@@ -37,13 +38,8 @@ pub fn pod_name(set: &str, set_uid: &str, node: &str, hash: &str, lineage: &Line
         lineage.uid.as_bytes(),
         &salt,
     ]);
-    let mut end = set.len().min(LONGEST - SUFFIX - 1);
-    while !set.is_char_boundary(end) {
-        end -= 1;
-    }
-    let mut name = String::with_capacity(end + 1 + SUFFIX);
-    name.push_str(&set[..end]);
-    name.push('-');
+    let mut name = format!("{set}-");
+    name.truncate(name.floor_char_boundary(LONGEST_PREFIX));
     for _ in 0..SUFFIX {
         name.push(char::from(ALPHABET[(bits % ALPHABET.len() as u64) as usize]));
         bits /= ALPHABET.len() as u64;

@@ -6,6 +6,17 @@ use serde_json::{Map, Value, json};
 use super::placement::automatic_tolerations;
 use super::{GENERATION_LABEL, HASH_LABEL};
 
+/// How a pod is aimed at its node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Aim {
+    /// By its required node affinity, which is replaced by the node's name. The scheduler binds it there, when it fits.
+    #[default]
+    Affinity,
+    /// By its `nodeName`: it is bound from the start, and no scheduler is needed. The older way of Kubernetes, before
+    /// daemon pods went through the scheduler.
+    NodeName,
+}
+
 /// A pod ready to be named and aimed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PodTemplate {
@@ -14,9 +25,9 @@ pub struct PodTemplate {
 }
 
 impl PodTemplate {
-    /// Renders the pods of `set` at the template that `hash` names: labels, owner, tolerations, and the required node
-    /// affinity replaced by the name of one node. The set's own template is left as it is.
-    pub fn render(set: &DaemonSetView, hash: &str) -> PodTemplate {
+    /// Renders the pods of `set` at the template that `hash` names: labels, owner, tolerations, and aimed at one node.
+    /// The set's own template is left as it is.
+    pub fn render(set: &DaemonSetView, hash: &str, aim: Aim) -> PodTemplate {
         // Two marks that no string of the template contains.
         let plain = set.template.to_string();
         let mut mark = String::from("everynode");
@@ -28,7 +39,7 @@ impl PodTemplate {
         let rendered = format!(
             r#"{{"kind":"Pod","apiVersion":"v1","metadata":{},"spec":{}}}"#,
             metadata(set, hash, &name),
-            spec(&set.template, &node)
+            spec(&set.template, aim, &node)
         );
         let (before, rest) = rendered.split_once(&name).unwrap_or((&rendered, ""));
         let (between, after) = rest.split_once(&node).unwrap_or((rest, ""));
@@ -98,7 +109,7 @@ pub(crate) fn owner_reference(set: &DaemonSetView) -> Value {
     })
 }
 
-fn spec(template: &Value, node: &str) -> Value {
+fn spec(template: &Value, aim: Aim, node: &str) -> Value {
     let mut spec = template
         .get("spec")
         .cloned()
@@ -124,6 +135,16 @@ fn spec(template: &Value, node: &str) -> Value {
         }
     }
     spec.insert("tolerations".to_owned(), Value::Array(tolerations));
+    match aim {
+        Aim::Affinity => pin(&mut spec, node),
+        Aim::NodeName => drop(spec.insert("nodeName".to_owned(), node.into())),
+    }
+    Value::Object(spec)
+}
+
+/// Replaces the required node affinity by the name of one node; what is merely preferred stays. (To add a term would
+/// widen what is there: terms are alternatives.)
+fn pin(spec: &mut Map<String, Value>, node: &str) {
     let mut affinity = spec.remove("affinity").and_then(into_object).unwrap_or_default();
     let mut node_affinity = affinity
         .remove("nodeAffinity")
@@ -136,7 +157,6 @@ fn spec(template: &Value, node: &str) -> Value {
     );
     affinity.insert("nodeAffinity".to_owned(), Value::Object(node_affinity));
     spec.insert("affinity".to_owned(), Value::Object(affinity));
-    Value::Object(spec)
 }
 
 /// Tolerations are one when key, effect, operator and value are: the seconds are overwritten.

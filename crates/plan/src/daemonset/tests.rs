@@ -69,6 +69,7 @@ fn judged(mode: Mode, fit: Option<Fit>, pods: &[&str], more: impl FnOnce(&mut Fa
         template_generation: None,
         min_ready_seconds: 15,
         mode,
+        aim: Aim::Affinity,
     };
     let pods: Vec<_> = pods
         .iter()
@@ -77,6 +78,7 @@ fn judged(mode: Mode, fit: Option<Fit>, pods: &[&str], more: impl FnOnce(&mut Fa
         .collect();
     let mut facts = Facts {
         fit,
+        unreachable: false,
         pods: &pods,
         creating: false,
         back_off: None,
@@ -255,6 +257,7 @@ fn the_senior_pod_speaks_for_the_node_in_the_status() {
         template_generation: None,
         min_ready_seconds: 0,
         mode: Mode::InPlace,
+        aim: Aim::Affinity,
     };
     let count = |fit, pods: &[&str]| {
         let pods: Vec<_> = pods
@@ -266,6 +269,7 @@ fn the_senior_pod_speaks_for_the_node_in_the_status() {
             &rules,
             &Facts {
                 fit,
+                unreachable: false,
                 pods: &pods,
                 creating: false,
                 back_off: None,
@@ -411,7 +415,7 @@ fn set(template: Value) -> DaemonSetView {
 }
 
 fn rendered(template: Value) -> Value {
-    let body = PodTemplate::render(&set(template), "abc").body("daemon-x7", "node-1");
+    let body = PodTemplate::render(&set(template), "abc", Aim::Affinity).body("daemon-x7", "node-1");
     serde_json::from_slice(&body).unwrap()
 }
 
@@ -460,6 +464,22 @@ fn a_pod_is_its_template_named_labelled_owned_and_aimed() {
 }
 
 #[test]
+fn a_pod_may_be_bound_from_the_start_and_then_keeps_its_affinity() {
+    let affinity = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
+        {"nodeSelectorTerms": [{"matchExpressions": [{"key": "zone", "operator": "Exists"}]}]}}});
+    let template = json!({"spec": {"affinity": affinity, "containers": [{"name": "main", "image": "v1"}]}});
+    let body = PodTemplate::render(&set(template), "abc", Aim::NodeName).body("daemon-x7", "node-1");
+    let pod: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(pod["spec"]["nodeName"], "node-1");
+    assert_eq!(pod["spec"]["affinity"], affinity);
+    assert_eq!(
+        pod["spec"]["tolerations"].as_array().unwrap().len(),
+        6,
+        "it tolerates all the same"
+    );
+}
+
+#[test]
 fn tolerations_are_added_in_order_and_a_daemons_own_are_made_endless() {
     let own = json!([
         {"key": "mine", "operator": "Exists"},
@@ -497,7 +517,7 @@ fn no_text_of_a_template_is_mistaken_for_a_name() {
     let pod = rendered(odd.clone());
     assert_eq!(pod["metadata"]["annotations"], odd["metadata"]["annotations"]);
     assert_eq!(pod["metadata"]["name"], "daemon-x7");
-    let quoted = PodTemplate::render(&set(odd), "abc").body("x", "no\"de");
+    let quoted = PodTemplate::render(&set(odd), "abc", Aim::Affinity).body("x", "no\"de");
     assert!(
         serde_json::from_slice::<Value>(&quoted).is_ok(),
         "whatever a node is called, it is JSON"
@@ -530,8 +550,20 @@ fn names_look_as_kubernetes_makes_them_and_depend_on_all_that_they_stand_for() {
     ] {
         assert_ne!(first, other);
     }
-    let long = pod_name(&"x".repeat(200), "uid", "a", "h", &Lineage::default(), 0);
-    assert_eq!(long.len(), 63);
+    let named = |set: &str| pod_name(set, "uid", "a", "h", &Lineage::default(), 0);
+    let prefix = |set: &str| {
+        let name = named(set);
+        name[..name.len() - 5].to_owned()
+    };
+    assert_eq!(prefix("daemon"), "daemon-");
+    assert_eq!(prefix(&"x".repeat(57)), format!("{}-", "x".repeat(57)));
+    assert_eq!(prefix(&"x".repeat(200)), "x".repeat(58));
+    let dotted = format!("{}.{}", "x".repeat(56), "y".repeat(9));
+    assert_eq!(
+        prefix(&dotted),
+        dotted[..58],
+        "no part of a dotted name begins with a dash"
+    );
     let names: std::collections::HashSet<_> = (0..2000)
         .map(|node| name(&node.to_string(), "h", "", 0))
         .collect();

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::action::{Act, Action, Answer, EventRecord, Target};
 use super::set::{Confirm, Set};
-use super::write::{Inspect, Window, Write, WriteState};
+use super::write::{Inspect, Write, WriteState};
 use super::{Fleet, ObjectKey, Resource, Spot};
 use crate::daemonset::NodeName;
 
@@ -112,10 +112,11 @@ impl Fleet {
             Act::InspectPod { node, name } => answered.pod_inspected(node, name, outcome),
             Act::DeletePod { node, name, uid, .. } => answered.pod_deleted(node, name, uid, outcome),
             Act::ConfirmSet => answered.set_confirmed(outcome),
-            Act::AdoptPod(Target { name, .. })
-            | Act::ReleasePod(Target { name, .. })
-            | Act::RelabelPod(Target { name, .. }, _) => {
+            Act::AdoptPod(Target { name, .. }) | Act::ReleasePod(Target { name, .. }) => {
                 answered.pod_claimed((key.0.clone(), name.clone()), outcome);
+            }
+            Act::RelabelPod(Target { name, .. }, _) => {
+                answered.pod_relabelled((key.0.clone(), name.clone()), outcome);
             }
             Act::WriteRevision { name, .. } => answered.revision_written(name, outcome),
             Act::InspectRevision(name) => answered.revision_inspected(name, outcome),
@@ -179,11 +180,11 @@ impl Answered<'_> {
         known: Option<&PodView>,
         outcome: Outcome<'_>,
     ) {
-        self.set.creates_in_flight = self.set.creates_in_flight.saturating_sub(1);
+        self.set.gate.answered();
         self.set.dirty.insert(node.clone());
         match outcome {
             Outcome::Done(body) => {
-                self.went_well();
+                self.went_well(node);
                 self.creation_done(node, name, revision_in(body));
                 self.record(false, "SuccessfulCreate", format!("Created pod: {name}"));
             }
@@ -206,18 +207,16 @@ impl Answered<'_> {
             },
             Outcome::NamespaceTerminating => {
                 self.creation_failed(node, name);
-                self.set.retry.hold(self.now);
+                self.set.gate.close(self.now);
             }
             Outcome::Gone => {
-                self.creation_failed(node, name);
-                self.went_badly();
                 let namespace = &self.set.view.meta.namespace;
-                let message = format!("Error creating: namespaces \"{namespace}\" not found");
-                self.record(true, "FailedCreate", message);
+                let why = format!("namespaces \"{namespace}\" not found");
+                self.creation_refused(node, name, &why);
+                self.record(true, "FailedCreate", format!("Error creating: {why}"));
             }
             Outcome::Failed(why) => {
-                self.creation_failed(node, name);
-                self.went_badly();
+                self.creation_refused(node, name, &why);
                 self.record(true, "FailedCreate", format!("Error creating: {why}"));
             }
         }
@@ -232,11 +231,8 @@ impl Answered<'_> {
                 }
                 _ => self.name_is_a_strangers(node, name),
             },
-            Outcome::Gone => self.creation_failed(node, name),
-            _ => {
-                self.creation_failed(node, name);
-                self.went_badly();
-            }
+            Outcome::Failed(why) => self.creation_refused(node, name, &why),
+            _ => self.creation_failed(node, name),
         }
     }
 
@@ -274,6 +270,15 @@ impl Answered<'_> {
         self.set.write_settled(write);
     }
 
+    /// The creation was refused, or nobody knows: the node waits, and for a moment the others that lack a pod too.
+    fn creation_refused(&mut self, node: &NodeName, name: &str, why: &str) {
+        self.creation_failed(node, name);
+        self.set.gate.refused(self.now);
+        if let Some(pair) = self.set.pairs.get_mut(node) {
+            pair.refused(why, self.now);
+        }
+    }
+
     fn name_is_a_strangers(&mut self, node: &NodeName, name: &str) {
         self.creation_failed(node, name);
         if let Some(pair) = self.set.pairs.get_mut(node) {
@@ -281,15 +286,11 @@ impl Answered<'_> {
         }
     }
 
-    fn went_well(&mut self) {
-        self.set.retry.succeeded(self.now);
-        let burst = self.set.burst;
-        self.set.window.grow(burst);
-    }
-
-    fn went_badly(&mut self) {
-        self.set.window = Window::START;
-        self.set.retry.failed(self.now);
+    fn went_well(&mut self, node: &NodeName) {
+        self.set.gate.granted(self.now);
+        if let Some(pair) = self.set.pairs.get_mut(node) {
+            pair.refusal = None;
+        }
     }
 
     fn pod_deleted(&mut self, node: &NodeName, name: &str, uid: &str, outcome: Outcome<'_>) {
@@ -308,6 +309,7 @@ impl Answered<'_> {
                 // The last state of a pod that went at once is older than its going.
                 let revision = revision_in(body).filter(|revision| *revision > shown);
                 write.state = WriteState::Written(revision);
+                pair.refusal = None;
                 self.awaits(Resource::Pods, revision, Spot::Pair(node.clone()));
                 self.record(false, "SuccessfulDelete", format!("Deleted pod: {name}"));
             }
@@ -328,8 +330,8 @@ impl Answered<'_> {
         pair.writes_mut()
             .deletions
             .retain(|(deleted, _)| **deleted != *uid);
+        pair.refused(why, self.now);
         self.set.write_settled(write);
-        self.set.retry.failed(self.now);
         self.record(true, "FailedDelete", format!("Error deleting: {why}"));
     }
 
@@ -343,7 +345,7 @@ impl Answered<'_> {
             },
             Outcome::Gone => Confirm::Dying,
             _ => {
-                self.set.retry.failed(self.now);
+                self.set.claims.confirm_retry.failed(self.now);
                 Confirm::No
             }
         };
@@ -354,24 +356,30 @@ impl Answered<'_> {
             Outcome::Done(body) => revision_in(body),
             _ => None,
         };
-        match (self.set.claims.get_mut(&key), revision) {
+        match (self.set.claims.write_of(&key), revision) {
             (Some(write), Some(_)) => {
                 write.state = WriteState::Written(revision);
-                self.set.retry.succeeded(self.now);
+                self.set.claims.granted(&key);
                 self.awaits(Resource::Pods, revision, Spot::Claim(key));
             }
-            _ => {
-                // Gone or changed under our hands: the watch will say so, and a moment later all is looked at anew.
-                self.set.claims.remove(&key);
-                self.set.retry.failed(self.now);
-            }
+            // Gone or changed under our hands: the watch will say so, and a moment later it is looked at anew.
+            _ => self.set.claims.refused(&key, self.now),
         }
+    }
+
+    fn pod_relabelled(&mut self, key: ObjectKey, outcome: Outcome<'_>) {
+        if !matches!(outcome, Outcome::Done(_)) {
+            // Its revision may not go before; so another look at the history asks for it again.
+            self.set.history_dirty = true;
+            self.set.history_retry.failed(self.now);
+        }
+        self.pod_claimed(key, outcome);
     }
 
     fn revision_written(&mut self, name: &Arc<str>, outcome: Outcome<'_>) {
         match outcome {
             Outcome::Done(body) => {
-                self.set.retry.succeeded(self.now);
+                self.set.history_retry.succeeded(self.now);
                 // The template may have changed while the answer was on its way.
                 let current = *self.set.revision_name() == **name;
                 self.set.settled |= current;
@@ -383,11 +391,11 @@ impl Answered<'_> {
             Outcome::Taken => self.set.inspect_revision = Some(name.clone()),
             Outcome::NamespaceTerminating => {
                 self.revision_failed(name);
-                self.set.retry.hold(self.now);
+                self.set.history_retry.hold(self.now);
             }
             Outcome::Gone | Outcome::Failed(_) => {
                 self.revision_failed(name);
-                self.set.retry.failed(self.now);
+                self.set.history_retry.failed(self.now);
             }
         }
     }
@@ -407,7 +415,7 @@ impl Answered<'_> {
             Outcome::Done(_) | Outcome::Gone => self.set.history_dirty = true,
             _ => {
                 self.set.history_dirty = true;
-                self.set.retry.failed(self.now);
+                self.set.history_retry.failed(self.now);
             }
         }
     }
@@ -422,7 +430,7 @@ impl Answered<'_> {
             Outcome::Gone if !still_there => self.revision_failed(name),
             _ => {
                 self.revision_failed(name);
-                self.set.retry.failed(self.now);
+                self.set.history_retry.failed(self.now);
             }
         }
     }

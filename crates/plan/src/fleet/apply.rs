@@ -6,6 +6,7 @@ use std::sync::Arc;
 use api::taint::Taint;
 use api::view::{ControllerRevisionView, DaemonSetView, NodeView, PodView, View};
 
+use super::claims::Claim;
 use super::set::Set;
 use super::{Change, Fleet, Home, ObjectKey, PodEntry, Resource, Role, Spot};
 
@@ -122,11 +123,9 @@ impl Fleet {
                 Role::Ours => of.attach(&key, &pod, true),
                 Role::ToAdopt => {
                     of.attach(&key, &pod, false);
-                    of.adopt.insert(key.clone(), pod.meta.uid.clone());
+                    of.claims.want(&key, Claim::Adopt, &pod.meta.uid);
                 }
-                Role::ToRelease => {
-                    of.release.insert(key.clone(), pod.meta.uid.clone());
-                }
+                Role::ToRelease => of.claims.want(&key, Claim::Release, &pod.meta.uid),
             }
             self.dirty.insert(set.clone());
         }
@@ -144,11 +143,9 @@ impl Fleet {
                 Role::Ours => of.detach(key, &pod, true),
                 Role::ToAdopt => {
                     of.detach(key, &pod, false);
-                    of.adopt.remove(key);
+                    of.claims.unwant(key);
                 }
-                Role::ToRelease => {
-                    of.release.remove(key);
-                }
+                Role::ToRelease => of.claims.unwant(key),
             }
             self.dirty.insert(set);
         }
@@ -266,7 +263,7 @@ impl Fleet {
                 self.dirty.insert(key.clone());
                 let uid = view.meta.uid.clone();
                 self.sets
-                    .insert(key.clone(), Set::new(view, &self.nodes, self.options.burst));
+                    .insert(key.clone(), Set::new(view, &self.nodes, self.options));
                 self.resettle(&namespace, move |entry| {
                     entry.home.is_none() && entry.pod.meta.controller().is_none_or(|owner| owner.uid == uid)
                 });
@@ -375,11 +372,7 @@ impl Fleet {
                 Spot::Pair(node) => {
                     set.dirty.insert(node);
                 }
-                Spot::Claim(pod) => {
-                    if set.claims.get(&pod).is_some_and(|write| write.is_seen(seen)) {
-                        set.claims.remove(&pod);
-                    }
-                }
+                Spot::Claim(pod) => set.claims.reached(&pod, seen),
                 Spot::Revision(name) => {
                     if set
                         .revision_writes

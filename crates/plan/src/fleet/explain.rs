@@ -74,6 +74,8 @@ pub enum Verdict {
     Ending,
     /// A pod was found that belongs to nobody; it is being adopted.
     Adopting,
+    /// What is to be done here was refused, in these words; it is asked for again then.
+    Refused(Box<str>, Timestamp),
     /// Pods keep failing; the next is made then.
     BackingOff(Timestamp),
     /// The pod ended, failed or not; another is made in its place.
@@ -127,6 +129,7 @@ impl fmt::Display for Verdict {
             Verdict::Missing => f.write_str("missing: to be created"),
             Verdict::Ending => f.write_str("waiting for the old pod to end"),
             Verdict::Adopting => f.write_str("being adopted"),
+            Verdict::Refused(why, _) => write!(f, "refused: {why}"),
             Verdict::BackingOff(until) => write!(f, "failed: the next attempt is at {until}"),
             Verdict::Ended(PhaseView::Failed) => f.write_str("failed: to be replaced"),
             Verdict::Ended(_) => f.write_str("ended: to be replaced"),
@@ -252,6 +255,10 @@ impl<'a> Case<'a> {
         if let Some((orphan, _)) = self.pods.iter().find(|(_, held)| *held == Held::NotYetOurs) {
             return Some((Verdict::Adopting, Some(orphan)));
         }
+        if let Some(refusal) = &self.pair.refusal {
+            let until = refusal.retry.ends_at(self.now).unwrap_or(self.now);
+            return Some((Verdict::Refused(refusal.why.clone(), until), senior));
+        }
         if let Some(trouble) = Trouble::of(view)
             && !senior.is_some_and(|pod| pod.ready.status)
         {
@@ -301,7 +308,7 @@ impl<'a> Case<'a> {
                 _ => None,
             },
             Verdict::NodeDown(trouble) => trouble.since(self.view?),
-            Verdict::Creating | Verdict::Missing | Verdict::NodeGone => None,
+            Verdict::Creating | Verdict::Missing | Verdict::Refused(..) | Verdict::NodeGone => None,
             Verdict::Ending => pod?.meta.deletion_timestamp,
             Verdict::Unscheduled(_) | Verdict::Adopting | Verdict::Outdated | Verdict::Surging => {
                 pod?.meta.creation_timestamp
@@ -329,7 +336,9 @@ impl<'a> Case<'a> {
             Verdict::Unscheduled(_) => WaitsFor::Scheduler,
             Verdict::Surging if !bound => WaitsFor::Scheduler,
             Verdict::Surging | Verdict::Ending | Verdict::NotReady => WaitsFor::Node,
-            Verdict::BackingOff(moment) | Verdict::AvailableAt(moment) => WaitsFor::Time(*moment),
+            Verdict::Refused(_, moment) | Verdict::BackingOff(moment) | Verdict::AvailableAt(moment) => {
+                WaitsFor::Time(*moment)
+            }
             Verdict::Outdated => match (self.set.rules().mode, self.pair.judgement.lane) {
                 (Mode::OnDelete, _) => WaitsFor::User,
                 (_, Lane::Candidate) => WaitsFor::Turn,

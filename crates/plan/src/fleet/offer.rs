@@ -6,8 +6,9 @@ use api::view::ControllerRevisionView;
 use jiff::Timestamp;
 
 use super::action::{Act, Action, EventRecord, Target};
+use super::claims::Claim;
 use super::set::{Confirm, Set};
-use super::write::{Creation, Inspect, Window, Write};
+use super::write::{Creation, Inspect, Write};
 use super::{Fleet, ObjectKey, Options, Plan, World};
 use crate::daemonset::{DeleteReason, NodeName, pod_name};
 use crate::history;
@@ -123,10 +124,10 @@ impl Pass<'_> {
         for node in std::mem::take(&mut self.set.dirty) {
             self.set.refresh(&node, self.world, self.now);
         }
-        if self.set.settled && !self.set.retry.is_waiting(self.now) {
+        if self.set.settled {
             self.delete_pods();
-            self.roll_out();
             self.create_pods();
+            self.roll_out();
         }
         self.write_status();
     }
@@ -162,40 +163,28 @@ impl Pass<'_> {
     /// Adopts and releases pods. Before the first adoption the set itself is read: the watch may not yet know that it
     /// is on its way out.
     fn claim_pods(&mut self) {
-        if self.set.retry.is_waiting(self.now) {
+        while let Some((key, uid)) = self.set.claims.next(Claim::Release) {
+            let target = Target {
+                name: key.1.clone(),
+                uid,
+            };
+            self.claim(key, Act::ReleasePod(target));
+        }
+        if !self.set.claims.has_orphans() || !self.confirmed() {
             return;
         }
-        let claimed = |set: &Set, key: &ObjectKey| set.claims.contains_key(key);
-        let release: Vec<_> = self
-            .set
-            .release
-            .iter()
-            .map(|(key, uid)| (key.clone(), uid.clone()))
-            .collect();
-        for (key, uid) in release {
-            if !claimed(self.set, &key) && self.set.claims.len() < self.options.burst {
-                self.claim(key.clone(), Act::ReleasePod(Target { name: key.1, uid }));
-            }
-        }
-        if !self.set.adopt.keys().any(|key| !claimed(self.set, key)) || !self.confirmed() {
-            return;
-        }
-        let adopt: Vec<_> = self
-            .set
-            .adopt
-            .iter()
-            .map(|(key, uid)| (key.clone(), uid.clone()))
-            .collect();
-        for (key, uid) in adopt {
-            if !claimed(self.set, &key) && self.set.claims.len() < self.options.burst {
-                self.claim(key.clone(), Act::AdoptPod(Target { name: key.1, uid }));
-            }
+        while let Some((key, uid)) = self.set.claims.next(Claim::Adopt) {
+            let target = Target {
+                name: key.1.clone(),
+                uid,
+            };
+            self.claim(key, Act::AdoptPod(target));
         }
     }
 
     fn claim(&mut self, key: ObjectKey, act: Act) {
         let write = self.write();
-        self.set.claims.insert(key, write);
+        self.set.claims.asked(key, write);
         self.act(act);
     }
 
@@ -206,6 +195,7 @@ impl Pass<'_> {
                 self.adopted = true;
                 true
             }
+            Confirm::No if self.set.claims.confirm_retry.is_waiting(self.now) => false,
             Confirm::No => {
                 self.set.confirm = Confirm::InFlight;
                 self.act(Act::ConfirmSet);
@@ -221,7 +211,7 @@ impl Pass<'_> {
         }
         if !self.set.history_dirty
             || !self.set.revision_writes.is_empty()
-            || self.set.retry.is_waiting(self.now)
+            || self.set.history_retry.is_waiting(self.now)
         {
             return;
         }
@@ -309,7 +299,12 @@ impl Pass<'_> {
             .collect();
         for pod in pods {
             let key = (pod.meta.namespace.clone(), pod.meta.name.clone());
-            if !self.set.claims.contains_key(&key) && self.set.claims.len() < self.options.burst {
+            if !self.set.claims.has_room() {
+                // The rest when there is room again.
+                self.set.history_dirty = true;
+                return;
+            }
+            if !self.set.claims.is_being_written(&key) {
                 let target = Target {
                     name: pod.meta.name.clone(),
                     uid: pod.meta.uid.clone(),
@@ -372,7 +367,8 @@ impl Pass<'_> {
         });
     }
 
-    /// Replaces available old pods as far as the budget goes, by the names of their nodes.
+    /// Replaces available old pods as far as the budget goes, by the names of their nodes. Where the daemon is broken
+    /// already, its turn has come before: that takes no budget.
     fn roll_out(&mut self) {
         let budget = self.set.budget();
         match self.set.rules().mode {
@@ -397,7 +393,7 @@ impl Pass<'_> {
                     }
                 }
                 while self.set.tally.surging < budget.max_surge
-                    && self.room_for_creates() > 0
+                    && self.set.gate.admits_surge(self.now)
                     && let Some(node) = self.set.queues.candidates.first().cloned()
                 {
                     self.create(&node);
@@ -422,19 +418,13 @@ impl Pass<'_> {
         true
     }
 
-    fn room_for_creates(&self) -> usize {
-        self.set.window.room(self.set.creates_in_flight)
-    }
-
-    /// Creates the missing pods, by the names of their nodes, as many at a time as slow start allows.
+    /// Creates the missing pods, by the names of their nodes, as many at a time as the gate lets through.
     fn create_pods(&mut self) {
-        if self.set.queues.create.is_empty() && self.set.creates_in_flight == 0 {
-            self.set.window = Window::START;
+        if self.set.queues.create.is_empty() {
+            self.set.gate.rest();
         }
         self.look_at_strangers();
-        while self.room_for_creates() > 0
-            && let Some(node) = self.set.queues.create.first().cloned()
-        {
+        while let Some(node) = self.set.gate.next(&self.set.queues.create, self.now) {
             self.create(&node);
         }
     }
@@ -454,7 +444,7 @@ impl Pass<'_> {
             inspect: Inspect::No,
         });
         self.set.write_issued();
-        self.set.creates_in_flight += 1;
+        self.set.gate.asked();
         self.act(Act::CreatePod {
             node: node.clone(),
             name,

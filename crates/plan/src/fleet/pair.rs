@@ -5,14 +5,16 @@ use std::sync::Arc;
 use api::view::PodView;
 use jiff::Timestamp;
 
-use super::write::{BackOff, Creation, Inspect, Write};
-use crate::daemonset::{self, DeleteReason, Facts, Fit, Held, Judgement, Lineage, Rules};
+use super::write::{BackOff, Creation, Inspect, Refusal, Retry, Write};
+use crate::daemonset::{self, DeleteReason, Facts, Fit, Held, Judgement, Lineage, Rules, Trouble};
 
 /// What is known about a set on a node, and how that was last judged.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pair {
     /// Whether the set belongs there; `None` when there is no such node.
     pub(super) fit: Option<Fit>,
+    /// What is wrong with the node.
+    pub(super) trouble: Option<Trouble>,
     /// The set's pods there, finished ones included.
     pub(super) pods: Vec<(Arc<PodView>, Held)>,
     /// The last judgement; the set's tallies hold exactly this.
@@ -21,6 +23,8 @@ pub(super) struct Pair {
     pub(super) writes: Option<Box<Writes>>,
     /// How long failed pods are left alone.
     pub(super) back_off: Option<Box<BackOff>>,
+    /// The last request about the pair was refused.
+    pub(super) refusal: Option<Box<Refusal>>,
     /// The youngest pod that the set has had there.
     pub(super) lineage: Lineage,
     /// Raised when the next pod's name is taken by a stranger.
@@ -140,16 +144,39 @@ impl Pair {
         settled
     }
 
-    /// Judges the pair as it stands.
-    pub(super) fn judge(&self, rules: &Rules<'_>, generation: i64, now: Timestamp) -> Judgement {
+    /// Notes that a request was refused; the next one waits the longer, the more were.
+    pub(super) fn refused(&mut self, why: &str, now: Timestamp) {
+        let mut retry = self
+            .refusal
+            .take()
+            .map_or(Retry::default(), |refusal| refusal.retry);
+        retry.failed(now);
+        self.refusal = Some(Box::new(Refusal {
+            retry,
+            why: why.into(),
+        }));
+    }
+
+    /// Judges the pair as it stands. A refusal is forgotten when nothing of the kind is wanted any more.
+    pub(super) fn judge(&mut self, rules: &Rules<'_>, generation: i64, now: Timestamp) -> Judgement {
         let visible = |name: &str| self.pods.iter().any(|(pod, _)| *pod.meta.name == *name);
         let facts = Facts {
             fit: self.fit,
+            unreachable: self.trouble == Some(Trouble::Unreachable),
             pods: &self.pods,
             creating: self.creation().is_some_and(|creation| !visible(&creation.name)),
             back_off: self.failed_pods_wait_until(generation, now),
         };
         let mut judgement = daemonset::judge(rules, &facts, now);
+        if !judgement.asks() && self.writes.is_none() {
+            self.refusal = None;
+        }
+        if let Some(refusal) = &self.refusal {
+            judgement.refused = true;
+            if let Some(until) = refusal.retry.ends_at(now) {
+                judgement.hold_back(until);
+            }
+        }
         let writes = self.creation().map(|creation| creation.write);
         let writes = writes
             .into_iter()

@@ -7,10 +7,12 @@ use api::view::{ControllerRevisionView, DaemonSetStatusView, DaemonSetView, Node
 use jiff::Timestamp;
 
 use super::action::DaemonSetRef;
+use super::claims::Claims;
+use super::gate::Gate;
 use super::pair::Pair;
-use super::write::{Retry, Window, Write};
-use super::{ObjectKey, World};
-use crate::daemonset::{Judgement, NodeName, Placement, PodTemplate, Rules};
+use super::write::{Retry, Write};
+use super::{ObjectKey, Options, World};
+use crate::daemonset::{Aim, Judgement, NodeName, Placement, PodTemplate, Rules, Trouble};
 use crate::history::{self, History};
 use crate::rollout::{Budget, Lane, Mode};
 
@@ -27,6 +29,7 @@ pub(super) struct Set {
     /// Whether the current template's revision exists: pods are made only then.
     pub(super) settled: bool,
     template: Option<Arc<PodTemplate>>,
+    aim: Aim,
 
     pub(super) pairs: BTreeMap<NodeName, Pair>,
     /// Pairs that something happened to.
@@ -39,14 +42,12 @@ pub(super) struct Set {
     /// How many of our pods carry each hash.
     pub(super) hashes: BTreeMap<Arc<str>, usize>,
 
-    /// Pods to adopt and to release.
-    pub(super) adopt: BTreeMap<ObjectKey, Arc<str>>,
-    pub(super) release: BTreeMap<ObjectKey, Arc<str>>,
-    /// Pods whose claim or label is being changed.
-    pub(super) claims: BTreeMap<ObjectKey, Write>,
+    /// Pods to adopt, to release and to label anew.
+    pub(super) claims: Claims,
     pub(super) confirm: Confirm,
 
     pub(super) history_dirty: bool,
+    pub(super) history_retry: Retry,
     /// Revisions that are being changed, by name.
     pub(super) revision_writes: BTreeMap<Arc<str>, Write>,
     /// A revision whose name is taken, to be looked at.
@@ -56,14 +57,10 @@ pub(super) struct Set {
     /// The hash's name was taken by another template: the count goes up.
     pub(super) collided: bool,
 
-    pub(super) creates_in_flight: usize,
+    pub(super) gate: Gate,
     pub(super) deletes_in_flight: usize,
-    pub(super) window: Window,
-    /// How far the window may grow.
-    pub(super) burst: usize,
     /// Nodes whose new pod's name is taken: whose, is to be looked at.
     pub(super) inspect: BTreeSet<NodeName>,
-    pub(super) retry: Retry,
     pub(super) status_retry: Retry,
     /// Pods' writes not yet seen, and those among them that were asked for under an older generation.
     pub(super) unseen: usize,
@@ -171,7 +168,7 @@ impl Set {
     pub(super) fn new(
         view: Arc<DaemonSetView>,
         nodes: &BTreeMap<NodeName, Arc<NodeView>>,
-        burst: usize,
+        options: Options,
     ) -> Set {
         let data = history::data(&view.template);
         let mut set = Set {
@@ -181,6 +178,7 @@ impl Set {
             data,
             settled: false,
             template: None,
+            aim: options.aim,
             pairs: BTreeMap::new(),
             dirty: BTreeSet::new(),
             tally: Tally::default(),
@@ -188,21 +186,17 @@ impl Set {
             deadlines: BTreeSet::new(),
             homeless: BTreeMap::new(),
             hashes: BTreeMap::new(),
-            adopt: BTreeMap::new(),
-            release: BTreeMap::new(),
-            claims: BTreeMap::new(),
+            claims: Claims::new(options.burst),
             confirm: Confirm::No,
             history_dirty: true,
+            history_retry: Retry::default(),
             revision_writes: BTreeMap::new(),
             inspect_revision: None,
             status_write: None,
             collided: false,
-            creates_in_flight: 0,
+            gate: Gate::new(options.burst),
             deletes_in_flight: 0,
-            window: Window::START,
-            burst,
             inspect: BTreeSet::new(),
-            retry: Retry::default(),
             status_retry: Retry::default(),
             unseen: 0,
             unseen_of_older: 0,
@@ -224,6 +218,12 @@ impl Set {
         let new = &self.view;
         if old.meta.generation != new.meta.generation {
             self.unseen_of_older = self.unseen;
+            self.gate.reopen();
+            self.history_retry = Retry::default();
+            // What was refused to the set as it was may be granted to it as it is.
+            for pair in self.pairs.values_mut() {
+                pair.refusal = None;
+            }
         }
         if self.confirm == Confirm::Dying {
             self.confirm = Confirm::No;
@@ -265,6 +265,7 @@ impl Set {
             template_generation: self.view.template_generation(),
             min_ready_seconds: self.view.min_ready_seconds,
             mode: Mode::of(&self.view.strategy),
+            aim: self.aim,
         }
     }
 
@@ -275,9 +276,9 @@ impl Set {
 
     /// The current template's pods, rendered on first use.
     pub(super) fn template(&mut self) -> Arc<PodTemplate> {
-        let (view, hash) = (&self.view, &self.hash);
+        let (view, hash, aim) = (&self.view, &self.hash, self.aim);
         self.template
-            .get_or_insert_with(|| Arc::new(PodTemplate::render(view, hash)))
+            .get_or_insert_with(|| Arc::new(PodTemplate::render(view, hash, aim)))
             .clone()
     }
 
@@ -313,9 +314,10 @@ impl Set {
         if fit.is_none() && !self.pairs.contains_key(name) {
             return;
         }
+        let trouble = node.and_then(|node| Trouble::of(node));
         let pair = self.pairs.entry(name.clone()).or_default();
-        if pair.fit != fit {
-            pair.fit = fit;
+        if (pair.fit, pair.trouble) != (fit, trouble) {
+            (pair.fit, pair.trouble) = (fit, trouble);
             self.dirty.insert(name.clone());
         }
     }
@@ -378,6 +380,11 @@ impl Set {
         self.tally.remove(&pair.judgement);
         self.tally.add(&judgement);
         self.queues.update(node, &pair.judgement, &judgement);
+        match (pair.judgement.create, judgement.create) {
+            (false, true) if !judgement.refused => self.gate.needed(node),
+            (true, false) => self.gate.not_needed(node),
+            _ => {}
+        }
         if pair.judgement.look_at != judgement.look_at {
             if let Some(moment) = pair.judgement.look_at {
                 self.deadlines.remove(&(moment, node.clone()));
@@ -408,8 +415,9 @@ impl Set {
         }
     }
 
-    /// The nodes whose moment has come.
+    /// The nodes and pods whose moment has come.
     pub(super) fn due(&mut self, now: Timestamp) {
+        self.claims.due(now);
         while let Some((moment, _)) = self.deadlines.first()
             && *moment <= now
         {
@@ -426,10 +434,14 @@ impl Set {
     /// When the set must be looked at though nothing happens.
     pub(super) fn next_wake(&self, now: Timestamp) -> Option<Timestamp> {
         let deadline = self.deadlines.first().map(|(moment, _)| *moment);
-        [deadline, self.retry.ends_at(now), self.status_retry.ends_at(now)]
-            .into_iter()
-            .flatten()
-            .min()
+        let moments = [
+            deadline,
+            self.claims.next_wake(now),
+            self.gate.opens_at(now),
+            self.history_retry.ends_at(now),
+            self.status_retry.ends_at(now),
+        ];
+        moments.into_iter().flatten().min()
     }
 
     /// What the status should say. A generation counts as observed once everything that was asked for under an older

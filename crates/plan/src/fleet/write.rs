@@ -120,24 +120,12 @@ impl Retry {
     }
 }
 
-/// How many creations may be in flight: slow start. A first one, then twice as many with each round that goes well,
-/// so that a quota or a bad template costs a few refusals and not thousands.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) struct Window {
-    size: usize,
-}
-
-impl Window {
-    pub(super) const START: Window = Window { size: 1 };
-
-    pub(super) fn room(&self, in_flight: usize) -> usize {
-        self.size.saturating_sub(in_flight)
-    }
-
-    /// One more went well: the window grows by one, which doubles it a round.
-    pub(super) fn grow(&mut self, burst: usize) {
-        self.size = (self.size + 1).min(burst.max(1));
-    }
+/// A request about a pair was refused: it is not repeated before its time.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Refusal {
+    pub(super) retry: Retry,
+    /// In the server's words.
+    pub(super) why: Box<str>,
 }
 
 /// How long failed pods of one node are left alone.

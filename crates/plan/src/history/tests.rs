@@ -140,3 +140,12 @@ fn the_oldest_beyond_the_limit_go_but_none_in_use() {
     assert_eq!(steps(&limit(1), &history, &["a"]), ["drop b", "drop c"]);
     assert_eq!(steps(&limit(0), &history, &["a", "b"]), ["drop c"]);
 }
+
+#[test]
+fn a_long_name_leaves_room_for_the_hash() {
+    let mut set = set(json!({}));
+    set.meta.name = "x".repeat(253).into();
+    assert_eq!(revision_name(&set, "abc"), format!("{}-abc", "x".repeat(223)));
+    set.meta.name = "short".into();
+    assert_eq!(revision_name(&set, "abc"), "short-abc");
+}

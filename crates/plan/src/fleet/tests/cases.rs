@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use super::Cluster;
-use crate::fleet::Verdict;
+use crate::daemonset::Aim;
+use crate::fleet::{Options, Verdict};
 
 #[test]
 fn every_node_gets_one_pod_and_the_status_says_so() {
@@ -87,7 +88,7 @@ fn a_cordoned_node_and_one_that_is_not_ready_get_theirs_all_the_same() {
     cluster.converge();
     assert_eq!(
         cluster.picture(),
-        "cordoned: v1 ready, dead: v1 ready, pressed: v1 ready"
+        "cordoned: v1 ready, dead: v1, pressed: v1 ready"
     );
 }
 
@@ -363,6 +364,47 @@ fn creations_and_deletions_are_told_as_events() {
             format!("SuccessfulCreate Created pod: {new}")
         ]
     );
+}
+
+// ---- without a scheduler ----
+
+fn bound_from_the_start() -> Options {
+    Options {
+        aim: Aim::NodeName,
+        ..Options::default()
+    }
+}
+
+#[test]
+fn without_a_scheduler_pods_are_made_for_their_nodes_also_for_cordoned_ones() {
+    let mut cluster = Cluster::with_options(bound_from_the_start());
+    let cordoned = json!({"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"});
+    cluster.add_node("a", json!({}));
+    cluster.add_node(
+        "b",
+        json!({"spec": {"unschedulable": true, "taints": [cordoned]}}),
+    );
+    cluster.apply_set("daemon", json!({}));
+    cluster.settle();
+    assert_eq!(
+        cluster.picture(),
+        "a: v1, b: v1",
+        "bound, though there is nobody who binds"
+    );
+    cluster.converge();
+    assert_eq!(cluster.set("daemon").status.number_available, 2);
+}
+
+#[test]
+fn pods_that_wait_for_a_scheduler_are_made_anew_when_there_is_to_be_none() {
+    let mut cluster = Cluster::new();
+    cluster.add_node("a", json!({}));
+    cluster.apply_set("daemon", json!({}));
+    cluster.settle();
+    assert_eq!(cluster.picture(), "a: v1 unbound");
+    cluster.restart_with(bound_from_the_start());
+    cluster.settle();
+    assert_eq!(cluster.picture(), "a: v1");
 }
 
 #[test]

@@ -10,6 +10,13 @@ fn nodes(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("node-{number:05}")).collect()
 }
 
+fn burst(burst: usize) -> Options {
+    Options {
+        burst,
+        ..Options::default()
+    }
+}
+
 fn with_nodes(count: usize, options: Options) -> Cluster {
     let mut cluster = Cluster::with_options(options);
     for name in nodes(count) {
@@ -123,7 +130,7 @@ fn creations_start_slowly_so_that_a_quota_costs_few_refusals() {
 
 #[test]
 fn no_more_than_the_burst_is_in_flight() {
-    let mut cluster = with_nodes(40, Options { burst: 8 });
+    let mut cluster = with_nodes(40, burst(8));
     cluster.deliver_all();
     let mut most = 0;
     for _ in 0..50 {
@@ -192,6 +199,137 @@ fn a_refused_deletion_is_told_and_tried_again() {
     cluster.fault = Fault::None;
     cluster.converge();
     assert_eq!(cluster.picture(), "");
+}
+
+#[test]
+fn a_node_whose_pod_is_refused_holds_nobody_up() {
+    let mut cluster = Cluster::new();
+    for node in ["a", "b", "c"] {
+        cluster.add_node(node, json!({}));
+    }
+    cluster.refused_nodes.insert("b".into());
+    cluster.apply_set("daemon", json!({}));
+    for _ in 0..40 {
+        cluster.settle();
+        cluster.machines();
+        cluster.now = cluster.look_again().unwrap_or(cluster.now);
+    }
+    assert_eq!(cluster.picture(), "a: v1 ready, c: v1 ready");
+    cluster.settle();
+    let next = cluster.look_again().unwrap();
+    assert_eq!(
+        next.duration_since(cluster.now).as_secs(),
+        60,
+        "by now b is asked for once a minute"
+    );
+
+    cluster.add_node("d", json!({}));
+    cluster.delete(&cluster.pod_on("a"));
+    cluster.settle();
+    cluster.machines();
+    cluster.settle();
+    cluster.machines();
+    assert_eq!(
+        cluster.picture(),
+        "a: v1 ready, c: v1 ready, d: v1 ready",
+        "at once, a node that joins and one whose pod was deleted"
+    );
+    let verdict = cluster.fleet.explain("default", "daemon", cluster.now).unwrap();
+    assert_eq!(
+        verdict.decisions[1].verdict.to_string(),
+        "refused: denied the request"
+    );
+    assert!(cluster.now < next);
+    cluster.refused_nodes.clear();
+    cluster.converge();
+    assert_eq!(cluster.pods_on("b").len(), 1);
+}
+
+#[test]
+fn what_was_refused_is_asked_for_again_when_the_set_is_changed() {
+    let mut cluster = with_nodes(3, Options::default());
+    cluster.quota = Some(0);
+    for _ in 0..40 {
+        cluster.settle();
+        cluster.now = cluster.look_again().unwrap_or(cluster.now);
+    }
+    cluster.settle();
+    cluster.quota = None;
+    cluster.settle();
+    assert_eq!(cluster.pods().len(), 0, "it does not know that it may");
+    cluster.apply_set("daemon", Cluster::image("v2"));
+    cluster.settle();
+    assert_eq!(cluster.pods().len(), 3);
+}
+
+#[test]
+fn a_refused_deletion_delays_no_other() {
+    let mut cluster = Cluster::deployed(&["a", "b"], json!({}));
+    cluster.refused_nodes.insert("a".into());
+    for node in ["a", "b"] {
+        cluster.taint(node, json!([{"key": "evil", "effect": "NoExecute"}]));
+    }
+    cluster.settle();
+    cluster.machines();
+    assert_eq!(cluster.picture(), "a: v1 ready");
+    cluster.refused_nodes.clear();
+    cluster.converge();
+    assert_eq!(cluster.picture(), "");
+}
+
+#[test]
+fn a_pod_that_cannot_be_adopted_holds_up_its_node_alone() {
+    let mut cluster = Cluster::new();
+    for node in ["a", "b", "c"] {
+        cluster.add_node(node, json!({}));
+    }
+    for node in ["a", "b"] {
+        cluster.create_pod(json!({
+            "metadata": {"name": format!("orphan-{node}"), "namespace": "default", "labels": {"app": "daemon"}},
+            "spec": {"nodeName": node, "containers": [{"name": "main", "image": "v0"}]},
+            "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
+        }));
+    }
+    cluster.refused_patches.insert("orphan-a".into());
+    cluster.apply_set(
+        "daemon",
+        json!({"updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}),
+    );
+    for _ in 0..10 {
+        cluster.settle();
+        cluster.machines();
+        cluster.wait(1);
+    }
+    assert_eq!(cluster.picture(), "a: v0 ready, b: v0 ready, c: v1 ready");
+    let owned = |node: &str| cluster.pods_on(node)[0].meta.controller().is_some();
+    assert_eq!([owned("a"), owned("b")], [false, true]);
+    cluster.refused_patches.clear();
+    cluster.converge();
+    assert!(cluster.pods_on("a")[0].meta.controller().is_some());
+}
+
+#[test]
+fn pods_of_a_double_revision_are_relabelled_however_many_there_are() {
+    let mut cluster = with_nodes(7, Options::default());
+    cluster.converge();
+    let first = cluster.revisions()[0].clone();
+    cluster.create_revision(json!({
+        "metadata": {
+            "name": "daemon-double", "namespace": "default",
+            "labels": {"app": "daemon", "controller-revision-hash": "double"},
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "daemon",
+                "uid": &*first.meta.controller().unwrap().uid, "controller": true}],
+        },
+        "data": &*first.data,
+        "revision": 7,
+    }));
+    cluster.restart_with(burst(2));
+    cluster.converge();
+    let labels = cluster.pods();
+    let relabelled = labels
+        .iter()
+        .filter(|pod| pod.meta.labels.get("controller-revision-hash") == Some("double"));
+    assert_eq!((relabelled.count(), cluster.revisions().len()), (7, 1));
 }
 
 #[test]

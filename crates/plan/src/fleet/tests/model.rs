@@ -1,7 +1,7 @@
 //! A cluster in miniature. It answers the requests that actions render, keeps a log from which four watches are fed
 //! as slowly as a test likes, and plays scheduler and kubelets on demand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::view::{ControllerRevisionView, DaemonSetView, NodeView, PodView};
@@ -9,7 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::fleet::{Action, Answer, Change, EventRecord, Fleet, Method, Objects, Options, Request};
+use crate::daemonset::Trouble;
+use crate::fleet::{Act, Action, Answer, Change, EventRecord, Fleet, Method, Objects, Options, Request};
 
 /// The kinds, in the order of the watches.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -50,6 +51,10 @@ pub(crate) struct Cluster {
     pub(crate) fleet: Fleet,
     pub(crate) now: Timestamp,
     pub(crate) fault: Fault,
+    /// Pods of these nodes are neither created nor deleted, as an admission webhook may have it.
+    pub(crate) refused_nodes: BTreeSet<String>,
+    /// Objects of these names are not patched.
+    pub(crate) refused_patches: BTreeSet<String>,
     /// How many pods may exist.
     pub(crate) quota: Option<usize>,
     /// Every action that was carried out, as it prints itself.
@@ -91,6 +96,8 @@ impl Cluster {
             fleet: Fleet::new(options),
             now: "2026-01-01T00:00:00Z".parse().unwrap(),
             fault: Fault::None,
+            refused_nodes: BTreeSet::new(),
+            refused_patches: BTreeSet::new(),
             quota: None,
             done: Vec::new(),
             events: Vec::new(),
@@ -203,7 +210,12 @@ impl Cluster {
 
     /// A new controller process that knows nothing of what the last one did.
     pub(crate) fn restart(&mut self) {
-        self.fleet = Fleet::new(Options::default());
+        self.restart_with(Options::default());
+    }
+
+    /// A new controller process with other options.
+    pub(crate) fn restart_with(&mut self, options: Options) {
+        self.fleet = Fleet::new(options);
         self.relist();
     }
 
@@ -267,7 +279,13 @@ impl Cluster {
         let over_quota = creates
             && request.path.ends_with("/pods")
             && self.quota.is_some_and(|quota| self.pods.len() >= quota);
+        let node_refused = match &action.act {
+            Act::CreatePod { node, .. } | Act::DeletePod { node, .. } => self.refused_nodes.contains(&**node),
+            Act::AdoptPod(target) | Act::ReleasePod(target) => self.refused_patches.contains(&*target.name),
+            _ => false,
+        };
         let (code, body) = match fault {
+            _ if node_refused => refused(403, "Forbidden", "denied the request", ""),
             _ if over_quota => refused(403, "Forbidden", "exceeded quota", ""),
             Fault::Refuse => refused(403, "Forbidden", "exceeded quota", ""),
             Fault::NamespaceTerminating if creates => {
@@ -688,8 +706,17 @@ impl Cluster {
     pub(crate) fn machines(&mut self) {
         self.collect_garbage();
         let nodes = self.node_names();
+        let silent: BTreeSet<_> = self
+            .nodes()
+            .iter()
+            .filter(|node| Trouble::of(node) == Some(Trouble::Unreachable))
+            .map(|node| node.meta.name.clone())
+            .collect();
         for pod in self.pods() {
             let name = &*pod.meta.name;
+            if pod.node_name.as_ref().is_some_and(|node| silent.contains(node)) {
+                continue;
+            }
             let bound_to_nowhere = pod
                 .node_name
                 .as_ref()
@@ -698,7 +725,7 @@ impl Cluster {
                 self.finish(name);
             } else if !pod.is_terminal() && !pod.ready.status {
                 self.bind(name);
-                if self.is_bound(name) {
+                if self.is_bound(name) && !pod.target_node().is_some_and(|node| silent.contains(node)) {
                     self.phase(name, "Running", true);
                 }
             }
@@ -713,6 +740,13 @@ impl Cluster {
     }
 
     // ---- time ----
+
+    /// When the controller, which has nothing to do now, wants to look again.
+    pub(crate) fn look_again(&mut self) -> Option<Timestamp> {
+        let plan = self.fleet.plan(self.now);
+        assert!(plan.actions.is_empty(), "settled, but: {:?}", plan.actions);
+        plan.look_again
+    }
 
     pub(crate) fn wait(&mut self, seconds: i64) {
         self.now += SignedDuration::from_secs(seconds);
@@ -758,9 +792,7 @@ impl Cluster {
             if self.log.len() != before {
                 continue;
             }
-            let plan = self.fleet.plan(self.now);
-            assert!(plan.actions.is_empty(), "settled, but: {:?}", plan.actions);
-            match plan.look_again {
+            match self.look_again() {
                 Some(moment) => self.now = moment,
                 None => return,
             }

@@ -304,6 +304,93 @@ fn nodes_whose_old_pod_is_broken_get_the_new_one_beyond_the_surge() {
 }
 
 #[test]
+fn a_surge_begins_where_the_daemon_is_broken() {
+    let mut cluster = Cluster::deployed(&FIVE, surge(2));
+    let pod = cluster.pod_on("d");
+    cluster.phase(&pod, "Running", false);
+    cluster.settle();
+    cluster.apply_set("daemon", Cluster::image("v2"));
+    cluster.done.clear();
+    cluster.settle();
+    let created: Vec<_> = cluster
+        .done
+        .iter()
+        .filter_map(|done| done.split_once("for node ").map(|(_, node)| node))
+        .collect();
+    assert_eq!(created, ["d", "a", "b"]);
+}
+
+/// Four nodes of which two no longer answer; the daemon tolerates everything, so it should run there all the same.
+fn half_dead(strategy: Value) -> Cluster {
+    let mut spec = strategy;
+    spec["template"] = json!({"spec": {"tolerations": [{"operator": "Exists"}]}});
+    let mut cluster = Cluster::deployed(&["a", "b", "c", "d"], spec);
+    for node in ["a", "b"] {
+        let pod = cluster.pod_on(node);
+        cluster.phase(&pod, "Running", false);
+        let taint = |effect: &str| json!({"key": "node.kubernetes.io/unreachable", "effect": effect});
+        cluster.taint(node, json!([taint("NoSchedule"), taint("NoExecute")]));
+    }
+    cluster.settle();
+    cluster
+}
+
+#[test]
+fn an_update_goes_on_around_nodes_that_do_not_answer_and_visits_them_when_they_do() {
+    for strategy in [unavailable(1), surge(1)] {
+        let mut cluster = half_dead(strategy);
+        cluster.apply_set("daemon", Cluster::image("v2"));
+        cluster.converge();
+        assert_eq!(cluster.picture(), "a: v1, b: v1, c: v2 ready, d: v2 ready");
+        let status = &cluster.set("daemon").status;
+        assert_eq!(
+            (status.desired_number_scheduled, status.updated_number_scheduled),
+            (4, 2)
+        );
+        for node in ["a", "b"] {
+            cluster.taint(node, json!([]));
+        }
+        cluster.converge();
+        assert_eq!(
+            cluster.picture(),
+            "a: v2 ready, b: v2 ready, c: v2 ready, d: v2 ready"
+        );
+    }
+}
+
+#[test]
+fn a_node_that_fell_silent_under_the_new_template_stops_the_update() {
+    let mut cluster = half_dead(unavailable(1));
+    cluster.apply_set("daemon", Cluster::image("v2"));
+    cluster.settle();
+    cluster.machines();
+    cluster.settle();
+    assert_eq!(cluster.picture(), "a: v1, b: v1, c: v2 unbound, d: v1 ready");
+    cluster.bind(&cluster.pod_on("c"));
+    cluster.taint(
+        "c",
+        json!([{"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}]),
+    );
+    cluster.converge();
+    assert_eq!(cluster.picture(), "a: v1, b: v1, c: v2, d: v1 ready");
+}
+
+#[test]
+fn a_dead_node_is_not_wanted_by_a_daemon_that_does_not_tolerate_it_and_keeps_its_pod() {
+    let mut cluster = Cluster::deployed(&["a", "b"], unavailable(1));
+    let taint = |effect: &str| json!({"key": "node.kubernetes.io/unreachable", "effect": effect});
+    cluster.taint("a", json!([taint("NoSchedule"), taint("NoExecute")]));
+    cluster.apply_set("daemon", Cluster::image("v2"));
+    cluster.converge();
+    assert_eq!(cluster.picture(), "a: v1 ready, b: v2 ready");
+    let status = &cluster.set("daemon").status;
+    assert_eq!(
+        (status.desired_number_scheduled, status.number_misscheduled),
+        (1, 1)
+    );
+}
+
+#[test]
 fn a_surging_set_that_moves_keeps_the_old_place_until_the_new_one_serves() {
     let mut cluster = Cluster::deployed(&["a", "b"], surge(1));
     cluster.taint("a", json!([{"key": "busy", "effect": "NoSchedule"}]));
