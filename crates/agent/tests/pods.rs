@@ -2,9 +2,7 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
-
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::{AttachParams, LogParams};
 use serde_json::{Value, json};
@@ -36,19 +34,16 @@ async fn a_pod_runs_and_its_logs_and_commands_are_reached_over_the_tunnel() {
     assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0);
     assert!(pod["status"]["podIP"].as_str().unwrap().starts_with("10.199."));
 
-    let remote: Api<Pod> = Api::namespaced(cluster.remote().await, "default");
     cluster.until_event("web", "Started").await;
-    let logs = remote.logs("web", &LogParams::default()).await.unwrap();
-    assert_eq!(logs, "started as web! with value\n");
+    let log = cluster
+        .until_log("web", &LogParams::default(), |log| !log.is_empty())
+        .await;
+    assert_eq!(log, "started as web! with value\n");
 
-    let command = [
-        "/bin/busybox",
-        "sh",
-        "-c",
-        "/bin/busybox cat; echo oops >&2; exit 7",
-    ];
-    let parameters = AttachParams::default().stdin(true);
-    let mut process = remote.exec("web", command, &parameters).await.unwrap();
+    let script = "/bin/busybox cat; echo oops >&2; exit 7";
+    let mut process = cluster
+        .exec("web", script, &AttachParams::default().stdin(true))
+        .await;
     let mut stdin = process.stdin().unwrap();
     tokio::io::AsyncWriteExt::write_all(&mut stdin, b"to the command")
         .await
@@ -73,14 +68,14 @@ async fn a_pod_runs_and_its_logs_and_commands_are_reached_over_the_tunnel() {
 async fn the_node_registers_with_what_it_has() {
     let cluster = Cluster::start().await;
     let nodes: Api<Node> = Api::all(cluster.admin.clone());
-    let started = Instant::now();
-    let node = loop {
-        if let Some(node) = nodes.get_opt(NODE).await.unwrap() {
-            break serde_json::to_value(node).unwrap();
-        }
-        assert!(started.elapsed() < common::PATIENCE, "the node never registered");
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    let look = async || {
+        let node = nodes.get_opt(NODE).await.unwrap();
+        node.ok_or_else(|| "no node".to_owned())
     };
+    let node = testkit::wait_for_async("the node to register", look)
+        .await
+        .unwrap();
+    let node = serde_json::to_value(node).unwrap();
     assert_eq!(node["metadata"]["labels"]["kubernetes.io/hostname"], NODE);
     assert_eq!(node["status"]["allocatable"]["pods"], "110");
     let ready = condition(&node, "Ready");
@@ -116,12 +111,12 @@ async fn a_crashing_container_is_restarted_with_a_growing_wait() {
             "BackOff: Back-off restarting failed container c in pod crash_default",
         )
         .await;
-    let remote: Api<Pod> = Api::namespaced(cluster.remote().await, "default");
     let previous = LogParams {
         previous: true,
         ..Default::default()
     };
-    assert_eq!(remote.logs("crash", &previous).await.unwrap(), "going down\n");
+    let log = cluster.until_log("crash", &previous, |log| !log.is_empty()).await;
+    assert_eq!(log, "going down\n");
     cluster.finish().await;
 }
 
@@ -149,24 +144,31 @@ async fn a_missing_image_says_what_to_do() {
 #[tokio::test(flavor = "multi_thread")]
 async fn probes_decide_readiness_and_restart() {
     let cluster = Cluster::start().await;
-    let mut ready = shell(&format!("/bin/busybox sleep 2; echo > /ready; {FOREVER}"));
-    let test = |file: &str| json!({"command": ["/bin/busybox", "test", "-e", file]});
-    ready["readinessProbe"] = json!({"exec": test("/ready"), "periodSeconds": 1});
-    cluster.create("ready", json!({ "containers": [ready] })).await;
+    let gate = tempfile::tempdir().unwrap();
+    let gated = |mut container: Value, probe: &str, file: &str| {
+        let command = json!(["/bin/busybox", "test", "-e", format!("/gate/{file}")]);
+        container[probe] = json!({"exec": {"command": command}, "periodSeconds": 1, "failureThreshold": 1});
+        container["volumeMounts"] = json!([{"name": "gate", "mountPath": "/gate"}]);
+        let volumes = json!([{"name": "gate", "hostPath": {"path": gate.path()}}]);
+        json!({"containers": [container], "volumes": volumes})
+    };
+    let ready = gated(shell(FOREVER), "readinessProbe", "ready");
+    cluster.create("ready", ready).await;
     let pod = cluster
         .until("ready", "it runs", |pod| pod["status"]["phase"] == "Running")
         .await;
     assert_eq!(condition(&pod, "Ready"), "False");
+    std::fs::write(gate.path().join("ready"), "").unwrap();
     cluster.until_ready("ready").await;
 
-    let mut live = shell(&format!(
-        "echo > /live; /bin/busybox sleep 1; /bin/busybox rm /live; {FOREVER}"
-    ));
-    live["livenessProbe"] = json!({"exec": test("/live"), "periodSeconds": 1, "failureThreshold": 1});
-    cluster.create("live", json!({ "containers": [live] })).await;
+    std::fs::write(gate.path().join("live"), "").unwrap();
+    let live = gated(shell(FOREVER), "livenessProbe", "live");
+    cluster.create("live", live).await;
+    cluster.until_ready("live").await;
+    std::fs::remove_file(gate.path().join("live")).unwrap();
     cluster
         .until("live", "it is restarted", |pod| {
-            pod["status"]["containerStatuses"][0]["restartCount"] == 1
+            pod["status"]["containerStatuses"][0]["restartCount"].as_u64() >= Some(1)
         })
         .await;
     cluster
@@ -188,17 +190,12 @@ async fn a_deleted_pod_ends_within_its_grace_and_leaves_nothing() {
     container["lifecycle"] = json!({"preStop": {"exec": {"command": ["/bin/busybox", "true"]}}});
     let memory = json!([{"name": "m", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}]);
     container["volumeMounts"] = json!([{"name": "m", "mountPath": "/m"}]);
-    let created = cluster
-        .create("end", json!({"containers": [container], "volumes": memory}))
-        .await;
+    // Longer than anybody waits here: that it is gone before shows that SIGTERM was enough.
+    let spec = json!({"containers": [container], "volumes": memory, "terminationGracePeriodSeconds": 3600});
+    let created = cluster.create("end", spec).await;
     cluster.until_ready("end").await;
-    let started = Instant::now();
     cluster.delete("end").await;
     cluster.until_gone("end").await;
-    assert!(
-        started.elapsed() < Duration::from_secs(15),
-        "SIGTERM was not enough"
-    );
     let uid = created.metadata.uid.unwrap();
     cluster.stop_agent().await;
     assert!(cluster.runtime().pod(&uid).is_none());
@@ -264,11 +261,7 @@ async fn init_containers_prepare_what_the_container_finds_and_a_job_succeeds() {
         pod["status"]["initContainerStatuses"][0]["state"]["terminated"]["exitCode"],
         0
     );
-    let remote: Api<Pod> = Api::namespaced(cluster.remote().await, "default");
-    assert_eq!(
-        remote.logs("job", &LogParams::default()).await.unwrap(),
-        "prepared\n"
-    );
+    assert_eq!(cluster.log("job").await, "prepared\n");
     cluster.until_event("job", "Started container c").await;
     cluster.stop_agent().await;
     cluster.start_agent();
@@ -285,10 +278,7 @@ async fn init_containers_prepare_what_the_container_finds_and_a_job_succeeds() {
         pod["status"]["containerStatuses"],
         after["status"]["containerStatuses"]
     );
-    assert_eq!(
-        remote.logs("job", &LogParams::default()).await.unwrap(),
-        "prepared\n"
-    );
+    assert_eq!(cluster.log("job").await, "prepared\n");
     cluster.delete("job").await;
     cluster.until_gone("job").await;
     cluster.finish().await;

@@ -3,15 +3,14 @@
 mod common;
 
 use std::process::Command;
-use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Node;
 use kube::Api;
-use kube::api::{AttachParams, DeleteParams, LogParams, Patch, PatchParams, TerminalSize};
+use kube::api::{AttachParams, DeleteParams, Patch, PatchParams, TerminalSize};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use common::{API_SERVICE, Cluster, IMAGE, NODE, PATIENCE, shell};
+use common::{API_SERVICE, Cluster, IMAGE, NODE, shell};
 
 const FOREVER: &str = "trap 'exit 0' TERM; while :; do /bin/busybox sleep 0.1; done";
 
@@ -59,8 +58,7 @@ async fn a_container_finds_its_volumes_its_token_and_its_confinement() {
             matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
         })
         .await;
-    let remote: Api<Pod> = Api::namespaced(cluster.remote().await, "default");
-    let logs = remote.logs("look", &LogParams::default()).await.unwrap();
+    let logs = cluster.log("look").await;
     let lines: Vec<&str> = logs.lines().filter(|line| !line.contains("sh: ")).collect();
     assert_eq!(pod["status"]["phase"], "Succeeded", "{logs}");
     let expected = [
@@ -88,21 +86,10 @@ async fn a_terminal_has_the_size_that_the_client_sends() {
         .create("term", json!({"containers": [shell(FOREVER)]}))
         .await;
     cluster.until_ready("term").await;
-    let remote: Api<Pod> = Api::namespaced(cluster.remote().await, "default");
     let script = "while [ \"$(/bin/busybox stty size)\" != '40 100' ]; do /bin/busybox sleep 0.05; done; read x; echo got $x";
-    let command = ["/bin/busybox", "sh", "-c", script];
-    let started = Instant::now();
-    let mut process = loop {
-        match remote
-            .exec("term", command, &AttachParams::interactive_tty())
-            .await
-        {
-            Ok(process) => break process,
-            // The tunnel may not stand yet.
-            Err(error) => assert!(started.elapsed() < PATIENCE, "{error}"),
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    };
+    let mut process = cluster
+        .exec("term", script, &AttachParams::interactive_tty())
+        .await;
     let mut sizes = process.terminal_size().unwrap();
     let size = TerminalSize {
         width: 100,
@@ -161,16 +148,11 @@ async fn a_deleted_node_registers_again_and_labels_of_others_stay() {
     let mut cluster = Cluster::start().await;
     let nodes: Api<Node> = Api::all(cluster.admin.clone());
     let registered = async |why: &str, check: &dyn Fn(&Node) -> bool| {
-        let started = Instant::now();
-        loop {
-            if let Some(node) = nodes.get_opt(NODE).await.unwrap()
-                && check(&node)
-            {
-                return node;
-            }
-            assert!(started.elapsed() < PATIENCE, "in vain: {why}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let look = async || {
+            let node = nodes.get_opt(NODE).await.unwrap();
+            node.filter(check).ok_or_else(|| "no such node".to_owned())
+        };
+        testkit::wait_for_async(why, look).await.unwrap()
     };
     let first = registered("the node registers", &|node| {
         let images = node.status.as_ref().and_then(|status| status.images.as_ref());
@@ -231,11 +213,13 @@ async fn what_the_api_does_not_know_is_stopped_and_a_forced_deletion_too() {
             .join("kubelet")
             .join(pod.metadata.uid.unwrap())
     });
-    let started = Instant::now();
-    while folders.iter().any(|folder| folder.exists()) {
-        assert!(started.elapsed() < PATIENCE, "something is left: {folders:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let look = async || match folders.iter().find(|folder| folder.exists()) {
+        None => Ok(()),
+        Some(left) => Err(left.display().to_string()),
+    };
+    testkit::wait_for_async("the folders to be gone", look)
+        .await
+        .unwrap();
     cluster.stop_agent().await;
     assert!(cluster.runtime().pods().is_empty());
     cluster.finish().await;
@@ -268,11 +252,13 @@ async fn while_the_api_server_is_away_a_container_is_restarted_with_what_was_kno
         .join("kubelet")
         .join(pod.metadata.uid.unwrap())
         .join("logs/c/1.log");
-    let started = Instant::now();
-    while !std::fs::read_to_string(&log).is_ok_and(|text| text.contains("known")) {
-        assert!(started.elapsed() < PATIENCE, "it was not restarted");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let look = async || {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        if text.contains("known") { Ok(()) } else { Err(text) }
+    };
+    testkit::wait_for_async("the container to be restarted", look)
+        .await
+        .unwrap();
     node.finish().await;
 }
 
@@ -290,8 +276,7 @@ async fn a_pod_finds_the_api_server_and_says_that_it_has_no_cluster_dns() {
                 matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
             })
             .await;
-        let remote: Api<Pod> = Api::namespaced(cluster.remote().await, "default");
-        let logs = remote.logs(name, &LogParams::default()).await.unwrap();
+        let logs = cluster.log(name).await;
         let server = match host_network {
             true => cluster.server.address().to_string(),
             false => API_SERVICE.to_owned(),
@@ -321,6 +306,7 @@ async fn kubectl_ends_with_the_exit_code_of_its_command() {
     };
     let text = version.map(|output| output.stdout).unwrap_or_default();
     if current(&String::from_utf8_lossy(&text)).is_none() {
+        testkit::skip("no current kubectl on PATH");
         return;
     }
     let cluster = Cluster::start().await;
@@ -341,11 +327,8 @@ async fn kubectl_ends_with_the_exit_code_of_its_command() {
         )
     };
     let ended = tokio::task::spawn_blocking(move || {
-        let started = Instant::now();
         // The tunnel may not stand yet.
-        while exec("true").0 != Some(0) && started.elapsed() < PATIENCE {
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        testkit::eventually("the tunnel", || Ok(exec("true").0 == Some(0))).unwrap();
         ["true", "exit 7"].map(exec)
     });
     let [good, bad] = ended.await.unwrap();
@@ -361,33 +344,26 @@ async fn a_client_that_leaves_takes_its_command_along() {
         .create("left", json!({"containers": [shell(FOREVER)]}))
         .await;
     cluster.until_ready("left").await;
-    let remote: Api<Pod> = Api::namespaced(cluster.remote().await, "default");
-    let run = async |script: &str| {
-        let started = Instant::now();
-        loop {
-            let command = ["/bin/busybox", "sh", "-c", script];
-            match remote.exec("left", command, &AttachParams::default()).await {
-                Ok(process) => return process,
-                // The tunnel may not stand yet.
-                Err(error) => assert!(started.elapsed() < PATIENCE, "{error}"),
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    let mut process = run("echo up; exec /bin/busybox sleep 4711").await;
+    let mut process = cluster
+        .exec(
+            "left",
+            "echo up; exec /bin/busybox sleep 4711",
+            &AttachParams::default(),
+        )
+        .await;
     let mut said = [0; 3];
     process.stdout().unwrap().read_exact(&mut said).await.unwrap();
     drop(process);
-    let started = Instant::now();
-    loop {
-        let mut look = run("/bin/busybox ps | /bin/busybox grep -c 'sleep 471[1]'").await;
+    let look = async || {
+        let script = "/bin/busybox ps | /bin/busybox grep -c 'sleep 471[1]'";
+        let mut running = cluster.exec("left", script, &AttachParams::default()).await;
         let mut count = String::new();
-        look.stdout().unwrap().read_to_string(&mut count).await.unwrap();
-        if count.trim() == "0" {
-            break;
+        let read = running.stdout().unwrap().read_to_string(&mut count).await;
+        match (read, count.trim()) {
+            (Ok(_), "0") => Ok(()),
+            (read, _) => Err(format!("{count}{read:?}")),
         }
-        assert!(started.elapsed() < PATIENCE, "it runs on");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    };
+    testkit::wait_for_async("the command to end", look).await.unwrap();
     cluster.finish().await;
 }

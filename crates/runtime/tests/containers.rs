@@ -353,14 +353,14 @@ fn a_command_that_somebody_waits_for_can_be_signalled() {
     let exec = pod.exec(&spec.id, &exec).unwrap();
     let code = std::thread::scope(|scope| {
         let waiting = scope.spawn(|| exec.wait(PATIENCE));
-        let started = Instant::now();
         let mut signalled = 0;
-        while !waiting.is_finished() && started.elapsed() < PATIENCE {
-            exec.signal(9)
-                .unwrap_or_else(|error| assert!(signalled > 0, "{error}"));
+        common::eventually("the command ends", || {
+            let sent = exec.signal(9);
+            // Once it has ended there is nothing to signal.
+            sent.unwrap_or_else(|error| assert!(signalled > 0, "{error}"));
             signalled += 1;
-            std::thread::sleep(Duration::from_millis(5));
-        }
+            waiting.is_finished()
+        });
         waiting.join().unwrap().unwrap()
     });
     assert_eq!(code, Some(137));

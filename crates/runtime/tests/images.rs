@@ -467,5 +467,6 @@ fn an_unreachable_registry_is_told_at_once_and_by_name() {
     ));
     assert_eq!(error, ErrorKind::RegistryUnavailable, "{message}");
     assert!(message.to_lowercase().contains("refused"), "{message}");
-    assert!(started.elapsed().as_secs() < 12, "{:?}", started.elapsed());
+    // Longer than a resolver's own patience, shorter than any tries again.
+    assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
 }

@@ -50,14 +50,6 @@ fn machine_address() -> IpAddr {
     socket.local_addr().unwrap().ip()
 }
 
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("0.0.0.0:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-}
-
 fn with_host_port(id: &str, host_port: u16) -> SandboxSpec {
     SandboxSpec {
         id: id.into(),
@@ -75,7 +67,7 @@ fn with_host_port(id: &str, host_port: u16) -> SandboxSpec {
 #[test]
 fn pods_reach_each_other_and_are_reached_by_host_ports() {
     let machine = Machine::new();
-    let port = free_port();
+    let port = testkit::free_port().unwrap();
     let server = machine.pod_of(with_host_port("server", port));
     web_server(&machine, &server);
     let address = server.network().unwrap().address;
@@ -255,7 +247,7 @@ fn a_container_may_have_a_terminal() {
 #[test]
 fn another_agent_finds_the_pods_as_they_were() {
     let mut machine = Machine::new();
-    let port = free_port();
+    let port = testkit::free_port().unwrap();
     let pod = machine.pod_of(SandboxSpec {
         annotations: [("name".to_owned(), "fluentd".to_owned())].into(),
         ..with_host_port("p", port)
@@ -363,17 +355,21 @@ fn nothing_is_left_of_a_pod_nor_of_an_instance() {
     let machine = Machine::new();
     let pod = machine.pod_of(SandboxSpec {
         cgroup_parent: "burstable/podx".into(),
-        ..with_host_port("p", free_port())
+        ..with_host_port("p", testkit::free_port().unwrap())
     });
     let container = sleeper(&machine, &pod);
     let shim = shim_of(&container);
     assert!(!cgroups(&machine, "burstable").is_empty());
-    let namespace = fs::read_link(format!("/proc/{shim}/ns/net")).unwrap();
+    let namespace = format!("/proc/{shim}/ns/net");
+    // While it is held open here its number is not given to the pod of another test.
+    let held = fs::File::open(&namespace).unwrap();
+    let namespace = fs::read_link(&namespace).unwrap();
     assert!(network_namespaces().contains(&namespace));
     machine.runtime().remove_pod("p").unwrap();
     assert!(ended(pid(&container)) && ended(shim));
     assert_nothing_of_pods(&machine);
     assert!(!network_namespaces().contains(&namespace));
+    drop(held);
     machine.pod("another");
     let (bridge, name) = (bridge(&machine), machine.runtime().name());
     machine.runtime().clean_up().unwrap();
@@ -449,8 +445,8 @@ fn network_namespaces() -> Vec<std::path::PathBuf> {
         .collect()
 }
 
-/// Not a proof, a measurement: `cargo test -p runtime --release --test pods -- --nocapture starting`. The bound is a loaded
-/// machine's, with a debug build.
+/// Not a proof, a measurement: `cargo test -p runtime --release --test pods -- --nocapture starting`. The bound is the
+/// one of a slow and loaded machine with a debug build; waits for something that never comes last longer.
 #[test]
 fn starting_a_pod_takes_little_time() {
     let machine = Machine::new();
@@ -475,7 +471,7 @@ fn starting_a_pod_takes_little_time() {
         "sandbox {sandbox:?}, container {container:?}, removal {removal:?}"
     )
     .unwrap();
-    assert!(sandbox + container < Duration::from_secs(1), "{best:?}");
+    assert!(sandbox + container < Duration::from_secs(5), "{best:?}");
 }
 
 #[test]

@@ -5,14 +5,16 @@
 mod api;
 mod client;
 mod images;
+mod port;
 mod process;
 mod wait;
 
 pub use api::{Answer, Api, JSON, MERGE, PROTOBUF, STRATEGIC, Watch};
 pub use client::{Client, Output, kubectls};
 pub use images::busybox;
+pub use port::free_port;
 pub use process::{Nodes, Process};
-pub use wait::{eventually, wait_for};
+pub use wait::{eventually, wait_for, wait_for_async};
 
 /// The first manifest that the project was made from, verbatim.
 pub const FLUENTD: &str = include_str!("fluentd.yaml");

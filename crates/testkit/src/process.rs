@@ -1,7 +1,6 @@
 //! A role of the binary as a process of its own.
 
 use std::fs::File;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -11,6 +10,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::client::Client;
+use crate::port::free_port;
 use crate::wait::wait_for;
 
 /// `everynode server` or `everynode up` with a data directory and a port of its own. Dropped, it is stopped with
@@ -30,14 +30,11 @@ impl Process {
     /// # Errors
     /// When it cannot be started or ends at once; the error holds its log.
     pub fn start(binary: impl Into<PathBuf>, role: &str, extra: &[&str]) -> Result<Self> {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|socket| socket.local_addr())
-            .context("find a port")?;
         let mut process = Self {
             binary: binary.into(),
             role: role.to_owned(),
             extra: extra.iter().map(|&word| word.to_owned()).collect(),
-            port: port.port(),
+            port: free_port()?,
             folder: tempfile::Builder::new()
                 .prefix("everynode-test-")
                 .tempdir()

@@ -26,6 +26,23 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Result<Result<T, String
     }
 }
 
+/// [`wait_for`] inside tokio.
+///
+/// # Errors
+/// After two minutes: the error holds `what` and the newest thing that was seen.
+pub async fn wait_for_async<T>(what: &str, mut look: impl AsyncFnMut() -> Result<T, String>) -> Result<T> {
+    let started = Instant::now();
+    loop {
+        match look().await {
+            Ok(value) => return Ok(value),
+            Err(seen) if started.elapsed() > PATIENCE => {
+                bail!("waited {PATIENCE:?} for {what}; last seen:\n{seen}")
+            }
+            Err(_) => tokio::time::sleep(LOOK_EVERY).await,
+        }
+    }
+}
+
 /// Looks until `look` is true.
 ///
 /// # Errors

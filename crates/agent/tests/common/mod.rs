@@ -5,13 +5,13 @@
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use agent::{Options, Tunnel};
 use apiserver::{Config, Server, User};
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::{AttachParams, AttachedProcess, DeleteParams, ListParams, LogParams, PostParams};
 use runtime::{Range, Runtime, ScratchFile, ShimCommand};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -21,9 +21,6 @@ pub(crate) const NODE: &str = "node-1";
 /// Where the Service `kubernetes` is.
 pub(crate) const API_SERVICE: &str = "10.96.0.1:443";
 pub(crate) const IMAGE: &str = "test.example/busybox:1";
-
-/// Longer than anything here takes on a loaded machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
 /// An API server with one node.
 pub(crate) struct Cluster {
@@ -199,18 +196,18 @@ impl Cluster {
 
     /// Waits until the pod's JSON satisfies `check`; answers it.
     pub(crate) async fn until(&self, name: &str, what: &str, check: impl Fn(&Value) -> bool) -> Value {
-        let started = Instant::now();
-        loop {
+        let look = async || {
             let pod = self.pods().get_opt(name).await.unwrap();
             let pod = serde_json::to_value(pod).unwrap();
             if check(&pod) {
-                return pod;
+                Ok(pod)
+            } else {
+                Err(format!("{:#}", pod["status"]))
             }
-            if started.elapsed() > PATIENCE {
-                let events = self.events(name).await;
-                panic!("in vain: {what}\n{:#}\n{events:#?}", pod["status"]);
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        match testkit::wait_for_async(what, look).await {
+            Ok(pod) => pod,
+            Err(error) => panic!("{error}\n{:#?}", self.events(name).await),
         }
     }
 
@@ -244,15 +241,50 @@ impl Cluster {
 
     /// Waits until an event about the pod contains `text`.
     pub(crate) async fn until_event(&self, name: &str, text: &str) {
-        let started = Instant::now();
-        while !self.events(name).await.iter().any(|event| event.contains(text)) {
-            assert!(
-                started.elapsed() < PATIENCE,
-                "no event {text:?} in {:#?}",
-                self.events(name).await
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let look = async || {
+            let events = self.events(name).await;
+            if events.iter().any(|event| event.contains(text)) {
+                Ok(())
+            } else {
+                Err(format!("{events:#?}"))
+            }
+        };
+        let what = format!("an event with {text:?}");
+        testkit::wait_for_async(&what, look).await.unwrap();
+    }
+
+    /// Waits until the pod's log, asked for as kubectl does, satisfies `check`; answers it. A container that was started
+    /// has not yet written, and the tunnel to a node that is ready may not stand yet.
+    pub(crate) async fn until_log(
+        &self,
+        name: &str,
+        which: &LogParams,
+        check: impl Fn(&str) -> bool,
+    ) -> String {
+        let pods: Api<Pod> = Api::namespaced(self.remote().await, "default");
+        let look = async || match pods.logs(name, which).await {
+            Ok(log) if check(&log) => Ok(log),
+            Ok(log) => Err(log),
+            Err(error) => Err(error.to_string()),
+        };
+        testkit::wait_for_async("the log", look).await.unwrap()
+    }
+
+    /// The whole log of a pod that has ended.
+    pub(crate) async fn log(&self, name: &str) -> String {
+        self.until_log(name, &LogParams::default(), |_| true).await
+    }
+
+    /// Runs a command in the pod's container, over the tunnel once it stands.
+    pub(crate) async fn exec(&self, name: &str, script: &str, streams: &AttachParams) -> AttachedProcess {
+        let pods: Api<Pod> = Api::namespaced(self.remote().await, "default");
+        let look = async || {
+            let started = pods
+                .exec(name, ["/bin/busybox", "sh", "-c", script], streams)
+                .await;
+            started.map_err(|error| error.to_string())
+        };
+        testkit::wait_for_async("the tunnel", look).await.unwrap()
     }
 
     /// What the runtime has, seen from beside the agent (whose runtime must be closed).

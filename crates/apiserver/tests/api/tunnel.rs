@@ -121,13 +121,15 @@ async fn running_pod(cluster: &Cluster, name: &str, node: &str) {
 
 /// The log of a pod, asked for until the server has seen the agent's side of the handshake.
 async fn log_when_connected(cluster: &Cluster, path: &str) -> Answer {
-    loop {
+    let look = async || {
         let answer = cluster.get(path).await;
-        if !answer.text.contains("is not connected") {
-            return answer;
+        if answer.text.contains("is not connected") {
+            Err(answer.text)
+        } else {
+            Ok(answer)
         }
-        tokio::task::yield_now().await;
-    }
+    };
+    testkit::wait_for_async("the tunnel", look).await.unwrap()
 }
 
 #[tokio::test]
@@ -223,12 +225,15 @@ async fn agent_hears_that_the_client_left() {
         hyper::server::conn::http2::Builder::new(TokioExecutor::new())
             .serve_connection(upgraded.unwrap(), agent),
     );
-    let client = loop {
-        let (code, _, upgraded) = upgrade(dial(&cluster, "n").await, exec_request("cat", CHANNELS)).await;
+    let look = async || {
+        let (code, said, upgraded) = upgrade(dial(&cluster, "n").await, exec_request("cat", CHANNELS)).await;
         if code == 101 {
-            break upgraded.unwrap();
+            Ok(upgraded.unwrap())
+        } else {
+            Err(said)
         }
     };
+    let client = testkit::wait_for_async("the tunnel", look).await.unwrap();
     drop(client);
     told.recv().await.unwrap();
 }

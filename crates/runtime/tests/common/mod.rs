@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use runtime::{
     ContainerSpec, ContainerState, ContainerStatus, ErrorKind, Event, ExecSpec, Options, Pod, Redirect,
@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 pub(crate) const IMAGE: &str = "test.example/busybox:1";
 
 /// Longer than anything here takes on a loaded machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A runtime in a folder of its own.
 pub(crate) struct Machine {
@@ -164,11 +164,7 @@ pub(crate) fn pid(status: &ContainerStatus) -> i32 {
 
 /// Waits for something that comes true by itself.
 pub(crate) fn eventually(what: &str, mut check: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !check() {
-        assert!(started.elapsed() < PATIENCE, "in vain: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    testkit::eventually(what, || Ok(check())).unwrap();
 }
 
 /// Runs a command in a container; what it wrote and its exit code.
