@@ -24,7 +24,7 @@ pub use cluster::{
 pub use daemon_set::{ControllerRevisionView, DaemonSetStatusView, DaemonSetView, UpdateStrategyView};
 pub use meta::{Labels, ObjectMetaView, OwnerView};
 pub use node::{NodeConditionView, NodeView};
-pub use pod::{HostPortView, PhaseView, PodScheduledView, PodSpecView, PodView, ReadyView};
+pub use pod::{DisruptionView, HostPortView, PhaseView, PodScheduledView, PodSpecView, PodView, ReadyView};
 pub use resources::Resources;
 pub use share::shared;
 pub use topology::{PodTermView, PreferredPodTermView, SpreadConstraintView, TopologyView};

@@ -36,13 +36,14 @@ const QUEUE: usize = 64;
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
 
 /// Kinds whose objects come from the reflectors that all controllers share.
-const SHARED: [&str; 6] = [
+const SHARED: [&str; 7] = [
     "pods",
     "nodes",
     "daemonsets",
     "controllerrevisions",
     "leases",
     "namespaces",
+    "poddisruptionbudgets",
 ];
 
 /// A change of any kind's object.
@@ -134,7 +135,8 @@ impl Kinds {
 fn is_shared(kind: &Deletable) -> bool {
     let Resource { group, plural, .. } = &kind.resource;
     let events = plural == "events" && (group.is_empty() || group == "events.k8s.io");
-    events || (SHARED.contains(&&**plural) && matches!(&**group, "" | "apps" | "coordination.k8s.io"))
+    events
+        || (SHARED.contains(&&**plural) && matches!(&**group, "" | "apps" | "coordination.k8s.io" | "policy"))
 }
 
 fn share(context: &Context, heard: &mpsc::Sender<Vec<Heard>>, feeds: &mut JoinSet<()>) {
@@ -158,6 +160,11 @@ fn share(context: &Context, heard: &mpsc::Sender<Vec<Heard>>, feeds: &mut JoinSe
     feeds.spawn(feed(
         context.namespaces.subscribe(),
         &Resource::namespaces(),
+        heard.clone(),
+    ));
+    feeds.spawn(feed(
+        context.budgets.subscribe(),
+        &Resource::pod_disruption_budgets(),
         heard.clone(),
     ));
 }

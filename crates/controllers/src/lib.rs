@@ -9,6 +9,7 @@
 mod backoff;
 mod daemon_set;
 mod discovery;
+mod disruption;
 mod driver;
 mod event_ttl;
 mod flight;
@@ -196,6 +197,8 @@ fn add_shells(driver: &mut Driver, context: &Context, options: Options) {
     });
     let c = context.clone();
     driver.add("pod-garbage-collector-controller", move || pod_gc::run(c.clone()));
+    let c = context.clone();
+    driver.add("disruption-controller", move || disruption::run(c.clone()));
     let c = context.clone();
     driver.add("namespace-controller", move || namespace::run(c.clone()));
     let c = context.clone();

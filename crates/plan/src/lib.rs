@@ -1,6 +1,7 @@
 //! Decisions: synchronous functions from what is known and the time to what is to be done.
 
 pub mod daemonset;
+pub mod disruption;
 pub mod fleet;
 pub mod garbage;
 pub mod history;

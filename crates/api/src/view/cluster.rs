@@ -98,6 +98,8 @@ pub struct PodDisruptionBudgetStatusView {
     pub desired_healthy: i32,
     /// How many pods the budget counts.
     pub expected_pods: i32,
+    /// `conditions`, raw: its writer compares them with what it would write.
+    pub conditions: Vec<Value>,
 }
 
 impl View for LeaseView {
@@ -280,6 +282,8 @@ struct WireBudgetStatus {
     desired_healthy: i32,
     #[serde(deserialize_with = "nullable")]
     expected_pods: i32,
+    #[serde(deserialize_with = "nullable")]
+    conditions: Vec<Value>,
 }
 
 impl<'de> Deserialize<'de> for PodDisruptionBudgetView {
@@ -307,6 +311,7 @@ impl<'de> Deserialize<'de> for PodDisruptionBudgetView {
                 current_healthy: status.current_healthy,
                 desired_healthy: status.desired_healthy,
                 expected_pods: status.expected_pods,
+                conditions: status.conditions,
             },
         })
     }

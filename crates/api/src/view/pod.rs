@@ -37,6 +37,8 @@ pub struct PodView {
     /// Whether the scheduler took its place for a pod of higher priority: the condition DisruptionTarget with the
     /// reason `PreemptionByScheduler`.
     pub preempted: bool,
+    /// The condition DisruptionTarget while it is True: somebody is about to end the pod.
+    pub disruption: Option<Box<DisruptionView>>,
     /// `status.podIP`.
     pub pod_ip: Option<Box<str>>,
 }
@@ -116,6 +118,15 @@ pub struct ReadyView {
     /// Whether it is True.
     pub status: bool,
     /// When it last changed.
+    pub since: Option<Timestamp>,
+}
+
+/// The condition DisruptionTarget of a pod.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DisruptionView {
+    /// Who is about to end it: `EvictionByEvictionAPI`, `DeletionByTaintManager`, …
+    pub reason: Arc<str>,
+    /// Since when it is True.
     pub since: Option<Timestamp>,
 }
 
@@ -379,6 +390,14 @@ impl<'de> Deserialize<'de> for PodView {
         let preempted = condition("DisruptionTarget").is_some_and(|condition| {
             condition.status == "True" && condition.reason == "PreemptionByScheduler"
         });
+        let disruption = condition("DisruptionTarget")
+            .filter(|condition| condition.status == "True")
+            .map(|condition| {
+                Box::new(DisruptionView {
+                    reason: shared(&condition.reason),
+                    since: condition.last_transition_time,
+                })
+            });
         Ok(PodView {
             meta: metadata,
             spec: shared_spec(PodSpecView {
@@ -404,6 +423,7 @@ impl<'de> Deserialize<'de> for PodView {
             reason: (!status.reason.is_empty()).then(|| shared(&status.reason)),
             nominated_node: name(&status.nominated_node_name),
             preempted,
+            disruption,
             pod_ip: (!status.pod_ip.is_empty()).then(|| (&*status.pod_ip).into()),
         })
     }

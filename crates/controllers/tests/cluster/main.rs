@@ -1,5 +1,6 @@
 //! The controllers against a real API server in this process, with simulated nodes: what a user sees, as sentences.
 
+mod disruption;
 mod garbage;
 mod nodes;
 mod rollout;

@@ -1,0 +1,635 @@
+//! How many pods may be disrupted now: the status of PodDisruptionBudgets.
+//!
+//! A budget counts the pods that its selector finds in its namespace. An eviction takes from `disruptionsAllowed` and notes the pod in
+//! `disruptedPods` (see [`api::eviction`]); [`Budgets`] writes both anew from what it sees of the pods. Its write holds only at
+//! the version of the budget that it read, so it knows of every eviction that was granted before, and a pod that it has yet to see go
+//! is not counted, because it is noted. So evictions alone never take a pod too many, however late the watches are.
+//!
+//! Counts are kept as pods come and go: an event costs the budgets of its namespace, not their pods.
+//!
+//! A percentage, and `maxUnavailable`, need to know how many pods there should be. Kubernetes asks the `scale` of the pods' controllers,
+//! which a DaemonSet does not have, and then allows nothing. Here a DaemonSet counts with its `desiredNumberScheduled`.
+
+mod count;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::kinds::policy;
+use api::time::rfc3339;
+use api::view::{DaemonSetView, PodDisruptionBudgetView, PodView};
+use jiff::{SignedDuration, Timestamp};
+use schema::int_or_percent::IntOrPercent;
+use serde_json::{Map, Value, json};
+
+use self::count::{Count, is_healthy};
+use crate::scheduling::PodKey;
+
+/// An evicted pod that was not deleted within this counts again. Evictions and deletions are one write here; of other servers'
+/// writes, and of clients that note pods by themselves, the second may never come.
+pub const DELETION_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// A pod that was to be disrupted and has not begun to terminate within this is taken back (the condition DisruptionTarget).
+pub const STALE_DISRUPTION_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// The disruption that may take any time, because the node itself decided it.
+const BY_KUBELET: &str = "TerminationByKubelet";
+
+/// Namespace and name of a budget.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BudgetKey {
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Merge this patch into the budget's status. It holds at one version alone.
+    SetStatus {
+        /// The budget.
+        budget: BudgetKey,
+        /// A JSON merge patch.
+        patch: Value,
+    },
+    /// Take back the pod's condition DisruptionTarget: it was to be disrupted long ago.
+    TakeBackDisruption {
+        /// The pod.
+        pod: PodKey,
+        /// Its uid.
+        uid: Arc<str>,
+    },
+    /// Tell an event about a budget.
+    TellBudget {
+        /// The budget.
+        budget: BudgetKey,
+        /// Its uid.
+        uid: Arc<str>,
+        /// Warning, or Normal.
+        warning: bool,
+        /// The event's reason.
+        reason: &'static str,
+        /// A sentence.
+        message: String,
+    },
+    /// Tell a warning about a pod.
+    TellPod {
+        /// The pod.
+        pod: PodKey,
+        /// Its uid.
+        uid: Arc<str>,
+        /// The event's reason.
+        reason: &'static str,
+        /// A sentence.
+        message: String,
+    },
+}
+
+struct Budget {
+    view: Arc<PodDisruptionBudgetView>,
+    count: Count,
+    /// The version on which a write is under way.
+    writing: Option<u64>,
+    recheck: Option<Timestamp>,
+    /// The last event about it: reason and message. One that repeats itself says nothing.
+    told: Option<(&'static str, String)>,
+}
+
+#[derive(Default)]
+struct Namespace {
+    pods: BTreeMap<Arc<str>, Arc<PodView>>,
+    budgets: BTreeMap<Arc<str>, Budget>,
+}
+
+/// What a budget should say.
+struct Numbers {
+    expected: i32,
+    desired: i32,
+}
+
+/// All budgets, the pods that they count, and the sets that those belong to.
+#[derive(Default)]
+pub struct Budgets {
+    namespaces: HashMap<Arc<str>, Namespace>,
+    /// How many pods each DaemonSet should have, by its uid.
+    sets: HashMap<Arc<str>, i32>,
+    dirty: BTreeSet<BudgetKey>,
+    rechecks: BTreeSet<(Timestamp, BudgetKey)>,
+    /// Disrupted pods that do not terminate, by the time at which they are taken back.
+    disrupted: BTreeSet<(Timestamp, PodKey)>,
+    disrupted_of: HashMap<PodKey, Timestamp>,
+    /// Pods of more budgets than one, that it is yet to be said of.
+    crowded: BTreeSet<PodKey>,
+}
+
+impl Budgets {
+    /// Knows nothing yet. Nothing may be planned before everything that exists has been told.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A budget was added or changed.
+    pub fn put_budget(&mut self, view: &Arc<PodDisruptionBudgetView>) {
+        let key = BudgetKey::of(view);
+        let namespace = self.namespaces.entry(key.namespace.clone()).or_default();
+        let known = namespace.budgets.get_mut(&key.name);
+        match known {
+            Some(known) if known.view.selector == view.selector && known.view.meta.uid == view.meta.uid => {
+                known.view = view.clone();
+            }
+            _ => {
+                let matching = |pod: &&Arc<PodView>| view.selector.matches_labels(&pod.meta.labels);
+                let count = Count::of(namespace.pods.values().filter(matching));
+                let budget = Budget {
+                    view: view.clone(),
+                    count,
+                    writing: None,
+                    recheck: None,
+                    told: None,
+                };
+                namespace.budgets.insert(key.name.clone(), budget);
+            }
+        }
+        self.dirty.insert(key);
+    }
+
+    /// A budget is gone.
+    pub fn delete_budget(&mut self, key: &BudgetKey) {
+        self.dirty.remove(key);
+        let Some(namespace) = self.namespaces.get_mut(&key.namespace) else {
+            return;
+        };
+        if let Some(budget) = namespace.budgets.remove(&key.name)
+            && let Some(at) = budget.recheck
+        {
+            self.rechecks.remove(&(at, key.clone()));
+        }
+        self.tidy(&key.namespace);
+    }
+
+    /// A pod was added or changed.
+    pub fn put_pod(&mut self, pod: &Arc<PodView>) {
+        let key = PodKey::of(pod);
+        self.watch_disruption(&key, pod);
+        let namespace = self.namespaces.entry(key.namespace.clone()).or_default();
+        let old = namespace.pods.insert(key.name.clone(), pod.clone());
+        let (mut before, mut after) = (0, 0);
+        for (name, budget) in &mut namespace.budgets {
+            let old = old.as_ref().filter(|old| budget.guards(old));
+            let new = budget.guards(pod);
+            before += usize::from(old.is_some());
+            after += usize::from(new);
+            if let Some(old) = old {
+                if new && Count::is_same(old, pod) {
+                    continue;
+                }
+                budget.count.remove(old);
+            }
+            if new {
+                budget.count.add(pod);
+            }
+            if new || old.is_some() {
+                self.dirty.insert(BudgetKey {
+                    namespace: key.namespace.clone(),
+                    name: name.clone(),
+                });
+            }
+        }
+        if before < 2 && after >= 2 {
+            self.crowded.insert(key);
+        }
+    }
+
+    /// A pod is gone.
+    pub fn delete_pod(&mut self, key: &PodKey) {
+        self.forget_disruption(key);
+        self.crowded.remove(key);
+        let Some(namespace) = self.namespaces.get_mut(&key.namespace) else {
+            return;
+        };
+        let Some(old) = namespace.pods.remove(&key.name) else {
+            return;
+        };
+        for (name, budget) in &mut namespace.budgets {
+            if budget.guards(&old) {
+                budget.count.remove(&old);
+                self.dirty.insert(BudgetKey {
+                    namespace: key.namespace.clone(),
+                    name: name.clone(),
+                });
+            }
+        }
+        self.tidy(&key.namespace);
+    }
+
+    /// A DaemonSet was added or changed.
+    pub fn put_set(&mut self, set: &DaemonSetView) {
+        let desired = set.status.desired_number_scheduled;
+        if self.sets.insert(set.meta.uid.clone(), desired) != Some(desired) {
+            self.mark_budgets_of(&set.meta.namespace, &set.meta.uid);
+        }
+    }
+
+    /// A DaemonSet is gone.
+    pub fn delete_set(&mut self, set: &DaemonSetView) {
+        self.sets.remove(&set.meta.uid);
+        self.mark_budgets_of(&set.meta.namespace, &set.meta.uid);
+    }
+
+    /// A write about this budget failed: decide anew.
+    pub fn retry_budget(&mut self, key: &BudgetKey) {
+        if let Some(budget) = self.budget_mut(key) {
+            budget.writing = None;
+            self.dirty.insert(key.clone());
+        }
+    }
+
+    /// A write about this pod failed: try again.
+    pub fn retry_pod(&mut self, key: &PodKey, now: Timestamp) {
+        let pod = self
+            .namespaces
+            .get(&key.namespace)
+            .and_then(|n| n.pods.get(&key.name));
+        if pod.is_some_and(|pod| taken_back_at(pod).is_some()) {
+            self.disrupted.insert((now, key.clone()));
+            self.disrupted_of.insert(key.clone(), now);
+        }
+    }
+
+    /// When [`Budgets::plan`] has something to do although nothing happens.
+    pub fn next_look(&self) -> Option<Timestamp> {
+        let recheck = self.rechecks.first().map(|(at, _)| *at);
+        let disrupted = self.disrupted.first().map(|(at, _)| *at);
+        [recheck, disrupted].into_iter().flatten().min()
+    }
+
+    /// Whether an event left something to decide.
+    pub fn has_work(&self) -> bool {
+        !self.dirty.is_empty() || !self.crowded.is_empty()
+    }
+
+    /// Decides about what events marked and about what fell due, at most `limit` of each.
+    pub fn plan(&mut self, now: Timestamp, limit: usize) -> Vec<Action> {
+        let mut actions = Vec::new();
+        while self.rechecks.first().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, key)) = self.rechecks.pop_first() else {
+                break;
+            };
+            if let Some(budget) = self.budget_mut(&key) {
+                budget.recheck = None;
+                self.dirty.insert(key);
+            }
+        }
+        for _ in 0..limit {
+            let Some(key) = self.dirty.pop_first() else { break };
+            self.judge(&key, now, &mut actions);
+        }
+        for _ in 0..limit {
+            let Some(key) = self.crowded.pop_first() else {
+                break;
+            };
+            actions.extend(self.name_the_crowd(key));
+        }
+        for _ in 0..limit {
+            if self.disrupted.first().is_none_or(|(at, _)| *at > now) {
+                break;
+            }
+            let Some((_, key)) = self.disrupted.pop_first() else {
+                break;
+            };
+            self.disrupted_of.remove(&key);
+            let pod = self
+                .namespaces
+                .get(&key.namespace)
+                .and_then(|n| n.pods.get(&key.name));
+            if let Some(uid) = pod.map(|pod| pod.meta.uid.clone()) {
+                actions.push(Action::TakeBackDisruption { pod: key, uid });
+            }
+        }
+        actions
+    }
+
+    fn judge(&mut self, key: &BudgetKey, now: Timestamp, actions: &mut Vec<Action>) {
+        let Some(namespace) = self.namespaces.get_mut(&key.namespace) else {
+            return;
+        };
+        let Some(budget) = namespace.budgets.get_mut(&key.name) else {
+            return;
+        };
+        if let Some(at) = budget.recheck.take() {
+            self.rechecks.remove(&(at, key.clone()));
+        }
+        let view = budget.view.clone();
+        let version = view.meta.resource_version;
+        if budget.writing == Some(version) {
+            // What the write makes of the budget comes as its next version.
+            return;
+        }
+        budget.writing = None;
+        let numbers = numbers(&view, &budget.count, &self.sets);
+        tell(budget, key, numbers.as_ref().err(), actions);
+        let noted = Noted::of(&view, &namespace.pods, now);
+        for pod in &noted.overdue {
+            actions.push(Action::TellPod {
+                pod: PodKey::of(pod),
+                uid: pod.meta.uid.clone(),
+                reason: "NotDeleted",
+                message: format!(
+                    "Pod was expected by PDB {}/{} to be deleted but it wasn't",
+                    key.namespace, key.name
+                ),
+            });
+        }
+        if let Some(at) = noted.next {
+            budget.recheck = Some(at);
+            self.rechecks.insert((at, key.clone()));
+        }
+        let healthy = number(budget.count.healthy).saturating_sub(number(noted.healthy));
+        if let Some(patch) = patch(&view, numbers.as_ref(), healthy, &noted, now) {
+            budget.writing = Some(version);
+            actions.push(Action::SetStatus {
+                budget: key.clone(),
+                patch,
+            });
+        }
+    }
+
+    fn name_the_crowd(&self, key: PodKey) -> Option<Action> {
+        let namespace = self.namespaces.get(&key.namespace)?;
+        let pod = namespace.pods.get(&key.name)?;
+        let names: Vec<String> = namespace
+            .budgets
+            .iter()
+            .filter(|(_, budget)| budget.guards(pod))
+            .map(|(name, _)| format!("{name:?}"))
+            .collect();
+        let message = format!(
+            "Pod {:?}/{:?} matches multiple PodDisruptionBudgets, so it cannot be evicted: {}",
+            key.namespace,
+            key.name,
+            names.join(", ")
+        );
+        (names.len() > 1).then(|| Action::TellPod {
+            uid: pod.meta.uid.clone(),
+            pod: key,
+            reason: "MultiplePodDisruptionBudgets",
+            message,
+        })
+    }
+
+    fn budget_mut(&mut self, key: &BudgetKey) -> Option<&mut Budget> {
+        self.namespaces
+            .get_mut(&key.namespace)?
+            .budgets
+            .get_mut(&key.name)
+    }
+
+    fn mark_budgets_of(&mut self, namespace: &Arc<str>, set: &Arc<str>) {
+        let Some(known) = self.namespaces.get(namespace) else {
+            return;
+        };
+        let concerned = known
+            .budgets
+            .iter()
+            .filter(|(_, budget)| budget.count.has_controller(set));
+        self.dirty.extend(concerned.map(|(name, _)| BudgetKey {
+            namespace: namespace.clone(),
+            name: name.clone(),
+        }));
+    }
+
+    fn tidy(&mut self, namespace: &Arc<str>) {
+        let empty = |n: &Namespace| n.pods.is_empty() && n.budgets.is_empty();
+        if self.namespaces.get(namespace).is_some_and(empty) {
+            self.namespaces.remove(namespace);
+        }
+    }
+
+    fn watch_disruption(&mut self, key: &PodKey, pod: &PodView) {
+        self.forget_disruption(key);
+        if let Some(at) = taken_back_at(pod) {
+            self.disrupted.insert((at, key.clone()));
+            self.disrupted_of.insert(key.clone(), at);
+        }
+    }
+
+    fn forget_disruption(&mut self, key: &PodKey) {
+        if let Some(at) = self.disrupted_of.remove(key) {
+            self.disrupted.remove(&(at, key.clone()));
+        }
+    }
+}
+
+impl BudgetKey {
+    /// The key of a budget.
+    pub fn of(budget: &PodDisruptionBudgetView) -> Self {
+        Self {
+            namespace: budget.meta.namespace.clone(),
+            name: budget.meta.name.clone(),
+        }
+    }
+}
+
+impl Budget {
+    fn guards(&self, pod: &PodView) -> bool {
+        self.view.selector.matches_labels(&pod.meta.labels)
+    }
+}
+
+/// When a pod that was to be disrupted and goes on running is taken back.
+fn taken_back_at(pod: &PodView) -> Option<Timestamp> {
+    let disruption = pod.disruption.as_ref()?;
+    if pod.is_terminating() || pod.is_terminal() || &*disruption.reason == BY_KUBELET {
+        return None;
+    }
+    let since = disruption.since.unwrap_or(Timestamp::MIN);
+    Some(
+        since
+            .checked_add(STALE_DISRUPTION_TIMEOUT)
+            .unwrap_or(Timestamp::MAX),
+    )
+}
+
+/// How many pods there should be and how many of them must be healthy; `Err` says why nobody knows.
+fn numbers(
+    budget: &PodDisruptionBudgetView,
+    count: &Count,
+    sets: &HashMap<Arc<str>, i32>,
+) -> Result<Numbers, String> {
+    if let Some(away) = budget.max_unavailable {
+        let expected = count.expected(sets)?;
+        let desired = expected.saturating_sub(away.scaled(expected, true)).max(0);
+        return Ok(Numbers { expected, desired });
+    }
+    match budget.min_available {
+        Some(IntOrPercent::Int(desired)) => Ok(Numbers {
+            expected: number(count.pods),
+            desired,
+        }),
+        Some(percent) => {
+            let expected = count.expected(sets)?;
+            let desired = percent.scaled(expected, true);
+            Ok(Numbers { expected, desired })
+        }
+        None => Ok(Numbers {
+            expected: 0,
+            desired: 0,
+        }),
+    }
+}
+
+/// The evicted pods that a budget notes and that have yet to be seen going.
+struct Noted<'a> {
+    kept: BTreeMap<&'a str, Timestamp>,
+    dropped: Vec<&'a str>,
+    /// Those of the kept that look healthy.
+    healthy: usize,
+    /// Those that were not deleted in time.
+    overdue: Vec<&'a PodView>,
+    /// When the next of the kept is overdue.
+    next: Option<Timestamp>,
+}
+
+impl<'a> Noted<'a> {
+    fn of(
+        budget: &'a PodDisruptionBudgetView,
+        pods: &'a BTreeMap<Arc<str>, Arc<PodView>>,
+        now: Timestamp,
+    ) -> Noted<'a> {
+        let mut noted = Noted {
+            kept: BTreeMap::new(),
+            dropped: Vec::new(),
+            healthy: 0,
+            overdue: Vec::new(),
+            next: None,
+        };
+        for (name, at) in &budget.status.disrupted_pods {
+            let pod = pods.get(&**name);
+            let guarded = pod.is_none_or(|pod| budget.selector.matches_labels(&pod.meta.labels));
+            let Some(at) = at.filter(|at| guarded && pod.is_none_or(|pod| awaits_end(pod, *at))) else {
+                noted.dropped.push(name);
+                continue;
+            };
+            let until = at.checked_add(DELETION_TIMEOUT).unwrap_or(Timestamp::MAX);
+            if until < now {
+                noted.dropped.push(name);
+                noted.overdue.extend(pod.map(|pod| &**pod));
+                continue;
+            }
+            noted.kept.insert(name, at);
+            noted.healthy += usize::from(pod.is_some_and(|pod| is_healthy(pod)));
+            // The first moment at which it is overdue.
+            let after = until
+                .checked_add(Duration::from_secs(1))
+                .unwrap_or(Timestamp::MAX);
+            noted.next = Some(noted.next.map_or(after, |next| next.min(after)));
+        }
+        noted
+    }
+}
+
+/// Whether the end of this pod, granted at `at`, is still to be seen: it has not begun to terminate since then, and it is no
+/// later pod that only has the name of the evicted one. (One of that name that is not seen at all may come yet, and
+/// is waited for.)
+fn awaits_end(pod: &PodView, at: Timestamp) -> bool {
+    let grace = SignedDuration::from_secs(pod.meta.deletion_grace_period_seconds.unwrap_or(0));
+    let went = pod
+        .meta
+        .deletion_timestamp
+        .and_then(|end| end.checked_sub(grace).ok());
+    let made_later = pod.meta.creation_timestamp.is_some_and(|made| made > at);
+    !made_later && went.is_none_or(|went| went < at)
+}
+
+/// The merge patch that brings the status up to date; `None` when it is.
+fn patch(
+    budget: &PodDisruptionBudgetView,
+    numbers: Result<&Numbers, &String>,
+    healthy: i32,
+    noted: &Noted<'_>,
+    now: Timestamp,
+) -> Option<Value> {
+    let known = &budget.status;
+    // What could not be computed stays what it was, and allows nothing.
+    let (expected, desired, current) = match numbers {
+        Ok(numbers) => (numbers.expected, numbers.desired, healthy),
+        Err(_) => (known.expected_pods, known.desired_healthy, known.current_healthy),
+    };
+    // A budget without pods allows nothing: its first pods may come before their count does.
+    let allowed = match numbers {
+        Ok(_) if expected > 0 => current.saturating_sub(desired).max(0),
+        _ => 0,
+    };
+    let mut status = json!({
+        "observedGeneration": budget.meta.generation, "disruptionsAllowed": allowed,
+        "currentHealthy": current, "desiredHealthy": desired, "expectedPods": expected,
+        "conditions": known.conditions,
+    });
+    policy::set_disruption_allowed(&mut status, numbers.err().map(String::as_str), now);
+    let is_up_to_date = known.observed_generation == budget.meta.generation
+        && known.disruptions_allowed == allowed
+        && (known.current_healthy, known.desired_healthy, known.expected_pods)
+            == (current, desired, expected)
+        && noted.dropped.is_empty()
+        && status["conditions"].as_array() == Some(&known.conditions);
+    if is_up_to_date {
+        return None;
+    }
+    let kept = noted
+        .kept
+        .iter()
+        .map(|(name, at)| ((*name).to_owned(), rfc3339(*at).into()));
+    let dropped = noted.dropped.iter().map(|name| ((*name).to_owned(), Value::Null));
+    let pods: Map<String, Value> = kept.chain(dropped).collect();
+    if !pods.is_empty() {
+        status["disruptedPods"] = pods.into();
+    }
+    Some(json!({
+        "metadata": {"uid": &*budget.meta.uid, "resourceVersion": budget.meta.resource_version.to_string()},
+        "status": status,
+    }))
+}
+
+/// Tells what is odd about a budget's pods, once.
+fn tell(budget: &mut Budget, key: &BudgetKey, failure: Option<&String>, actions: &mut Vec<Action>) {
+    let scaled = matches!(budget.view.min_available, Some(IntOrPercent::Percent(_)));
+    let needs_scale = budget.view.max_unavailable.is_some() || scaled;
+    let (warning, reason, message) = if let Some(failure) = failure {
+        let message = format!("Failed to calculate the number of expected pods: {failure}");
+        (true, "CalculateExpectedPodCountFailed", message)
+    } else if budget.count.pods == 0 {
+        (false, "NoPods", "No matching pods found".to_owned())
+    } else if needs_scale && budget.count.unmanaged > 0 {
+        let message = "Pods selected by this PodDisruptionBudget were found to be unmanaged. As a result, the status of the PDB \
+             cannot be calculated correctly, which may result in undefined behavior. To account for these pods please set \
+             \".spec.minAvailable\" field of the PDB to an integer value.";
+        (true, "UnmanagedPods", message.to_owned())
+    } else {
+        budget.told = None;
+        return;
+    };
+    if budget
+        .told
+        .as_ref()
+        .is_some_and(|(r, m)| *r == reason && *m == message)
+    {
+        return;
+    }
+    budget.told = Some((reason, message.clone()));
+    actions.push(Action::TellBudget {
+        budget: key.clone(),
+        uid: budget.view.meta.uid.clone(),
+        warning,
+        reason,
+        message,
+    });
+}
+
+fn number(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
