@@ -1,9 +1,10 @@
 //! What selectors need of an object, kept beside its bytes so that a list or a watch event never parses the object again.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::kinds::Kind;
 use crate::meta;
+use crate::view::Labels;
 
 /// What selectors need of one object.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -45,71 +46,11 @@ impl Attributes {
     }
 }
 
-/// Labels in one piece of memory: a cache of 100,000 nodes and their pods holds millions of these.
-///
-/// Stored as `key NUL value NUL …`, which is safe because neither may contain a NUL.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Labels(Box<str>);
-
-impl Labels {
-    /// The labels of `metadata.labels`. What is not text, or holds a NUL (validation lets neither through), is left out.
-    pub fn of(map: &Map<String, Value>) -> Labels {
-        map.iter()
-            .filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
-            .collect()
-    }
-
-    /// The value of a label.
-    pub fn get(&self, key: &str) -> Option<&str> {
-        self.iter().find(|(name, _)| *name == key).map(|(_, value)| value)
-    }
-
-    /// All labels.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        let mut parts = self.0.split('\0');
-        std::iter::from_fn(move || Some((parts.next()?, parts.next()?)))
-    }
-
-    /// Whether there is no label.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl<'a> FromIterator<(&'a str, &'a str)> for Labels {
-    fn from_iter<I: IntoIterator<Item = (&'a str, &'a str)>>(pairs: I) -> Labels {
-        let mut packed = String::new();
-        for (key, value) in pairs {
-            if !key.contains('\0') && !value.contains('\0') {
-                packed.push_str(key);
-                packed.push('\0');
-                packed.push_str(value);
-                packed.push('\0');
-            }
-        }
-        Labels(packed.into_boxed_str())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::kinds::by_kind;
     use serde_json::json;
-
-    #[test]
-    fn labels_are_found_by_key() {
-        let labels: Labels = [("app", "web"), ("empty", ""), ("tier", "front")]
-            .into_iter()
-            .collect();
-        assert_eq!(labels.get("app"), Some("web"));
-        assert_eq!(labels.get("empty"), Some(""));
-        assert_eq!(labels.get("tier"), Some("front"));
-        assert_eq!(labels.get("web"), None);
-        assert_eq!(labels.iter().count(), 3);
-        assert!(Labels::default().is_empty());
-        assert_eq!(Labels::default().iter().count(), 0);
-    }
 
     #[test]
     fn attributes_hold_the_selectable_fields_in_the_order_of_the_kind() {

@@ -10,6 +10,7 @@
 
 mod cluster;
 mod daemon_set;
+mod labels;
 mod meta;
 mod node;
 mod pod;
@@ -22,7 +23,8 @@ pub use cluster::{
     PriorityClassView,
 };
 pub use daemon_set::{ControllerRevisionView, DaemonSetStatusView, DaemonSetView, UpdateStrategyView};
-pub use meta::{Labels, ObjectMetaView, OwnerView};
+pub use labels::Labels;
+pub use meta::{ObjectMetaView, OwnerView};
 pub use node::{NodeConditionView, NodeView};
 pub use pod::{DisruptionView, HostPortView, PhaseView, PodScheduledView, PodSpecView, PodView, ReadyView};
 pub use resources::Resources;

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use api::kinds::{self, Kind};
 use api::status::Status;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use jiff::Timestamp;
 
-use crate::objects;
+use crate::objects::{self, core};
 use crate::shared::Shared;
 use crate::token::{Bound, Claims, ISSUER};
 use crate::user::{GROUP_MASTERS, User};
@@ -84,11 +83,6 @@ fn still_bound(shared: &Shared, claims: &Claims) -> Result<(), &'static str> {
         }
     }
     Ok(())
-}
-
-/// The core kind of this name.
-pub(crate) fn core(kind: &str) -> Option<&'static Kind> {
-    kinds::by_kind("", "v1", kind)
 }
 
 /// The user that an administrator acts as (`kubectl --as`), or `user` itself.

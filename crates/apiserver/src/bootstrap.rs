@@ -10,19 +10,29 @@ use serde_json::{Value, json};
 
 use crate::body::Body;
 use crate::client::InProcess;
+use crate::names::outward_address;
 use crate::negotiate::JSON;
-use crate::server::{StartError, outward_address};
 use crate::shared::KUBERNETES_SERVICE_ADDRESS;
 
 /// The namespaces that every cluster has.
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+
+/// An object that every cluster has could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot create {object}: {message}")]
+pub struct BootstrapError {
+    /// Its path.
+    pub object: String,
+    /// What the API said.
+    pub message: String,
+}
 
 /// Creates what is missing of the objects that every cluster has.
 pub(crate) async fn bootstrap(
     client: &InProcess,
     authority: &str,
     listen: SocketAddr,
-) -> Result<(), StartError> {
+) -> Result<(), BootstrapError> {
     // Side by side, so that they share flushes to the disk.
     let namespaces = join_all(NAMESPACES.map(|name| namespace(client, name, authority)));
     let classes = join_all(priority_classes().map(|class| priority_class(client, class)));
@@ -30,12 +40,12 @@ pub(crate) async fn bootstrap(
     namespaces
         .into_iter()
         .chain(classes)
-        .collect::<Result<(), StartError>>()?;
+        .collect::<Result<(), BootstrapError>>()?;
     kubernetes_service(client, listen).await
 }
 
 /// A namespace with what every namespace has.
-async fn namespace(client: &InProcess, name: &str, authority: &str) -> Result<(), StartError> {
+async fn namespace(client: &InProcess, name: &str, authority: &str) -> Result<(), BootstrapError> {
     let object = json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}});
     create(client, "/api/v1/namespaces", &object).await?;
     let account = json!({"kind": "ServiceAccount", "apiVersion": "v1", "metadata": {"name": "default"}});
@@ -50,7 +60,7 @@ async fn namespace(client: &InProcess, name: &str, authority: &str) -> Result<()
     authority
 }
 
-async fn priority_class(client: &InProcess, class: Value) -> Result<(), StartError> {
+async fn priority_class(client: &InProcess, class: Value) -> Result<(), BootstrapError> {
     create(client, "/apis/scheduling.k8s.io/v1/priorityclasses", &class).await?;
     Ok(())
 }
@@ -95,7 +105,7 @@ fn priority_classes() -> [Value; 2] {
 }
 
 /// The Service `kubernetes`, by which pods find the API, and the address behind it.
-async fn kubernetes_service(client: &InProcess, listen: SocketAddr) -> Result<(), StartError> {
+async fn kubernetes_service(client: &InProcess, listen: SocketAddr) -> Result<(), BootstrapError> {
     let service = json!({
         "kind": "Service",
         "apiVersion": "v1",
@@ -148,7 +158,7 @@ fn endpoint_address(listen: IpAddr) -> Option<IpAddr> {
 }
 
 /// Creates an object unless it is there. Gives whether it was created.
-async fn create(client: &InProcess, collection: &str, object: &Value) -> Result<bool, StartError> {
+async fn create(client: &InProcess, collection: &str, object: &Value) -> Result<bool, BootstrapError> {
     match send(client, Method::POST, collection, object).await {
         (StatusCode::CREATED, _) => Ok(true),
         (StatusCode::CONFLICT, _) => Ok(false),
@@ -157,7 +167,11 @@ async fn create(client: &InProcess, collection: &str, object: &Value) -> Result<
 }
 
 /// Creates an object, or gives the one that is there this content.
-async fn create_or_replace(client: &InProcess, collection: &str, object: &Value) -> Result<(), StartError> {
+async fn create_or_replace(
+    client: &InProcess,
+    collection: &str,
+    object: &Value,
+) -> Result<(), BootstrapError> {
     if create(client, collection, object).await? {
         return Ok(());
     }
@@ -168,8 +182,8 @@ async fn create_or_replace(client: &InProcess, collection: &str, object: &Value)
     }
 }
 
-fn failed(collection: &str, object: &Value, message: String) -> StartError {
-    StartError::Bootstrap {
+fn failed(collection: &str, object: &Value, message: String) -> BootstrapError {
+    BootstrapError {
         object: format!("{collection}/{}", api::meta::name(object)),
         message,
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use api::attributes::{self, Attributes};
 use api::encode;
-use api::kinds::{KINDS, Kind};
+use api::kinds::{self, KINDS, Kind};
 use api::status::Status;
 use bytes::Bytes;
 use serde_json::Value;
@@ -70,6 +70,11 @@ fn decode(key: &Key, body: &[u8]) -> Result<Entry, store::DecodeError> {
     let kind = of_collection(key.collection()).ok_or_else(|| format!("{key}: no such kind is served"))?;
     let value: Value = serde_json::from_slice(body)?;
     Ok(Entry::of(kind, &value))
+}
+
+/// The core kind of this name.
+pub(crate) fn core(kind: &str) -> Option<&'static Kind> {
+    kinds::by_kind("", "v1", kind)
 }
 
 /// Whether this is the Pod of the core group.
@@ -161,6 +166,24 @@ pub(crate) fn is_terminating(namespace: &Object) -> bool {
         .iter()
         .flatten()
         .any(|value| **value == *"Terminating")
+}
+
+/// Where one object is, or would be.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) kind: &'static Kind,
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+}
+
+impl Place<'_> {
+    pub(crate) fn key(&self) -> Key {
+        key(self.kind, self.namespace, self.name)
+    }
+
+    pub(crate) fn not_found(&self) -> Status {
+        Status::not_found(self.kind, self.name)
+    }
 }
 
 /// A read of one object.

@@ -1,44 +1,31 @@
 //! The server: what it opens, where it listens, how it ends.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clock::Clock;
-use http::Response;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use jiff::Timestamp;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::authenticate::Peer;
-use crate::body::Body;
+use crate::bootstrap::{self, BootstrapError};
 use crate::client::InProcess;
-use crate::limits::{
-    CONNECTIONS_MAX, DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, HEADER_LIST_BYTES_MAX, HTTP1_BUFFER_BYTES_MAX,
-    STREAMS_PER_CONNECTION_MAX,
-};
+use crate::limits::DRAIN_TIMEOUT;
 use crate::pki::{self, Credential, Pki, PkiError};
-use crate::shared::{KUBERNETES_SERVICE_ADDRESS, Shared};
+use crate::shared::Shared;
 use crate::tls::{self, ServedCertificate, TlsError};
 use crate::token::{SigningKeyError, Tokens};
 use crate::user::User;
-use crate::{bootstrap, objects, service};
+use crate::{connection, names, objects};
 
 /// The file in the data directory that kubectl needs.
 const ADMIN_KUBECONFIG: &str = "admin.kubeconfig";
 /// How often a running server looks whether its certificate nears its end.
 const RENEWAL_PERIOD: Duration = Duration::from_secs(12 * 3600);
-/// After a failure to accept (no file descriptor is left, as a rule) the listener rests this long.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How a server is started.
 #[derive(Debug, Clone)]
@@ -75,13 +62,8 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// An object that every cluster has could not be made.
-    #[error("cannot create {object}: {message}")]
-    Bootstrap {
-        /// Its path.
-        object: String,
-        /// What the API said.
-        message: String,
-    },
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
 }
 
 /// A running API server.
@@ -112,7 +94,7 @@ impl Server {
         let objects = objects::open(&config.data_dir.join("store")).map_err(StartError::Store)?;
         let shared = Arc::new(Shared::new(objects, tokens, clock));
 
-        let names = server_names(&config, address.ip());
+        let names = names::certified(&config.names, address.ip());
         let credential = pki.server(&names, now).map_err(StartError::Pki)?;
         let (tls, served) = tls::server_config(pki.authority(), &credential).map_err(StartError::Tls)?;
 
@@ -125,9 +107,12 @@ impl Server {
 
         let abort = CancellationToken::new();
         let acceptor = TlsAcceptor::from(tls);
-        shared
-            .tasks
-            .spawn(accept(shared.clone(), listener, acceptor, abort.clone()));
+        shared.tasks.spawn(connection::accept(
+            shared.clone(),
+            listener,
+            acceptor,
+            abort.clone(),
+        ));
         shared
             .tasks
             .spawn(renew(shared.clone(), pki.clone(), names, served));
@@ -154,7 +139,7 @@ impl Server {
     pub fn url(&self) -> String {
         let ip = match self.address.ip() {
             ip if ip.is_unspecified() && ip.is_ipv4() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            ip if ip.is_unspecified() => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+            ip if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
             ip => ip,
         };
         format!("https://{}", SocketAddr::new(ip, self.address.port()))
@@ -210,151 +195,6 @@ impl Server {
         let text = pki::kubeconfig(&self.url(), self.pki.authority(), &admin.name, &credential);
         pki::write_atomically(&self.kubeconfig, text.as_bytes(), OWNER_ONLY)
     }
-}
-
-/// The names that the server's certificate is good for.
-fn server_names(config: &Config, listen: IpAddr) -> BTreeSet<String> {
-    let mut names: BTreeSet<String> = [
-        "localhost",
-        "kubernetes",
-        "kubernetes.default",
-        "kubernetes.default.svc",
-        "kubernetes.default.svc.cluster.local",
-    ]
-    .into_iter()
-    .map(str::to_owned)
-    .collect();
-    names.insert(IpAddr::V4(Ipv4Addr::LOCALHOST).to_string());
-    names.insert(IpAddr::V6(std::net::Ipv6Addr::LOCALHOST).to_string());
-    names.insert(KUBERNETES_SERVICE_ADDRESS.to_string());
-    // Also when only loopback is listened at: the endpoint of the Service `kubernetes` names the machine.
-    names.extend(outward_address().map(|address| address.to_string()));
-    if !listen.is_unspecified() {
-        names.insert(listen.to_string());
-    }
-    if let Ok(host) = std::fs::read_to_string("/proc/sys/kernel/hostname") {
-        let host = host.trim().to_ascii_lowercase();
-        if !host.is_empty()
-            && host
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
-        {
-            names.insert(host);
-        }
-    }
-    names.extend(config.names.iter().cloned());
-    names
-}
-
-/// The address from which this machine speaks to others: that of its default route. No packet is sent.
-pub(crate) fn outward_address() -> Option<IpAddr> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    // An address for documentation: it is never on the same link, so the default route answers.
-    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
-    let address = socket.local_addr().ok()?.ip();
-    (!address.is_loopback() && !address.is_unspecified()).then_some(address)
-}
-
-/// Takes connections until the server stops.
-async fn accept(shared: Arc<Shared>, listener: TcpListener, acceptor: TlsAcceptor, abort: CancellationToken) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let accepted = async {
-            let permit = connections.clone().acquire_owned().await;
-            (permit, listener.accept().await)
-        };
-        let (permit, accepted) = tokio::select! {
-            accepted = accepted => accepted,
-            () = shared.stopping.cancelled() => return,
-        };
-        match (permit, accepted) {
-            (Ok(permit), Ok((stream, _peer))) => {
-                let connection = connection(shared.clone(), stream, acceptor.clone(), permit);
-                let abort = abort.clone();
-                shared.tasks.spawn(async move {
-                    tokio::select! {
-                        () = connection => {}
-                        () = abort.cancelled() => {}
-                    }
-                });
-            }
-            (_, Err(error)) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-            (Err(_closed), Ok(_)) => return,
-        }
-    }
-}
-
-/// Serves one connection to its end.
-async fn connection(
-    shared: Arc<Shared>,
-    stream: TcpStream,
-    acceptor: TlsAcceptor,
-    _permit: OwnedSemaphorePermit,
-) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot switch off Nagle's algorithm");
-    }
-    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(stream, acceptor)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
-        Err(_) => return tracing::debug!("a TLS handshake took too long"),
-    };
-    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let user = certificate
-        .and_then(|certificate| pki::certificate_user_der(certificate))
-        .map(Arc::new);
-    let peer = Peer::Connection(user);
-    let stopping = shared.stopping.clone();
-    let answer = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-        let (shared, peer) = (shared.clone(), peer.clone());
-        async move {
-            Ok::<Response<Body>, std::convert::Infallible>(
-                service::serve(shared, peer, request.map(Body::stream)).await,
-            )
-        }
-    });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HANDSHAKE_TIMEOUT)
-        .max_buf_size(HTTP1_BUFFER_BYTES_MAX);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-        .max_header_list_size(HEADER_LIST_BYTES_MAX);
-    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
-    tokio::pin!(serving);
-    let ended = tokio::select! {
-        ended = serving.as_mut() => ended,
-        () = stopping.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(error, "a connection ended");
-    }
-}
-
-/// Does the TLS handshake. Who speaks plain HTTP is told so in plain HTTP, as Go's server does.
-async fn handshake(mut stream: TcpStream, acceptor: TlsAcceptor) -> std::io::Result<TlsStream<TcpStream>> {
-    const HINT: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
-    let mut first = [0];
-    // A method begins with a letter, a TLS record does not.
-    if stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() {
-        // A connection that is closed over unread bytes is reset, and the hint might be lost.
-        let mut request = [0; 4096];
-        let _bytes = stream.read(&mut request).await?;
-        stream.write_all(HINT).await?;
-        stream.shutdown().await?;
-        return Err(std::io::Error::other("plain HTTP on the port for HTTPS"));
-    }
-    acceptor.accept(stream).await
 }
 
 /// Renews the server's certificate before it ends.

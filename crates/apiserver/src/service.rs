@@ -342,8 +342,3 @@ fn not_allowed(target: &Target, method: &Method) -> Status {
     status.message = "the server does not allow this method on the requested resource".to_owned();
     status
 }
-
-/// The code for an answer that came from elsewhere.
-pub(crate) fn status_code(code: u16) -> StatusCode {
-    StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_GATEWAY)
-}

@@ -9,14 +9,14 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::Parsed;
 use crate::discovery::Discovery;
 use crate::limits::REQUESTS_IN_FLIGHT_MAX;
 use crate::metrics::Metrics;
 use crate::objects::Objects;
 use crate::openapi::Openapi;
+use crate::parsed::Parsed;
 use crate::token::Tokens;
-use crate::tunnel::Tunnels;
+use crate::tunnels::Tunnels;
 
 /// What all requests of a server share.
 pub(crate) struct Shared {

@@ -1,16 +1,13 @@
 //! The way to a node's agent: the connection that the agent opened. The agent dials out, asks to turn the
 //! connection around, and from then on serves HTTP/2 on it; so a node behind NAT can be reached.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::status::Status;
 use http::header::{CONNECTION, HeaderMap, UPGRADE};
 use http::{HeaderValue, Response, StatusCode};
-use hyper::body::Incoming;
-use hyper::client::conn::http2::{self, SendRequest};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::body::Body;
@@ -22,70 +19,6 @@ const PROTOCOL: &str = "everynode-tunnel";
 /// A connection that has died without a word (a pulled cable, a NAT that forgot) is noticed after these two.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The agents that can be reached, by node. Bounded by the connections that the server takes.
-#[derive(Default)]
-pub(crate) struct Tunnels {
-    nodes: RwLock<HashMap<String, Tunnel>>,
-    count: AtomicU64,
-}
-
-struct Tunnel {
-    /// Tells a new connection of a node from the one that it replaced.
-    id: u64,
-    agent: SendRequest<Body>,
-}
-
-impl Tunnels {
-    fn add(&self, node: &str, agent: SendRequest<Body>) -> u64 {
-        let id = self.count.fetch_add(1, Ordering::Relaxed);
-        let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
-        nodes.insert(node.to_owned(), Tunnel { id, agent });
-        id
-    }
-
-    fn remove(&self, node: &str, id: u64) {
-        let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
-        if nodes.get(node).is_some_and(|tunnel| tunnel.id == id) {
-            nodes.remove(node);
-        }
-    }
-
-    fn agent(&self, node: &str) -> Option<SendRequest<Body>> {
-        let nodes = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
-        nodes.get(node).map(|tunnel| tunnel.agent.clone())
-    }
-
-    /// 500 when the agent of `node` is not connected.
-    pub(crate) fn must_reach(&self, node: &str) -> Result<(), Status> {
-        self.agent(node)
-            .map(drop)
-            .ok_or_else(|| unreachable(node, &NOT_CONNECTED))
-    }
-
-    /// Sends a request to the agent of `node`.
-    pub(crate) async fn send(
-        &self,
-        node: &str,
-        request: http::Request<Body>,
-    ) -> Result<Response<Incoming>, Status> {
-        let mut agent = self
-            .agent(node)
-            .ok_or_else(|| unreachable(node, &NOT_CONNECTED))?;
-        agent.ready().await.map_err(|error| unreachable(node, &error))?;
-        agent
-            .send_request(request)
-            .await
-            .map_err(|error| unreachable(node, &error))
-    }
-}
-
-const NOT_CONNECTED: &str = "its agent is not connected";
-
-fn unreachable(node: &str, why: &dyn std::fmt::Display) -> Status {
-    let message = format!("error dialing backend: node {node}: {why}");
-    Status::new(500, "InternalError", message)
-}
 
 /// Whether the request asks to upgrade its connection to `protocol`.
 pub(crate) fn wants_upgrade(headers: &HeaderMap, protocol: &str) -> bool {

@@ -7,30 +7,12 @@ use api::kinds::Kind;
 use api::meta;
 use api::status::Status;
 use serde_json::Value;
-use store::{Change, CommitError, Durability, Expect, Key};
+use store::{Change, CommitError, Durability, Expect};
 
 use crate::limits::CONFLICT_RETRIES_MAX;
-use crate::objects::{self, Entry, Object, Write};
+use crate::objects::{self, Entry, Object, Place, Write};
 use crate::respond::Payload;
 use crate::shared::Shared;
-
-/// The object that a write is about.
-#[derive(Clone, Copy)]
-pub(crate) struct Place<'a> {
-    pub(crate) kind: &'static Kind,
-    pub(crate) namespace: &'a str,
-    pub(crate) name: &'a str,
-}
-
-impl Place<'_> {
-    pub(crate) fn key(&self) -> Key {
-        objects::key(self.kind, self.namespace, self.name)
-    }
-
-    pub(crate) fn not_found(&self) -> Status {
-        Status::not_found(self.kind, self.name)
-    }
-}
 
 /// Changes a stored object: `change` gets its present state (as a value, and as stored) and gives the next one,
 /// prepared and judged. A write that came between is met by trying again, unless `change` itself then finds that

@@ -4,11 +4,14 @@ use serde_json::Value;
 
 use crate::field_error::{FieldError, Path};
 use crate::validate::field::{check_name, check_one_of, list, present, text, texts};
-use crate::validate::label_selector::label_selector;
+use crate::validate::label_selector::{label_selector, requirement};
 use crate::validate::name;
 
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
+
+/// How a node's label may be compared.
+const NODE_OPERATORS: [&str; 6] = ["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"];
 
 /// `spec.affinity` of a pod.
 pub(crate) fn affinity(affinity: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
@@ -72,44 +75,12 @@ fn node_selector(selector: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>
 fn node_selector_term(term: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let expressions = path.child("matchExpressions");
     for (index, expression) in list(term, "matchExpressions").iter().enumerate() {
-        node_expression(expression, &expressions.index(index), errors);
+        requirement(expression, &NODE_OPERATORS, &expressions.index(index), errors);
     }
     let fields = path.child("matchFields");
     for (index, field) in list(term, "matchFields").iter().enumerate() {
         node_field(field, &fields.index(index), errors);
     }
-}
-
-fn node_expression(expression: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let values = list(expression, "values");
-    match text(expression, "operator") {
-        "In" | "NotIn" if values.is_empty() => errors.push(FieldError::required(
-            &path.child("values"),
-            "must be specified when `operator` is 'In' or 'NotIn'",
-        )),
-        "Exists" | "DoesNotExist" if !values.is_empty() => errors.push(FieldError::forbidden(
-            &path.child("values"),
-            "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
-        )),
-        "Gt" | "Lt" if values.len() != 1 => errors.push(FieldError::required(
-            &path.child("values"),
-            "must be specified single value when `operator` is 'Lt' or 'Gt'",
-        )),
-        "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
-        other => {
-            errors.push(FieldError::invalid(
-                &path.child("operator"),
-                other,
-                "not a valid selector operator",
-            ));
-        }
-    }
-    check_name(
-        text(expression, "key"),
-        name::qualified,
-        &path.child("key"),
-        errors,
-    );
 }
 
 fn node_field(field: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {

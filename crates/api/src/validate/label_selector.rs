@@ -7,18 +7,38 @@ use crate::validate::field::{check_name, list, text, texts};
 use crate::validate::meta::labels;
 use crate::validate::name;
 
+/// How a label may be compared.
+const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
+
 /// A label selector: its labels, and its expressions with the values that their operators want.
 pub(crate) fn label_selector(selector: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     labels(&selector["matchLabels"], &path.child("matchLabels"), errors);
     let expressions = path.child("matchExpressions");
     for (index, expression) in list(selector, "matchExpressions").iter().enumerate() {
-        requirement(expression, &expressions.index(index), errors);
+        let path = expressions.index(index);
+        requirement(expression, &OPERATORS, &path, errors);
+        let values = path.child("values");
+        for (index, value) in texts(expression, "values").enumerate() {
+            check_name(value, name::label_value, &values.index(index), errors);
+        }
     }
 }
 
-fn requirement(expression: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+/// A requirement on a label: one of these operators, with the values that it wants, and the label's key. What the
+/// values may look like is left to the caller.
+pub(crate) fn requirement(
+    expression: &Value,
+    operators: &[&str],
+    path: &Path<'_>,
+    errors: &mut Vec<FieldError>,
+) {
     let values = list(expression, "values");
     match text(expression, "operator") {
+        other if !operators.contains(&other) => errors.push(FieldError::invalid(
+            &path.child("operator"),
+            other,
+            "not a valid selector operator",
+        )),
         "In" | "NotIn" if values.is_empty() => errors.push(FieldError::required(
             &path.child("values"),
             "must be specified when `operator` is 'In' or 'NotIn'",
@@ -27,14 +47,11 @@ fn requirement(expression: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>
             &path.child("values"),
             "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
         )),
-        "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-        other => {
-            errors.push(FieldError::invalid(
-                &path.child("operator"),
-                other,
-                "not a valid selector operator",
-            ));
-        }
+        "Gt" | "Lt" if values.len() != 1 => errors.push(FieldError::required(
+            &path.child("values"),
+            "must be specified single value when `operator` is 'Lt' or 'Gt'",
+        )),
+        _ => {}
     }
     check_name(
         text(expression, "key"),
@@ -42,10 +59,6 @@ fn requirement(expression: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>
         &path.child("key"),
         errors,
     );
-    let values_path = path.child("values");
-    for (index, value) in texts(expression, "values").enumerate() {
-        check_name(value, name::label_value, &values_path.index(index), errors);
-    }
 }
 
 /// Whether the selector names no label at all, so that it would select everything.

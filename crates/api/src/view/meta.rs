@@ -1,78 +1,14 @@
 //! Metadata as every decider reads it.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 
+use super::labels::Labels;
 use super::share::{shared, shared_owners};
 use super::{lenient_time, nullable};
-
-/// A small, sorted, immutable map of strings in one shared allocation: labels.
-///
-/// Keys and values are packed as `key NUL value NUL …`; neither may hold a NUL (the API's rules for labels forbid it),
-/// and a pair that does is left out.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Labels(Arc<str>);
-
-impl Labels {
-    /// Packs the pairs, sorted by key.
-    pub fn new<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Labels {
-        let sorted: BTreeMap<&str, &str> = pairs.into_iter().collect();
-        let mut packed = String::new();
-        for (key, value) in sorted {
-            if key.contains('\0') || value.contains('\0') {
-                continue;
-            }
-            packed.push_str(key);
-            packed.push('\0');
-            packed.push_str(value);
-            packed.push('\0');
-        }
-        Labels(shared(&packed))
-    }
-
-    /// The pairs, by key.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        let mut parts = self.0.split_terminator('\0');
-        std::iter::from_fn(move || Some((parts.next()?, parts.next()?)))
-    }
-
-    /// The value of `key`.
-    pub fn get(&self, key: &str) -> Option<&str> {
-        self.iter()
-            .find(|(present, _)| *present == key)
-            .map(|(_, value)| value)
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl Default for Labels {
-    fn default() -> Self {
-        Labels(shared(""))
-    }
-}
-
-impl fmt::Debug for Labels {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.iter()).finish()
-    }
-}
-
-impl<'de> Deserialize<'de> for Labels {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let pairs: Option<BTreeMap<Cow<'de, str>, Cow<'de, str>>> = Option::deserialize(deserializer)?;
-        let pairs = pairs.unwrap_or_default();
-        Ok(Labels::new(pairs.iter().map(|(key, value)| (&**key, &**value))))
-    }
-}
 
 /// One owner reference.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

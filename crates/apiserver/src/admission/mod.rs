@@ -2,7 +2,6 @@
 //! Kubernetes' admission, in Kubernetes' order.
 
 mod namespace;
-mod parsed;
 mod pod;
 mod priority_class;
 mod service;
@@ -12,11 +11,8 @@ use api::status::Status;
 use serde_json::Value;
 use tokio::sync::MutexGuard;
 
-use crate::objects;
+use crate::objects::{self, Place};
 use crate::shared::Shared;
-use crate::write::Place;
-
-pub(crate) use parsed::Parsed;
 
 /// Held until a Service's addresses and ports are stored.
 pub(crate) type Allocation<'a> = Option<MutexGuard<'a, ()>>;

@@ -5,10 +5,8 @@ use api::meta;
 use api::status::Status;
 use serde_json::Value;
 
-use crate::authenticate::core;
-use crate::objects;
+use crate::objects::{self, Place, core};
 use crate::shared::Shared;
-use crate::write::Place;
 
 /// Namespaces that cannot be deleted.
 const IMMORTAL: [&str; 3] = ["default", "kube-public", "kube-system"];

@@ -8,8 +8,7 @@ use api::meta;
 use api::status::Status;
 use serde_json::Value;
 
-use crate::authenticate::core;
-use crate::objects;
+use crate::objects::{self, core};
 use crate::shared::Shared;
 
 /// ServiceAccount, Priority and DefaultTolerationSeconds, in this order.

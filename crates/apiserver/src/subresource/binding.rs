@@ -7,10 +7,11 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::body::Body;
+use crate::objects::Place;
 use crate::request::{Request, WriteOptions};
 use crate::respond::{self, Payload};
 use crate::shared::Shared;
-use crate::write::{self, Place};
+use crate::write;
 
 /// Binds the pod that the path names to the node in the body, once and for all.
 pub(crate) async fn bind(shared: &Shared, mut request: Request) -> Result<Response<Body>, Status> {

@@ -14,12 +14,12 @@ use store::{Change, CommitError, Durability, Expect};
 
 use crate::body::Body;
 use crate::limits::CONFLICT_RETRIES_MAX;
-use crate::objects::{self, Object, Write};
+use crate::objects::{self, Object, Place, Write};
 use crate::request::{Request, WriteOptions};
 use crate::respond::{self, Payload};
 use crate::shared::Shared;
 use crate::verbs::delete::{self, DeleteOptions, Step};
-use crate::write::{self, Place};
+use crate::write;
 
 /// The body, in both versions in which clients send it; they have the same fields.
 static EVICTION: LazyLock<Option<Type>> = LazyLock::new(|| {

@@ -6,10 +6,11 @@ use api::status::Status;
 use http::{Response, StatusCode};
 
 use crate::body::Body;
+use crate::objects::Place;
 use crate::request::{Request, WriteOptions};
 use crate::respond;
 use crate::shared::Shared;
-use crate::write::{self, Place};
+use crate::write;
 
 /// Replaces `spec.finalizers`. A terminating namespace without any goes.
 pub(crate) async fn finalize(shared: &Shared, mut request: Request) -> Result<Response<Body>, Status> {

@@ -13,7 +13,6 @@ use crate::objects;
 use crate::query::Query;
 use crate::respond;
 use crate::routes::Target;
-use crate::service::status_code;
 use crate::shared::Shared;
 use crate::subresource::container::container;
 
@@ -94,7 +93,7 @@ pub(crate) fn agent_path(what: &str, target: &Target, container: &str) -> String
 
 /// What the agent says went wrong: the message of its Status, or whatever text it sent.
 pub(crate) async fn agent_failure(response: Response<Incoming>) -> Status {
-    let code = status_code(response.status().as_u16()).as_u16();
+    let code = response.status().as_u16();
     let body = Limited::new(response.into_body(), AGENT_ERROR_BYTES_MAX)
         .collect()
         .await;

@@ -6,9 +6,8 @@ use http::{Response, StatusCode};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use crate::authenticate::core;
 use crate::body::Body;
-use crate::objects;
+use crate::objects::{self, core};
 use crate::request::{Request, WriteOptions};
 use crate::respond::{self, Payload};
 use crate::shared::Shared;

@@ -15,12 +15,12 @@ use crate::admission;
 use crate::body::Body;
 use crate::limits::CONFLICT_RETRIES_MAX;
 use crate::negotiate;
-use crate::objects::{self, Write};
+use crate::objects::{self, Place, Write};
 use crate::query::Query;
 use crate::request::{self, Request};
 use crate::respond::{self, Payload};
 use crate::shared::Shared;
-use crate::write::{self, Place};
+use crate::write;
 
 /// What becomes of the objects that the deleted one owns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

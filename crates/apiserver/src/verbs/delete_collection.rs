@@ -7,13 +7,12 @@ use serde_json::{Value, json};
 
 use crate::body::Body;
 use crate::limits::DELETE_COLLECTION_CONCURRENCY;
-use crate::objects::{self, Object};
+use crate::objects::{self, Object, Place};
 use crate::request::Request;
 use crate::respond::{self, Payload};
 use crate::shared::Shared;
 use crate::verbs::delete::{self, DeleteOptions};
 use crate::verbs::list_options::ListOptions;
-use crate::write::Place;
 
 /// Deletes what the selectors find at this moment and answers the list of it.
 pub(crate) async fn delete_collection(shared: &Shared, request: Request) -> Result<Response<Body>, Status> {

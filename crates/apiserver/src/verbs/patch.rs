@@ -14,11 +14,12 @@ use serde_json::Value;
 use crate::admission;
 use crate::body::Body;
 use crate::negotiate::{self, PatchType};
+use crate::objects::Place;
 use crate::request::{Request, WriteOptions};
 use crate::respond;
 use crate::shared::Shared;
 use crate::verbs::update::{self, Part};
-use crate::write::{self, Place};
+use crate::write;
 
 /// A patch that has been read.
 enum Patch<'a> {

@@ -9,12 +9,12 @@ use serde_json::Value;
 
 use crate::admission;
 use crate::body::Body;
-use crate::objects::Object;
+use crate::objects::{Object, Place};
 use crate::request::{Request, WriteOptions};
 use crate::respond;
 use crate::shared::Shared;
 use crate::verbs::create;
-use crate::write::{self, Place};
+use crate::write;
 
 /// Which part of an object a write may change.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,49 @@
+//! Names and addresses under which clients know the server.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+
+use crate::shared::KUBERNETES_SERVICE_ADDRESS;
+
+/// The names that the server's certificate is good for: those `given`, and what everybody calls a server that listens there.
+pub(crate) fn certified(given: &[String], listen: IpAddr) -> BTreeSet<String> {
+    let mut names: BTreeSet<String> = [
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+    ]
+    .into_iter()
+    .map(str::to_owned)
+    .collect();
+    names.insert(IpAddr::V4(Ipv4Addr::LOCALHOST).to_string());
+    names.insert(IpAddr::V6(Ipv6Addr::LOCALHOST).to_string());
+    names.insert(KUBERNETES_SERVICE_ADDRESS.to_string());
+    // Also when only loopback is listened at: the endpoint of the Service `kubernetes` names the machine.
+    names.extend(outward_address().map(|address| address.to_string()));
+    if !listen.is_unspecified() {
+        names.insert(listen.to_string());
+    }
+    if let Ok(host) = std::fs::read_to_string("/proc/sys/kernel/hostname") {
+        let host = host.trim().to_ascii_lowercase();
+        if !host.is_empty()
+            && host
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
+        {
+            names.insert(host);
+        }
+    }
+    names.extend(given.iter().cloned());
+    names
+}
+
+/// The address from which this machine speaks to others: that of its default route. No packet is sent.
+pub(crate) fn outward_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    // An address for documentation: it is never on the same link, so the default route answers.
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    (!address.is_loopback() && !address.is_unspecified()).then_some(address)
+}
