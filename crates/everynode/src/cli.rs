@@ -32,6 +32,7 @@ pub(crate) enum Verb {
     Page(verbs::page::Page),
     Get(verbs::get::Get),
     Describe(verbs::describe::Describe),
+    Why(verbs::why::Why),
     Create(verbs::create::Create),
     Apply(verbs::apply::Apply),
     Delete(verbs::delete::Delete),

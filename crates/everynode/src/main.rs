@@ -70,6 +70,7 @@ async fn dispatch(Cli { verb, connect }: Cli) -> Result<ExitCode> {
         Verb::Page(page) => page.run().await?,
         Verb::Get(get) => get.run(&connect).await?,
         Verb::Describe(describe) => describe.run(&connect).await?,
+        Verb::Why(why) => why.run(&connect).await?,
         Verb::Create(create) => create.run(&connect).await?,
         Verb::Apply(apply) => apply.run(&connect).await?,
         Verb::Delete(delete) => delete.run(&connect).await?,

@@ -11,7 +11,8 @@ use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::Value;
 
-use super::error::ServerError;
+use super::error::{ServerError, is_expired};
+use super::resources::escape;
 
 /// Where `everynode server` and `everynode up` write the administrator's kubeconfig by default.
 const ADMIN_KUBECONFIG: &str = "/var/lib/everynode/admin.kubeconfig";
@@ -116,6 +117,9 @@ pub(crate) const JSON: &str = "application/json";
 /// Asks for the server's own columns, and takes plain JSON where there are none.
 pub(crate) const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
 
+/// How many items of a list are asked for at a time; kubectl asks for as many.
+const PAGE: usize = 500;
+
 impl Connection {
     /// Sends a request and reads the answer as JSON. Warnings of the server go to standard error.
     ///
@@ -141,6 +145,41 @@ impl Connection {
     /// GET, as JSON.
     pub(crate) async fn get(&self, path: &str) -> Result<Value> {
         self.request(Method::GET, path, JSON, None).await
+    }
+
+    /// All items of a collection, read page by page so that no answer grows with the cluster. `query` is what the path
+    /// carries besides, without `?`.
+    pub(crate) async fn list<T>(
+        &self,
+        path: &str,
+        query: &str,
+        mut take: impl FnMut(&Value) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let mut items = Vec::new();
+        let mut limit = format!("limit={PAGE}");
+        let mut next = String::new();
+        loop {
+            let parameters = [query, &limit, &next].map(str::to_owned);
+            let parameters: Vec<String> = parameters.into_iter().filter(|one| !one.is_empty()).collect();
+            match self.get(&format!("{path}?{}", parameters.join("&"))).await {
+                Ok(page) => {
+                    for item in page["items"].as_array().into_iter().flatten() {
+                        items.push(take(item)?);
+                    }
+                    match page["metadata"]["continue"].as_str() {
+                        Some(token) if !token.is_empty() => next = format!("continue={}", escape(token)),
+                        _ => return Ok(items),
+                    }
+                }
+                // The history that the next page belongs to is gone: once more, in one piece.
+                Err(error) if is_expired(&error) && !next.is_empty() => {
+                    items.clear();
+                    limit.clear();
+                    next.clear();
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Follows a watch until an event (its type and its object) gives an answer or the watch ends. Bookmarks are passed over.

@@ -54,11 +54,6 @@ impl ServerError {
         self.context = Some(context.into());
         self
     }
-
-    /// Whether the object does not exist.
-    pub(crate) fn is_not_found(&self) -> bool {
-        self.code == 404
-    }
 }
 
 /// A cause of a refusal as `field: message`.
@@ -109,7 +104,15 @@ pub(crate) fn describe(error: &anyhow::Error) -> String {
     if let Some(server) = error.downcast_ref::<ServerError>() {
         return server.to_string();
     }
-    let mut text = format!("error: {error}");
+    if let Some(several) = error.downcast_ref::<Several>() {
+        return several.to_string();
+    }
+    format!("error: {}", chain(error))
+}
+
+/// An error and its causes, without what is said twice.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
         // Some libraries repeat their cause in their own words.
         if !text.ends_with(&cause) {
@@ -121,10 +124,59 @@ pub(crate) fn describe(error: &anyhow::Error) -> String {
 
 /// Whether `error` says that the object does not exist.
 pub(crate) fn is_not_found(error: &anyhow::Error) -> bool {
+    has_code(error, 404)
+}
+
+/// Whether `error` says that the history which was asked for is gone (410).
+pub(crate) fn is_expired(error: &anyhow::Error) -> bool {
+    has_code(error, 410)
+}
+
+fn has_code(error: &anyhow::Error, code: u16) -> bool {
     error
         .downcast_ref::<ServerError>()
-        .is_some_and(ServerError::is_not_found)
+        .is_some_and(|server| server.code == code)
 }
+
+/// Failures of a verb that goes on after each of them.
+#[derive(Default)]
+pub(crate) struct Failures(Vec<anyhow::Error>);
+
+impl Failures {
+    /// Notes what failed; hands a success on.
+    pub(crate) fn note<T>(&mut self, result: Result<T, anyhow::Error>) -> Option<T> {
+        result.map_err(|error| self.0.push(error)).ok()
+    }
+
+    /// All failures as one, if there are any.
+    pub(crate) fn finish(mut self) -> Result<(), anyhow::Error> {
+        match self.0.len() {
+            0 => Ok(()),
+            1 => Err(self.0.remove(0)),
+            _ => Err(Several(self.0).into()),
+        }
+    }
+}
+
+/// More than one failure. kubectl writes each on a line of its own, and leaves its `error:` out then.
+#[derive(Debug)]
+struct Several(Vec<anyhow::Error>);
+
+impl std::fmt::Display for Several {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let lines: Vec<String> = self
+            .0
+            .iter()
+            .map(|error| match error.downcast_ref::<ServerError>() {
+                Some(server) => server.to_string(),
+                None => chain(error),
+            })
+            .collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+impl std::error::Error for Several {}
 
 #[cfg(test)]
 mod tests {

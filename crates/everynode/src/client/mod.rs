@@ -5,8 +5,12 @@
 
 pub(crate) mod connection;
 pub(crate) mod error;
+pub(crate) mod event;
+pub(crate) mod fleet;
 pub(crate) mod manifest;
 pub(crate) mod output;
+pub(crate) mod pod_state;
 pub(crate) mod resources;
 pub(crate) mod sheet;
+pub(crate) mod suggest;
 pub(crate) mod table;

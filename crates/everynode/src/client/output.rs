@@ -19,6 +19,25 @@ pub(crate) enum Output {
     Wide,
 }
 
+/// `-o` of verbs whose answer is data of their own, not an object of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Data {
+    /// As YAML
+    Yaml,
+    /// As JSON
+    Json,
+}
+
+impl Data {
+    /// `data` in this form, as text that ends with a newline.
+    pub(crate) fn text(self, data: &Value) -> Result<String> {
+        match self {
+            Data::Yaml => yaml(data),
+            Data::Json => json(data),
+        }
+    }
+}
+
 /// An object as text that ends with a newline.
 pub(crate) fn object(output: Output, resource: &Resource, object: &Value) -> Result<String> {
     match output {

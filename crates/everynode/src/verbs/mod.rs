@@ -13,6 +13,7 @@ pub(crate) mod rollout;
 pub(crate) mod server;
 pub(crate) mod simulate;
 pub(crate) mod up;
+pub(crate) mod why;
 
 use anyhow::{Result, bail};
 

@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::get::print;
 use crate::client::connection::{ConnectArgs, Connection};
 use crate::client::error::is_not_found;
+use crate::client::event::last_seen;
 use crate::client::resources::{Resource, Resources, Targets, escape};
 use crate::client::sheet::Sheet;
 
@@ -176,16 +177,6 @@ async fn events(
         );
     }
     Ok(())
-}
-
-fn last_seen(event: &Value) -> &str {
-    let field = |name: &str| event[name].as_str().filter(|time| !time.is_empty());
-    let series = event["series"]["lastObservedTime"].as_str();
-    series
-        .or_else(|| field("lastTimestamp"))
-        .or_else(|| field("eventTime"))
-        .or_else(|| event["metadata"]["creationTimestamp"].as_str())
-        .unwrap_or_default()
 }
 
 /// How long ago `time` was, in Kubernetes' short form.

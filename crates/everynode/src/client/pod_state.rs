@@ -1,0 +1,188 @@
+//! Why a pod is not Ready, as its own status tells.
+
+use serde_json::Value;
+
+/// What the containers of a pod say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct PodState {
+    /// Containers that are not ready, init containers first.
+    pub(crate) containers: Vec<ContainerState>,
+    /// What the pod's Ready condition says beyond naming containers, such as a readiness gate.
+    pub(crate) condition: Option<String>,
+    /// `status.reason` and `status.message` of a pod that failed as a whole.
+    pub(crate) failure: Option<String>,
+}
+
+/// A container that is not ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ContainerState {
+    pub(crate) name: String,
+    pub(crate) init: bool,
+    /// `CrashLoopBackOff`, `ImagePullBackOff`, `Error`, …; `Running` for one that runs and is not ready.
+    pub(crate) reason: String,
+    /// The node's sentence, often with names of its own in it.
+    pub(crate) message: String,
+    /// How it ended the last time: `exit code 1`, `OOMKilled`.
+    pub(crate) last: Option<String>,
+    pub(crate) restarts: i64,
+}
+
+impl PodState {
+    /// Reads a pod's status.
+    pub(crate) fn of(pod: &Value) -> PodState {
+        let status = &pod["status"];
+        let of = |field: &str, init: bool| {
+            let containers = status[field].as_array().cloned().unwrap_or_default();
+            containers
+                .iter()
+                .filter_map(|container| ContainerState::of(container, init))
+                .collect::<Vec<_>>()
+        };
+        let mut containers = of("initContainerStatuses", true);
+        // Until the init containers are through, the others only wait for them.
+        if containers.is_empty() {
+            containers.extend(of("containerStatuses", false));
+        }
+        let ready = status["conditions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|condition| condition["type"] == "Ready" && condition["status"] != "True");
+        let condition = ready
+            .filter(|condition| {
+                !matches!(
+                    condition["reason"].as_str(),
+                    None | Some(
+                        "" | "ContainersNotReady" | "ContainersNotInitialized" | "PodFailed" | "PodCompleted"
+                    )
+                )
+            })
+            .map(|condition| sentence(&condition["reason"], &condition["message"]));
+        let failure = status["reason"]
+            .as_str()
+            .map(|_| sentence(&status["reason"], &status["message"]));
+        PodState {
+            containers,
+            condition,
+            failure,
+        }
+    }
+
+    /// In a few words that pods with the same trouble have in common.
+    pub(crate) fn in_short(&self) -> String {
+        if let Some(container) = self.containers.first() {
+            let kind = if container.init {
+                "init container"
+            } else {
+                "container"
+            };
+            let more = match self.containers.len() {
+                1 => String::new(),
+                count => format!(" (and {} more)", count - 1),
+            };
+            return match (container.reason.as_str(), &container.last) {
+                ("Running", _) => format!("{kind} {} runs and is not ready{more}", container.name),
+                (reason, Some(last)) if reason != last => {
+                    format!("{kind} {}: {reason} ({last}){more}", container.name)
+                }
+                (reason, _) => format!("{kind} {}: {reason}{more}", container.name),
+            };
+        }
+        match (&self.failure, &self.condition) {
+            (Some(failure), _) => failure.clone(),
+            (None, Some(condition)) => condition.clone(),
+            (None, None) => "its node has not started it yet".to_owned(),
+        }
+    }
+}
+
+/// `Reason: message`, or the one of them that there is.
+fn sentence(reason: &Value, message: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    match (text(reason), text(message)) {
+        (reason, message) if message.is_empty() => reason,
+        (reason, message) if reason.is_empty() => message,
+        (reason, message) => format!("{reason}: {message}"),
+    }
+}
+
+impl ContainerState {
+    /// `None` for a container that is as it should be.
+    fn of(status: &Value, init: bool) -> Option<ContainerState> {
+        let state = &status["state"];
+        let done = init && (status["ready"] == true || state["terminated"]["exitCode"] == 0);
+        if status["ready"] == true || done {
+            return None;
+        }
+        let ended = |terminated: &Value| {
+            let code = terminated["exitCode"].as_i64()?;
+            Some(match terminated["reason"].as_str() {
+                Some(reason) if !matches!(reason, "Error" | "Completed" | "") => reason.to_owned(),
+                _ => format!("exit code {code}"),
+            })
+        };
+        let (reason, message) = if state["waiting"].is_object() {
+            (state["waiting"]["reason"].as_str(), &state["waiting"]["message"])
+        } else if state["terminated"].is_object() {
+            (
+                state["terminated"]["reason"].as_str(),
+                &state["terminated"]["message"],
+            )
+        } else if state["running"].is_object() {
+            (Some("Running"), &Value::Null)
+        } else {
+            (None, &Value::Null)
+        };
+        Some(ContainerState {
+            name: status["name"].as_str().unwrap_or_default().to_owned(),
+            init,
+            reason: reason.unwrap_or("Waiting").to_owned(),
+            message: message.as_str().unwrap_or_default().to_owned(),
+            last: ended(&state["terminated"]).or_else(|| ended(&status["lastState"]["terminated"])),
+            restarts: status["restartCount"].as_i64().unwrap_or(0),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn in_short(status: &Value) -> String {
+        PodState::of(&json!({"status": status})).in_short()
+    }
+
+    #[test]
+    fn the_container_that_holds_a_pod_up_is_named_with_its_reason() {
+        let waiting = json!({"containerStatuses": [
+            {"name": "good", "ready": true, "state": {"running": {}}},
+            {"name": "c", "ready": false, "restartCount": 4, "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s restarting c of pod x"}},
+             "lastState": {"terminated": {"exitCode": 1, "reason": "Error"}}}]});
+        assert_eq!(in_short(&waiting), "container c: CrashLoopBackOff (exit code 1)");
+        let killed = json!({"containerStatuses": [{"name": "c", "ready": false,
+            "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}]});
+        assert_eq!(in_short(&killed), "container c: OOMKilled");
+        let probed = json!({"containerStatuses": [{"name": "c", "ready": false, "state": {"running": {}}}]});
+        assert_eq!(in_short(&probed), "container c runs and is not ready");
+    }
+
+    #[test]
+    fn while_an_init_container_is_not_through_the_others_are_not_blamed() {
+        let status = json!({"initContainerStatuses": [{"name": "first", "ready": false, "state": {"waiting": {"reason": "ImagePullBackOff"}}}],
+            "containerStatuses": [{"name": "c", "ready": false, "state": {"waiting": {"reason": "PodInitializing"}}}]});
+        assert_eq!(in_short(&status), "init container first: ImagePullBackOff");
+    }
+
+    #[test]
+    fn a_pod_that_no_node_has_reported_on_is_told_apart_from_one_with_a_trouble_of_its_own() {
+        assert_eq!(in_short(&json!({})), "its node has not started it yet");
+        let gate = json!({"conditions": [{"type": "Ready", "status": "False", "reason": "ReadinessGatesNotReady", "message": "x is not there"}]});
+        assert_eq!(in_short(&gate), "ReadinessGatesNotReady: x is not there");
+        let failed = json!({"reason": "OutOfcpu", "message": "Node didn't have enough resource: cpu"});
+        assert_eq!(
+            in_short(&failed),
+            "OutOfcpu: Node didn't have enough resource: cpu"
+        );
+    }
+}

@@ -1,0 +1,320 @@
+//! All nodes of a DaemonSet, those of one state together.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use jiff::Timestamp;
+use plan::fleet::{Decision, Explanation, RolloutState};
+use plan::rollout::Mode;
+use serde_json::{Value, json};
+
+use super::verdict::{self, Sort};
+use crate::client::event;
+use crate::client::fleet::Sight;
+
+/// How many nodes of a state are named, unless all are asked for.
+const NAMED: usize = 5;
+
+/// How a DaemonSet stands.
+pub(super) struct Report {
+    name: String,
+    summary: String,
+    status: Value,
+    rollout: RolloutState,
+    notes: Vec<String>,
+    groups: Vec<Group>,
+    now: Timestamp,
+}
+
+/// Nodes of one state.
+struct Group {
+    sort: Sort,
+    verdict: &'static str,
+    text: String,
+    waits_for: Option<String>,
+    nodes: Vec<Row>,
+}
+
+/// One node of a state.
+struct Row {
+    node: String,
+    pod: Option<String>,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+}
+
+impl Report {
+    /// `warning` is the last one about the set.
+    pub(super) fn new(
+        set: &Value,
+        sight: &Sight,
+        explanation: &Explanation,
+        warning: Option<Value>,
+    ) -> Report {
+        let groups = groups(&explanation.decisions, sight);
+        let metadata = |field: &str| set["metadata"][field].as_str().unwrap_or_default();
+        let mut report = Report {
+            name: format!("{}/{}", metadata("namespace"), metadata("name")),
+            summary: summary(explanation, &groups),
+            status: status(explanation),
+            rollout: explanation.rollout,
+            notes: Vec::new(),
+            groups,
+            now: sight.now,
+        };
+        report.notes.extend(unobserved(set));
+        report.notes.extend(update(set, &explanation.rollout));
+        report
+            .notes
+            .extend(warning.and_then(|event| self::warning(&event, sight.now)));
+        report
+    }
+
+    /// For people. `all` names every node.
+    pub(super) fn text(&self, all: bool) -> String {
+        let mut text = format!("DaemonSet {}: {}\n", self.name, self.summary);
+        for note in &self.notes {
+            push(&mut text, format_args!("  {note}\n"));
+        }
+        let counts = self.groups.iter().map(|group| nodes(group.nodes.len()).len());
+        let width = counts.max().unwrap_or(0);
+        for group in &self.groups {
+            push(&mut text, format_args!("\n"));
+            push(
+                &mut text,
+                format_args!("{:>width$}: {}", nodes(group.nodes.len()), group.text),
+            );
+            if let Some(waits_for) = &group.waits_for {
+                push(&mut text, format_args!("; waiting for {waits_for}"));
+            }
+            push(&mut text, format_args!("\n"));
+            if let Some(times) = group.times(self.now) {
+                push(&mut text, format_args!("{:width$}  {times}\n", ""));
+            }
+            group.list(&mut text, all, width, self.now);
+        }
+        text
+    }
+
+    /// For programs: everything, all nodes by name.
+    pub(super) fn data(&self) -> Value {
+        let time = |moment: Option<Timestamp>| moment.map(api::time::rfc3339);
+        let groups = self.groups.iter().map(|group| {
+            let nodes = group.nodes.iter().map(|row| {
+                json!({"name": row.node, "pod": row.pod, "since": time(row.since), "until": time(row.until)})
+            });
+            json!({
+                "verdict": group.verdict, "text": group.text, "waitsFor": group.waits_for,
+                "count": group.nodes.len(), "nodes": nodes.collect::<Vec<_>>(),
+            })
+        });
+        json!({
+            "daemonSet": self.name,
+            "summary": self.summary,
+            "status": self.status,
+            "update": {
+                "mode": match self.rollout.mode {
+                    Mode::OnDelete => "OnDelete",
+                    Mode::InPlace => "RollingUpdate",
+                    Mode::Surge => "Surge",
+                },
+                "budget": self.rollout.budget, "held": self.rollout.held, "candidates": self.rollout.candidates,
+            },
+            "notes": self.notes,
+            "groups": groups.collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// Writing to a String cannot fail.
+fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    let _infallible = text.write_fmt(arguments);
+}
+
+/// `1 node`, `2 nodes`.
+pub(super) fn nodes(count: usize) -> String {
+    match count {
+        1 => "1 node".to_owned(),
+        _ => format!("{count} nodes"),
+    }
+}
+
+fn groups(decisions: &[Decision], sight: &Sight) -> Vec<Group> {
+    let mut groups: BTreeMap<(Sort, String, Option<String>), Group> = BTreeMap::new();
+    for decision in decisions {
+        let sort = verdict::sort(&decision.verdict);
+        let (text, waits_for) = (verdict::text(decision, sight), verdict::waits_for(decision));
+        let group = groups
+            .entry((sort, text.clone(), waits_for.clone()))
+            .or_insert_with(|| Group {
+                sort,
+                verdict: verdict::name(&decision.verdict),
+                text,
+                waits_for,
+                nodes: Vec::new(),
+            });
+        group.nodes.push(Row {
+            node: decision.node.to_string(),
+            pod: decision.pod.as_ref().map(|pod| pod.meta.name.to_string()),
+            since: decision.since,
+            until: verdict::until(decision),
+        });
+    }
+    let mut groups: Vec<Group> = groups.into_values().collect();
+    groups.sort_by_key(|group| (group.sort, std::cmp::Reverse(group.nodes.len())));
+    groups
+}
+
+impl Group {
+    /// Since and until when, over all its nodes.
+    fn times(&self, now: Timestamp) -> Option<String> {
+        if self.sort != Sort::Awaited {
+            return None;
+        }
+        let mut times = Vec::new();
+        let since = || self.nodes.iter().filter_map(|row| row.since);
+        if let (Some(first), Some(last)) = (since().min(), since().max()) {
+            let (longest, shortest) = (verdict::ago(first, now), verdict::ago(last, now));
+            times.push(match longest == shortest {
+                true => format!("for {longest}"),
+                false => format!("for {shortest} to {longest}"),
+            });
+        }
+        let until = || self.nodes.iter().filter_map(|row| row.until);
+        if let (Some(first), Some(last)) = (until().min(), until().max()) {
+            times.push(match first == last {
+                true => format!("until {}", verdict::moment(first, now)),
+                false => format!(
+                    "until {} at the first, {} at the last",
+                    verdict::moment(first, now),
+                    verdict::moment(last, now)
+                ),
+            });
+        }
+        (!times.is_empty()).then(|| times.join(", "))
+    }
+
+    fn list(&self, text: &mut String, all: bool, width: usize, now: Timestamp) {
+        if !all {
+            let named: Vec<&str> = self.nodes.iter().take(NAMED).map(|row| &*row.node).collect();
+            let more = match self.nodes.len() - named.len() {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            return push(text, format_args!("{:width$}  {}{more}\n", "", named.join(", ")));
+        }
+        let rows: Vec<Vec<String>> = self
+            .nodes
+            .iter()
+            .map(|row| {
+                let pod = row.pod.clone().unwrap_or_else(|| "no pod".to_owned());
+                let since = row
+                    .since
+                    .map_or_else(String::new, |since| verdict::ago(since, now));
+                let until = row.until.map_or_else(String::new, |until| {
+                    format!("until {}", verdict::moment(until, now))
+                });
+                vec![row.node.clone(), pod, since, until]
+            })
+            .collect();
+        for line in crate::client::table::columns(&rows, 2).lines() {
+            push(text, format_args!("{:width$}  {line}\n", ""));
+        }
+    }
+}
+
+fn summary(explanation: &Explanation, groups: &[Group]) -> String {
+    if let Some(why) = explanation.halted {
+        return format!("nothing is done for it: {why}.");
+    }
+    let count = |sort: Sort| {
+        let of_sort = groups.iter().filter(|group| group.sort == sort);
+        of_sort.map(|group| group.nodes.len()).sum::<usize>()
+    };
+    let (served, awaited) = (count(Sort::Served), count(Sort::Awaited));
+    let desired = usize::try_from(explanation.status.desired_number_scheduled).unwrap_or(0);
+    match (desired, awaited) {
+        (0, 0) if groups.is_empty() => "there are no nodes.".to_owned(),
+        (0, 0) => "no node should run it.".to_owned(),
+        (_, 0) => format!(
+            "all {} that should run it have an available pod of the current template.",
+            nodes(desired)
+        ),
+        _ => format!(
+            "{served} of the {} that should run it have an available pod of the current template; {} waited for.",
+            nodes(desired),
+            match awaited {
+                1 => "1 node is".to_owned(),
+                _ => format!("{awaited} nodes are"),
+            }
+        ),
+    }
+}
+
+fn status(explanation: &Explanation) -> Value {
+    let status = &explanation.status;
+    json!({
+        "desired": status.desired_number_scheduled, "current": status.current_number_scheduled,
+        "ready": status.number_ready, "upToDate": status.updated_number_scheduled,
+        "available": status.number_available, "unavailable": status.number_unavailable,
+        "misscheduled": status.number_misscheduled,
+    })
+}
+
+/// Says when the controller is behind: then what is told here has not begun.
+fn unobserved(set: &Value) -> Option<String> {
+    let generation = set["metadata"]["generation"].as_i64()?;
+    let observed = set["status"]["observedGeneration"].as_i64().unwrap_or(0);
+    (observed < generation).then(|| {
+        format!(
+            "The DaemonSet controller has not acted on generation {generation} yet (its last is {observed})."
+        )
+    })
+}
+
+/// What the update's budget allows and who holds it.
+fn update(set: &Value, rollout: &RolloutState) -> Option<String> {
+    let rolling = &set["spec"]["updateStrategy"]["rollingUpdate"];
+    let raw = |field: &str| match &rolling[field] {
+        Value::Null => String::new(),
+        Value::String(text) => format!(" {text}"),
+        number => format!(" {number}"),
+    };
+    let (budget, held) = (nodes(rollout.budget), nodes(rollout.held));
+    let has = if rollout.held == 1 { "is" } else { "are" };
+    match rollout.mode {
+        Mode::OnDelete => None,
+        _ if rollout.candidates == 0 => None,
+        Mode::InPlace => Some(format!(
+            "Update: at most {budget} without an available pod at a time (maxUnavailable{}); {held} {has} now, and {} of the old template wait for their turn{}.",
+            raw("maxUnavailable"),
+            rollout.candidates,
+            stuck(rollout)
+        )),
+        Mode::Surge => Some(format!(
+            "Update: at most {budget} with a second pod at a time (maxSurge{}); {held} {has} now, and {} of the old template wait for their turn{}.",
+            raw("maxSurge"),
+            rollout.candidates,
+            stuck(rollout)
+        )),
+    }
+}
+
+fn stuck(rollout: &RolloutState) -> &'static str {
+    match rollout.held >= rollout.budget {
+        true => ": no further one is taken before one of those is available",
+        false => "",
+    }
+}
+
+fn warning(event: &Value, now: Timestamp) -> Option<String> {
+    let text = |field: &str| event[field].as_str().unwrap_or_default().trim();
+    (!text("message").is_empty()).then(|| {
+        format!(
+            "Last warning, {} ago: {}: {}",
+            api::time::age(Some(event::last_seen(event)), now),
+            text("reason"),
+            text("message")
+        )
+    })
+}

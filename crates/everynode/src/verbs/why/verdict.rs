@@ -1,0 +1,106 @@
+//! A verdict in the words of the report: what nodes in the same state have in common, and what each has of its own.
+
+use jiff::Timestamp;
+use plan::fleet::{Decision, Verdict, WaitsFor};
+
+use crate::client::fleet::Sight;
+
+/// The verdict's name, for programs.
+pub(super) fn name(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::NotHere(_) => "NotHere",
+        Verdict::Stays(_) => "Stays",
+        Verdict::Leaving(_) => "Leaving",
+        Verdict::NodeGone => "NodeGone",
+        Verdict::NodeDown(_) => "NodeDown",
+        Verdict::Creating => "Creating",
+        Verdict::Missing => "Missing",
+        Verdict::Ending => "Ending",
+        Verdict::Adopting => "Adopting",
+        Verdict::BackingOff(_) => "BackingOff",
+        Verdict::Ended(_) => "Ended",
+        Verdict::Unscheduled(_) => "Unscheduled",
+        Verdict::NotReady => "NotReady",
+        Verdict::AvailableAt(_) => "AvailableLater",
+        Verdict::Outdated => "Outdated",
+        Verdict::Surging => "Surging",
+        Verdict::UpToDate => "UpToDate",
+    }
+}
+
+/// What the decision says, without what differs from node to node: names and times.
+pub(super) fn text(decision: &Decision, sight: &Sight) -> String {
+    let state = || {
+        let pod = decision.pod.as_ref()?;
+        sight.unready.get(&pod.meta.name)
+    };
+    let in_short = || state().map(|state| state.in_short());
+    match &decision.verdict {
+        Verdict::UpToDate => "up to date and available".to_owned(),
+        Verdict::NotReady | Verdict::Surging => match in_short() {
+            Some(why) => format!("{}: {why}", decision.verdict),
+            None => decision.verdict.to_string(),
+        },
+        Verdict::BackingOff(_) | Verdict::Ended(_) => {
+            let failed = match &decision.verdict {
+                Verdict::Ended(_) => decision.verdict.to_string(),
+                _ => "its pods keep failing".to_owned(),
+            };
+            match state().and_then(|state| state.failure.clone()).or_else(in_short) {
+                Some(why) => format!("{failed}: {why}"),
+                None => failed,
+            }
+        }
+        Verdict::AvailableAt(_) => "ready, but not yet for minReadySeconds".to_owned(),
+        verdict => verdict.to_string(),
+    }
+}
+
+/// What must happen before the verdict changes; `None` where nothing needs to.
+pub(super) fn waits_for(decision: &Decision) -> Option<String> {
+    match &decision.waits_for {
+        WaitsFor::Nothing => None,
+        WaitsFor::Time(_) => Some("the time to pass".to_owned()),
+        other => Some(other.to_string()),
+    }
+}
+
+/// The moment that is waited for.
+pub(super) fn until(decision: &Decision) -> Option<Timestamp> {
+    match decision.waits_for {
+        WaitsFor::Time(moment) => Some(moment),
+        _ => None,
+    }
+}
+
+/// Where a state stands in the report: what is as it should be, what is waited for, where there is nothing to do.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Sort {
+    Served,
+    Awaited,
+    Absent,
+}
+
+/// The sort of a verdict.
+pub(super) fn sort(verdict: &Verdict) -> Sort {
+    match verdict {
+        Verdict::UpToDate => Sort::Served,
+        Verdict::NotHere(_) | Verdict::Stays(_) => Sort::Absent,
+        _ => Sort::Awaited,
+    }
+}
+
+/// `2026-01-02T03:04:05Z (in 40s)`.
+pub(super) fn moment(moment: Timestamp, now: Timestamp) -> String {
+    let ahead = moment.as_second() - now.as_second();
+    let distance = match ahead {
+        0.. => format!("in {}", api::time::human_duration(ahead)),
+        _ => format!("{} ago", api::time::human_duration(-ahead)),
+    };
+    format!("{} ({distance})", api::time::rfc3339(moment))
+}
+
+/// `5m`: how long ago.
+pub(super) fn ago(moment: Timestamp, now: Timestamp) -> String {
+    api::time::human_duration(now.as_second() - moment.as_second())
+}
