@@ -127,6 +127,14 @@ pub(crate) fn is_not_found(error: &anyhow::Error) -> bool {
     has_code(error, 404)
 }
 
+/// How often a write is made anew when somebody else wrote in between; kubectl tries as often.
+pub(crate) const CONFLICT_TRIES: usize = 5;
+
+/// Whether `error` says that somebody else wrote in between, or that there is such an object already (409).
+pub(crate) fn is_conflict(error: &anyhow::Error) -> bool {
+    has_code(error, 409)
+}
+
 /// Whether `error` says that the history which was asked for is gone (410).
 pub(crate) fn is_expired(error: &anyhow::Error) -> bool {
     has_code(error, 410)
@@ -153,12 +161,20 @@ impl Failures {
         match self.0.len() {
             0 => Ok(()),
             1 => Err(self.0.remove(0)),
-            _ => Err(Several(self.0).into()),
+            _ => self.finish_as_list(),
+        }
+    }
+
+    /// All failures as one, a line each even when there is but one.
+    pub(crate) fn finish_as_list(self) -> Result<(), anyhow::Error> {
+        match self.0.is_empty() {
+            true => Ok(()),
+            false => Err(Several(self.0).into()),
         }
     }
 }
 
-/// More than one failure. kubectl writes each on a line of its own, and leaves its `error:` out then.
+/// Failures of several steps. kubectl writes each on a line of its own, and leaves its `error:` out then.
 #[derive(Debug)]
 struct Several(Vec<anyhow::Error>);
 

@@ -4,6 +4,8 @@
 //! any API server that a kubeconfig names.
 
 pub(crate) mod connection;
+pub(crate) mod dry_run;
+pub(crate) mod duration;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod fleet;
@@ -11,6 +13,7 @@ pub(crate) mod manifest;
 pub(crate) mod output;
 pub(crate) mod pod_state;
 pub(crate) mod resources;
+pub(crate) mod selection;
 pub(crate) mod sheet;
 pub(crate) mod suggest;
 pub(crate) mod table;

@@ -145,25 +145,46 @@ fn array(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-/// Lays `rows` out in columns as the tables of the server are, for what the client itself lists.
+/// Columns of what the client itself lists, laid out as the tables of the server are. The widths outlive one call: of
+/// rows that come one by one, later ones stand under the earlier.
+pub(crate) struct Columns {
+    gap: usize,
+    widths: Vec<usize>,
+}
+
+impl Columns {
+    /// Columns with `gap` spaces between them.
+    pub(crate) fn new(gap: usize) -> Self {
+        Self {
+            gap,
+            widths: Vec::new(),
+        }
+    }
+
+    /// The lines of `rows`, each ended by a newline.
+    pub(crate) fn lines(&mut self, rows: &[Vec<String>]) -> String {
+        for row in rows {
+            self.widths.resize(self.widths.len().max(row.len()), 0);
+            for (width, cell) in self.widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let gap = self.gap;
+        let line = |row: &Vec<String>| {
+            let cells: String = row
+                .iter()
+                .zip(&self.widths)
+                .map(|(cell, width)| format!("{cell:<width$}{:gap$}", ""))
+                .collect();
+            format!("{}\n", cells.trim_end())
+        };
+        rows.iter().map(line).collect()
+    }
+}
+
+/// Lays `rows` out in columns.
 pub(crate) fn columns(rows: &[Vec<String>], gap: usize) -> String {
-    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        rows.iter()
-            .filter_map(|row| row.get(column))
-            .map(|cell| cell.chars().count())
-            .max()
-    };
-    let widths: Vec<usize> = (0..count).map(|column| width(column).unwrap_or(0)).collect();
-    let line = |row: &Vec<String>| {
-        let cells: String = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:<width$}{:gap$}", ""))
-            .collect();
-        format!("{}\n", cells.trim_end())
-    };
-    rows.iter().map(line).collect()
+    Columns::new(gap).lines(rows)
 }
 
 #[cfg(test)]

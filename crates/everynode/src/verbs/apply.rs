@@ -10,14 +10,12 @@ use serde_json::Value;
 
 use super::create::{WriteArgs, create, each_document};
 use crate::client::connection::{ConnectArgs, Connection, JSON, Payload};
-use crate::client::error::is_not_found;
+use crate::client::dry_run::DryRun;
+use crate::client::error::{CONFLICT_TRIES, is_conflict, is_not_found};
 use crate::client::resources::{Resource, Resources};
 
 /// The annotation in which the manifest that was applied last is kept. kubectl reads and writes the same.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-/// How often a patch is made anew when somebody else wrote in between; kubectl tries as often.
-const CONFLICT_TRIES: usize = 5;
-
 /// Create the objects of a manifest, or change them to what it says
 #[derive(Args, Debug)]
 pub(crate) struct Apply {
@@ -63,6 +61,9 @@ impl Apply {
         loop {
             tries += 1;
             let current = match connection.get(&path).await {
+                Err(error) if is_not_found(&error) && self.write.dry_run == DryRun::Client => {
+                    return Ok((modified.clone(), "created"));
+                }
                 Err(error) if is_not_found(&error) => {
                     let created = create(connection, resource, namespace, modified, &query).await?;
                     return Ok((created, "created"));
@@ -72,6 +73,9 @@ impl Apply {
             let (content_type, patch) = patch(resource, modified, &current)?;
             if patch.as_object().is_none_or(serde_json::Map::is_empty) {
                 return Ok((current, "unchanged"));
+            }
+            if self.write.dry_run == DryRun::Client {
+                return Ok((modified.clone(), "configured"));
             }
             let payload = Payload::patch(content_type, &patch);
             let target = format!("{path}?{query}");
@@ -128,10 +132,4 @@ fn patch(resource: &Resource, modified: &Value, current: &Value) -> Result<(&'st
         "application/merge-patch+json"
     };
     Ok((content_type, patch))
-}
-
-fn is_conflict(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<crate::client::error::ServerError>()
-        .is_some_and(|server| server.code == 409)
 }

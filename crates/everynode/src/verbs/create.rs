@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::get::print;
 use crate::client::connection::{ConnectArgs, Connection, JSON, Payload};
-use crate::client::error::ServerError;
+use crate::client::dry_run::DryRun;
+use crate::client::error::{Failures, ServerError};
 use crate::client::manifest::{self, Document};
 use crate::client::output::{self, Output};
 use crate::client::resources::{Resource, Resources};
@@ -28,7 +29,7 @@ pub(crate) struct WriteArgs {
     #[arg(short, long, value_name = "FILE", required = true)]
     pub(crate) filename: Vec<PathBuf>,
 
-    /// Ask the server to check everything and store nothing
+    /// Store nothing; the server checks with `server`, which is also meant by the flag alone
     #[arg(long, value_enum, default_value_t = DryRun::None, default_missing_value = "server", num_args = 0..=1, require_equals = true)]
     pub(crate) dry_run: DryRun,
 
@@ -39,15 +40,6 @@ pub(crate) struct WriteArgs {
     /// Form of the output
     #[arg(short, long, value_enum)]
     pub(crate) output: Option<Output>,
-}
-
-/// Whether the server stores what it is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum DryRun {
-    /// Store it
-    None,
-    /// Check it only
-    Server,
 }
 
 /// What the server does about fields that it does not know.
@@ -71,11 +63,7 @@ impl WriteArgs {
             Validate::Warn => "Warn",
             Validate::Ignore => "Ignore",
         };
-        let dry_run = if self.dry_run == DryRun::Server {
-            "&dryRun=All"
-        } else {
-            ""
-        };
+        let dry_run = self.dry_run.query();
         format!("fieldManager={manager}&fieldValidation={validation}{dry_run}")
     }
 
@@ -85,11 +73,7 @@ impl WriteArgs {
             Some(form) => print(output::object(form, resource, object)?.as_bytes()),
             None => {
                 let name = object["metadata"]["name"].as_str().unwrap_or_default();
-                let dry_run = if self.dry_run == DryRun::Server {
-                    " (server dry run)"
-                } else {
-                    ""
-                };
+                let dry_run = self.dry_run.suffix();
                 print(format!("{}/{name} {done}{dry_run}\n", resource.display()).as_bytes())
             }
         }
@@ -104,27 +88,24 @@ pub(crate) async fn each_document(
     verb: &str,
     mut send: impl AsyncFnMut(&Document, &Resource, &str) -> Result<()>,
 ) -> Result<()> {
-    let mut failed = None;
+    let mut failures = Failures::default();
     for document in manifest::read(&write.filename)? {
         let result = async {
             let resource = resources.of_kind(document.api_version(), document.kind())?;
             let namespace = document.namespace(&connection.namespace, connection.namespace_given)?;
             send(&document, resource, namespace).await
         };
-        if let Err(error) = result.await {
-            let error = match error.downcast::<ServerError>() {
+        failures.note(result.await.map_err(|error| {
+            match error.downcast::<ServerError>() {
                 Ok(server) if server.reason == "Invalid" => server.into(),
                 Ok(server) => server
                     .when(format!("error when {verb} \"{}\"", document.source))
                     .into(),
                 Err(other) => other,
-            };
-            if let Some(previous) = failed.replace(error) {
-                eprintln!("{}", crate::client::error::describe(&previous));
             }
-        }
+        }));
     }
-    failed.map_or(Ok(()), Err)
+    failures.finish()
 }
 
 impl Create {
@@ -137,6 +118,9 @@ impl Create {
             &resources,
             "creating",
             async |document, resource, namespace| {
+                if self.write.dry_run == DryRun::Client {
+                    return self.write.report(resource, &document.object, "created");
+                }
                 let created = create(
                     &connection,
                     resource,

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::get::print;
 use crate::client::connection::{ConnectArgs, Connection, JSON, Payload, WatchEnd};
-use crate::client::error::is_not_found;
+use crate::client::error::{Failures, is_not_found};
 use crate::client::manifest;
 use crate::client::resources::{Resource, Resources, Targets, escape};
 
@@ -106,16 +106,14 @@ impl Delete {
         if victims.is_empty() && self.filename.is_empty() {
             eprintln!("No resources found");
         }
-        let mut failed = None;
+        let mut failures = Failures::default();
         let mut awaited = Vec::new();
         for victim in victims {
             match self.delete(&connection, &victim).await {
                 Ok(answer) => awaited.push((victim, answer)),
                 Err(error) if self.ignore_not_found && is_not_found(&error) => {}
                 Err(error) => {
-                    if let Some(previous) = failed.replace(error) {
-                        eprintln!("{}", crate::client::error::describe(&previous));
-                    }
+                    failures.note::<()>(Err(error));
                 }
             }
         }
@@ -124,7 +122,7 @@ impl Delete {
                 wait_until_gone(&connection, victim, answer).await?;
             }
         }
-        failed.map_or(Ok(()), Err)
+        failures.finish()
     }
 
     async fn victims<'a>(

@@ -1,5 +1,7 @@
 //! `everynode logs`: what a container wrote.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use futures::TryStreamExt;
@@ -9,6 +11,7 @@ use http_body_util::BodyExt;
 use super::get::print;
 use super::{container_of, pod_of};
 use crate::client::connection::ConnectArgs;
+use crate::client::duration;
 use crate::client::resources::{Resources, escape};
 
 /// Show what a container wrote
@@ -35,8 +38,8 @@ pub(crate) struct Logs {
     tail: i64,
 
     /// Only what is younger: `90s`, `10m`, `2h`
-    #[arg(long, value_name = "DURATION")]
-    since: Option<String>,
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    since: Option<Duration>,
 
     /// Begin each line with its time
     #[arg(long)]
@@ -84,10 +87,7 @@ impl Logs {
             _ => bail!("--tail must be greater than or equal to -1"),
         }
         if let Some(since) = &self.since {
-            let span: jiff::SignedDuration = since
-                .parse()
-                .with_context(|| format!("read --since {since}: write it as 90s, 10m or 2h"))?;
-            query.push(format!("sinceSeconds={}", span.as_secs().max(1)));
+            query.push(format!("sinceSeconds={}", since.as_secs().max(1)));
         }
         if let Some(limit) = self.limit_bytes {
             query.push(format!("limitBytes={limit}"));

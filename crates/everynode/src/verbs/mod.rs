@@ -1,17 +1,25 @@
 //! The verbs, one a file. A role or a client verb is its arguments and a `run`.
 
+pub(crate) mod annotate;
 pub(crate) mod apply;
+pub(crate) mod completion;
+pub(crate) mod cordon;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod describe;
+pub(crate) mod drain;
+pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod get;
 pub(crate) mod image;
+pub(crate) mod label;
 pub(crate) mod logs;
 pub(crate) mod page;
+pub(crate) mod pairs;
 pub(crate) mod rollout;
 pub(crate) mod server;
 pub(crate) mod simulate;
+pub(crate) mod taint;
 pub(crate) mod up;
 pub(crate) mod why;
 

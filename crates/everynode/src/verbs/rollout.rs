@@ -13,7 +13,7 @@ use crate::client::sheet::Sheet;
 use crate::client::table::columns;
 
 /// Where `kubectl create --record` and its users keep why a template changed.
-const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
+pub(super) const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
 /// A change of this annotation of the template is a rollout with nothing else changed.
 const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";

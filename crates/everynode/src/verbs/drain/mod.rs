@@ -1,0 +1,456 @@
+//! `everynode drain`: empties nodes for maintenance. Daemons stay: their controller would only bring them back.
+//!
+//! The flags, the order of things, the sentences and the exit codes are kubectl's. Unlike it, one watch a node tells when
+//! pods are gone, instead of a question a second for each.
+
+mod filter;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, bail};
+use clap::Args;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use http::Method;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use self::filter::{Allowed, Missing, Sorted};
+use super::cordon::{NodeArgs, cordon};
+use super::get::print;
+use crate::client::connection::{ConnectArgs, Connection, JSON, Payload};
+use crate::client::dry_run::DryRun;
+use crate::client::duration;
+use crate::client::error::{Failures, ServerError};
+use crate::client::resources::{Resource, Resources, escape};
+
+/// Empty nodes of their pods, all but the daemons, and keep new ones away
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  everynode drain node-7 --ignore-daemonsets                           pods leave, daemons stay
+  everynode drain node-7 --ignore-daemonsets --dry-run                 what would happen
+  everynode uncordon node-7                                            when the work is done")]
+pub(crate) struct Drain {
+    #[command(flatten)]
+    nodes: NodeArgs,
+
+    /// Leave daemons where they are; without it they stop the drain
+    #[arg(long)]
+    ignore_daemonsets: bool,
+
+    /// Also pods that nobody makes again
+    #[arg(long)]
+    force: bool,
+
+    /// Also pods with data in an emptyDir, which is lost
+    #[arg(long)]
+    delete_emptydir_data: bool,
+
+    /// Seconds that a pod gets to end by itself; the pod's own when negative
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = -1,
+        allow_negative_numbers = true
+    )]
+    grace_period: i64,
+
+    /// Give up after this long: `90s`, `10m`; 0 is never
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration::parse)]
+    timeout: Duration,
+
+    /// Only pods with these labels
+    #[arg(long, value_name = "SELECTOR")]
+    pod_selector: Option<String>,
+
+    /// Delete instead of evict: no PodDisruptionBudget is asked
+    #[arg(long)]
+    disable_eviction: bool,
+
+    /// Do not wait for pods that have been ending for more than this many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    skip_wait_for_delete_timeout: i64,
+}
+
+/// How long an eviction that a budget forbids waits before it is tried again; kubectl waits as long.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// How long a watch that the server ended at once is left alone.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How pods are removed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Removal {
+    Evict,
+    Delete,
+}
+
+/// The pods on a node, by uid, as the watch tells; `None` before it has told anything.
+type Present = Option<BTreeMap<String, Value>>;
+
+impl Drain {
+    pub(crate) async fn run(self, connect: &ConnectArgs) -> Result<()> {
+        self.nodes.check("drain")?;
+        if let Some(selector) = &self.pod_selector
+            && api::selector::LabelSelector::parse(selector).is_err()
+        {
+            bail!("--pod-selector=<pod_selector> must be a valid label selector");
+        }
+        let connection = connect.connect().await?;
+        let resources = Resources::discover(&connection).await?;
+        let nodes = self.nodes.read(&connection, &resources).await?;
+        let resource = resources.of_kind("v1", "Node")?;
+        cordon(&connection, resource, &nodes, true, self.nodes.dry_run).await?;
+        let removal = self.removal(&connection).await?;
+        let (mut pending, mut failures) = (Vec::new(), Failures::default());
+        for node in &nodes {
+            let name = node["metadata"]["name"].as_str().unwrap_or_default();
+            let draining = Draining {
+                drain: &self,
+                connection: &connection,
+                pods: resources.of_kind("v1", "Pod")?,
+                daemon_sets: resources.of_kind("apps/v1", "DaemonSet")?,
+                node: name,
+                removal,
+            };
+            let errors = draining.run().await?;
+            if errors.is_empty() {
+                let suffix = self.nodes.dry_run.suffix();
+                print(format!("{}/{name} drained{suffix}\n", resource.display()).as_bytes())?;
+                continue;
+            }
+            eprintln!(
+                "error: unable to drain node \"{name}\" due to error: {}, continuing command...",
+                joined(&errors)
+            );
+            pending.push(name);
+            for error in errors {
+                failures.note::<()>(Err(anyhow!(error)));
+            }
+        }
+        if !pending.is_empty() {
+            eprintln!("There are pending nodes to be drained:\n {}", pending.join("\n "));
+        }
+        failures.finish_as_list()
+    }
+
+    /// Evicts where the server can.
+    async fn removal(&self, connection: &Connection) -> Result<Removal> {
+        if self.disable_eviction {
+            return Ok(Removal::Delete);
+        }
+        let core = connection.get("/api/v1").await?;
+        let mut resources = core["resources"].as_array().into_iter().flatten();
+        let evicts =
+            resources.any(|resource| resource["name"] == "pods/eviction" && resource["kind"] == "Eviction");
+        Ok(if evicts { Removal::Evict } else { Removal::Delete })
+    }
+}
+
+/// Several errors in one sentence, as Go writes them.
+fn joined(errors: &[String]) -> String {
+    match errors {
+        [one] => one.clone(),
+        several => format!("[{}]", several.join(", ")),
+    }
+}
+
+/// One node that is being emptied.
+struct Draining<'a> {
+    drain: &'a Drain,
+    connection: &'a Connection,
+    pods: &'a Resource,
+    daemon_sets: &'a Resource,
+    node: &'a str,
+    removal: Removal,
+}
+
+impl Draining<'_> {
+    /// What went wrong, or nothing.
+    async fn run(&self) -> Result<Vec<String>> {
+        let sorted = self.sorted().await?;
+        if !sorted.errors.is_empty() {
+            return Ok(sorted.errors);
+        }
+        if let Some(warning) = &sorted.warning {
+            eprintln!("Warning: {warning}");
+        }
+        if self.drain.nodes.dry_run == DryRun::Client {
+            for pod in &sorted.going {
+                let name = filter::display(pod);
+                print(format!("evicting pod {name}{}\n", DryRun::Client.suffix()).as_bytes())?;
+            }
+            return Ok(Vec::new());
+        }
+        let errors = self.remove_all(&sorted.going).await?;
+        if !errors.is_empty() {
+            self.tell_pending(&joined(&errors)).await?;
+        }
+        Ok(errors)
+    }
+
+    /// The pods of the node, and what becomes of each.
+    async fn sorted(&self) -> Result<Sorted> {
+        let mut query = format!(
+            "fieldSelector={}",
+            escape(&format!("spec.nodeName={}", self.node))
+        );
+        if let Some(selector) = &self.drain.pod_selector {
+            query.push_str(&format!("&labelSelector={}", escape(selector)));
+        }
+        let pods = self
+            .connection
+            .list(&self.pods.collection(None), &query, |pod| Ok(pod.clone()))
+            .await?;
+        let daemon_sets = self.daemon_sets(&pods).await?;
+        let allowed = Allowed {
+            force: self.drain.force,
+            ignore_daemon_sets: self.drain.ignore_daemonsets,
+            delete_empty_dir_data: self.drain.delete_emptydir_data,
+            skip_ending_for: self.drain.skip_wait_for_delete_timeout,
+        };
+        let is_there = |pod: &Value| {
+            let refused = filter::daemon_set_of(pod)
+                .and_then(|(namespace, name)| daemon_sets.get(&(namespace.to_owned(), name.to_owned())));
+            match refused {
+                Some(Some(error)) => Err(Missing {
+                    not_found: error.code == 404,
+                    message: error.message.clone(),
+                }),
+                _ => Ok(()),
+            }
+        };
+        Ok(filter::sort(pods, allowed, is_there, Timestamp::now()))
+    }
+
+    /// The DaemonSets that manage `pods`, each with why it cannot be read, if that is so.
+    async fn daemon_sets(&self, pods: &[Value]) -> Result<BTreeMap<(String, String), Option<ServerError>>> {
+        let named: BTreeSet<_> = pods.iter().filter_map(filter::daemon_set_of).collect();
+        let mut answers = BTreeMap::new();
+        for (namespace, name) in named {
+            let path = self.daemon_sets.object(namespace, name);
+            let refused = match self.connection.get(&path).await {
+                Ok(_) => None,
+                Err(error) => Some(error.downcast::<ServerError>()?),
+            };
+            answers.insert((namespace.to_owned(), name.to_owned()), refused);
+        }
+        Ok(answers)
+    }
+
+    async fn remove_all(&self, pods: &[Value]) -> Result<Vec<String>> {
+        if pods.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (tell, present) = watch::channel(None);
+        let work = async {
+            // All at once: one that a budget holds back must not hold back the others. A node bounds its pods itself.
+            let mut removals: FuturesUnordered<_> =
+                pods.iter().map(|pod| self.remove(pod, present.clone())).collect();
+            let mut errors = Vec::new();
+            while let Some(removed) = removals.next().await {
+                errors.extend(removed.err().map(|error| error.to_string()));
+            }
+            errors
+        };
+        tokio::select! {
+            never = self.follow(&tell) => match never? {},
+            errors = work => Ok(errors),
+        }
+    }
+
+    /// Follows the pods of the node.
+    async fn follow(&self, tell: &watch::Sender<Present>) -> Result<Infallible> {
+        let uid = |pod: &Value| pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+        let path = format!(
+            "{}?fieldSelector={}",
+            self.pods.collection(None),
+            escape(&format!("spec.nodeName={}", self.node))
+        );
+        loop {
+            let list = self.connection.get(&path).await?;
+            let items = list["items"].as_array().into_iter().flatten();
+            tell.send_replace(Some(items.map(|pod| (uid(pod), pod.clone())).collect()));
+            let revision = list["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+            let watch = format!("{path}&watch=true&resourceVersion={revision}");
+            let each = |kind: &str, pod: &Value| {
+                tell.send_modify(|present| {
+                    let present = present.get_or_insert_default();
+                    match kind {
+                        "DELETED" => present.remove(&uid(pod)),
+                        _ => present.insert(uid(pod), pod.clone()),
+                    };
+                });
+                Ok(None::<Infallible>)
+            };
+            self.connection.watch(&watch, JSON, each).await?;
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Removes a pod and waits until it is gone, or for as long as the user allows.
+    async fn remove(&self, pod: &Value, present: watch::Receiver<Present>) -> Result<()> {
+        let text = |field: &str| pod["metadata"][field].as_str().unwrap_or_default();
+        let (namespace, name) = (text("namespace"), text("name"));
+        let limit = self.drain.timeout;
+        let reached = format!("global timeout reached: {}", duration::display(limit));
+        let started = tokio::time::Instant::now();
+        let asked = match bounded(limit, self.ask(pod, namespace, name)).await {
+            Some(asked) => asked?,
+            None => bail!("error when evicting pods/{name:?} -n {namespace:?}: {reached}"),
+        };
+        if !asked || self.drain.nodes.dry_run == DryRun::Server {
+            return Ok(());
+        }
+        let left = match limit {
+            Duration::ZERO => limit,
+            // Nothing left is not the same as no limit.
+            _ => limit
+                .saturating_sub(started.elapsed())
+                .max(Duration::from_millis(1)),
+        };
+        match bounded(left, self.until_gone(pod, name, present)).await {
+            Some(gone) => gone,
+            None => bail!(
+                "error when waiting for pod {name:?} in namespace {namespace:?} to terminate: {reached}"
+            ),
+        }
+    }
+
+    /// Asks for the pod's end until the server agrees. False when it is gone already.
+    async fn ask(&self, pod: &Value, namespace: &str, name: &str) -> Result<bool> {
+        let mut options = json!({});
+        if self.drain.grace_period >= 0 {
+            options["gracePeriodSeconds"] = self.drain.grace_period.into();
+        }
+        if self.drain.nodes.dry_run == DryRun::Server {
+            options["dryRun"] = json!(["All"]);
+        }
+        let path = self.pods.object(namespace, name);
+        if self.removal == Removal::Delete {
+            // Only the pod that was looked at, not a later one of its name.
+            options["preconditions"] = json!({"uid": pod["metadata"]["uid"]});
+            let sent = self
+                .connection
+                .request(Method::DELETE, &path, JSON, Some(Payload::json(&options)))
+                .await;
+            return match refusal(sent)? {
+                Some(refused) if refused.code == 404 => Ok(false),
+                Some(refused) => bail!(refused.message),
+                None => Ok(true),
+            };
+        }
+        let eviction = json!({
+            "apiVersion": "policy/v1", "kind": "Eviction",
+            "metadata": {"name": name, "namespace": namespace}, "deleteOptions": options,
+        });
+        loop {
+            let suffix = self.drain.nodes.dry_run.suffix();
+            print(format!("evicting pod {namespace}/{name}{suffix}\n").as_bytes())?;
+            let sent = self
+                .connection
+                .request(
+                    Method::POST,
+                    &format!("{path}/eviction"),
+                    JSON,
+                    Some(Payload::json(&eviction)),
+                )
+                .await;
+            let Some(refused) = refusal(sent)? else {
+                return Ok(true);
+            };
+            // In a namespace that is going, nothing is evicted; its pods are deleted anyhow.
+            let going = refused.code == 403 && refused.message.contains("is being terminated");
+            match refused.code {
+                404 => return Ok(false),
+                429 => eprintln!(
+                    "error when evicting pods/{name:?} -n {namespace:?} (will retry after 5s): {}",
+                    refused.message
+                ),
+                _ if going && pod["metadata"]["deletionTimestamp"].is_string() => return Ok(true),
+                _ if going => eprintln!(
+                    "error when evicting pod {name:?} from terminating namespace {namespace:?} (will retry after 5s): {}",
+                    refused.message
+                ),
+                _ => bail!(
+                    "error when evicting pods/{name:?} -n {namespace:?}: {}",
+                    refused.message
+                ),
+            }
+            tokio::time::sleep(RETRY_AFTER).await;
+        }
+    }
+
+    async fn until_gone(&self, pod: &Value, name: &str, mut present: watch::Receiver<Present>) -> Result<()> {
+        let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
+        let patience = self.drain.skip_wait_for_delete_timeout;
+        loop {
+            let now = Timestamp::now();
+            let state = present
+                .borrow_and_update()
+                .as_ref()
+                .map(|present| present.get(uid).cloned());
+            match state {
+                None => {}
+                Some(None) => {
+                    let done = match self.removal {
+                        Removal::Evict => "evicted",
+                        Removal::Delete => "deleted",
+                    };
+                    return print(format!("{}/{name} {done}\n", self.pods.display()).as_bytes());
+                }
+                Some(Some(pod)) if filter::is_skipped(&pod, patience, now) => {
+                    return print(
+                        format!(
+                            "pod {name:?} has DeletionTimestamp older than {patience} seconds, skipping\n"
+                        )
+                        .as_bytes(),
+                    );
+                }
+                Some(Some(_)) => {}
+            }
+            // A pod's patience ends without an event; a look a second is enough for it.
+            tokio::select! {
+                changed = present.changed() => changed?,
+                () = tokio::time::sleep(PAUSE), if patience > 0 => {}
+            }
+        }
+    }
+
+    /// Says which pods are left after a failure.
+    async fn tell_pending(&self, error: &str) -> Result<()> {
+        let pending = self.sorted().await?.going;
+        if pending.is_empty() {
+            return Ok(());
+        }
+        eprintln!(
+            "There are pending pods in node \"{}\" when an error occurred: {error}",
+            self.node
+        );
+        for pod in pending {
+            let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+            eprintln!("pod/{name}");
+        }
+        Ok(())
+    }
+}
+
+/// The server's refusal, if it refused.
+fn refusal(sent: Result<Value>) -> Result<Option<ServerError>> {
+    match sent {
+        Ok(_) => Ok(None),
+        Err(error) => error.downcast::<ServerError>().map(Some),
+    }
+}
+
+/// Runs `work` for `limit` at most, zero being for ever; `None` when the time is over.
+async fn bounded<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    match limit {
+        Duration::ZERO => Some(work.await),
+        limit => tokio::time::timeout(limit, work).await.ok(),
+    }
+}

@@ -1,0 +1,25 @@
+//! `everynode label`: sets labels and takes them away.
+
+use anyhow::Result;
+use clap::Args;
+
+use super::pairs::{PairArgs, Sort};
+use crate::client::connection::ConnectArgs;
+
+/// Set labels or take them away
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  everynode label nodes node-7 disk=ssd            set one
+  everynode label ds/fluentd tier=b --overwrite    change one
+  everynode label nodes --all maintenance-         take one away everywhere")]
+pub(crate) struct Label {
+    #[command(flatten)]
+    pairs: PairArgs,
+}
+
+impl Label {
+    pub(crate) async fn run(self, connect: &ConnectArgs) -> Result<()> {
+        self.pairs.run(connect, Sort::Labels).await
+    }
+}
