@@ -15,6 +15,7 @@ pub(super) fn name(verdict: &Verdict) -> &'static str {
         Verdict::NodeDown(_) => "NodeDown",
         Verdict::Creating => "Creating",
         Verdict::Missing => "Missing",
+        Verdict::Refused(..) => "Refused",
         Verdict::Ending => "Ending",
         Verdict::Adopting => "Adopting",
         Verdict::BackingOff(_) => "BackingOff",
