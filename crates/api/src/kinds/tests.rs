@@ -11,6 +11,7 @@ mod node;
 mod others;
 mod pod;
 mod pod_spec;
+mod print;
 mod service;
 mod warnings;
 

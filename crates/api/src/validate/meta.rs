@@ -11,6 +11,8 @@ use crate::validate::name;
 
 /// How many bytes the keys and values of all annotations may have together.
 const ANNOTATIONS_SIZE: usize = 256 * 1024;
+/// Finalizers that need no domain before their names.
+const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", meta::ORPHAN_FINALIZER, meta::FOREGROUND_FINALIZER];
 const METADATA: Path<'static> = Path::Root("metadata");
 
 /// The metadata of a new object, its name already generated.
@@ -194,8 +196,12 @@ fn owner_reference(owner: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>)
 
 fn finalizers(metadata: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let (mut foreground, mut orphan) = (false, false);
-    for finalizer in field::texts(metadata, "finalizers") {
+    for (index, finalizer) in field::texts(metadata, "finalizers").enumerate() {
         check_name(finalizer, name::qualified, path, errors);
+        if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer) {
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.push(FieldError::invalid(&path.index(index), finalizer, detail));
+        }
         foreground |= finalizer == meta::FOREGROUND_FINALIZER;
         orphan |= finalizer == meta::ORPHAN_FINALIZER;
     }
@@ -310,6 +316,18 @@ mod tests {
             errors,
             [
                 "metadata.finalizers: Invalid value: [\"orphan\",\"foregroundDeletion\"]: finalizer orphan and foregroundDeletion cannot be both set"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_finalizer_is_known_or_says_whose_it_is() {
+        let finalizers = |names: &[&str]| check(json!({"name": "x", "namespace": "d", "finalizers": names}));
+        assert!(finalizers(&["orphan", "example.com/wait"]).is_empty());
+        assert_eq!(
+            finalizers(&["example.com/wait", "wait"]),
+            [
+                "metadata.finalizers[1]: Invalid value: \"wait\": name is neither a standard finalizer name nor is it fully qualified"
             ]
         );
     }

@@ -151,7 +151,7 @@ pub fn qualified(text: &str, messages: &mut Vec<&'static str>) {
     if name.is_empty() {
         messages.push("name part must be non-empty");
     } else if name.len() > LABEL_LENGTH {
-        messages.push("name part must be no more than 63 characters");
+        messages.push("name part must be no more than 63 bytes");
     }
     if !is_label_name(name) {
         messages.push(concat!("name part ", label_key_message!()));
@@ -164,7 +164,7 @@ fn prefix(text: &str, messages: &mut Vec<&'static str>) {
         return;
     }
     if text.len() > SUBDOMAIN_LENGTH {
-        messages.push("prefix part must be no more than 253 characters");
+        messages.push("prefix part must be no more than 253 bytes");
     }
     if !is_subdomain(text) {
         messages.push(concat!("prefix part ", subdomain_message!()));
@@ -174,7 +174,7 @@ fn prefix(text: &str, messages: &mut Vec<&'static str>) {
 /// A label's value.
 pub fn label_value(text: &str, messages: &mut Vec<&'static str>) {
     if text.len() > LABEL_LENGTH {
-        messages.push("must be no more than 63 characters");
+        messages.push("must be no more than 63 bytes");
     }
     if !text.is_empty() && !is_label_name(text) {
         messages.push(regex!(
@@ -353,6 +353,11 @@ mod tests {
             &["", "/", "a/", "/a", "a/b/c", "-a", "a-", "A.com/b", "a b", &long],
         );
         assert_eq!(check(qualified, "/a"), ["prefix part must be non-empty"]);
+        assert_eq!(
+            check(qualified, &long),
+            ["name part must be no more than 63 bytes"]
+        );
+        assert_eq!(check(label_value, &long[2..]), ["must be no more than 63 bytes"]);
         assert_eq!(
             check(qualified, "-")[0],
             "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"

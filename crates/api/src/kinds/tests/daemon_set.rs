@@ -446,3 +446,93 @@ fn the_daemon_set_of_the_documentation_is_good_as_it_is() {
         json!({"name": "varlog", "hostPath": {"path": "/var/log", "type": ""}})
     );
 }
+
+#[test]
+fn who_surges_must_say_that_none_may_be_unavailable() {
+    let mut object = json!({"spec": {"updateStrategy": {"rollingUpdate": {"maxSurge": "10%"}}}});
+    daemon_set::KIND.default(&mut object);
+    let rolling = &object["spec"]["updateStrategy"]["rollingUpdate"];
+    assert_eq!(*rolling, json!({"maxUnavailable": 1, "maxSurge": "10%"}));
+    let errors = check(|o| o["spec"]["updateStrategy"] = json!({"rollingUpdate": {"maxSurge": "10%"}}));
+    assert_eq!(
+        errors,
+        [
+            "spec.updateStrategy.rollingUpdate.maxSurge: Invalid value: \"10%\": may not be set when maxUnavailable is non-zero"
+        ]
+    );
+}
+
+#[test]
+fn what_is_for_real_pods_alone_is_not_filled_into_the_template() {
+    let mut object = read(&daemon_set::KIND, GOOD);
+    let pod = &mut object["spec"]["template"]["spec"];
+    pod["hostNetwork"] = json!(true);
+    pod["containers"][0]["ports"] = json!([{"containerPort": 80}]);
+    pod["containers"][0]["resources"] = json!({"limits": {"cpu": "1"}});
+    daemon_set::KIND.default(&mut object);
+    let pod = &object["spec"]["template"]["spec"];
+    assert_eq!(
+        pod["containers"][0]["ports"],
+        json!([{"containerPort": 80, "protocol": "TCP"}])
+    );
+    assert_eq!(pod["containers"][0]["resources"], json!({"limits": {"cpu": "1"}}));
+    assert_eq!(pod.get("enableServiceLinks"), None);
+}
+
+#[test]
+fn revisions_and_daemon_sets_have_subdomains_for_names() {
+    let subdomain = "a.b-1.".repeat(42) + "c";
+    assert_eq!(subdomain.len(), 253);
+    let named = |name: &str| check(|o| o["metadata"]["name"] = json!(name));
+    assert_eq!(named(&subdomain), Vec::<String>::new());
+    assert!(
+        named("Web")[0]
+            .starts_with("metadata.name: Invalid value: \"Web\": a lowercase RFC 1123 subdomain must"),
+    );
+    assert!(named(&format!("{subdomain}d"))[0].ends_with("must be no more than 253 characters"));
+    let revision = |name: &str| {
+        let object = json!({"metadata": {"name": name, "namespace": "d"}, "data": {}, "revision": 0});
+        controller_revision::KIND.validate(&object).len()
+    };
+    assert_eq!((revision("a.b"), revision("A")), (0, 1));
+}
+
+#[test]
+fn each_count_of_the_status_is_not_negative() {
+    let old = good();
+    for count in [
+        "currentNumberScheduled",
+        "numberMisscheduled",
+        "desiredNumberScheduled",
+        "numberReady",
+        "observedGeneration",
+        "updatedNumberScheduled",
+        "numberAvailable",
+        "numberUnavailable",
+        "collisionCount",
+    ] {
+        let (_, errors) = update_status(&daemon_set::KIND, &old, |o| o["status"][count] = json!(-1));
+        assert_eq!(
+            errors,
+            [format!(
+                "status.{count}: Invalid value: -1: must be greater than or equal to 0"
+            )]
+        );
+    }
+}
+
+#[test]
+fn a_strategy_may_change_without_a_new_template_generation() {
+    let (new, errors) = update(&daemon_set::KIND, &good(), |o| {
+        o["spec"]["updateStrategy"] = json!({"type": "OnDelete"})
+    });
+    assert_eq!(errors, Vec::<String>::new());
+    assert_eq!(new["spec"]["updateStrategy"], json!({"type": "OnDelete"}));
+    assert_eq!(
+        (
+            &new["metadata"]["generation"],
+            daemon_set::template_generation(&new)
+        ),
+        (&json!(2), 1)
+    );
+}
