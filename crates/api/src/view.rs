@@ -22,7 +22,9 @@ pub use cluster::{
     LeaseView, NamespaceView, ObjectView, PodDisruptionBudgetStatusView, PodDisruptionBudgetView,
     PriorityClassView,
 };
-pub use daemon_set::{ControllerRevisionView, DaemonSetStatusView, DaemonSetView, UpdateStrategyView};
+pub use daemon_set::{
+    ControllerRevisionView, DaemonSetConditionView, DaemonSetStatusView, DaemonSetView, UpdateStrategyView,
+};
 pub use labels::Labels;
 pub use meta::{ObjectMetaView, OwnerView};
 pub use node::{NodeConditionView, NodeView};

@@ -20,6 +20,7 @@ mod action;
 mod answer;
 mod apply;
 mod claims;
+mod conditions;
 mod explain;
 mod forecast;
 mod gate;
@@ -29,6 +30,7 @@ mod set;
 mod write;
 
 pub use action::{Act, Action, Answer, DaemonSetRef, EventRecord, Method, Request, Target};
+pub use conditions::Condition;
 pub use explain::{Decision, Explanation, RolloutState, Verdict, WaitsFor};
 pub use forecast::{Forecast, NodeChange, NodeForecast};
 

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use schema::int_or_percent::IntOrPercent;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::{ObjectMetaView, View, nullable};
+use super::{ObjectMetaView, View, lenient_time, nullable};
 use crate::selector::LabelSelector;
 
 /// The annotation in which the server keeps a DaemonSet's template generation.
@@ -32,6 +33,8 @@ pub struct DaemonSetView {
     pub revision_history_limit: i32,
     /// What was last written about it.
     pub status: DaemonSetStatusView,
+    /// `status.conditions`, whoever wrote them.
+    pub conditions: Vec<DaemonSetConditionView>,
 }
 
 /// `spec.updateStrategy`.
@@ -72,6 +75,27 @@ pub struct DaemonSetStatusView {
     pub collision_count: Option<i32>,
 }
 
+/// One of `status.conditions` of a DaemonSet.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DaemonSetConditionView {
+    /// Its name; there is at most one of a type.
+    #[serde(rename = "type", deserialize_with = "nullable")]
+    pub kind: String,
+    /// `True`, `False` or `Unknown`.
+    #[serde(deserialize_with = "nullable")]
+    pub status: String,
+    /// One CamelCase word.
+    #[serde(deserialize_with = "nullable")]
+    pub reason: String,
+    /// A sentence.
+    #[serde(deserialize_with = "nullable")]
+    pub message: String,
+    /// When the status last changed.
+    #[serde(deserialize_with = "lenient_time")]
+    pub last_transition_time: Option<Timestamp>,
+}
+
 impl DaemonSetView {
     /// The number that labels its pods beside the hash; `None` when the server keeps none.
     pub fn template_generation(&self) -> Option<i64> {
@@ -107,7 +131,16 @@ struct WireDaemonSet {
     #[serde(deserialize_with = "nullable")]
     spec: WireSpec,
     #[serde(deserialize_with = "nullable")]
-    status: DaemonSetStatusView,
+    status: WireStatus,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct WireStatus {
+    #[serde(flatten)]
+    numbers: DaemonSetStatusView,
+    #[serde(deserialize_with = "nullable")]
+    conditions: Vec<DaemonSetConditionView>,
 }
 
 #[derive(Deserialize, Default)]
@@ -174,7 +207,8 @@ impl<'de> Deserialize<'de> for DaemonSetView {
                 .spec
                 .revision_history_limit
                 .unwrap_or(DEFAULT_REVISION_HISTORY_LIMIT),
-            status: wire.status,
+            status: wire.status.numbers,
+            conditions: wire.status.conditions,
         })
     }
 }

@@ -193,6 +193,16 @@ fn a_set_keeps_its_template_raw_and_knows_its_defaults() {
     assert_eq!(set.template_generation(), Some(3));
     assert_eq!(set.revision_history_limit, 10);
     assert!(!set.allows_surge());
+    let conditions: DaemonSetView = read(&json!({"status": {"numberReady": 2, "conditions": [
+        {"type": "Mine", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z", "message": null}]}}));
+    assert_eq!(conditions.status.number_ready, 2);
+    assert_eq!(
+        (
+            &*conditions.conditions[0].kind,
+            &*conditions.conditions[0].message
+        ),
+        ("Mine", "")
+    );
     let without: DaemonSetView = read(&json!({"spec": {}}));
     assert!(
         !without.selector.is_everything(),

@@ -83,3 +83,35 @@ async fn on_delete_waits_for_the_user() {
         .await;
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conditions_tell_how_far_it_is_and_leave_those_of_others_alone() {
+    let cluster = Cluster::start(2).await;
+    cluster.create(SETS, daemon_set("a", |_| {})).await;
+    cluster.ready("a", 2).await;
+    let conditions = || async {
+        let set = cluster.get(&set_path("a")).await?;
+        let conditions = set["status"]["conditions"].as_array()?.clone();
+        let word = |c: &Value| format!("{}={}", c["type"].as_str().unwrap_or("?"), c["reason"]);
+        Some(conditions.iter().map(word).collect::<Vec<_>>())
+    };
+    let done = |conditions: &[String]| {
+        let said = |word: &str| conditions.iter().any(|said| said == word);
+        said("Available=\"MinimumPodsAvailable\"") && said("Progressing=\"NewPodsAvailable\"")
+    };
+    cluster
+        .until("both conditions", || async {
+            conditions().await.filter(|c| done(c))
+        })
+        .await;
+    let theirs = json!({"status": {"conditions": [
+        {"type": "Theirs", "status": "True", "reason": "Test", "message": "set by a test"}]}});
+    cluster.merge(&format!("{}/status", set_path("a")), theirs).await;
+    cluster
+        .until("ours beside theirs", || async {
+            let conditions = conditions().await?;
+            (done(&conditions) && conditions.len() == 3).then_some(())
+        })
+        .await;
+    cluster.stop().await;
+}

@@ -120,12 +120,19 @@ pub struct Judgement {
     pub look_at: Option<Timestamp>,
     /// Whether what is to be done here was refused the last time.
     pub refused: bool,
+    /// Whether the node is waited for: it should run the set, and has no available pod of the template that it should have.
+    pub waits: bool,
 }
 
 impl Judgement {
     /// Whether anything is to be done here, now or in its turn.
     pub(crate) fn asks(&self) -> bool {
         self.create || !self.delete.is_empty() || matches!(self.lane, Lane::Candidate | Lane::Sunset)
+    }
+
+    /// Whether the node is waited for and uses up the budget of an update.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.waits && matches!(self.lane, Lane::Unavailable | Lane::Surging)
     }
 
     /// Asks for nothing before `until`.
@@ -167,8 +174,11 @@ impl<'a> Pods<'a> {
 /// Judges one node.
 pub fn judge(rules: &Rules<'_>, facts: &Facts<'_>, now: Timestamp) -> Judgement {
     let pods = Pods::of(facts);
+    let count = count(rules, facts.fit, &pods, now);
+    let may_be_old = rules.mode == Mode::OnDelete;
     let mut judgement = Judgement {
-        count: count(rules, facts.fit, &pods, now),
+        count,
+        waits: count.desired && !(count.available && (count.updated || may_be_old)),
         look_at: next_availability(rules, &pods, now),
         ..Judgement::default()
     };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use api::view::DaemonSetStatusView;
 use serde_json::json;
 
+use super::conditions::Condition;
 use crate::daemonset::{DeleteReason, NodeName, PodTemplate};
 
 /// The set that an action or an event is about.
@@ -93,6 +94,8 @@ pub enum Act {
     UpdateStatus {
         /// What to write.
         status: DaemonSetStatusView,
+        /// The conditions to write; others are left as they are.
+        conditions: Vec<Condition>,
         /// The revision of the set that this must apply to; `None` for any.
         only_at: Option<u64>,
     },
@@ -241,17 +244,26 @@ impl Action {
                 patch(revision(&target.name), MERGE, body)
             }
             Act::DropRevision(target) => delete(revision(&target.name), &target.uid),
-            Act::UpdateStatus { status, only_at } => patch(
+            Act::UpdateStatus {
+                status,
+                conditions,
+                only_at,
+            } => patch(
                 format!("{}/status", set_path()),
-                MERGE,
-                status_patch(set_uid, status, *only_at),
+                STRATEGIC,
+                status_patch(set_uid, status, conditions, *only_at),
             ),
         }
     }
 }
 
-/// Conditions and whatever else stands in the status are left as they are.
-fn status_patch(uid: &str, status: &DaemonSetStatusView, only_at: Option<u64>) -> serde_json::Value {
+/// Whatever else stands in the status is left as it is; conditions are merged by their type.
+fn status_patch(
+    uid: &str,
+    status: &DaemonSetStatusView,
+    conditions: &[Condition],
+    only_at: Option<u64>,
+) -> serde_json::Value {
     let mut patch = json!({
         "metadata": {"uid": uid},
         "status": {
@@ -265,6 +277,18 @@ fn status_patch(uid: &str, status: &DaemonSetStatusView, only_at: Option<u64>) -
             "numberUnavailable": status.number_unavailable,
         },
     });
+    if !conditions.is_empty() {
+        let rendered = |condition: &Condition| {
+            json!({
+                "type": condition.kind,
+                "status": condition.word(),
+                "reason": condition.reason,
+                "message": condition.message,
+                "lastTransitionTime": api::time::rfc3339(condition.since),
+            })
+        };
+        patch["status"]["conditions"] = conditions.iter().map(rendered).collect();
+    }
     if let Some(count) = status.collision_count {
         patch["status"]["collisionCount"] = count.into();
     }

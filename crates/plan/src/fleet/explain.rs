@@ -7,6 +7,7 @@ use api::view::{DaemonSetStatusView, NodeView, PhaseView, PodView};
 use jiff::Timestamp;
 
 use super::Fleet;
+use super::conditions::Condition;
 use super::pair::Pair;
 use super::set::Set;
 use crate::daemonset::{Held, Misfit, NodeName, Trouble, available_from, is_past, is_updated, seniority};
@@ -19,6 +20,8 @@ pub struct Explanation {
     pub halted: Option<&'static str>,
     /// The numbers, as they should be reported.
     pub status: DaemonSetStatusView,
+    /// The conditions `Available` and `Progressing`, likewise.
+    pub conditions: [Condition; 2],
     /// What an update may do at a time, and what it is doing.
     pub rollout: RolloutState,
     /// The nodes, by name. Nodes that the set has no business with are among them, as [`Verdict::NotHere`].
@@ -170,6 +173,7 @@ impl Fleet {
         Some(Explanation {
             halted: halted(set),
             status: set.status(),
+            conditions: set.conditions(|node| self.nodes.get(node), now),
             rollout: set.rollout_state(),
             decisions: set.pairs.iter().filter_map(decision).collect(),
         })
@@ -280,6 +284,12 @@ impl<'a> Case<'a> {
         Some((self.verdict_of(pod), Some(pod)))
     }
 
+    /// Whether a pod is of the current template.
+    pub(super) fn is_updated(&self, pod: &PodView) -> bool {
+        let rules = self.set.rules();
+        is_updated(pod, rules.hash, rules.template_generation)
+    }
+
     /// The verdict where a pod stands on a node that should run it.
     fn verdict_of(&self, pod: &PodView) -> Verdict {
         let rules = self.set.rules();
@@ -290,7 +300,7 @@ impl<'a> Case<'a> {
         match (pod.phase, back_off, available_from) {
             (PhaseView::Failed, Some(until), _) => Verdict::BackingOff(until),
             (phase @ (PhaseView::Failed | PhaseView::Succeeded), ..) => Verdict::Ended(phase),
-            _ if !is_updated(pod, rules.hash, rules.template_generation) => Verdict::Outdated,
+            _ if !self.is_updated(pod) => Verdict::Outdated,
             _ if pod.node_name.is_none() => {
                 let why = pod.unscheduled.as_ref().map(|why| why.message.clone());
                 Verdict::Unscheduled(why.unwrap_or_default())

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::action::{Act, Action, Answer, Target};
+use super::conditions::Condition;
 use super::explain::Case;
 use super::{Change, Fleet, ObjectKey, Objects, Verdict};
 use crate::daemonset::{HASH_LABEL, Misfit, NodeName, Trouble, is_past, seniority};
@@ -232,7 +233,12 @@ impl Rehearsal {
                 self.edit_revision(target, |revision| revision.revision = *number);
             }
             Act::DropRevision(target) => self.drop_revision(target),
-            Act::UpdateStatus { status, .. } => self.edit_set(|set| set.status = status.clone()),
+            Act::UpdateStatus {
+                status, conditions, ..
+            } => self.edit_set(|set| {
+                set.status = status.clone();
+                set.conditions = conditions.iter().map(Condition::view).collect();
+            }),
             Act::ConfirmSet => {}
             // No name is taken in a rehearsal, so there is nothing to look at.
             Act::InspectPod { .. } | Act::InspectRevision(_) => (code, body) = (404, json!({})),

@@ -1,8 +1,9 @@
 //! Planning: what is to be done now for the sets that something happened to.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::view::ControllerRevisionView;
+use api::view::{ControllerRevisionView, NodeView};
 use jiff::Timestamp;
 
 use super::action::{Act, Action, EventRecord, Target};
@@ -44,6 +45,7 @@ impl Fleet {
                 world: &mut self.world,
                 options: self.options,
                 now,
+                nodes: &self.nodes,
                 plan: &mut plan,
                 adopted: false,
             };
@@ -99,6 +101,7 @@ struct Pass<'a> {
     world: &'a mut World,
     options: Options,
     now: Timestamp,
+    nodes: &'a BTreeMap<NodeName, Arc<NodeView>>,
     plan: &'a mut Plan,
     /// Whether anything was adopted in this pass.
     adopted: bool,
@@ -480,6 +483,7 @@ impl Pass<'_> {
             return;
         }
         let mut status = set.status();
+        let mut conditions = Vec::new();
         let mut only_at = None;
         if set.collided {
             let collisions = set.view.status.collision_count.unwrap_or(0);
@@ -489,12 +493,21 @@ impl Pass<'_> {
         } else if !set.settled {
             // The numbers are about a template that has no name yet.
             return;
+        } else {
+            conditions.extend(set.conditions(|node| self.nodes.get(node), self.now));
         }
-        if status == set.view.status {
+        if status == set.view.status && set.says(&conditions) {
             return;
+        }
+        if !conditions.is_empty() {
+            set.written_conditions.clone_from(&conditions);
         }
         set.observed_generation = status.observed_generation;
         set.status_write = Some(Write::new(set.view.meta.generation, self.now));
-        self.act(Act::UpdateStatus { status, only_at });
+        self.act(Act::UpdateStatus {
+            status,
+            conditions,
+            only_at,
+        });
     }
 }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::action::DaemonSetRef;
 use super::claims::Claims;
+use super::conditions::Condition;
 use super::gate::Gate;
 use super::pair::Pair;
 use super::write::{Retry, Write};
@@ -54,6 +55,8 @@ pub(super) struct Set {
     pub(super) inspect_revision: Option<Arc<str>>,
 
     pub(super) status_write: Option<Write>,
+    /// The conditions that were last written.
+    pub(super) written_conditions: Vec<Condition>,
     /// The hash's name was taken by another template: the count goes up.
     pub(super) collided: bool,
 
@@ -131,6 +134,12 @@ pub(super) struct Queues {
     pub(super) delete: BTreeSet<NodeName>,
     pub(super) candidates: BTreeSet<NodeName>,
     pub(super) sunset: BTreeSet<NodeName>,
+    /// Nodes that are waited for and hold the update up.
+    pub(super) stuck: BTreeSet<NodeName>,
+    /// The other nodes that are waited for.
+    pub(super) waiting: BTreeSet<NodeName>,
+    /// Nodes where a request was refused.
+    pub(super) refused: BTreeSet<NodeName>,
 }
 
 impl Queues {
@@ -148,6 +157,13 @@ impl Queues {
                 old.lane == Lane::Sunset,
                 new.lane == Lane::Sunset,
             ),
+            (&mut self.stuck, old.is_stuck(), new.is_stuck()),
+            (
+                &mut self.waiting,
+                old.waits && !old.is_stuck(),
+                new.waits && !new.is_stuck(),
+            ),
+            (&mut self.refused, old.refused, new.refused),
         ];
         for (queue, was_in, is_in) in queues {
             match (was_in, is_in) {
@@ -193,6 +209,7 @@ impl Set {
             revision_writes: BTreeMap::new(),
             inspect_revision: None,
             status_write: None,
+            written_conditions: Vec::new(),
             collided: false,
             gate: Gate::new(options.burst),
             deletes_in_flight: 0,

@@ -1,6 +1,7 @@
 //! Fleet against a model of a cluster: an API server, a scheduler and kubelets in a few lines, and watches that lag.
 
 mod cases;
+mod conditions;
 mod faults;
 mod forecasts;
 mod model;

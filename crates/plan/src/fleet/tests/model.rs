@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use api::view::{ControllerRevisionView, DaemonSetView, NodeView, PodView};
+use api::view::{ControllerRevisionView, DaemonSetConditionView, DaemonSetView, NodeView, PodView};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -57,6 +57,8 @@ pub(crate) struct Cluster {
     pub(crate) refused_patches: BTreeSet<String>,
     /// How many pods may exist.
     pub(crate) quota: Option<usize>,
+    /// How many writes of a status changed no number.
+    pub(crate) writes_of_words: usize,
     /// Every action that was carried out, as it prints itself.
     pub(crate) done: Vec<String>,
     pub(crate) events: Vec<EventRecord>,
@@ -99,6 +101,7 @@ impl Cluster {
             refused_nodes: BTreeSet::new(),
             refused_patches: BTreeSet::new(),
             quota: None,
+            writes_of_words: 0,
             done: Vec::new(),
             events: Vec::new(),
             violations: Vec::new(),
@@ -265,6 +268,12 @@ impl Cluster {
 
     pub(crate) fn act(&mut self, action: &Action) {
         self.done.push(action.to_string());
+        if let Act::UpdateStatus { status, .. } = &action.act
+            && self.set_exists(&action.set.name)
+            && *status == self.set(&action.set.name).status
+        {
+            self.writes_of_words += 1;
+        }
         let request = action.request();
         let writes = request.method != Method::Get;
         let fault = if writes { self.fault } else { Fault::None };
@@ -615,6 +624,21 @@ impl Cluster {
         pods[0].meta.name.to_string()
     }
 
+    /// The conditions of a set, in words: `Available=True MinimumPodsAvailable: …`.
+    pub(crate) fn conditions(&self, name: &str) -> Vec<String> {
+        let line = |condition: &DaemonSetConditionView| {
+            let DaemonSetConditionView {
+                kind,
+                status,
+                reason,
+                message,
+                ..
+            } = condition;
+            format!("{kind}={status} {reason}: {message}")
+        };
+        self.set(name).conditions.iter().map(line).collect()
+    }
+
     /// Every pod on its node, in words: `a: v1 ready, b: v2 terminating`.
     pub(crate) fn picture(&self) -> String {
         let mut lines = Vec::new();
@@ -828,7 +852,24 @@ fn patched(object: &Value, patch: &Value) -> Option<Value> {
         }
         patched["metadata"]["ownerReferences"] = Value::Array(kept);
     }
+    let conditions = patch
+        .get_mut("status")
+        .and_then(|status| status.as_object_mut()?.remove("conditions"));
     merge(&mut patched, &patch);
+    for condition in conditions
+        .iter()
+        .flat_map(|conditions| conditions.as_array().unwrap())
+    {
+        let mut kept = patched["status"]["conditions"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        match kept.iter_mut().find(|kept| kept["type"] == condition["type"]) {
+            Some(kept) => *kept = condition.clone(),
+            None => kept.push(condition.clone()),
+        }
+        patched["status"]["conditions"] = Value::Array(kept);
+    }
     Some(patched)
 }
 
