@@ -11,7 +11,7 @@ use http::Method;
 use plan::fleet::{self, Action, Answer, Change, EventRecord, Fleet};
 
 use crate::Context;
-use crate::driver::TaskError;
+use crate::driver::{Status, TaskError};
 use crate::flight::Flight;
 use crate::recorder::{Involved, Record};
 use crate::reflector::{Batch, Event, Watched};
@@ -28,7 +28,7 @@ struct Outcome {
 }
 
 /// Controls until it is dropped.
-pub(crate) async fn run(context: Context, options: fleet::Options) -> Result<(), TaskError> {
+pub(crate) async fn run(context: Context, options: fleet::Options, status: Status) -> Result<(), TaskError> {
     let mut nodes = context.nodes.subscribe();
     let mut pods = context.pods.subscribe();
     let mut sets = context.daemon_sets.subscribe();
@@ -53,6 +53,7 @@ pub(crate) async fn run(context: Context, options: fleet::Options) -> Result<(),
             settle(&context, &mut fleet, outcome);
         }
         let plan = fleet.plan(context.clock.now());
+        status.fleet_worked(fleet.work());
         plan.events
             .into_iter()
             .for_each(|event| context.recorder.tell(record(event)));

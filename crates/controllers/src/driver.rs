@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clock::Clock;
 use jiff::Timestamp;
+use plan::fleet::Work;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -41,17 +42,36 @@ pub struct TaskStatus {
 
 /// The status of every task, by name. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Status(Arc<Mutex<BTreeMap<&'static str, TaskStatus>>>);
+pub struct Status(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    tasks: BTreeMap<&'static str, TaskStatus>,
+    fleet: Work,
+}
 
 impl Status {
     /// Every task and what it last did.
     pub fn all(&self) -> BTreeMap<&'static str, TaskStatus> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.known().tasks.clone()
+    }
+
+    /// How much the DaemonSet controller has done since it was last started.
+    pub fn fleet_work(&self) -> Work {
+        self.known().fleet
+    }
+
+    pub(crate) fn fleet_worked(&self, work: Work) {
+        self.known().fleet = work;
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn started(&self, name: &'static str, now: Timestamp) {
-        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks
+        self.known()
+            .tasks
             .entry(name)
             .and_modify(|t| (t.started, t.restarts) = (now, t.restarts + 1))
             .or_insert(TaskStatus {
@@ -62,8 +82,7 @@ impl Status {
     }
 
     fn failed(&self, name: &'static str, error: &str) {
-        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(task) = tasks.get_mut(name) {
+        if let Some(task) = self.known().tasks.get_mut(name) {
             task.last_error = Some(error.to_owned());
         }
     }

@@ -179,10 +179,12 @@ fn add_shells(driver: &mut Driver, context: &Context, options: Options) {
         root_ca,
         event_ttl,
         clock: _,
-        status: _,
+        status,
     } = options;
     let c = context.clone();
-    driver.add("daemonset-controller", move || daemon_set::run(c.clone(), fleet));
+    driver.add("daemonset-controller", move || {
+        daemon_set::run(c.clone(), fleet, status.clone())
+    });
     if scheduler {
         let c = context.clone();
         driver.add("scheduler", move || scheduler::run(c.clone()));

@@ -18,6 +18,11 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
             args.extend(rest);
             run_program("cargo", &args)
         }
-        _ => bail!("bench fleet --nodes N | bench node | bench store"),
+        ["counts", rest @ ..] => {
+            let mut args = vec!["bench", "--package", "controllers", "--bench", "counts", "--"];
+            args.extend(rest);
+            run_program("cargo", &args)
+        }
+        _ => bail!("bench fleet --nodes N | bench node | bench store | bench counts"),
     }
 }

@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 
 use crate::command::root;
 
-/// Pages that name tests: in the column `test` of their tables, and in lines that begin with [`SHOWN_BY`].
+/// Pages that name tests: in the column `test` of their tables, and in paragraphs that begin with [`SHOWN_BY`].
 const PAGES: &[&str] = &["docs/compatibility.md", "docs/daemonsets.md"];
-/// Opens a line of tests in running text.
+/// Opens a paragraph of tests.
 const SHOWN_BY: &str = "Shown by ";
 /// Heads the column of tests.
 const COLUMN: &str = "test";
@@ -47,10 +47,11 @@ fn functions(text: &str) -> impl Iterator<Item = &str> {
 /// The tests that a page names, in order.
 fn named(page: &str) -> Vec<&str> {
     let mut tests = Vec::new();
-    let mut column = None;
+    let (mut column, mut listing) = (None, false);
     for line in page.lines() {
-        if let Some(rest) = line.strip_prefix(SHOWN_BY) {
-            tests.extend(quoted(rest));
+        listing = line.starts_with(SHOWN_BY) || (listing && !line.is_empty());
+        if listing {
+            tests.extend(quoted(line));
         } else if let Some(row) = line.strip_prefix('|') {
             let cells: Vec<&str> = row.split('|').map(str::trim).collect();
             match column {
@@ -81,7 +82,7 @@ mod tests {
     #[test]
     fn tests_are_found_in_tables_and_after_their_opening_words() {
         let page = "`not_this`\n\n| what | test | else |\n|---|---|---|\n| `no` | `one`, `plan::two` | `no` |\n\n\
-                    | name | value |\n|---|---|\n| `no` | `no` |\n\nShown by `three` and `four`.\n";
+                    | name | value |\n|---|---|\n| `no` | `no` |\n\nShown by `three`,\n`four`.\n\n`not_this`\n";
         assert_eq!(named(page), ["one", "plan::two", "three", "four"]);
     }
 

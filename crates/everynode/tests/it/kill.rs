@@ -161,7 +161,11 @@ async fn write_until_killed(
         .subsec_nanos();
     let life = nanos as usize % MOST_WRITES;
     while pulse.written.load(Ordering::Relaxed) < life {
-        pulse.beat.notified().await;
+        tokio::select! {
+            () = pulse.beat.notified() => {}
+            // A writer ends early when its connection breaks; without any there is nobody to wait for.
+            ended = writers.join_next() => ended.context("every writer ended before its time")?.context("a writer")?,
+        }
     }
     up.kill()?;
     pulse.stop.store(true, Ordering::Relaxed);

@@ -3,6 +3,7 @@
 mod bad_input;
 mod conformance;
 mod containers;
+mod daemonsets;
 mod fleet;
 mod kill;
 mod kubectl;
