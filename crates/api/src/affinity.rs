@@ -4,6 +4,7 @@
 //! will do.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -98,9 +99,13 @@ impl NodeSelectorTerm {
 
     /// The node that a `metadata.name In [x]` field requirement of this term names.
     pub fn named_node(&self) -> Option<&Arc<str>> {
+        self.node_names().next()
+    }
+
+    fn node_names(&self) -> impl Iterator<Item = &Arc<str>> {
         self.fields
             .iter()
-            .find_map(|requirement| match &requirement.test {
+            .filter_map(|requirement| match &requirement.test {
                 Test::In(values) if &*requirement.key == NODE_NAME_FIELD && values.len() == 1 => {
                     values.first()
                 }
@@ -131,6 +136,19 @@ impl NodeSelector {
     /// controller reads it.
     pub fn named_node(&self) -> Option<&Arc<str>> {
         self.terms.iter().find_map(NodeSelectorTerm::named_node)
+    }
+
+    /// The nodes that the terms name, when every one of them names its own (`metadata.name In [x]`): no other node can match. A term that
+    /// names two nodes names none, so the set may be empty.
+    pub fn named_nodes(&self) -> Option<BTreeSet<Arc<str>>> {
+        let mut nodes = BTreeSet::new();
+        for term in &self.terms {
+            let first = term.named_node()?;
+            if term.node_names().all(|name| name == first) {
+                nodes.insert(first.clone());
+            }
+        }
+        (!self.terms.is_empty()).then_some(nodes)
     }
 
     /// Whether the selector says "this node" and nothing more: then the node's name is the whole of it.

@@ -4,17 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::time::rfc3339;
-use api::view::{NodeView, PodView};
-use plan::scheduling::{Decision, PodKey, Scheduler, Verdict};
-use serde_json::json;
+use api::view::PodView;
+use plan::scheduling::{Decision, PodKey, Preemption, Scheduler, Verdict};
+use serde_json::{Value, json};
 
 use crate::Context;
 use crate::driver::TaskError;
 use crate::flight::Flight;
 use crate::recorder::{Involved, Record};
 use crate::reflector::{Batch, Event};
-use crate::request::{Failure, STRATEGIC};
+use crate::request::{DeleteOptions, Failure, STRATEGIC};
 use crate::resource::Resource;
+
+/// Whose events and conditions these are.
+const COMPONENT: &str = "default-scheduler";
 
 /// Bindings under way. Each is one write; the server commits those that wait together, so more in flight is fewer commits.
 const IN_FLIGHT: usize = 256;
@@ -25,35 +28,79 @@ const TURNS: usize = 64;
 /// How long a failed write holds its place: the server is busy, or the pod changed under it.
 const AFTER_FAILURE: Duration = Duration::from_millis(200);
 
+/// What became of a write.
 struct Outcome {
     pod: Arc<PodView>,
-    bound: bool,
+    write: Write,
     result: Result<(), Failure>,
+}
+
+enum Write {
+    /// The pod is bound.
+    Bind,
+    /// What the scheduler has to say stands in the pod's status.
+    Tell,
+    /// This other pod is deleted, so that the pod has room.
+    Evict(Arc<PodView>),
+}
+
+/// Which kinds are known whole. Before all are, nothing is decided.
+#[derive(Default)]
+struct Known {
+    nodes: bool,
+    pods: bool,
+    namespaces: bool,
+    budgets: bool,
+}
+
+impl Known {
+    fn all(&self) -> bool {
+        self.nodes && self.pods && self.namespaces && self.budgets
+    }
 }
 
 /// Schedules until it is dropped.
 pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
     let mut nodes = context.nodes.subscribe();
     let mut pods = context.pods.subscribe();
+    let mut namespaces = context.namespaces.subscribe();
+    let mut budgets = context.budgets.subscribe();
     let mut scheduler = Scheduler::new();
     let mut flight: Flight<Outcome> = Flight::new(IN_FLIGHT);
-    let (mut nodes_known, mut pods_known) = (false, false);
+    let mut known = Known::default();
     loop {
-        let known = nodes_known && pods_known;
-        let next = if known && flight.room() > 0 {
+        let next = if known.all() && flight.room() > 0 {
             scheduler.next_turn()
         } else {
             None
         };
         tokio::select! {
             biased;
-            Some(batch) = nodes.recv() => nodes_known |= hear_nodes(&mut scheduler, &batch),
-            Some(batch) = pods.recv() => pods_known |= hear_pods(&mut scheduler, &batch),
+            Some(batch) = nodes.recv() => known.nodes |= hear(&batch, |event| match event {
+                Event::Put(node) => scheduler.put_node(node),
+                Event::Delete(node) => scheduler.delete_node(&node.meta.name),
+                _ => {}
+            }),
+            Some(batch) = namespaces.recv() => known.namespaces |= hear(&batch, |event| match event {
+                Event::Put(namespace) => scheduler.put_namespace(namespace),
+                Event::Delete(namespace) => scheduler.delete_namespace(&namespace.meta.name),
+                _ => {}
+            }),
+            Some(batch) = budgets.recv() => known.budgets |= hear(&batch, |event| match event {
+                Event::Put(budget) => scheduler.put_budget(budget),
+                Event::Delete(budget) => scheduler.delete_budget(budget),
+                _ => {}
+            }),
+            Some(batch) = pods.recv() => known.pods |= hear(&batch, |event| match event {
+                Event::Put(pod) => scheduler.put_pod(pod),
+                Event::Delete(pod) => scheduler.delete_pod(&PodKey::of(pod)),
+                _ => {}
+            }),
             outcome = flight.next() => settle(&context, &mut scheduler, outcome),
             () = context.clock.until(next) => {}
             else => return Err("its reflectors ended".into()),
         }
-        if !(nodes_known && pods_known) {
+        if !known.all() {
             continue;
         }
         while let Some(outcome) = flight.ready() {
@@ -63,92 +110,128 @@ pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
             let Some((decision, pod)) = scheduler.next(context.clock.now()) else {
                 break;
             };
-            flight.launch(execute(context.clone(), decision, pod));
+            execute(&context, &mut flight, decision, pod);
         }
     }
 }
 
-fn hear_nodes(scheduler: &mut Scheduler, batch: &Batch<NodeView>) -> bool {
+/// Whether the kind is known whole with this batch.
+fn hear<V>(batch: &Batch<V>, mut tell: impl FnMut(&Event<V>)) -> bool {
     let mut synced = false;
     for event in batch.iter() {
-        match event {
-            Event::Put(node) => scheduler.put_node(node),
-            Event::Delete(node) => scheduler.delete_node(&node.meta.name),
-            Event::Synced(_) => synced = true,
-            Event::Bookmark(_) => {}
-        }
-    }
-    synced
-}
-
-fn hear_pods(scheduler: &mut Scheduler, batch: &Batch<PodView>) -> bool {
-    let mut synced = false;
-    for event in batch.iter() {
-        match event {
-            Event::Put(pod) => scheduler.put_pod(pod),
-            Event::Delete(pod) => scheduler.delete_pod(&PodKey::of(pod)),
-            Event::Synced(_) => synced = true,
-            Event::Bookmark(_) => {}
-        }
+        synced |= matches!(event, Event::Synced(_));
+        tell(event);
     }
     synced
 }
 
 fn settle(context: &Context, scheduler: &mut Scheduler, outcome: Outcome) {
-    let Err(failure) = &outcome.result else { return };
-    // The pod went or was bound by someone else: the watch tells.
-    if !failure.is_not_found() && !failure.is_conflict() {
-        tracing::warn!(pod = %outcome.pod.meta.name, %failure, "scheduling");
+    let Outcome { pod, write, result } = outcome;
+    let Err(failure) = result else { return };
+    // The pod went, or was bound or replaced by someone else: the watch tells.
+    let gone = failure.is_not_found() || failure.is_conflict();
+    if !gone {
+        tracing::warn!(pod = %pod.meta.name, %failure, "scheduling");
     }
-    if outcome.bound {
-        scheduler.bind_failed(&PodKey::of(&outcome.pod), &outcome.pod, context.clock.now());
-        let message = format!("binding rejected: {}", failure.message());
-        context
-            .recorder
-            .tell(record(&outcome.pod, true, "FailedScheduling", message));
+    match write {
+        Write::Bind => {
+            scheduler.bind_failed(&PodKey::of(&pod), &pod, context.clock.now());
+            let message = format!("binding rejected: {}", failure.message());
+            context
+                .recorder
+                .tell(record(&pod, true, "FailedScheduling", message));
+        }
+        Write::Evict(victim) if !gone => scheduler.preemption_failed(&PodKey::of(&pod), &victim),
+        Write::Evict(_) | Write::Tell => {}
     }
 }
 
-async fn execute(context: Context, decision: Decision, pod: Arc<PodView>) -> Outcome {
-    let PodKey { namespace, name } = &decision.pod;
-    let (bound, result) = match &decision.verdict {
+/// Sends what the decision asks for.
+fn execute(context: &Context, flight: &mut Flight<Outcome>, decision: Decision, pod: Arc<PodView>) {
+    let Decision { verdict, known, .. } = decision;
+    match verdict {
         Verdict::Bind { node } => {
-            let binding = json!({
-                "apiVersion": "v1", "kind": "Binding",
-                "metadata": {"name": &**name, "namespace": &**namespace, "uid": &*decision.uid},
-                "target": {"apiVersion": "v1", "kind": "Node", "name": &**node},
+            let (context, pod) = (context.clone(), pod);
+            flight.launch(async move {
+                let result = held(bind(&context, &pod, &node).await).await;
+                outcome(pod, Write::Bind, result)
             });
-            let path = Resource::pods().subresource(namespace, name, "binding");
-            let result = context.api.create(&path, &binding).await;
-            if result.is_ok() {
-                let message = format!("Successfully assigned {namespace}/{name} to {node}");
-                context.recorder.tell(record(&pod, false, "Scheduled", message));
-            }
-            (true, result)
         }
-        Verdict::Unschedulable { message } => {
+        Verdict::Unschedulable {
+            message,
+            nominated,
+            preemption,
+        } => {
             context
                 .recorder
                 .tell(record(&pod, true, "FailedScheduling", message.clone()));
-            let result = if decision.known {
-                Ok(())
-            } else {
-                say_unschedulable(&context, &decision, &pod, message).await
-            };
-            (false, result)
+            if !known {
+                let (context, pod) = (context.clone(), pod.clone());
+                flight.launch(async move {
+                    let said = say_unschedulable(&context, &pod, &message, nominated.as_deref()).await;
+                    outcome(pod, Write::Tell, held(said).await)
+                });
+            }
+            if let Some(preemption) = preemption {
+                preempt(context, flight, &pod, preemption);
+            }
         }
-    };
+    }
+}
+
+fn preempt(context: &Context, flight: &mut Flight<Outcome>, pod: &Arc<PodView>, preemption: Preemption) {
+    let Preemption {
+        node,
+        victims,
+        unseated,
+    } = preemption;
+    for victim in victims {
+        let (context, pod, node) = (context.clone(), pod.clone(), node.clone());
+        flight.launch(async move {
+            let result = held(evict(&context, &pod, &victim, &node).await).await;
+            outcome(pod, Write::Evict(victim), result)
+        });
+    }
+    for other in unseated {
+        let context = context.clone();
+        flight.launch(async move {
+            let result = held(unseat(&context, &other).await).await;
+            outcome(other, Write::Tell, result)
+        });
+    }
+}
+
+fn outcome(pod: Arc<PodView>, write: Write, result: Result<(), Failure>) -> Outcome {
+    Outcome { pod, write, result }
+}
+
+/// A failure holds its place in the flight for a while.
+async fn held(result: Result<(), Failure>) -> Result<(), Failure> {
     if result.is_err() {
         tokio::time::sleep(AFTER_FAILURE).await;
     }
-    Outcome { pod, bound, result }
+    result
+}
+
+async fn bind(context: &Context, pod: &PodView, node: &str) -> Result<(), Failure> {
+    let (namespace, name) = (&*pod.meta.namespace, &*pod.meta.name);
+    let binding = json!({
+        "apiVersion": "v1", "kind": "Binding",
+        "metadata": {"name": name, "namespace": namespace, "uid": &*pod.meta.uid},
+        "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+    });
+    let path = Resource::pods().subresource(namespace, name, "binding");
+    context.api.create(&path, &binding).await?;
+    let message = format!("Successfully assigned {namespace}/{name} to {node}");
+    context.recorder.tell(record(pod, false, "Scheduled", message));
+    Ok(())
 }
 
 async fn say_unschedulable(
     context: &Context,
-    decision: &Decision,
     pod: &PodView,
     message: &str,
+    nominated: Option<&str>,
 ) -> Result<(), Failure> {
     let mut condition = json!({
         "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
@@ -156,15 +239,48 @@ async fn say_unschedulable(
     if pod.unscheduled.is_none() {
         condition["lastTransitionTime"] = rfc3339(context.clock.now()).into();
     }
-    let patch = json!({"metadata": {"uid": &*decision.uid}, "status": {"conditions": [condition]}});
-    let path = Resource::pods().subresource(&decision.pod.namespace, &decision.pod.name, "status");
+    patch_status(
+        context,
+        pod,
+        json!({"conditions": [condition], "nominatedNodeName": nominated}),
+    )
+    .await
+}
+
+/// The node that was being emptied for the pod is another's.
+async fn unseat(context: &Context, pod: &PodView) -> Result<(), Failure> {
+    patch_status(context, pod, json!({"nominatedNodeName": null})).await
+}
+
+/// Deletes a pod, in its own time, for one of a higher priority.
+async fn evict(context: &Context, pod: &PodView, victim: &PodView, node: &str) -> Result<(), Failure> {
+    let condition = json!({
+        "type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",
+        "message": format!("{COMPONENT}: preempting to accommodate a higher priority pod"),
+        "lastTransitionTime": rfc3339(context.clock.now()),
+    });
+    patch_status(context, victim, json!({"conditions": [condition]})).await?;
+    let options = DeleteOptions {
+        uid: Some(&victim.meta.uid),
+        ..DeleteOptions::default()
+    };
+    let path = Resource::pods().object(&victim.meta.namespace, &victim.meta.name);
+    context.api.delete(&path, options).await?;
+    let message = format!("Preempted by pod {} on node {node}", pod.meta.uid);
+    context.recorder.tell(record(victim, false, "Preempted", message));
+    Ok(())
+}
+
+async fn patch_status(context: &Context, pod: &PodView, status: Value) -> Result<(), Failure> {
+    let patch = json!({"metadata": {"uid": &*pod.meta.uid}, "status": status});
+    let path = Resource::pods().subresource(&pod.meta.namespace, &pod.meta.name, "status");
     context.api.patch(&path, STRATEGIC, &patch).await
 }
 
 fn record(pod: &PodView, warning: bool, reason: &'static str, message: String) -> Record {
     Record {
         involved: Involved::pod(pod),
-        component: "default-scheduler",
+        component: COMPONENT,
         warning,
         reason,
         message,

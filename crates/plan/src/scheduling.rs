@@ -4,31 +4,39 @@
 //! are searched for and scored. [`Scheduler`] keeps what nodes have and what bound pods use, event by event, and the pods that wait:
 //! a pod that did not fit is woken by the change that may let it fit, not by time.
 //!
-//! The rules and the wording are those of Kubernetes' scheduler plugins NodeUnschedulable, TaintToleration, NodeAffinity, NodePorts
-//! and NodeResourcesFit, asked in that order.
+//! The rules and the wording are those of Kubernetes' scheduler plugins NodeUnschedulable, TaintToleration, NodeAffinity, NodePorts,
+//! NodeResourcesFit, PodTopologySpread and InterPodAffinity, asked in that order, and of DefaultPreemption when none of the nodes fits.
 //!
 //! A decision is assumed at once: the pod counts on its node until the binding is seen, or until [`Scheduler::bind_failed`] takes
-//! it back.
+//! it back; the victims of a preemption count as leaving until they are gone, or until [`Scheduler::preemption_failed`].
 
-mod filter;
+mod cluster;
 mod message;
+mod neighbours;
+mod node;
+mod nominations;
+mod preemption;
 mod queue;
+mod reason;
+mod score;
 #[cfg(test)]
 mod tests;
+mod topology;
 
-use std::collections::{BTreeMap, HashMap};
-use std::ops::Bound;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::affinity::NodeFacts;
-use api::taint::{Effect, tolerated};
-use api::view::{NodeView, PodSpecView, PodView};
+use api::view::{NamespaceView, NodeView, PodDisruptionBudgetView, PodView};
 use jiff::Timestamp;
 
-use self::filter::NodeState;
+use self::cluster::Cluster;
 use self::message::Histogram;
-use self::queue::Queue;
+use self::nominations::Nominations;
+use self::queue::{Queue, Refused, Tried};
+use self::reason::{Reason, Rejection};
+use self::score::Candidate;
+use self::topology::Outlook;
 
 /// The scheduler whose pods these are, by the name that pods give in `spec.schedulerName`.
 pub const DEFAULT_SCHEDULER: &str = "default-scheduler";
@@ -65,7 +73,7 @@ impl PodKey {
 }
 
 /// What became of a pod's turn.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
     /// It goes to this node.
     Bind {
@@ -76,11 +84,26 @@ pub enum Verdict {
     Unschedulable {
         /// What the FailedScheduling event and the PodScheduled condition say.
         message: String,
+        /// Its `status.nominatedNodeName` from now on.
+        nominated: Option<Arc<str>>,
+        /// What is done to make room for it.
+        preemption: Option<Preemption>,
     },
 }
 
+/// Room that is made for a pod of a higher priority.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Preemption {
+    /// The node.
+    pub node: Arc<str>,
+    /// The pods to delete, the most important first. Those that are on their way out anyway are not named.
+    pub victims: Vec<Arc<PodView>>,
+    /// Pods of a lower priority that were nominated to the node and are no longer.
+    pub unseated: Vec<Arc<PodView>>,
+}
+
 /// A verdict about a pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
     /// The pod.
     pub pod: PodKey,
@@ -88,30 +111,45 @@ pub struct Decision {
     pub uid: Arc<str>,
     /// What to do.
     pub verdict: Verdict,
-    /// Whether the PodScheduled condition already says so: then nothing need be written.
+    /// Whether the pod's status already says so: then nothing need be written.
     pub known: bool,
 }
 
-/// A pod that counts on a node, bound or assumed.
-struct Placed {
-    uid: Arc<str>,
-    node: Arc<str>,
-    spec: Arc<PodSpecView>,
-    assumed: bool,
+/// Why no node takes a pod now.
+struct Refusal {
+    histogram: Histogram,
+    /// The nodes on which removing pods may help, in the order of the search.
+    resolvable: Vec<Arc<str>>,
+}
+
+impl Refusal {
+    fn new() -> Self {
+        Refusal {
+            histogram: Histogram::default(),
+            resolvable: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, node: &Arc<str>, rejection: &Rejection) {
+        self.histogram.add(rejection);
+        if rejection.resolvable {
+            self.resolvable.push(node.clone());
+        }
+    }
 }
 
 /// Nodes, what is used of them, and the pods that wait for one.
 #[derive(Default)]
 pub struct Scheduler {
-    nodes: BTreeMap<Arc<str>, NodeState>,
-    /// How many nodes are known by a Node object; others only carry pods.
-    known_nodes: usize,
-    placed: HashMap<PodKey, Placed>,
+    cluster: Cluster,
     queue: Queue,
+    nominations: Nominations,
+    budgets: BTreeMap<(Arc<str>, Arc<str>), Arc<PodDisruptionBudgetView>>,
     /// Where the last search ended; the next goes on from there, so that pods spread over nodes that score alike.
     cursor: Arc<str>,
 }
 
+/// What is heard of the cluster.
 impl Scheduler {
     /// Knows nothing yet.
     pub fn new() -> Self {
@@ -120,111 +158,209 @@ impl Scheduler {
 
     /// A node was added or changed.
     pub fn put_node(&mut self, node: &Arc<NodeView>) {
-        let state = self.nodes.entry(node.meta.name.clone()).or_default();
-        let changed = match &state.node {
-            None => {
-                self.known_nodes += 1;
-                true
-            }
-            Some(old) => {
-                old.allocatable != node.allocatable
-                    || old.taints != node.taints
-                    || old.unschedulable != node.unschedulable
-                    || old.meta.labels != node.meta.labels
-            }
-        };
-        state.node = Some(node.clone());
-        if changed {
-            self.queue.wake_for_node(&node.meta.name);
+        let change = self.cluster.put_node(node);
+        if change.here {
+            self.wake_for(&node.meta.name);
+        }
+        if change.around {
+            self.queue.wake_topology();
         }
     }
 
-    /// A node is gone. What its pods use stays counted until they go too.
+    /// A node is gone. What its pods use stays counted until they go too; nobody is nominated to it any more.
     pub fn delete_node(&mut self, name: &str) {
-        let Some(state) = self.nodes.get_mut(name) else {
+        if !self.cluster.delete_node(name) {
             return;
-        };
-        if state.node.take().is_some() {
-            self.known_nodes -= 1;
         }
-        if state.is_unused() {
-            self.nodes.remove(name);
+        for pod in self.nominations.on(name) {
+            let key = PodKey::of(&pod);
+            self.nominations.end(&key);
+            self.queue.wake_pod(&key);
         }
+        self.queue.wake_topology();
+    }
+
+    /// A namespace was added or changed.
+    pub fn put_namespace(&mut self, namespace: &NamespaceView) {
+        let meta = &namespace.meta;
+        if self.cluster.neighbours.put_namespace(&meta.name, &meta.labels) {
+            self.queue.wake_topology();
+        }
+    }
+
+    /// A namespace is gone.
+    pub fn delete_namespace(&mut self, name: &str) {
+        self.cluster.neighbours.delete_namespace(name);
+    }
+
+    /// A PodDisruptionBudget was added or changed.
+    pub fn put_budget(&mut self, budget: &Arc<PodDisruptionBudgetView>) {
+        let key = (budget.meta.namespace.clone(), budget.meta.name.clone());
+        self.budgets.insert(key, budget.clone());
+    }
+
+    /// A PodDisruptionBudget is gone.
+    pub fn delete_budget(&mut self, budget: &PodDisruptionBudgetView) {
+        let key = (budget.meta.namespace.clone(), budget.meta.name.clone());
+        self.budgets.remove(&key);
     }
 
     /// A pod was added or changed.
     pub fn put_pod(&mut self, pod: &Arc<PodView>) {
         let key = PodKey::of(pod);
         if pod.is_terminal() {
+            self.forget(&key);
+        } else if let Some(node) = &pod.node_name {
             self.queue.remove(&key);
-            self.release(&key);
-            return;
+            self.end_nomination(&key);
+            self.place(&key, pod, node, false);
+        } else if !self.is_being_bound(&key, pod) {
+            self.put_unbound(key, pod);
         }
-        if let Some(node) = &pod.node_name {
-            self.queue.remove(&key);
-            self.place(key, pod, node.clone(), false);
-            return;
-        }
-        let same = |placed: &Placed| placed.assumed && placed.uid == pod.meta.uid;
-        if self.placed.get(&key).is_some_and(same) {
-            // Our own binding is under way; this is an echo from before it.
-            return;
-        }
-        self.release(&key);
-        let ours = &*pod.spec.scheduler_name == DEFAULT_SCHEDULER || pod.spec.scheduler_name.is_empty();
-        if !ours || pod.spec.gated || pod.is_terminating() {
-            self.queue.remove(&key);
-            return;
-        }
-        self.queue.put(key, pod.clone());
     }
 
     /// A pod is gone.
     pub fn delete_pod(&mut self, key: &PodKey) {
-        self.queue.remove(key);
-        self.release(key);
+        self.forget(key);
+    }
+
+    /// Whether this is an echo from before a binding of ours, which is under way.
+    fn is_being_bound(&self, key: &PodKey, pod: &PodView) -> bool {
+        let placed = self.cluster.placed(key);
+        placed.is_some_and(|placed| placed.assumed && placed.pod.meta.uid == pod.meta.uid)
+    }
+
+    fn put_unbound(&mut self, key: PodKey, pod: &Arc<PodView>) {
+        self.release(&key);
+        let ours = &*pod.spec.scheduler_name == DEFAULT_SCHEDULER || pod.spec.scheduler_name.is_empty();
+        if !ours || pod.spec.gated || pod.is_terminating() {
+            self.forget(&key);
+            return;
+        }
+        self.hear_nomination(&key, pod);
+        self.queue.put(key, pod.clone());
+    }
+
+    /// Takes over a nomination that the pod's status tells of, when it is new: it may be from before a restart, or from someone else.
+    fn hear_nomination(&mut self, key: &PodKey, pod: &Arc<PodView>) {
+        let before = self.queue.get(key).filter(|old| old.meta.uid == pod.meta.uid);
+        match (before, &pod.nominated_node) {
+            (Some(before), now) if before.nominated_node == *now => {}
+            (_, Some(node)) => {
+                let node = node.clone();
+                self.nominate(pod, &node);
+            }
+            (_, None) => self.end_nomination(key),
+        }
     }
 
     /// The binding of an assumed pod failed: it no longer counts, and waits before its next turn.
     pub fn bind_failed(&mut self, key: &PodKey, pod: &Arc<PodView>, now: Timestamp) {
-        if self
-            .placed
-            .get(key)
-            .is_some_and(|p| p.assumed && p.uid == pod.meta.uid)
-        {
+        if self.is_being_bound(key, pod) {
             self.release(key);
             self.queue.put_back(key.clone(), pod.clone(), now);
         }
     }
 
+    /// A victim could not be deleted: it stays, and the pod that was to have its place tries again.
+    pub fn preemption_failed(&mut self, key: &PodKey, victim: &PodView) {
+        self.cluster
+            .set_leaving(&PodKey::of(victim), &victim.meta.uid, false);
+        self.queue.wake_pod(key);
+    }
+
+    /// The pod neither waits nor counts.
+    fn forget(&mut self, key: &PodKey) {
+        self.queue.remove(key);
+        self.end_nomination(key);
+        self.release(key);
+    }
+
+    fn place(&mut self, key: &PodKey, pod: &Arc<PodView>, node: &Arc<str>, assumed: bool) {
+        let (is_news, before) = self.cluster.place(key, pod, node, assumed);
+        if let Some(before) = before {
+            self.wake_for(&before.node);
+        }
+        if is_news {
+            self.queue.wake_topology();
+        }
+    }
+
+    fn release(&mut self, key: &PodKey) {
+        if let Some(placed) = self.cluster.release(key) {
+            self.wake_for(&placed.node);
+            self.queue.wake_topology();
+        }
+    }
+
+    /// Room is kept for the pod on this node, and no longer on another.
+    fn nominate(&mut self, pod: &Arc<PodView>, node: &Arc<str>) {
+        if self.nominations.node_of(pod) != Some(node) {
+            self.end_nomination(&PodKey::of(pod));
+        }
+        self.nominations.set(pod, node);
+    }
+
+    /// The room that was kept for the pod is free to others.
+    fn end_nomination(&mut self, key: &PodKey) {
+        if let Some(node) = self.nominations.end(key) {
+            self.wake_for(&node);
+            self.queue.wake_topology();
+        }
+    }
+
+    /// Something about the node changed: of the pods that wait for it, and it may take now, one of each kind is woken.
+    fn wake_for(&mut self, node: &Arc<str>) {
+        for group in self.queue.waiting_for(node) {
+            self.wake_group_for(group, node);
+        }
+    }
+
+    fn wake_group_for(&mut self, group: u64, node: &Arc<str>) {
+        let Some(pod) = self.queue.sample(group).cloned() else {
+            return;
+        };
+        if self.queue.is_topology(group) {
+            // To find out whether the change helps is as dear as a turn.
+            if self.queue.is_idle(group) {
+                self.queue.wake(group);
+            }
+            return;
+        }
+        let mut outlook = Outlook::of(&mut self.cluster, &pod);
+        match self.takes(&pod, &mut outlook, node) {
+            Ok(()) => self.queue.wake(group),
+            Err(rejection) if rejection.is_topology() => self.queue.set_topology(group),
+            Err(rejection) if rejection.resolvable && self.may_preempt(&pod, node) => self.queue.wake(group),
+            Err(_) => {}
+        }
+    }
+
+    /// Whether the pod could take the place of another on the node, as far as can be told without trying.
+    fn may_preempt(&self, pod: &PodView, node: &Arc<str>) -> bool {
+        let lower = || self.cluster.lower(node, pod.spec.priority);
+        let underway = self.nominations.node_of(pod) == Some(node) && lower().iter().any(|(_, p)| p.leaving);
+        let has_lower = self
+            .cluster
+            .node(node)
+            .is_some_and(|(state, _)| state.has_lower(pod.spec.priority));
+        !pod.spec.never_preempts && has_lower && !underway
+    }
+}
+
+/// What is decided.
+impl Scheduler {
     /// The pod whose turn it is, and the verdict about it. A pod that fits is assumed on its node. `None` when nobody's turn it is.
     pub fn next(&mut self, now: Timestamp) -> Option<(Decision, Arc<PodView>)> {
         let (key, pod, tried) = self.queue.pop(now)?;
-        let verdict = match self.place_for(&pod) {
-            Ok(node) => {
-                self.place(key.clone(), &pod, node.clone(), true);
-                Verdict::Bind { node }
-            }
-            Err(histogram) => {
-                let message = histogram.message(self.known_nodes, pod.spec.never_preempts);
-                self.queue
-                    .park(key.clone(), pod.clone(), tried, pin(&pod).cloned(), now);
-                Verdict::Unschedulable { message }
-            }
+        let verdict = self.decide(&key, &pod, tried, now);
+        let decision = Decision {
+            known: is_known(&pod, &verdict),
+            pod: key,
+            uid: pod.meta.uid.clone(),
+            verdict,
         };
-        let known = matches!(
-            (&verdict, &pod.unscheduled),
-            (Verdict::Unschedulable { message }, Some(said)) if *said.message == **message && &*said.reason == "Unschedulable"
-        );
-        Some((
-            Decision {
-                pod: key,
-                uid: pod.meta.uid.clone(),
-                verdict,
-                known,
-            },
-            pod,
-        ))
+        Some((decision, pod))
     }
 
     /// When [`Scheduler::next`] may have something again although nothing changes: a back-off that ends.
@@ -237,92 +373,234 @@ impl Scheduler {
         self.queue.len()
     }
 
-    fn place_for(&mut self, pod: &PodView) -> Result<Arc<str>, Histogram> {
-        match pin(pod) {
-            Some(name) => self.check_pinned(pod, name),
-            None => self.search(pod),
+    fn decide(&mut self, key: &PodKey, pod: &Arc<PodView>, tried: Tried, now: Timestamp) -> Verdict {
+        let pin = pin(pod);
+        if self.nominations.node_of(pod).is_none()
+            && let Some(refused) = self.queue.refused(pod, pin, &tried)
+        {
+            let message = refused.message.to_string();
+            self.queue.park(key.clone(), pod.clone(), tried, refused, now);
+            return Verdict::Unschedulable {
+                message,
+                nominated: None,
+                preemption: None,
+            };
         }
-    }
-
-    fn check_pinned(&self, pod: &PodView, name: &Arc<str>) -> Result<Arc<str>, Histogram> {
-        let mut histogram = Histogram::default();
-        let known = self.nodes.get(name).filter(|state| state.node.is_some());
-        histogram.excluded_by_affinity(self.known_nodes - usize::from(known.is_some()));
-        match known.map(|state| state.check(pod)) {
-            Some(Ok(())) => Ok(name.clone()),
-            Some(Err(rejection)) => {
-                histogram.add(&rejection);
-                Err(histogram)
+        let mut outlook = Outlook::of(&mut self.cluster, pod);
+        match self.find(pod, &mut outlook) {
+            Ok(node) => {
+                self.end_nomination(key);
+                self.place(key, pod, &node, true);
+                if let Some(group) = self.queue.placed(&tried) {
+                    self.wake_group_for(group, &node);
+                }
+                Verdict::Bind { node }
             }
-            None => Err(histogram),
+            Err(refusal) => self.refuse(key, pod, tried, &mut outlook, &refusal, now),
         }
     }
 
-    /// Filters and scores, beginning where the last search ended, until enough nodes fit.
-    fn search(&mut self, pod: &PodView) -> Result<Arc<str>, Histogram> {
-        let mut histogram = Histogram::default();
-        let mut best: Option<(i64, Arc<str>)> = None;
-        let mut fitting = 0;
-        let after = self
-            .nodes
-            .range::<Arc<str>, _>((Bound::Excluded(&self.cursor), Bound::Unbounded));
-        let before = self
-            .nodes
-            .range::<Arc<str>, _>((Bound::Unbounded, Bound::Included(&self.cursor)));
-        for (name, state) in after.chain(before) {
-            if state.node.is_none() {
+    /// Makes room for the pod if that can be done, and lets it wait.
+    fn refuse(
+        &mut self,
+        key: &PodKey,
+        pod: &Arc<PodView>,
+        tried: Tried,
+        outlook: &mut Outlook,
+        refusal: &Refusal,
+        now: Timestamp,
+    ) -> Verdict {
+        let preemption = self.preempt(pod, outlook, refusal);
+        match &preemption {
+            Ok(preemption) => self.nominate(pod, &preemption.node),
+            // What waits for its victims, or never asked for any, keeps what it has.
+            Err(message::NoPreemption::Useless(_)) => self.end_nomination(key),
+            Err(_) => {}
+        }
+        let known = self.cluster.known();
+        let message = message::message(known, &refusal.histogram, preemption.as_ref().err());
+        let nominated = self.nominations.node_of(pod).cloned();
+        let refused = Refused {
+            pin: pin(pod).cloned(),
+            nominated: nominated.clone(),
+            topology: pod.spec.topology.is_some() || refusal.histogram.is_topology(),
+            message: message.as_str().into(),
+        };
+        self.queue.park(key.clone(), pod.clone(), tried, refused, now);
+        Verdict::Unschedulable {
+            message,
+            nominated,
+            preemption: preemption.ok(),
+        }
+    }
+
+    /// The node for a pod: the one that it is nominated to if that takes it by now, else the best of those that take it.
+    fn find(&mut self, pod: &PodView, outlook: &mut Outlook) -> Result<Arc<str>, Refusal> {
+        if let Some(nominated) = self.nominations.node_of(pod).cloned()
+            && self.takes(pod, outlook, &nominated).is_ok()
+        {
+            return Ok(nominated);
+        }
+        if let Some(name) = pin(pod) {
+            return self.ask_pinned(pod, outlook, name);
+        }
+        let required = pod.spec.node_affinity.as_ref().and_then(|a| a.required.as_ref());
+        match required.and_then(|selector| selector.named_nodes()) {
+            Some(names) => self.ask_named(pod, outlook, &names),
+            None => self.search(pod, outlook),
+        }
+    }
+
+    fn ask_pinned(
+        &mut self,
+        pod: &PodView,
+        outlook: &mut Outlook,
+        name: &Arc<str>,
+    ) -> Result<Arc<str>, Refusal> {
+        let mut refusal = Refusal::new();
+        let is_known = self.cluster.node(name).is_some();
+        if is_known {
+            match self.takes(pod, outlook, name) {
+                Ok(()) => return Ok(name.clone()),
+                Err(rejection) => refusal.add(name, &rejection),
+            }
+        }
+        let others = self.cluster.known() - usize::from(is_known);
+        refusal.histogram.count(Reason::NotNamed, others);
+        Err(refusal)
+    }
+
+    /// Of a few nodes that the pod names.
+    fn ask_named(
+        &mut self,
+        pod: &PodView,
+        outlook: &mut Outlook,
+        names: &BTreeSet<Arc<str>>,
+    ) -> Result<Arc<str>, Refusal> {
+        let mut refusal = Refusal::new();
+        if names.is_empty() {
+            refusal
+                .histogram
+                .count(Reason::TermsConflict, self.cluster.known());
+            return Err(refusal);
+        }
+        let mut fitting = Vec::new();
+        let mut known = 0;
+        for name in names
+            .iter()
+            .filter(|name| self.cluster.node(name).is_some())
+            .cloned()
+            .collect::<Vec<_>>()
+        {
+            known += 1;
+            match self.takes(pod, outlook, &name) {
+                Ok(()) => fitting.extend(self.candidate(pod, outlook, &name)),
+                Err(rejection) => refusal.add(&name, &rejection),
+            }
+        }
+        refusal
+            .histogram
+            .count(Reason::NotNamed, self.cluster.known() - known);
+        score::best(&fitting).cloned().ok_or(refusal)
+    }
+
+    /// Filters and scores, beginning where the last search ended, until enough nodes fit. Nodes that somebody is nominated to come last.
+    fn search(&mut self, pod: &PodView, outlook: &mut Outlook) -> Result<Arc<str>, Refusal> {
+        let mut refusal = Refusal::new();
+        let mut fitting = Vec::new();
+        let mut contested = Vec::new();
+        let neighbours = &self.cluster.neighbours;
+        for (name, state, node) in self.cluster.nodes_after(&self.cursor) {
+            if fitting.len() == NODES_SCORED {
+                break;
+            }
+            if self.nominations.any_on(name) {
+                contested.push(name.clone());
                 continue;
             }
-            match state.check(pod) {
-                Err(rejection) => histogram.add(&rejection),
-                Ok(()) => {
-                    let score = score(state, pod);
-                    if best.as_ref().is_none_or(|(highest, _)| score > *highest) {
-                        best = Some((score, name.clone()));
-                    }
-                    fitting += 1;
-                    if fitting == NODES_SCORED {
-                        break;
-                    }
-                }
+            match state
+                .check(pod)
+                .and_then(|()| outlook.check(neighbours, pod, node))
+            {
+                Ok(()) => fitting.push(Candidate::new(name, state, node, pod, outlook, neighbours)),
+                Err(rejection) => refusal.add(name, &rejection),
             }
         }
-        let (_, node) = best.ok_or(histogram)?;
+        for name in contested {
+            if fitting.len() == NODES_SCORED {
+                break;
+            }
+            match self.takes(pod, outlook, &name) {
+                Ok(()) => fitting.extend(self.candidate(pod, outlook, &name)),
+                Err(rejection) => refusal.add(&name, &rejection),
+            }
+        }
+        let node = score::best(&fitting).cloned().ok_or(refusal)?;
         self.cursor = node.clone();
         Ok(node)
     }
 
-    fn place(&mut self, key: PodKey, pod: &PodView, node: Arc<str>, assumed: bool) {
-        if let Some(placed) = self.placed.get_mut(&key)
-            && placed.uid == pod.meta.uid
-            && placed.node == node
-            && placed.spec == pod.spec
-        {
-            placed.assumed &= assumed;
-            return;
-        }
-        self.release(&key);
-        self.nodes.entry(node.clone()).or_default().add(&pod.spec);
-        let placed = Placed {
-            uid: pod.meta.uid.clone(),
-            node,
-            spec: pod.spec.clone(),
-            assumed,
-        };
-        self.placed.insert(key, placed);
+    fn candidate(&self, pod: &PodView, outlook: &Outlook, name: &Arc<str>) -> Option<Candidate> {
+        let (state, node) = self.cluster.node(name)?;
+        let neighbours = &self.cluster.neighbours;
+        Some(Candidate::new(name, state, node, pod, outlook, neighbours))
     }
 
-    fn release(&mut self, key: &PodKey) {
-        let Some(placed) = self.placed.remove(key) else {
-            return;
-        };
-        if let Some(state) = self.nodes.get_mut(&placed.node) {
-            state.remove(&placed.spec);
-            if state.is_unused() && state.node.is_none() {
-                self.nodes.remove(&placed.node);
-            }
+    /// Whether the node takes the pod, both with the pods that are nominated to it and come first, and without them: they may
+    /// still go elsewhere.
+    fn takes(&mut self, pod: &PodView, outlook: &mut Outlook, name: &Arc<str>) -> Result<(), Rejection> {
+        let rivals = self.nominations.rivals(pod, name);
+        if rivals.is_empty() {
+            return self.filter(pod, outlook, name);
         }
-        self.queue.wake_for_node(&placed.node);
+        for rival in &rivals {
+            self.suppose(pod, outlook, rival, name, 1);
+        }
+        let avoided_by_rival = rivals.iter().any(|rival| rival.spec.topology.is_some());
+        let with_rivals = if avoided_by_rival {
+            let fresh = Outlook::of(&mut self.cluster, pod);
+            self.filter(pod, &fresh, name)
+        } else {
+            self.filter(pod, outlook, name)
+        };
+        for rival in &rivals {
+            self.suppose(pod, outlook, rival, name, -1);
+        }
+        with_rivals?;
+        self.filter(pod, outlook, name)
+    }
+
+    fn filter(&self, pod: &PodView, outlook: &Outlook, name: &str) -> Result<(), Rejection> {
+        let Some((state, node)) = self.cluster.node(name) else {
+            return Err(Rejection::lasting(Reason::NotNamed));
+        };
+        state.check(pod)?;
+        outlook.check(&self.cluster.neighbours, pod, node)
+    }
+
+    /// Counts another pod in (1) or out (-1) on a node for a while, in all that decides about `pod`.
+    fn suppose(&mut self, pod: &PodView, outlook: &mut Outlook, other: &PodView, name: &Arc<str>, sign: i64) {
+        self.cluster.count(other, name, sign);
+        if let Some((_, node)) = self.cluster.node(name) {
+            outlook.shift(pod, other, node, sign);
+        }
+    }
+}
+
+/// Whether the pod's status already says all of this.
+fn is_known(pod: &PodView, verdict: &Verdict) -> bool {
+    match (verdict, &pod.unscheduled) {
+        (
+            Verdict::Unschedulable {
+                message,
+                nominated,
+                preemption: None,
+            },
+            Some(said),
+        ) => {
+            *said.message == **message && &*said.reason == "Unschedulable" && pod.nominated_node == *nominated
+        }
+        _ => false,
     }
 }
 
@@ -340,41 +618,4 @@ fn pin(pod: &PodView) -> Option<&Arc<str>> {
     } else {
         pod.pinned_node.as_ref()
     }
-}
-
-/// How well a node that fits suits a pod: room left (in thousandths of cpu and memory), what the pod prefers, what the node would
-/// rather not have. Higher is better.
-fn score(state: &NodeState, pod: &PodView) -> i64 {
-    let Some(node) = &state.node else { return i64::MIN };
-    let unwanted = node
-        .taints
-        .iter()
-        .filter(|t| t.effect == Effect::PreferNoSchedule && !tolerated(t, &pod.spec.tolerations))
-        .count();
-    let preferred: i64 = pod.spec.node_affinity.as_ref().map_or(0, |affinity| {
-        affinity
-            .preferred
-            .iter()
-            .filter(|p| p.term.matches(&**node))
-            .map(|p| i64::from(p.weight))
-            .sum()
-    });
-    let unwanted = i64::try_from(unwanted).unwrap_or(i64::MAX / 10_000);
-    state.room(&pod.spec) + preferred * 20 - unwanted.saturating_mul(3_000)
-}
-
-/// Whether the node's labels satisfy what the pod asks of them.
-fn selects(pod: &PodView, node: &NodeView) -> bool {
-    let wanted = pod
-        .spec
-        .node_selector
-        .iter()
-        .all(|(key, value)| node.label(key) == Some(value));
-    let required = pod.spec.node_affinity.as_ref().and_then(|a| a.required.as_ref());
-    let pinned_elsewhere = required.is_none()
-        && pod
-            .pinned_node
-            .as_ref()
-            .is_some_and(|name| *name != node.meta.name);
-    wanted && !pinned_elsewhere && required.is_none_or(|selector| selector.matches(node))
 }

@@ -101,3 +101,168 @@ async fn without_the_scheduler_pods_wait_for_someone_else_to_bind_them() {
     cluster.ready("a", 1).await;
     cluster.stop().await;
 }
+
+/// A node of 4 cpu is full of these.
+fn filler(s: &mut Value) {
+    s["spec"]["template"]["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "3"}});
+}
+
+fn critical(s: &mut Value) {
+    filler(s);
+    s["spec"]["template"]["spec"]["priorityClassName"] = "system-node-critical".into();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_of_system_node_critical_takes_its_place_on_full_nodes() {
+    let cluster = Cluster::start(2).await;
+    cluster.create(SETS, daemon_set("filler", filler)).await;
+    cluster.ready("filler", 2).await;
+    let fillers = cluster.pods().await;
+    let sets = "/apis/apps/v1/namespaces/kube-system/daemonsets";
+    cluster.create(sets, daemon_set("critical", critical)).await;
+    let critical_pods = || cluster.items("/api/v1/namespaces/kube-system/pods");
+    cluster
+        .until("both critical daemons run", || async {
+            let pods = critical_pods().await;
+            let run =
+                |p: &Value| p["status"]["phase"] == "Running" && p["status"]["nominatedNodeName"].is_null();
+            (pods.len() == 2 && pods.iter().all(run)).then_some(())
+        })
+        .await;
+    let uids: Vec<_> = critical_pods()
+        .await
+        .iter()
+        .map(|p| p["metadata"]["uid"].clone())
+        .collect();
+    cluster
+        .until("the events say whose place was taken for whom", || async {
+            let events = cluster.items("/api/v1/namespaces/default/events").await;
+            let told = |filler: &Value| {
+                let node = &filler["spec"]["nodeName"];
+                events.iter().any(|e| {
+                    e["reason"] == "Preempted"
+                        && e["involvedObject"]["uid"] == filler["metadata"]["uid"]
+                        && uids.iter().any(|uid| {
+                            let uid = uid.as_str().unwrap_or_default();
+                            e["message"]
+                                == format!(
+                                    "Preempted by pod {uid} on node {}",
+                                    node.as_str().unwrap_or_default()
+                                )
+                        })
+                })
+            };
+            fillers.iter().all(told).then_some(())
+        })
+        .await;
+    cluster
+        .until("the fillers wait, and may take nobody's place", || async {
+            let pods = cluster.pods().await;
+            let waits = |p: &Value| {
+                scheduled(p).is_some_and(|c| {
+                    c["reason"] == "Unschedulable"
+                        && c["message"]
+                            .as_str()
+                            .is_some_and(|m| m.contains("1 No preemption victims found for incoming pod"))
+                })
+            };
+            (pods.len() == 2 && pods.iter().all(waits)).then_some(())
+        })
+        .await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_victim_says_why_it_goes_and_has_its_grace_while_its_successor_is_nominated() {
+    let cluster = Cluster::start(1).await;
+    cluster
+        .until("the node is ready", || async {
+            let node = cluster.get("/api/v1/nodes/node-0").await?;
+            node["spec"]["taints"].is_null().then_some(())
+        })
+        .await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = |name: &str, priority: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "finalizers": if name == "low" { json!(["example.com/hold"]) } else { json!([]) }},
+            "spec": {"priorityClassName": priority, "terminationGracePeriodSeconds": 1,
+                "containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": "3"}}}]},
+        })
+    };
+    let class = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "high"}, "value": 1000});
+    cluster
+        .create("/apis/scheduling.k8s.io/v1/priorityclasses", class)
+        .await;
+    cluster.create(pods, pod("low", "")).await;
+    let low = format!("{pods}/low");
+    cluster
+        .until("the first runs", || async {
+            (cluster.get(&low).await?["status"]["phase"] == "Running").then_some(())
+        })
+        .await;
+    cluster.create(pods, pod("high", "high")).await;
+    cluster
+        .until("the victim is ending and says why", || async {
+            let victim = cluster.get(&low).await?;
+            let conditions = victim["status"]["conditions"].as_array()?.clone();
+            let why = conditions.iter().find(|c| c["type"] == "DisruptionTarget")?;
+            assert_eq!(
+                (&why["status"], &why["reason"], &why["message"]),
+                (
+                    &json!("True"),
+                    &json!("PreemptionByScheduler"),
+                    &json!("default-scheduler: preempting to accommodate a higher priority pod")
+                )
+            );
+            victim["metadata"]["deletionTimestamp"].is_string().then_some(())
+        })
+        .await;
+    let high = format!("{pods}/high");
+    cluster
+        .until("the other is nominated", || async {
+            let pod = cluster.get(&high).await?;
+            let is_nominated = pod["status"]["nominatedNodeName"] == "node-0";
+            let said = scheduled(&pod).is_some_and(|c| {
+                c["message"]
+                    .as_str()
+                    .is_some_and(|m| m.starts_with("0/1 nodes are available: 1 Insufficient cpu."))
+            });
+            (is_nominated && said && pod["spec"]["nodeName"].is_null()).then_some(())
+        })
+        .await;
+    cluster
+        .merge(&low, json!({"metadata": {"finalizers": null}}))
+        .await;
+    cluster
+        .until("it is bound and nominated no more", || async {
+            let pod = cluster.get(&high).await?;
+            (pod["spec"]["nodeName"] == "node-0" && pod["status"]["nominatedNodeName"].is_null())
+                .then_some(())
+        })
+        .await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gated_pod_says_so_and_is_scheduled_once_its_gates_are_gone() {
+    let cluster = Cluster::start(1).await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+        "spec": {"schedulingGates": [{"name": "example.com/wait"}], "containers": [{"name": "c", "image": "i"}]},
+    });
+    cluster.create(pods, pod).await;
+    let path = format!("{pods}/p");
+    let pod = cluster.get(&path).await.expect("the pod");
+    assert_eq!(scheduled(&pod).expect("a condition")["reason"], "SchedulingGated");
+    cluster
+        .merge(&path, json!({"spec": {"schedulingGates": null}}))
+        .await;
+    cluster
+        .until("it runs", || async {
+            (cluster.get(&path).await?["status"]["phase"] == "Running").then_some(())
+        })
+        .await;
+    cluster.stop().await;
+}

@@ -2,63 +2,78 @@
 
 use std::collections::BTreeMap;
 
-use super::filter::Rejection;
-
-const EXCLUDED: &str = "node(s) didn't satisfy plugin(s) [NodeAffinity]";
-const NOT_HELPFUL: &str = "Preemption is not helpful for scheduling";
-const NO_VICTIMS: &str = "No preemption victims found for incoming pod";
+use super::reason::{Reason, Rejection};
 
 /// How many nodes gave which reason.
-#[derive(Debug, Default)]
-pub(super) struct Histogram {
-    reasons: BTreeMap<String, usize>,
-    resolvable: usize,
-    unresolvable: usize,
-}
+#[derive(Clone, Debug, Default)]
+pub(super) struct Histogram(BTreeMap<Reason, usize>);
 
 impl Histogram {
     pub(super) fn add(&mut self, rejection: &Rejection) {
         for reason in &rejection.reasons {
-            *self.reasons.entry(reason.clone()).or_default() += 1;
-        }
-        match rejection.resolvable {
-            true => self.resolvable += 1,
-            false => self.unresolvable += 1,
+            self.count(reason.clone(), 1);
         }
     }
 
-    /// Nodes that the pod's affinity leaves out by name: they are counted, not looked at.
-    pub(super) fn excluded_by_affinity(&mut self, nodes: usize) {
+    pub(super) fn count(&mut self, reason: Reason, nodes: usize) {
         if nodes > 0 {
-            *self.reasons.entry(EXCLUDED.to_owned()).or_default() += nodes;
-            self.unresolvable += nodes;
+            *self.0.entry(reason).or_default() += nodes;
         }
     }
 
-    /// `0/3 nodes are available: 1 Insufficient memory, 2 …. preemption: 0/3 nodes are available: …`
-    pub(super) fn message(&self, nodes: usize, never_preempts: bool) -> String {
-        if nodes == 0 {
-            return "no nodes available to schedule pods".to_owned();
-        }
-        let reasons = self.reasons.iter().map(|(reason, n)| format!("{n} {reason}"));
-        let mut message = format!("0/{nodes} nodes are available: {}. preemption: ", sorted(reasons));
-        if never_preempts {
-            message.push_str("not eligible due to preemptionPolicy=Never.");
-            return message;
-        }
-        let counts = [(self.resolvable, NO_VICTIMS), (self.unresolvable, NOT_HELPFUL)];
-        let outcomes = counts
+    /// Whether a change around some node, and not only of it, may cure a reason.
+    pub(super) fn is_topology(&self) -> bool {
+        self.0.keys().any(Reason::is_topology)
+    }
+
+    /// `0/3 nodes are available: 1 Insufficient memory, 2 ….` The counts are sorted as strings, as Kubernetes sorts them.
+    pub(super) fn message(&self, nodes: usize) -> String {
+        let mut counts: Vec<_> = self
+            .0
             .iter()
-            .filter(|(n, _)| *n > 0)
-            .map(|(n, outcome)| format!("{n} {outcome}"));
-        message.push_str(&format!("0/{nodes} nodes are available: {}.", sorted(outcomes)));
-        message
+            .map(|(reason, count)| match reason {
+                // Found before any node was asked, so no nodes are counted.
+                Reason::TermsConflict => reason.to_string(),
+                reason => format!("{count} {reason}"),
+            })
+            .collect();
+        counts.sort();
+        format!("0/{nodes} nodes are available: {}.", counts.join(", "))
     }
 }
 
-/// As strings, counts included: so Kubernetes sorts them, and so messages stay comparable.
-fn sorted(parts: impl Iterator<Item = String>) -> String {
-    let mut parts: Vec<_> = parts.collect();
-    parts.sort();
-    parts.join(", ")
+/// Why no pod is removed for one that no node takes.
+#[derive(Clone, Debug)]
+pub(super) enum NoPreemption {
+    /// The pod asks for it (`preemptionPolicy: Never`).
+    Never,
+    /// Pods of lower priority are on their way out of the node where the pod is to go.
+    Underway,
+    /// It would not make room on any node.
+    Useless(Histogram),
+}
+
+impl NoPreemption {
+    fn message(&self, nodes: usize) -> String {
+        match self {
+            NoPreemption::Never => "not eligible due to preemptionPolicy=Never.".to_owned(),
+            NoPreemption::Underway => {
+                "not eligible due to a terminating pod on the nominated node.".to_owned()
+            }
+            NoPreemption::Useless(histogram) => histogram.message(nodes),
+        }
+    }
+}
+
+/// The whole message about a pod that no node takes; with room being made for it when `preemption` is `None`.
+pub(super) fn message(nodes: usize, filtered: &Histogram, preemption: Option<&NoPreemption>) -> String {
+    if nodes == 0 {
+        return "no nodes available to schedule pods".to_owned();
+    }
+    let mut message = filtered.message(nodes);
+    if let Some(preemption) = preemption {
+        message.push_str(" preemption: ");
+        message.push_str(&preemption.message(nodes));
+    }
+    message
 }
