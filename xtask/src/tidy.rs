@@ -27,6 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "schema",
             "api",
+            "plan",
             "runtime",
             "apiserver",
             "controllers",
