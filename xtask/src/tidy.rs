@@ -36,6 +36,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("testkit", &["api"]),
+    ("whole", &[]),
     ("xtask", &[]),
 ];
 

@@ -55,15 +55,21 @@ pub(crate) type Write = store::Write<Entry>;
 
 /// Opens the store under `dir`.
 pub(crate) fn open(dir: &Path) -> Result<Objects, OpenError> {
-    Store::open(
-        dir,
-        store::Options {
-            decode,
-            splice: encode::splice,
-            indexes: INDEXES,
-            history: store::HistoryLimits::default(),
-        },
-    )
+    Store::open(dir, options())
+}
+
+/// A store that lasts as long as its handles.
+pub(crate) fn in_memory() -> Objects {
+    Store::in_memory(options())
+}
+
+fn options() -> store::Options<Entry> {
+    store::Options {
+        decode,
+        splice: encode::splice,
+        indexes: INDEXES,
+        history: store::HistoryLimits::default(),
+    }
 }
 
 fn decode(key: &Key, body: &[u8]) -> Result<Entry, store::DecodeError> {

@@ -16,6 +16,7 @@ use crate::bootstrap::{self, BootstrapError};
 use crate::client::InProcess;
 use crate::limits::DRAIN_TIMEOUT;
 use crate::pki::{self, Credential, Pki, PkiError};
+use crate::random::Random;
 use crate::shared::Shared;
 use crate::tls::{self, ServedCertificate, TlsError};
 use crate::token::{SigningKeyError, Tokens};
@@ -92,7 +93,7 @@ impl Server {
         let pki = Arc::new(Pki::open(&config.data_dir, now).map_err(StartError::Pki)?);
         let tokens = Tokens::new(pki.service_account_key()).map_err(StartError::Tokens)?;
         let objects = objects::open(&config.data_dir.join("store")).map_err(StartError::Store)?;
-        let shared = Arc::new(Shared::new(objects, tokens, clock));
+        let shared = Arc::new(Shared::new(objects, tokens, clock, Random::kernel()));
 
         let names = names::certified(&config.names, address.ip());
         let credential = pki.server(&names, now).map_err(StartError::Pki)?;

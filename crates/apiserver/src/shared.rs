@@ -4,7 +4,6 @@ use std::net::IpAddr;
 
 use api::status::Status;
 use clock::Clock;
-use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -15,6 +14,7 @@ use crate::metrics::Metrics;
 use crate::objects::Objects;
 use crate::openapi::Openapi;
 use crate::parsed::Parsed;
+use crate::random::Random;
 use crate::token::Tokens;
 use crate::tunnels::Tunnels;
 
@@ -37,11 +37,11 @@ pub(crate) struct Shared {
     /// What admission reads for every new pod.
     pub(crate) parsed: Parsed,
     pub(crate) clock: Clock,
-    random: SystemRandom,
+    random: Random,
 }
 
 impl Shared {
-    pub(crate) fn new(objects: Objects, tokens: Tokens, clock: Clock) -> Shared {
+    pub(crate) fn new(objects: Objects, tokens: Tokens, clock: Clock, random: Random) -> Shared {
         Shared {
             objects,
             tokens,
@@ -55,16 +55,16 @@ impl Shared {
             service_allocation: Mutex::new(()),
             parsed: Parsed::default(),
             clock,
-            random: SystemRandom::new(),
+            random,
         }
     }
 
-    /// Random bytes from the kernel.
+    /// Random bytes.
     pub(crate) fn random<const N: usize>(&self) -> Result<[u8; N], Status> {
         let mut bytes = [0; N];
         self.random
             .fill(&mut bytes)
-            .map_err(|_| Status::internal("the kernel gives no random bytes"))?;
+            .ok_or_else(|| Status::internal("the kernel gives no random bytes"))?;
         Ok(bytes)
     }
 

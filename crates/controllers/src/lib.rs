@@ -48,6 +48,8 @@ pub struct Options {
     pub fleet: plan::fleet::Options,
     /// Whether pods are scheduled. Without it someone else binds them.
     pub scheduler: bool,
+    /// Whether anything else is done. Without it this is a scheduler alone.
+    pub controllers: bool,
     /// How long nodes may be silent.
     pub node_lifecycle: plan::node_lifecycle::Limits,
     /// The certificate (PEM) by which pods trust the API server, for every namespace's `kube-root-ca.crt`.
@@ -65,6 +67,7 @@ impl Default for Options {
         Options {
             fleet: plan::fleet::Options::default(),
             scheduler: true,
+            controllers: true,
             node_lifecycle: plan::node_lifecycle::Limits::default(),
             root_ca: None,
             event_ttl: Duration::from_secs(3600),
@@ -117,34 +120,6 @@ pub async fn run(client: kube::Client, options: Options, shutdown: CancellationT
     reflect(&mut driver, "nodes", &context, &context.nodes, Resource::nodes());
     reflect(
         &mut driver,
-        "daemonsets",
-        &context,
-        &context.daemon_sets,
-        Resource::daemon_sets(),
-    );
-    reflect(
-        &mut driver,
-        "controllerrevisions",
-        &context,
-        &context.revisions,
-        Resource::controller_revisions(),
-    );
-    reflect(
-        &mut driver,
-        "leases",
-        &context,
-        &context.leases,
-        Resource::leases(),
-    );
-    reflect(
-        &mut driver,
-        "namespaces",
-        &context,
-        &context.namespaces,
-        Resource::namespaces(),
-    );
-    reflect(
-        &mut driver,
         "poddisruptionbudgets",
         &context,
         &context.budgets,
@@ -175,20 +150,46 @@ fn add_shells(driver: &mut Driver, context: &Context, options: Options) {
     let Options {
         fleet,
         scheduler,
+        controllers,
         node_lifecycle,
         root_ca,
         event_ttl,
         clock: _,
         status,
     } = options;
-    let c = context.clone();
-    driver.add("daemonset-controller", move || {
-        daemon_set::run(c.clone(), fleet, status.clone())
-    });
     if scheduler {
         let c = context.clone();
         driver.add("scheduler", move || scheduler::run(c.clone()));
     }
+    if !controllers {
+        return;
+    }
+    reflect(
+        driver,
+        "daemonsets",
+        context,
+        &context.daemon_sets,
+        Resource::daemon_sets(),
+    );
+    reflect(
+        driver,
+        "controllerrevisions",
+        context,
+        &context.revisions,
+        Resource::controller_revisions(),
+    );
+    reflect(driver, "leases", context, &context.leases, Resource::leases());
+    reflect(
+        driver,
+        "namespaces",
+        context,
+        &context.namespaces,
+        Resource::namespaces(),
+    );
+    let c = context.clone();
+    driver.add("daemonset-controller", move || {
+        daemon_set::run(c.clone(), fleet, status.clone())
+    });
     let c = context.clone();
     driver.add("node-lifecycle-controller", move || {
         node_lifecycle::run(c.clone(), node_lifecycle)

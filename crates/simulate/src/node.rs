@@ -10,7 +10,7 @@ use http::Method;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 use crate::Options;
 use crate::request::{Api, Error};
@@ -21,7 +21,7 @@ const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/le
 /// How long a Lease is good for, as the kubelet writes it.
 const LEASE_SECONDS: u32 = 40;
 
-/// Renewals are sent in small groups this far apart, so that they spread over the heartbeat.
+/// Renewals that are due within this go out together, so that many nodes cost few wake-ups and spread over the heartbeat.
 const TICK: Duration = Duration::from_millis(50);
 
 /// Tries of a registration, and the wait between them; the server may still be starting.
@@ -59,13 +59,12 @@ pub(crate) async fn play(api: &Api, options: &Options) -> Result<Infallible, Err
     let mut heartbeats = Heartbeats::new(api, options);
     let mut next = 0;
     // Who is registered begins to renew at once: the last of many comes late.
-    let mut tick = tokio::time::interval(TICK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         while next < options.nodes && registering.len() < options.in_flight {
             registering.push(register(api, options, next).map(move |result| (next, result)));
             next += 1;
         }
+        let at = heartbeats.next_launch();
         tokio::select! {
             // What is answered makes room for what is due.
             biased;
@@ -77,8 +76,16 @@ pub(crate) async fn play(api: &Api, options: &Options) -> Result<Infallible, Err
                 }
             }
             Some((index, result)) = heartbeats.running.next() => heartbeats.settle(index, result),
-            _ = tick.tick() => heartbeats.launch(),
+            () = until(at) => heartbeats.launch(),
         }
+    }
+}
+
+/// Returns at `at`; never, when there is nothing to wait for.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -184,6 +191,12 @@ impl<'a> Heartbeats<'a> {
         let share = f64::from(index.wrapping_mul(2_654_435_761)) / f64::from(u32::MAX);
         self.due
             .insert((Instant::now() + self.options.heartbeat.mul_f64(share), index));
+    }
+
+    /// When the next renewals go out: the first that is due, and who is due soon after goes with it.
+    fn next_launch(&self) -> Option<Instant> {
+        let (at, _) = self.due.first()?;
+        Some(*at + TICK)
     }
 
     fn launch(&mut self) {

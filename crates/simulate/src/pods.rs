@@ -1,5 +1,6 @@
 //! The pods of all played nodes, on one watch.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::time::Duration;
@@ -24,8 +25,14 @@ const WATCH: &str =
 /// The wait before a watch that broke is opened again.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Tries of one report. What is given up is reported when the watch begins anew.
-const TRIES: u32 = 5;
+/// The longest wait before a report that failed is tried again. While the server is away the watch is read no further.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// Tries of a report that meets a conflict: then the pod is taken for another one of its name.
+const CONFLICTS: u32 = 5;
+
+/// How long a kubelet takes to see that the server has another opinion of a pod, and to correct it: the period of its status manager.
+const CORRECTED_AFTER: Duration = Duration::from_secs(10);
 
 /// Of a pod, what a simulated kubelet looks at.
 #[derive(Clone, Debug, Deserialize)]
@@ -71,6 +78,14 @@ struct Container {
 struct Status {
     phase: String,
     container_statuses: Vec<IgnoredAny>,
+    conditions: Vec<Condition>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Condition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
 }
 
 /// What a node does for a pod now.
@@ -80,6 +95,8 @@ enum Deed {
     Run,
     /// Report that its image cannot be pulled.
     Wait,
+    /// It runs and is said not to be ready, as all pods of a node are that was not heard of: correct that.
+    Correct,
     /// It is to go: confirm its end.
     Finish,
 }
@@ -94,8 +111,14 @@ impl Pod {
                 self.status.container_statuses.is_empty().then_some(Deed::Wait)
             }
             (None, "" | "Pending") => Some(Deed::Run),
+            (None, "Running") if !self.is_ready() => Some(Deed::Correct),
             _ => None,
         }
+    }
+
+    fn is_ready(&self) -> bool {
+        let mut conditions = self.status.conditions.iter();
+        conditions.any(|condition| condition.kind == "Ready" && condition.status == "True")
     }
 }
 
@@ -127,10 +150,14 @@ async fn follow(api: &Api, options: &Options, version: &mut String) -> Result<()
     let mut events = pin!(events);
     let mut running = FuturesUnordered::new();
     let mut addresses = vec![0u8; options.nodes as usize];
+    // Of these something is being reported already, which settles what an event says meanwhile.
+    let mut reporting: HashSet<String> = HashSet::new();
     loop {
         tokio::select! {
             biased;
-            Some(()) = running.next() => {}
+            Some((uid, deed)) = running.next() => if deed != Deed::Finish {
+                reporting.remove(&uid);
+            },
             event = events.next(), if running.len() < options.in_flight => {
                 let pod = match event {
                     None => break,
@@ -155,6 +182,9 @@ async fn follow(api: &Api, options: &Options, version: &mut String) -> Result<()
                 version.clone_from(&pod.metadata.resource_version);
                 let Some(index) = node::index(options, &pod.spec.node_name) else { continue };
                 let Some(deed) = pod.deed(&options.missing_images) else { continue };
+                if deed != Deed::Finish && !reporting.insert(pod.metadata.uid.clone()) {
+                    continue;
+                }
                 let last = &mut addresses[index as usize];
                 *last = *last % 126 + 1;
                 running.push(perform(api, options, pod, deed, index, *last));
@@ -165,39 +195,54 @@ async fn follow(api: &Api, options: &Options, version: &mut String) -> Result<()
     Ok(())
 }
 
-async fn perform(api: &Api, options: &Options, pod: Pod, deed: Deed, index: u32, host: u8) {
-    if deed != Deed::Finish && !options.start_up.is_zero() {
-        tokio::time::sleep(options.start_up).await;
+/// Does it, however often it fails. Gives back of which pod, and what.
+async fn perform(api: &Api, options: &Options, pod: Pod, deed: Deed, index: u32, host: u8) -> (String, Deed) {
+    let wait = match deed {
+        Deed::Run | Deed::Wait => options.start_up,
+        Deed::Correct => CORRECTED_AFTER,
+        Deed::Finish => Duration::ZERO,
+    };
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
     }
-    for attempt in 1..=TRIES {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let now = format!("{:.0}", options.clock.now());
         let result = match deed {
-            Deed::Run | Deed::Wait => report(api, options, &pod, index, host).await,
+            Deed::Run | Deed::Wait => {
+                let status = status(&pod, &options.missing_images, index, host, &now);
+                report(api, &pod, &status).await
+            }
+            Deed::Correct => report(api, &pod, &ready(&pod, &now)).await,
             Deed::Finish => finish(api, &pod).await,
         };
         match result {
-            Ok(()) => return,
+            Ok(()) => break,
             // Gone, or another pod by now.
-            Err(error) if matches!(error.code(), 404 | 409 | 422) => return,
-            Err(error) if attempt == TRIES => {
-                tracing::warn!(%error, pod = pod.metadata.name, "reporting a pod")
+            Err(error) if matches!(error.code(), 404 | 422) => break,
+            Err(error) if error.code() == 409 && attempt == CONFLICTS => break,
+            Err(error) => {
+                if attempt == CONFLICTS {
+                    tracing::warn!(%error, pod = pod.metadata.name, "reporting a pod");
+                }
+                tokio::time::sleep((PAUSE * attempt).min(PAUSE_MAX)).await;
             }
-            Err(_) => tokio::time::sleep(PAUSE * attempt).await,
         }
     }
+    (pod.metadata.uid, deed)
 }
 
-async fn report(api: &Api, options: &Options, pod: &Pod, index: u32, host: u8) -> Result<(), Error> {
+async fn report(api: &Api, pod: &Pod, status: &Value) -> Result<(), Error> {
     let path = format!(
         "/api/v1/namespaces/{}/pods/{}/status",
         pod.metadata.namespace, pod.metadata.name
     );
-    let now = format!("{:.0}", options.clock.now());
-    let status = status(pod, &options.missing_images, index, host, &now);
     api.send(
         Method::PATCH,
         &path,
         "application/strategic-merge-patch+json",
-        &status,
+        status,
     )
     .await
     .map(|_| ())
@@ -215,6 +260,14 @@ async fn finish(api: &Api, pod: &Pod) -> Result<(), request::Error> {
     api.send(Method::DELETE, &path, "application/json", &options)
         .await
         .map(|_| ())
+}
+
+/// The correction for a pod that is ready after all.
+fn ready(pod: &Pod, now: &str) -> Value {
+    json!({
+        "metadata": {"uid": pod.metadata.uid},
+        "status": {"conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": now}]},
+    })
 }
 
 /// The status of a pod whose containers all run, but for those whose image is missing.
@@ -290,9 +343,13 @@ mod tests {
     }
 
     #[test]
-    fn a_pending_pod_is_run_a_deleted_one_finished_and_the_rest_left() {
+    fn a_pending_pod_is_run_a_deleted_one_finished_a_wrong_word_corrected_and_the_rest_left() {
         assert_eq!(pod(|_| {}).deed(&[]), Some(Deed::Run));
-        assert_eq!(pod(|p| p["status"]["phase"] = "Running".into()).deed(&[]), None);
+        let running = |ready: &str| {
+            let conditions = json!([{"type": "Ready", "status": ready}]);
+            pod(|p| p["status"] = json!({"phase": "Running", "conditions": conditions})).deed(&[])
+        };
+        assert_eq!((running("True"), running("False")), (None, Some(Deed::Correct)));
         assert_eq!(pod(|p| p["status"]["phase"] = "Failed".into()).deed(&[]), None);
         assert_eq!(
             pod(|p| p["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into()).deed(&[]),

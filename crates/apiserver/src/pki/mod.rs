@@ -275,7 +275,7 @@ fn open_key(path: &Path) -> Result<String, PkiError> {
     Ok(key)
 }
 
-fn new_key() -> Result<KeyPair, rcgen::Error> {
+pub(crate) fn new_key() -> Result<KeyPair, rcgen::Error> {
     KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)
 }
 

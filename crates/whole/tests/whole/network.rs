@@ -1,0 +1,551 @@
+//! The network between the components and the API server: it drops, delays, repeats and breaks off.
+//!
+//! A request may be lost on its way (nothing happened), or its answer may be (it happened), either may be late, a request may arrive a
+//! second time soon after, and the server may refuse it, as a busy one does. A watch may begin late, stall, break off at any byte,
+//! or be cut in two pieces; it never leaves out an event in its middle, which no network does either. While the server is down,
+//! every request fails, and those under way end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use apiserver::{AnswerBody, InMemory, User};
+use bytes::Bytes;
+use futures::{FutureExt, stream};
+use http::{Method, Request, Response, header};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody};
+use kube::client::Body;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::history::{CONTROLLERS, History};
+use crate::rng::Rng;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A kind of trouble. Each can be switched off by its name, to find the ones that a failure needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fault {
+    /// A request does not arrive.
+    LostRequest,
+    /// A request arrives, its answer does not.
+    LostAnswer,
+    /// A request or its answer is late.
+    Delay,
+    /// A request arrives twice.
+    Repeat,
+    /// 429 or 500.
+    Busy,
+    /// 409 for a change of what is there.
+    Conflict,
+    /// 410 for a watch or a list.
+    Gone,
+    /// A watch breaks off.
+    Cut,
+    /// A watch stalls.
+    Stall,
+    /// The API server starts again.
+    ServerRestart,
+    /// The controllers start again.
+    ControllersRestart,
+    /// The scheduler starts again.
+    SchedulerRestart,
+    /// A node falls silent for a while.
+    NodeFlap,
+    /// The components' clocks differ.
+    Skew,
+}
+
+impl Fault {
+    pub(crate) const ALL: [Fault; 14] = [
+        Fault::LostRequest,
+        Fault::LostAnswer,
+        Fault::Delay,
+        Fault::Repeat,
+        Fault::Busy,
+        Fault::Conflict,
+        Fault::Gone,
+        Fault::Cut,
+        Fault::Stall,
+        Fault::ServerRestart,
+        Fault::ControllersRestart,
+        Fault::SchedulerRestart,
+        Fault::NodeFlap,
+        Fault::Skew,
+    ];
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+/// The longest that a request, an answer or a piece of a watch is held.
+pub(crate) const HELD_MAX: Duration = Duration::from_secs(20);
+
+/// How long after its original a repeated request arrives at most.
+const REPEATED_WITHIN_MS: u64 = 500;
+
+/// The network. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Network(Arc<Mutex<State>>);
+
+pub(crate) struct State {
+    rng: Rng,
+    /// Out of a thousand requests or pieces of watches, so many meet a fault of those that are on.
+    pub(crate) share: u64,
+    pub(crate) on: BTreeSet<Fault>,
+    server: Option<InMemory>,
+    /// Cancelled when the server that is there goes down.
+    down: CancellationToken,
+    /// How far the controllers' watches are, by path.
+    views: BTreeMap<&'static str, View>,
+    pub(crate) history: History,
+}
+
+/// How far a watch is.
+#[derive(Clone, Copy, Debug)]
+enum View {
+    /// Everything has arrived.
+    Current,
+    /// What happened after this has not.
+    Behind(Instant),
+}
+
+/// The watches that DaemonSets are planned by.
+const PLANNED_BY: [&str; 4] = [
+    "/api/v1/nodes",
+    "/api/v1/pods",
+    "/apis/apps/v1/daemonsets",
+    "/apis/apps/v1/controllerrevisions",
+];
+
+/// What happens to a request.
+#[derive(Debug, Default)]
+struct Fate {
+    before: Duration,
+    after: Duration,
+    mishap: Option<Fault>,
+}
+
+impl Network {
+    pub(crate) fn new(rng: Rng, server: InMemory, history: History) -> Network {
+        Network(Arc::new(Mutex::new(State {
+            rng,
+            share: 0,
+            on: BTreeSet::new(),
+            server: Some(server),
+            down: CancellationToken::new(),
+            views: BTreeMap::new(),
+            history,
+        })))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A client of `component`, which acts as `user`.
+    pub(crate) fn client(&self, component: &str, user: User) -> kube::Client {
+        let wire = Wire {
+            network: self.clone(),
+            component: component.into(),
+            user,
+            sound: false,
+        };
+        kube::Client::new(wire, "default")
+    }
+
+    /// A client to whom nothing happens but the server's absence.
+    pub(crate) fn sound_client(&self, component: &str) -> kube::Client {
+        let wire = Wire {
+            network: self.clone(),
+            component: component.into(),
+            user: User::admin(),
+            sound: true,
+        };
+        kube::Client::new(wire, "default")
+    }
+
+    /// The server crashes: what is under way ends. It is gone until [`Network::server_up`].
+    pub(crate) fn server_down(&self) -> Option<InMemory> {
+        let mut state = self.lock();
+        state.observe("server", "down");
+        state.history.say("server", "goes down");
+        state.down.cancel();
+        state.server.take()
+    }
+
+    pub(crate) fn server_up(&self, server: InMemory) {
+        let mut state = self.lock();
+        state.observe("server", "up");
+        state.history.say("server", "is up");
+        state.down = CancellationToken::new();
+        state.server = Some(server);
+    }
+
+    pub(crate) fn say(&self, who: &str, what: &str) {
+        self.lock().history.say(who, what);
+    }
+
+    /// The controllers start: they have seen nothing that happens from now on.
+    pub(crate) fn controllers_start(&self) {
+        let begin = |path| (path, View::Behind(Instant::now()));
+        self.lock().views = PLANNED_BY.into_iter().map(begin).collect();
+    }
+
+    /// As of when at least the component sees the cluster.
+    fn floor(&self, component: &str) -> Instant {
+        let now = Instant::now();
+        if component != CONTROLLERS {
+            return now;
+        }
+        let behind = |view: &View| match view {
+            View::Current => now,
+            View::Behind(since) => *since,
+        };
+        self.lock().views.values().map(behind).min().unwrap_or(now)
+    }
+
+    /// Hands a request to the server, and notes what it wrote. It was sent when the sender's view was as of `floor`.
+    async fn deliver(
+        &self,
+        wire: &Wire,
+        request: Request<Body>,
+        floor: Instant,
+    ) -> Result<Response<AnswerBody>, BoxError> {
+        let (line, down) = {
+            let state = self.lock();
+            let server = state.server.as_ref().ok_or("connection refused")?;
+            (server.line(wire.user.clone()), state.down.clone())
+        };
+        let what = format!("{} {}", request.method(), request.uri());
+        let call = Observed {
+            call: Box::pin(async move { line.call(request).await }),
+            network: self.clone(),
+            who: wire.component.clone(),
+            what,
+            floor,
+        };
+        tokio::select! {
+            biased;
+            () = down.cancelled() => Err("connection reset".into()),
+            answer = call => Ok(answer),
+        }
+    }
+
+    fn fate(&self, request: &Request<Body>) -> Fate {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let mut fate = Fate::default();
+        if state.on.contains(&Fault::Delay) {
+            (fate.before, fate.after) = (state.delay(), state.delay());
+        }
+        if !state.rng.per_mille(state.share) {
+            return fate;
+        }
+        let watch = is_watch(request);
+        let read = *request.method() == Method::GET;
+        let may = |fault: &Fault| match fault {
+            Fault::LostRequest | Fault::LostAnswer | Fault::Busy => true,
+            Fault::Repeat => !read,
+            Fault::Conflict => matches!(*request.method(), Method::PATCH | Method::PUT),
+            Fault::Gone => {
+                watch
+                    && !request
+                        .uri()
+                        .query()
+                        .unwrap_or_default()
+                        .contains("sendInitialEvents")
+            }
+            _ => false,
+        };
+        let open: Vec<Fault> = state.on.iter().copied().filter(may).collect();
+        if !open.is_empty() {
+            fate.mishap = Some(*state.rng.pick(&open));
+        }
+        fate
+    }
+}
+
+impl State {
+    /// Notes what was written since the last time; it was `who` who did it, by `what`.
+    pub(crate) fn observe(&mut self, who: &str, what: &str) {
+        self.history.observe(who, what);
+    }
+
+    /// Mostly nothing, at times some milliseconds, rarely many seconds.
+    fn delay(&mut self) -> Duration {
+        if self.rng.per_mille(self.share) {
+            let longest = u64::try_from(HELD_MAX.as_millis()).unwrap_or(0);
+            Duration::from_millis(self.rng.between(1, longest))
+        } else if self.rng.per_mille(200) {
+            Duration::from_millis(self.rng.between(1, 50))
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    fn happens(&mut self, fault: Fault) -> bool {
+        self.on.contains(&fault) && self.rng.per_mille(self.share)
+    }
+}
+
+fn is_watch(request: &Request<Body>) -> bool {
+    let query = request.uri().query().unwrap_or_default();
+    query
+        .split('&')
+        .any(|part| part == "watch=1" || part == "watch=true")
+}
+
+/// A call that tells what it wrote.
+struct Observed {
+    call: Pin<Box<dyn Future<Output = Response<AnswerBody>> + Send>>,
+    network: Network,
+    who: Arc<str>,
+    what: String,
+    floor: Instant,
+}
+
+impl Future for Observed {
+    type Output = Response<AnswerBody>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let polled = self.call.as_mut().poll(context);
+        // In memory a write is done by the end of the poll that asked for it, so it is this call's.
+        let mut state = self.network.lock();
+        state.history.floor = self.floor;
+        state.observe(&self.who, &self.what);
+        drop(state);
+        polled
+    }
+}
+
+/// One component's way to the server.
+#[derive(Clone)]
+struct Wire {
+    network: Network,
+    component: Arc<str>,
+    user: User,
+    sound: bool,
+}
+
+impl tower::Service<Request<Body>> for Wire {
+    type Response = Response<AnswerBody>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<AnswerBody>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let wire = self.clone();
+        Box::pin(wire.carry(request))
+    }
+}
+
+impl Wire {
+    async fn carry(self, request: Request<Body>) -> Result<Response<AnswerBody>, BoxError> {
+        let floor = self.network.floor(&self.component);
+        if self.sound {
+            return self.network.deliver(&self, request, floor).await;
+        }
+        let fate = self.network.fate(&request);
+        let watch = is_watch(&request);
+        let planned_by = PLANNED_BY.into_iter().find(|path| {
+            watch
+                && *self.component == *CONTROLLERS
+                && request.uri().path() == *path
+                && !request.headers().contains_key(header::ACCEPT)
+        });
+        if let Some(mishap) = fate.mishap {
+            let what = format!("{mishap}: {} {}", request.method(), request.uri());
+            self.network.say(&self.component, &what);
+        }
+        wait(fate.before).await;
+        let answer = match fate.mishap {
+            Some(Fault::LostRequest) => {
+                wait(fate.after).await;
+                return Err("connection reset by peer".into());
+            }
+            Some(Fault::Busy) => Ok(refusal(429, "TooManyRequests", "too many requests")),
+            Some(Fault::Conflict) => Ok(refusal(409, "Conflict", "the object has been modified")),
+            Some(Fault::Gone) => Ok(refusal(410, "Expired", "too old resource version")),
+            Some(Fault::Repeat) => {
+                let (first, second) = copies(request).await?;
+                let answer = self.network.deliver(&self, first, floor).await;
+                let within = self.network.lock().rng.between(0, REPEATED_WITHIN_MS);
+                let again = self.clone();
+                tokio::spawn(async move {
+                    wait(Duration::from_millis(within)).await;
+                    // Nobody waits for its answer.
+                    again.network.deliver(&again, second, floor).await.ok();
+                });
+                answer
+            }
+            _ => self.network.deliver(&self, request, floor).await,
+        };
+        wait(fate.after).await;
+        if fate.mishap == Some(Fault::LostAnswer) {
+            return Err("connection reset by peer".into());
+        }
+        let answer = answer?;
+        if !watch || !answer.status().is_success() {
+            return Ok(answer);
+        }
+        let down = self.network.lock().down.clone();
+        Ok(answer.map(|body| self.carry_watch(body, down, planned_by)))
+    }
+
+    /// A watch's answer, as it arrives.
+    fn carry_watch(
+        self,
+        body: AnswerBody,
+        down: CancellationToken,
+        planned_by: Option<&'static str>,
+    ) -> AnswerBody {
+        let watch = Watch {
+            wire: self,
+            body,
+            down,
+            rest: None,
+            planned_by,
+        };
+        let frames = stream::unfold(Some(watch), |watch| async move {
+            let mut watch = watch?;
+            match watch.next().await {
+                Ok(Some(bytes)) => Some((Ok(Frame::data(bytes)), Some(watch))),
+                Ok(None) => None,
+                Err(error) => Some((Err(error), None)),
+            }
+        });
+        StreamBody::new(frames).boxed_unsync()
+    }
+}
+
+struct Watch {
+    wire: Wire,
+    body: AnswerBody,
+    down: CancellationToken,
+    /// The second piece of a frame that was cut in two.
+    rest: Option<Bytes>,
+    planned_by: Option<&'static str>,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.behind();
+    }
+}
+
+impl Watch {
+    fn view(&self, change: impl FnOnce(&mut View)) {
+        let Some(path) = self.planned_by else { return };
+        self.wire.network.lock().views.entry(path).and_modify(change);
+    }
+
+    /// From now on things happen that have not arrived.
+    fn behind(&self) {
+        self.view(|view| {
+            if let View::Current = view {
+                *view = View::Behind(Instant::now());
+            }
+        });
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>, BoxError> {
+        if let Some(rest) = self.rest.take() {
+            return Ok(Some(rest));
+        }
+        let frame = match self.body.frame().now_or_never() {
+            Some(frame) => frame,
+            None => {
+                // Everything that has happened has arrived, and been taken.
+                self.view(|view| *view = View::Current);
+                tokio::select! {
+                    biased;
+                    () = self.down.cancelled() => return Err("connection reset".into()),
+                    frame = self.body.frame() => frame,
+                }
+            }
+        };
+        self.behind();
+        let Some(frame) = frame else { return Ok(None) };
+        let Ok(mut bytes) = frame?.into_data() else {
+            return Ok(None);
+        };
+        let (held, cut, pieces) = {
+            let mut state = self.wire.network.lock();
+            let held = if state.on.contains(&Fault::Delay) {
+                state.delay()
+            } else {
+                Duration::ZERO
+            };
+            let longest = u64::try_from(HELD_MAX.as_millis()).unwrap_or(0);
+            let stalled = match state.happens(Fault::Stall) {
+                true => Duration::from_millis(state.rng.between(1, longest)),
+                false => Duration::ZERO,
+            };
+            let at = usize::try_from(state.rng.below(bytes.len().max(1) as u64)).unwrap_or(0);
+            let cut = state.happens(Fault::Cut).then_some(at);
+            let pieces = state.on.contains(&Fault::Cut) && state.rng.per_mille(100);
+            (held + stalled, cut, pieces.then_some(at))
+        };
+        wait(held).await;
+        if self.down.is_cancelled() {
+            return Err("connection reset".into());
+        }
+        if let Some(at) = cut {
+            self.wire
+                .network
+                .say(&self.wire.component, "Cut: a watch breaks off");
+            self.down = CancellationToken::new();
+            self.down.cancel();
+            bytes.truncate(at);
+            return Ok(Some(bytes));
+        }
+        if let Some(at) = pieces {
+            self.rest = Some(bytes.split_off(at));
+        }
+        Ok(Some(bytes))
+    }
+}
+
+async fn wait(time: Duration) {
+    if !time.is_zero() {
+        sleep(time).await;
+    }
+}
+
+/// A request twice.
+async fn copies(request: Request<Body>) -> Result<(Request<Body>, Request<Body>), BoxError> {
+    let (parts, body) = request.into_parts();
+    let bytes = body.collect().await?.to_bytes();
+    let mut second = Request::builder()
+        .method(parts.method.clone())
+        .uri(parts.uri.clone());
+    if let Some(headers) = second.headers_mut() {
+        headers.clone_from(&parts.headers);
+    }
+    let second = second.body(Body::from(bytes.to_vec()))?;
+    Ok((Request::from_parts(parts, Body::from(bytes.to_vec())), second))
+}
+
+fn refusal(code: u16, reason: &str, message: &str) -> Response<AnswerBody> {
+    let status = serde_json::json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message,
+    });
+    let body = Full::new(Bytes::from(status.to_string()))
+        .map_err(|never| match never {})
+        .boxed_unsync();
+    let mut response = Response::new(body);
+    *response.status_mut() = http::StatusCode::from_u16(code).expect("a code");
+    response
+}

@@ -1,0 +1,250 @@
+//! The cluster as the store has it, kept up by its changes.
+
+use std::collections::BTreeMap;
+
+use apiserver::Change;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use tokio::time::Instant;
+
+/// Namespace and name.
+pub(crate) type Key = (String, String);
+
+/// The states that something had, with the time since when.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Past(Vec<(Instant, Option<Value>)>);
+
+impl Past {
+    fn push(&mut self, state: Option<Value>) {
+        self.0.push((Instant::now(), state));
+    }
+
+    /// Every state that it had at some moment since `floor`, the present one included.
+    pub(crate) fn since(&self, floor: Instant) -> impl Iterator<Item = Option<&Value>> {
+        let first = self
+            .0
+            .partition_point(|(since, _)| *since < floor)
+            .saturating_sub(1);
+        self.0[first..].iter().map(|(_, state)| state.as_ref())
+    }
+
+    pub(crate) fn now(&self) -> Option<&Value> {
+        self.0.last()?.1.as_ref()
+    }
+
+    fn at(&self, at: Instant) -> Option<&Value> {
+        let next = self.0.partition_point(|(since, _)| *since <= at);
+        self.0.get(next.checked_sub(1)?)?.1.as_ref()
+    }
+}
+
+/// A pod, as far as the properties ask.
+#[derive(Clone, Debug)]
+pub(crate) struct Pod {
+    pub(crate) key: Key,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Kind, name and uid of the controller.
+    pub(crate) owner: Option<(String, String, String)>,
+    /// The node it runs on or is made for.
+    pub(crate) target: Option<String>,
+    pub(crate) bound: bool,
+    pub(crate) phase: String,
+    pub(crate) ready_since: Option<Timestamp>,
+    pub(crate) deleting: bool,
+    pub(crate) created: Instant,
+    /// Since when this controller owns it.
+    pub(crate) owned: Instant,
+}
+
+impl Pod {
+    fn read(object: &Value, before: Option<&Pod>) -> Pod {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let meta = &object["metadata"];
+        let references = meta["ownerReferences"].as_array();
+        let owner = references
+            .into_iter()
+            .flatten()
+            .find(|reference| reference["controller"] == true)
+            .map(|owner| (text(&owner["kind"]), text(&owner["name"]), text(&owner["uid"])));
+        let bound = object["spec"]["nodeName"]
+            .as_str()
+            .filter(|name| !name.is_empty());
+        let required =
+            &object["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
+        let pinned = required["nodeSelectorTerms"][0]["matchFields"][0]["values"][0].as_str();
+        let conditions = object["status"]["conditions"].as_array();
+        let ready = conditions
+            .into_iter()
+            .flatten()
+            .find(|c| c["type"] == "Ready" && c["status"] == "True");
+        let labels = meta["labels"].as_object();
+        let now = Instant::now();
+        Pod {
+            key: (text(&meta["namespace"]), text(&meta["name"])),
+            labels: labels
+                .into_iter()
+                .flatten()
+                .map(|(key, value)| (key.clone(), text(value)))
+                .collect(),
+            target: bound.or(pinned).map(str::to_owned),
+            bound: bound.is_some(),
+            phase: text(&object["status"]["phase"]),
+            ready_since: ready.and_then(|c| c["lastTransitionTime"].as_str()?.parse().ok()),
+            deleting: meta["deletionTimestamp"].is_string(),
+            created: before.map_or(now, |pod| pod.created),
+            owned: before
+                .filter(|pod| pod.owner == owner)
+                .map_or(now, |pod| pod.owned),
+            owner,
+        }
+    }
+
+    pub(crate) fn is_live(&self) -> bool {
+        !self.deleting && !self.is_over()
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.phase.as_str(), "Failed" | "Succeeded")
+    }
+
+    pub(crate) fn is_of(&self, set: &Value) -> bool {
+        self.owner
+            .as_ref()
+            .is_some_and(|(kind, _, uid)| kind == "DaemonSet" && set["metadata"]["uid"] == **uid)
+    }
+
+    pub(crate) fn hash(&self) -> &str {
+        self.labels
+            .get("controller-revision-hash")
+            .map_or("", String::as_str)
+    }
+
+    /// Since when it counts as available for a set that wants `min_ready` seconds.
+    pub(crate) fn available_since(&self, min_ready: i64) -> Option<Timestamp> {
+        self.ready_since?
+            .checked_add(SignedDuration::from_secs(min_ready))
+            .ok()
+    }
+}
+
+/// `spec.minReadySeconds` of a DaemonSet.
+pub(crate) fn min_ready(set: &Value) -> i64 {
+    set["spec"]["minReadySeconds"].as_i64().unwrap_or(0)
+}
+
+/// All that the properties look at.
+#[derive(Default)]
+pub(crate) struct Picture {
+    pub(crate) nodes: BTreeMap<String, Past>,
+    pub(crate) sets: BTreeMap<Key, Past>,
+    pub(crate) pods: BTreeMap<Key, Pod>,
+    pub(crate) revisions: BTreeMap<Key, Value>,
+}
+
+/// A change as the properties look at it.
+pub(crate) enum Seen {
+    Node(String),
+    Set(Key, Option<Value>),
+    /// Before and after.
+    Pod(Option<Box<Pod>>, Option<Box<Pod>>),
+    Revision,
+    Other,
+}
+
+impl Picture {
+    pub(crate) fn apply(&mut self, change: &Change) -> Seen {
+        let parse = |bytes: &Option<bytes::Bytes>| -> Option<Value> {
+            let bytes = bytes.as_ref()?;
+            Some(serde_json::from_slice(bytes).expect("what is stored is JSON"))
+        };
+        let key = |object: &Value| -> Key {
+            let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
+            (text("namespace"), text("name"))
+        };
+        if !matches!(
+            change.kind.kind,
+            "Node" | "DaemonSet" | "Pod" | "ControllerRevision"
+        ) {
+            return Seen::Other;
+        }
+        let after = parse(&change.after);
+        let named = match &after {
+            Some(object) => key(object),
+            None => key(&parse(&change.before).expect("a deletion has a state before")),
+        };
+        match change.kind.kind {
+            "Node" => {
+                self.nodes.entry(named.1.clone()).or_default().push(after);
+                Seen::Node(named.1)
+            }
+            "DaemonSet" => {
+                let past = self.sets.entry(named.clone()).or_default();
+                let before = past.now().cloned();
+                past.push(after);
+                Seen::Set(named, before)
+            }
+            "Pod" => {
+                let before = self.pods.remove(&named);
+                let after = after.map(|object| Pod::read(&object, before.as_ref()));
+                if let Some(pod) = &after {
+                    self.pods.insert(named, pod.clone());
+                }
+                Seen::Pod(before.map(Box::new), after.map(Box::new))
+            }
+            _ => {
+                match after {
+                    Some(object) => self.revisions.insert(named, object),
+                    None => self.revisions.remove(&named),
+                };
+                Seen::Revision
+            }
+        }
+    }
+
+    /// The nodes that are there.
+    pub(crate) fn present_nodes(&self) -> impl Iterator<Item = (&String, &Value)> {
+        self.nodes
+            .iter()
+            .filter_map(|(name, past)| Some((name, past.now()?)))
+    }
+
+    /// The nodes that were there at a time.
+    pub(crate) fn nodes_at(&self, at: Instant) -> impl Iterator<Item = &Value> {
+        self.nodes.values().filter_map(move |past| past.at(at))
+    }
+
+    /// The sets that are there.
+    pub(crate) fn present_sets(&self) -> impl Iterator<Item = (&Key, &Value)> {
+        self.sets
+            .iter()
+            .filter_map(|(key, past)| Some((key, past.now()?)))
+    }
+
+    /// The set of this uid, if it is there.
+    pub(crate) fn set_of(&self, pod: &Pod) -> Option<(&Key, &Past)> {
+        let (kind, name, uid) = pod.owner.as_ref()?;
+        if kind != "DaemonSet" {
+            return None;
+        }
+        let (key, past) = self.sets.get_key_value(&(pod.key.0.clone(), name.clone()))?;
+        (past.now()?["metadata"]["uid"] == **uid).then_some((key, past))
+    }
+
+    /// Whether the pod is of the template that `set` has.
+    pub(crate) fn fits(&self, pod: &Pod, set: &Value) -> bool {
+        let namespace = set["metadata"]["namespace"].as_str();
+        self.revisions.values().any(|revision| {
+            revision["metadata"]["namespace"].as_str() == namespace
+                && revision["metadata"]["labels"]["controller-revision-hash"] == *pod.hash()
+                && same_template(&revision["data"]["spec"]["template"], &set["spec"]["template"])
+        })
+    }
+}
+
+fn same_template(recorded: &Value, template: &Value) -> bool {
+    let mut recorded = recorded.clone();
+    if let Some(fields) = recorded.as_object_mut() {
+        fields.remove("$patch");
+    }
+    recorded == *template
+}
