@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::time::rfc3339;
 use api::view::{NamespaceView, ObjectView};
 use jiff::Timestamp;
-use plan::namespaces::{Content, KUBERNETES_FINALIZER, LOOK_AGAIN, Step, conditions, step};
+use plan::namespaces::{Content, KUBERNETES_FINALIZER, LOOK_AGAIN, Step, changed, conditions, step};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -149,16 +148,24 @@ async fn pass(context: &Context, namespace: &NamespaceView) -> Result<Step, Fail
         Step::DeleteAll => delete(context, name, holding.iter().copied(), &mut content).await,
         Step::Finalize => return finalize(context, name).await.map(|()| next),
     }
-    let patch = json!({"status": {"conditions": stamped(conditions(&content), context.clock.now())}});
-    context
-        .api
-        .patch(
-            &Resource::namespaces().subresource("", name, "status"),
-            STRATEGIC,
-            &patch,
-        )
-        .await?;
+    say(context, name, conditions(&content)).await?;
     Ok(next)
+}
+
+/// Writes what the deletion waits for, as far as it is news.
+async fn say(context: &Context, name: &str, conditions: Vec<Value>) -> Result<(), Failure> {
+    let known: Value = context.api.get(&Resource::namespaces().object("", name)).await?;
+    let known = known["status"]["conditions"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let news = changed(known, conditions, context.clock.now());
+    if news.is_empty() {
+        return Ok(());
+    }
+    let path = Resource::namespaces().subresource("", name, "status");
+    let patch = json!({"status": {"conditions": news}});
+    context.api.patch(&path, STRATEGIC, &patch).await
 }
 
 #[derive(Deserialize)]
@@ -235,12 +242,4 @@ async fn finalize(context: &Context, name: &str) -> Result<(), Failure> {
             &namespace,
         )
         .await
-}
-
-fn stamped(mut conditions: Vec<Value>, now: Timestamp) -> Vec<Value> {
-    let now = rfc3339(now);
-    conditions
-        .iter_mut()
-        .for_each(|c| c["lastTransitionTime"] = now.clone().into());
-    conditions
 }

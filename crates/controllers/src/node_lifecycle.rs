@@ -6,7 +6,7 @@ use std::time::Duration;
 use api::time::rfc3339;
 use plan::node_lifecycle::{Action, Limits, Nodes};
 use plan::scheduling::PodKey;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::time::MissedTickBehavior;
 
 use crate::Context;
@@ -26,7 +26,11 @@ const PERIOD: Duration = Duration::from_secs(5);
 /// How long a failed action holds its place before it is decided anew.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
 
+/// Who tells of nodes.
 const COMPONENT: &str = "node-controller";
+
+/// Who tells of pods that are driven out.
+const EVICTION: &str = "taint-eviction-controller";
 
 enum Subject {
     Node(Arc<str>),
@@ -150,15 +154,32 @@ async fn execute(context: Context, action: Action) -> Outcome {
                 .await;
             (Subject::Node(node), result)
         }
-        Action::NodeNotReady { node, uid } => {
+        Action::SetLabels { node, labels } => {
+            let labels: Map<String, Value> = labels
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), Value::from(&**value)))
+                .collect();
+            let patch = json!({"metadata": {"labels": labels}});
+            let path = Resource::nodes().object("", &node);
+            let result = api.patch(&path, MERGE, &patch).await;
+            (Subject::Node(node), result)
+        }
+        Action::Tell { node, uid, news } => {
             let involved = Involved::node(&node, &uid);
-            let message = format!("Node {node} status is now: NodeNotReady");
-            tell(&context, involved, false, "NodeNotReady", message);
+            tell(
+                &context,
+                COMPONENT,
+                involved,
+                false,
+                news.reason(),
+                news.message(&node),
+            );
             (Subject::Node(node), Ok(()))
         }
         Action::PodNotReady { pod, uid } => {
             tell(
                 &context,
+                COMPONENT,
                 Involved::pod_key(&pod, &uid),
                 true,
                 "NodeNotReady",
@@ -175,6 +196,7 @@ async fn execute(context: Context, action: Action) -> Outcome {
             let message = format!("Marking for deletion Pod {}/{}", pod.namespace, pod.name);
             tell(
                 &context,
+                EVICTION,
                 Involved::pod_key(&pod, &uid),
                 false,
                 "TaintManagerEviction",
@@ -187,6 +209,7 @@ async fn execute(context: Context, action: Action) -> Outcome {
             let message = format!("Cancelling deletion of Pod {}/{}", pod.namespace, pod.name);
             tell(
                 &context,
+                EVICTION,
                 Involved::pod_key(&pod, &uid),
                 false,
                 "TaintManagerEviction",
@@ -240,10 +263,17 @@ fn taint(taint: &api::taint::Taint) -> Value {
     value
 }
 
-fn tell(context: &Context, involved: Involved, warning: bool, reason: &'static str, message: String) {
+fn tell(
+    context: &Context,
+    component: &'static str,
+    involved: Involved,
+    warning: bool,
+    reason: &'static str,
+    message: String,
+) {
     context.recorder.tell(Record {
         involved,
-        component: COMPONENT,
+        component,
         warning,
         reason,
         message,

@@ -44,7 +44,7 @@ pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
             biased;
             Some(batch) = nodes.recv() => for event in batch.iter() {
                 match event {
-                    Event::Put(node) => garbage.put_node(&node.meta.name),
+                    Event::Put(node) => garbage.put_node(node),
                     Event::Delete(node) => garbage.delete_node(&node.meta.name),
                     Event::Synced(_) => nodes_known = true,
                     Event::Bookmark(_) => {}
@@ -148,17 +148,14 @@ async fn collect(
 ) -> Result<(), Failure> {
     let pods = Resource::pods();
     if fail_first {
-        let why = match reason {
-            PodReason::NodeGone => "PodGC: node no longer exists",
-            PodReason::NeverScheduled | PodReason::Terminated => "PodGC",
-        };
-        let patch = json!({
-            "metadata": {"uid": uid},
-            "status": {"phase": "Failed", "conditions": [{
-                "type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC", "message": why,
+        let mut patch = json!({"metadata": {"uid": uid}, "status": {"phase": "Failed"}});
+        if reason == PodReason::NodeGone {
+            patch["status"]["conditions"] = json!([{
+                "type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC",
+                "message": "PodGC: node no longer exists",
                 "lastTransitionTime": rfc3339(context.clock.now()),
-            }]},
-        });
+            }]);
+        }
         context
             .api
             .patch(

@@ -14,7 +14,7 @@ mod pods;
 #[cfg(test)]
 mod tests;
 
-pub use pods::{PodAction, PodReason, Pods, TERMINATED_PODS_KEPT};
+pub use pods::{OUT_OF_SERVICE, PodAction, PodReason, Pods, TERMINATED_PODS_KEPT};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -172,6 +172,8 @@ enum OwnerState {
     Solid,
     Waiting,
     Absent,
+    /// It lives in another namespace, which no reference reaches: as good as absent.
+    Elsewhere,
     Unknown,
     /// Out of reach: a namespaced owner of a cluster-scoped object. It is neither followed nor taken for absent.
     Unreachable,
@@ -376,17 +378,13 @@ impl Graph {
                 OwnerState::Solid => solid += 1,
                 OwnerState::Waiting => waiting.push(owner.uid.clone()),
                 OwnerState::Absent => gone.push(owner.uid.clone()),
+                OwnerState::Elsewhere => {
+                    gone.push(owner.uid.clone());
+                    actions.extend(self.warn(object, owner));
+                }
                 OwnerState::Unreachable => {
                     solid += 1;
-                    if self
-                        .warned
-                        .insert((object.identity.uid.clone(), owner.uid.clone()))
-                    {
-                        actions.push(Action::Warn {
-                            object: object.identity.clone(),
-                            owner: owner.clone(),
-                        });
-                    }
+                    actions.extend(self.warn(object, owner));
                 }
                 OwnerState::Unknown => {
                     unknown = true;
@@ -441,6 +439,15 @@ impl Graph {
         });
     }
 
+    /// Says once that a reference reaches into another namespace.
+    fn warn(&mut self, object: &Object, owner: &OwnerView) -> Option<Action> {
+        let pair = (object.identity.uid.clone(), owner.uid.clone());
+        self.warned.insert(pair).then(|| Action::Warn {
+            object: object.identity.clone(),
+            owner: owner.clone(),
+        })
+    }
+
     fn owner_state(&self, object: &Object, owner: &OwnerView) -> OwnerState {
         if let Some(found) = self.objects.get(&owner.uid) {
             let reachable =
@@ -449,10 +456,11 @@ impl Graph {
                 return OwnerState::Unreachable;
             }
             let same = found.identity.kind == owner.kind && found.identity.name == owner.name;
-            return match (reachable && same, found.waits_for_dependents()) {
-                (false, _) => OwnerState::Absent,
-                (true, true) => OwnerState::Waiting,
-                (true, false) => OwnerState::Solid,
+            return match (same, reachable, found.waits_for_dependents()) {
+                (false, _, _) => OwnerState::Absent,
+                (true, false, _) => OwnerState::Elsewhere,
+                (true, true, true) => OwnerState::Waiting,
+                (true, true, false) => OwnerState::Solid,
             };
         }
         if self.absent.contains(&owner.uid) {

@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use api::time::rfc3339;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 /// The finalizer that this decision is about.
@@ -148,9 +150,49 @@ pub fn conditions(content: &Content) -> Vec<Value> {
     ]
 }
 
+/// Those of `wanted` that are not what `known` says already, with the time since when their status holds.
+pub fn changed(known: &[Value], wanted: Vec<Value>, now: Timestamp) -> Vec<Value> {
+    let news = |mut condition: Value| {
+        let before = known.iter().find(|known| known["type"] == condition["type"]);
+        let same = |field: &str| before.is_some_and(|before| before[field] == condition[field]);
+        if ["status", "reason", "message"].into_iter().all(same) {
+            return None;
+        }
+        let since = match before.filter(|_| same("status")) {
+            Some(before) => before["lastTransitionTime"].clone(),
+            None => rfc3339(now).into(),
+        };
+        condition["lastTransitionTime"] = since;
+        Some(condition)
+    };
+    wanted.into_iter().filter_map(news).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_changed_conditions_are_written_and_a_status_keeps_its_time() {
+        let at = |second| Timestamp::from_second(second).expect("a time");
+        let mut content = holding(&["pods", "pods"]);
+        let first = changed(&[], conditions(&content), at(1));
+        assert_eq!(first.len(), 5);
+        assert_eq!(changed(&first, conditions(&content), at(2)), Vec::<Value>::new());
+        content = holding(&["pods"]);
+        let second = changed(&first, conditions(&content), at(3));
+        let [remaining] = second.as_slice() else {
+            panic!("{second:?}")
+        };
+        assert_eq!(remaining["type"], "NamespaceContentRemaining");
+        assert_eq!(
+            remaining["lastTransitionTime"],
+            rfc3339(at(1)),
+            "it is still True"
+        );
+        let third = changed(&first, conditions(&holding(&[])), at(4));
+        assert_eq!(third[0]["lastTransitionTime"], rfc3339(at(4)));
+    }
 
     fn holding(resources: &[&str]) -> Content {
         let mut content = Content::default();

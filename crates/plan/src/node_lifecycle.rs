@@ -2,8 +2,12 @@
 //!
 //! A node speaks by renewing its Lease and by posting its status. Both are taken at *our* clock, when they are seen to change, so a
 //! node's own clock does not matter. A node that has been silent for [`Limits::grace`] gets its conditions set to Unknown; conditions
-//! become taints (NoSchedule at once, NoExecute for not-ready and unreachable); pods on a node that is not ready are no longer Ready;
+//! become taints; pods on a node that turned not ready are said to be not ready, once (a node that lives after all says what is true);
 //! and NoExecute taints drive out the pods that do not tolerate them, or not for longer.
+//!
+//! NoSchedule taints follow the conditions at once. The NoExecute taints of readiness come one node at a time, at a rate that depends
+//! on how much of the node's zone is down, and not at all while everything is: then it is more likely that this controller is cut off
+//! than that all nodes are ([`zones`]).
 //!
 //! A renewal costs a map lookup: deadlines are looked at when they fall due, and moved on if the node has spoken since.
 //!
@@ -11,10 +15,12 @@
 //! nobody listened. So after a gap the nodes get a whole grace period to speak again.
 
 mod eviction;
+mod taints;
 #[cfg(test)]
 mod tests;
+mod zones;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,29 +30,23 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use self::eviction::Evictions;
+pub use self::taints::{NOT_READY, UNREACHABLE};
+use self::zones::{Turn, Zones};
 use crate::scheduling::PodKey;
 
 /// Where node Leases live.
 pub const LEASE_NAMESPACE: &str = "kube-node-lease";
 
-/// The taint of a node whose Ready condition is False.
-pub const NOT_READY: &str = "node.kubernetes.io/not-ready";
-/// The taint of a node whose Ready condition is Unknown.
-pub const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
-const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
-
-/// A condition that is True, and the taint that it brings.
-const PRESSURES: [(&str, &str); 4] = [
-    ("MemoryPressure", "node.kubernetes.io/memory-pressure"),
-    ("DiskPressure", "node.kubernetes.io/disk-pressure"),
-    ("PIDPressure", "node.kubernetes.io/pid-pressure"),
-    ("NetworkUnavailable", "node.kubernetes.io/network-unavailable"),
-];
-
 /// The conditions that become Unknown with a silent node. NetworkUnavailable is not the agent's to report and is left.
 const REPORTED: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
 
-/// How long silence is borne.
+/// Labels by their old names, which follow those of today.
+const OLD_LABELS: [(&str, &str); 2] = [
+    ("kubernetes.io/os", "beta.kubernetes.io/os"),
+    ("kubernetes.io/arch", "beta.kubernetes.io/arch"),
+];
+
+/// How long silence is borne, and how fast its consequences come. The defaults are those of Kubernetes' controller manager.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Of a node that has posted its status (`--node-monitor-grace-period`).
@@ -55,6 +55,15 @@ pub struct Limits {
     pub startup_grace: Duration,
     /// A longer gap between two calls of [`Nodes::plan`] means that nobody listened.
     pub deaf_after: Duration,
+    /// Nodes of a zone that get a NoExecute taint in a second (`--node-eviction-rate`).
+    pub eviction_rate: f64,
+    /// The same in a large zone of which much is down (`--secondary-node-eviction-rate`).
+    pub secondary_eviction_rate: f64,
+    /// A zone is large when it has more nodes than this; of a small one of which much is down, no node is given up
+    /// (`--large-cluster-size-threshold`).
+    pub large_zone: usize,
+    /// The share of a zone's nodes that is much, if it is three nodes at least (`--unhealthy-zone-threshold`).
+    pub unhealthy_zone: f64,
 }
 
 impl Default for Limits {
@@ -63,6 +72,10 @@ impl Default for Limits {
             grace: Duration::from_secs(50),
             startup_grace: Duration::from_secs(60),
             deaf_after: Duration::from_secs(20),
+            eviction_rate: 0.1,
+            secondary_eviction_rate: 0.01,
+            large_zone: 50,
+            unhealthy_zone: 0.55,
         }
     }
 }
@@ -86,12 +99,21 @@ pub enum Action {
         /// All its taints.
         taints: Vec<Taint>,
     },
-    /// The node turned not ready: say so in an event on it (`NodeNotReady`).
-    NodeNotReady {
+    /// Set labels of the node.
+    SetLabels {
+        /// The node.
+        node: Arc<str>,
+        /// Names and values.
+        labels: Vec<(&'static str, Arc<str>)>,
+    },
+    /// Say in an event on the node what became of it.
+    Tell {
         /// The node.
         node: Arc<str>,
         /// Its uid.
         uid: Arc<str>,
+        /// What.
+        news: News,
     },
     /// Set the pod's Ready condition to False, and warn (`NodeNotReady`, "Node is not ready").
     PodNotReady {
@@ -116,6 +138,37 @@ pub enum Action {
     },
 }
 
+/// What an event on a node says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// It appeared.
+    Registered,
+    /// It was deleted.
+    Removing,
+    /// It turned not ready.
+    NotReady,
+}
+
+impl News {
+    /// The event's reason.
+    pub fn reason(self) -> &'static str {
+        match self {
+            News::Registered => "RegisteredNode",
+            News::Removing => "RemovingNode",
+            News::NotReady => "NodeNotReady",
+        }
+    }
+
+    /// The event's message.
+    pub fn message(self, node: &str) -> String {
+        match self {
+            News::Registered => format!("Node {node} event: Registered Node {node} in Controller"),
+            News::Removing => format!("Node {node} event: Removing Node {node} from Controller"),
+            News::NotReady => format!("Node {node} status is now: NodeNotReady"),
+        }
+    }
+}
+
 struct Record {
     node: Option<Arc<NodeView>>,
     /// When it last spoke, at our clock.
@@ -123,8 +176,16 @@ struct Record {
     renewed: Option<Timestamp>,
     /// The entry of this node in the deadlines.
     deadline: Option<Timestamp>,
-    /// Whether the last look found it ready.
-    was_ready: bool,
+    /// What the last look found: ready, not ready, or nothing said.
+    readiness: Option<bool>,
+    /// The zone that it counts in, and whether as a ready node; `None` when it does not count.
+    zone: Option<(Arc<str>, Option<bool>)>,
+    /// Since when it waits for its NoExecute taint.
+    queued: Option<Timestamp>,
+    /// Its turn has come, and the taint is yet to be seen.
+    granted: bool,
+    /// The version on which a write of its taints is under way.
+    writing: Option<u64>,
     pods: BTreeSet<PodKey>,
 }
 
@@ -136,7 +197,11 @@ pub struct Nodes {
     pods: HashMap<PodKey, Arc<PodView>>,
     dirty_nodes: BTreeSet<Arc<str>>,
     dirty_pods: BTreeSet<PodKey>,
+    /// Pods of nodes that turned not ready, which are yet to be told so.
+    unready: HashSet<PodKey>,
     evictions: Evictions,
+    zones: Zones,
+    told: Vec<Action>,
     planned: Option<Timestamp>,
     /// Silence before this time counts for nothing.
     deaf_until: Timestamp,
@@ -152,7 +217,10 @@ impl Nodes {
             pods: HashMap::new(),
             dirty_nodes: BTreeSet::new(),
             dirty_pods: BTreeSet::new(),
+            unready: HashSet::new(),
             evictions: Evictions::default(),
+            zones: Zones::new(limits),
+            told: Vec::new(),
             planned: None,
             deaf_until: Timestamp::MIN,
         }
@@ -163,29 +231,20 @@ impl Nodes {
         let name = node.meta.name.clone();
         let record = self.record(&name, now);
         let heartbeat = |n: &NodeView| n.condition("Ready").and_then(|c| c.last_heartbeat_time);
-        let decides = |n: &NodeView| {
-            let conditions: Vec<_> = n
-                .conditions
-                .iter()
-                .map(|c| (c.kind.clone(), c.status.clone()))
-                .collect();
-            (conditions, n.taints.clone(), n.unschedulable, n.meta.uid.clone())
-        };
-        let (spoke, changed) = match &record.node {
-            None => (true, true),
-            Some(old) if old.meta.uid != node.meta.uid => (true, true),
-            Some(old) => (heartbeat(old) != heartbeat(node), decides(old) != decides(node)),
-        };
-        record.node = Some(node.clone());
-        if spoke {
-            record.spoke = now;
+        let old = record.node.replace(node.clone());
+        let same = old.filter(|old| old.meta.uid == node.meta.uid);
+        match &same {
+            None => {
+                record.spoke = now;
+                (record.readiness, record.granted, record.writing) = (None, false, None);
+                self.welcome(node, now);
+            }
+            Some(old) if heartbeat(old) != heartbeat(node) => record.spoke = now,
+            Some(_) => {}
         }
         self.set_deadline(&name);
-        if changed {
-            self.dirty_nodes.insert(name);
-        } else if let Some(record) = self.records.get(&name)
-            && record.was_ready != node.is_ready()
-        {
+        self.settle_zone(&name);
+        if same.is_none_or(|old| !decides_alike(&old, node)) {
             self.dirty_nodes.insert(name);
         }
     }
@@ -193,11 +252,18 @@ impl Nodes {
     /// A node is gone; its pods are the pod collector's.
     pub fn delete_node(&mut self, name: &Arc<str>) {
         self.dirty_nodes.remove(name);
+        self.dequeue(name);
         let Some(record) = self.records.get_mut(name) else {
             return;
         };
-        record.node = None;
-        record.was_ready = false;
+        if let Some(node) = record.node.take() {
+            self.told.push(Action::Tell {
+                node: name.clone(),
+                uid: node.meta.uid.clone(),
+                news: News::Removing,
+            });
+        }
+        (record.readiness, record.granted, record.writing) = (None, false, None);
         if let Some(deadline) = record.deadline.take() {
             self.deadlines.remove(&(deadline, name.clone()));
         }
@@ -205,7 +271,51 @@ impl Nodes {
             self.evictions.forget(pod);
         }
         if record.pods.is_empty() {
+            let zone = record.zone.take();
             self.records.remove(name);
+            if let Some((zone, counts)) = zone {
+                self.zones.leave(&zone, counts);
+            }
+        } else {
+            self.settle_zone(name);
+        }
+    }
+
+    /// A node that was there before us was welcomed by who was here then.
+    fn welcome(&mut self, node: &NodeView, now: Timestamp) {
+        let made = node.meta.creation_timestamp.unwrap_or(Timestamp::MIN);
+        if self.planned.is_some() || made + self.limits.startup_grace > now {
+            self.told.push(Action::Tell {
+                node: node.meta.name.clone(),
+                uid: node.meta.uid.clone(),
+                news: News::Registered,
+            });
+        }
+    }
+
+    /// Lets the node count in the zone that its labels name, as what it is.
+    fn settle_zone(&mut self, name: &Arc<str>) {
+        let Some(record) = self.records.get_mut(name) else {
+            return;
+        };
+        let now = record.node.as_ref().map(|node| zones::membership(node));
+        if now == record.zone {
+            return;
+        }
+        let before = std::mem::replace(&mut record.zone, now.clone());
+        let moved = before.as_ref().map(|(zone, _)| zone) != now.as_ref().map(|(zone, _)| zone);
+        let queued = record.queued.filter(|_| moved);
+        if let Some((zone, counts)) = &now {
+            self.zones.join(zone, *counts);
+            if let Some(since) = queued {
+                self.zones.enqueue(zone, name, since);
+            }
+        }
+        if let Some((zone, counts)) = &before {
+            if let Some(since) = queued {
+                self.zones.dequeue(zone, name, since);
+            }
+            self.zones.leave(zone, *counts);
         }
     }
 
@@ -235,20 +345,28 @@ impl Nodes {
             self.delete_pod(&key);
             return;
         };
-        if let Some(old) = self.pods.insert(key.clone(), pod.clone())
+        let old = self.pods.insert(key.clone(), pod.clone());
+        if let Some(old) = &old
             && old.node_name.as_ref() != Some(&node)
             && let Some(name) = &old.node_name
         {
             self.unlink(&key, name);
         }
+        let is_new =
+            old.is_none_or(|old| old.node_name.as_ref() != Some(&node) || old.meta.uid != pod.meta.uid);
         let record = self.record(&node, now);
         record.pods.insert(key.clone());
+        let Some(node) = record.node.clone() else { return };
         // A pod on a quiet, untainted node needs no look.
-        let troubled = record
-            .node
-            .as_ref()
-            .is_some_and(|n| !n.is_ready() || n.taints.iter().any(|t| t.effect == Effect::NoExecute));
-        if troubled || self.evictions.holds(&key) {
+        let sick = taints::is_sick(&node);
+        if is_new && sick {
+            self.unready.insert(key.clone());
+        }
+        if is_new {
+            self.evictions.forget(&key);
+        }
+        let driven = node.taints.iter().any(|t| t.effect == Effect::NoExecute);
+        if (is_new && sick) || driven || self.evictions.holds(&key) {
             self.dirty_pods.insert(key);
         }
     }
@@ -257,6 +375,7 @@ impl Nodes {
     pub fn delete_pod(&mut self, key: &PodKey) {
         self.evictions.forget(key);
         self.dirty_pods.remove(key);
+        self.unready.remove(key);
         if let Some(old) = self.pods.remove(key)
             && let Some(node) = &old.node_name
         {
@@ -266,7 +385,8 @@ impl Nodes {
 
     /// An action about this node failed: look at it again.
     pub fn retry_node(&mut self, name: &Arc<str>) {
-        if self.records.contains_key(name) {
+        if let Some(record) = self.records.get_mut(name) {
+            record.writing = None;
             self.set_deadline(name);
             self.dirty_nodes.insert(name.clone());
         }
@@ -275,6 +395,8 @@ impl Nodes {
     /// An action about this pod failed: look at it again.
     pub fn retry_pod(&mut self, key: &PodKey) {
         if self.pods.contains_key(key) {
+            self.evictions.forget(key);
+            self.unready.insert(key.clone());
             self.dirty_pods.insert(key.clone());
         }
     }
@@ -282,17 +404,20 @@ impl Nodes {
     /// When [`Nodes::plan`] has something to do although nothing happens.
     pub fn next_look(&self) -> Option<Timestamp> {
         let deadline = self.deadlines.first().map(|(at, _)| *at);
-        [deadline, self.evictions.next()].into_iter().flatten().min()
+        [deadline, self.evictions.next(), self.zones.next()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether an event left something to decide.
     pub fn has_work(&self) -> bool {
-        !self.dirty_nodes.is_empty() || !self.dirty_pods.is_empty()
+        !self.dirty_nodes.is_empty() || !self.dirty_pods.is_empty() || !self.told.is_empty()
     }
 
     /// Decides about what events marked and about what fell due, at most `limit` nodes and `limit` pods.
     pub fn plan(&mut self, now: Timestamp, limit: usize) -> Vec<Action> {
-        let mut actions = Vec::new();
+        let mut actions = std::mem::take(&mut self.told);
         if self
             .planned
             .is_none_or(|last| last + self.limits.deaf_after < now)
@@ -301,6 +426,7 @@ impl Nodes {
         }
         self.planned = Some(now);
         self.judge_silence(now, limit, &mut actions);
+        self.judge_zones(now);
         for _ in 0..limit {
             let Some(name) = self.dirty_nodes.pop_first() else {
                 break;
@@ -322,6 +448,38 @@ impl Nodes {
             }
         }
         actions
+    }
+
+    /// Stops or resumes driving pods out, and gives nodes their turn.
+    fn judge_zones(&mut self, now: Timestamp) {
+        let concerned = |record: &Record| record.node.as_ref().is_some_and(|node| taints::is_sick(node));
+        match self.zones.judge(now) {
+            Turn::None => {}
+            Turn::Halted => {
+                let sick = self.records.iter().filter(|(_, record)| concerned(record));
+                self.dirty_nodes.extend(sick.map(|(name, _)| name.clone()));
+            }
+            Turn::Resumed => {
+                // Nobody may have heard them: each gets a whole grace period to speak again.
+                for (name, record) in &mut self.records {
+                    record.spoke = now;
+                    if concerned(record) {
+                        self.dirty_nodes.insert(name.clone());
+                    }
+                }
+            }
+        }
+        for name in self.zones.turns(now) {
+            self.grant(name);
+        }
+    }
+
+    fn grant(&mut self, name: Arc<str>) {
+        if let Some(record) = self.records.get_mut(&name) {
+            record.queued = None;
+            record.granted = true;
+            self.dirty_nodes.insert(name);
+        }
     }
 
     fn judge_silence(&mut self, now: Timestamp, limit: usize, actions: &mut Vec<Action>) {
@@ -355,29 +513,91 @@ impl Nodes {
     }
 
     fn judge_node(&mut self, name: &Arc<str>, now: Timestamp, actions: &mut Vec<Action>) {
+        let Some(node) = self.records.get(name).and_then(|record| record.node.clone()) else {
+            return;
+        };
+        let no_execute = self.judge_turn(name, &node, now);
         let Some(record) = self.records.get_mut(name) else {
             return;
         };
-        let Some(node) = record.node.clone() else { return };
-        if let Some(taints) = wanted_taints(&node, now) {
-            let resource_version = node.meta.resource_version;
+        let version = node.meta.resource_version;
+        if record.writing != Some(version)
+            && let Some(taints) = taints::wanted(&node, no_execute, now)
+        {
+            record.writing = Some(version);
             actions.push(Action::SetTaints {
                 node: name.clone(),
-                resource_version,
+                resource_version: version,
                 taints,
             });
         }
-        let ready = node.is_ready();
-        if record.was_ready && !ready {
-            actions.push(Action::NodeNotReady {
+        let labels = old_labels(&node);
+        if !labels.is_empty() {
+            actions.push(Action::SetLabels {
                 node: name.clone(),
-                uid: node.meta.uid.clone(),
+                labels,
             });
         }
-        record.was_ready = ready;
+        let before = std::mem::replace(
+            &mut record.readiness,
+            node.condition("Ready").map(|_| node.is_ready()),
+        );
+        if record.readiness != Some(true) && before == Some(true) {
+            actions.push(Action::Tell {
+                node: name.clone(),
+                uid: node.meta.uid.clone(),
+                news: News::NotReady,
+            });
+        }
+        if record.readiness == Some(false) && before != Some(false) {
+            self.unready.extend(record.pods.iter().cloned());
+        }
         // Also when all is well again: evictions that were due are cancelled.
         let concerned = record.pods.iter().cloned();
         self.dirty_pods.extend(concerned);
+    }
+
+    /// Whether the node is to have the NoExecute taint of its readiness now; queues it for its turn, or takes it out.
+    fn judge_turn(&mut self, name: &Arc<str>, node: &NodeView, now: Timestamp) -> bool {
+        let tainted = taints::drives_out(node);
+        let may = taints::is_sick(node) && !self.zones.halted();
+        let Some(record) = self.records.get_mut(name) else {
+            return false;
+        };
+        // The turn is used up when the taint is seen: if somebody takes it off, the node waits anew.
+        record.granted &= may && !tainted;
+        if !may || tainted || record.granted {
+            self.dequeue(name);
+            return may;
+        }
+        let Some((zone, _)) = record.zone.clone() else {
+            return false;
+        };
+        if record.queued.is_none() {
+            record.queued = Some(now);
+            self.zones.enqueue(&zone, name, now);
+        }
+        // It may be its turn already; or another's, who waits for longer.
+        match self.zones.turn(&zone, now) {
+            Some(first) => {
+                let mine = first == *name;
+                self.grant(first);
+                if mine {
+                    self.dirty_nodes.remove(name);
+                }
+                mine
+            }
+            None => false,
+        }
+    }
+
+    fn dequeue(&mut self, name: &Arc<str>) {
+        if let Some(record) = self.records.get_mut(name)
+            && let Some(since) = record.queued.take()
+            && let Some((zone, _)) = &record.zone
+        {
+            self.zones.dequeue(zone, name, since);
+        }
     }
 
     fn judge_pod(&mut self, key: &PodKey, now: Timestamp, actions: &mut Vec<Action>) {
@@ -390,9 +610,7 @@ impl Nodes {
             return;
         };
         let uid = pod.meta.uid.clone();
-        // A node without a Ready condition has not spoken yet; it takes nothing back.
-        let silent_or_sick = node.condition("Ready").is_some() && !node.is_ready();
-        if silent_or_sick && pod.ready.status {
+        if self.unready.remove(key) && taints::is_sick(&node) && pod.ready.status {
             actions.push(Action::PodNotReady {
                 pod: key.clone(),
                 uid: uid.clone(),
@@ -412,11 +630,12 @@ impl Nodes {
                 }
             }
             Some(at) if at <= now => {
-                self.evictions.forget(key);
-                actions.push(Action::Evict {
-                    pod: key.clone(),
-                    uid,
-                });
+                if self.evictions.begin(key) {
+                    actions.push(Action::Evict {
+                        pod: key.clone(),
+                        uid,
+                    });
+                }
             }
             Some(at) => self.evictions.at(key, at),
         }
@@ -428,7 +647,11 @@ impl Nodes {
             spoke: now,
             renewed: None,
             deadline: None,
-            was_ready: false,
+            readiness: None,
+            zone: None,
+            queued: None,
+            granted: false,
+            writing: None,
             pods: BTreeSet::new(),
         })
     }
@@ -497,69 +720,29 @@ fn unknown_conditions(node: &NodeView, now: Timestamp) -> Vec<Value> {
 
 /// RFC 3339 in whole seconds, as `metav1.Time` is written.
 fn seconds(at: Timestamp) -> String {
-    let whole = Timestamp::from_second(at.as_second()).unwrap_or(at);
-    whole.to_string()
+    api::time::rfc3339(at)
 }
 
-/// The taints that the node should have, if they are not those that it has. Taints that are not about conditions are kept.
-fn wanted_taints(node: &NodeView, now: Timestamp) -> Option<Vec<Taint>> {
-    let mut wanted: Vec<(&str, Effect)> = Vec::new();
-    match node.condition("Ready").map(|c| &*c.status) {
-        Some("False") => wanted.extend([(NOT_READY, Effect::NoSchedule), (NOT_READY, Effect::NoExecute)]),
-        Some("Unknown") => wanted.extend([
-            (UNREACHABLE, Effect::NoSchedule),
-            (UNREACHABLE, Effect::NoExecute),
-        ]),
-        Some(_) => {}
-        // It has not said anything: what it was registered with stands.
-        None => {
-            let has = |key: &str, effect| node.taints.iter().any(|t| &*t.key == key && t.effect == effect);
-            let both = [NOT_READY, UNREACHABLE]
-                .into_iter()
-                .flat_map(|k| [(k, Effect::NoSchedule), (k, Effect::NoExecute)]);
-            wanted.extend(both.filter(|(key, effect)| has(key, *effect)));
-        }
-    }
-    let pressed = |kind: &str| node.condition(kind).is_some_and(|c| &*c.status == "True");
-    wanted.extend(
-        PRESSURES
-            .iter()
-            .filter(|(kind, _)| pressed(kind))
-            .map(|(_, key)| (*key, Effect::NoSchedule)),
-    );
-    if node.unschedulable {
-        wanted.push((UNSCHEDULABLE, Effect::NoSchedule));
-    }
-    let is_wanted = |t: &Taint| {
-        wanted
-            .iter()
-            .any(|(key, effect)| &*t.key == *key && t.effect == *effect)
+/// Whether nothing that decisions are made of differs between two states of one node.
+fn decides_alike(one: &NodeView, other: &NodeView) -> bool {
+    let conditions = |n: &NodeView| -> Vec<_> {
+        let pairs = n.conditions.iter();
+        pairs.map(|c| (c.kind.clone(), c.status.clone())).collect()
     };
-    let mut taints: Vec<Taint> = node
-        .taints
-        .iter()
-        .filter(|t| !is_ours(t) || is_wanted(t))
-        .cloned()
-        .collect();
-    let kept = taints.len();
-    for (key, effect) in wanted {
-        if !taints.iter().any(|t| &*t.key == key && t.effect == effect) {
-            let mut taint = Taint::new(key, "", effect);
-            taint.time_added = Some(now);
-            taints.push(taint);
-        }
-    }
-    (kept != node.taints.len() || taints.len() != kept).then_some(taints)
+    conditions(one) == conditions(other)
+        && one.taints == other.taints
+        && one.unschedulable == other.unschedulable
+        && one.meta.labels == other.meta.labels
 }
 
-/// Taints that stand for conditions are ours to add and to remove; NoExecute only those of readiness.
-fn is_ours(taint: &Taint) -> bool {
-    let readiness = matches!(&*taint.key, NOT_READY | UNREACHABLE);
-    let condition =
-        readiness || &*taint.key == UNSCHEDULABLE || PRESSURES.iter().any(|(_, key)| *key == &*taint.key);
-    match taint.effect {
-        Effect::NoSchedule => condition,
-        Effect::NoExecute => readiness,
-        Effect::PreferNoSchedule | Effect::Unknown => false,
-    }
+/// The old names' labels that are not what those of today say.
+fn old_labels(node: &NodeView) -> Vec<(&'static str, Arc<str>)> {
+    let labels = &node.meta.labels;
+    OLD_LABELS
+        .iter()
+        .filter_map(|(name, old)| {
+            let value = labels.get(name)?;
+            (labels.get(old) != Some(value)).then(|| (*old, value.into()))
+        })
+        .collect()
 }

@@ -12,8 +12,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::Options;
 use crate::request::{Api, Error};
+use crate::{Options, pods};
 
 /// Where node Leases live.
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
@@ -127,13 +127,16 @@ async fn try_register(api: &Api, options: &Options, index: u32) -> Result<(), Er
             // It was played before: it is Ready again.
             let path = format!("/api/v1/nodes/{name}/status");
             let patch = json!({"status": node["status"]});
-            api.send(
-                Method::PATCH,
-                &path,
-                "application/strategic-merge-patch+json",
-                &patch,
-            )
-            .await?
+            let answer = api
+                .send(
+                    Method::PATCH,
+                    &path,
+                    "application/strategic-merge-patch+json",
+                    &patch,
+                )
+                .await?;
+            pods::report_again(api, options, &name).await?;
+            answer
         }
         answer => answer?,
     };
@@ -252,6 +255,7 @@ async fn renew(api: &Api, options: &Options, index: u32, overdue: bool) -> Resul
             &patch,
         )
         .await?;
+        pods::report_again(api, options, &name).await?;
     }
     let path = format!("{LEASES}/{name}");
     let patch = json!({"spec": {"renewTime": micros(now)}});

@@ -102,6 +102,15 @@ enum Deed {
 }
 
 impl Pod {
+    /// Whether somebody else said that it is not ready although its containers are.
+    fn is_given_up(&self) -> bool {
+        let is = |kind: &str, status: &str| {
+            let mut conditions = self.status.conditions.iter();
+            conditions.any(|condition| condition.kind == kind && condition.status == status)
+        };
+        self.metadata.deletion_timestamp.is_none() && is("Ready", "False") && is("ContainersReady", "True")
+    }
+
     fn deed(&self, missing_images: &[String]) -> Option<Deed> {
         let missing = |container: &Container| missing_images.contains(&container.image);
         match (self.metadata.deletion_timestamp, self.status.phase.as_str()) {
@@ -248,6 +257,46 @@ async fn report(api: &Api, pod: &Pod, status: &Value) -> Result<(), Error> {
     .map(|_| ())
 }
 
+#[derive(Deserialize)]
+struct Pods {
+    items: Vec<Pod>,
+}
+
+/// Says of the pods of a node which was given up, and which lives, that they are ready after all.
+pub(crate) async fn report_again(api: &Api, options: &Options, node: &str) -> Result<(), Error> {
+    let path = format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{node},status.phase%3DRunning");
+    let list = api
+        .send(Method::GET, &path, "application/json", &Value::Null)
+        .await?;
+    // What cannot be read is not ours to mend.
+    let Ok(Pods { items }) = serde_json::from_slice(&list) else {
+        return Ok(());
+    };
+    let now = format!("{:.0}", options.clock.now());
+    for pod in items.iter().filter(|pod| pod.is_given_up()) {
+        let path = format!(
+            "/api/v1/namespaces/{}/pods/{}/status",
+            pod.metadata.namespace, pod.metadata.name
+        );
+        let ready = json!({"type": "Ready", "status": "True", "lastTransitionTime": now});
+        let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [ready]}});
+        match api
+            .send(
+                Method::PATCH,
+                &path,
+                "application/strategic-merge-patch+json",
+                &patch,
+            )
+            .await
+        {
+            // Gone, or another pod by now.
+            Err(error) if matches!(error.code(), 404 | 409 | 422) => {}
+            result => drop(result?),
+        }
+    }
+    Ok(())
+}
+
 async fn finish(api: &Api, pod: &Pod) -> Result<(), request::Error> {
     let path = format!(
         "/api/v1/namespaces/{}/pods/{}",
@@ -355,6 +404,19 @@ mod tests {
             pod(|p| p["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into()).deed(&[]),
             Some(Deed::Finish)
         );
+    }
+
+    #[test]
+    fn a_running_pod_that_somebody_said_is_not_ready_is_given_up() {
+        let given_up = |ready: &str, containers: &str| {
+            let conditions = json!([
+                {"type": "Ready", "status": ready}, {"type": "ContainersReady", "status": containers},
+            ]);
+            pod(|p| p["status"] = json!({"phase": "Running", "conditions": conditions})).is_given_up()
+        };
+        assert!(given_up("False", "True"));
+        assert!(!given_up("True", "True"));
+        assert!(!given_up("False", "False"));
     }
 
     #[test]

@@ -142,3 +142,190 @@ async fn a_namespace_has_a_service_account_and_the_root_certificate_and_gets_the
     cluster.until("both are there again", both).await;
     cluster.stop().await;
 }
+
+fn reference(kind: &str, name: &str, uid: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": kind, "name": name, "uid": uid})
+}
+
+fn config_map(name: &str, owners: &[Value]) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "ownerReferences": owners}})
+}
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+async fn uid_of(cluster: &Cluster, path: &str) -> String {
+    let object = cluster.get(path).await.expect("it is there");
+    object["metadata"]["uid"].as_str().unwrap_or_default().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_lost_its_only_owner_goes_and_what_has_another_is_let_go() {
+    let cluster = Cluster::start(0).await;
+    cluster.create(MAPS, config_map("alive", &[])).await;
+    let alive = reference(
+        "ConfigMap",
+        "alive",
+        &uid_of(&cluster, &format!("{MAPS}/alive")).await,
+    );
+    // As a DaemonSet that was deleted while nobody collected leaves its pods behind.
+    let dead = json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "gone", "uid": "0"});
+    cluster
+        .create(MAPS, config_map("orphan", std::slice::from_ref(&dead)))
+        .await;
+    cluster
+        .create(MAPS, config_map("kept", &[alive.clone(), dead]))
+        .await;
+    cluster
+        .until("the first is gone, the second free of the dead owner", || async {
+            let kept = cluster.get(&format!("{MAPS}/kept")).await?;
+            let gone = cluster.get(&format!("{MAPS}/orphan")).await.is_none();
+            let owners = kept["metadata"]["ownerReferences"].as_array()?;
+            (gone && owners.len() == 1 && owners[0]["uid"] == alive["uid"]).then_some(())
+        })
+        .await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reference_into_another_namespace_is_warned_about_and_reaches_nobody() {
+    let cluster = Cluster::start(0).await;
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}});
+    cluster.create("/api/v1/namespaces", namespace).await;
+    let elsewhere = "/api/v1/namespaces/shop/configmaps";
+    cluster.create(elsewhere, config_map("owner", &[])).await;
+    let uid = uid_of(&cluster, &format!("{elsewhere}/owner")).await;
+    cluster
+        .create(
+            MAPS,
+            config_map("claimant", &[reference("ConfigMap", "owner", &uid)]),
+        )
+        .await;
+    cluster
+        .until("it is gone and warned about", || async {
+            let gone = cluster.get(&format!("{MAPS}/claimant")).await.is_none();
+            let path = "/api/v1/namespaces/default/events?fieldSelector=reason=OwnerRefInvalidNamespace";
+            let events = cluster.items(path).await;
+            let message = events.first()?["message"].as_str()?;
+            let expected = format!(
+                "ownerRef [v1/ConfigMap, namespace: default, name: owner, uid: {uid}] does not exist in namespace \"default\""
+            );
+            (gone && message == expected).then_some(())
+        })
+        .await;
+    assert!(cluster.get(&format!("{elsewhere}/owner")).await.is_some());
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_foreground_deletion_goes_down_the_levels_and_waits_for_each() {
+    let cluster = Cluster::start(0).await;
+    let blocked_by = |name: &str, uid: &str| {
+        let mut owner = reference("ConfigMap", name, uid);
+        owner["blockOwnerDeletion"] = true.into();
+        owner
+    };
+    cluster.create(MAPS, config_map("top", &[])).await;
+    let top = uid_of(&cluster, &format!("{MAPS}/top")).await;
+    cluster
+        .create(MAPS, config_map("middle", &[blocked_by("top", &top)]))
+        .await;
+    let middle = uid_of(&cluster, &format!("{MAPS}/middle")).await;
+    let mut leaf = config_map("leaf", &[blocked_by("middle", &middle)]);
+    leaf["metadata"]["finalizers"] = json!(["example.com/wait"]);
+    cluster.create(MAPS, leaf).await;
+    cluster.delete(&format!("{MAPS}/top"), Some("Foreground")).await;
+    let finalizers = |name: &str| {
+        let path = format!("{MAPS}/{name}");
+        let cluster = &cluster;
+        async move {
+            let object = cluster.get(&path).await?;
+            object["metadata"]["deletionTimestamp"].as_str()?;
+            Some(object["metadata"]["finalizers"].clone())
+        }
+    };
+    let foreground = json!(["foregroundDeletion"]);
+    cluster
+        .until("all three wait", || async {
+            let all = (
+                finalizers("top").await?,
+                finalizers("middle").await?,
+                finalizers("leaf").await?,
+            );
+            (all == (
+                foreground.clone(),
+                foreground.clone(),
+                json!(["example.com/wait"]),
+            ))
+                .then_some(())
+        })
+        .await;
+    cluster
+        .merge(&format!("{MAPS}/leaf"), json!({"metadata": {"finalizers": null}}))
+        .await;
+    cluster
+        .until("all three are gone", || async {
+            for name in ["top", "middle", "leaf"] {
+                if cluster.get(&format!("{MAPS}/{name}")).await.is_some() {
+                    return None;
+                }
+            }
+            Some(())
+        })
+        .await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_namespace_that_something_keeps_says_so_and_is_not_rewritten() {
+    let cluster = Cluster::start(0).await;
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "stuck"}});
+    cluster.create("/api/v1/namespaces", namespace).await;
+    let mut kept = config_map("kept", &[]);
+    kept["metadata"]["finalizers"] = json!(["example.com/wait"]);
+    let maps = "/api/v1/namespaces/stuck/configmaps";
+    cluster.create(maps, kept).await;
+    cluster.delete("/api/v1/namespaces/stuck", None).await;
+    let kept = || async {
+        let map = cluster.get(&format!("{maps}/kept")).await?;
+        map["metadata"]["deletionTimestamp"].as_str()?;
+        let namespace = cluster.get("/api/v1/namespaces/stuck").await?;
+        let conditions = namespace["status"]["conditions"].as_array()?;
+        let says = |kind: &str, message: &str| {
+            conditions
+                .iter()
+                .any(|c| c["type"] == kind && c["status"] == "True" && c["message"] == message)
+        };
+        let remaining = "Some resources are remaining: configmaps has 1 resource instances";
+        let finalizers = "Some content in the namespace has finalizers remaining: example.com/wait in 1 resource instances";
+        (says("NamespaceContentRemaining", remaining) && says("NamespaceFinalizersRemaining", finalizers))
+            .then(|| namespace["metadata"]["resourceVersion"].clone())
+    };
+    let version = cluster.until("it says what keeps it", kept).await;
+    // Another namespace, begun later, goes through at least one look that also falls to this one.
+    let later = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "later"}});
+    cluster.create("/api/v1/namespaces", later).await;
+    cluster.delete("/api/v1/namespaces/later", None).await;
+    cluster
+        .until("the later one is gone", || async {
+            cluster
+                .get("/api/v1/namespaces/later")
+                .await
+                .is_none()
+                .then_some(())
+        })
+        .await;
+    assert_eq!(cluster.until("it still says so", kept).await, version);
+    cluster
+        .merge(&format!("{maps}/kept"), json!({"metadata": {"finalizers": null}}))
+        .await;
+    cluster
+        .until("it is gone", || async {
+            cluster
+                .get("/api/v1/namespaces/stuck")
+                .await
+                .is_none()
+                .then_some(())
+        })
+        .await;
+    cluster.stop().await;
+}

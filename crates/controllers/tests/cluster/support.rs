@@ -61,10 +61,16 @@ impl Cluster {
 
     /// Plays more nodes. The token ends them alone: they fall silent.
     pub(crate) fn play(&mut self, nodes: u32, prefix: &str) -> CancellationToken {
+        self.play_at(nodes, prefix, simulate::Options::default().heartbeat)
+    }
+
+    /// The same, with another heartbeat.
+    pub(crate) fn play_at(&mut self, nodes: u32, prefix: &str, heartbeat: Duration) -> CancellationToken {
         let silence = self.shutdown.child_token();
         let options = simulate::Options {
             nodes,
             prefix: prefix.to_owned(),
+            heartbeat,
             ..simulate::Options::default()
         };
         let play = simulate::run(self.server.client(User::admin()), options, silence.clone());

@@ -1,19 +1,23 @@
 //! Pods that nobody will finish.
 //!
-//! Three sorts (Kubernetes' PodGC): pods bound to a node that no longer exists, terminating pods that never had a node (so no
-//! node will confirm their end), and finished pods beyond [`TERMINATED_PODS_KEPT`]. A node that is not known is not taken for gone:
+//! Four sorts (Kubernetes' PodGC): pods bound to a node that no longer exists, terminating pods that never had a node (so no
+//! node will confirm their end), terminating pods of a node that is not ready and that its administrator has taken [out of
+//! service](OUT_OF_SERVICE), and finished pods beyond [`TERMINATED_PODS_KEPT`]. A node that is not known is not taken for gone:
 //! the plan asks for one live read ([`PodAction::Look`]) and collects when the answer is that it is not there.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use api::view::PodView;
+use api::view::{NodeView, PodView};
 use jiff::Timestamp;
 
 use crate::scheduling::PodKey;
 
 /// How many finished pods are kept for people to look at (`--terminated-pod-gc-threshold`).
 pub const TERMINATED_PODS_KEPT: usize = 12_500;
+
+/// The taint by which an administrator says that a node is shut down, so that nothing of it can still run.
+pub const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
 /// Why a pod is collected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +26,8 @@ pub enum PodReason {
     NodeGone,
     /// It is terminating and never had a node.
     NeverScheduled,
+    /// It is terminating and its node is out of service.
+    OutOfService,
     /// It is finished and there are too many such.
     Terminated,
 }
@@ -42,8 +48,7 @@ pub enum PodAction {
         uid: Arc<str>,
         /// Why.
         reason: PodReason,
-        /// Whether its phase must be set to Failed first, with the condition DisruptionTarget: it has not ended, and whoever waits
-        /// for its end should see one.
+        /// Whether its phase must be set to Failed first: it has not ended, and whoever waits for its end should see one.
         fail_first: bool,
     },
 }
@@ -62,6 +67,8 @@ pub struct Pods {
     pods: HashMap<PodKey, Tracked>,
     by_node: HashMap<Arc<str>, BTreeSet<PodKey>>,
     nodes: HashSet<Arc<str>>,
+    /// Those of the nodes that are out of service and not ready.
+    out_of_service: HashSet<Arc<str>>,
     /// Nodes that a live read did not find.
     gone: HashSet<Arc<str>>,
     /// Finished pods, oldest first.
@@ -83,15 +90,24 @@ impl Pods {
         self.synced = true;
     }
 
-    /// A node exists.
-    pub fn put_node(&mut self, name: &Arc<str>) {
+    /// A node was added or changed.
+    pub fn put_node(&mut self, node: &NodeView) {
+        let name = &node.meta.name;
         self.gone.remove(name);
         self.nodes.insert(name.clone());
+        let out = !node.is_ready() && node.taints.iter().any(|taint| &*taint.key == OUT_OF_SERVICE);
+        if !out {
+            self.out_of_service.remove(name);
+        } else if self.out_of_service.insert(name.clone()) {
+            let pods = self.by_node.get(name).into_iter().flatten();
+            self.dirty_pods.extend(pods.cloned());
+        }
     }
 
     /// A node is gone, says the watch.
     pub fn delete_node(&mut self, name: &Arc<str>) {
         self.nodes.remove(name);
+        self.out_of_service.remove(name);
         if self.by_node.contains_key(name) {
             self.dirty_nodes.insert(name.clone());
         }
@@ -156,7 +172,11 @@ impl Pods {
         if tracked.terminal {
             self.finished.insert((tracked.created, key.clone()));
         }
-        if tracked.terminating && tracked.node.is_none() {
+        let unconfirmed = tracked
+            .node
+            .as_ref()
+            .is_none_or(|node| self.out_of_service.contains(node));
+        if tracked.terminating && unconfirmed {
             self.dirty_pods.insert(key.clone());
         }
         self.pods.insert(key, tracked);
@@ -224,12 +244,13 @@ impl Pods {
         let reason = match &pod.node {
             Some(node) if self.gone.contains(node) && !self.nodes.contains(node) => PodReason::NodeGone,
             None if pod.terminating => PodReason::NeverScheduled,
+            Some(node) if pod.terminating && self.out_of_service.contains(node) => PodReason::OutOfService,
             _ if pod.terminal => PodReason::Terminated,
             _ => return None,
         };
         // Counted no more, so that the next plan takes the next oldest.
         self.finished.remove(&(pod.created, key.clone()));
-        let fail_first = reason == PodReason::NodeGone && !pod.terminal;
+        let fail_first = !pod.terminal;
         Some(PodAction::Delete {
             pod: key,
             uid: pod.uid.clone(),
@@ -262,9 +283,16 @@ mod tests {
         actions.iter().filter_map(name).collect()
     }
 
-    fn ready(node: &str) -> Pods {
+    fn node(name: &str) -> NodeView {
+        let mut node = NodeView::default();
+        node.meta.name = name.into();
+        node
+    }
+
+    fn ready(name: &str) -> Pods {
+        let node = name;
         let mut pods = Pods::new();
-        pods.put_node(&node.into());
+        pods.put_node(&self::node(name));
         pods.put_pod(&pod("a", Some(node)));
         pods.synced();
         pods
@@ -286,7 +314,7 @@ mod tests {
         let mut pods = ready("n");
         pods.delete_node(&"n".into());
         pods.plan(10);
-        pods.put_node(&"n".into());
+        pods.put_node(&node("n"));
         pods.node_is(&"n".into(), true);
         assert_eq!(pods.plan(10), vec![]);
     }
@@ -315,6 +343,33 @@ mod tests {
     }
 
     #[test]
+    fn terminating_pods_of_a_node_out_of_service_go_if_it_is_not_ready() {
+        let node = |ready: &str, taints: serde_json::Value| -> NodeView {
+            serde_json::from_value(serde_json::json!({
+                "metadata": {"name": "n"}, "spec": {"taints": taints},
+                "status": {"conditions": [{"type": "Ready", "status": ready}]},
+            }))
+            .expect("a node")
+        };
+        let shut =
+            serde_json::json!([{"key": OUT_OF_SERVICE, "value": "nodeshutdown", "effect": "NoExecute"}]);
+        let mut pods = ready("n");
+        let mut going = pod("going", Some("n"));
+        going.meta.deletion_timestamp = Some(Timestamp::UNIX_EPOCH);
+        pods.put_pod(&going);
+        pods.put_node(&node("Unknown", serde_json::json!([])));
+        assert_eq!(pods.plan(10), vec![], "its node may come back and confirm");
+        pods.put_node(&node("True", shut.clone()));
+        assert_eq!(pods.plan(10), vec![], "it runs");
+        pods.put_node(&node("Unknown", shut));
+        assert_eq!(collected(&pods.plan(10)), [("going", PodReason::OutOfService)]);
+        let mut late = pod("late", Some("n"));
+        late.meta.deletion_timestamp = Some(Timestamp::UNIX_EPOCH);
+        pods.put_pod(&late);
+        assert_eq!(collected(&pods.plan(10)), [("late", PodReason::OutOfService)]);
+    }
+
+    #[test]
     fn the_oldest_finished_pods_beyond_the_bound_go() {
         let mut pods = ready("n");
         for i in 0..TERMINATED_PODS_KEPT + 2 {
@@ -338,7 +393,7 @@ mod tests {
         let mut pods = Pods::new();
         pods.put_pod(&pod("a", Some("n")));
         assert_eq!(pods.plan(10), vec![]);
-        pods.put_node(&"n".into());
+        pods.put_node(&node("n"));
         pods.synced();
         assert_eq!(pods.plan(10), vec![]);
     }

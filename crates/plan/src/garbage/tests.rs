@@ -230,12 +230,55 @@ fn one_living_owner_keeps_the_object_and_the_dangling_reference_is_stripped() {
 }
 
 #[test]
-fn an_owner_in_another_namespace_is_no_owner() {
+fn an_owner_in_another_namespace_is_no_owner_and_the_reference_is_warned_about() {
     let (mut graph, set) = (Graph::new(), object("DaemonSet", "a", vec![]));
     let mut pod = object("Pod", "p", vec![owner(&set, true)]);
     pod.identity.namespace = "other".into();
-    graph.put(set);
+    graph.put(set.clone());
     graph.put(pod.clone());
+    let warning = Action::Warn {
+        object: pod.identity.clone(),
+        owner: owner(&set, true),
+    };
+    assert_eq!(
+        all(&mut graph),
+        vec![warning, delete(&pod, Propagation::Background)]
+    );
+    graph.retry(&pod.identity.uid);
+    assert_eq!(all(&mut graph), vec![delete(&pod, Propagation::Background)]);
+}
+
+#[test]
+fn an_object_with_a_living_owner_and_one_that_goes_in_the_foreground_is_let_go_by_the_latter() {
+    let mut graph = Graph::new();
+    let (alive, mut going) = (
+        object("ConfigMap", "alive", vec![]),
+        object("ConfigMap", "going", vec![]),
+    );
+    let both = object("Pod", "p", vec![owner(&alive, true), owner(&going, true)]);
+    for o in [&alive, &going, &both] {
+        graph.put(o.clone());
+    }
+    all(&mut graph);
+    going.deleting = true;
+    going.foreground = true;
+    graph.put(going.clone());
+    let strip = Action::StripOwners {
+        object: both.identity.clone(),
+        owners: vec![going.identity.uid.clone()],
+    };
+    assert_eq!(all(&mut graph), vec![strip]);
+}
+
+#[test]
+fn a_deletion_names_the_version_that_it_was_decided_on() {
+    let (mut graph, set) = (Graph::new(), object("DaemonSet", "a", vec![]));
+    let mut pod = object("Pod", "p", vec![owner(&set, true)]);
+    graph.put(pod.clone());
+    all(&mut graph);
+    pod.resource_version = 9;
+    graph.put(pod.clone());
+    graph.owner_is(&set.identity.uid, false);
     assert_eq!(all(&mut graph), vec![delete(&pod, Propagation::Background)]);
 }
 

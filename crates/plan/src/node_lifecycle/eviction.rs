@@ -1,6 +1,6 @@
 //! When a NoExecute taint drives a pod out.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use api::taint::{Effect, Taint, Toleration};
@@ -29,11 +29,13 @@ pub(super) fn when(taints: &[Taint], tolerations: &[Toleration], now: Timestamp)
     earliest
 }
 
-/// Evictions that are due later.
+/// Evictions that are due later, and those that are under way.
 #[derive(Default)]
 pub(super) struct Evictions {
     due: BTreeSet<(Timestamp, PodKey)>,
     of: HashMap<PodKey, Timestamp>,
+    /// Until the pod is seen terminating, or the eviction failed.
+    begun: HashSet<PodKey>,
 }
 
 impl Evictions {
@@ -47,7 +49,7 @@ impl Evictions {
 
     /// An eviction that is due already keeps its time: a second taint must not prolong a pod's stay. An earlier one wins.
     pub(super) fn at(&mut self, pod: &PodKey, at: Timestamp) {
-        if self.of.get(pod).is_some_and(|known| *known <= at) {
+        if self.begun.contains(pod) || self.of.get(pod).is_some_and(|known| *known <= at) {
             return;
         }
         self.forget(pod);
@@ -55,8 +57,18 @@ impl Evictions {
         self.of.insert(pod.clone(), at);
     }
 
-    /// Whether there was one.
+    /// Begins an eviction now; false when it has begun already.
+    pub(super) fn begin(&mut self, pod: &PodKey) -> bool {
+        if self.begun.contains(pod) {
+            return false;
+        }
+        self.forget(pod);
+        self.begun.insert(pod.clone())
+    }
+
+    /// Whether there was one that was due later.
     pub(super) fn forget(&mut self, pod: &PodKey) -> bool {
+        self.begun.remove(pod);
         let Some(at) = self.of.remove(pod) else {
             return false;
         };
@@ -68,6 +80,7 @@ impl Evictions {
         while pods.len() < limit && self.due.first().is_some_and(|(at, _)| *at <= now) {
             if let Some((_, pod)) = self.due.pop_first() {
                 self.of.remove(&pod);
+                self.begun.insert(pod.clone());
                 pods.push(pod);
             }
         }

@@ -1,5 +1,8 @@
 //! One case a rule.
 
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -46,15 +49,36 @@ fn lease(renewed: i64) -> LeaseView {
     .expect("a lease")
 }
 
-/// Nodes that have been listened to since second 0, with a ready node and a pod on it.
-fn settled() -> Nodes {
+fn named(name: &str, ready: Option<&str>, change: impl FnOnce(&mut Value)) -> Arc<NodeView> {
+    node_of(ready, |node| {
+        node["metadata"]["name"] = name.into();
+        node["metadata"]["uid"] = format!("uid-{name}").into();
+        change(node);
+    })
+}
+
+fn listening() -> Nodes {
     let mut nodes = Nodes::new(Limits {
         deaf_after: Duration::from_secs(3600),
         ..Limits::default()
     });
     nodes.plan(at(-60), 100);
+    nodes
+}
+
+/// Nodes that have been listened to since second 0: a ready node with a pod on it, and another that is not heard of again and needs
+/// not be for hours.
+fn settled() -> Nodes {
+    let mut nodes = listening();
+    nodes.put_node(&named("other", Some("True"), |_| {}), at(20_000));
     nodes.put_node(&node_of(Some("True"), |_| {}), at(0));
     nodes.put_pod(&pod_of(|_| {}), at(0));
+    let registered = |name: &str| Action::Tell {
+        node: name.into(),
+        uid: format!("uid-{name}").into(),
+        news: News::Registered,
+    };
+    assert_eq!(nodes.plan(at(0), 100), vec![registered("other"), registered("n")]);
     assert_eq!(nodes.plan(at(0), 100), vec![]);
     nodes
 }
@@ -114,13 +138,12 @@ fn a_renewed_lease_keeps_a_node_alive_and_the_node_s_own_clock_does_not_matter()
 
 #[test]
 fn a_node_that_never_spoke_has_sixty_seconds() {
-    let mut nodes = Nodes::new(Limits {
-        deaf_after: Duration::from_secs(3600),
-        ..Limits::default()
-    });
-    nodes.plan(at(-60), 100);
+    let mut nodes = listening();
     nodes.put_node(&node_of(None, |_| {}), at(0));
-    assert_eq!(nodes.plan(at(59), 100), vec![]);
+    assert!(matches!(
+        nodes.plan(at(59), 100).as_slice(),
+        [Action::Tell { .. }]
+    ));
     let actions = nodes.plan(at(60), 100);
     let [Action::SetConditions { conditions, .. }] = actions.as_slice() else {
         panic!("{actions:?}")
@@ -232,9 +255,10 @@ fn pods_of_a_node_that_turned_not_ready_are_not_ready() {
     let mut nodes = settled();
     nodes.put_node(&node_of(Some("Unknown"), |_| {}), at(1));
     let actions = nodes.plan(at(1), 100);
-    assert!(actions.contains(&Action::NodeNotReady {
+    assert!(actions.contains(&Action::Tell {
         node: "n".into(),
-        uid: "uid-n".into()
+        uid: "uid-n".into(),
+        news: News::NotReady
     }));
     assert!(actions.contains(&Action::PodNotReady {
         pod: key(),
@@ -319,6 +343,128 @@ fn an_eviction_is_cancelled_when_the_taint_goes() {
 }
 
 #[test]
+fn a_pod_is_driven_out_once_however_often_it_is_seen() {
+    let mut nodes = settled();
+    nodes.put_node(
+        &node_of(Some("True"), |n| {
+            n["spec"]["taints"] = json!([{"key": "k", "effect": "NoExecute"}])
+        }),
+        at(1),
+    );
+    assert_eq!(evicted(&nodes.plan(at(1), 100)), 1);
+    let marked = pod_of(|p| p["metadata"]["resourceVersion"] = "9".into());
+    nodes.put_pod(&marked, at(1));
+    assert_eq!(evicted(&nodes.plan(at(1), 100)), 0, "its eviction is under way");
+    nodes.retry_pod(&key());
+    assert_eq!(evicted(&nodes.plan(at(2), 100)), 1, "it failed");
+}
+
+fn evicted(actions: &[Action]) -> usize {
+    actions
+        .iter()
+        .filter(|a| matches!(a, Action::Evict { .. }))
+        .count()
+}
+
+fn marked(actions: &[Action]) -> usize {
+    actions
+        .iter()
+        .filter(|a| matches!(a, Action::PodNotReady { .. }))
+        .count()
+}
+
+#[test]
+fn a_pod_that_says_it_is_ready_on_a_node_that_is_not_is_believed_after_the_first_time() {
+    let mut nodes = settled();
+    nodes.put_node(&node_of(Some("False"), |_| {}), at(1));
+    assert_eq!(marked(&nodes.plan(at(1), 100)), 1);
+    nodes.put_pod(&pod_of(|p| p["metadata"]["resourceVersion"] = "9".into()), at(2));
+    assert_eq!(marked(&nodes.plan(at(2), 100)), 0);
+    nodes.put_node(&node_of(Some("Unknown"), |_| {}), at(3));
+    assert_eq!(marked(&nodes.plan(at(3), 100)), 0, "the node did not turn");
+    let late = pod_of(|p| {
+        p["metadata"]["name"] = "late".into();
+        p["metadata"]["uid"] = "uid-late".into();
+    });
+    nodes.put_pod(&late, at(4));
+    assert_eq!(
+        marked(&nodes.plan(at(4), 100)),
+        1,
+        "a pod that comes to such a node is not ready there"
+    );
+}
+
+#[test]
+fn a_controller_that_begins_beside_a_dead_node_marks_its_pods() {
+    let mut nodes = listening();
+    nodes.put_pod(&pod_of(|_| {}), at(0));
+    nodes.put_node(&node_of(Some("Unknown"), |_| {}), at(0));
+    assert_eq!(marked(&nodes.plan(at(0), 100)), 1);
+}
+
+#[test]
+fn nodes_that_come_and_go_are_told_of_and_those_that_were_here_before_are_not() {
+    let news = |actions: &[Action]| -> Vec<String> {
+        actions
+            .iter()
+            .filter_map(|a| match a {
+                Action::Tell { node, news, .. } => Some(news.message(node)),
+                _ => None,
+            })
+            .collect()
+    };
+    let mut nodes = Nodes::new(Limits::default());
+    nodes.put_node(&named("old", Some("True"), |_| {}), at(1_000));
+    assert_eq!(news(&nodes.plan(at(1_000), 100)), Vec::<String>::new());
+    nodes.put_node(&named("new", Some("True"), |_| {}), at(1_001));
+    assert_eq!(
+        news(&nodes.plan(at(1_001), 100)),
+        ["Node new event: Registered Node new in Controller"]
+    );
+    nodes.delete_node(&"old".into());
+    assert_eq!(
+        news(&nodes.plan(at(1_002), 100)),
+        ["Node old event: Removing Node old from Controller"]
+    );
+}
+
+#[test]
+fn labels_of_old_names_follow_those_of_today() {
+    let mut nodes = settled();
+    let odd = node_of(Some("True"), |n| {
+        n["metadata"]["labels"] = json!({"kubernetes.io/os": "linux", "kubernetes.io/arch": "arm64", "beta.kubernetes.io/arch": "amd64"});
+    });
+    nodes.put_node(&odd, at(1));
+    let labels = vec![
+        ("beta.kubernetes.io/os", "linux".into()),
+        ("beta.kubernetes.io/arch", "arm64".into()),
+    ];
+    assert_eq!(
+        nodes.plan(at(1), 100),
+        vec![Action::SetLabels {
+            node: "n".into(),
+            labels
+        }]
+    );
+}
+
+#[test]
+fn one_write_of_a_node_s_taints_is_under_way_at_a_time() {
+    let mut nodes = settled();
+    let cordoned = node_of(Some("True"), |n| n["spec"]["unschedulable"] = true.into());
+    nodes.put_node(&cordoned, at(1));
+    assert!(taints(&nodes.plan(at(1), 100)).is_some());
+    let labelled = node_of(Some("True"), |n| {
+        n["spec"]["unschedulable"] = true.into();
+        n["metadata"]["labels"] = json!({"a": "b"});
+    });
+    nodes.put_node(&labelled, at(1));
+    assert_eq!(taints(&nodes.plan(at(1), 100)), None, "it is of the same version");
+    nodes.retry_node(&"n".into());
+    assert!(taints(&nodes.plan(at(1), 100)).is_some());
+}
+
+#[test]
 fn a_heartbeat_decides_nothing() {
     let mut nodes = settled();
     let beat = node_of(Some("True"), |n| {
@@ -326,4 +472,301 @@ fn a_heartbeat_decides_nothing() {
     });
     nodes.put_node(&beat, at(9));
     assert!(!nodes.has_work());
+}
+
+/// A server of nodes that does at once what is planned, and remembers when each node got a NoExecute taint.
+struct World {
+    nodes: Nodes,
+    objects: BTreeMap<String, Value>,
+    driven: Vec<(i64, String)>,
+    now: i64,
+}
+
+impl World {
+    /// Nodes of these names, all ready; the letters before the digits name the zone.
+    fn new(names: impl IntoIterator<Item = String>) -> World {
+        let mut world = World {
+            nodes: listening(),
+            objects: BTreeMap::new(),
+            driven: Vec::new(),
+            now: 0,
+        };
+        for name in names {
+            let mut node = json!({
+                "metadata": {"name": name, "uid": format!("uid-{name}"), "resourceVersion": "1", "labels": {
+                    "topology.kubernetes.io/region": "earth", "topology.kubernetes.io/zone": zone(&name),
+                }},
+                "spec": {}, "status": {"conditions": []},
+            });
+            node["status"]["conditions"] = json!([{"type": "Ready", "status": "True"}]);
+            world.put(&name, node);
+        }
+        world.settle();
+        world
+    }
+
+    fn put(&mut self, name: &str, node: Value) {
+        let view = Arc::new(serde_json::from_value(node.clone()).expect("a node"));
+        self.objects.insert(name.to_owned(), node);
+        self.nodes.put_node(&view, at(self.now));
+    }
+
+    fn change(&mut self, name: &str, change: impl FnOnce(&mut Value)) {
+        let mut node = self.objects[name].clone();
+        change(&mut node);
+        let version: u64 = node["metadata"]["resourceVersion"]
+            .as_str()
+            .and_then(|v| v.parse().ok())
+            .expect("a version");
+        node["metadata"]["resourceVersion"] = (version + 1).to_string().into();
+        self.put(name, node);
+    }
+
+    fn turn(&mut self, name: &str, status: &str) {
+        self.change(name, |node| {
+            node["status"]["conditions"][0]["status"] = status.into()
+        });
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..1000 {
+            let actions = self.nodes.plan(at(self.now), 1000);
+            for action in &actions {
+                let Action::SetTaints { node, taints, .. } = action else {
+                    continue;
+                };
+                let before = self.drives_out(node);
+                let list: Vec<Value> = taints
+                    .iter()
+                    .map(|t| json!({"key": &*t.key, "effect": t.effect.as_str()}))
+                    .collect();
+                self.change(node, |node| node["spec"]["taints"] = list.into());
+                if self.drives_out(node) && !before {
+                    self.driven.push((self.now, node.to_string()));
+                }
+            }
+            if actions.is_empty() && !self.nodes.has_work() {
+                return;
+            }
+        }
+        panic!("the plan does not come to an end");
+    }
+
+    fn wait(&mut self, seconds: i64) {
+        for _ in 0..seconds {
+            self.now += 1;
+            let names: Vec<String> = self.objects.keys().cloned().collect();
+            for name in names {
+                // All go on renewing their Leases; readiness is what the test says.
+                let mut lease = lease(self.now);
+                lease.meta.name = name.as_str().into();
+                self.nodes.put_lease(&lease, at(self.now));
+            }
+            self.settle();
+        }
+    }
+
+    fn effects(&self, name: &str) -> Vec<(String, String)> {
+        let taints = self.objects[name]["spec"]["taints"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+        taints
+            .iter()
+            .map(|t| (text(&t["key"]), text(&t["effect"])))
+            .collect()
+    }
+
+    fn drives_out(&self, name: &str) -> bool {
+        self.effects(name).iter().any(|(_, effect)| effect == "NoExecute")
+    }
+
+    fn driven_out(&self) -> Vec<&str> {
+        let names = self.objects.keys();
+        names
+            .filter(|name| self.drives_out(name))
+            .map(String::as_str)
+            .collect()
+    }
+
+    fn status(&self, name: &str) -> &str {
+        self.objects[name]["status"]["conditions"][0]["status"]
+            .as_str()
+            .unwrap_or_default()
+    }
+}
+
+fn zone(name: &str) -> &str {
+    name.trim_end_matches(|c: char| c.is_ascii_digit())
+}
+
+fn of_zone(zone: &str, nodes: usize) -> impl Iterator<Item = String> {
+    (0..nodes).map(move |i| format!("{zone}{i:02}"))
+}
+
+#[test]
+fn nodes_of_a_zone_are_given_up_one_in_ten_seconds_in_the_order_in_which_they_failed() {
+    let mut world = World::new(of_zone("a", 8));
+    for name in ["a05", "a03", "a04"] {
+        world.turn(name, "Unknown");
+    }
+    assert_eq!(world.driven_out(), ["a05"], "the first at once");
+    world.wait(9);
+    assert_eq!(world.driven_out(), ["a05"]);
+    world.wait(1);
+    assert_eq!(world.driven_out(), ["a03", "a05"]);
+    world.turn("a04", "True");
+    world.wait(20);
+    assert_eq!(world.driven_out(), ["a03", "a05"], "who came back lost its turn");
+}
+
+#[test]
+fn no_schedule_comes_at_once_whatever_the_rate() {
+    let mut world = World::new(of_zone("a", 8));
+    for name in ["a00", "a01", "a02"] {
+        world.turn(name, "False");
+        assert!(
+            world
+                .effects(name)
+                .contains(&(NOT_READY.into(), "NoSchedule".into()))
+        );
+    }
+}
+
+#[test]
+fn a_taint_flips_at_once_and_goes_at_once() {
+    let mut world = World::new(of_zone("a", 8));
+    world.turn("a00", "Unknown");
+    world.turn("a01", "Unknown");
+    world.turn("a00", "False");
+    let not_ready = |effect: &str| (NOT_READY.to_owned(), effect.to_owned());
+    assert_eq!(
+        world.effects("a00"),
+        [not_ready("NoSchedule"), not_ready("NoExecute")]
+    );
+    world.turn("a00", "True");
+    assert_eq!(world.effects("a00"), []);
+}
+
+#[test]
+fn a_small_zone_of_which_much_is_down_gives_nobody_up() {
+    let mut world = World::new(of_zone("a", 4).chain(of_zone("b", 4)));
+    for name in ["a00", "a01", "a02"] {
+        world.turn(name, "Unknown");
+    }
+    world.wait(100);
+    assert_eq!(world.driven_out(), ["a00"], "one of four is not much; three are");
+    world.turn("b00", "Unknown");
+    assert_eq!(world.driven_out(), ["a00", "b00"], "another zone goes by itself");
+    world.turn("a01", "True");
+    world.wait(10);
+    assert_eq!(
+        world.driven_out(),
+        ["a00", "a02", "b00"],
+        "it is not much any more"
+    );
+}
+
+#[test]
+fn a_large_zone_of_which_much_is_down_goes_slowly() {
+    let mut world = World::new(of_zone("a", 60).chain(of_zone("b", 1)));
+    for name in of_zone("a", 40) {
+        world.turn(&name, "Unknown");
+    }
+    world.wait(1000);
+    let since = world.driven.len();
+    world.wait(1000);
+    assert_eq!(world.driven.len() - since, 10, "one in a hundred seconds");
+}
+
+#[test]
+fn a_zone_that_is_down_altogether_is_given_up_at_the_normal_rate() {
+    let mut world = World::new(of_zone("a", 4).chain(of_zone("b", 4)));
+    for name in of_zone("a", 4) {
+        world.turn(&name, "Unknown");
+    }
+    world.wait(60);
+    assert_eq!(world.driven_out(), ["a00", "a01", "a02", "a03"]);
+}
+
+#[test]
+fn when_everything_is_down_nothing_is_driven_out_until_something_is_well() {
+    let mut world = World::new(of_zone("a", 2).chain(of_zone("b", 1)));
+    for name in ["a00", "a01", "b00"] {
+        world.turn(name, "Unknown");
+    }
+    assert_eq!(
+        world.driven_out(),
+        Vec::<&str>::new(),
+        "what was tainted before is free again"
+    );
+    world.wait(100);
+    assert_eq!(world.driven_out(), Vec::<&str>::new());
+    assert!(!world.effects("a00").is_empty(), "nothing new is put there");
+    world.turn("b00", "True");
+    assert_eq!(world.driven_out(), Vec::<&str>::new(), "nobody goes at once");
+    world.wait(20);
+    assert_eq!(world.driven_out(), ["a00", "a01"]);
+}
+
+#[test]
+fn a_node_that_is_excluded_does_not_count_in_its_zone() {
+    let mut world = World::new(of_zone("a", 2));
+    world.change("a01", |n| {
+        n["metadata"]["labels"]["node.kubernetes.io/exclude-disruption"] = "".into()
+    });
+    world.settle();
+    world.turn("a00", "Unknown");
+    assert_eq!(world.driven_out(), Vec::<&str>::new(), "all that count are down");
+}
+
+#[test]
+fn a_taint_that_somebody_takes_off_waits_for_another_turn() {
+    let mut world = World::new(of_zone("a", 8));
+    world.turn("a00", "Unknown");
+    world.change("a00", |n| n["spec"]["taints"] = json!([]));
+    world.settle();
+    assert_eq!(world.driven_out(), Vec::<&str>::new());
+    world.wait(10);
+    assert_eq!(world.driven_out(), ["a00"]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever nodes turn in whatever order: no zone gives up nodes faster than its rate; NoSchedule says exactly what the
+    /// condition says; NoExecute never says anything else, and nothing while every node is down.
+    #[test]
+    fn taints_are_a_function_of_conditions_and_rates_are_never_exceeded(
+        steps in proptest::collection::vec((0usize..9, 0usize..3, 0i64..30), 0..60),
+    ) {
+        let names: Vec<String> = of_zone("a", 3).chain(of_zone("b", 6)).collect();
+        let mut world = World::new(names.clone());
+        for (index, status, seconds) in steps {
+            world.turn(&names[index], ["True", "False", "Unknown"][status]);
+            world.wait(seconds);
+            let all_down = names.iter().all(|name| world.status(name) != "True");
+            for name in &names {
+                let key = match world.status(name) {
+                    "False" => Some(NOT_READY),
+                    "Unknown" => Some(UNREACHABLE),
+                    _ => None,
+                };
+                let effects = world.effects(name);
+                let of = |effect: &str| -> Vec<&str> {
+                    effects.iter().filter(|(_, e)| e == effect).map(|(k, _)| k.as_str()).collect()
+                };
+                prop_assert_eq!(of("NoSchedule"), Vec::from_iter(key));
+                let driving = of("NoExecute");
+                prop_assert!(driving.is_empty() || driving == Vec::from_iter(key));
+                prop_assert!(driving.is_empty() || !all_down);
+            }
+        }
+        for zone_name in ["a", "b"] {
+            let times: Vec<i64> = world.driven.iter().filter(|(_, n)| zone(n) == zone_name).map(|(at, _)| *at).collect();
+            prop_assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= 10), "{:?}", times);
+        }
+    }
 }
