@@ -238,6 +238,19 @@ fn failed_pods_are_replaced_with_growing_patience_and_succeeded_ones_at_once() {
             "an end without failure is not punished"
         );
     }
+    let found: Vec<_> = cluster
+        .events
+        .iter()
+        .filter(|event| event.reason == "SucceededDaemonPod")
+        .collect();
+    assert_eq!(found.len(), 3);
+    assert!(!found[0].warning);
+    assert!(
+        found[0]
+            .message
+            .starts_with("Found succeeded daemon pod default/daemon-")
+    );
+    assert!(found[0].message.ends_with(" on node a, will try to delete it"));
 }
 
 #[test]
