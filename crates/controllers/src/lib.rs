@@ -116,8 +116,16 @@ pub async fn run(client: kube::Client, options: Options, shutdown: CancellationT
             Ok(())
         }
     });
+    // What the scheduler looks at, too.
     reflect(&mut driver, "pods", &context, &context.pods, Resource::pods());
     reflect(&mut driver, "nodes", &context, &context.nodes, Resource::nodes());
+    reflect(
+        &mut driver,
+        "namespaces",
+        &context,
+        &context.namespaces,
+        Resource::namespaces(),
+    );
     reflect(
         &mut driver,
         "poddisruptionbudgets",
@@ -179,13 +187,6 @@ fn add_shells(driver: &mut Driver, context: &Context, options: Options) {
         Resource::controller_revisions(),
     );
     reflect(driver, "leases", context, &context.leases, Resource::leases());
-    reflect(
-        driver,
-        "namespaces",
-        context,
-        &context.namespaces,
-        Resource::namespaces(),
-    );
     let c = context.clone();
     driver.add("daemonset-controller", move || {
         daemon_set::run(c.clone(), fleet, status.clone())

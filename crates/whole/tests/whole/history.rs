@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::picture::{Key, Past, Picture, Pod, Seen, min_ready};
-use crate::placement::{place, scaled};
+use crate::placement::{place, repelled, scaled};
 
 /// The component that runs DaemonSets.
 pub(crate) const CONTROLLERS: &str = "controllers";
@@ -205,7 +205,10 @@ impl History {
         let leaving = nodes
             .since(self.floor)
             .flatten()
-            .any(|node| states.iter().any(|set| !place(set, node).stay));
+            // An older template may have tolerated less than the present one.
+            .any(|node| {
+                repelled(&pod.spec, node, "NoExecute") || states.iter().any(|set| !place(set, node).stay)
+            });
         // Where none could be made any more, a surge ends with the old one.
         let sunset = states.iter().any(|set| surge(set))
             && nodes

@@ -51,6 +51,7 @@ pub(crate) struct Pod {
     pub(crate) phase: String,
     pub(crate) ready_since: Option<Timestamp>,
     pub(crate) deleting: bool,
+    pub(crate) spec: Value,
     pub(crate) created: Instant,
     /// Since when this controller owns it.
     pub(crate) owned: Instant,
@@ -91,6 +92,7 @@ impl Pod {
             phase: text(&object["status"]["phase"]),
             ready_since: ready.and_then(|c| c["lastTransitionTime"].as_str()?.parse().ok()),
             deleting: meta["deletionTimestamp"].is_string(),
+            spec: object["spec"].clone(),
             created: before.map_or(now, |pod| pod.created),
             owned: before
                 .filter(|pod| pod.owner == owner)

@@ -32,18 +32,20 @@ pub(crate) fn place(set: &Value, node: &Value) -> Place {
     if !selected || !affine(spec, node) {
         return NOWHERE;
     }
-    let untolerated = |effect: &str| {
-        let taints = node["spec"]["taints"].as_array();
-        taints
-            .into_iter()
-            .flatten()
-            .any(|taint| taint["effect"] == effect && !tolerated(spec, taint))
-    };
-    let stay = !untolerated("NoExecute");
+    let stay = !repelled(spec, node, "NoExecute");
     Place {
-        run: stay && !untolerated("NoSchedule"),
+        run: stay && !repelled(spec, node, "NoSchedule"),
         stay,
     }
+}
+
+/// Whether a node has a taint of this effect that the pod of this spec does not tolerate.
+pub(crate) fn repelled(spec: &Value, node: &Value, effect: &str) -> bool {
+    let taints = node["spec"]["taints"].as_array();
+    taints
+        .into_iter()
+        .flatten()
+        .any(|taint| taint["effect"] == effect && !tolerated(spec, taint))
 }
 
 fn affine(spec: &Value, node: &Value) -> bool {
