@@ -224,7 +224,6 @@ impl FieldError {
         if let Some(bad) = self.bad.as_ref().filter(|_| quotes_value) {
             text.push_str(": ");
             match bad {
-                Value::Null => text.push_str("\"null\""),
                 Value::String(bad) => text.push_str(&quote(bad)),
                 other => text.push_str(&other.to_string()),
             }

@@ -24,7 +24,8 @@ impl IntOrPercent {
     fn percent(text: &str) -> Option<Self> {
         let digits = text.strip_suffix('%')?;
         let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-        plain.then(|| digits.parse().ok()).flatten().map(Self::Percent)
+        // Digits alone can only be too many: more than all is more than all.
+        plain.then(|| Self::Percent(digits.parse().unwrap_or(i32::MAX)))
     }
 
     /// The number itself, or that percentage of `total`, rounded up or down.

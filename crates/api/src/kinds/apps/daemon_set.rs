@@ -208,18 +208,19 @@ fn update_rules(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
 fn spec_rules(spec: &Value, errors: &mut Vec<FieldError>) {
     let path = &Path::Root("spec");
     let (selector, template) = (&spec["selector"], &spec["template"]);
+    let before = errors.len();
     label_selector::label_selector(selector, &path.child("selector"), errors);
+    let is_sound = errors.len() == before;
     let template_path = path.child("template");
     let labels = &template["metadata"]["labels"];
-    if !label_selector::matches(selector, labels) {
+    if is_sound && !label_selector::matches(selector, labels) {
         let metadata = template_path.child("metadata");
-        let bad = if labels.is_null() {
-            json!({})
-        } else {
-            labels.clone()
-        };
         let detail = "`selector` does not match template `labels`";
-        errors.push(FieldError::invalid(&metadata.child("labels"), bad, detail));
+        errors.push(FieldError::invalid(
+            &metadata.child("labels"),
+            labels.clone(),
+            detail,
+        ));
     }
     if selector.is_object() && label_selector::is_empty(selector) {
         let detail = "empty selector is invalid for daemonset";
@@ -275,6 +276,8 @@ fn rolling_update(rolling: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>
     let (unavailable, surge) = (&rolling["maxUnavailable"], &rolling["maxSurge"]);
     check_int_or_percent(unavailable, &path.child("maxUnavailable"), errors);
     check_int_or_percent(surge, &path.child("maxSurge"), errors);
+    check_at_most_all(unavailable, &path.child("maxUnavailable"), errors);
+    check_at_most_all(surge, &path.child("maxSurge"), errors);
     match (is_zero(unavailable), is_zero(surge)) {
         (false, false) => {
             let detail = "may not be set when maxUnavailable is non-zero";
@@ -290,14 +293,19 @@ fn rolling_update(rolling: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>
         }
         _ => {}
     }
-    check_at_most_all(unavailable, &path.child("maxUnavailable"), errors);
-    check_at_most_all(surge, &path.child("maxSurge"), errors);
 }
 
+/// A text that is no percentage counts as the number that it spells, so that one complaint about it is enough.
 fn is_zero(value: &Value) -> bool {
     match IntOrPercent::from_value(value) {
         Some(IntOrPercent::Int(number) | IntOrPercent::Percent(number)) => number == 0,
-        None => true,
+        None => {
+            value
+                .as_str()
+                .and_then(|text| text.parse::<i64>().ok())
+                .unwrap_or_default()
+                == 0
+        }
     }
 }
 
@@ -337,9 +345,10 @@ fn status_rules(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     }
     check_non_negative(status, "collisionCount", path, errors);
     let collisions = |object: &Value| object["status"]["collisionCount"].as_i64();
-    if let (Some(now), Some(before)) = (collisions(new), collisions(old))
-        && now < before
-    {
+    let (now, before) = (collisions(new), collisions(old));
+    // A count that is left out has been taken away, whatever it was.
+    if before.is_some() && now < before {
+        let now = now.unwrap_or_default();
         errors.push(FieldError::invalid(
             &path.child("collisionCount"),
             now,

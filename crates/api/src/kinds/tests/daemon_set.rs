@@ -68,6 +68,11 @@ fn the_selector_must_match_the_template() {
         check(|o| o["spec"]["template"]["metadata"]["labels"] = json!({"app": "other"})),
         [mismatch]
     );
+    let unlabelled = check(|o| o["spec"]["template"]["metadata"] = json!({}));
+    assert_eq!(
+        unlabelled,
+        ["spec.template.metadata.labels: Invalid value: null: `selector` does not match template `labels`"]
+    );
     let missing = check(|o| {
         o["spec"].as_object_mut().expect("an object").remove("selector");
     });
@@ -186,10 +191,20 @@ fn unavailable_is_a_count_or_a_percentage_of_at_most_all() {
             "spec.updateStrategy.rollingUpdate.maxUnavailable: Invalid value: \"101%\": must not be greater than 100%"
         ]
     );
+    assert_eq!(check_rolling(json!("99999999999%"), json!(0)).len(), 1);
+    assert_eq!(check_rolling(json!("5"), json!(0)).len(), 1);
+    let both = check_rolling(json!("200%"), json!(1));
+    assert!(both[0].ends_with("must not be greater than 100%"), "{both:?}");
+    assert!(
+        both[1].ends_with("may not be set when maxUnavailable is non-zero"),
+        "{both:?}"
+    );
     let errors = check_rolling(json!("many"), json!(1));
     assert_eq!(
-        errors[0],
-        "spec.updateStrategy.rollingUpdate.maxUnavailable: Invalid value: \"many\": a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')"
+        errors,
+        [
+            "spec.updateStrategy.rollingUpdate.maxUnavailable: Invalid value: \"many\": a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')"
+        ]
     );
 }
 
@@ -328,6 +343,33 @@ fn status_counters_are_not_negative_and_collisions_only_grow() {
         [
             "status.numberReady: Invalid value: -1: must be greater than or equal to 0",
             "status.collisionCount: Invalid value: 2: cannot be decremented",
+        ]
+    );
+}
+
+#[test]
+fn a_collision_count_is_not_taken_away() {
+    let mut old = good();
+    old["status"]["collisionCount"] = json!(3);
+    let (_, errors) = update_status(&daemon_set::KIND, &old, |o| o["status"] = json!({}));
+    assert_eq!(
+        errors,
+        ["status.collisionCount: Invalid value: 0: cannot be decremented"]
+    );
+    let (_, errors) = update_status(&daemon_set::KIND, &good(), |o| {
+        o["status"]["collisionCount"] = json!(1)
+    });
+    assert_eq!(errors, Vec::<String>::new());
+}
+
+#[test]
+fn a_selector_that_is_wrong_in_itself_is_not_held_against_the_template() {
+    let errors =
+        check(|o| o["spec"]["selector"] = json!({"matchExpressions": [{"key": "app", "operator": "Like"}]}));
+    assert_eq!(
+        errors,
+        [
+            "spec.selector.matchExpressions[0].operator: Invalid value: \"Like\": not a valid selector operator"
         ]
     );
 }

@@ -501,7 +501,7 @@ fn reviews_need_no_name_and_one_question() {
     assert_eq!(
         texts(&review.validate(&json!({"spec": {}}))),
         [
-            "spec.resourceAttributes: Invalid value: \"null\": exactly one of nonResourceAttributes or resourceAttributes must be specified"
+            "spec.resourceAttributes: Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must be specified"
         ]
     );
     assert!(reviews::validate_token_request(&json!({"spec": {"expirationSeconds": 600}})).is_empty());
