@@ -15,7 +15,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::FromArgMatches;
 use tracing_subscriber::EnvFilter;
 
 use cli::{Cli, Verb};
@@ -31,7 +31,12 @@ fn main() -> ExitCode {
     if args.next().is_some_and(|verb| verb == runtime::shim::VERB) {
         return runtime::shim::main(args.collect());
     }
-    match run(Cli::parse()) {
+    let matches = cli::command().get_matches();
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    match run(cli) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("{}", client::error::describe(&error));
@@ -71,6 +76,7 @@ async fn dispatch(Cli { verb, connect }: Cli) -> Result<ExitCode> {
         Verb::Get(get) => get.run(&connect).await?,
         Verb::Describe(describe) => describe.run(&connect).await?,
         Verb::Why(why) => why.run(&connect).await?,
+        Verb::Plan(plan) => plan.run(&connect).await?,
         Verb::Create(create) => create.run(&connect).await?,
         Verb::Apply(apply) => apply.run(&connect).await?,
         Verb::Delete(delete) => delete.run(&connect).await?,

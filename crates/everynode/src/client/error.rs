@@ -61,6 +61,13 @@ fn cause(cause: &Value) -> String {
     let text = |field: &str| cause[field].as_str().unwrap_or_default();
     match text("field") {
         "" => text("message").to_owned(),
+        // The value is the whole patch, which nobody wants to read and which is not what the user wrote.
+        "patch" => {
+            let why = text("message")
+                .rsplit_once("\": ")
+                .map_or(text("message"), |(_, why)| why);
+            format!("patch: {why}")
+        }
         field => format!("{field}: {}", text("message")),
     }
 }
@@ -87,7 +94,10 @@ impl ServerError {
     fn write_invalid(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.object {
             Some((kind, name)) => write!(f, "The {kind} \"{name}\" is invalid")?,
-            None => f.write_str("The request is invalid")?,
+            None => match &self.context {
+                Some(context) => write!(f, "{context}: the request is invalid")?,
+                None => f.write_str("The request is invalid")?,
+            },
         }
         match self.causes.as_slice() {
             [] => write!(f, ": {}", self.message),
@@ -230,6 +240,32 @@ mod tests {
             told(422, &status),
             "The DaemonSet \"x\" is invalid: \n* spec.a: one\n* spec.b: two"
         );
+    }
+
+    #[test]
+    fn a_patch_that_is_not_valid_is_not_quoted_whole() {
+        let status = json!({"reason": "Invalid", "message": "long", "details": {"causes": [
+            {"field": "patch", "message": "Invalid value: \"{\\\"spec\\\":1}\": strict decoding error: unknown field \"spec.x\""}]}});
+        assert_eq!(
+            told(422, &status),
+            "The request is invalid: patch: strict decoding error: unknown field \"spec.x\""
+        );
+    }
+
+    #[test]
+    fn of_several_failures_each_has_a_line() {
+        let mut failures = Failures::default();
+        failures.note::<()>(Err(anyhow::anyhow!("one")));
+        let refused = json!({"reason": "NotFound", "message": "pods \"x\" not found"});
+        let refused = ServerError::from_body(404, refused.to_string().as_bytes());
+        failures.note::<()>(Err(refused.into()));
+        assert_eq!(
+            describe(&failures.finish().unwrap_err()),
+            "one\nError from server (NotFound): pods \"x\" not found"
+        );
+        let mut single = Failures::default();
+        single.note::<()>(Err(anyhow::anyhow!("one")));
+        assert_eq!(describe(&single.finish().unwrap_err()), "error: one");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use api::view::{ControllerRevisionView, NodeView, PodView, View};
 use jiff::Timestamp;
-use plan::daemonset::HASH_LABEL;
+use plan::daemonset::{HASH_LABEL, Misfit, Trouble};
 use plan::fleet::{Fleet, Objects, Options};
 use serde_json::Value;
 
@@ -41,20 +41,34 @@ impl Sight {
         let objects = Objects {
             pods: pods.await?,
             daemon_sets,
-            revisions: revisions.clone(),
-            nodes: nodes.clone(),
-        };
-        let now = Timestamp::now();
-        Ok(Sight {
-            fleet: Fleet::of(Options::default(), objects, now),
-            nodes: nodes
-                .into_iter()
-                .map(|node| (node.meta.name.clone(), node))
-                .collect(),
-            unready,
             revisions,
+            nodes,
+        };
+        Ok(Sight::new(objects, unready, Timestamp::now()))
+    }
+
+    /// The same from what was read already; `unready` are the states of the pods that are not Ready, by name.
+    pub(crate) fn new(objects: Objects, unready: BTreeMap<Arc<str>, PodState>, now: Timestamp) -> Sight {
+        let by_name = |node: &Arc<NodeView>| (node.meta.name.clone(), node.clone());
+        Sight {
+            nodes: objects.nodes.iter().map(by_name).collect(),
+            revisions: objects.revisions.clone(),
+            fleet: Fleet::of(Options::default(), objects, now),
+            unready,
             now,
-        })
+        }
+    }
+
+    /// Whether a node is left out only because it is in trouble: its pod stays or comes when the node is back.
+    pub(crate) fn trouble(&self, node: &str, why: &Misfit) -> Option<Trouble> {
+        let Misfit::Taint(taint) = why else {
+            return None;
+        };
+        let told_by_trouble = matches!(
+            &*taint.key,
+            "node.kubernetes.io/not-ready" | "node.kubernetes.io/unreachable"
+        );
+        Trouble::of(self.nodes.get(node)?).filter(|_| told_by_trouble)
     }
 
     /// The numbers of a set's revisions, by the hash that its pods carry.

@@ -12,6 +12,7 @@ use super::create::{WriteArgs, create, each_document};
 use crate::client::connection::{ConnectArgs, Connection, JSON, Payload};
 use crate::client::dry_run::DryRun;
 use crate::client::error::{CONFLICT_TRIES, is_conflict, is_not_found};
+use crate::client::manifest::Document;
 use crate::client::resources::{Resource, Resources};
 
 /// The annotation in which the manifest that was applied last is kept. kubectl reads and writes the same.
@@ -33,71 +34,77 @@ impl Apply {
             &resources,
             "applying",
             async |document, resource, namespace| {
-                if document.name().is_empty() {
-                    bail!(
-                        "from {}: cannot use generate name with apply",
-                        document.object["metadata"]["generateName"]
-                    );
-                }
-                let modified = annotated(&document.object, namespace, resource.namespaced)?;
-                let (object, done) = self.apply(&connection, resource, namespace, &modified).await?;
+                let modified = annotated(document, namespace, resource.namespaced)?;
+                let query = self.write.query("everynode-apply");
+                let dry_run = self.write.dry_run;
+                let (object, done) =
+                    apply(&connection, resource, namespace, &modified, &query, dry_run).await?;
                 self.write.report(resource, &object, done)
             },
         )
         .await
     }
+}
 
-    async fn apply(
-        &self,
-        connection: &Connection,
-        resource: &Resource,
-        namespace: &str,
-        modified: &Value,
-    ) -> Result<(Value, &'static str)> {
-        let query = self.write.query("everynode-apply");
-        let name = modified["metadata"]["name"].as_str().unwrap_or_default();
-        let path = resource.object(namespace, name);
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let current = match connection.get(&path).await {
-                Err(error) if is_not_found(&error) && self.write.dry_run == DryRun::Client => {
-                    return Ok((modified.clone(), "created"));
-                }
-                Err(error) if is_not_found(&error) => {
-                    let created = create(connection, resource, namespace, modified, &query).await?;
-                    return Ok((created, "created"));
-                }
-                current => current?,
-            };
-            let (content_type, patch) = patch(resource, modified, &current)?;
-            if patch.as_object().is_none_or(serde_json::Map::is_empty) {
-                return Ok((current, "unchanged"));
+/// Creates or patches the object that `modified` describes; answers the object and what was done to it. `query` is the
+/// request's, with the dry run in it.
+pub(super) async fn apply(
+    connection: &Connection,
+    resource: &Resource,
+    namespace: &str,
+    modified: &Value,
+    query: &str,
+    dry_run: DryRun,
+) -> Result<(Value, &'static str)> {
+    let name = modified["metadata"]["name"].as_str().unwrap_or_default();
+    let path = resource.object(namespace, name);
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let current = match connection.get(&path).await {
+            Err(error) if is_not_found(&error) && dry_run == DryRun::Client => {
+                return Ok((modified.clone(), "created"));
             }
-            if self.write.dry_run == DryRun::Client {
-                return Ok((modified.clone(), "configured"));
+            Err(error) if is_not_found(&error) => {
+                let created = create(connection, resource, namespace, modified, query).await?;
+                return Ok((created, "created"));
             }
-            let payload = Payload::patch(content_type, &patch);
-            let target = format!("{path}?{query}");
-            match connection
-                .request(Method::PATCH, &target, JSON, Some(payload))
-                .await
-            {
-                Err(error) if is_conflict(&error) && tries < CONFLICT_TRIES => {}
-                answer => {
-                    let answer = answer?;
-                    let same =
-                        answer["metadata"]["resourceVersion"] == current["metadata"]["resourceVersion"];
-                    return Ok((answer, if same { "unchanged" } else { "configured" }));
-                }
+            current => current?,
+        };
+        let (content_type, patch) = patch(resource, modified, &current)?;
+        if patch.as_object().is_none_or(serde_json::Map::is_empty) {
+            return Ok((current, "unchanged"));
+        }
+        if dry_run == DryRun::Client {
+            return Ok((modified.clone(), "configured"));
+        }
+        let payload = Payload::patch(content_type, &patch);
+        let target = format!("{path}?{query}");
+        match connection
+            .request(Method::PATCH, &target, JSON, Some(payload))
+            .await
+        {
+            Err(error) if is_conflict(&error) && tries < CONFLICT_TRIES => {}
+            answer => {
+                let answer = answer?;
+                // A dry run gives no new version to anything.
+                let same = dry_run == DryRun::None
+                    && answer["metadata"]["resourceVersion"] == current["metadata"]["resourceVersion"];
+                return Ok((answer, if same { "unchanged" } else { "configured" }));
             }
         }
     }
 }
 
 /// The object with its own text as annotation, which the next apply compares against.
-fn annotated(object: &Value, namespace: &str, namespaced: bool) -> Result<Value> {
-    let mut object = object.clone();
+pub(super) fn annotated(document: &Document, namespace: &str, namespaced: bool) -> Result<Value> {
+    let mut object = document.object.clone();
+    if document.name().is_empty() {
+        bail!(
+            "from {}: cannot use generate name with apply",
+            object["metadata"]["generateName"]
+        );
+    }
     let metadata = object
         .as_object_mut()
         .and_then(|object| object.get_mut("metadata"))

@@ -1,7 +1,7 @@
 //! `everynode completion`: what a shell needs to complete verbs and flags.
 
 use anyhow::Result;
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::Shell;
 
 use super::get::print;
@@ -36,7 +36,7 @@ impl Completion {
             Supported::Fish => Shell::Fish,
         };
         let mut script = Vec::new();
-        clap_complete::generate(shell, &mut crate::cli::Cli::command(), "everynode", &mut script);
+        clap_complete::generate(shell, &mut crate::cli::command(), "everynode", &mut script);
         print(&script)
     }
 }

@@ -10,14 +10,14 @@ use crate::client::connection::{ConnectArgs, Connection, JSON, Payload};
 use crate::client::dry_run::DryRun;
 use crate::client::resources::{Resource, Resources, escape};
 
-/// Keep the scheduler from giving nodes new pods; daemons are not concerned
+/// Keep new pods away from nodes, but for daemons
 #[derive(Args, Debug)]
 pub(crate) struct Cordon {
     #[command(flatten)]
     nodes: NodeArgs,
 }
 
-/// Let the scheduler give nodes pods again
+/// Let nodes have new pods again
 #[derive(Args, Debug)]
 pub(crate) struct Uncordon {
     #[command(flatten)]

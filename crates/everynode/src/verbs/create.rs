@@ -97,7 +97,6 @@ pub(crate) async fn each_document(
         };
         failures.note(result.await.map_err(|error| {
             match error.downcast::<ServerError>() {
-                Ok(server) if server.reason == "Invalid" => server.into(),
                 Ok(server) => server
                     .when(format!("error when {verb} \"{}\"", document.source))
                     .into(),

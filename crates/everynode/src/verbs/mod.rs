@@ -16,6 +16,7 @@ pub(crate) mod label;
 pub(crate) mod logs;
 pub(crate) mod page;
 pub(crate) mod pairs;
+pub(crate) mod plan;
 pub(crate) mod rollout;
 pub(crate) mod server;
 pub(crate) mod simulate;

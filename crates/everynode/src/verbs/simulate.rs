@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use crate::client::connection::ConnectArgs;
 use crate::control_plane::EndSignals;
 
-/// Play nodes that run nothing, to try a manifest or a server on a fleet
+/// Play nodes that run nothing, to try things on a whole fleet
 #[derive(Args, Debug)]
 pub(crate) struct Simulate {
     /// How many nodes

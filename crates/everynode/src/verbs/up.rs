@@ -17,7 +17,7 @@ use crate::control_plane::{ControlPlane, ControlPlaneArgs, EndSignals};
 /// How long pods get to end by themselves when `up` ends; what is left then is killed.
 const STOP_GRACE: Duration = Duration::from_secs(30);
 
-/// Run everything on this machine, in the foreground; stopping it stops its pods
+/// Run everything on this machine, until you stop it
 #[derive(Args, Debug)]
 pub(crate) struct Up {
     #[command(flatten)]

@@ -1,7 +1,7 @@
 //! The binary's own client verbs, with the mistakes that users make.
 
 use anyhow::{Context, Result};
-use testkit::{Client, FLUENTD, Output, Process, wait_for};
+use testkit::{Client, FLUENTD, Output, Process, kubectls, skip, wait_for};
 
 fn fleet() -> Result<(Process, testkit::Nodes)> {
     let server = Process::start(super::binary(), "server", &[])?;
@@ -290,5 +290,350 @@ fn delete_waits_and_keeps_the_pods_when_it_is_told_to() -> Result<()> {
     ]);
     assert_eq!(said, "daemonset.apps \"fluentd-elasticsearch\" deleted\n");
     assert_eq!(names(), "", "with foreground the pods go first");
+    Ok(())
+}
+
+#[test]
+fn why_says_how_each_node_stands_and_what_keeps_it_away() -> Result<()> {
+    let (server, _nodes) = fleet()?;
+    create(&server)?;
+    let client = server.client();
+    let why = |words: &[&str]| {
+        client.ok(&[&["why", "-n", "kube-system", "ds/fluentd-elasticsearch"], words].concat())
+    };
+    assert_eq!(
+        why(&[]),
+        "DaemonSet kube-system/fluentd-elasticsearch: all 2 nodes that should run it have an available pod of the current template.\n\n\
+         2 nodes: up to date and available\n         node-0, node-1\n"
+    );
+    client.ok(&["taint", "nodes", "node-0", "own=db:NoExecute"]);
+    let left = wait_for("the pod to leave", || {
+        let told = why(&[]);
+        Ok(
+            match told.contains("1 node: not here: taint own=db:NoExecute is not tolerated\n") {
+                true => Ok(told),
+                false => Err(told),
+            },
+        )
+    })?;
+    assert!(
+        left.contains("the 1 node that should run it has an available pod"),
+        "{left}"
+    );
+    let story = client.json(&[
+        "why",
+        "-n",
+        "kube-system",
+        "daemonset",
+        "fluentd-elasticsearch",
+        "node-0",
+        "-o",
+        "json",
+    ]);
+    assert_eq!(story["shouldRun"], false, "{story}");
+    assert_eq!(story["checks"][0]["what"], "taint own=db:NoExecute", "{story}");
+    assert_eq!(story["checks"][0]["holds"], false, "{story}");
+    let told = why(&["node/node-1"]);
+    assert!(told.contains("Should it run here? Yes."), "{told}");
+    assert!(told.contains("of revision 1, the current one"), "{told}");
+    refused(
+        &client,
+        &["why", "-n", "kube-system", "ds/fluentd-elasticsearch", "nowhere"],
+        "Error from server (NotFound): nodes \"nowhere\" not found",
+    );
+    refused(
+        &client,
+        &["why", "ds/nope"],
+        "Error from server (NotFound): daemonsets.apps \"nope\" not found",
+    );
+    Ok(())
+}
+
+/// A DaemonSet of a namespace that the manifest itself makes, and with two likely mistakes.
+const MISTAKEN: &str = r#"
+apiVersion: v1
+kind: Namespace
+metadata: {name: fresh}
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: new, namespace: fresh}
+spec:
+  selector: {matchLabels: {app: new}}
+  template:
+    metadata: {labels: {app: new}}
+    spec:
+      nodeSelector: {kubernetes.io/hostnam: node-1}
+      containers: [{name: c, image: example.com/x}]
+"#;
+
+#[test]
+fn plan_shows_what_would_happen_and_writes_nothing() -> Result<()> {
+    let (server, _nodes) = fleet()?;
+    let client = server.client();
+    let plan = |text: &str| client.run_with_input(&["plan", "-f", "-"], text);
+    let first = plan(FLUENTD);
+    assert!(first.success, "{}", first.stderr);
+    assert_eq!(
+        first.stdout,
+        "daemonset.apps/fluentd-elasticsearch would be created\n\n  2 nodes gain a pod\n          node-0, node-1\n\n  All of it at once.\n"
+    );
+    assert_eq!(client.ok(&["get", "ds", "-A", "-o", "name"]), "");
+    create(&server)?;
+    let changed = plan(&FLUENTD.replace("v2.5.2", "v2.5.3"));
+    assert!(
+        changed.stdout.ends_with(
+            "  2 nodes get a new pod in the place of the old one\n          node-0, node-1\n\n  In 2 waves (maxUnavailable 1):\n    1. node-0\n    2. node-1\n"
+        ),
+        "{}",
+        changed.stdout
+    );
+    let same = plan(FLUENTD);
+    assert!(
+        same.stdout.ends_with("No pod would be started or stopped.\n"),
+        "{}",
+        same.stdout
+    );
+    let mistaken = plan(MISTAKEN);
+    assert!(mistaken.success, "{}", mistaken.stderr);
+    for said in [
+        "namespace/fresh would be created\n",
+        "no node has the label kubernetes.io/hostnam; did you mean kubernetes.io/hostname?\n",
+        "the image example.com/x has no tag",
+    ] {
+        assert!(mistaken.stdout.contains(said), "{said}\n{}", mistaken.stdout);
+    }
+    let refused = plan(&format!(
+        "{}\n---\n{MISTAKEN}",
+        FLUENTD.replace("image:", "imag:")
+    ));
+    assert!(
+        refused.code == 1
+            && refused
+                .stderr
+                .contains("unknown field \"spec.template.spec.containers[0].imag\""),
+        "{}",
+        refused.stderr
+    );
+    assert!(
+        refused.stdout.contains("daemonset.apps/new would be created"),
+        "what can be planned is: {}",
+        refused.stdout
+    );
+    assert_eq!(client.ok(&["get", "ds", "-A", "-o", "name"]).lines().count(), 1);
+    Ok(())
+}
+
+#[test]
+fn events_are_told_of_one_object_and_of_one_type() -> Result<()> {
+    let (server, _nodes) = fleet()?;
+    create(&server)?;
+    let client = server.client();
+    let about = ["events", "-n", "kube-system", "--for", "ds/fluentd-elasticsearch"];
+    wait_for("both creations to be told", || {
+        let told = client.run(&about).stdout;
+        Ok(match told.matches("SuccessfulCreate").count() {
+            2 => Ok(()),
+            _ => Err(told),
+        })
+    })?;
+    let told = client.ok(&about);
+    assert!(
+        told.starts_with("LAST SEEN   TYPE     REASON             OBJECT"),
+        "{told}"
+    );
+    assert_eq!(told.lines().count(), 3, "{told}");
+    let warnings = client.run(&[&about[..], &["--types=Warning"]].concat());
+    assert_eq!(
+        (warnings.stdout.as_str(), warnings.stderr.as_str()),
+        ("", "No events found in kube-system namespace.\n")
+    );
+    refused(
+        &client,
+        &["events", "--types=Bad"],
+        "valid --types are Normal or Warning",
+    );
+    refused(
+        &client,
+        &["events", "--for=ds"],
+        "--for must be in resource/name form",
+    );
+    Ok(())
+}
+
+#[test]
+fn the_completion_scripts_are_scripts() -> Result<()> {
+    let client = Client::new(super::binary(), std::path::Path::new("/dev/null"));
+    for shell in ["bash", "zsh", "fish"] {
+        let script = client.ok(&["completion", shell]);
+        assert!(script.contains("uncordon"), "{shell} completes the verbs");
+    }
+    let script = client.ok(&["completion", "bash"]);
+    let bash = Client::new(
+        std::path::Path::new("/bin/bash"),
+        std::path::Path::new("/dev/null"),
+    );
+    let read = bash.run_with_input(&["-n"], &script);
+    assert!(read.success && read.stderr.is_empty(), "{}", read.stderr);
+    Ok(())
+}
+
+/// What a drain finds on a node.
+const PODS: &str = r#"
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: daemon}
+spec:
+  selector: {matchLabels: {app: daemon}}
+  template: {metadata: {labels: {app: daemon}}, spec: {containers: [{name: c, image: "example.com/x:1"}]}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: bare, labels: {sort: bare}}
+spec: {nodeName: node-0, containers: [{name: c, image: "example.com/x:1"}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: local, labels: {sort: local}}
+spec: {nodeName: node-1, containers: [{name: c, image: "example.com/x:1"}], volumes: [{name: v, emptyDir: {}}]}
+"#;
+
+/// Said to kubectl and to us, one after the other, with the same answers expected.
+const SAID_TO_BOTH: &str = "
+label nodes node-0 a=1
+label nodes node-0 a=1
+label nodes node-0 a=2
+label nodes node-0 a=2 --overwrite
+label nodes node-0 a-
+label nodes node-0 a-
+label nodes node-0 nope- c=1
+label nodes node-0 c- d=verylongvalue
+label nodes node-0 d- e=1
+label nodes node-0 f=1 f-
+label nodes node-0 f=b=c
+label nodes node-0 f=-
+label nodes node-0
+label nodes a=1
+label nodes a=1 node-0
+label nodes --all g=1
+label nodes --all -l a=1 g=1
+label nodes -l g=1 h=1
+label nodes -l g=9 h=1
+label pods bare h=1
+label nodes node-0 nope h=2
+label nodes/node-0 node/node-1 h=4 --overwrite
+label nodes node-0 h=5 --overwrite --dry-run=client
+label nodes node-0 h=5 --overwrite --dry-run=server
+label nodes node-0 h=5 --overwrite -o name
+label nodes node-0 --list -o name
+label nodes node-0 i=1 --resource-version=1
+label nodes node-0 node-1 i=1 --resource-version=1
+label thing x a=1
+label ds nope a=1
+label nodes node-0 a=1 -l b=1
+label nodes --field-selector metadata.name=node-0 z=1
+annotate nodes node-0 a=1
+annotate nodes node-0 a=1
+annotate nodes node-0 a=2
+annotate nodes node-0 a=2 --overwrite
+annotate nodes node-0 a- nope-
+annotate nodes node-0 kubernetes.io/change-cause=x
+annotate nodes node-0 kubernetes.io/change-cause=y
+annotate nodes node-0 f=1 f- g=1 g-
+annotate nodes node-0
+annotate nodes --all g=1
+annotate nodes node-0 nope h=2
+annotate nodes node-0 h=5 --overwrite --dry-run=server
+annotate nodes a=1 node-0
+taint nodes node-0 k=v:NoSchedule
+taint nodes node-0 k=v:NoSchedule
+taint nodes node-0 k=w:NoSchedule --overwrite
+taint nodes node-0 k=w:NoExecute
+taint nodes node-0 k:NoExecute-
+taint nodes node-0 k:NoExecute-
+taint nodes node-0 k-
+taint nodes node-0 k-
+taint nodes node-0 a:NoSchedule b=1:PreferNoSchedule
+taint nodes node-0 a- c:NoSchedule
+taint nodes node-0 c:NoSchedule c-
+taint nodes node-0 c=x:NoSchedule-
+taint nodes node-0 k=v
+taint nodes node-0 k=v:Nope
+taint nodes node-0 k=v=w:NoSchedule
+taint nodes node-0
+taint nodes k=v:NoSchedule
+taint nodes k=v:NoSchedule node-0
+taint pods x k=v:NoSchedule
+taint nodes nope node-1 k=v:NoSchedule
+taint nodes --all k=v:NoSchedule
+taint nodes --all k=v:NoSchedule --overwrite
+taint nodes -l g=1 k-
+taint nodes --all -l g=1 k-
+taint nodes node-0 zz- yy-
+taint nodes node-0 b-
+cordon node-0
+cordon node-0
+cordon nope node-0
+cordon
+cordon -l kubernetes.io/hostname=node-1
+cordon node-0 -l a=1
+cordon node-1 --dry-run=server
+cordon node/node-0
+uncordon node-0 node-1
+uncordon node-0
+drain nope
+drain node-0 -l a=b
+drain node-0 --ignore-daemonsets
+drain node-1 --ignore-daemonsets --force
+drain node-0 --pod-selector=sort=other
+drain node-0 --force --pod-selector=sort=bare --dry-run=client
+drain node-0 --force --pod-selector=sort=bare
+drain node-1 --force --pod-selector=sort=local --delete-emptydir-data --disable-eviction --grace-period=0
+drain node-0 node-1 --ignore-daemonsets
+drain node-1
+uncordon node-0 node-1
+";
+
+/// One command's answer, with the program's and the daemons' names made the same.
+fn answer(client: &Client, line: &str) -> String {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let output = client.run(&words);
+    let text = format!("{}{}[{}]", output.stdout, output.stderr, output.code);
+    let word = |word: &str| match word.starts_with("default/daemon-") {
+        true => "default/daemon-…".to_owned(),
+        false => word.replace("kubectl", "everynode"),
+    };
+    let line = |line: &str| line.split(' ').map(word).collect::<Vec<_>>().join(" ");
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_node_and_metadata_verbs_speak_as_kubectl_does() -> Result<()> {
+    let Some(kubectl) = kubectls().pop() else {
+        skip("no kubectl is here");
+        return Ok(());
+    };
+    let ((theirs, _their_nodes), (ours, _our_nodes)) = (fleet()?, fleet()?);
+    let (kubectl, everynode) = (theirs.client_at(&kubectl), ours.client());
+    if kubectl.run(&["version", "--client"]).stdout.contains("v1.20") {
+        skip("the only kubectl here is an old one, which has other words");
+        return Ok(());
+    }
+    for (server, client) in [(&theirs, &kubectl), (&ours, &everynode)] {
+        let file = server.folder().join("pods.yaml");
+        std::fs::write(&file, PODS).context("write the manifest")?;
+        client.ok(&["create", "-f", &file.display().to_string()]);
+        client.ok(&["rollout", "status", "ds/daemon"]);
+    }
+    let mut differences = String::new();
+    for line in SAID_TO_BOTH.lines().filter(|line| !line.is_empty()) {
+        let (theirs, ours) = (answer(&kubectl, line), answer(&everynode, line));
+        if theirs != ours {
+            differences.push_str(&format!(
+                "\n$ {line}\n--- kubectl\n{theirs}\n--- everynode\n{ours}\n"
+            ));
+        }
+    }
+    assert!(differences.is_empty(), "{differences}");
     Ok(())
 }

@@ -27,7 +27,7 @@ use crate::client::duration;
 use crate::client::error::{Failures, ServerError};
 use crate::client::resources::{Resource, Resources, escape};
 
-/// Empty nodes of their pods, all but the daemons, and keep new ones away
+/// Empty nodes of all pods but the daemons, for maintenance
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

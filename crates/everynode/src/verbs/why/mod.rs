@@ -12,6 +12,7 @@ use clap::Args;
 use serde_json::Value;
 
 use self::report::Report;
+pub(super) use self::report::nodes;
 use self::story::Story;
 use super::get::print;
 use crate::client::connection::{ConnectArgs, Connection};
@@ -19,7 +20,7 @@ use crate::client::fleet::Sight;
 use crate::client::output;
 use crate::client::resources::{Resources, Targets, escape};
 
-/// Explain how a DaemonSet stands on each node, and what is waited for
+/// Explain how a DaemonSet stands on each node
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -178,24 +179,4 @@ async fn events_of(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(words: &str) -> Option<(String, String, Option<String>)> {
-        let words: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
-        target(&words).ok()
-    }
-
-    #[test]
-    fn a_set_is_named_in_one_word_or_two_and_a_node_follows() {
-        let of = |kind: &str, name: &str, node: Option<&str>| {
-            Some((kind.to_owned(), name.to_owned(), node.map(str::to_owned)))
-        };
-        assert_eq!(parse("ds/x"), of("ds", "x", None));
-        assert_eq!(parse("daemonset x"), of("daemonset", "x", None));
-        assert_eq!(parse("ds/x node-1"), of("ds", "x", Some("node-1")));
-        assert_eq!(parse("ds x node/node-1"), of("ds", "x", Some("node-1")));
-        assert_eq!(parse("x"), None);
-        assert_eq!(parse("ds/x a b"), None);
-    }
-}
+mod tests;

@@ -132,7 +132,7 @@ fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
 }
 
 /// `1 node`, `2 nodes`.
-pub(super) fn nodes(count: usize) -> String {
+pub(in crate::verbs) fn nodes(count: usize) -> String {
     match count {
         1 => "1 node".to_owned(),
         _ => format!("{count} nodes"),
@@ -142,8 +142,11 @@ pub(super) fn nodes(count: usize) -> String {
 fn groups(decisions: &[Decision], sight: &Sight) -> Vec<Group> {
     let mut groups: BTreeMap<(Sort, String, Option<String>), Group> = BTreeMap::new();
     for decision in decisions {
-        let sort = verdict::sort(&decision.verdict);
-        let (text, waits_for) = (verdict::text(decision, sight), verdict::waits_for(decision));
+        let sort = verdict::sort(decision, sight);
+        let (text, waits_for) = (
+            verdict::text(decision, sight),
+            verdict::waits_for(decision, sight),
+        );
         let group = groups
             .entry((sort, text.clone(), waits_for.clone()))
             .or_insert_with(|| Group {
@@ -236,18 +239,19 @@ fn summary(explanation: &Explanation, groups: &[Group]) -> String {
     match (desired, awaited) {
         (0, 0) if groups.is_empty() => "there are no nodes.".to_owned(),
         (0, 0) => "no node should run it.".to_owned(),
-        (_, 0) => format!(
-            "all {} that should run it have an available pod of the current template.",
-            nodes(desired)
-        ),
-        _ => format!(
-            "{served} of the {} that should run it have an available pod of the current template; {} waited for.",
-            nodes(desired),
-            match awaited {
-                1 => "1 node is".to_owned(),
-                _ => format!("{awaited} nodes are"),
-            }
-        ),
+        _ => {
+            let all = match (served == desired, desired) {
+                (true, 1) => "the 1 node that should run it has".to_owned(),
+                (true, _) => format!("all {desired} nodes that should run it have"),
+                (false, _) => format!("{served} of the {} that should run it have", nodes(desired)),
+            };
+            let waits = match awaited {
+                0 => String::new(),
+                1 => "; 1 node is waited for".to_owned(),
+                _ => format!("; {awaited} nodes are waited for"),
+            };
+            format!("{all} an available pod of the current template{waits}.")
+        }
     }
 }
 

@@ -69,7 +69,7 @@ impl Story {
             node: decision.node.to_string(),
             verdict: verdict::name(&decision.verdict),
             text: verdict::text(decision, sight),
-            waits_for: verdict::waits_for(decision),
+            waits_for: verdict::waits_for(decision, sight),
             since: decision.since,
             until: verdict::until(decision),
             should_run: node.map(|node| Placement::compile(template).fit(node).should_run()),

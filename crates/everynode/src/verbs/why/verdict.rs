@@ -37,6 +37,12 @@ pub(super) fn text(decision: &Decision, sight: &Sight) -> String {
     };
     let in_short = || state().map(|state| state.in_short());
     match &decision.verdict {
+        Verdict::NotHere(why) if let Some(trouble) = sight.trouble(&decision.node, why) => {
+            format!("the node {trouble}; it gets a pod when it is back")
+        }
+        Verdict::Stays(why) if let Some(trouble) = sight.trouble(&decision.node, why) => {
+            format!("the node {trouble}; its pod stays as it is until then")
+        }
         Verdict::UpToDate => "up to date and available".to_owned(),
         Verdict::NotReady | Verdict::Surging => match in_short() {
             Some(why) => format!("{}: {why}", decision.verdict),
@@ -58,7 +64,10 @@ pub(super) fn text(decision: &Decision, sight: &Sight) -> String {
 }
 
 /// What must happen before the verdict changes; `None` where nothing needs to.
-pub(super) fn waits_for(decision: &Decision) -> Option<String> {
+pub(super) fn waits_for(decision: &Decision, sight: &Sight) -> Option<String> {
+    if is_down(decision, sight) {
+        return Some(WaitsFor::NodeToRecover.to_string());
+    }
     match &decision.waits_for {
         WaitsFor::Nothing => None,
         WaitsFor::Time(_) => Some("the time to pass".to_owned()),
@@ -82,9 +91,18 @@ pub(super) enum Sort {
     Absent,
 }
 
+/// Whether a node is left out only because it is in trouble.
+fn is_down(decision: &Decision, sight: &Sight) -> bool {
+    match &decision.verdict {
+        Verdict::NotHere(why) | Verdict::Stays(why) => sight.trouble(&decision.node, why).is_some(),
+        _ => false,
+    }
+}
+
 /// The sort of a verdict.
-pub(super) fn sort(verdict: &Verdict) -> Sort {
-    match verdict {
+pub(super) fn sort(decision: &Decision, sight: &Sight) -> Sort {
+    match decision.verdict {
+        _ if is_down(decision, sight) => Sort::Awaited,
         Verdict::UpToDate => Sort::Served,
         Verdict::NotHere(_) | Verdict::Stays(_) => Sort::Absent,
         _ => Sort::Awaited,

@@ -1,0 +1,211 @@
+//! `everynode plan -f`: what a manifest would do to a fleet, before anything is written.
+//!
+//! The server checks each object in a dry run and answers it with its defaults; the planner then rehearses what the
+//! DaemonSets among them would do. What is likely to be a mistake though the server would take it is said as well.
+
+mod mistakes;
+mod outlook;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use api::view::DaemonSetView;
+use clap::Args;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use self::mistakes::Fleetwide;
+use self::outlook::Outlook;
+use super::apply::{annotated, apply};
+use super::create::create;
+use super::get::print;
+use crate::client::connection::{ConnectArgs, Connection};
+use crate::client::dry_run::DryRun;
+use crate::client::error::{Failures, ServerError, is_not_found};
+use crate::client::fleet::{Sight, views};
+use crate::client::manifest::{self, Document};
+use crate::client::output;
+use crate::client::resources::{Resource, Resources};
+
+/// Show what a manifest would do to each node; nothing is written
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  everynode plan -f daemon.yaml                  before `apply -f daemon.yaml`
+  everynode plan -f - -o json < daemon.yaml      for a program")]
+pub(crate) struct Plan {
+    /// Manifest: a file, a folder of them, or `-` for standard input
+    #[arg(short, long, value_name = "FILE", required = true)]
+    filename: Vec<PathBuf>,
+
+    /// List every node and every wave, not just some
+    #[arg(long)]
+    all: bool,
+
+    /// The same as data
+    #[arg(short, long, value_enum)]
+    output: Option<output::Data>,
+}
+
+/// What `apply` would send, stored nowhere.
+const QUERY: &str = "fieldManager=everynode-apply&fieldValidation=Strict&dryRun=All";
+
+impl Plan {
+    pub(crate) async fn run(self, connect: &ConnectArgs) -> Result<()> {
+        let connection = connect.connect().await?;
+        let resources = Resources::discover(&connection).await?;
+        let documents = manifest::read(&self.filename)?;
+        let mut planning = Planning {
+            connection: &connection,
+            resources: &resources,
+            new_namespaces: new_namespaces(&documents),
+            sights: BTreeMap::new(),
+            fleetwide: None,
+        };
+        let (mut failures, mut data, mut first) = (Failures::default(), Vec::new(), true);
+        for document in &documents {
+            let Some(planned) = failures.note(planning.plan(document).await) else {
+                continue;
+            };
+            match self.output {
+                None => {
+                    let gap = if std::mem::take(&mut first) { "" } else { "\n" };
+                    print(format!("{gap}{}", planned.text(self.all)).as_bytes())?;
+                }
+                Some(_) => data.push(planned.data()),
+            }
+        }
+        if let Some(form) = self.output {
+            print(form.text(&json!({"objects": data}))?.as_bytes())?;
+        }
+        failures.finish()
+    }
+}
+
+/// The namespaces that the manifest itself makes: the server cannot check what is in them before they are there.
+fn new_namespaces(documents: &[Document]) -> BTreeSet<String> {
+    let namespaces = documents.iter().filter(|document| document.kind() == "Namespace");
+    namespaces.map(|document| document.name().to_owned()).collect()
+}
+
+/// What became of one document.
+struct Planned {
+    display: String,
+    /// `created`, `configured` or `unchanged`.
+    done: &'static str,
+    outlook: Option<Outlook>,
+}
+
+impl Planned {
+    fn text(&self, all: bool) -> String {
+        let would = match self.done {
+            "created" => "would be created",
+            "configured" => "would be changed",
+            _ => "would stay as it is",
+        };
+        let outlook = self
+            .outlook
+            .as_ref()
+            .map_or_else(String::new, |outlook| outlook.text(all));
+        format!("{} {would}\n{outlook}", self.display)
+    }
+
+    fn data(&self) -> Value {
+        let mut data = self.outlook.as_ref().map_or_else(|| json!({}), Outlook::data);
+        data["object"] = self.display.clone().into();
+        data["would"] = self.done.into();
+        data
+    }
+}
+
+struct Planning<'a> {
+    connection: &'a Connection,
+    resources: &'a Resources,
+    new_namespaces: BTreeSet<String>,
+    /// What was read, by namespace.
+    sights: BTreeMap<String, Sight>,
+    fleetwide: Option<Fleetwide>,
+}
+
+impl Planning<'_> {
+    async fn plan(&mut self, document: &Document) -> Result<Planned> {
+        let resource = self.resources.of_kind(document.api_version(), document.kind())?;
+        let (connection, fallback) = (self.connection, &self.connection.namespace);
+        let namespace = document
+            .namespace(fallback, connection.namespace_given)?
+            .to_owned();
+        let (object, done) = self
+            .dry_run(document, resource, &namespace)
+            .await
+            .map_err(|error| match error.downcast::<ServerError>() {
+                Ok(server) => server
+                    .when(format!("error when planning {:?}", document.source))
+                    .into(),
+                Err(other) => other,
+            })?;
+        let outlook = match resource.kind.as_str() {
+            "DaemonSet" => Some(self.outlook(&namespace, &object).await?),
+            _ => None,
+        };
+        Ok(Planned {
+            display: format!("{}/{}", resource.display(), document.name()),
+            done,
+            outlook,
+        })
+    }
+
+    /// The object as the server would have it, and what would be done to it.
+    async fn dry_run(
+        &self,
+        document: &Document,
+        resource: &Resource,
+        namespace: &str,
+    ) -> Result<(Value, &'static str)> {
+        let modified = annotated(document, namespace, resource.namespaced)?;
+        let applied = apply(
+            self.connection,
+            resource,
+            namespace,
+            &modified,
+            QUERY,
+            DryRun::Server,
+        );
+        match applied.await {
+            Err(error)
+                if resource.namespaced && self.new_namespaces.contains(namespace) && is_not_found(&error) =>
+            {
+                // The namespace is still to be made: another one stands in for it while the server looks.
+                let mut elsewhere = modified;
+                elsewhere["metadata"]["namespace"] = STAND_IN.into();
+                let mut object = create(self.connection, resource, STAND_IN, &elsewhere, QUERY).await?;
+                object["metadata"]["namespace"] = namespace.into();
+                Ok((object, "created"))
+            }
+            answer => answer,
+        }
+    }
+
+    async fn outlook(&mut self, namespace: &str, object: &Value) -> Result<Outlook> {
+        if self.fleetwide.is_none() {
+            let sets: Vec<Arc<DaemonSetView>> = views(self.connection, None, |_, _| {}).await?;
+            self.fleetwide = Some(Fleetwide::new(&sets));
+        }
+        if !self.sights.contains_key(namespace) {
+            let sight = Sight::read(self.connection, namespace).await?;
+            self.sights.insert(namespace.to_owned(), sight);
+        }
+        let (Some(sight), Some(fleetwide)) = (self.sights.get(namespace), &self.fleetwide) else {
+            unreachable!("both were read just now")
+        };
+        let view = DaemonSetView::deserialize(object).context("read the server's answer to the dry run")?;
+        let set = Arc::new(view);
+        let forecast = sight.fleet.forecast(&set, sight.now);
+        let mistakes = mistakes::find(&set, sight, fleetwide);
+        Ok(Outlook::new(object, &forecast, sight, mistakes))
+    }
+}
+
+/// A namespace that every cluster has.
+const STAND_IN: &str = "default";
