@@ -105,3 +105,38 @@ fn a_drain_needs_force_for_the_daemons_of_a_set_that_is_gone() -> Result<()> {
         })
     })
 }
+
+#[test]
+fn a_drain_gives_way_to_a_disruption_budget() -> Result<()> {
+    each_kubectl(2, &[], |fleet, kubectl| {
+        for name in ["one", "two"] {
+            lone_pod(fleet, name, |_| {})?;
+        }
+        let budget = json!({
+            "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "keep-one"},
+            "spec": {"minAvailable": 1, "selector": {"matchLabels": {"kind": "lone"}}},
+        });
+        let budgets = format!(
+            "/apis/policy/v1/namespaces/{}/poddisruptionbudgets",
+            fleet.namespace
+        );
+        fleet.api.create(&budgets, &budget)?;
+        let path = format!("{budgets}/keep-one");
+        eventually("the budget to allow one", || {
+            Ok(fleet.api.get(&path)?["status"]["disruptionsAllowed"] == 1)
+        })?;
+        let said = kubectl.refused("drain node-0 --force --timeout=3s");
+        let reason = "Cannot evict pod as it would violate the pod's disruption budget.";
+        assert!(said.contains(reason), "{said}");
+        let left = |name: &str| fleet.api.find(&fleet.pod_path(name));
+        assert!(
+            left("one")?.is_some() != left("two")?.is_some(),
+            "one of them stays"
+        );
+        let patch = json!({"spec": {"minAvailable": 0}});
+        fleet.api.patch(&path, testkit::MERGE, &patch)?;
+        kubectl.ok("drain node-0 --force");
+        assert!(left("one")?.is_none() && left("two")?.is_none());
+        Ok(())
+    })
+}
