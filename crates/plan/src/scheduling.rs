@@ -138,6 +138,15 @@ impl Refusal {
     }
 }
 
+/// What the scheduler has done so far: what it costs, in counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Turns that pods had.
+    pub turns: u64,
+    /// How often a node was asked whether it takes a pod.
+    pub looks: u64,
+}
+
 /// Nodes, what is used of them, and the pods that wait for one.
 #[derive(Default)]
 pub struct Scheduler {
@@ -147,6 +156,7 @@ pub struct Scheduler {
     budgets: BTreeMap<(Arc<str>, Arc<str>), Arc<PodDisruptionBudgetView>>,
     /// Where the last search ended; the next goes on from there, so that pods spread over nodes that score alike.
     cursor: Arc<str>,
+    work: Work,
 }
 
 /// What is heard of the cluster.
@@ -214,7 +224,7 @@ impl Scheduler {
             self.queue.remove(&key);
             self.end_nomination(&key);
             self.place(&key, pod, node, false);
-        } else if !self.is_being_bound(&key, pod) {
+        } else if pod.is_terminating() || !self.is_being_bound(&key, pod) {
             self.put_unbound(key, pod);
         }
     }
@@ -331,20 +341,20 @@ impl Scheduler {
         match self.takes(&pod, &mut outlook, node) {
             Ok(()) => self.queue.wake(group),
             Err(rejection) if rejection.is_topology() => self.queue.set_topology(group),
-            Err(rejection) if rejection.resolvable && self.may_preempt(&pod, node) => self.queue.wake(group),
+            Err(rejection) if self.may_go_on(&pod, node, &rejection) => self.queue.wake(group),
             Err(_) => {}
         }
     }
 
-    /// Whether the pod could take the place of another on the node, as far as can be told without trying.
-    fn may_preempt(&self, pod: &PodView, node: &Arc<str>) -> bool {
-        let lower = || self.cluster.lower(node, pod.spec.priority);
-        let underway = self.nominations.node_of(pod) == Some(node) && lower().iter().any(|(_, p)| p.leaving);
-        let has_lower = self
-            .cluster
-            .node(node)
-            .is_some_and(|(state, _)| state.has_lower(pod.spec.priority));
-        !pod.spec.never_preempts && has_lower && !underway
+    /// Whether a turn may get the pod on although the node does not take it: room might be made for it, or the room that was being made
+    /// will not be had and it is to look elsewhere. While its victims end there is nothing to do.
+    fn may_go_on(&self, pod: &PodView, node: &Arc<str>, rejection: &Rejection) -> bool {
+        let lower = self.cluster.lower(node, pod.spec.priority);
+        let is_nominated = self.nominations.node_of(pod) == Some(node);
+        match is_nominated {
+            true => !rejection.resolvable || !lower.iter().any(|(_, placed)| placed.leaving),
+            false => rejection.resolvable && !pod.spec.never_preempts && !lower.is_empty(),
+        }
     }
 }
 
@@ -353,6 +363,7 @@ impl Scheduler {
     /// The pod whose turn it is, and the verdict about it. A pod that fits is assumed on its node. `None` when nobody's turn it is.
     pub fn next(&mut self, now: Timestamp) -> Option<(Decision, Arc<PodView>)> {
         let (key, pod, tried) = self.queue.pop(now)?;
+        self.work.turns += 1;
         let verdict = self.decide(&key, &pod, tried, now);
         let decision = Decision {
             known: is_known(&pod, &verdict),
@@ -371,6 +382,11 @@ impl Scheduler {
     /// How many pods wait, whatever for.
     pub fn pending(&self) -> usize {
         self.queue.len()
+    }
+
+    /// What has been done so far.
+    pub fn work(&self) -> Work {
+        self.work
     }
 
     fn decide(&mut self, key: &PodKey, pod: &Arc<PodView>, tried: Tried, now: Timestamp) -> Verdict {
@@ -518,6 +534,7 @@ impl Scheduler {
                 contested.push(name.clone());
                 continue;
             }
+            self.work.looks += 1;
             match state
                 .check(pod)
                 .and_then(|()| outlook.check(neighbours, pod, node))
@@ -549,6 +566,7 @@ impl Scheduler {
     /// Whether the node takes the pod, both with the pods that are nominated to it and come first, and without them: they may
     /// still go elsewhere.
     fn takes(&mut self, pod: &PodView, outlook: &mut Outlook, name: &Arc<str>) -> Result<(), Rejection> {
+        self.work.looks += 1;
         let rivals = self.nominations.rivals(pod, name);
         if rivals.is_empty() {
             return self.filter(pod, outlook, name);

@@ -69,11 +69,6 @@ impl NodeState {
         self.node.is_none() && self.pods.is_empty()
     }
 
-    /// Whether a pod of a lower priority is there.
-    pub(super) fn has_lower(&self, priority: i32) -> bool {
-        self.pods.iter().any(|(other, _)| *other < priority)
-    }
-
     /// The filters that look at the node alone, in the scheduler's order (NodeUnschedulable, TaintToleration, NodeAffinity, NodePorts,
     /// NodeResourcesFit); the first that rejects speaks for the node.
     pub(super) fn check(&self, pod: &PodView) -> Result<(), Rejection> {

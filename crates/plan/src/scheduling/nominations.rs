@@ -33,6 +33,9 @@ impl Nominations {
 
     /// The pod's nomination is over: where it was.
     pub(super) fn end(&mut self, key: &PodKey) -> Option<Arc<str>> {
+        if self.of.is_empty() {
+            return None;
+        }
         let (_, node) = self.of.remove(key)?;
         if let Some(keys) = self.on.get_mut(&node) {
             keys.remove(key);

@@ -303,24 +303,33 @@ fn a_victim_that_cannot_be_deleted_stays_and_the_pod_tries_again() {
 
 #[test]
 fn a_nomination_ends_when_it_is_no_longer_true() {
-    let mut scheduler = full("a", &[("low", 0, "4")]);
-    let pod = pod_of("p", prioritised(10, "4"));
-    preempts(&mut scheduler, &pod);
-    // The victim is gone, but someone who is more important has taken the place.
-    scheduler.put_pod(&running("vip", "a", prioritised(20, "4")));
-    scheduler.delete_pod(&PodKey::of(&running("low", "a", |_| {})));
-    scheduler.put_node(&node_of("a", |n| n["metadata"]["labels"]["new"] = "yes".into()));
-    scheduler.delete_node("a");
-    scheduler.put_node(&node("a"));
-    let (decision, _) = scheduler.next(at(1)).expect("a turn");
-    assert!(matches!(
-        decision.verdict,
-        Verdict::Unschedulable {
-            nominated: None,
-            preemption: None,
-            ..
-        }
-    ));
+    type Change = fn(&mut Scheduler);
+    let low_goes: Change = |scheduler| scheduler.delete_pod(&PodKey::of(&running("low", "a", |_| {})));
+    let cases: [(&str, Change); 3] = [
+        ("someone more important has the place", |scheduler| {
+            scheduler.put_pod(&running("vip", "a", prioritised(20, "4")));
+        }),
+        ("the node takes nobody", |scheduler| {
+            scheduler.put_node(&node_of("a", |n| n["spec"]["unschedulable"] = true.into()));
+        }),
+        ("the node is gone", |scheduler| scheduler.delete_node("a")),
+    ];
+    for (what, change) in cases {
+        let mut scheduler = full("a", &[("low", 0, "4")]);
+        preempts(&mut scheduler, &pod_of("p", prioritised(10, "4")));
+        change(&mut scheduler);
+        low_goes(&mut scheduler);
+        let (decision, _) = scheduler.next(at(1)).expect(what);
+        let is_over = matches!(
+            decision.verdict,
+            Verdict::Unschedulable {
+                nominated: None,
+                preemption: None,
+                ..
+            }
+        );
+        assert!(is_over, "{what}");
+    }
 }
 
 #[test]

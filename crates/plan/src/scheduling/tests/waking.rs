@@ -155,15 +155,8 @@ fn a_change_that_does_not_help_wakes_nobody() {
 
 #[test]
 fn the_back_off_doubles_to_ten_seconds() {
-    let mut scheduler = with(&[node("a")]);
-    let taint = |key: &str| {
-        node_of("a", |n| {
-            n["spec"]["taints"] = json!([{"key": key, "effect": "NoSchedule"}])
-        })
-    };
-    scheduler.put_node(&taint("k0"));
-    // It prefers the node to be without taints, and is woken because it could take the place of the pod that is there.
-    scheduler.put_pod(&running("low", "a", |p| p["spec"]["priority"] = (-1).into()));
+    let mut scheduler = with(&[]);
+    // Each new node might be the place that it lacks, so each wakes it; none is.
     let pod = pod_of("p", |p| {
         p["spec"]["topologySpreadConstraints"] = json!([{"maxSkew": 1, "topologyKey": "zone",
             "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {}}]);
@@ -172,11 +165,94 @@ fn the_back_off_doubles_to_ten_seconds() {
     let mut now = 0;
     for (turn, wait) in [1, 2, 4, 8, 10, 10].into_iter().enumerate() {
         scheduler.next(at(now)).expect("a turn");
-        scheduler.put_node(&taint(&format!("k{}", turn + 1)));
+        scheduler.put_node(&node(&format!("n{turn}")));
         assert!(scheduler.next(at(now + wait - 1)).is_none());
         now += wait;
         assert_eq!(scheduler.next_turn(), Some(at(now)));
     }
+}
+
+#[test]
+fn a_pod_that_is_deleted_while_it_is_being_bound_is_not_bound_again() {
+    let mut scheduler = with(&[node("a")]);
+    let pod = pinned("p", "a", |_| {});
+    assert_eq!(verdict(&mut scheduler, &pod), bind("a"));
+    scheduler.put_pod(&pinned("p", "a", |p| {
+        p["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+    }));
+    scheduler.bind_failed(&PodKey::of(&pod), &pod, at(0));
+    assert_eq!((scheduler.pending(), on(&scheduler, "a")), (0, 0));
+}
+
+/// What `change` costs.
+fn cost(scheduler: &mut Scheduler, change: impl FnOnce(&mut Scheduler)) -> Work {
+    let before = scheduler.work();
+    change(scheduler);
+    let after = scheduler.work();
+    Work {
+        turns: after.turns - before.turns,
+        looks: after.looks - before.looks,
+    }
+}
+
+fn turns(scheduler: &mut Scheduler, second: i64) {
+    while scheduler.next(at(second)).is_some() {}
+}
+
+#[test]
+fn a_pinned_pod_costs_a_look_at_its_node() {
+    let nodes: Vec<_> = (0..100).map(|i| node(&format!("n{i}"))).collect();
+    let mut scheduler = with(&nodes);
+    let work = cost(&mut scheduler, |scheduler| {
+        for i in 0..100 {
+            scheduler.put_pod(&pinned(&format!("p{i}"), &format!("n{i}"), |_| {}));
+        }
+        turns(scheduler, 0);
+    });
+    assert_eq!(
+        work,
+        Work {
+            turns: 100,
+            looks: 100
+        }
+    );
+}
+
+#[test]
+fn many_pods_that_do_not_fit_cost_an_event_one_look() {
+    let nodes: Vec<_> = (0..100).map(|i| node(&format!("n{i}"))).collect();
+    let mut scheduler = with(&nodes);
+    for i in 0..100 {
+        scheduler.put_pod(&running(&format!("full{i}"), &format!("n{i}"), |p| {
+            requests(p, "cpu", "4")
+        }));
+    }
+    let waiting = cost(&mut scheduler, |scheduler| {
+        for i in 0..1_000 {
+            scheduler.put_pod(&pod_of(&format!("p{i}"), |p| requests(p, "cpu", "4")));
+        }
+        turns(scheduler, 0);
+    });
+    // The first asks every node; the others are refused alike.
+    assert_eq!(
+        waiting,
+        Work {
+            turns: 1_000,
+            looks: 100
+        }
+    );
+    let no_help = cost(&mut scheduler, |scheduler| {
+        scheduler.put_node(&labelled("n1", "disk", "ssd"));
+        turns(scheduler, 20);
+    });
+    assert_eq!(no_help, Work { turns: 0, looks: 1 });
+    let room_for_one = cost(&mut scheduler, |scheduler| {
+        scheduler.delete_pod(&PodKey::of(&running("full7", "n7", |_| {})));
+        turns(scheduler, 40);
+    });
+    // The look that wakes one, its turn, and a look whether there is room for another. Its turn begins where the last one ended.
+    assert_eq!(room_for_one.turns, 1);
+    assert!(room_for_one.looks <= 102, "{room_for_one:?}");
 }
 
 #[test]
