@@ -8,6 +8,7 @@ mod fleet;
 mod kill;
 mod kubectl;
 mod libraries;
+mod scheduler;
 mod verbs;
 
 use std::path::Path;
