@@ -15,9 +15,9 @@ use serde_json::Value;
 use super::counts::{Counts, Harness};
 use crate::command::{cargo, root};
 
-/// How long no test of a program may end before the program is taken for hung. The longest single test takes a minute on a slow
-/// machine, and waits inside tests give up after two.
-const HUNG_AFTER: Duration = Duration::from_secs(6 * 60);
+/// How long no test of a program may end before the program is taken for hung. The longest single tests (fifty kills of everything, fifty
+/// simulated histories) take minutes on a slow machine, and waits inside tests give up after two.
+const HUNG_AFTER: Duration = Duration::from_secs(15 * 60);
 /// How long a program's output is read after its end: a process that a test left behind may hold it open.
 const LAST_LINES: Duration = Duration::from_secs(5);
 /// How many lines a program may be ahead of us: a pipe's worth. Then it waits.
