@@ -11,6 +11,8 @@ pub(crate) struct PodState {
     pub(crate) condition: Option<String>,
     /// `status.reason` and `status.message` of a pod that failed as a whole.
     pub(crate) failure: Option<String>,
+    /// Whether its phase is Running.
+    running: bool,
 }
 
 /// A container that is not ready.
@@ -65,6 +67,7 @@ impl PodState {
             containers,
             condition,
             failure,
+            running: status["phase"] == "Running",
         }
     }
 
@@ -91,6 +94,7 @@ impl PodState {
         match (&self.failure, &self.condition) {
             (Some(failure), _) => failure.clone(),
             (None, Some(condition)) => condition.clone(),
+            (None, None) if self.running => "it runs and is not ready".to_owned(),
             (None, None) => "its node has not started it yet".to_owned(),
         }
     }
@@ -177,6 +181,7 @@ mod tests {
     #[test]
     fn a_pod_that_no_node_has_reported_on_is_told_apart_from_one_with_a_trouble_of_its_own() {
         assert_eq!(in_short(&json!({})), "its node has not started it yet");
+        assert_eq!(in_short(&json!({"phase": "Running"})), "it runs and is not ready");
         let gate = json!({"conditions": [{"type": "Ready", "status": "False", "reason": "ReadinessGatesNotReady", "message": "x is not there"}]});
         assert_eq!(in_short(&gate), "ReadinessGatesNotReady: x is not there");
         let failed = json!({"reason": "OutOfcpu", "message": "Node didn't have enough resource: cpu"});

@@ -84,7 +84,9 @@ impl Report {
                 &mut text,
                 format_args!("{:>width$}: {}", nodes(group.nodes.len()), group.text),
             );
-            if let Some(waits_for) = &group.waits_for {
+            if let Some(waits_for) = &group.waits_for
+                && !group.text.starts_with("waiting ")
+            {
                 push(&mut text, format_args!("; waiting for {waits_for}"));
             }
             push(&mut text, format_args!("\n"));
@@ -159,8 +161,8 @@ fn groups(decisions: &[Decision], sight: &Sight) -> Vec<Group> {
         group.nodes.push(Row {
             node: decision.node.to_string(),
             pod: decision.pod.as_ref().map(|pod| pod.meta.name.to_string()),
-            since: decision.since,
-            until: verdict::until(decision),
+            since: verdict::since(decision, sight.now),
+            until: verdict::until(decision, sight.now),
         });
     }
     let mut groups: Vec<Group> = groups.into_values().collect();

@@ -75,11 +75,16 @@ pub(super) fn waits_for(decision: &Decision, sight: &Sight) -> Option<String> {
     }
 }
 
+/// Since when. A pod's time to end lies ahead while it has some.
+pub(super) fn since(decision: &Decision, now: Timestamp) -> Option<Timestamp> {
+    decision.since.filter(|since| *since <= now)
+}
+
 /// The moment that is waited for.
-pub(super) fn until(decision: &Decision) -> Option<Timestamp> {
+pub(super) fn until(decision: &Decision, now: Timestamp) -> Option<Timestamp> {
     match decision.waits_for {
         WaitsFor::Time(moment) => Some(moment),
-        _ => None,
+        _ => decision.since.filter(|since| *since > now),
     }
 }
 
