@@ -93,6 +93,72 @@ fn a_cordoned_node_and_one_that_is_not_ready_get_theirs_all_the_same() {
 }
 
 #[test]
+fn every_condition_of_a_node_that_repels_pods_is_put_up_with() {
+    let mut cluster = Cluster::new();
+    for (node, key, effect) in [
+        ("a", "not-ready", "NoExecute"),
+        ("b", "unreachable", "NoExecute"),
+        ("c", "disk-pressure", "NoSchedule"),
+        ("d", "memory-pressure", "NoSchedule"),
+        ("e", "pid-pressure", "NoSchedule"),
+        ("f", "unschedulable", "NoSchedule"),
+    ] {
+        let taint = json!({"key": format!("node.kubernetes.io/{key}"), "effect": effect});
+        cluster.add_node(node, json!({"spec": {"taints": [taint]}}));
+    }
+    cluster.apply_set("daemon", json!({}));
+    cluster.settle();
+    assert_eq!(cluster.set("daemon").status.current_number_scheduled, 6);
+}
+
+#[test]
+fn terms_of_affinity_are_alternatives_and_may_ask_for_labels_or_names() {
+    let labelled = json!({"matchExpressions": [{"key": "zone", "operator": "In", "values": ["eu"]}]});
+    let named = json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["f"]}]});
+    let required = json!({"nodeSelectorTerms": [labelled, named]});
+    let affinity = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}});
+    let mut cluster = Cluster::new();
+    for (node, zone) in [
+        ("a", "eu"),
+        ("b", "us"),
+        ("c", "eu"),
+        ("d", "us"),
+        ("e", "us"),
+        ("f", "us"),
+    ] {
+        cluster.add_node(node, json!({"metadata": {"labels": {"zone": zone}}}));
+    }
+    cluster.apply_set("daemon", json!({"template": {"spec": {"affinity": affinity}}}));
+    cluster.converge();
+    assert_eq!(cluster.picture(), "a: v1 ready, c: v1 ready, f: v1 ready");
+}
+
+#[test]
+fn a_pod_for_which_there_is_no_room_waits_and_the_other_nodes_have_theirs() {
+    let mut cluster = Cluster::new();
+    for node in ["full", "roomy"] {
+        cluster.add_node(node, json!({}));
+    }
+    cluster.apply_set("daemon", json!({}));
+    cluster.settle();
+    let (waits, runs) = (cluster.pod_on("full"), cluster.pod_on("roomy"));
+    cluster.edit_pod(&waits, |pod| {
+        pod["status"]["conditions"] = json!([{"type": "PodScheduled", "status": "False",
+            "reason": "Unschedulable", "message": "Insufficient memory"}]);
+    });
+    cluster.bind(&runs);
+    cluster.phase(&runs, "Running", true);
+    cluster.settle();
+    assert_eq!(cluster.picture(), "full: v1 unbound, roomy: v1 ready");
+    let status = &cluster.set("daemon").status;
+    assert_eq!(
+        (status.current_number_scheduled, status.number_unavailable),
+        (2, 1)
+    );
+    assert_eq!(cluster.pod_on("full"), waits, "it is not made again and again");
+}
+
+#[test]
 fn where_the_network_is_down_only_pods_on_the_hosts_network_run() {
     let network_down = json!({"spec": {"taints": [
         {"key": "node.kubernetes.io/network-unavailable", "effect": "NoSchedule"},
@@ -527,6 +593,27 @@ fn neither_terminating_pods_nor_those_of_others_are_adopted() {
     cluster.create_pod(elsewhere);
     cluster.settle();
     assert_eq!(cluster.done, Vec::<String>::new());
+}
+
+#[test]
+fn what_lies_in_another_namespace_is_not_its_business() {
+    let mut cluster = Cluster::new();
+    cluster.add_node("a", json!({}));
+    let mut stray = orphan("stray", "a", json!({"app": "daemon"}));
+    stray["metadata"]["namespace"] = "other".into();
+    cluster.create_pod(stray);
+    cluster.create_revision(json!({
+        "metadata": {"name": "stray", "namespace": "other", "labels": {"app": "daemon"}},
+        "data": {"spec": {"template": {}}}, "revision": 9,
+    }));
+    cluster.apply_set("daemon", json!({}));
+    cluster.converge();
+    assert!(
+        cluster.done.iter().all(|done| !done.contains("stray")),
+        "{:?}",
+        cluster.done
+    );
+    assert_eq!(cluster.revisions()[0].revision, 1, "its own history begins at 1");
 }
 
 #[test]

@@ -333,6 +333,22 @@ fn pods_of_a_double_revision_are_relabelled_however_many_there_are() {
 }
 
 #[test]
+fn a_status_that_could_not_be_written_is_written_later() {
+    let mut cluster = Cluster::deployed(&["a"], json!({}));
+    let pod = cluster.pod_on("a");
+    cluster.phase(&pod, "Running", false);
+    cluster.fault = Fault::Refuse;
+    cluster.deliver_all();
+    assert_eq!(cluster.plan_and_act(), 1);
+    assert_eq!(cluster.plan_and_act(), 0, "not at once");
+    assert_eq!(cluster.set("daemon").status.number_ready, 1);
+    cluster.fault = Fault::None;
+    cluster.now = cluster.look_again().unwrap();
+    cluster.settle();
+    assert_eq!(cluster.set("daemon").status.number_ready, 0);
+}
+
+#[test]
 fn a_pod_recreated_under_the_same_name_is_not_deleted_for_the_old_one() {
     let mut cluster = Cluster::deployed(&["a"], json!({}));
     let name = cluster.pod_on("a");

@@ -49,6 +49,7 @@ pub(crate) enum Fault {
 
 pub(crate) struct Cluster {
     pub(crate) fleet: Fleet,
+    options: Options,
     pub(crate) now: Timestamp,
     pub(crate) fault: Fault,
     /// Pods of these nodes are neither created nor deleted, as an admission webhook may have it.
@@ -96,6 +97,7 @@ impl Cluster {
     pub(crate) fn with_options(options: Options) -> Cluster {
         let mut cluster = Cluster {
             fleet: Fleet::new(options),
+            options,
             now: "2026-01-01T00:00:00Z".parse().unwrap(),
             fault: Fault::None,
             refused_nodes: BTreeSet::new(),
@@ -213,11 +215,12 @@ impl Cluster {
 
     /// A new controller process that knows nothing of what the last one did.
     pub(crate) fn restart(&mut self) {
-        self.restart_with(Options::default());
+        self.restart_with(self.options);
     }
 
     /// A new controller process with other options.
     pub(crate) fn restart_with(&mut self, options: Options) {
+        self.options = options;
         self.fleet = Fleet::new(options);
         self.relist();
     }
@@ -546,7 +549,7 @@ impl Cluster {
             daemon_sets: of_kind(Kind::Set).map(|(_, set)| view(set)).collect(),
             revisions: self.revisions(),
         };
-        Fleet::of(Options::default(), objects, self.now)
+        Fleet::of(self.options, objects, self.now)
     }
 
     pub(crate) fn set_exists(&self, name: &str) -> bool {

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::view::{DaemonSetStatusView, DaemonSetView, PodView};
+use api::view::{DaemonSetStatusView, DaemonSetView, PodView, UpdateStrategyView};
 use jiff::SignedDuration;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::Cluster;
 use super::model::{Fault, KINDS};
-use crate::daemonset::{Placement, available_from, is_past, is_updated, seniority};
-use crate::fleet::{Act, Change, Fleet, Options};
+use crate::daemonset::{Aim, Placement, Trouble, available_from, is_past, is_updated, seniority};
+use crate::fleet::{Act, Change, Fleet, NodeChange, Options};
 use crate::history;
 use crate::rollout::Budget;
 
@@ -38,6 +38,8 @@ enum Happening {
     Wait(i64),
     Deliver(usize, usize),
     Fault(Fault),
+    /// Requests about a node's pods are refused, or no longer.
+    Refuse(usize, bool),
     Relist,
     Restart,
     Work,
@@ -48,13 +50,17 @@ enum Taints {
     None,
     NoSchedule,
     NoExecute,
+    /// The node does not answer. Daemons tolerate that.
+    Unreachable,
 }
 
 #[derive(Clone, Debug)]
 enum Spec {
     Image(u8),
     MaxUnavailable(u8),
+    MaxUnavailablePercent(u8),
     Surge(u8),
+    SurgePercent(u8),
     OnDelete,
     MinReady(u8),
     OnlyLabelled(bool),
@@ -64,19 +70,23 @@ fn taints(taints: Taints) -> Value {
     match taints {
         Taints::None => json!([]),
         Taints::NoSchedule => json!([{"key": "busy", "effect": "NoSchedule"}]),
+        Taints::Unreachable => json!([{"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}]),
         Taints::NoExecute => json!([{"key": "evil", "value": "very", "effect": "NoExecute"}]),
     }
 }
 
 fn spec(spec: &Spec) -> Value {
-    let rolling = |unavailable: u8, surge: u8| {
+    let percent = |percent: u8| Value::from(format!("{percent}%"));
+    let rolling = |unavailable: Value, surge: Value| {
         let rolling = json!({"maxUnavailable": unavailable, "maxSurge": surge});
         json!({"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": rolling}})
     };
     match spec {
         Spec::Image(version) => Cluster::image(&format!("v{version}")),
-        Spec::MaxUnavailable(count) => rolling(*count, 0),
-        Spec::Surge(count) => rolling(0, *count),
+        Spec::MaxUnavailable(count) => rolling((*count).into(), 0.into()),
+        Spec::MaxUnavailablePercent(count) => rolling(percent(*count), 0.into()),
+        Spec::Surge(count) => rolling(0.into(), (*count).into()),
+        Spec::SurgePercent(count) => rolling(0.into(), percent(*count)),
         Spec::OnDelete => json!({"updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}),
         Spec::MinReady(seconds) => json!({"minReadySeconds": seconds}),
         Spec::OnlyLabelled(only) => {
@@ -91,14 +101,16 @@ fn spec(spec: &Spec) -> Value {
 }
 
 fn any_taints() -> impl Strategy<Value = Taints> {
-    prop_oneof![3 => Just(Taints::None), 1 => Just(Taints::NoSchedule), 1 => Just(Taints::NoExecute)]
+    prop_oneof![3 => Just(Taints::None), 1 => Just(Taints::NoSchedule), 1 => Just(Taints::NoExecute), 1 => Just(Taints::Unreachable)]
 }
 
 fn any_spec() -> impl Strategy<Value = Spec> {
     prop_oneof![
         4 => (1u8..4).prop_map(Spec::Image),
         2 => (1u8..4).prop_map(Spec::MaxUnavailable),
+        1 => (1u8..=100).prop_map(Spec::MaxUnavailablePercent),
         2 => (1u8..3).prop_map(Spec::Surge),
+        1 => (1u8..=100).prop_map(Spec::SurgePercent),
         1 => Just(Spec::OnDelete),
         1 => prop_oneof![Just(0), Just(10)].prop_map(Spec::MinReady),
         1 => any::<bool>().prop_map(Spec::OnlyLabelled),
@@ -123,7 +135,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => node.clone().prop_map(Happening::RemoveNode),
         2 => (node.clone(), any_taints()).prop_map(|(node, taints)| Happening::Taint(node, taints)),
         1 => (node.clone(), any::<bool>()).prop_map(|(node, edge)| Happening::Label(node, edge)),
-        1 => node.prop_map(Happening::Heartbeat),
+        1 => node.clone().prop_map(Happening::Heartbeat),
+        1 => (node, any::<bool>()).prop_map(|(node, refuse)| Happening::Refuse(node, refuse)),
         4 => any_spec().prop_map(Happening::Apply),
         1 => Just(Happening::OrphanSet),
         2 => pod.clone().prop_map(Happening::DeletePod),
@@ -208,6 +221,8 @@ fn happen(cluster: &mut Cluster, happening: &Happening) {
         Happening::Wait(seconds) => cluster.wait(*seconds),
         Happening::Deliver(kind, count) => cluster.deliver(KINDS[*kind], *count),
         Happening::Fault(fault) => cluster.fault = *fault,
+        Happening::Refuse(node, true) => drop(cluster.refused_nodes.insert(NODES[*node].to_owned())),
+        Happening::Refuse(node, false) => drop(cluster.refused_nodes.remove(NODES[*node])),
         Happening::Relist => cluster.relist(),
         Happening::Restart => cluster.restart(),
         Happening::Work => {
@@ -223,6 +238,8 @@ struct Oracle {
     /// Pods of the set by node.
     pods: BTreeMap<Arc<str>, Vec<Arc<PodView>>>,
     desired: Vec<Arc<str>>,
+    /// Those that an update cannot reach: they do not answer, and have no pod of the current template.
+    out_of_reach: usize,
     may_stay: Vec<Arc<str>>,
     status: DaemonSetStatusView,
 }
@@ -267,7 +284,8 @@ fn oracle(cluster: &Cluster) -> Oracle {
         collision_count: set.status.collision_count,
         ..DaemonSetStatusView::default()
     };
-    let (mut desired, mut may_stay) = (Vec::new(), Vec::new());
+    let (mut desired, mut may_stay, mut out_of_reach) = (Vec::new(), Vec::new(), 0);
+    let updated = |pod: &PodView| is_updated(pod, hash.as_deref().unwrap_or("?"), set.template_generation());
     for node in cluster.nodes() {
         let name = &node.meta.name;
         let first = pods.get(name).map(|pods| &pods[0]);
@@ -280,6 +298,13 @@ fn oracle(cluster: &Cluster) -> Oracle {
             continue;
         }
         desired.push(name.clone());
+        let silent = Trouble::of(&node) == Some(Trouble::Unreachable);
+        let staying = pods
+            .get(name)
+            .into_iter()
+            .flatten()
+            .filter(|pod| !pod.is_terminating());
+        out_of_reach += usize::from(silent && !staying.into_iter().any(|pod| updated(pod)));
         status.desired_number_scheduled += 1;
         if let Some(pod) = first {
             status.current_number_scheduled += 1;
@@ -287,8 +312,7 @@ fn oracle(cluster: &Cluster) -> Oracle {
             let available =
                 available_from(pod, set.min_ready_seconds).is_some_and(|from| from <= cluster.now);
             status.number_available += i32::from(available);
-            let updated = is_updated(pod, hash.as_deref().unwrap_or("?"), set.template_generation());
-            status.updated_number_scheduled += i32::from(updated);
+            status.updated_number_scheduled += i32::from(updated(pod));
         }
     }
     status.number_unavailable = status.desired_number_scheduled - status.number_available;
@@ -297,20 +321,74 @@ fn oracle(cluster: &Cluster) -> Oracle {
         hash,
         pods,
         desired,
+        out_of_reach,
         may_stay,
         status,
     }
 }
 
+/// A condition without the nodes that it names.
+fn without_nodes(condition: &str) -> String {
+    let end = condition.find("; waiting for").unwrap_or(condition.len());
+    condition[..end].to_owned()
+}
+
 impl Oracle {
+    /// What the conditions say, without the nodes that are waited for.
+    fn conditions(&self, now: jiff::Timestamp) -> Vec<String> {
+        let (status, on_delete) = (&self.status, self.set.strategy == UpdateStrategyView::OnDelete);
+        let (desired, available) = (status.desired_number_scheduled, status.number_available);
+        let allowed = Budget::of(&self.set.strategy, self.desired.len()).max_unavailable;
+        let have = format!("{available} of {desired} nodes have an available pod");
+        let enough = status.number_unavailable as usize <= allowed && (available > 0 || desired == 0);
+        let is_done = |node: &&Arc<str>| {
+            self.pods.get(*node).is_some_and(|pods| {
+                let from = available_from(&pods[0], self.set.min_ready_seconds);
+                let generation = self.set.template_generation();
+                let current = is_updated(&pods[0], self.hash.as_deref().unwrap_or("?"), generation);
+                from.is_some_and(|from| from <= now) && (current || on_delete)
+            })
+        };
+        let done = self.desired.iter().filter(is_done).count();
+        let old = desired - status.updated_number_scheduled;
+        let available = match enough {
+            true => format!("Available=True MinimumPodsAvailable: {have}"),
+            false => format!(
+                "Available=False MinimumPodsUnavailable: {have}, and at most {allowed} may be without"
+            ),
+        };
+        let progressing = if done < self.desired.len() {
+            format!("Progressing=True PodsUpdating: {done} of {desired} nodes are done")
+        } else if old > 0 {
+            format!(
+                "Progressing=False OnDelete: {old} of {desired} nodes have a pod of an old template, which stays until it is deleted"
+            )
+        } else {
+            format!(
+                "Progressing=True NewPodsAvailable: {desired} of {desired} nodes have an available pod of the current template"
+            )
+        };
+        vec![available, progressing]
+    }
+
+    /// Whether an available pod that is not on its way out is on a node.
+    fn serves(&self, node: &str, now: jiff::Timestamp) -> bool {
+        let serves = |pod: &Arc<PodView>| {
+            let from = available_from(pod, self.set.min_ready_seconds);
+            !pod.is_terminating() && from.is_some_and(|from| from <= now)
+        };
+        self.pods.get(node).is_some_and(|pods| pods.iter().any(serves))
+    }
+
+    /// Whether a new pod is coming up beside an available one.
+    fn is_surging(&self, node: &str, now: jiff::Timestamp) -> bool {
+        let staying = |pods: &Vec<Arc<PodView>>| pods.iter().filter(|pod| !pod.is_terminating()).count();
+        self.serves(node, now) && self.pods.get(node).map_or(0, staying) > 1
+    }
+
     /// The desired nodes with an available pod that is not on its way out.
     fn served(&self, now: jiff::Timestamp) -> usize {
-        let serves = |pod: &Arc<PodView>| {
-            !pod.is_terminating()
-                && available_from(pod, self.set.min_ready_seconds).is_some_and(|from| from <= now)
-        };
-        let served = |node: &&Arc<str>| self.pods.get(*node).is_some_and(|pods| pods.iter().any(serves));
-        self.desired.iter().filter(served).count()
+        self.desired.iter().filter(|node| self.serves(node, now)).count()
     }
 }
 
@@ -344,8 +422,27 @@ fn assert_index_is_as_if_built_anew(cluster: &mut Cluster) {
     assert_eq!(incremental, format!("{:?}", cluster.fleet.digest()));
 }
 
-fn random_run(happenings: &[Happening]) -> Cluster {
-    let mut cluster = Cluster::new();
+/// Whatever was wrong is mended: refusals, lost answers, nodes that do not answer.
+fn mend(cluster: &mut Cluster) {
+    cluster.fault = Fault::None;
+    cluster.refused_nodes.clear();
+    for node in cluster.nodes() {
+        if Trouble::of(&node).is_some() {
+            cluster.taint(&node.meta.name, json!([]));
+        }
+    }
+}
+
+/// With or without a scheduler.
+fn any_aim() -> impl Strategy<Value = Aim> {
+    prop_oneof![3 => Just(Aim::Affinity), 1 => Just(Aim::NodeName)]
+}
+
+fn random_run(aim: Aim, happenings: &[Happening]) -> Cluster {
+    let mut cluster = Cluster::with_options(Options {
+        aim,
+        ..Options::default()
+    });
     cluster.add_node("a", json!({}));
     cluster.apply_set("daemon", json!({}));
     for happening in happenings {
@@ -363,9 +460,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_run_ends_as_desired_and_there_nothing_is_left_to_do(happenings in runs(60)) {
-        let mut cluster = random_run(&happenings);
-        cluster.fault = Fault::None;
+    fn every_run_ends_as_desired_and_there_nothing_is_left_to_do(aim in any_aim(), happenings in runs(60)) {
+        let mut cluster = random_run(aim, &happenings);
+        mend(&mut cluster);
         cluster.converge();
         assert_eq!(cluster.violations, Vec::<String>::new());
         assert_as_desired(&cluster);
@@ -374,18 +471,21 @@ proptest! {
     }
 
     #[test]
-    fn the_status_is_what_a_full_recompute_gives_whenever_all_is_seen(happenings in runs(40)) {
-        let mut cluster = random_run(&happenings);
+    fn the_status_is_what_a_full_recompute_gives_whenever_all_is_seen(aim in any_aim(), happenings in runs(40)) {
+        let mut cluster = random_run(aim, &happenings);
         cluster.fault = Fault::None;
+        cluster.refused_nodes.clear();
         cluster.wait(120);
         cluster.settle();
         let oracle = oracle(&cluster);
         prop_assert_eq!(&oracle.set.status, &oracle.status);
+        let said: Vec<_> = cluster.conditions("daemon").iter().map(|said| without_nodes(said)).collect();
+        prop_assert_eq!(said, oracle.conditions(cluster.now));
     }
 
     #[test]
-    fn no_more_available_pods_are_taken_than_the_budget_allows(happenings in runs(40)) {
-        let mut cluster = random_run(&happenings);
+    fn no_more_available_pods_are_taken_than_the_budget_allows(aim in any_aim(), happenings in runs(40)) {
+        let mut cluster = random_run(aim, &happenings);
         cluster.fault = Fault::None;
         for round in 0..12 {
             cluster.deliver_all();
@@ -397,7 +497,8 @@ proptest! {
                 if outdated {
                     let after = oracle(&cluster).served(cluster.now);
                     let budget = Budget::of(&before.set.strategy, before.desired.len());
-                    let allowed = before.desired.len().saturating_sub(budget.max_unavailable).min(served);
+                    let reachable = before.desired.len() - before.out_of_reach;
+                    let allowed = reachable.saturating_sub(budget.max_unavailable).min(served);
                     prop_assert!(after >= allowed, "{} of {}: {}", after, before.desired.len(), cluster.picture());
                 }
             }
@@ -409,11 +510,67 @@ proptest! {
     }
 
     #[test]
-    fn the_order_in_which_things_are_listed_does_not_matter(happenings in runs(40), seed in any::<u64>()) {
-        let mut cluster = random_run(&happenings);
+    fn a_surge_has_no_more_nodes_with_two_pods_than_its_budget(aim in any_aim(), surge in 1u8..4, happenings in runs(40)) {
+        let mut cluster = random_run(aim, &happenings);
+        cluster.fault = Fault::None;
+        cluster.apply_set("daemon", spec(&Spec::Surge(surge)));
+        cluster.apply_set("daemon", spec(&Spec::Image(9)));
+        for round in 0..12 {
+            cluster.deliver_all();
+            for action in cluster.plan() {
+                let before = oracle(&cluster);
+                let Act::CreatePod { node, .. } = &action.act else {
+                    cluster.act(&action);
+                    continue;
+                };
+                let beside_an_available_one = before.serves(node, cluster.now);
+                cluster.act(&action);
+                if beside_an_available_one {
+                    let after = oracle(&cluster);
+                    let surging = after.desired.iter().filter(|node| after.is_surging(node, cluster.now)).count();
+                    prop_assert!(surging <= usize::from(surge), "{} of {}: {}", surging, surge, cluster.picture());
+                }
+            }
+            if round % 3 == 0 {
+                cluster.machines();
+            }
+            cluster.now += SignedDuration::from_secs(3);
+        }
+    }
+
+    #[test]
+    fn what_is_forecast_is_what_then_happens(aim in any_aim(), happenings in runs(30), change in any_spec()) {
+        let mut cluster = random_run(aim, &happenings);
+        cluster.fault = Fault::None;
+        cluster.refused_nodes.clear();
+        cluster.converge();
+        let pod_of = |cluster: &Cluster, node: &str| {
+            oracle(cluster).pods.get(node).map(|pods| pods[0].meta.uid.clone())
+        };
+        let set = cluster.dry_run("daemon", spec(&change));
+        let forecast = cluster.observed().forecast(&set, cluster.now);
+        let before: Vec<_> = forecast.nodes.iter().map(|node| pod_of(&cluster, &node.node)).collect();
+        cluster.apply_set("daemon", spec(&change));
+        cluster.converge();
+        for (node, before) in forecast.nodes.iter().zip(before) {
+            let after = pod_of(&cluster, &node.node);
+            let happened = match (&before, &after) {
+                (None, None) => matches!(node.change, NodeChange::NotHere(_) | NodeChange::Waits),
+                (None, Some(_)) => node.change == NodeChange::Gains,
+                (Some(_), None) => node.change == NodeChange::Loses,
+                (Some(before), Some(after)) if before == after => matches!(node.change, NodeChange::Keeps | NodeChange::KeepsOld),
+                (Some(_), Some(_)) => node.change == NodeChange::Replaces,
+            };
+            prop_assert!(happened, "{}: {} was forecast; {:?} became {:?}", node.node, node.change, before, after);
+        }
+    }
+
+    #[test]
+    fn the_order_in_which_things_are_listed_does_not_matter(aim in any_aim(), happenings in runs(40), seed in any::<u64>()) {
+        let mut cluster = random_run(aim, &happenings);
         cluster.restart();
         let plan = cluster.fleet.plan(cluster.now);
-        let mut shuffled = Fleet::new(Options::default());
+        let mut shuffled = Fleet::new(Options { aim, ..Options::default() });
         let revision = u64::MAX;
         let shuffle = |index: &usize| (*index as u64 ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         fn in_order<V: Clone>(items: &[V], order: impl Fn(&usize) -> u64) -> Vec<V> {

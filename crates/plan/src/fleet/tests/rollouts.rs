@@ -449,3 +449,107 @@ fn observed_generation_rises_only_when_what_was_begun_before_is_seen() {
     cluster.settle();
     assert_eq!(cluster.set("daemon").status.observed_generation, 3);
 }
+
+/// The set tolerates the taints of these keys.
+fn tolerating(keys: &[&str]) -> Value {
+    let tolerations: Vec<_> = keys
+        .iter()
+        .map(|key| json!({"key": key, "operator": "Exists"}))
+        .collect();
+    json!({"template": {"spec": {"tolerations": tolerations}}})
+}
+
+#[test]
+fn a_surging_set_follows_its_tolerations_from_place_to_place() {
+    let mut cluster = Cluster::new();
+    for (node, taint) in [
+        ("y1", "y"),
+        ("y2", "y"),
+        ("z1", "z"),
+        ("z2", "z"),
+        ("c1", "common"),
+        ("c2", "common"),
+    ] {
+        cluster.add_node(
+            node,
+            json!({"spec": {"taints": [{"key": taint, "effect": "NoSchedule"}]}}),
+        );
+    }
+    let active = |cluster: &Cluster| {
+        let pods = cluster.pods();
+        pods.iter().filter(|pod| !pod.is_terminating()).count()
+    };
+    let mut step = |keys: &[&str]| {
+        let mut spec = surge(1);
+        crate::fleet::tests::model::merge(&mut spec, &tolerating(keys));
+        cluster.apply_set("daemon", spec);
+        cluster.settle();
+        let at_once = active(&cluster);
+        cluster.converge();
+        (at_once, active(&cluster))
+    };
+    assert_eq!(step(&["y", "common"]), (4, 4));
+    assert_eq!(step(&["z", "common"]), (7, 4), "what left serves until others do");
+    assert_eq!(step(&["y", "z", "common"]), (7, 6));
+    assert_eq!(step(&[]), (0, 0));
+}
+
+#[test]
+fn a_change_from_surge_to_in_place_mid_way_keeps_the_pods_that_serve() {
+    let mut cluster = Cluster::deployed(&["a", "b", "c"], surge(2));
+    cluster.apply_set("daemon", Cluster::image("v2"));
+    cluster.settle();
+    assert_eq!(cluster.pods().len(), 5);
+    cluster.apply_set("daemon", unavailable(1));
+    cluster.settle();
+    let ready = |cluster: &Cluster| {
+        let pods = cluster.pods();
+        let serves = |node: &&&str| {
+            let mut on_it = pods.iter().filter(|pod| pod.node_name.as_deref() == Some(**node));
+            on_it.any(|pod| pod.ready.status && !pod.is_terminating())
+        };
+        ["a", "b", "c"].iter().filter(serves).count()
+    };
+    assert!(ready(&cluster) >= 2, "{}", cluster.picture());
+    cluster.converge();
+    assert_eq!(cluster.picture(), "a: v2 ready, b: v2 ready, c: v2 ready");
+}
+
+#[test]
+fn a_change_to_on_delete_mid_way_stops_the_update_where_it_is() {
+    let mut cluster = Cluster::deployed(&["a", "b", "c"], unavailable(1));
+    cluster.apply_set("daemon", Cluster::image("v2"));
+    cluster.settle();
+    cluster.apply_set(
+        "daemon",
+        json!({"updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}),
+    );
+    cluster.converge();
+    assert_eq!(cluster.picture(), "a: v2 ready, b: v1 ready, c: v1 ready");
+    cluster.apply_set("daemon", unavailable(1));
+    cluster.converge();
+    assert_eq!(cluster.picture(), "a: v2 ready, b: v2 ready, c: v2 ready");
+}
+
+#[test]
+fn a_second_update_overtakes_the_first() {
+    let mut cluster = Cluster::deployed(&FIVE, unavailable(1));
+    cluster.apply_set("daemon", Cluster::image("v2"));
+    for _ in 0..4 {
+        cluster.settle();
+        cluster.machines();
+    }
+    cluster.apply_set("daemon", Cluster::image("v3"));
+    cluster.converge();
+    assert_eq!(
+        cluster.picture(),
+        "a: v3 ready, b: v3 ready, c: v3 ready, d: v3 ready, e: v3 ready"
+    );
+    let revisions = cluster.revisions();
+    let carried = |name: &str| cluster.done.iter().filter(|done| done.contains(name)).count();
+    assert_eq!(revisions.len(), 3);
+    assert!(
+        carried("create pod") < 5 + 5,
+        "nodes that v2 never reached went to v3 at once"
+    );
+}
