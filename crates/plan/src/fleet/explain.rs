@@ -231,6 +231,11 @@ impl<'a> Case<'a> {
         }
     }
 
+    /// The pod that speaks for the node.
+    pub(super) fn senior(&self) -> Option<&'a Arc<PodView>> {
+        self.pods.first().map(|(pod, _)| pod)
+    }
+
     fn decision(&self, node: &NodeName) -> Option<Decision> {
         let (verdict, pod) = self.verdict()?;
         Some(Decision {
@@ -244,7 +249,7 @@ impl<'a> Case<'a> {
 
     /// The verdict and the pod that it is about; `None` when there is nothing to say.
     pub(super) fn verdict(&self) -> Option<(Verdict, Option<&'a Arc<PodView>>)> {
-        let senior = self.pods.first().map(|(pod, _)| pod);
+        let senior = self.senior();
         let Some(view) = self.view else {
             return senior.map(|pod| (Verdict::NodeGone, Some(pod)));
         };

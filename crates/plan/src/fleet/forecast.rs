@@ -54,7 +54,7 @@ pub enum NodeChange {
     Replaces,
     /// Its pod stays, of the template that stands then.
     Keeps,
-    /// Its pod stays although the template is another one: by OnDelete, by a taint, or since the update gets no further.
+    /// Its pod stays although it is to go: by OnDelete, by a taint, or since the update gets no further.
     KeepsOld,
     /// Its pod goes, and none comes.
     Loses,
@@ -367,11 +367,12 @@ impl Rehearsal {
         let mut nodes = Vec::new();
         for (node, pair) in &set.pairs {
             let view = self.fleet.nodes.get(node).map(|node| &**node);
-            let Some((verdict, after)) = Case::new(set, pair, view, self.now).verdict() else {
+            let case = Case::new(set, pair, view, self.now);
+            let Some((verdict, _)) = case.verdict() else {
                 continue;
             };
             let before = before.get(node).cloned();
-            let change = change(before.as_deref(), after.map(|pod| &**pod), &verdict);
+            let change = change(before.as_deref(), &case, &verdict);
             nodes.push(NodeForecast {
                 node: node.clone(),
                 change,
@@ -387,14 +388,14 @@ impl Rehearsal {
     }
 }
 
-fn change(before: Option<&PodView>, after: Option<&PodView>, verdict: &Verdict) -> NodeChange {
-    match (before, after, verdict) {
+fn change(before: Option<&PodView>, case: &Case<'_>, verdict: &Verdict) -> NodeChange {
+    match (before, case.senior(), verdict) {
         (None, _, Verdict::NotHere(why)) => NodeChange::NotHere(why.clone()),
         (None, None, _) => NodeChange::Waits,
         (None, Some(_), _) => NodeChange::Gains,
         (Some(_), None, _) => NodeChange::Loses,
         (Some(before), Some(after), _) if before.meta.uid != after.meta.uid => NodeChange::Replaces,
-        (Some(_), Some(_), Verdict::Outdated | Verdict::Stays(_) | Verdict::NodeDown(_)) => {
+        (Some(_), Some(after), _) if after.is_terminating() || !case.is_updated(after) => {
             NodeChange::KeepsOld
         }
         (Some(_), Some(_), _) => NodeChange::Keeps,
