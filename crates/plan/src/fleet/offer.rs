@@ -441,11 +441,15 @@ impl Pass<'_> {
             return;
         };
         let name: Arc<str> = pod_name(&meta.name, &meta.uid, node, &hash, &pair.lineage, pair.salt).into();
-        pair.writes_mut().creation = Some(Creation {
+        let earlier = pair.writes_mut().creation.replace(Creation {
             name: name.clone(),
             write,
             inspect: Inspect::No,
         });
+        if let Some(earlier) = earlier {
+            // Its pod is to be seen, though nobody has answered yet; otherwise there would be no further one beside it.
+            self.set.write_settled(earlier.write);
+        }
         self.set.write_issued();
         self.set.gate.asked();
         self.act(Act::CreatePod {
