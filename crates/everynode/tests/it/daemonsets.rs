@@ -298,6 +298,31 @@ fn a_cordoned_node_still_gets_its_daemon() -> Result<()> {
 }
 
 #[test]
+fn without_a_scheduler_daemons_run_and_other_pods_wait() -> Result<()> {
+    let Some(fleet) = Fleet::start(&["--scheduler=false", "--schedule-daemonset-pods=false"])? else {
+        return Ok(());
+    };
+    let _nodes = fleet.server.simulate(2, "node")?;
+    fleet.kubectl("cordon node-0");
+    // The namespace's account, without which no pod is made, comes when the controllers are up.
+    wait_for("a pod that somebody made", || {
+        let made = fleet
+            .kubectl
+            .run(&["run", "other", "--image=example.com/other:1", "--restart=Never"]);
+        Ok(if made.success { Ok(()) } else { Err(made.stderr) })
+    })?;
+    fleet.create(FLUENTD)?;
+    let pods = fleet.runs_on("kube-system", "name=fluentd-elasticsearch", &["node-0", "node-1"])?;
+    assert_eq!(pods["node-0"]["spec"]["affinity"], Value::Null);
+    let other = fleet.kubectl.json(&["get", "pod", "other", "-o", "json"]);
+    assert_eq!(
+        (&other["status"]["phase"], &other["spec"]["nodeName"]),
+        (&"Pending".into(), &Value::Null)
+    );
+    Ok(())
+}
+
+#[test]
 fn a_pod_that_was_changed_is_replaced_by_what_the_template_says() -> Result<()> {
     let Some(fleet) = Fleet::start(&[])? else {
         return Ok(());
