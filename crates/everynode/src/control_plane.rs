@@ -3,12 +3,14 @@
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use apiserver::{Config, Server, User};
 use clap::Args;
 use plan::daemonset::Aim;
 use plan::fleet;
+use plan::node_lifecycle::Limits;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +41,10 @@ pub(crate) struct ControlPlaneArgs {
     /// How many pods of one DaemonSet are created, and how many deleted, at a time
     #[arg(long, value_name = "PODS", default_value = "250")]
     pub(crate) daemonset_burst: NonZeroUsize,
+
+    /// How long a node may be silent before it counts as unreachable; nodes speak every 10 seconds
+    #[arg(long, value_name = "DURATION", default_value = "50s", value_parser = crate::client::duration::parse)]
+    pub(crate) node_monitor_grace_period: Duration,
 }
 
 impl ControlPlaneArgs {
@@ -75,6 +81,10 @@ impl ControlPlane {
             fleet: args.fleet(),
             scheduler: args.scheduler,
             root_ca: Some(server.authority().into()),
+            node_lifecycle: Limits {
+                grace: args.node_monitor_grace_period,
+                ..Limits::default()
+            },
             ..controllers::Options::default()
         };
         let client = server.client(User::component("system:kube-controller-manager"));

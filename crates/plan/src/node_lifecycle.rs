@@ -284,7 +284,7 @@ impl Nodes {
     /// A node that was there before us was welcomed by who was here then.
     fn welcome(&mut self, node: &NodeView, now: Timestamp) {
         let made = node.meta.creation_timestamp.unwrap_or(Timestamp::MIN);
-        if self.planned.is_some() || made + self.limits.startup_grace > now {
+        if self.planned.is_some() || after(made, self.limits.startup_grace) > now {
             self.told.push(Action::Tell {
                 node: node.meta.name.clone(),
                 uid: node.meta.uid.clone(),
@@ -420,9 +420,9 @@ impl Nodes {
         let mut actions = std::mem::take(&mut self.told);
         if self
             .planned
-            .is_none_or(|last| last + self.limits.deaf_after < now)
+            .is_none_or(|last| after(last, self.limits.deaf_after) < now)
         {
-            self.deaf_until = now + self.limits.grace;
+            self.deaf_until = after(now, self.limits.grace);
         }
         self.planned = Some(now);
         self.judge_silence(now, limit, &mut actions);
@@ -496,7 +496,7 @@ impl Nodes {
             };
             record.deadline = None;
             let Some(node) = record.node.clone() else { continue };
-            let until = (record.spoke + grace(&limits, &node)).max(deaf_until);
+            let until = after(record.spoke, grace(&limits, &node)).max(deaf_until);
             if until > now {
                 self.deadline_at(&name, until);
                 continue;
@@ -674,7 +674,7 @@ impl Nodes {
         let (None, Some(node)) = (record.deadline, &record.node) else {
             return;
         };
-        let at = record.spoke + grace(&self.limits, node);
+        let at = after(record.spoke, grace(&self.limits, node));
         self.deadline_at(name, at);
     }
 
@@ -684,6 +684,11 @@ impl Nodes {
             self.deadlines.insert((at, name.clone()));
         }
     }
+}
+
+/// A time so far away that it has no name is never.
+fn after(at: Timestamp, by: Duration) -> Timestamp {
+    at.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 
 fn grace(limits: &Limits, node: &NodeView) -> Duration {
