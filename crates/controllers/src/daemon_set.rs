@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use http::Method;
 use plan::fleet::{self, Action, Answer, Change, EventRecord, Fleet};
+use tokio::sync::mpsc;
 
 use crate::Context;
 use crate::driver::{Status, TaskError};
@@ -49,6 +50,13 @@ pub(crate) async fn run(context: Context, options: fleet::Options, status: Statu
             () = context.clock.until(look_again) => {}
             else => return Err("its reflectors ended".into()),
         }
+        // A plan is made of everything that has arrived: not for a node as it was before the batch that waits behind.
+        hear_waiting(&mut nodes, &mut first_nodes, |change| fleet.node(change));
+        hear_waiting(&mut sets, &mut first_sets, |change| fleet.daemon_set(change));
+        hear_waiting(&mut revisions, &mut first_revisions, |change| {
+            fleet.revision(change)
+        });
+        hear_waiting(&mut pods, &mut first_pods, |change| fleet.pod(change));
         while let Some(outcome) = flight.ready() {
             settle(&context, &mut fleet, outcome);
         }
@@ -62,6 +70,19 @@ pub(crate) async fn run(context: Context, options: fleet::Options, status: Statu
         let room = flight.room().min(waiting.len());
         for action in waiting.drain(..room) {
             flight.launch(execute(context.clone(), action));
+        }
+    }
+}
+
+/// Hands on the batches that wait now; what comes meanwhile waits for the next turn.
+fn hear_waiting<V: Watched>(
+    queue: &mut mpsc::Receiver<Batch<V>>,
+    first: &mut Gathering<V>,
+    mut tell: impl FnMut(Change<V>),
+) {
+    for _ in 0..queue.len() {
+        if let Ok(batch) = queue.try_recv() {
+            hear(&batch, first, &mut tell);
         }
     }
 }

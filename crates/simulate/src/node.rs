@@ -21,6 +21,9 @@ const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/le
 /// How long a Lease is good for, as the kubelet writes it.
 const LEASE_SECONDS: u32 = 40;
 
+/// A renewal that comes this much later than it should may be the one before which the node was given up.
+const TARDY: Duration = Duration::from_secs(10);
+
 /// Renewals that are due within this go out together, so that many nodes cost few wake-ups and spread over the heartbeat.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -172,7 +175,10 @@ struct Heartbeats<'a> {
     options: &'a Options,
     due: BTreeSet<(Instant, u32)>,
     running: FuturesUnordered<futures::future::BoxFuture<'a, (u32, Result<(), Error>)>>,
+    /// Whose last renewal failed or was late, with how many have failed in a row.
     failing: HashMap<u32, u32>,
+    /// When the renewals that are running began.
+    sent: HashMap<u32, Instant>,
     /// Renewals that are due, in order, with the time since when.
     waiting: VecDeque<(Instant, u32)>,
 }
@@ -185,6 +191,7 @@ impl<'a> Heartbeats<'a> {
             due: BTreeSet::new(),
             running: FuturesUnordered::new(),
             failing: HashMap::new(),
+            sent: HashMap::new(),
             waiting: VecDeque::new(),
         }
     }
@@ -210,16 +217,22 @@ impl<'a> Heartbeats<'a> {
         while self.running.len() < self.options.in_flight
             && let Some((at, index)) = self.waiting.pop_front()
         {
-            // A node that was silent for so long may have been given up: it says again that it is ready.
-            let overdue = now.duration_since(at) > Duration::from_secs(LEASE_SECONDS.into());
-            let renewal = renew(self.api, self.options, index, overdue);
+            // A node that could not be heard may have been given up: it says again that it is ready.
+            let unheard = now.duration_since(at) > TARDY || self.failing.contains_key(&index);
+            let renewal = renew(self.api, self.options, index, unheard);
             self.running
                 .push(renewal.map(move |result| (index, result)).boxed());
+            self.sent.insert(index, now);
         }
     }
 
     fn settle(&mut self, index: u32, result: Result<(), Error>) {
+        let sent = self.sent.remove(&index);
         match result {
+            // It may have come too late.
+            Ok(()) if sent.is_some_and(|sent| sent.elapsed() > TARDY) => {
+                self.failing.entry(index).or_default();
+            }
             Ok(()) => {
                 self.failing.remove(&index);
             }
@@ -243,9 +256,9 @@ impl<'a> Heartbeats<'a> {
     }
 }
 
-async fn renew(api: &Api, options: &Options, index: u32, overdue: bool) -> Result<(), Error> {
+async fn renew(api: &Api, options: &Options, index: u32, unheard: bool) -> Result<(), Error> {
     let (name, now) = (name(options, index), options.clock.now());
-    if overdue {
+    if unheard {
         let patch = json!({"status": node(&name, index, now)["status"]});
         let path = format!("/api/v1/nodes/{name}/status");
         api.send(

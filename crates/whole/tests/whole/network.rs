@@ -112,10 +112,21 @@ pub(crate) struct State {
 /// How far a watch is.
 #[derive(Clone, Copy, Debug)]
 enum View {
-    /// Everything has arrived.
-    Current,
+    /// Everything has arrived, since a moment in which what happened after another may not yet have been taken in.
+    Current { since: Instant, before: Instant },
     /// What happened after this has not.
     Behind(Instant),
+}
+
+impl View {
+    /// As of when the cluster is seen at least.
+    fn floor(self, now: Instant) -> Instant {
+        match self {
+            View::Current { since, before } if since == now => before,
+            View::Current { .. } => now,
+            View::Behind(since) => since,
+        }
+    }
 }
 
 /// The watches that DaemonSets are planned by.
@@ -206,11 +217,9 @@ impl Network {
         if component != CONTROLLERS {
             return now;
         }
-        let behind = |view: &View| match view {
-            View::Current => now,
-            View::Behind(since) => *since,
-        };
-        self.lock().views.values().map(behind).min().unwrap_or(now)
+        let state = self.lock();
+        let floors = state.views.values().map(|view| view.floor(now));
+        floors.min().unwrap_or(now)
     }
 
     /// Hands a request to the server, and notes what it wrote. It was sent when the sender's view was as of `floor`.
@@ -453,11 +462,7 @@ impl Watch {
 
     /// From now on things happen that have not arrived.
     fn behind(&self) {
-        self.view(|view| {
-            if let View::Current = view {
-                *view = View::Behind(Instant::now());
-            }
-        });
+        self.view(|view| *view = View::Behind(view.floor(Instant::now())));
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, BoxError> {
@@ -468,7 +473,12 @@ impl Watch {
             Some(frame) => frame,
             None => {
                 // Everything that has happened has arrived, and been taken.
-                self.view(|view| *view = View::Current);
+                self.view(|view| {
+                    if let View::Behind(before) = *view {
+                        let since = Instant::now();
+                        *view = View::Current { since, before };
+                    }
+                });
                 tokio::select! {
                     biased;
                     () = self.down.cancelled() => return Err("connection reset".into()),
