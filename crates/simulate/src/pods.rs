@@ -357,7 +357,8 @@ fn status(pod: &Pod, missing_images: &[String], index: u32, host: u8, now: &str)
         }),
     };
     json!({
-        "metadata": {"uid": pod.metadata.uid},
+        // The pod as it was seen: what somebody reported meanwhile stays, and the next event brings it here.
+        "metadata": {"uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version},
         "status": {
             "phase": if unready.is_empty() { "Running" } else { "Pending" }, "startTime": now,
             "hostIP": host_ip, "hostIPs": [{"ip": host_ip}], "podIP": pod_ip, "podIPs": [{"ip": pod_ip}],

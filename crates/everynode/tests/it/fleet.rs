@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use testkit::{Api, MERGE, Nodes, Process, STRATEGIC, wait_for};
+use testkit::{Api, MERGE, Nodes, Process, STRATEGIC, Watch, wait_for};
 
 pub(crate) const NODES: &str = "/api/v1/nodes";
 
@@ -149,6 +149,11 @@ impl Fleet {
         Ok(revisions)
     }
 
+    pub(crate) fn label_node(&self, node: &str, key: &str, value: Option<&str>) -> Result<Value> {
+        let patch = json!({"metadata": {"labels": {key: value}}});
+        self.api.patch(&format!("{NODES}/{node}"), MERGE, &patch)
+    }
+
     /// Replaces the taints that people gave the node; those of the control plane stay.
     pub(crate) fn taint_node(&self, node: &str, key: &str, effect: Option<&str>) -> Result<Value> {
         let path = format!("{NODES}/{node}");
@@ -178,6 +183,12 @@ impl Fleet {
         self.report(pod, &json!({"conditions": conditions}))
     }
 
+    /// Reports that a pod has ended, `Succeeded` or `Failed`.
+    pub(crate) fn end(&self, pod: &str, phase: &str) -> Result<Value> {
+        self.make_unready(pod)?;
+        self.report(pod, &json!({"phase": phase}))
+    }
+
     /// Waits until nothing of the DaemonSet is left.
     pub(crate) fn gone(&self, app: &str) -> Result<()> {
         let pods = format!("{}?labelSelector=app={app}", self.pods_path());
@@ -188,6 +199,47 @@ impl Fleet {
                 false => Err(format!("{left:?}")),
             })
         })
+    }
+}
+
+/// Every state of the namespace's pods since the watch began: nothing is too quick to be seen.
+pub(crate) struct PodWatch<'a> {
+    watch: Watch<'a>,
+    pub(crate) pods: BTreeMap<String, Value>,
+}
+
+impl<'a> PodWatch<'a> {
+    pub(crate) fn open(fleet: &'a Fleet) -> Result<Self> {
+        let list = fleet.api.get(&fleet.pods_path())?;
+        let version = list["metadata"]["resourceVersion"]
+            .as_str()
+            .context("no version")?;
+        let path = format!("{}?watch=1&resourceVersion={version}", fleet.pods_path());
+        let pods = list["items"].as_array().cloned().unwrap_or_default();
+        Ok(Self {
+            watch: fleet.api.watch(&path)?,
+            pods: pods.into_iter().map(|pod| (name(&pod), pod)).collect(),
+        })
+    }
+
+    /// The next state.
+    pub(crate) fn step(&mut self) -> Result<()> {
+        let mut event = self.watch.event()?;
+        let pod = event["object"].take();
+        match event["type"].as_str() {
+            Some("ADDED" | "MODIFIED") => self.pods.insert(name(&pod), pod),
+            Some("DELETED") => self.pods.remove(&name(&pod)),
+            other => bail!("an event of type {other:?}: {pod}"),
+        };
+        Ok(())
+    }
+
+    /// Looks at every state until one is as `wanted`.
+    pub(crate) fn until(&mut self, wanted: impl Fn(&BTreeMap<String, Value>) -> Result<bool>) -> Result<()> {
+        while !wanted(&self.pods)? {
+            self.step()?;
+        }
+        Ok(())
     }
 }
 

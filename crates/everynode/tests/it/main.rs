@@ -7,7 +7,9 @@ mod daemonsets;
 mod fleet;
 mod kill;
 mod kubectl;
+mod large;
 mod libraries;
+mod scenarios;
 mod scheduler;
 mod verbs;
 

@@ -5,17 +5,40 @@
 //! cache is behind or an answer got lost, asks for the same name, and the server lets only the first one through.
 //! The predecessor is in it so that a name is not used again: who waits for a deleted pod to vanish by name sees it go.
 
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-/// The youngest pod that a set has had on a node. The next one's name depends on it.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+/// The youngest pod that a set has had on a node. The next one's name depends on it. Times of creation are whole seconds, so
+/// it may be several pods: each makes a difference.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Lineage {
     /// When it was created.
-    pub created: Option<Timestamp>,
-    /// Its uid; empty when there never was one.
-    pub uid: Arc<str>,
+    created: Option<Timestamp>,
+    /// Its uid, or those of all pods of that second, sorted; empty when there never was one.
+    uids: Arc<str>,
+}
+
+impl Lineage {
+    /// Takes a pod in. Says whether it is new and changes the next name.
+    pub fn extend(&mut self, created: Option<Timestamp>, uid: &Arc<str>) -> bool {
+        match created.cmp(&self.created) {
+            Ordering::Less => return false,
+            Ordering::Greater => self.uids = uid.clone(),
+            Ordering::Equal => {
+                let mut uids: BTreeSet<&str> = self.uids.split(' ').filter(|uid| !uid.is_empty()).collect();
+                if !uids.insert(uid) {
+                    return false;
+                }
+                let joined: Vec<&str> = uids.into_iter().collect();
+                self.uids = joined.join(" ").into();
+            }
+        }
+        self.created = created;
+        true
+    }
 }
 
 /// What generated names are made of: no vowels, so no words, and no characters that look alike.
@@ -35,7 +58,7 @@ pub fn pod_name(set: &str, set_uid: &str, node: &str, hash: &str, lineage: &Line
         set_uid.as_bytes(),
         node.as_bytes(),
         hash.as_bytes(),
-        lineage.uid.as_bytes(),
+        lineage.uids.as_bytes(),
         &salt,
     ]);
     let mut name = format!("{set}-");

@@ -525,12 +525,35 @@ fn no_text_of_a_template_is_mistaken_for_a_name() {
 }
 
 #[test]
+fn every_pod_changes_the_name_of_the_next_also_those_of_one_second() {
+    let at = |second: &str| Some(format!("2026-01-01T00:00:{second}Z").parse().unwrap());
+    let mut lineage = Lineage::default();
+    let mut names = std::collections::BTreeSet::new();
+    let pods = [("07", "m"), ("07", "a"), ("07", "z"), ("08", "b"), ("08", "a")];
+    for (count, (second, uid)) in pods.into_iter().enumerate() {
+        names.insert(pod_name("daemon", "uid", "a", "h", &lineage, 0));
+        assert_eq!(names.len(), count + 1, "before {uid}");
+        assert!(lineage.extend(at(second), &uid.into()));
+        assert!(!lineage.extend(at(second), &uid.into()), "{uid} is known");
+        assert!(!lineage.extend(at("01"), &"older".into()));
+    }
+    let mut reversed = Lineage::default();
+    for (second, uid) in pods.into_iter().rev() {
+        reversed.extend(at(second), &uid.into());
+    }
+    assert_eq!(
+        reversed, lineage,
+        "the order in which they are seen makes no difference"
+    );
+}
+
+#[test]
 fn names_look_as_kubernetes_makes_them_and_depend_on_all_that_they_stand_for() {
     let name = |node: &str, hash: &str, predecessor: &str, salt| {
-        let lineage = Lineage {
-            created: None,
-            uid: predecessor.into(),
-        };
+        let mut lineage = Lineage::default();
+        if !predecessor.is_empty() {
+            lineage.extend(None, &predecessor.into());
+        }
         pod_name("daemon", "uid", node, hash, &lineage, salt)
     };
     let first = name("a", "h", "", 0);

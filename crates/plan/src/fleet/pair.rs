@@ -48,12 +48,7 @@ impl Pair {
             (true, false) => Held::Ours,
             (false, false) => Held::NotYetOurs,
         };
-        let lineage = Lineage {
-            created: pod.meta.creation_timestamp,
-            uid: pod.meta.uid.clone(),
-        };
-        if lineage > self.lineage {
-            self.lineage = lineage;
+        if self.lineage.extend(pod.meta.creation_timestamp, &pod.meta.uid) {
             self.salt = 0;
         }
         match self

@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use http::Method;
 use serde_json::{Value, json};
 use testkit::{JSON, MERGE, PROTOBUF, STRATEGIC, wait_for};
 
 use super::{FIVE, create, delete_options, in_a_namespace, protobuf, typed, update};
-use crate::fleet::{Fleet, condition, daemon_set, hash, image, is_ready, is_terminating, name, version};
+use crate::fleet::{
+    Fleet, PodWatch, condition, daemon_set, hash, image, is_ready, is_terminating, name, version,
+};
 
 const SET: &str = "daemon-set";
 const COLOR: &str = "daemonset-color";
@@ -250,42 +252,6 @@ fn matching_revisions(fleet: &Fleet) -> Result<Vec<u64>> {
         .filter(|revision| serde_json::to_string(&revision["data"]).is_ok_and(|data| data == expected))
         .filter_map(|revision| revision["revision"].as_u64())
         .collect())
-}
-
-/// Every state of the pods since the watch began.
-struct PodWatch<'a> {
-    watch: testkit::Watch<'a>,
-    pods: BTreeMap<String, Value>,
-}
-
-impl<'a> PodWatch<'a> {
-    fn open(fleet: &'a Fleet) -> Result<Self> {
-        let list = fleet.api.get(&fleet.pods_path())?;
-        let version = list["metadata"]["resourceVersion"].as_str().unwrap_or_default();
-        let watch = fleet.api.watch(&format!(
-            "{}?watch=1&resourceVersion={version}",
-            fleet.pods_path()
-        ))?;
-        let pods = list["items"].as_array().cloned().unwrap_or_default();
-        Ok(Self {
-            watch,
-            pods: pods.into_iter().map(|pod| (name(&pod), pod)).collect(),
-        })
-    }
-
-    /// Looks at every state until `done`.
-    fn until(&mut self, done: impl Fn(&BTreeMap<String, Value>) -> Result<bool>) -> Result<()> {
-        while !done(&self.pods)? {
-            let mut event = self.watch.event()?;
-            let pod = event["object"].take();
-            match event["type"].as_str() {
-                Some("ADDED" | "MODIFIED") => self.pods.insert(name(&pod), pod),
-                Some("DELETED") => self.pods.remove(&name(&pod)),
-                other => bail!("an event of type {other:?}: {pod}"),
-            };
-        }
-        Ok(())
-    }
 }
 
 #[test]

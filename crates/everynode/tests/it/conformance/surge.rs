@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::{FIVE, create, in_a_namespace};
-use crate::fleet::{Fleet, condition, daemon_set, image, is_ready, is_terminating, name, node};
+use crate::fleet::{Fleet, PodWatch, condition, daemon_set, image, is_ready, is_terminating, name, node};
 
 const SET: &str = "daemon-set";
 /// The original waits ten; what is asked for is the same with two.
@@ -47,50 +47,41 @@ enum Disturbance<'a> {
     Some(&'a Fleet),
 }
 
-/// All pods in every state that the API showed.
+/// The rollout, and what the test did to it.
 struct Watched<'a> {
-    watch: testkit::Watch<'a>,
-    pods: BTreeMap<String, Value>,
+    watch: PodWatch<'a>,
     /// The pods that the test itself deleted or made unready, with their nodes.
     disturbed: BTreeMap<String, String>,
 }
 
 impl<'a> Watched<'a> {
     fn open(fleet: &'a Fleet) -> Result<Self> {
-        let list = fleet.api.get(&fleet.pods_path())?;
-        let version = list["metadata"]["resourceVersion"]
-            .as_str()
-            .context("a version")?;
-        let path = format!("{}?watch=1&resourceVersion={version}", fleet.pods_path());
-        let pods = list["items"].as_array().cloned().unwrap_or_default();
         Ok(Self {
-            watch: fleet.api.watch(&path)?,
-            pods: pods.into_iter().map(|pod| (name(&pod), pod)).collect(),
+            watch: PodWatch::open(fleet)?,
             disturbed: BTreeMap::new(),
         })
     }
 
     fn until_all_run(&mut self, wanted: &str, disturbance: &Disturbance<'_>) -> Result<()> {
         loop {
-            let live: Vec<&Value> = self.pods.values().filter(|pod| !is_terminating(pod)).collect();
+            let live: Vec<&Value> = self
+                .watch
+                .pods
+                .values()
+                .filter(|pod| !is_terminating(pod))
+                .collect();
             self.check(&live, wanted)?;
             let new = live
                 .iter()
                 .filter(|pod| image(pod) == wanted && is_ready(pod))
                 .count();
-            if self.pods.len() == 5 && new == 5 {
+            if self.watch.pods.len() == 5 && new == 5 {
                 return Ok(());
             }
             if let Disturbance::Some(fleet) = disturbance {
                 self.disturb(fleet, wanted)?;
             }
-            let mut event = self.watch.event()?;
-            let pod = event["object"].take();
-            match event["type"].as_str() {
-                Some("ADDED" | "MODIFIED") => self.pods.insert(name(&pod), pod),
-                Some("DELETED") => self.pods.remove(&name(&pod)),
-                other => bail!("an event of type {other:?}: {pod}"),
-            };
+            self.watch.step()?;
         }
     }
 
@@ -126,6 +117,7 @@ impl<'a> Watched<'a> {
     /// Once the first new pod is ready: deletes an old pod, and makes another one unready.
     fn disturb(&mut self, fleet: &Fleet, wanted: &str) -> Result<()> {
         let started = self
+            .watch
             .pods
             .values()
             .any(|pod| image(pod) == wanted && is_ready(pod));
@@ -134,6 +126,7 @@ impl<'a> Watched<'a> {
         }
         let untouched = |pod: &&Value| {
             let alone = self
+                .watch
                 .pods
                 .values()
                 .filter(|other| node(other) == node(pod))
@@ -141,7 +134,7 @@ impl<'a> Watched<'a> {
                 == 1;
             alone && image(pod) != wanted && is_ready(pod) && !is_terminating(pod)
         };
-        let mut old = self.pods.values().filter(untouched);
+        let mut old = self.watch.pods.values().filter(untouched);
         let (Some(taken), Some(unready)) = (old.next(), old.next()) else {
             bail!("no two nodes are left to be disturbed");
         };

@@ -19,7 +19,10 @@ fn lone_pod(fleet: &Fleet, name: &str, change: impl FnOnce(&mut Value)) -> Resul
         },
     });
     change(&mut pod);
-    fleet.api.create(&fleet.pods_path(), &pod)?;
+    fleet.api.create(&fleet.pods_path(), &pod).map(drop)
+}
+
+fn runs(fleet: &Fleet, name: &str) -> Result<()> {
     eventually("the pod to run", || {
         Ok(fleet.api.get(&fleet.pod_path(name))?["status"]["phase"] == "Running")
     })
@@ -72,6 +75,7 @@ fn a_drain_evicts_what_is_no_daemon_and_asks_for_force_where_nobody_brings_it_ba
         fleet.create("web", |_| {})?;
         let pods = fleet.runs_on("web", &DAEMONS)?;
         lone_pod(fleet, "lone", |_| {})?;
+        runs(fleet, "lone")?;
         let said = kubectl.refused("drain node-0 --ignore-daemonsets");
         assert!(said.contains(": default/lone"), "{said}");
         assert!(said.contains("(use --force to override)"), "{said}");
