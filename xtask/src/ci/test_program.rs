@@ -1,6 +1,7 @@
 //! One test program after the other, each ended when it no longer moves.
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -110,11 +111,11 @@ impl TestProgram {
     }
 
     /// Runs it to its end, or ends it. `environment` is added to ours.
-    pub(super) fn run(&self, environment: &[(&str, PathBuf)]) -> Result<Outcome> {
+    pub(super) fn run(&self, environment: &[(&str, OsString)]) -> Result<Outcome> {
         self.run_for(environment, HUNG_AFTER)
     }
 
-    fn run_for(&self, environment: &[(&str, PathBuf)], patience: Duration) -> Result<Outcome> {
+    fn run_for(&self, environment: &[(&str, OsString)], patience: Duration) -> Result<Outcome> {
         println!("\n     Running {}", self.name);
         let started = Instant::now();
         let (send, events) = sync_channel(LINES_AHEAD);
@@ -153,7 +154,7 @@ impl TestProgram {
     }
 
     /// Starts it as the head of a process group of its own; lines and end come through `events`.
-    fn spawn(&self, environment: &[(&str, PathBuf)], events: SyncSender<Event>) -> Result<u32> {
+    fn spawn(&self, environment: &[(&str, OsString)], events: SyncSender<Event>) -> Result<u32> {
         let (program, args) = self.command.split_first().context("a program")?;
         let mut child = Command::new(program)
             .args(args)
@@ -316,7 +317,7 @@ mod tests {
     fn a_program_in_which_no_test_ends_is_ended() {
         // The words after a script are `$0` and on: here the flags of the harness.
         let script = "case \"$*\" in *--list*) echo 'a: test'; exit;; esac
-            sleep 1000 & while :; do echo noise; done";
+            sleep 1000 & while :; do echo noise; sleep 0.01; done";
         let mut program = shell(script);
         program.command.push("sh".to_owned());
         let outcome = program.run_for(&[], Duration::from_millis(100)).unwrap();
