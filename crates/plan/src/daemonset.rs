@@ -16,6 +16,7 @@ pub(crate) use template::owner_reference;
 pub use template::{Aim, PodTemplate};
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::view::PodView;
@@ -36,14 +37,35 @@ pub fn seniority(a: &PodView, b: &PodView) -> Ordering {
         .then_with(|| a.meta.name.cmp(&b.meta.name))
 }
 
-/// Whether a pod was made of the template that `hash` names, or carries the template's generation.
-pub fn is_updated(pod: &PodView, hash: &str, template_generation: Option<i64>) -> bool {
+/// Whether a pod was made of the current template: it carries its hash, or its generation.
+///
+/// The generation says nothing of a pod whose hash is known to be another template's: a set that takes over the pods of one
+/// that is gone counts its templates from 1 again.
+pub fn is_updated(pod: &PodView, template: &CurrentTemplate<'_>) -> bool {
     let labels = &pod.meta.labels;
+    let hash = labels.get(HASH_LABEL);
+    if hash == Some(template.hash) {
+        return true;
+    }
+    if hash.is_some_and(|hash| template.old_hashes.contains(hash)) {
+        return false;
+    }
     let same_generation = || {
         let pods = labels.get(GENERATION_LABEL)?.parse::<i64>().ok()?;
-        Some(pods == template_generation?)
+        Some(pods == template.generation?)
     };
-    labels.get(HASH_LABEL) == Some(hash) || same_generation().unwrap_or(false)
+    same_generation().unwrap_or(false)
+}
+
+/// How pods of a set's current template are told from older ones.
+#[derive(Clone, Copy, Debug)]
+pub struct CurrentTemplate<'a> {
+    /// Its name, which its pods carry.
+    pub hash: &'a str,
+    /// Its number, when the server keeps one.
+    pub generation: Option<i64>,
+    /// The names of the set's other templates, as far as revisions hold them.
+    pub old_hashes: &'a BTreeSet<Arc<str>>,
 }
 
 /// When a Ready pod counts as available: at once without minReadySeconds, otherwise that long after it became Ready.

@@ -375,9 +375,6 @@ fn pods_that_were_left_are_adopted_and_replaced_as_the_strategy_says() -> Result
     let names = |pods: BTreeMap<String, Value>| pods.values().map(name).collect::<Vec<_>>();
     let nodes = ["node-0", "node-1"];
     fleet.runs_on("default", "app=ssd-monitor", &nodes)?;
-    fleet.kubectl("set image ds/ssd-monitor main=example.com/monitor:2");
-    fleet.kubectl("rollout status ds/ssd-monitor");
-    let second = SSD.replace("monitor:1", "monitor:2");
     let first = names(fleet.runs_on("default", "app=ssd-monitor", &nodes)?);
     fleet.kubectl("delete ds ssd-monitor --cascade=false");
     assert_eq!(
@@ -386,7 +383,7 @@ fn pods_that_were_left_are_adopted_and_replaced_as_the_strategy_says() -> Result
         "they stay"
     );
     // The same template: adopted as they are.
-    fleet.create(&second)?;
+    fleet.create(SSD)?;
     fleet.kubectl("rollout status ds/ssd-monitor");
     assert_eq!(
         names(fleet.runs_on("default", "app=ssd-monitor", &nodes)?),
@@ -395,7 +392,8 @@ fn pods_that_were_left_are_adopted_and_replaced_as_the_strategy_says() -> Result
     );
     // Another template under OnDelete: adopted, and replaced when they are deleted; under RollingUpdate at once.
     fleet.kubectl("delete ds ssd-monitor --cascade=false");
-    fleet.create(&SSD.replace(
+    let second = SSD.replace("monitor:1", "monitor:2");
+    fleet.create(&second.replace(
         "spec:\n  selector",
         "spec:\n  updateStrategy: {type: OnDelete}\n  selector",
     ))?;
@@ -415,7 +413,7 @@ fn pods_that_were_left_are_adopted_and_replaced_as_the_strategy_says() -> Result
     fleet.kubectl("rollout status ds/ssd-monitor");
     let replaced = fleet.runs_on("default", "app=ssd-monitor", &nodes)?;
     for pod in replaced.values() {
-        assert_eq!(pod["spec"]["containers"][0]["image"], "example.com/monitor:1");
+        assert_eq!(pod["spec"]["containers"][0]["image"], "example.com/monitor:2");
         assert!(!first.contains(&name(pod)));
     }
     Ok(())

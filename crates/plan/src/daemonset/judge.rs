@@ -5,16 +5,14 @@ use std::sync::Arc;
 use api::view::{PhaseView, PodView};
 use jiff::Timestamp;
 
-use super::{Aim, Fit, available_from, is_past, is_updated, seniority};
+use super::{Aim, CurrentTemplate, Fit, available_from, is_past, is_updated, seniority};
 use crate::rollout::{Lane, Mode, Standing};
 
 /// What a set says about all its nodes.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules<'a> {
-    /// The name of the current template.
-    pub hash: &'a str,
-    /// The number of the current template, when the server keeps one.
-    pub template_generation: Option<i64>,
+    /// The current template.
+    pub template: CurrentTemplate<'a>,
     /// How long a pod must have been Ready to be available.
     pub min_ready_seconds: i32,
     /// How old pods are replaced.
@@ -208,7 +206,7 @@ fn count(rules: &Rules<'_>, fit: Option<Fit>, pods: &Pods<'_>, now: Timestamp) -
         misscheduled: !desired && senior.is_some(),
         ready: is(&|pod| pod.ready.status),
         available: is(&|pod| is_available(rules, pod, now)),
-        updated: is(&|pod| is_updated(pod, rules.hash, rules.template_generation)),
+        updated: is(&|pod| is_updated(pod, &rules.template)),
     }
 }
 
@@ -282,7 +280,7 @@ fn too_many_in_surge(
     let (mut new, mut old) = (None, None);
     let mut delete = Vec::new();
     for pod in running {
-        let of_current_template = pod.meta.labels.get(super::HASH_LABEL) == Some(rules.hash);
+        let of_current_template = pod.meta.labels.get(super::HASH_LABEL) == Some(rules.template.hash);
         let kept = if of_current_template { &mut new } else { &mut old };
         match kept {
             None => *kept = Some(*pod),
@@ -301,7 +299,7 @@ fn too_many_in_surge(
 fn roll(rules: &Rules<'_>, facts: &Facts<'_>, pods: &Pods<'_>, now: Timestamp, judgement: &mut Judgement) {
     let (mut new, mut old) = (Vec::new(), Vec::new());
     for pod in pods.staying() {
-        let updated = is_updated(pod, rules.hash, rules.template_generation);
+        let updated = is_updated(pod, &rules.template);
         if updated { &mut new } else { &mut old }.push(pod);
     }
     let available = |pod: &PodView| is_available(rules, pod, now);

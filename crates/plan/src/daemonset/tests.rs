@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::view::{DaemonSetView, NodeView, PodView};
@@ -62,11 +63,21 @@ fn pod(index: usize, words: &str) -> (Arc<PodView>, Held) {
     (Arc::new(view(pod)), held)
 }
 
+static NO_HASHES: BTreeSet<Arc<str>> = BTreeSet::new();
+
+/// The template that pods of the hash `current` are of.
+fn template(generation: Option<i64>, old_hashes: &BTreeSet<Arc<str>>) -> CurrentTemplate<'_> {
+    CurrentTemplate {
+        hash: "current",
+        generation,
+        old_hashes,
+    }
+}
+
 /// The judgement in words, such as `create`, `delete pod-1 (duplicate)`, and the lane unless it is quiet.
 fn judged(mode: Mode, fit: Option<Fit>, pods: &[&str], more: impl FnOnce(&mut Facts<'_>)) -> String {
     let rules = Rules {
-        hash: "current",
-        template_generation: None,
+        template: template(None, &NO_HASHES),
         min_ready_seconds: 15,
         mode,
         aim: Aim::Affinity,
@@ -253,8 +264,7 @@ fn a_surging_sets_pod_where_none_should_be_leaves_when_others_serve() {
 #[test]
 fn the_senior_pod_speaks_for_the_node_in_the_status() {
     let rules = Rules {
-        hash: "current",
-        template_generation: None,
+        template: template(None, &NO_HASHES),
         min_ready_seconds: 0,
         mode: Mode::InPlace,
         aim: Aim::Affinity,
@@ -302,11 +312,20 @@ fn the_senior_pod_speaks_for_the_node_in_the_status() {
 #[test]
 fn the_template_generation_alone_makes_a_pod_current() {
     let mut adopted: PodView = view(json!({"metadata": {"labels": {GENERATION_LABEL: "3"}}}));
-    assert!(is_updated(&adopted, "current", Some(3)));
-    assert!(!is_updated(&adopted, "current", Some(4)));
-    assert!(!is_updated(&adopted, "current", None));
+    let old = &NO_HASHES;
+    assert!(is_updated(&adopted, &template(Some(3), old)));
+    assert!(!is_updated(&adopted, &template(Some(4), old)));
+    assert!(!is_updated(&adopted, &template(None, old)));
     adopted.meta.labels = Default::default();
-    assert!(!is_updated(&adopted, "current", None));
+    assert!(!is_updated(&adopted, &template(None, old)));
+}
+
+#[test]
+fn the_template_generation_says_nothing_of_a_pod_of_a_known_older_template() {
+    let pod: PodView = view(json!({"metadata": {"labels": {GENERATION_LABEL: "1", HASH_LABEL: "another"}}}));
+    let (unknown, known) = (BTreeSet::new(), BTreeSet::from(["another".into()]));
+    assert!(is_updated(&pod, &template(Some(1), &unknown)));
+    assert!(!is_updated(&pod, &template(Some(1), &known)));
 }
 
 // ---- placement ----

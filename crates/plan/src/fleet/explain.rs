@@ -292,7 +292,7 @@ impl<'a> Case<'a> {
     /// Whether a pod is of the current template.
     pub(super) fn is_updated(&self, pod: &PodView) -> bool {
         let rules = self.set.rules();
-        is_updated(pod, rules.hash, rules.template_generation)
+        is_updated(pod, &rules.template)
     }
 
     /// The verdict where a pod stands on a node that should run it.

@@ -13,7 +13,7 @@ use super::gate::Gate;
 use super::pair::Pair;
 use super::write::{Retry, Write};
 use super::{ObjectKey, Options, World};
-use crate::daemonset::{Aim, Judgement, NodeName, Placement, PodTemplate, Rules, Trouble};
+use crate::daemonset::{Aim, CurrentTemplate, Judgement, NodeName, Placement, PodTemplate, Rules, Trouble};
 use crate::history::{self, History};
 use crate::rollout::{Budget, Lane, Mode};
 
@@ -27,6 +27,8 @@ pub(super) struct Set {
     pub(super) data: Vec<u8>,
     /// The hash of the current template.
     pub(super) hash: Arc<str>,
+    /// The hashes of the templates that it had before, as far as there are revisions of them.
+    old_hashes: BTreeSet<Arc<str>>,
     /// Whether the current template's revision exists: pods are made only then.
     pub(super) settled: bool,
     template: Option<Arc<PodTemplate>>,
@@ -192,6 +194,7 @@ impl Set {
             placement: Placement::compile(&view.template),
             hash: history::hash(&data, view.status.collision_count).into(),
             data,
+            old_hashes: BTreeSet::new(),
             settled: false,
             template: None,
             aim: options.aim,
@@ -278,8 +281,11 @@ impl Set {
     /// What the set says about all its nodes.
     pub(super) fn rules(&self) -> Rules<'_> {
         Rules {
-            hash: &self.hash,
-            template_generation: self.view.template_generation(),
+            template: CurrentTemplate {
+                hash: &self.hash,
+                generation: self.view.template_generation(),
+                old_hashes: &self.old_hashes,
+            },
             min_ready_seconds: self.view.min_ready_seconds,
             mode: Mode::of(&self.view.strategy),
             aim: self.aim,
@@ -299,13 +305,16 @@ impl Set {
             .clone()
     }
 
-    /// The current template goes by another hash than thought.
-    pub(super) fn set_hash(&mut self, hash: Arc<str>) {
-        if self.hash != hash {
-            self.hash = hash;
+    /// What the current template and those before it go by.
+    pub(super) fn set_hashes(&mut self, current: Arc<str>, old: BTreeSet<Arc<str>>) {
+        if self.hash != current {
+            self.hash = current;
             self.template = None;
-            self.dirty.extend(self.pairs.keys().cloned());
+        } else if self.old_hashes == old {
+            return;
         }
+        self.old_hashes = old;
+        self.dirty.extend(self.pairs.keys().cloned());
     }
 
     /// Where the set's history stands.

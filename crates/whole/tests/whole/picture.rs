@@ -232,15 +232,8 @@ impl Picture {
         (past.now()?["metadata"]["uid"] == **uid).then_some((key, past))
     }
 
-    /// Whether the pod is of the template that `set` has: by its revision, or, as Kubernetes has it too, by its generation alone. So
-    /// orphans of a set whose generations were counted from 1 as well may be taken for what they are not.
+    /// Whether the pod is of the template that `set` has, by its revision.
     pub(crate) fn fits(&self, pod: &Pod, set: &Value) -> bool {
-        let generation = &set["metadata"]["annotations"]["deprecated.daemonset.template.generation"];
-        if generation.as_str() == pod.labels.get("pod-template-generation").map(String::as_str)
-            && generation.is_string()
-        {
-            return true;
-        }
         let namespace = set["metadata"]["namespace"].as_str();
         self.revisions.values().any(|revision| {
             revision["metadata"]["namespace"].as_str() == namespace

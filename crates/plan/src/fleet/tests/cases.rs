@@ -761,10 +761,8 @@ fn two_revisions_of_one_template_become_one_and_its_pods_are_labelled_anew() {
     assert_eq!(before, after, "no pod was restarted for it");
 }
 
-#[test]
-fn a_set_that_was_deleted_with_orphaning_takes_its_pods_and_history_back() {
-    let mut cluster = Cluster::deployed(&["a", "b"], json!({}));
-    let before: Vec<_> = cluster.pods().iter().map(|pod| pod.meta.uid.clone()).collect();
+/// Deletes the set as `--cascade=orphan` does.
+fn delete_with_orphaning(cluster: &mut Cluster) {
     for pod in cluster.pods() {
         cluster.edit_pod(&pod.meta.name, |pod| {
             pod["metadata"]["ownerReferences"] = json!([])
@@ -773,6 +771,30 @@ fn a_set_that_was_deleted_with_orphaning_takes_its_pods_and_history_back() {
     cluster.orphan_revisions();
     cluster.remove_set("daemon");
     cluster.settle();
+}
+
+#[test]
+fn pods_that_were_left_are_replaced_by_a_set_of_another_template_though_both_count_from_one() {
+    let mut cluster = Cluster::deployed(&["a", "b", "c"], json!({}));
+    delete_with_orphaning(&mut cluster);
+    cluster.done.clear();
+    cluster.apply_set("daemon", Cluster::image("v2"));
+    assert_eq!(cluster.set("daemon").template_generation(), Some(1));
+    cluster.converge();
+    assert_eq!(cluster.picture(), "a: v2 ready, b: v2 ready, c: v2 ready");
+    let adopted = cluster
+        .done
+        .iter()
+        .filter(|done| done.contains("adopt pod"))
+        .count();
+    assert_eq!(adopted, 3, "{:?}", cluster.done);
+}
+
+#[test]
+fn a_set_that_was_deleted_with_orphaning_takes_its_pods_and_history_back() {
+    let mut cluster = Cluster::deployed(&["a", "b"], json!({}));
+    let before: Vec<_> = cluster.pods().iter().map(|pod| pod.meta.uid.clone()).collect();
+    delete_with_orphaning(&mut cluster);
     cluster.apply_set("daemon", json!({}));
     cluster.converge();
     let after: Vec<_> = cluster.pods().iter().map(|pod| pod.meta.uid.clone()).collect();

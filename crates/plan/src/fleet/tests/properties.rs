@@ -1,16 +1,18 @@
 //! What holds whatever happens: random clusters, random sequences of events, watches that lag, answers that get lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use api::view::{DaemonSetStatusView, DaemonSetView, PodView, UpdateStrategyView};
+use api::view::{ControllerRevisionView, DaemonSetStatusView, DaemonSetView, PodView, UpdateStrategyView};
 use jiff::SignedDuration;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::Cluster;
 use super::model::{Fault, KINDS};
-use crate::daemonset::{Aim, Placement, Trouble, available_from, is_past, is_updated, seniority};
+use crate::daemonset::{
+    Aim, CurrentTemplate, Placement, Trouble, available_from, is_past, is_updated, seniority,
+};
 use crate::fleet::{Act, Change, Fleet, NodeChange, Options};
 use crate::history;
 use crate::rollout::Budget;
@@ -235,6 +237,8 @@ fn happen(cluster: &mut Cluster, happening: &Happening) {
 struct Oracle {
     set: Arc<DaemonSetView>,
     hash: Option<Arc<str>>,
+    /// What revisions of other templates go by.
+    old_hashes: BTreeSet<Arc<str>>,
     /// Pods of the set by node.
     pods: BTreeMap<Arc<str>, Vec<Arc<PodView>>>,
     desired: Vec<Arc<str>>,
@@ -247,21 +251,20 @@ struct Oracle {
 fn oracle(cluster: &Cluster) -> Oracle {
     let set = cluster.set("daemon");
     let data = history::data(&set.template);
-    let current = cluster.revisions().into_iter().rev().find(|revision| {
-        schema::gojson::to_vec(&revision.data) == data
-            && revision
-                .meta
-                .controller()
-                .is_some_and(|owner| owner.uid == set.meta.uid)
+    let mut revisions = cluster.revisions();
+    revisions.retain(|revision| {
+        let owner = revision.meta.controller();
+        owner.is_some_and(|owner| owner.uid == set.meta.uid)
     });
-    let hash: Option<Arc<str>> = current.map(|revision| {
-        revision
-            .meta
-            .labels
-            .get("controller-revision-hash")
-            .unwrap()
-            .into()
-    });
+    let hash_of = |revision: &ControllerRevisionView| -> Arc<str> {
+        let hash = revision.meta.labels.get("controller-revision-hash");
+        hash.unwrap().into()
+    };
+    let (current, old): (Vec<_>, Vec<_>) = revisions
+        .iter()
+        .partition(|revision| schema::gojson::to_vec(&revision.data) == data);
+    let hash: Option<Arc<str>> = current.last().map(|revision| hash_of(revision));
+    let old_hashes: BTreeSet<Arc<str>> = old.iter().map(|revision| hash_of(revision)).collect();
     let mut pods: BTreeMap<Arc<str>, Vec<Arc<PodView>>> = BTreeMap::new();
     for pod in cluster.pods() {
         let owned = pod
@@ -285,7 +288,12 @@ fn oracle(cluster: &Cluster) -> Oracle {
         ..DaemonSetStatusView::default()
     };
     let (mut desired, mut may_stay, mut out_of_reach) = (Vec::new(), Vec::new(), 0);
-    let updated = |pod: &PodView| is_updated(pod, hash.as_deref().unwrap_or("?"), set.template_generation());
+    let template = CurrentTemplate {
+        hash: hash.as_deref().unwrap_or("?"),
+        generation: set.template_generation(),
+        old_hashes: &old_hashes,
+    };
+    let updated = |pod: &PodView| is_updated(pod, &template);
     for node in cluster.nodes() {
         let name = &node.meta.name;
         let first = pods.get(name).map(|pods| &pods[0]);
@@ -319,6 +327,7 @@ fn oracle(cluster: &Cluster) -> Oracle {
     Oracle {
         set,
         hash,
+        old_hashes,
         pods,
         desired,
         out_of_reach,
@@ -334,6 +343,14 @@ fn without_nodes(condition: &str) -> String {
 }
 
 impl Oracle {
+    fn template(&self) -> CurrentTemplate<'_> {
+        CurrentTemplate {
+            hash: self.hash.as_deref().unwrap_or("?"),
+            generation: self.set.template_generation(),
+            old_hashes: &self.old_hashes,
+        }
+    }
+
     /// What the conditions say, without the nodes that are waited for.
     fn conditions(&self, now: jiff::Timestamp) -> Vec<String> {
         let (status, on_delete) = (&self.status, self.set.strategy == UpdateStrategyView::OnDelete);
@@ -344,8 +361,7 @@ impl Oracle {
         let is_done = |node: &&Arc<str>| {
             self.pods.get(*node).is_some_and(|pods| {
                 let from = available_from(&pods[0], self.set.min_ready_seconds);
-                let generation = self.set.template_generation();
-                let current = is_updated(&pods[0], self.hash.as_deref().unwrap_or("?"), generation);
+                let current = is_updated(&pods[0], &self.template());
                 from.is_some_and(|from| from <= now) && (current || on_delete)
             })
         };
@@ -401,11 +417,7 @@ fn assert_as_desired(cluster: &Cluster) {
     for node in &oracle.desired {
         let pods = &oracle.pods[node];
         assert_eq!(pods.len(), 1, "on {node}: {}", cluster.picture());
-        let updated = is_updated(
-            &pods[0],
-            oracle.hash.as_deref().unwrap(),
-            oracle.set.template_generation(),
-        );
+        let updated = is_updated(&pods[0], &oracle.template());
         assert!(updated || on_delete, "on {node}: {}", cluster.picture());
         assert!(pods[0].ready.status);
     }
