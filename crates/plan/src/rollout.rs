@@ -51,6 +51,8 @@ pub struct Standing {
     pub unreachable: bool,
     /// Whether a pod was asked for that is not yet to be seen.
     pub creating: bool,
+    /// Whether a pod was asked to go that, as far as is known, still runs.
+    pub parting: bool,
     /// Pods of the current template: their number, and whether one is available.
     pub new: (usize, bool),
     /// Pods of older templates, likewise.
@@ -140,6 +142,8 @@ fn surge(standing: &Standing) -> Verdict {
         ((2.., _), _) | (_, (2.., _)) => Lane::Surging.into(),
         ((_, _), (0, _)) => Lane::Quiet.into(),
         ((0, _), (1, _)) if standing.creating => Lane::Surging.into(),
+        // A third one does not come before the second has gone.
+        ((0, _), (1, _)) if standing.parting && should_run => Lane::Surging.into(),
         ((0, _), (1, true)) if should_run => Lane::Candidate.into(),
         ((0, _), (1, true)) => Lane::Sunset.into(),
         ((0, _), (1, false)) if should_run => Verdict {

@@ -167,6 +167,14 @@ impl<'a> Pods<'a> {
             .filter(|(pod, held)| !pod.is_terminating() && *held != Held::Going)
             .map(|(pod, _)| pod)
     }
+
+    /// How many were asked to go and, as far as is known, still run.
+    fn asked_to_go(&self) -> usize {
+        let asked = |(pod, held): &&&(Arc<PodView>, Held)| {
+            *held == Held::Going && !pod.is_terminating() && !pod.is_terminal()
+        };
+        self.all.iter().filter(asked).count()
+    }
 }
 
 /// Judges one node.
@@ -258,7 +266,8 @@ fn manage(rules: &Rules<'_>, facts: &Facts<'_>, pods: &Pods<'_>, now: Timestamp,
     match rules.mode {
         Mode::Surge if running.is_empty() => {
             // A surging set does not wait for the old pod to end. But where pods keep failing, the back-off rules.
-            judgement.create = fit.should_run() && !facts.creating && !failed_left_alone;
+            judgement.create =
+                fit.should_run() && !facts.creating && !failed_left_alone && pods.asked_to_go() < 2;
         }
         Mode::Surge if running.len() > 1 => judgement.delete.extend(too_many_in_surge(rules, &running, now)),
         _ => {
@@ -314,6 +323,7 @@ fn roll(rules: &Rules<'_>, facts: &Facts<'_>, pods: &Pods<'_>, now: Timestamp, j
         fit,
         unreachable: facts.unreachable,
         creating: facts.creating,
+        parting: pods.asked_to_go() > 0,
         new: (new.len(), new.first().is_some_and(|pod| available(pod))),
         old: (old.len(), old.first().is_some_and(|pod| available(pod))),
     });

@@ -274,6 +274,33 @@ fn a_surge_brings_the_new_pod_before_the_old_one_goes() {
 }
 
 #[test]
+fn a_surge_that_a_newer_template_overtakes_makes_no_third_pod_before_the_second_is_going() {
+    let mut spec = surge(1);
+    spec["minReadySeconds"] = 10.into();
+    let mut cluster = Cluster::deployed(&["a"], spec);
+    cluster.wait(20);
+    cluster.apply_set("daemon", Cluster::image("v2"));
+    cluster.settle();
+    cluster.machines();
+    cluster.settle();
+    assert_eq!(cluster.pods().len(), 2, "{}", cluster.picture());
+    cluster.apply_set("daemon", Cluster::image("v3"));
+    cluster.deliver_all();
+    // The requests of a plan may arrive in any order.
+    for _ in 0..10 {
+        let plan = cluster.plan();
+        let has = |word: &str| plan.iter().any(|action| action.to_string().contains(word));
+        assert!(!(has("delete pod") && has("create pod")), "{plan:?}");
+        for action in &plan {
+            cluster.act(action);
+        }
+        cluster.deliver_all();
+    }
+    cluster.converge();
+    assert_eq!(cluster.picture(), "a: v3 ready");
+}
+
+#[test]
 fn a_surge_waits_until_the_new_pod_is_available_and_not_merely_ready() {
     let mut spec = surge(1);
     spec["minReadySeconds"] = 15.into();
