@@ -96,8 +96,8 @@ pub enum Act {
         status: DaemonSetStatusView,
         /// The conditions to write; others are left as they are.
         conditions: Vec<Condition>,
-        /// The revision of the set that this must apply to; `None` for any.
-        only_at: Option<u64>,
+        /// The revision of the set that this was planned of; it applies to no other, so that a late one overwrites nothing.
+        at: u64,
     },
 }
 
@@ -247,11 +247,11 @@ impl Action {
             Act::UpdateStatus {
                 status,
                 conditions,
-                only_at,
+                at,
             } => patch(
                 format!("{}/status", set_path()),
                 STRATEGIC,
-                status_patch(set_uid, status, conditions, *only_at),
+                status_patch(set_uid, status, conditions, *at),
             ),
         }
     }
@@ -262,10 +262,10 @@ fn status_patch(
     uid: &str,
     status: &DaemonSetStatusView,
     conditions: &[Condition],
-    only_at: Option<u64>,
+    at: u64,
 ) -> serde_json::Value {
     let mut patch = json!({
-        "metadata": {"uid": uid},
+        "metadata": {"uid": uid, "resourceVersion": at.to_string()},
         "status": {
             "currentNumberScheduled": status.current_number_scheduled,
             "numberMisscheduled": status.number_misscheduled,
@@ -291,9 +291,6 @@ fn status_patch(
     }
     if let Some(count) = status.collision_count {
         patch["status"]["collisionCount"] = count.into();
-    }
-    if let Some(revision) = only_at {
-        patch["metadata"]["resourceVersion"] = revision.to_string().into();
     }
     patch
 }

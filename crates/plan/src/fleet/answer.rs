@@ -23,8 +23,10 @@ enum Outcome<'a> {
     Taken,
     /// The namespace is being deleted.
     NamespaceTerminating,
-    /// It was not done, or nobody knows.
+    /// It was not done.
     Failed(String),
+    /// Nobody knows whether it was done.
+    Unknown(String),
 }
 
 /// The part of a Status that decisions read.
@@ -51,7 +53,7 @@ struct Cause {
 fn sort(answer: Answer<'_>) -> Outcome<'_> {
     let (code, body) = match answer {
         Answer::Response { code, body } => (code, body),
-        Answer::Lost(why) => return Outcome::Failed(why.to_owned()),
+        Answer::Lost(why) => return Outcome::Unknown(why.to_owned()),
     };
     if (200..300).contains(&code) {
         return Outcome::Done(body);
@@ -219,6 +221,10 @@ impl Answered<'_> {
                 self.creation_refused(node, name, &why);
                 self.record(true, "FailedCreate", format!("Error creating: {why}"));
             }
+            Outcome::Unknown(why) => {
+                self.creation_in_doubt(node, name, &why);
+                self.record(true, "FailedCreate", format!("Error creating: {why}"));
+            }
         }
     }
 
@@ -231,7 +237,7 @@ impl Answered<'_> {
                 }
                 _ => self.name_is_a_strangers(node, name),
             },
-            Outcome::Failed(why) => self.creation_refused(node, name, &why),
+            Outcome::Failed(why) | Outcome::Unknown(why) => self.creation_in_doubt(node, name, &why),
             _ => self.creation_failed(node, name),
         }
     }
@@ -270,9 +276,26 @@ impl Answered<'_> {
         self.set.write_settled(write);
     }
 
-    /// The creation was refused, or nobody knows: the node waits, and for a moment the others that lack a pod too.
+    /// The creation was refused: the node waits, and for a moment the others that lack a pod too.
     fn creation_refused(&mut self, node: &NodeName, name: &str, why: &str) {
         self.creation_failed(node, name);
+        self.hold_creations_back(node, why);
+    }
+
+    /// Nobody knows whether the pod was created. That is looked at before another one is made: by now the next one might go by
+    /// another name, and stand beside it.
+    fn creation_in_doubt(&mut self, node: &NodeName, name: &str, why: &str) {
+        let pair = self.set.pairs.get_mut(node);
+        let Some(creation) = pair.and_then(|pair| pair.creation_of(name)) else {
+            return;
+        };
+        creation.write.state = WriteState::Doubtful;
+        creation.inspect = Inspect::Wanted;
+        self.set.inspect.insert(node.clone());
+        self.hold_creations_back(node, why);
+    }
+
+    fn hold_creations_back(&mut self, node: &NodeName, why: &str) {
         self.set.gate.refused(self.now);
         if let Some(pair) = self.set.pairs.get_mut(node) {
             pair.refused(why, self.now);
@@ -315,6 +338,12 @@ impl Answered<'_> {
             }
             // Somebody was faster, or the name has gone over to another pod.
             Outcome::Gone | Outcome::Taken => write.state = WriteState::Written(None),
+            Outcome::Unknown(why) => {
+                // The pod stays among those that are going, and its place in the budget taken, until somebody knows.
+                write.state = WriteState::Doubtful;
+                pair.refused(&why, self.now);
+                self.record(true, "FailedDelete", format!("Error deleting: {why}"));
+            }
             Outcome::NamespaceTerminating => self.deletion_failed(node, uid, "the namespace is terminating"),
             Outcome::Failed(why) => self.deletion_failed(node, uid, &why),
         }
@@ -324,12 +353,9 @@ impl Answered<'_> {
         let Some(pair) = self.set.pairs.get_mut(node) else {
             return;
         };
-        let Some(write) = pair.deletion_of(uid).copied() else {
+        let Some(write) = pair.forget_deletion(uid) else {
             return;
         };
-        pair.writes_mut()
-            .deletions
-            .retain(|(deleted, _)| **deleted != *uid);
         pair.refused(why, self.now);
         self.set.write_settled(write);
         self.record(true, "FailedDelete", format!("Error deleting: {why}"));
@@ -393,7 +419,7 @@ impl Answered<'_> {
                 self.revision_failed(name);
                 self.set.history_retry.hold(self.now);
             }
-            Outcome::Gone | Outcome::Failed(_) => {
+            Outcome::Gone | Outcome::Failed(_) | Outcome::Unknown(_) => {
                 self.revision_failed(name);
                 self.set.history_retry.failed(self.now);
             }

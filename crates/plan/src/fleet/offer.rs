@@ -343,7 +343,10 @@ impl Pass<'_> {
         let Some(pair) = self.set.pairs.get_mut(node) else {
             return;
         };
-        pair.deletion_issued(&uid, reason, write, self.now);
+        let earlier = pair.deletion_issued(&uid, reason, write, self.now);
+        if let Some(earlier) = earlier {
+            self.set.write_settled(earlier);
+        }
         self.set.write_issued();
         self.set.deletes_in_flight += 1;
         let (namespace, name) = (&pod.meta.namespace, &pod.meta.name);
@@ -426,7 +429,7 @@ impl Pass<'_> {
         if self.set.queues.create.is_empty() {
             self.set.gate.rest();
         }
-        self.look_at_strangers();
+        self.look_at_names();
         while let Some(node) = self.set.gate.next(&self.set.queues.create, self.now) {
             self.create(&node);
         }
@@ -461,15 +464,17 @@ impl Pass<'_> {
         self.set.refresh(node, self.world, self.now);
     }
 
-    /// Looks at the pods whose names stood in the way of creations.
-    fn look_at_strangers(&mut self) {
+    /// Looks at the pods whose names stood in the way of creations, and for those of which nobody knows whether they were created.
+    fn look_at_names(&mut self) {
         for node in std::mem::take(&mut self.set.inspect) {
-            let Some(creation) = self
-                .set
-                .pairs
-                .get_mut(&node)
-                .and_then(|pair| pair.writes_mut().creation.as_mut())
-            else {
+            let Some(pair) = self.set.pairs.get_mut(&node) else {
+                continue;
+            };
+            if pair.is_held_back(self.now) {
+                self.set.inspect.insert(node);
+                continue;
+            }
+            let Some(creation) = pair.writes.as_mut().and_then(|writes| writes.creation.as_mut()) else {
                 continue;
             };
             if creation.inspect == Inspect::Wanted {
@@ -488,12 +493,10 @@ impl Pass<'_> {
         }
         let mut status = set.status();
         let mut conditions = Vec::new();
-        let mut only_at = None;
         if set.collided {
             let collisions = set.view.status.collision_count.unwrap_or(0);
             status = set.view.status.clone();
             status.collision_count = Some(collisions.saturating_add(1));
-            only_at = Some(set.view.meta.resource_version);
         } else if !set.settled {
             // The numbers are about a template that has no name yet.
             return;
@@ -507,11 +510,12 @@ impl Pass<'_> {
             set.written_conditions.clone_from(&conditions);
         }
         set.observed_generation = status.observed_generation;
+        let at = set.view.meta.resource_version;
         set.status_write = Some(Write::new(set.view.meta.generation, self.now));
         self.act(Act::UpdateStatus {
             status,
             conditions,
-            only_at,
+            at,
         });
     }
 }

@@ -35,14 +35,25 @@ pub(super) struct Pair {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Writes {
     pub(super) creation: Option<Creation>,
-    /// Deletions, by the pod's uid.
-    pub(super) deletions: Vec<(Arc<str>, Write)>,
+    pub(super) deletions: Vec<Deletion>,
+}
+
+/// A pod whose deletion was asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Deletion {
+    /// The pod's.
+    pub(super) uid: Arc<str>,
+    pub(super) reason: DeleteReason,
+    pub(super) write: Write,
 }
 
 impl Pair {
     /// Puts a pod in, in the place of its older state if that is there.
     pub(super) fn attach(&mut self, pod: Arc<PodView>, ours: bool) {
-        let deleted = self.deletions().iter().any(|(uid, _)| *uid == pod.meta.uid);
+        let deleted = self
+            .deletions()
+            .iter()
+            .any(|deletion| deletion.uid == pod.meta.uid);
         let held = match (ours, deleted) {
             (_, true) => Held::Going,
             (true, false) => Held::Ours,
@@ -65,7 +76,7 @@ impl Pair {
         self.pods.retain(|(pod, _)| *pod.meta.uid != *uid);
     }
 
-    pub(super) fn deletions(&self) -> &[(Arc<str>, Write)] {
+    pub(super) fn deletions(&self) -> &[Deletion] {
         self.writes.as_ref().map_or(&[], |writes| &writes.deletions)
     }
 
@@ -86,8 +97,15 @@ impl Pair {
         let deletions = &mut self.writes.as_mut()?.deletions;
         deletions
             .iter_mut()
-            .find(|(deleted, _)| **deleted == *uid)
-            .map(|(_, write)| write)
+            .find(|deletion| *deletion.uid == *uid)
+            .map(|deletion| &mut deletion.write)
+    }
+
+    /// Forgets that the deletion of a pod was asked for.
+    pub(super) fn forget_deletion(&mut self, uid: &str) -> Option<Write> {
+        let deletions = &mut self.writes.as_mut()?.deletions;
+        let at = deletions.iter().position(|deletion| *deletion.uid == *uid)?;
+        Some(deletions.remove(at).write)
     }
 
     pub(super) fn writes_mut(&mut self) -> &mut Writes {
@@ -108,13 +126,13 @@ impl Pair {
         let pods = &self.pods;
         if let Some(creation) = &writes.creation {
             let visible = pods.iter().any(|(pod, _)| pod.meta.name == creation.name);
-            let done = !creation.write.is_in_flight() && creation.inspect == Inspect::No;
-            if done && (visible || creation.write.is_settled(seen, now)) {
+            let answered = !creation.write.is_in_flight() && creation.inspect != Inspect::InFlight;
+            if answered && (visible || creation.write.is_settled(seen, now)) {
                 settled.push(creation.write);
                 writes.creation = None;
             }
         }
-        writes.deletions.retain(|(uid, write)| {
+        writes.deletions.retain(|Deletion { uid, write, .. }| {
             let staying = pods
                 .iter()
                 .any(|(pod, _)| pod.meta.uid == *uid && !pod.is_terminating());
@@ -128,10 +146,12 @@ impl Pair {
             self.writes = None;
         }
         for (pod, held) in &mut self.pods {
-            let deleted = self
-                .writes
-                .as_ref()
-                .is_some_and(|writes| writes.deletions.iter().any(|(uid, _)| *uid == pod.meta.uid));
+            let deleted = self.writes.as_ref().is_some_and(|writes| {
+                writes
+                    .deletions
+                    .iter()
+                    .any(|deletion| deletion.uid == pod.meta.uid)
+            });
             if *held == Held::Going && !deleted {
                 *held = Held::Ours;
             }
@@ -152,6 +172,12 @@ impl Pair {
         }));
     }
 
+    /// Whether nothing is asked for yet because a request was refused.
+    pub(super) fn is_held_back(&self, now: Timestamp) -> bool {
+        let refusal = self.refusal.as_ref();
+        refusal.is_some_and(|refusal| refusal.retry.is_waiting(now))
+    }
+
     /// Judges the pair as it stands. A refusal is forgotten when nothing of the kind is wanted any more.
     pub(super) fn judge(&mut self, rules: &Rules<'_>, generation: i64, now: Timestamp) -> Judgement {
         let visible = |name: &str| self.pods.iter().any(|(pod, _)| *pod.meta.name == *name);
@@ -163,6 +189,7 @@ impl Pair {
             back_off: self.failed_pods_wait_until(generation, now),
         };
         let mut judgement = daemonset::judge(rules, &facts, now);
+        judgement.delete.extend(self.doubtful_deletions());
         if !judgement.asks() && self.writes.is_none() {
             self.refusal = None;
         }
@@ -175,13 +202,25 @@ impl Pair {
         let writes = self.creation().map(|creation| creation.write);
         let writes = writes
             .into_iter()
-            .chain(self.deletions().iter().map(|(_, write)| *write));
+            .chain(self.deletions().iter().map(|deletion| deletion.write));
         let gives_up = writes
             .filter_map(|write| write.gives_up_at())
             .filter(|moment| *moment > now)
             .min();
         judgement.look_at = judgement.look_at.into_iter().chain(gives_up).min();
         judgement
+    }
+
+    /// The pods of which nobody knows whether their deletion took effect: it is asked for again, and till then they count as going.
+    fn doubtful_deletions(&self) -> impl Iterator<Item = (Arc<PodView>, DeleteReason)> {
+        let doubtful = self
+            .deletions()
+            .iter()
+            .filter(|deletion| deletion.write.is_doubtful());
+        doubtful.filter_map(|Deletion { uid, reason, .. }| {
+            let (pod, _) = self.pods.iter().find(|(pod, _)| pod.meta.uid == *uid)?;
+            Some((pod.clone(), *reason))
+        })
     }
 
     /// Until when failed pods are left alone, if that is still to come.
@@ -192,23 +231,29 @@ impl Pair {
             .filter(|until| *until > now)
     }
 
-    /// Notes that the deletion of a pod was asked for.
+    /// Notes that the deletion of a pod was asked for; gives back the earlier time that it was, if nobody knows what became of that.
     pub(super) fn deletion_issued(
         &mut self,
         uid: &Arc<str>,
         reason: DeleteReason,
         write: Write,
         now: Timestamp,
-    ) {
-        self.writes_mut().deletions.push((uid.clone(), write));
+    ) -> Option<Write> {
+        let earlier = self.forget_deletion(uid);
+        self.writes_mut().deletions.push(Deletion {
+            uid: uid.clone(),
+            reason,
+            write,
+        });
         for (pod, held) in &mut self.pods {
             if pod.meta.uid == *uid {
                 *held = Held::Going;
             }
         }
-        if reason == DeleteReason::Failed {
+        if reason == DeleteReason::Failed && earlier.is_none() {
             let last = self.back_off.as_deref().copied();
             self.back_off = Some(Box::new(BackOff::next(last, write.generation, now)));
         }
+        earlier
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct Write {
 pub(super) enum WriteState {
     /// Not yet answered.
     InFlight,
+    /// Nobody knows whether it was done: the answer was lost. It counts as done until it is asked for again and answered.
+    Doubtful,
     /// Done at this revision; `None` when the answer did not say which.
     Written(Option<u64>),
 }
@@ -41,10 +43,14 @@ impl Write {
         self.state == WriteState::InFlight
     }
 
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.state == WriteState::Doubtful
+    }
+
     /// Whether its effect must have been seen by a watch that has reached the revision `seen`.
     pub(super) fn is_settled(&self, seen: u64, now: Timestamp) -> bool {
         match self.state {
-            WriteState::InFlight => false,
+            WriteState::InFlight | WriteState::Doubtful => false,
             WriteState::Written(Some(_)) => self.is_seen(seen),
             WriteState::Written(None) => self.gives_up_at() <= Some(now),
         }
@@ -176,7 +182,7 @@ impl BackOff {
 pub(super) struct Creation {
     pub(super) name: Arc<str>,
     pub(super) write: Write,
-    /// The name is taken: whose pod it is, is being looked at.
+    /// The name is taken, or nobody knows whether it was created: whose pod has the name, if any, is being looked at.
     pub(super) inspect: Inspect,
 }
 

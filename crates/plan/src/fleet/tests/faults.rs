@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::Cluster;
 use super::model::{Fault, Kind};
-use crate::fleet::{Options, Work};
+use crate::fleet::{Act, Options, Work};
 
 fn nodes(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("node-{number:05}")).collect()
@@ -199,6 +199,112 @@ fn a_refused_deletion_is_told_and_tried_again() {
     cluster.fault = Fault::None;
     cluster.converge();
     assert_eq!(cluster.picture(), "");
+}
+
+#[test]
+fn a_deletion_of_which_nobody_knows_keeps_its_place_in_the_budget_and_is_asked_for_again() {
+    for fault in [Fault::LoseAnswer, Fault::LoseRequest] {
+        let mut cluster = Cluster::deployed(&["a", "b", "c"], json!({}));
+        cluster.apply_set("daemon", Cluster::image("v2"));
+        // The revision first.
+        cluster.deliver_all();
+        cluster.plan_and_act();
+        cluster.done.clear();
+        let deleted = |cluster: &Cluster| -> Vec<String> {
+            let deletions = cluster.done.iter().filter(|done| done.contains("delete pod"));
+            deletions.cloned().collect()
+        };
+        // The watch of pods stands still: only the answers could tell.
+        for round in 0..8 {
+            cluster.fault = if round < 4 { fault } else { Fault::None };
+            cluster.plan_and_act();
+            cluster.deliver(Kind::Set, usize::MAX);
+            cluster.deliver(Kind::Revision, usize::MAX);
+            cluster.wait(1);
+        }
+        let deletions = deleted(&cluster);
+        assert!(deletions.len() > 1, "{fault:?}: {:?}", cluster.done);
+        assert!(
+            deletions.iter().all(|deletion| *deletion == deletions[0]),
+            "{fault:?}: {deletions:?}"
+        );
+        let asked = deletions.len();
+        for _ in 0..5 {
+            cluster.plan_and_act();
+            cluster.wait(1);
+        }
+        assert_eq!(
+            deleted(&cluster).len(),
+            asked,
+            "once answered it is not asked for again"
+        );
+        cluster.converge();
+        assert_eq!(cluster.picture(), "a: v2 ready, b: v2 ready, c: v2 ready");
+    }
+}
+
+#[test]
+fn a_creation_of_which_nobody_knows_is_looked_for_before_another_template_gets_its_pod() {
+    let mut cluster = with_nodes(1, Options::default());
+    cluster.settle_until_first_creation(Fault::LoseAnswer);
+    cluster.fault = Fault::None;
+    cluster.apply_set("daemon", Cluster::image("v2"));
+    for _ in 0..10 {
+        cluster.deliver(Kind::Set, usize::MAX);
+        cluster.deliver(Kind::Revision, usize::MAX);
+        cluster.plan_and_act();
+        cluster.wait(1);
+    }
+    assert_eq!(cluster.pods().len(), 1, "{:?}", cluster.done);
+    cluster.converge();
+    assert_eq!(cluster.picture(), "node-00000: v2 ready");
+}
+
+#[test]
+fn a_status_that_arrives_late_a_second_time_is_refused() {
+    let mut cluster = Cluster::deployed(&["a"], json!({}));
+    cluster.add_node("b", json!({}));
+    cluster.deliver_all();
+    let mut first = None;
+    for _ in 0..5 {
+        for action in cluster.plan() {
+            if matches!(action.act, Act::UpdateStatus { .. }) {
+                first.get_or_insert(action.clone());
+            }
+            cluster.act(&action);
+        }
+        cluster.deliver_all();
+    }
+    cluster.apply_set("daemon", json!({"minReadySeconds": 1}));
+    cluster.converge();
+    let status = cluster.set("daemon").status.clone();
+    cluster.act(&first.unwrap());
+    assert_eq!(cluster.set("daemon").status, status);
+}
+
+#[test]
+fn a_status_that_others_were_faster_than_is_planned_anew_after_a_delay() {
+    let mut cluster = Cluster::deployed(&["a"], json!({}));
+    cluster.add_node("b", json!({}));
+    cluster.deliver(Kind::Node, usize::MAX);
+    // The watch does not know of this yet.
+    cluster.apply_set("daemon", json!({"minReadySeconds": 1}));
+    cluster.done.clear();
+    let writes = |cluster: &Cluster| {
+        let writes = cluster
+            .done
+            .iter()
+            .filter(|done| done.contains("write the status"));
+        writes.count()
+    };
+    for _ in 0..5 {
+        cluster.plan_and_act();
+    }
+    assert_eq!(writes(&cluster), 1, "{:?}", cluster.done);
+    assert!(cluster.look_again().is_some());
+    cluster.converge();
+    assert_eq!(cluster.set("daemon").status.desired_number_scheduled, 2);
+    assert_eq!(cluster.set("daemon").status.observed_generation, 2);
 }
 
 #[test]
