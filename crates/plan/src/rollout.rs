@@ -115,11 +115,11 @@ impl Mode {
 
 impl Standing {
     /// A node that does not answer, and that the current template has not reached, takes no part: nothing that is asked
-    /// for there would be done, and its old pod is as unavailable as it will be. So dead nodes do not use up the budget,
+    /// for there would be done, and its old pod, though it may still be called available, is as unavailable as it will be. So dead nodes do not use up the budget,
     /// and the update goes on around them. Where a pod of the current template was made and the node fell silent since,
     /// the template may be the cause: there it counts.
     fn is_out_of_reach(&self) -> bool {
-        self.unreachable && self.new.0 == 0 && !self.old.1
+        self.unreachable && self.new.0 == 0
     }
 }
 
