@@ -33,6 +33,8 @@ pub(super) struct TestProgram {
     command: Vec<String>,
     /// Where cargo runs it: the folder of its package.
     folder: PathBuf,
+    /// What is done with each line that it prints.
+    show: fn(&str),
 }
 
 /// How a program's tests went.
@@ -72,6 +74,7 @@ pub(super) fn build() -> Result<Vec<TestProgram>> {
             .map(str::to_owned)
             .into(),
         folder: root().to_owned(),
+        show: print_line,
     });
     Ok(programs)
 }
@@ -102,7 +105,12 @@ fn program(message: &Value) -> Result<Option<TestProgram>> {
         name,
         command: vec![executable.to_owned()],
         folder,
+        show: print_line,
     }))
+}
+
+fn print_line(line: &str) {
+    println!("{line}");
 }
 
 impl TestProgram {
@@ -120,7 +128,7 @@ impl TestProgram {
         let started = Instant::now();
         let (send, events) = sync_channel(LINES_AHEAD);
         let pid = self.spawn(environment, send)?;
-        let mut run = Run::default();
+        let mut run = Run::new(self.show);
         let ended = run.follow(&events, patience);
         if ended.is_none() {
             end_group(pid);
@@ -238,13 +246,21 @@ fn forward(stream: Option<impl Read + Send + 'static>, events: SyncSender<Event>
 }
 
 /// What is known of a running program.
-#[derive(Default)]
 struct Run {
     harness: Harness,
     newest: VecDeque<String>,
+    show: fn(&str),
 }
 
 impl Run {
+    fn new(show: fn(&str)) -> Run {
+        Run {
+            harness: Harness::default(),
+            newest: VecDeque::new(),
+            show,
+        }
+    }
+
     /// Reads until the program ends, and gives how; `None` when it is hung.
     fn follow(&mut self, events: &Receiver<Event>, patience: Duration) -> Option<ExitStatus> {
         let mut deadline = Instant::now() + patience;
@@ -282,7 +298,7 @@ impl Run {
     }
 
     fn take(&mut self, line: String) -> bool {
-        println!("{line}");
+        (self.show)(&line);
         let moved = self.harness.take(&line);
         if self.newest.len() == SHOWN_AGAIN {
             self.newest.pop_front();
@@ -310,6 +326,8 @@ mod tests {
             name: "shell".to_owned(),
             command: ["sh", "-c", script].map(str::to_owned).into(),
             folder: root().to_owned(),
+            // Our own output is read by a runner too, which must not take these lines for ours.
+            show: |_| {},
         }
     }
 
@@ -337,7 +355,7 @@ mod tests {
         for line in ["test a ... ok", "noise"] {
             send.send(Event::Line(line.to_owned())).unwrap();
         }
-        let mut run = Run::default();
+        let mut run = Run::new(|_| {});
         assert_eq!(run.follow(&events, Duration::from_millis(10)), None);
         assert_eq!(run.harness.unfinished(&["a", "b"]), ["b"]);
     }
