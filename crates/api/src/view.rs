@@ -10,11 +10,13 @@
 
 mod cluster;
 mod daemon_set;
+mod endpoints;
 mod labels;
 mod meta;
 mod node;
 mod pod;
 mod resources;
+mod service;
 mod share;
 mod topology;
 
@@ -25,11 +27,18 @@ pub use cluster::{
 pub use daemon_set::{
     ControllerRevisionView, DaemonSetConditionView, DaemonSetStatusView, DaemonSetView, UpdateStrategyView,
 };
+pub use endpoints::{
+    AddressType, EndpointAddressView, EndpointPortView, EndpointSliceView, EndpointView, EndpointsView,
+    SubsetView, TargetView,
+};
 pub use labels::Labels;
 pub use meta::{ObjectMetaView, OwnerView};
 pub use node::{NodeConditionView, NodeView};
-pub use pod::{DisruptionView, HostPortView, PhaseView, PodScheduledView, PodSpecView, PodView, ReadyView};
+pub use pod::{
+    DisruptionView, HostPortView, NamedPortView, PhaseView, PodScheduledView, PodSpecView, PodView, ReadyView,
+};
 pub use resources::Resources;
+pub use service::{IpFamily, ServicePortView, ServiceType, ServiceView, TargetPortView, TrafficDistribution};
 pub use share::shared;
 pub use topology::{PodTermView, PreferredPodTermView, SpreadConstraintView, TopologyView};
 

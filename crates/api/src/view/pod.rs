@@ -1,6 +1,7 @@
 //! The view of a Pod.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -39,8 +40,8 @@ pub struct PodView {
     pub preempted: bool,
     /// The condition DisruptionTarget while it is True: somebody is about to end the pod.
     pub disruption: Option<Box<DisruptionView>>,
-    /// `status.podIP`.
-    pub pod_ip: Option<Box<str>>,
+    /// `status.podIPs`, one a family; what is no address is left out.
+    pub pod_ips: Box<[IpAddr]>,
 }
 
 /// The part of a Pod's specification that decisions read and that the pods of one set share.
@@ -73,6 +74,23 @@ pub struct PodSpecView {
     pub host_network: bool,
     /// `serviceAccountName`.
     pub service_account_name: Arc<str>,
+    /// `hostname`; empty when absent.
+    pub hostname: Arc<str>,
+    /// `subdomain`; empty when absent.
+    pub subdomain: Arc<str>,
+    /// The ports of containers and sidecars that have a name, in order.
+    pub named_ports: Box<[NamedPortView]>,
+}
+
+/// A port of a container, by the name under which Services ask for it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct NamedPortView {
+    /// The name.
+    pub name: Arc<str>,
+    /// `TCP`, `UDP` or `SCTP`.
+    pub protocol: Arc<str>,
+    /// `containerPort`.
+    pub port: u16,
 }
 
 /// A host port, as the scheduler compares them.
@@ -211,6 +229,10 @@ struct WireSpec<'a> {
     host_network: bool,
     #[serde(borrow, deserialize_with = "crate::view::text")]
     service_account_name: Cow<'a, str>,
+    #[serde(borrow, deserialize_with = "crate::view::text")]
+    hostname: Cow<'a, str>,
+    #[serde(borrow, deserialize_with = "crate::view::text")]
+    subdomain: Cow<'a, str>,
 }
 
 #[derive(Deserialize, Default)]
@@ -243,6 +265,10 @@ struct WireRequests {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct WirePort<'a> {
+    #[serde(borrow, deserialize_with = "crate::view::text")]
+    name: Cow<'a, str>,
+    #[serde(deserialize_with = "nullable")]
+    container_port: i32,
     #[serde(deserialize_with = "nullable")]
     host_port: i32,
     #[serde(rename = "hostIP", borrow, deserialize_with = "crate::view::text")]
@@ -262,8 +288,17 @@ struct WireStatus<'a> {
     nominated_node_name: Cow<'a, str>,
     #[serde(borrow, rename = "podIP", deserialize_with = "crate::view::text")]
     pod_ip: Cow<'a, str>,
+    #[serde(borrow, rename = "podIPs", deserialize_with = "nullable")]
+    pod_ips: Vec<WireIp<'a>>,
     #[serde(borrow, deserialize_with = "nullable")]
     conditions: Vec<WireCondition<'a>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct WireIp<'a> {
+    #[serde(borrow, deserialize_with = "crate::view::text")]
+    ip: Cow<'a, str>,
 }
 
 #[derive(Deserialize, Default)]
@@ -307,7 +342,8 @@ fn requests(spec: &WireSpec<'_>) -> Resources {
         .plus(&spec.overhead)
 }
 
-fn host_ports(spec: &WireSpec<'_>) -> Box<[HostPortView]> {
+/// The ports of containers, then of sidecars.
+fn ports<'w>(spec: &'w WireSpec<'_>) -> impl Iterator<Item = &'w WirePort<'w>> {
     let sidecars = spec
         .init_containers
         .iter()
@@ -316,6 +352,38 @@ fn host_ports(spec: &WireSpec<'_>) -> Box<[HostPortView]> {
         .iter()
         .chain(sidecars)
         .flat_map(|container| &container.ports)
+}
+
+fn protocol(port: &WirePort<'_>) -> Arc<str> {
+    match &*port.protocol {
+        "" => shared("TCP"),
+        given => shared(given),
+    }
+}
+
+fn named_ports(spec: &WireSpec<'_>) -> Box<[NamedPortView]> {
+    ports(spec)
+        .filter(|port| !port.name.is_empty())
+        .filter_map(|port| {
+            Some(NamedPortView {
+                name: shared(&port.name),
+                protocol: protocol(port),
+                port: u16::try_from(port.container_port).ok()?,
+            })
+        })
+        .collect()
+}
+
+/// `podIPs`, or the one address of who writes only that.
+fn pod_ips(status: &WireStatus<'_>) -> Box<[IpAddr]> {
+    let all = status.pod_ips.iter().map(|ip| &ip.ip);
+    let one = [&status.pod_ip];
+    let one = one.into_iter().filter(|_| status.pod_ips.is_empty());
+    all.chain(one).filter_map(|ip| ip.parse().ok()).collect()
+}
+
+fn host_ports(spec: &WireSpec<'_>) -> Box<[HostPortView]> {
+    ports(spec)
         .filter(|port| port.host_port > 0)
         .map(|port| HostPortView {
             ip: shared(if port.host_ip.is_empty() {
@@ -323,11 +391,7 @@ fn host_ports(spec: &WireSpec<'_>) -> Box<[HostPortView]> {
             } else {
                 &port.host_ip
             }),
-            protocol: shared(if port.protocol.is_empty() {
-                "TCP"
-            } else {
-                &port.protocol
-            }),
+            protocol: protocol(port),
             port: port.host_port,
         })
         .collect()
@@ -366,6 +430,7 @@ impl<'de> Deserialize<'de> for PodView {
         } = WirePod::deserialize(deserializer)?;
         let requests = requests(&spec);
         let host_ports = host_ports(&spec);
+        let named_ports = named_ports(&spec);
         let topology = topology::read(
             &spec.affinity.pod_affinity,
             &spec.affinity.pod_anti_affinity,
@@ -414,6 +479,9 @@ impl<'de> Deserialize<'de> for PodView {
                 gated: !spec.scheduling_gates.is_empty(),
                 host_network: spec.host_network,
                 service_account_name: shared(&spec.service_account_name),
+                hostname: shared(&spec.hostname),
+                subdomain: shared(&spec.subdomain),
+                named_ports,
             }),
             node_name: name(&spec.node_name),
             pinned_node,
@@ -424,7 +492,7 @@ impl<'de> Deserialize<'de> for PodView {
             nominated_node: name(&status.nominated_node_name),
             preempted,
             disruption,
-            pod_ip: (!status.pod_ip.is_empty()).then(|| (&*status.pod_ip).into()),
+            pod_ips: pod_ips(&status),
         })
     }
 }

@@ -60,7 +60,7 @@ fn a_pod_is_read_down_to_what_decisions_need() {
         (None, PhaseView::Running, true)
     );
     assert_eq!(pod.ready.since, "2026-01-01T00:00:05Z".parse().ok());
-    assert_eq!(pod.pod_ip.as_deref(), Some("10.0.0.1"));
+    assert_eq!(pod.pod_ips[..], ["10.0.0.1".parse::<std::net::IpAddr>().unwrap()]);
     assert_eq!(pod.unscheduled, None);
     let requests = &pod.spec.requests;
     assert_eq!(
@@ -303,4 +303,62 @@ fn a_budget_is_read_with_what_it_allows_now() {
     assert!(budget.selector.matches_labels(&Labels::new([("app", "a")])));
     let without: PodDisruptionBudgetView = read(&json!({"spec": {}}));
     assert!(!without.selector.matches_labels(&Labels::default()));
+}
+
+#[test]
+fn a_service_is_read_with_its_ports_families_and_policies() {
+    let service: ServiceView = read(&json!({
+        "metadata": {"name": "s", "namespace": "n"},
+        "spec": {
+            "type": "NodePort", "selector": {"app": "a"}, "clusterIP": "10.96.1.2", "clusterIPs": ["10.96.1.2", "fd00::1"],
+            "ipFamilies": ["IPv4", "IPv6"], "internalTrafficPolicy": "Local", "trafficDistribution": "PreferClose",
+            "sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 7}},
+            "ports": [{"name": "web", "port": 80, "targetPort": "http", "nodePort": 30001, "protocol": "TCP"},
+                {"name": "dns", "port": 53, "protocol": "UDP"}],
+        },
+    }));
+    assert!(service.selects() && !service.headless && service.internal_local && !service.external_local);
+    assert_eq!(service.cluster_ips.len(), 2);
+    assert_eq!(*service.families, [IpFamily::V4, IpFamily::V6]);
+    assert_eq!(service.affinity_seconds, Some(7));
+    assert_eq!(service.traffic_distribution, TrafficDistribution::SameZone);
+    assert_eq!(service.ports[0].target, TargetPortView::Name("http".into()));
+    assert_eq!(
+        (service.ports[0].node_port, &*service.ports[1].protocol),
+        (30001, "UDP")
+    );
+    assert_eq!(service.ports[1].target, TargetPortView::Number(53));
+    let headless: ServiceView = read(&json!({"spec": {"clusterIP": "None", "selector": {}}}));
+    assert!(headless.headless && headless.cluster_ips.is_empty() && !headless.selects());
+}
+
+#[test]
+fn an_endpoint_means_what_its_absent_conditions_mean() {
+    let slice: EndpointSliceView = read(&json!({
+        "metadata": {"name": "s-1", "labels": {"kubernetes.io/service-name": "s"}},
+        "addressType": "IPv6",
+        "ports": [{"name": "", "port": 80, "protocol": "TCP"}],
+        "endpoints": [
+            {"addresses": ["fd00::1"], "conditions": {}},
+            {"addresses": ["fd00::2"], "conditions": {"ready": false, "serving": true, "terminating": true},
+             "nodeName": "n", "zone": "z", "targetRef": {"kind": "Pod", "namespace": "d", "name": "p", "uid": "u"},
+             "hints": {"forZones": [{"name": "z"}], "forNodes": [{"name": "n"}]}},
+        ],
+    }));
+    assert_eq!(
+        (slice.service_name(), slice.address_type),
+        (Some("s"), AddressType::V6)
+    );
+    let [plain, full] = &*slice.endpoints else {
+        panic!("two")
+    };
+    assert_eq!(
+        (plain.ready, plain.serving, plain.terminating),
+        (true, true, false)
+    );
+    assert_eq!((full.ready, full.serving, full.terminating), (false, true, true));
+    assert_eq!(
+        (full.node.as_deref(), &*full.for_nodes),
+        (Some("n"), &["n".into()][..])
+    );
 }
