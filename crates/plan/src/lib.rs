@@ -2,6 +2,7 @@
 
 pub mod daemonset;
 pub mod disruption;
+pub mod dns_records;
 pub mod fleet;
 pub mod garbage;
 pub mod history;
