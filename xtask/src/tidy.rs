@@ -17,10 +17,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("plan", &["api", "schema"]),
     ("store", &[]),
     ("clock", &[]),
+    ("reflector", &["api"]),
     ("runtime", &[]),
     ("apiserver", &["schema", "api", "store", "clock"]),
-    ("controllers", &["api", "plan", "schema", "clock"]),
-    ("agent", &["api", "plan", "runtime", "schema"]),
+    ("controllers", &["api", "plan", "schema", "clock", "reflector"]),
+    ("agent", &["api", "plan", "reflector", "runtime", "schema"]),
     ("simulate", &["api", "clock"]),
     (
         "everynode",

@@ -19,6 +19,7 @@ mod container;
 mod events;
 mod hooks;
 mod log_files;
+mod mirror;
 mod node;
 mod options;
 mod pods;

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::{self, Claim};
 use crate::cluster::{Cluster, PodRef};
 use crate::events::Recorder;
+use crate::mirror::Mirror;
 use crate::node::{self, Keeper};
 use crate::options::{Error, Options};
 use crate::tunnel;
@@ -48,6 +49,8 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Er
     let cluster = Cluster::new(options.client.clone());
     let stop = shutdown.child_token();
     let mut tasks = JoinSet::new();
+    let mirror = Mirror::new(options.client.clone());
+    tasks.spawn(mirror.clone().run(stop.clone()));
 
     let (recorder, sender) = Recorder::new(cluster.clone(), options.node_name.clone(), stop.clone());
     tasks.spawn(sender);

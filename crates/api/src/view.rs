@@ -33,7 +33,7 @@ pub use endpoints::{
 };
 pub use labels::Labels;
 pub use meta::{ObjectMetaView, OwnerView};
-pub use node::{NodeConditionView, NodeView};
+pub use node::{NodeConditionView, NodeNetworkView, NodeView};
 pub use pod::{
     DisruptionView, HostPortView, NamedPortView, PhaseView, PodScheduledView, PodSpecView, PodView, ReadyView,
 };

@@ -154,7 +154,7 @@ async fn keep(name: &'static str, task: Task, status: Status, clock: Clock, shut
         if begun.elapsed() > SOUND_AFTER {
             backoff.reset();
         }
-        let wait = backoff.next();
+        let wait = backoff.next_wait();
         tracing::warn!(task = name, error, ?wait, "task failed, starts again");
         status.failed(name, &error);
         tokio::select! {

@@ -6,7 +6,6 @@
 //!
 //! Each loop waits with a `biased` select, rarest first: what is rare cannot starve what is frequent, and a simulation replays.
 
-mod backoff;
 mod daemon_set;
 mod discovery;
 mod disruption;
@@ -18,8 +17,6 @@ mod namespace;
 mod node_lifecycle;
 mod pod_gc;
 pub mod recorder;
-pub mod reflector;
-pub mod request;
 pub mod resource;
 mod scheduler;
 mod service_account;
@@ -40,6 +37,8 @@ use self::recorder::Recorder;
 use self::reflector::{Reflector, Watched};
 use self::request::Api;
 use self::resource::Resource;
+use ::reflector::backoff;
+pub use ::reflector::{self, request};
 
 /// What runs, and how.
 #[derive(Clone, Debug)]

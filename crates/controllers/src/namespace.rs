@@ -64,7 +64,7 @@ pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
                     terminating.remove(&uid);
                 } else if let Some(known) = terminating.get_mut(&uid) {
                     known.under_way = false;
-                    known.look_at = context.clock.now() + known.wait.next();
+                    known.look_at = context.clock.now() + known.wait.next_wait();
                 }
             }
             () = context.clock.until(next) => {}

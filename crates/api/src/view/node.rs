@@ -1,6 +1,7 @@
 //! The view of a Node.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -138,6 +139,81 @@ impl<'de> Deserialize<'de> for NodeView {
                     last_transition_time: condition.last_transition_time,
                 })
                 .collect(),
+        })
+    }
+}
+
+/// What a node reads of another one: how to reach its pods.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct NodeNetworkView {
+    /// Metadata.
+    pub meta: ObjectMetaView,
+    /// `spec.podCIDRs`, as written; one a family.
+    pub pod_cidrs: Box<[Arc<str>]>,
+    /// `status.addresses` of the type `InternalIP`, in their order.
+    pub internal_ips: Box<[IpAddr]>,
+    /// Those of the type `ExternalIP`.
+    pub external_ips: Box<[IpAddr]>,
+}
+
+impl View for NodeNetworkView {
+    const GROUP: &'static str = "";
+    const VERSION: &'static str = "v1";
+    const KIND: &'static str = "Node";
+    const PLURAL: &'static str = "nodes";
+    const NAMESPACED: bool = false;
+
+    fn meta(&self) -> &ObjectMetaView {
+        &self.meta
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct WireNodeNetwork<'a> {
+    metadata: ObjectMetaView,
+    #[serde(borrow, deserialize_with = "nullable")]
+    spec: WireRanges<'a>,
+    #[serde(borrow, deserialize_with = "nullable")]
+    status: WireAddresses<'a>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct WireRanges<'a> {
+    #[serde(borrow, rename = "podCIDRs", deserialize_with = "nullable")]
+    pod_cidrs: Vec<Cow<'a, str>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct WireAddresses<'a> {
+    #[serde(borrow, deserialize_with = "nullable")]
+    addresses: Vec<WireAddress<'a>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct WireAddress<'a> {
+    #[serde(borrow, rename = "type", deserialize_with = "crate::view::text")]
+    kind: Cow<'a, str>,
+    #[serde(borrow, deserialize_with = "crate::view::text")]
+    address: Cow<'a, str>,
+}
+
+impl<'de> Deserialize<'de> for NodeNetworkView {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let wire = WireNodeNetwork::deserialize(deserializer)?;
+        let of_type = |kind: &str| {
+            let addresses = wire.status.addresses.iter();
+            let those = addresses.filter(|address| address.kind == kind);
+            those.filter_map(|address| address.address.parse().ok()).collect()
+        };
+        Ok(NodeNetworkView {
+            pod_cidrs: wire.spec.pod_cidrs.iter().map(|cidr| (&**cidr).into()).collect(),
+            internal_ips: of_type("InternalIP"),
+            external_ips: of_type("ExternalIP"),
+            meta: wire.metadata,
         })
     }
 }

@@ -362,3 +362,16 @@ fn an_endpoint_means_what_its_absent_conditions_mean() {
         (Some("n"), &["n".into()][..])
     );
 }
+
+#[test]
+fn another_node_is_read_down_to_how_its_pods_are_reached() {
+    let node: NodeNetworkView = read(&json!({
+        "metadata": {"name": "n1"},
+        "spec": {"podCIDR": "10.244.3.0/24", "podCIDRs": ["10.244.3.0/24", "fd00:10:244:3::/64"]},
+        "status": {"addresses": [{"type": "Hostname", "address": "n1"}, {"type": "InternalIP", "address": "192.0.2.3"},
+            {"type": "ExternalIP", "address": "198.51.100.3"}, {"type": "InternalIP", "address": "fd00::3"}]},
+    }));
+    assert_eq!(&*node.pod_cidrs[1], "fd00:10:244:3::/64");
+    assert_eq!(node.internal_ips.len(), 2);
+    assert_eq!(node.external_ips[0].to_string(), "198.51.100.3");
+}

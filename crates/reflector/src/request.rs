@@ -218,11 +218,7 @@ impl Api {
     }
 
     /// GETs in another representation, and parses.
-    pub(crate) async fn get_as<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        accept: &'static str,
-    ) -> Result<T, Failure> {
+    pub async fn get_as<T: DeserializeOwned>(&self, path: &str, accept: &'static str) -> Result<T, Failure> {
         let bytes = self
             .call(Method::GET, path, Some((header::ACCEPT, accept)), Vec::new())
             .await?;

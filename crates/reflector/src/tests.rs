@@ -182,3 +182,50 @@ async fn a_broken_line_is_asked_for_again_by_a_new_list() {
     assert_eq!(hear(&mut told, 3).await, ["synced 5", "+a@6", "synced 7"]);
     task.abort();
 }
+
+#[tokio::test]
+async fn who_asks_what_changed_first_gets_a_whole_list_and_then_each_key_once() {
+    let reflector: Reflector<NodeView> = Reflector::new();
+    let put = |name: &str, version| {
+        Event::Put(Arc::new(
+            serde_json::from_value(node(name, version)).expect("a node"),
+        ))
+    };
+    let mut changes = reflector.changes();
+    reflector.tell(vec![put("a", 1)]).await;
+    let early = futures::FutureExt::now_or_never(changes.next());
+    assert!(early.is_none(), "half a list is no state");
+    reflector.tell(vec![put("b", 2), Event::Synced(2)]).await;
+    let names = |changed: Vec<(Key, Option<Arc<NodeView>>)>| -> Vec<String> {
+        let word = |(key, node): (Key, Option<Arc<NodeView>>)| match node {
+            Some(node) => format!("{}@{}", key.1, node.meta.resource_version),
+            None => format!("-{}", key.1),
+        };
+        changed.into_iter().map(word).collect()
+    };
+    assert_eq!(names(changes.next().await), ["a@1", "b@2"]);
+    let mut cordoned = node("a", 4);
+    cordoned["spec"] = json!({"unschedulable": true});
+    let cordoned = Event::Put(Arc::new(serde_json::from_value(cordoned).expect("a node")));
+    let Event::Put(gone) = put("b", 2) else {
+        unreachable!()
+    };
+    reflector
+        .tell(vec![cordoned.clone(), cordoned, put("c", 5), Event::Delete(gone)])
+        .await;
+    assert_eq!(names(changes.next().await), ["a@4", "-b", "c@5"]);
+    reflector.tell(vec![put("c", 6)]).await;
+    let heartbeat = futures::FutureExt::now_or_never(changes.next());
+    assert!(heartbeat.is_none(), "a new version of the same is no change");
+    let mut late = reflector.changes();
+    assert_eq!(names(late.next().await), ["a@4", "c@6"]);
+}
+
+#[tokio::test]
+async fn a_first_list_that_is_empty_is_told() {
+    let reflector: Reflector<NodeView> = Reflector::new();
+    let mut changes = reflector.changes();
+    assert!(!reflector.is_complete());
+    reflector.tell(vec![Event::Synced(1)]).await;
+    assert!(changes.next().await.is_empty() && reflector.is_complete());
+}

@@ -1,4 +1,4 @@
-//! One local copy a kind, fed by one watch, shared by all controllers of the process.
+//! One local copy a kind, fed by one watch, shared by all readers of the process: controllers, or the parts of a node's agent.
 //!
 //! A [`Reflector`] reads a kind into views (the few fields that decisions need), keeps them by namespace and name, and tells its
 //! subscribers every change in order. A subscriber first gets all that is known as [`Event::Put`]s, then [`Event::Synced`] once the
@@ -12,17 +12,20 @@
 //! Bounds: a subscriber's queue holds [`QUEUE`] batches; when it is full the reflector waits, the server's own bound on a lagging
 //! watcher then ends the watch, and the reflector lists again. Memory is the views of the kind.
 
+pub mod backoff;
+mod changes;
 mod lines;
+pub mod request;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use api::view::{
-    ControllerRevisionView, DaemonSetView, LeaseView, NamespaceView, NodeView, ObjectMetaView, ObjectView,
-    PodDisruptionBudgetView, PodView,
+    ControllerRevisionView, DaemonSetView, EndpointSliceView, LeaseView, NamespaceView, NodeNetworkView,
+    NodeView, ObjectMetaView, ObjectView, PodDisruptionBudgetView, PodView, ServiceView,
 };
 use http::{Method, StatusCode};
 use kube::client::Body;
@@ -30,9 +33,11 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
+use self::backoff::Backoff;
+pub use self::changes::Changes;
+use self::changes::Pending;
 use self::lines::{Line, LineError, Lines, Type};
-use crate::backoff::Backoff;
-use crate::request::{Api, Failure, status_failure};
+use self::request::{Api, Failure, status_failure};
 
 /// Batches that wait for one subscriber. A batch is what arrived at once, so a handful smooths a burst; more would only hide a
 /// subscriber that cannot follow.
@@ -55,6 +60,10 @@ pub const METADATA_ONLY_LIST: &str =
 pub trait Watched: DeserializeOwned + Send + Sync + 'static {
     /// `metadata`
     fn meta(&self) -> &ObjectMetaView;
+
+    /// Whether it says the same as `other`, an earlier state of the object, but for its version. Readers of [`Changes`] do not hear
+    /// of such a change: a node's heartbeat moves no route.
+    fn says_the_same(&self, other: &Self) -> bool;
 }
 
 macro_rules! watched {
@@ -63,6 +72,13 @@ macro_rules! watched {
             fn meta(&self) -> &ObjectMetaView {
                 &self.meta
             }
+
+            fn says_the_same(&self, other: &Self) -> bool {
+                let mut now = self.clone();
+                now.meta.resource_version = other.meta.resource_version;
+                now.meta.generation = other.meta.generation;
+                now == *other
+            }
         }
     )*};
 }
@@ -70,12 +86,15 @@ macro_rules! watched {
 watched!(
     ControllerRevisionView,
     DaemonSetView,
+    EndpointSliceView,
     LeaseView,
     NamespaceView,
+    NodeNetworkView,
     NodeView,
     ObjectView,
     PodDisruptionBudgetView,
-    PodView
+    PodView,
+    ServiceView,
 );
 
 /// Namespace and name.
@@ -124,6 +143,8 @@ impl<V> Clone for Reflector<V> {
 struct Shared<V> {
     objects: HashMap<Key, Arc<V>>,
     subscribers: Vec<mpsc::Sender<Batch<V>>>,
+    /// Those who want to know what changed, not how; one that is dropped is forgotten at the next change.
+    followers: Vec<Weak<Pending>>,
     /// The version of the copy, once the first list is whole.
     version: Option<u64>,
 }
@@ -140,6 +161,7 @@ impl<V: Watched> Reflector<V> {
         let shared = Shared {
             objects: HashMap::new(),
             subscribers: Vec::new(),
+            followers: Vec::new(),
             version: None,
         };
         Self {
@@ -149,7 +171,17 @@ impl<V: Watched> Reflector<V> {
 
     /// The object as last seen.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<V>> {
-        self.lock().objects.get(&(namespace.into(), name.into())).cloned()
+        self.at(&(namespace.into(), name.into()))
+    }
+
+    /// The object of this key as last seen.
+    pub fn at(&self, key: &Key) -> Option<Arc<V>> {
+        self.lock().objects.get(key).cloned()
+    }
+
+    /// Whether a list was ever whole: what is known was the whole state once, and is as old as the last contact.
+    pub fn is_complete(&self) -> bool {
+        self.lock().version.is_some()
     }
 
     /// All objects as last seen, in no order.
@@ -181,6 +213,18 @@ impl<V: Watched> Reflector<V> {
         receiver
     }
 
+    /// Which objects changed, from now on, after all that is known. For readers that act on the present state, however many changes
+    /// led to it; they never hold the reflector or each other up.
+    pub fn changes(&self) -> Changes<V> {
+        let mut shared = self.lock();
+        let pending = Arc::new(Pending::default());
+        let known: Vec<Key> = shared.objects.keys().cloned().collect();
+        pending.add(&known, shared.version.is_some());
+        shared.followers.push(Arc::downgrade(&pending));
+        drop(shared);
+        Changes::new(self.clone(), pending)
+    }
+
     /// Feeds the copy from the collection at `path`, which may end in a query that selects. It ends only by being dropped; errors are
     /// waited out.
     pub async fn run(self, api: Api, path: String, accept: Option<&'static str>) {
@@ -206,7 +250,7 @@ impl<V: Watched> Reflector<V> {
                 }
                 Err(Trouble { error, resume }) => {
                     tracing::warn!(path = feed.path, error = chain(&*error), "watch interrupted");
-                    tokio::time::sleep(backoff.next()).await;
+                    tokio::time::sleep(backoff.next_wait()).await;
                     resume.map_or(Step::List, Step::Watch)
                 }
             };
@@ -226,16 +270,14 @@ impl<V: Watched> Reflector<V> {
         let batch: Batch<V> = events.into();
         let subscribers = {
             let mut shared = self.lock();
+            shared.followers.retain(|follower| follower.strong_count() > 0);
+            let mut changed = Vec::new();
             for event in batch.iter() {
-                match event {
-                    Event::Put(v) => {
-                        shared.objects.insert(key(&**v), v.clone());
-                    }
-                    Event::Delete(v) => {
-                        shared.objects.remove(&key(&**v));
-                    }
-                    Event::Synced(version) | Event::Bookmark(version) => shared.version = Some(*version),
-                }
+                changed.extend(shared.keep(event));
+            }
+            let complete = shared.version.is_some();
+            for follower in shared.followers.iter().filter_map(Weak::upgrade) {
+                follower.add(&changed, complete);
             }
             shared.subscribers.retain(|s| !s.is_closed());
             shared.subscribers.clone()
@@ -266,6 +308,30 @@ impl<V: Watched> Reflector<V> {
             }
         }
         events
+    }
+}
+
+impl<V: Watched> Shared<V> {
+    /// Makes an event known; the key of an object that says something else now.
+    fn keep(&mut self, event: &Event<V>) -> Option<Key> {
+        match event {
+            Event::Put(now) => {
+                let key = key(&**now);
+                let before = self.objects.insert(key.clone(), now.clone());
+                let heard = !self.followers.is_empty();
+                let same = || before.is_some_and(|before| now.says_the_same(&before));
+                (heard && !same()).then_some(key)
+            }
+            Event::Delete(last) => {
+                let key = key(&**last);
+                self.objects.remove(&key);
+                Some(key)
+            }
+            Event::Synced(version) | Event::Bookmark(version) => {
+                self.version = Some(*version);
+                None
+            }
+        }
     }
 }
 
@@ -547,7 +613,7 @@ fn decimal<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::
 }
 
 /// An error and all its causes, on one line.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(source) = cause {
