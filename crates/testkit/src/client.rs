@@ -96,7 +96,7 @@ impl Client {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}: {text}", words.join(" ")))
     }
 
-    fn finish(mut command: Command) -> Output {
+    pub(crate) fn finish(mut command: Command) -> Output {
         Self::read(command.output())
     }
 

@@ -7,6 +7,7 @@ mod client;
 mod images;
 mod port;
 mod process;
+pub mod topology;
 mod wait;
 
 pub use api::{Answer, Api, JSON, MERGE, PROTOBUF, STRATEGIC, Watch};

@@ -1,0 +1,283 @@
+//! One machine of a topology, and the programs that run on it.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::host::{Holder, child_of, tool};
+use super::{Place, Shared, furnish, inside, inside_command};
+use crate::client::{Client, Output};
+
+/// One machine: its power is on from [`super::Topology::machine`] until [`Machine::kill`], and again from [`Machine::boot`]. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Machine {
+    name: String,
+    place: Place,
+    folder: PathBuf,
+    holder: Option<Holder>,
+    // Dropped after the machine itself.
+    shared: Arc<Shared>,
+}
+
+impl Machine {
+    pub(super) fn new(shared: Arc<Shared>, name: &str, place: Place) -> Result<Self> {
+        let folder = shared.janitor.folder.join(name);
+        furnish(&folder, name, shared.address(place))?;
+        let mut machine = Machine {
+            name: name.to_owned(),
+            place,
+            folder,
+            holder: None,
+            shared,
+        };
+        machine.boot()?;
+        Ok(machine)
+    }
+
+    /// Its hostname.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its IPv4 address; it keeps it for life.
+    pub fn address(&self) -> Ipv4Addr {
+        self.shared.address(self.place)
+    }
+
+    /// Its IPv6 address.
+    pub fn address_v6(&self) -> Ipv6Addr {
+        self.shared.address_v6(self.place)
+    }
+
+    /// Where a file of its `/var/lib` or `/var/log` lies on the host.
+    ///
+    /// # Panics
+    /// When `path` is not below one of them: other files are the host's, or gone with the power.
+    pub fn file(&self, path: &str) -> PathBuf {
+        let below = |kept: &str| path.strip_prefix(&format!("/var/{kept}/"));
+        match (below("lib"), below("log")) {
+            (Some(rest), _) => self.folder.join("disk/lib").join(rest),
+            (_, Some(rest)) => self.folder.join("disk/log").join(rest),
+            _ => panic!("{path} is not on the machine's own disk"),
+        }
+    }
+
+    /// Turns the power on.
+    ///
+    /// # Errors
+    /// When it is on, or a namespace cannot be made.
+    pub fn boot(&mut self) -> Result<()> {
+        if self.holder.is_some() {
+            bail!("{} runs already", self.name);
+        }
+        let cgroup = self.shared.cgroup.child(&self.name)?;
+        let boot_id = fs::read_to_string("/proc/sys/kernel/random/uuid").context("draw a boot id")?;
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", JOIN_AND_UNSHARE, "sh", include_str!("machine.sh")])
+            .args(cgroup.entries())
+            .env("NAME", &self.name)
+            .env("FOLDER", &self.folder)
+            .env("BOOT_ID", boot_id.trim());
+        let holder = Holder::start(command, &self.folder.join("boot.log"))
+            .with_context(|| format!("boot {}", self.name))?;
+        self.connect(&holder)
+            .with_context(|| format!("connect {}", self.name))?;
+        self.holder = Some(holder);
+        Ok(())
+    }
+
+    /// Lays the cable and sets up `eth0`.
+    fn connect(&self, holder: &Holder) -> Result<()> {
+        let (port, place) = (self.place.port(), self.place);
+        let (own, switch) = (holder.pid().to_string(), self.shared.switch.pid().to_string());
+        // The same for life, as a network card's is: neighbours remember it.
+        let mac = format!(
+            "02:77:{:02x}:{:02x}:00:{:02x}",
+            self.shared.number, place.link, place.place
+        );
+        tool(&[
+            "ip", "link", "add", "eth0", "address", &mac, "netns", &own, "type", "veth", "peer", "name",
+            &port, "netns", &switch,
+        ])?;
+        self.shared.plug(place)?;
+        let (v4, v6) = (self.address(), self.address_v6());
+        inside(holder, &["address", "add", &format!("{v4}/26"), "dev", "eth0"])?;
+        inside(
+            holder,
+            &["address", "add", &format!("{v6}/64"), "dev", "eth0", "nodad"],
+        )?;
+        inside_command(holder, &["sysctl", "-qw", "net.ipv6.conf.eth0.accept_dad=0"])?;
+        inside(holder, &["link", "set", "eth0", "up"])?;
+        let router = self.shared.router(place.link).to_string();
+        inside(holder, &["route", "add", "default", "via", &router])?;
+        let router = self.shared.router_v6(place.link).to_string();
+        inside(holder, &["-6", "route", "add", "default", "via", &router])?;
+        Ok(())
+    }
+
+    /// Turns the power off: everything on the machine ends at once, unasked. Its disk stays.
+    ///
+    /// # Errors
+    /// When it is off already.
+    pub fn kill(&mut self) -> Result<()> {
+        let mut holder = self
+            .holder
+            .take()
+            .with_context(|| format!("{} is off", self.name))?;
+        holder.kill()?;
+        // The namespace goes in its own time, and the cable with it; the next one has the same name.
+        let port = self.place.port();
+        if let Err(error) = self.shared.at_switch(&["link", "delete", &port])
+            && self.shared.at_switch(&["link", "show", &port]).is_ok()
+        {
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Off and on again.
+    ///
+    /// # Errors
+    /// When it is off, or cannot be started anew.
+    pub fn reboot(&mut self) -> Result<()> {
+        self.kill()?;
+        self.boot()
+    }
+
+    /// Pulls the network cable out. What runs goes on.
+    ///
+    /// # Errors
+    /// When the machine is off.
+    pub fn cut(&self) -> Result<()> {
+        let port = self.place.port();
+        self.shared.at_switch(&["link", "set", &port, "down"]).map(|_| ())
+    }
+
+    /// Puts the network cable in again.
+    ///
+    /// # Errors
+    /// When the machine is off.
+    pub fn heal(&self) -> Result<()> {
+        let port = self.place.port();
+        self.shared.at_switch(&["link", "set", &port, "up"]).map(|_| ())
+    }
+
+    /// A command on the machine that is yet to be started. Its standard input is empty. Off, it fails.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        let target = self.holder.as_ref().map_or(0, |holder| holder.pid().as_raw());
+        command
+            .args(["--target", &target.to_string()])
+            .args(["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"])
+            .args(["sh", "-c", include_str!("enter.sh"), "sh"])
+            .args(words)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a program on the machine to its end.
+    pub fn run(&self, words: &[&str]) -> Output {
+        Client::finish(self.command(words))
+    }
+
+    /// Starts a program on the machine. What it says is kept in a log named after `name`, that of an earlier program of that name too.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(&self, name: &str, words: &[&str]) -> Result<Program> {
+        Program::start(self.command(words), self.folder.join(format!("{name}.log")))
+            .with_context(|| format!("start {name} on {}", self.name))
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if self.holder.is_some() {
+            // The janitor and the end of the pipes do what fails here.
+            drop(self.kill());
+        }
+    }
+}
+
+/// `$0 SCRIPT CGROUP…`: enters the cgroups, whose namespace then begins there, makes the others, and runs the script in them.
+const JOIN_AND_UNSHARE: &str = "script=$1; shift; for file in \"$@\"; do echo $$ > \"$file\" || exit; done
+exec unshare --mount --propagation private --pid --fork --kill-child=KILL --uts --ipc --net --cgroup --mount-proc sh -c \"$script\"";
+
+/// A program that runs on a machine. Dropped, it runs on: it ends with its machine.
+#[derive(Debug)]
+pub struct Program {
+    /// What entered the machine and waits outside.
+    outer: Child,
+    pid: Pid,
+    log: PathBuf,
+}
+
+impl Program {
+    fn start(mut command: Command, log: PathBuf) -> Result<Self> {
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .with_context(|| format!("open {}", log.display()))?;
+        let outer = command
+            .stdout(file.try_clone().context("share the log")?)
+            .stderr(file)
+            .process_group(0)
+            .spawn()
+            .context("enter the machine")?;
+        let pid = child_of(outer.id()).with_context(|| fs::read_to_string(&log).unwrap_or_default())?;
+        Ok(Program { outer, pid, log })
+    }
+
+    /// Its number as the host counts.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Everything that it and its predecessors of that name said.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Where that lies.
+    pub fn log_path(&self) -> &Path {
+        &self.log
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Errors
+    /// When that cannot be known.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.outer.try_wait().context("look at a program")
+    }
+
+    /// Ends it at once with SIGKILL.
+    ///
+    /// # Errors
+    /// When it has ended before.
+    pub fn kill(&mut self) -> Result<()> {
+        self.end(Signal::SIGKILL).map(|_| ())
+    }
+
+    /// Asks it to end with SIGTERM and waits until it has.
+    ///
+    /// # Errors
+    /// When it has ended before.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        self.end(Signal::SIGTERM)
+    }
+
+    fn end(&mut self, signal: Signal) -> Result<ExitStatus> {
+        kill(self.pid, signal).with_context(|| format!("send {signal} to {}", self.pid))?;
+        self.outer.wait().context("wait for a program")
+    }
+}
