@@ -14,6 +14,7 @@ mod event_ttl;
 mod flight;
 mod garbage_collector;
 mod namespace;
+mod node_ipam;
 mod node_lifecycle;
 mod pod_gc;
 pub mod recorder;
@@ -49,6 +50,8 @@ pub struct Options {
     pub scheduler: bool,
     /// Whether anything else is done. Without it this is a scheduler alone.
     pub controllers: bool,
+    /// The ranges from which nodes get theirs, at most one of each family. Without any, nodes get none.
+    pub cluster_ranges: Vec<plan::node_ipam::ClusterRange>,
     /// How long nodes may be silent.
     pub node_lifecycle: plan::node_lifecycle::Limits,
     /// The certificate (PEM) by which pods trust the API server, for every namespace's `kube-root-ca.crt`.
@@ -67,6 +70,7 @@ impl Default for Options {
             fleet: plan::fleet::Options::default(),
             scheduler: true,
             controllers: true,
+            cluster_ranges: Vec::new(),
             node_lifecycle: plan::node_lifecycle::Limits::default(),
             root_ca: None,
             event_ttl: Duration::from_secs(3600),
@@ -158,6 +162,7 @@ fn add_shells(driver: &mut Driver, context: &Context, options: Options) {
         fleet,
         scheduler,
         controllers,
+        cluster_ranges,
         node_lifecycle,
         root_ca,
         event_ttl,
@@ -194,6 +199,12 @@ fn add_shells(driver: &mut Driver, context: &Context, options: Options) {
     driver.add("node-lifecycle-controller", move || {
         node_lifecycle::run(c.clone(), node_lifecycle)
     });
+    if !cluster_ranges.is_empty() {
+        let c = context.clone();
+        driver.add("node-ipam-controller", move || {
+            node_ipam::run(c.clone(), cluster_ranges.clone())
+        });
+    }
     let c = context.clone();
     driver.add("garbage-collector-controller", move || {
         garbage_collector::run(c.clone())

@@ -8,8 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use apiserver::{Config, Server, User};
 use clap::Args;
+use ipnet::IpNet;
 use plan::daemonset::Aim;
 use plan::fleet;
+use plan::node_ipam::ClusterRange;
 use plan::node_lifecycle::Limits;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -42,12 +44,56 @@ pub(crate) struct ControlPlaneArgs {
     #[arg(long, value_name = "PODS", default_value = "250")]
     pub(crate) daemonset_burst: NonZeroUsize,
 
+    /// Addresses of all pods, at most one range of each family, from which nodes get theirs
+    #[arg(
+        long,
+        value_name = "RANGE",
+        value_delimiter = ',',
+        default_value = "10.244.0.0/16"
+    )]
+    pub(crate) cluster_cidr: Vec<IpNet>,
+
+    /// Prefix length of a node's IPv4 range
+    #[arg(
+        long,
+        value_name = "BITS",
+        default_value = "24",
+        alias = "node-cidr-mask-size-ipv4"
+    )]
+    pub(crate) node_cidr_mask_size: u8,
+
+    /// Prefix length of a node's IPv6 range
+    #[arg(long, value_name = "BITS", default_value = "64")]
+    pub(crate) node_cidr_mask_size_ipv6: u8,
+
+    /// Give nodes their ranges; without, whoever else does
+    #[arg(long, default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
+    pub(crate) allocate_node_cidrs: bool,
+
     /// How long a node may be silent before it counts as unreachable; nodes speak every 10 seconds
     #[arg(long, value_name = "DURATION", default_value = "50s", value_parser = crate::client::duration::parse)]
     pub(crate) node_monitor_grace_period: Duration,
 }
 
 impl ControlPlaneArgs {
+    /// The ranges from which nodes get theirs, refused before anything is made if they make no sense.
+    pub(crate) fn cluster_ranges(&self) -> Result<Vec<ClusterRange>> {
+        let ipv4 = |range: &&IpNet| range.addr().is_ipv4();
+        let of_one_family = self.cluster_cidr.iter().filter(ipv4).count();
+        if of_one_family > 1 || self.cluster_cidr.len() - of_one_family > 1 {
+            return Err(anyhow!("--cluster-cidr takes one range of each family"));
+        }
+        let ranges = self.cluster_cidr.iter().map(|range| {
+            let (flag, bits) = match range {
+                IpNet::V4(_) => ("--node-cidr-mask-size", self.node_cidr_mask_size),
+                IpNet::V6(_) => ("--node-cidr-mask-size-ipv6", self.node_cidr_mask_size_ipv6),
+            };
+            ClusterRange::new(*range, bits)
+                .map_err(|why| anyhow!("--cluster-cidr {range}, {flag} {bits}: {why}"))
+        });
+        ranges.collect()
+    }
+
     /// How DaemonSets are run.
     fn fleet(&self) -> fleet::Options {
         fleet::Options {
@@ -70,6 +116,10 @@ pub(crate) struct ControlPlane {
 impl ControlPlane {
     /// Starts the API server, and then what decides.
     pub(crate) async fn start(args: &ControlPlaneArgs) -> Result<Self> {
+        let cluster_ranges = match args.allocate_node_cidrs {
+            true => args.cluster_ranges()?,
+            false => Vec::new(),
+        };
         let config = Config {
             data_dir: args.data_dir.clone(),
             listen: args.listen,
@@ -80,6 +130,7 @@ impl ControlPlane {
         let options = controllers::Options {
             fleet: args.fleet(),
             scheduler: args.scheduler,
+            cluster_ranges,
             root_ca: Some(server.authority().into()),
             node_lifecycle: Limits {
                 grace: args.node_monitor_grace_period,

@@ -7,6 +7,7 @@ pub mod fleet;
 pub mod garbage;
 pub mod history;
 pub mod namespaces;
+pub mod node_ipam;
 pub mod node_lifecycle;
 pub mod pod_sync;
 pub mod rollout;

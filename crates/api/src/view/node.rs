@@ -21,6 +21,8 @@ pub struct NodeView {
     pub unschedulable: bool,
     /// `spec.taints`.
     pub taints: Arc<[Taint]>,
+    /// `spec.podCIDRs`, else `spec.podCIDR` alone.
+    pub pod_cidrs: Box<[Box<str>]>,
     /// `status.allocatable`: what pods may request in sum.
     pub allocatable: Arc<Resources>,
     /// `status.conditions`.
@@ -94,6 +96,10 @@ struct WireNodeSpec {
     unschedulable: bool,
     #[serde(deserialize_with = "nullable")]
     taints: Vec<Taint>,
+    #[serde(rename = "podCIDR", deserialize_with = "nullable")]
+    pod_cidr: Box<str>,
+    #[serde(rename = "podCIDRs", deserialize_with = "nullable")]
+    pod_cidrs: Vec<Box<str>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -121,11 +127,15 @@ struct WireCondition<'a> {
 
 impl<'de> Deserialize<'de> for NodeView {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let wire = WireNode::deserialize(deserializer)?;
+        let mut wire = WireNode::deserialize(deserializer)?;
+        if wire.spec.pod_cidrs.is_empty() && !wire.spec.pod_cidr.is_empty() {
+            wire.spec.pod_cidrs.push(wire.spec.pod_cidr);
+        }
         Ok(NodeView {
             meta: wire.metadata,
             unschedulable: wire.spec.unschedulable,
             taints: wire.spec.taints.into(),
+            pod_cidrs: wire.spec.pod_cidrs.into(),
             allocatable: Arc::new(wire.status.allocatable),
             conditions: wire
                 .status

@@ -2,6 +2,7 @@
 
 mod disruption;
 mod garbage;
+mod node_ipam;
 mod nodes;
 mod rollout;
 mod run;

@@ -1,0 +1,104 @@
+//! Gives nodes their pod ranges, as [`plan::node_ipam`] decides.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use plan::node_ipam::{Action, ClusterRange, Ipam};
+use serde_json::json;
+
+use crate::Context;
+use crate::driver::TaskError;
+use crate::flight::Flight;
+use crate::recorder::{Involved, Record};
+use crate::reflector::Event;
+use crate::request::{Failure, STRATEGIC};
+use crate::resource::Resource;
+
+/// Writes under way.
+const IN_FLIGHT: usize = 64;
+
+/// How long a failed write holds its place before it is tried again.
+const AFTER_FAILURE: Duration = Duration::from_millis(500);
+
+/// Who tells of nodes that go without.
+const COMPONENT: &str = "cidrAllocator";
+
+struct Outcome {
+    node: Arc<str>,
+    result: Result<(), Failure>,
+}
+
+/// Gives ranges until it is dropped. The first list of nodes is taken in whole before any is given, so that what nodes have is known.
+pub(crate) async fn run(context: Context, cluster: Vec<ClusterRange>) -> Result<(), TaskError> {
+    let mut nodes = context.nodes.subscribe();
+    let mut ipam = Ipam::new(&cluster);
+    let mut flight: Flight<Outcome> = Flight::new(IN_FLIGHT);
+    let mut synced = false;
+    loop {
+        tokio::select! {
+            biased;
+            Some(batch) = nodes.recv() => for event in batch.iter() {
+                match event {
+                    Event::Put(node) => ipam.put_node(node),
+                    Event::Delete(node) => ipam.delete_node(&node.meta.name),
+                    Event::Synced(_) => synced = true,
+                    Event::Bookmark(_) => {}
+                }
+            },
+            outcome = flight.next() => settle(&mut ipam, outcome),
+            else => return Err("its reflectors ended".into()),
+        }
+        while let Some(outcome) = flight.ready() {
+            settle(&mut ipam, outcome);
+        }
+        while synced && flight.room() > 0 && ipam.has_work() {
+            for action in ipam.plan(flight.room()) {
+                match action {
+                    Action::Assign { node, uid, ranges } => {
+                        let ranges = ranges.iter().map(ToString::to_string).collect();
+                        flight.launch(assign(context.clone(), node, uid, ranges));
+                    }
+                    Action::NoneLeft { node, uid } => none_left(&context, &node, &uid),
+                }
+            }
+            tokio::task::consume_budget().await;
+        }
+    }
+}
+
+fn settle(ipam: &mut Ipam, Outcome { node, result }: Outcome) {
+    let Err(failure) = result else { return };
+    // It is gone: the watch tells.
+    if failure.is_not_found() {
+        return;
+    }
+    // Another node of that name, or one that somebody else gave a range: the watch tells that, too, and a retry is harmless.
+    if !failure.is_conflict() {
+        tracing::warn!(node = %node, %failure, "give a node its pod range");
+    }
+    ipam.retry(&node);
+}
+
+async fn assign(context: Context, node: Arc<str>, uid: Arc<str>, ranges: Vec<String>) -> Outcome {
+    let patch = json!({
+        "metadata": {"uid": &*uid},
+        "spec": {"podCIDR": ranges.first(), "podCIDRs": ranges},
+    });
+    let path = Resource::nodes().object("", &node);
+    let result = context.api.patch(&path, STRATEGIC, &patch).await;
+    if result.as_ref().is_err_and(|failure| !failure.is_not_found()) {
+        tokio::time::sleep(AFTER_FAILURE).await;
+    }
+    Outcome { node, result }
+}
+
+fn none_left(context: &Context, node: &Arc<str>, uid: &Arc<str>) {
+    tracing::warn!(node = %node, "no pod range is left for nodes: the cluster's range is too small");
+    context.recorder.tell(Record {
+        involved: Involved::node(node, uid),
+        component: COMPONENT,
+        warning: false,
+        reason: "CIDRNotAvailable",
+        message: format!("Node {node} status is now: CIDRNotAvailable"),
+    });
+}

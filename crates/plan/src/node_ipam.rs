@@ -1,0 +1,363 @@
+//! Which pod range each node gets: `spec.podCIDR` and `spec.podCIDRs`, from the cluster's ranges.
+//!
+//! The rule is that of Kubernetes' range allocator: a node that comes without a range gets one of each family, the next after the
+//! one that was given last, so that a range that was given back rests before it serves again. A node that brings its own keeps
+//! it, and what it covers is not given to others. A range is a node's until its object goes; one that comes again under the same
+//! name gets the range that it had, if nobody has it now, because its pods may have lived on.
+//!
+//! The cost of a node is flat: its ranges are counted block by block, and a heartbeat is recognised by its ranges being the same.
+//! When a family has nothing left, that is said once; the nodes that go without wait, and one of them gets what another gives back.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+
+use api::view::NodeView;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+/// Ranges that one cluster range may be cut into, as a power of two: Kubernetes' own limit.
+const LARGEST_SPLIT: u8 = 16;
+
+/// Nodes that are remembered after they went. When there are more, all are forgotten: nothing but a preference is lost.
+const REMEMBERED: usize = 4096;
+
+/// A range of the cluster, and the prefix length of the part that a node gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClusterRange {
+    range: IpNet,
+    node_prefix: u8,
+}
+
+impl ClusterRange {
+    /// Refuses parts that are larger than the whole, or too many.
+    pub fn new(range: IpNet, node_prefix: u8) -> Result<Self, String> {
+        let range = range.trunc();
+        if node_prefix < range.prefix_len() || node_prefix > range.max_prefix_len() {
+            return Err(format!(
+                "a node's range of /{node_prefix} is no part of the cluster's range {range}"
+            ));
+        }
+        let split = node_prefix - range.prefix_len();
+        if split > LARGEST_SPLIT {
+            return Err(format!(
+                "the cluster's range {range} in parts of /{node_prefix} makes more than {} of them",
+                1u32 << LARGEST_SPLIT
+            ));
+        }
+        Ok(ClusterRange { range, node_prefix })
+    }
+
+    /// The cluster's range.
+    pub fn range(&self) -> IpNet {
+        self.range
+    }
+
+    /// The prefix length of a node's range.
+    pub fn node_prefix(&self) -> u8 {
+        self.node_prefix
+    }
+
+    fn is_ipv4(&self) -> bool {
+        self.range.addr().is_ipv4()
+    }
+
+    /// How many parts there are.
+    fn blocks(&self) -> u32 {
+        1 << (self.node_prefix - self.range.prefix_len())
+    }
+
+    fn block(&self, index: u32) -> IpNet {
+        let up = u32::from(self.range.max_prefix_len() - self.node_prefix);
+        // A prefix length that was checked at the start cannot be refused.
+        match self.range {
+            IpNet::V4(range) => {
+                let bits = range.addr().to_bits() | index.checked_shl(up).unwrap_or(0);
+                IpNet::V4(Ipv4Net::new_assert(bits.into(), self.node_prefix))
+            }
+            IpNet::V6(range) => {
+                let bits = range.addr().to_bits() | u128::from(index).checked_shl(up).unwrap_or(0);
+                IpNet::V6(Ipv6Net::new_assert(bits.into(), self.node_prefix))
+            }
+        }
+    }
+
+    /// The first and last part that a range touches; `None` when it lies elsewhere.
+    fn covered(&self, other: &IpNet) -> Option<(u32, u32)> {
+        let same_family = self.is_ipv4() == other.addr().is_ipv4();
+        if !same_family || !(self.range.contains(other) || other.contains(&self.range)) {
+            return None;
+        }
+        if other.contains(&self.range) {
+            return Some((0, self.blocks() - 1));
+        }
+        let bits = |address: std::net::IpAddr| match address {
+            std::net::IpAddr::V4(address) => u128::from(address.to_bits()),
+            std::net::IpAddr::V6(address) => address.to_bits(),
+        };
+        let up = u32::from(self.range.max_prefix_len() - self.node_prefix);
+        let index = |address| {
+            let offset = bits(address) - bits(self.range.addr());
+            // Below the number of parts, which fits.
+            u32::try_from(offset.checked_shr(up).unwrap_or(0)).unwrap_or(0)
+        };
+        Some((index(other.network()), index(other.broadcast())))
+    }
+}
+
+impl fmt::Display for ClusterRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in parts of /{}", self.range, self.node_prefix)
+    }
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Write a node's ranges, the family of the cluster's first range first.
+    Assign {
+        /// The node.
+        node: Arc<str>,
+        /// Which node of that name.
+        uid: Arc<str>,
+        /// Its `spec.podCIDRs`.
+        ranges: Vec<IpNet>,
+    },
+    /// Say that nothing is left. This is said once, until something was given back.
+    NoneLeft {
+        /// The node that goes without; others may, too.
+        node: Arc<str>,
+        /// Which node of that name.
+        uid: Arc<str>,
+    },
+}
+
+/// The parts of one cluster range.
+#[derive(Debug)]
+struct Pool {
+    cluster: ClusterRange,
+    /// How many nodes hold a part; parts that nobody holds are not here. Nodes that bring their own may share one.
+    held: HashMap<u32, u32>,
+    next: u32,
+}
+
+impl Pool {
+    fn take_next(&mut self) -> Option<IpNet> {
+        let blocks = self.cluster.blocks();
+        if self.held.len() as u64 >= u64::from(blocks) {
+            return None;
+        }
+        let mut index = self.next;
+        while self.held.contains_key(&index) {
+            index = (index + 1) % blocks;
+        }
+        self.next = (index + 1) % blocks;
+        let range = self.cluster.block(index);
+        self.occupy(&range);
+        Some(range)
+    }
+
+    fn is_free(&self, range: &IpNet) -> bool {
+        let own = self.cluster.covered(range).filter(|(first, last)| first == last);
+        range.prefix_len() == self.cluster.node_prefix
+            && own.is_some_and(|(index, _)| !self.held.contains_key(&index))
+    }
+
+    fn occupy(&mut self, range: &IpNet) {
+        if let Some((first, last)) = self.cluster.covered(range) {
+            for index in first..=last {
+                *self.held.entry(index).or_default() += 1;
+            }
+        }
+    }
+
+    fn release(&mut self, range: &IpNet) {
+        if let Some((first, last)) = self.cluster.covered(range) {
+            for index in first..=last {
+                if let Some(holders) = self.held.get_mut(&index) {
+                    *holders -= 1;
+                    if *holders == 0 {
+                        self.held.remove(&index);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Node {
+    uid: Arc<str>,
+    /// What is held for it.
+    ranges: Vec<IpNet>,
+    /// Whether its object says so; else the write is still to come or under way.
+    written: bool,
+}
+
+/// The ranges of a cluster and who has them.
+#[derive(Debug)]
+pub struct Ipam {
+    pools: Vec<Pool>,
+    nodes: HashMap<Arc<str>, Node>,
+    /// Nodes to decide on, in the order in which they came.
+    queue: VecDeque<Arc<str>>,
+    /// Nodes for which nothing was left.
+    without: BTreeSet<Arc<str>>,
+    /// What nodes that went had.
+    before: HashMap<Arc<str>, Vec<IpNet>>,
+    told: bool,
+}
+
+impl Ipam {
+    /// An allocator over the ranges of a cluster, at most one of each family. Without any it gives none.
+    pub fn new(cluster: &[ClusterRange]) -> Self {
+        let pool = |cluster: &ClusterRange| Pool {
+            cluster: *cluster,
+            held: HashMap::new(),
+            next: 0,
+        };
+        Ipam {
+            pools: cluster.iter().map(pool).collect(),
+            nodes: HashMap::new(),
+            queue: VecDeque::new(),
+            without: BTreeSet::new(),
+            before: HashMap::new(),
+            told: false,
+        }
+    }
+
+    /// Takes in what a node is now.
+    pub fn put_node(&mut self, view: &NodeView) {
+        if self.pools.is_empty() {
+            return;
+        }
+        let (name, uid) = (&view.meta.name, &view.meta.uid);
+        // What cannot be read covers nothing.
+        let says: Vec<IpNet> = view
+            .pod_cidrs
+            .iter()
+            .filter_map(|text| text.parse().ok())
+            .collect();
+        match self.nodes.get_mut(name) {
+            Some(node) if node.uid == *uid && view.pod_cidrs.is_empty() => return,
+            Some(node) if node.uid == *uid && node.ranges == says => {
+                node.written = true;
+                return;
+            }
+            Some(_) => self.forget(name),
+            None => {}
+        }
+        let written = !view.pod_cidrs.is_empty();
+        for range in &says {
+            self.pools.iter_mut().for_each(|pool| pool.occupy(range));
+        }
+        let node = Node {
+            uid: uid.clone(),
+            ranges: says,
+            written,
+        };
+        self.nodes.insert(name.clone(), node);
+        if !written {
+            self.queue.push_back(name.clone());
+        }
+    }
+
+    /// A node has gone: its ranges are free.
+    pub fn delete_node(&mut self, name: &str) {
+        self.forget(name);
+    }
+
+    fn forget(&mut self, name: &str) {
+        self.without.remove(name);
+        let Some(node) = self.nodes.remove(name) else {
+            return;
+        };
+        for range in &node.ranges {
+            self.pools.iter_mut().for_each(|pool| pool.release(range));
+        }
+        if !node.ranges.is_empty() {
+            self.told = false;
+            self.queue.extend(self.without.pop_first());
+            if self.before.len() >= REMEMBERED {
+                self.before.clear();
+            }
+            self.before.insert(name.into(), node.ranges);
+        }
+    }
+
+    /// A write failed: it is planned again, with the same ranges, unless the watch says meanwhile what the node has.
+    pub fn retry(&mut self, name: &Arc<str>) {
+        if self.nodes.get(name).is_some_and(|node| !node.written) {
+            self.queue.push_back(name.clone());
+        }
+    }
+
+    /// Whether [`Ipam::plan`] has something to say.
+    pub fn has_work(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// At most `room` things to do. What is planned is held for its node until [`Ipam::retry`], or until the watch tells.
+    pub fn plan(&mut self, room: usize) -> Vec<Action> {
+        let mut actions = Vec::new();
+        while actions.len() < room
+            && let Some(name) = self.queue.pop_front()
+        {
+            let Some(node) = self.nodes.get_mut(&name).filter(|node| !node.written) else {
+                continue;
+            };
+            if node.ranges.is_empty() {
+                let before = self.before.remove(&name);
+                let again = before.filter(|ranges| take_again(&mut self.pools, ranges));
+                node.ranges = again.unwrap_or_else(|| take_one_each(&mut self.pools));
+            }
+            if !node.ranges.is_empty() {
+                actions.push(Action::Assign {
+                    node: name,
+                    uid: node.uid.clone(),
+                    ranges: node.ranges.clone(),
+                });
+                continue;
+            }
+            if !std::mem::replace(&mut self.told, true) {
+                actions.push(Action::NoneLeft {
+                    node: name.clone(),
+                    uid: node.uid.clone(),
+                });
+            }
+            self.without.insert(name);
+        }
+        actions
+    }
+}
+
+/// Takes these very ranges if they are free parts of all families.
+fn take_again(pools: &mut [Pool], ranges: &[IpNet]) -> bool {
+    let whole = pools.len() == ranges.len();
+    let free = whole && pools.iter().zip(ranges).all(|(pool, range)| pool.is_free(range));
+    if free {
+        for (pool, range) in pools.iter_mut().zip(ranges) {
+            pool.occupy(range);
+        }
+    }
+    free
+}
+
+/// One range of each family, or none at all.
+fn take_one_each(pools: &mut [Pool]) -> Vec<IpNet> {
+    let mut taken = Vec::with_capacity(pools.len());
+    for index in 0..pools.len() {
+        match pools[index].take_next() {
+            Some(range) => taken.push(range),
+            None => {
+                for (pool, range) in pools.iter_mut().zip(&taken) {
+                    pool.release(range);
+                }
+                return Vec::new();
+            }
+        }
+    }
+    taken
+}
