@@ -21,7 +21,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("runtime", &[]),
     ("apiserver", &["schema", "api", "store", "clock"]),
     ("controllers", &["api", "plan", "schema", "clock", "reflector"]),
-    ("agent", &["api", "plan", "reflector", "runtime", "schema"]),
+    ("dns", &["plan"]),
+    ("agent", &["api", "dns", "plan", "reflector", "runtime", "schema"]),
     ("simulate", &["api", "clock"]),
     (
         "everynode",

@@ -173,7 +173,7 @@ proptest! {
                     node.ends_with(&format!(".{below}")) && !objects.named(name, node).is_empty()
                 };
                 if answer == Answer::NoName {
-                    prop_assert!(!NODES.iter().any(|node| above(&node)), "{} has names below", below);
+                    prop_assert!(!NODES.iter().any(above), "{} has names below", below);
                 }
             }
         }
