@@ -36,7 +36,11 @@ impl Options {
     /// How the Service's address leads to the API server.
     pub(crate) fn api_redirect(&self) -> Option<runtime::Redirect> {
         match (self.api_service, self.api_address) {
-            (Some(from), SocketAddr::V4(to)) => Some(runtime::Redirect { from, to }),
+            (Some(from), SocketAddr::V4(to)) => Some(runtime::Redirect {
+                protocol: runtime::Protocol::Tcp,
+                from,
+                to,
+            }),
             _ => None,
         }
     }

@@ -479,6 +479,7 @@ fn pods_reach_a_redirected_address_on_loopback_and_nothing_else_there() {
     let listeners = [0, 1].map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
     let [told, other] = [0, 1].map(|index: usize| listeners[index].local_addr().unwrap().port());
     let machine = Machine::with(vec![runtime::Redirect {
+        protocol: runtime::Protocol::Tcp,
         from: "10.96.0.1:443".parse().unwrap(),
         to: format!("127.0.0.1:{told}").parse().unwrap(),
     }]);

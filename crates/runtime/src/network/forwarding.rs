@@ -21,9 +21,10 @@ pub(super) fn table(
 ) -> String {
     let redirects: String = redirects
         .iter()
-        .map(|Redirect { from, to }| {
+        .map(|Redirect { protocol, from, to }| {
             let (address, port) = (from.ip(), from.port());
-            format!("    iifname \"{bridge}\" ip daddr {address} tcp dport {port} dnat to {to}\n")
+            let protocol = self::protocol(*protocol);
+            format!("    iifname \"{bridge}\" ip daddr {address} {protocol} dport {port} dnat to {to}\n")
         })
         .collect();
     let mut script = format!(

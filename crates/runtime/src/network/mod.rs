@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Context as _;
 use crate::layout::Layout;
-use crate::{Error, ErrorKind, HostPort, PodNetwork, Result};
+use crate::{Error, ErrorKind, HostPort, PodNetwork, Protocol, Result};
 
 /// The machine's interfaces; who looks for free addresses locks it.
 const INTERFACES: &str = "/sys/class/net";
@@ -134,12 +134,14 @@ impl std::fmt::Display for Range {
     }
 }
 
-/// An address at which this machine's pods reach another one by TCP, such as a Service's. Nobody else is redirected.
+/// An address at which this machine's pods reach another one, such as a Service's. Nobody else is redirected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Redirect {
-    /// The address that pods connect to.
+    /// What is redirected.
+    pub protocol: Protocol,
+    /// The address that pods speak to.
     pub from: SocketAddrV4,
-    /// Where their connections go. It may be a loopback address of this machine, of which pods then reach this one port.
+    /// Where what they send goes. It may be a loopback address of this machine, of which pods then reach this one port.
     pub to: SocketAddrV4,
 }
 
