@@ -1,4 +1,4 @@
-//! The project's own tools: `cargo xtask demo|ci|tidy|bench|schema`.
+//! The project's own tools: `cargo xtask demo|fleet|ci|tidy|bench|schema`.
 //!
 //! It depends on almost nothing, because the README's first command compiles it before anything else.
 
@@ -13,6 +13,7 @@ mod ci;
 mod clients;
 mod command;
 mod demo;
+mod fleet;
 mod packages;
 mod schema;
 mod tidy;
@@ -23,6 +24,7 @@ const HELP: &str = "\
 cargo xtask <task>
 
   demo                     install what is missing, build, and run a DaemonSet on this machine
+  fleet [--nodes N]        the same over several machines on this one, drawn while it runs
   ci                       install what is missing, check everything, run all the tests and count them
   tidy                     check the house: layers, file headers, words that do not belong
   bench fleet --nodes N    drive N simulated nodes and measure the control plane
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match words.as_slice() {
         ["demo"] => demo::run(),
+        ["fleet", rest @ ..] => fleet::run(rest),
         ["ci"] => ci::run(),
         ["tidy"] => tidy::run(),
         ["bench", rest @ ..] => bench::run(rest),

@@ -40,15 +40,17 @@ const RUN: &[Package] = &[
     },
 ];
 
+/// What machines on this one take: their cables.
+const FLEET: &[Package] = &[Package {
+    name: "iproute2",
+    proof: "/usr/sbin/ip",
+}];
+
 /// What the tests add: a container image's contents, an old kubectl, and the Python client's interpreter.
 const TEST: &[Package] = &[
     Package {
         name: "busybox-static",
         proof: "/bin/busybox",
-    },
-    Package {
-        name: "iproute2",
-        proof: "/usr/sbin/ip",
     },
     Package {
         name: "python3-venv",
@@ -74,9 +76,15 @@ pub(crate) fn for_running() -> Result<()> {
     install(RUN)
 }
 
+/// Installs what machines on this one need as well.
+pub(crate) fn for_fleet() -> Result<()> {
+    install(RUN)?;
+    install(FLEET)
+}
+
 /// Installs what the tests need as well.
 pub(crate) fn for_tests() -> Result<()> {
-    install(RUN)?;
+    for_fleet()?;
     install(TEST)
 }
 

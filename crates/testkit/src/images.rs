@@ -1,4 +1,4 @@
-//! A container image for tests, made of Debian's static busybox.
+//! Container images for tests, made of what is on the machine: no registry is needed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,6 +7,9 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 const BUSYBOX: &str = "/bin/busybox";
+/// Programs that look people up find these.
+const USERS: &str = "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n";
+const GROUPS: &str = "root:x:0:\nnogroup:x:65534:\n";
 
 /// Writes an OCI archive `name`.tar into `folder`: a root file system of busybox and its applets, under the image
 /// name `name`, running `command`.
@@ -14,18 +17,68 @@ const BUSYBOX: &str = "/bin/busybox";
 /// # Errors
 /// When busybox-static is not installed or the archive cannot be written.
 pub fn busybox(folder: &Path, name: &str, command: &[&str]) -> Result<PathBuf> {
+    let root = tempfile::tempdir_in(folder).context("make a folder")?;
+    add_busybox(root.path())?;
+    pack(folder, name, root.path(), command)
+}
+
+/// The same of one program that needs nothing else, as `/program`.
+///
+/// # Errors
+/// When the archive cannot be written.
+pub fn scratch(folder: &Path, name: &str, program: &Path, arguments: &[&str]) -> Result<PathBuf> {
+    let root = tempfile::tempdir_in(folder).context("make a folder")?;
+    std::fs::copy(program, root.path().join("program"))
+        .with_context(|| format!("copy {}", program.display()))?;
+    pack(folder, name, root.path(), &[&["/program"], arguments].concat())
+}
+
+/// Puts busybox, its applets and the users root and nobody into a root file system.
+pub(crate) fn add_busybox(root: &Path) -> Result<()> {
     if !Path::new(BUSYBOX).exists() {
         bail!("{BUSYBOX} is missing: install busybox-static");
     }
+    for folder in ["bin", "etc", "tmp", "var"] {
+        std::fs::create_dir_all(root.join(folder)).context("make the root file system")?;
+    }
+    std::fs::copy(BUSYBOX, root.join("bin/busybox")).context("copy busybox")?;
+    let applets = Command::new(BUSYBOX)
+        .arg("--list")
+        .output()
+        .context("list busybox's applets")?;
+    for applet in String::from_utf8_lossy(&applets.stdout).lines() {
+        let link = root.join("bin").join(applet);
+        if !link.exists() {
+            std::os::unix::fs::symlink("busybox", link).context("link an applet")?;
+        }
+    }
+    std::fs::write(root.join("etc/passwd"), USERS).context("write passwd")?;
+    std::fs::write(root.join("etc/group"), GROUPS).context("write group")
+}
+
+/// Writes the archive of an image that has the one layer `root` and runs `command`.
+pub(crate) fn pack(folder: &Path, name: &str, root: &Path, command: &[&str]) -> Result<PathBuf> {
     let work = tempfile::tempdir_in(folder).context("make a folder")?;
-    let layer = layer(work.path())?;
     let layout = work.path().join("layout");
     let blobs = layout.join("blobs/sha256");
     std::fs::create_dir_all(&blobs).context("make the image's folder")?;
-    let add = |bytes: &[u8]| -> Result<serde_json::Value> {
-        let digest = sha256(work.path(), bytes)?;
-        std::fs::write(blobs.join(&digest), bytes).context("write a blob")?;
-        Ok(json!({"digest": format!("sha256:{digest}"), "size": bytes.len()}))
+    let layer = work.path().join("layer.tar");
+    run(Command::new("tar")
+        .args(["--owner=0", "--group=0", "-cf"])
+        .arg(&layer)
+        .arg("-C")
+        .arg(root)
+        .arg("."))?;
+    let add = |file: &Path| -> Result<serde_json::Value> {
+        let size = file.metadata().context("look at a blob")?.len();
+        let digest = sha256(file)?;
+        std::fs::rename(file, blobs.join(&digest)).context("move a blob")?;
+        Ok(json!({"digest": format!("sha256:{digest}"), "size": size}))
+    };
+    let add_text = |text: String| -> Result<serde_json::Value> {
+        let file = work.path().join("blob");
+        std::fs::write(&file, text).context("write a blob")?;
+        add(&file)
     };
     let mut layer_blob = add(&layer)?;
     let config = json!({
@@ -34,13 +87,13 @@ pub fn busybox(folder: &Path, name: &str, command: &[&str]) -> Result<PathBuf> {
         "rootfs": {"type": "layers", "diff_ids": [layer_blob["digest"]]},
     });
     layer_blob["mediaType"] = "application/vnd.oci.image.layer.v1.tar".into();
-    let mut config_blob = add(config.to_string().as_bytes())?;
+    let mut config_blob = add_text(config.to_string())?;
     config_blob["mediaType"] = "application/vnd.oci.image.config.v1+json".into();
     let manifest = json!({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": config_blob, "layers": [layer_blob],
     });
-    let mut manifest_blob = add(manifest.to_string().as_bytes())?;
+    let mut manifest_blob = add_text(manifest.to_string())?;
     manifest_blob["mediaType"] = "application/vnd.oci.image.manifest.v1+json".into();
     manifest_blob["annotations"] =
         json!({"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name});
@@ -58,43 +111,9 @@ pub fn busybox(folder: &Path, name: &str, command: &[&str]) -> Result<PathBuf> {
     Ok(archive)
 }
 
-fn layer(work: &Path) -> Result<Vec<u8>> {
-    let root = work.join("root");
-    for folder in ["bin", "etc", "tmp", "var"] {
-        std::fs::create_dir_all(root.join(folder)).context("make the root file system")?;
-    }
-    std::fs::copy(BUSYBOX, root.join("bin/busybox")).context("copy busybox")?;
-    let applets = Command::new(BUSYBOX)
-        .arg("--list")
-        .output()
-        .context("list busybox's applets")?;
-    for applet in String::from_utf8_lossy(&applets.stdout)
-        .lines()
-        .filter(|applet| *applet != "busybox")
-    {
-        std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).context("link an applet")?;
-    }
-    std::fs::write(
-        root.join("etc/passwd"),
-        "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n",
-    )
-    .context("write passwd")?;
-    std::fs::write(root.join("etc/group"), "root:x:0:\nnogroup:x:65534:\n").context("write group")?;
-    let tar = work.join("layer.tar");
-    run(Command::new("tar")
-        .args(["--owner=0", "--group=0", "-cf"])
-        .arg(&tar)
-        .arg("-C")
-        .arg(&root)
-        .arg("."))?;
-    std::fs::read(&tar).context("read the layer")
-}
-
-fn sha256(work: &Path, bytes: &[u8]) -> Result<String> {
-    let file = work.join("blob");
-    std::fs::write(&file, bytes).context("write a blob")?;
+fn sha256(file: &Path) -> Result<String> {
     let output = Command::new("sha256sum")
-        .arg(&file)
+        .arg(file)
         .output()
         .context("start sha256sum")?;
     let text = String::from_utf8_lossy(&output.stdout);

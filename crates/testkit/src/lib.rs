@@ -4,6 +4,7 @@
 
 mod api;
 mod client;
+mod fleet;
 mod images;
 mod port;
 mod process;
@@ -12,7 +13,8 @@ mod wait;
 
 pub use api::{Answer, Api, JSON, MERGE, PROTOBUF, STRATEGIC, Watch};
 pub use client::{Client, Output, kubectls};
-pub use images::busybox;
+pub use fleet::{Fleet, Node, Pod};
+pub use images::{busybox, scratch};
 pub use port::free_port;
 pub use process::{Nodes, Process};
 pub use wait::{eventually, wait_for, wait_for_async};

@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::host::{Holder, child_of, tool};
-use super::{Place, Shared, furnish, inside, inside_command};
+use super::{Place, Shared, furnish, inside, set};
 use crate::client::{Client, Output};
 
 /// One machine: its power is on from [`super::Topology::machine`] until [`Machine::kill`], and again from [`Machine::boot`]. Dropped, it is killed.
@@ -114,7 +114,7 @@ impl Machine {
             holder,
             &["address", "add", &format!("{v6}/64"), "dev", "eth0", "nodad"],
         )?;
-        inside_command(holder, &["sysctl", "-qw", "net.ipv6.conf.eth0.accept_dad=0"])?;
+        set(holder, ("net/ipv6/conf/eth0/accept_dad", "0"))?;
         inside(holder, &["link", "set", "eth0", "up"])?;
         let router = self.shared.router(place.link).to_string();
         inside(holder, &["route", "add", "default", "via", &router])?;

@@ -105,12 +105,12 @@ impl Topology {
             janitor,
         };
         for setting in [
-            "net.ipv4.ip_forward=1",
-            "net.ipv6.conf.all.forwarding=1",
+            ("net/ipv4/ip_forward", "1"),
+            ("net/ipv6/conf/all/forwarding", "1"),
             // Nobody has our addresses; who looks for others that might is silent meanwhile.
-            "net.ipv6.conf.default.accept_dad=0",
+            ("net/ipv6/conf/default/accept_dad", "0"),
         ] {
-            inside_command(&shared.switch, &["sysctl", "-qw", setting])?;
+            set(&shared.switch, setting)?;
         }
         for link in 0..LINKS {
             shared.lay_link(link)?;
@@ -282,6 +282,12 @@ fn host_device(number: u8) -> String {
 /// Runs `ip` in the network namespace of a holder.
 fn inside(holder: &Holder, words: &[&str]) -> Result<String> {
     inside_command(holder, &[&["ip"], words].concat())
+}
+
+/// Sets a value below /proc/sys/net, which shows the reader's own network namespace.
+fn set(holder: &Holder, (file, value): (&str, &str)) -> Result<()> {
+    let script = format!("echo {value} > /proc/sys/{file}");
+    inside_command(holder, &["sh", "-c", &script]).map(|_| ())
 }
 
 fn inside_command(holder: &Holder, words: &[&str]) -> Result<String> {

@@ -1,0 +1,29 @@
+//! `cargo xtask fleet`: a cluster over several machines on this one, from a fresh checkout.
+
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::command::{built, root, run as run_program};
+use crate::packages;
+
+/// Installs what is missing, builds the release binary and the program that plays the machines, and becomes that.
+pub(crate) fn run(arguments: &[&str]) -> Result<()> {
+    packages::for_fleet()?;
+    let packages = ["--package", "everynode", "--package", "testkit", "--bins"];
+    run_program("cargo", &[&["build", "--release"], &packages[..]].concat())?;
+    let (fleet, binary) = (built("release", "fleet"), built("release", "everynode"));
+    eprintln!(
+        "+ {} {} {}",
+        fleet.display(),
+        binary.display(),
+        arguments.join(" ")
+    );
+    let error = Command::new(&fleet)
+        .arg(&binary)
+        .args(arguments)
+        .current_dir(root())
+        .exec();
+    Err(error).with_context(|| format!("start {}", fleet.display()))
+}
