@@ -10,6 +10,9 @@ mod daemon_set;
 mod discovery;
 mod disruption;
 mod driver;
+mod endpoint_slice;
+mod endpoint_writes;
+mod endpoints;
 mod event_ttl;
 mod flight;
 mod garbage_collector;
@@ -26,8 +29,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::view::{
-    ControllerRevisionView, DaemonSetView, LeaseView, NamespaceView, NodeView, PodDisruptionBudgetView,
-    PodView,
+    ControllerRevisionView, DaemonSetView, EndpointSliceView, EndpointsView, LeaseView, NamespaceView,
+    NodeView, PodDisruptionBudgetView, PodView, ServiceView,
 };
 use clock::Clock;
 use tokio_util::sync::CancellationToken;
@@ -93,6 +96,9 @@ struct Context {
     leases: Reflector<LeaseView>,
     namespaces: Reflector<NamespaceView>,
     budgets: Reflector<PodDisruptionBudgetView>,
+    services: Reflector<ServiceView>,
+    endpoint_slices: Reflector<EndpointSliceView>,
+    endpoints: Reflector<EndpointsView>,
 }
 
 /// Runs all controllers over `client` until `shutdown`.
@@ -109,6 +115,9 @@ pub async fn run(client: kube::Client, options: Options, shutdown: CancellationT
         leases: Reflector::new(),
         namespaces: Reflector::new(),
         budgets: Reflector::new(),
+        services: Reflector::new(),
+        endpoint_slices: Reflector::new(),
+        endpoints: Reflector::new(),
     };
     let mut driver = Driver::new(options.status.clone(), options.clock.clone());
     let (api, clock) = (context.api.clone(), context.clock.clone());
@@ -191,6 +200,27 @@ fn add_shells(driver: &mut Driver, context: &Context, options: Options) {
         Resource::controller_revisions(),
     );
     reflect(driver, "leases", context, &context.leases, Resource::leases());
+    reflect(
+        driver,
+        "services",
+        context,
+        &context.services,
+        Resource::services(),
+    );
+    reflect(
+        driver,
+        "endpointslices",
+        context,
+        &context.endpoint_slices,
+        Resource::endpoint_slices(),
+    );
+    reflect(
+        driver,
+        "endpoints",
+        context,
+        &context.endpoints,
+        Resource::endpoints(),
+    );
     let c = context.clone();
     driver.add("daemonset-controller", move || {
         daemon_set::run(c.clone(), fleet, status.clone())
@@ -213,6 +243,10 @@ fn add_shells(driver: &mut Driver, context: &Context, options: Options) {
     driver.add("pod-garbage-collector-controller", move || pod_gc::run(c.clone()));
     let c = context.clone();
     driver.add("disruption-controller", move || disruption::run(c.clone()));
+    let c = context.clone();
+    driver.add("endpointslice-controller", move || endpoint_slice::run(c.clone()));
+    let c = context.clone();
+    driver.add("endpoint-controller", move || endpoints::run(c.clone()));
     let c = context.clone();
     driver.add("namespace-controller", move || namespace::run(c.clone()));
     let c = context.clone();

@@ -59,6 +59,21 @@ impl Resource {
         Self::new("", "ConfigMap", "configmaps", true)
     }
 
+    /// `v1/Service`
+    pub fn services() -> Self {
+        Self::new("", "Service", "services", true)
+    }
+
+    /// `v1/Endpoints`
+    pub fn endpoints() -> Self {
+        Self::new("", "Endpoints", "endpoints", true)
+    }
+
+    /// `discovery.k8s.io/v1/EndpointSlice`
+    pub fn endpoint_slices() -> Self {
+        Self::new("discovery.k8s.io", "EndpointSlice", "endpointslices", true)
+    }
+
     /// `apps/v1/DaemonSet`
     pub fn daemon_sets() -> Self {
         Self::new("apps", "DaemonSet", "daemonsets", true)

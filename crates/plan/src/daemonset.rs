@@ -5,7 +5,7 @@
 //! happened to; tests ask them for all nodes and compare.
 
 mod judge;
-mod name;
+pub(crate) mod name;
 mod placement;
 mod template;
 

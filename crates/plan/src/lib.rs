@@ -3,6 +3,7 @@
 pub mod daemonset;
 pub mod disruption;
 pub mod dns_records;
+pub mod endpoints;
 pub mod fleet;
 pub mod garbage;
 pub mod history;

@@ -24,8 +24,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use api::view::{
-    ControllerRevisionView, DaemonSetView, EndpointSliceView, LeaseView, NamespaceView, NodeNetworkView,
-    NodeView, ObjectMetaView, ObjectView, PodDisruptionBudgetView, PodView, ServiceView,
+    ControllerRevisionView, DaemonSetView, EndpointSliceView, EndpointsView, LeaseView, NamespaceView,
+    NodeNetworkView, NodeView, ObjectMetaView, ObjectView, PodDisruptionBudgetView, PodView, ServiceView,
 };
 use http::{Method, StatusCode};
 use kube::client::Body;
@@ -87,6 +87,7 @@ watched!(
     ControllerRevisionView,
     DaemonSetView,
     EndpointSliceView,
+    EndpointsView,
     LeaseView,
     NamespaceView,
     NodeNetworkView,

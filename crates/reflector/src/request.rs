@@ -183,6 +183,19 @@ impl Api {
         self.write(Method::PATCH, path, media_type, encode(patch)).await
     }
 
+    /// Writes, and reads the little of the answer that `T` has.
+    pub async fn write_and_read<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        media_type: &'static str,
+        body: &Value,
+    ) -> Result<T, Failure> {
+        let header = Some((header::CONTENT_TYPE, media_type));
+        let bytes = self.call(method.clone(), path, header, encode(body)).await?;
+        serde_json::from_slice(&bytes).map_err(|e| unreadable(method, path, e))
+    }
+
     /// DELETEs; the answer is dropped. Of a collection's path, everything in it.
     pub async fn delete(&self, path: &str, options: DeleteOptions<'_>) -> Result<(), Failure> {
         self.write(Method::DELETE, path, "application/json", options.body())

@@ -54,14 +54,22 @@ const LONGEST_PREFIX: usize = 63 - SUFFIX;
 /// The pod's name: the set's name and a dash, cut to 58 characters, and five more. `salt` is raised when the name is taken by a stranger.
 pub fn pod_name(set: &str, set_uid: &str, node: &str, hash: &str, lineage: &Lineage, salt: u32) -> String {
     let salt = salt.to_le_bytes();
-    let mut bits = fnv64([
-        set_uid.as_bytes(),
-        node.as_bytes(),
-        hash.as_bytes(),
-        lineage.uids.as_bytes(),
-        &salt,
-    ]);
-    let mut name = format!("{set}-");
+    computed_name(
+        set,
+        [
+            set_uid.as_bytes(),
+            node.as_bytes(),
+            hash.as_bytes(),
+            lineage.uids.as_bytes(),
+            &salt,
+        ],
+    )
+}
+
+/// `prefix` and a dash, cut to 58 characters, and five more, which are a function of `parts`.
+pub(crate) fn computed_name<'p>(prefix: &str, parts: impl IntoIterator<Item = &'p [u8]>) -> String {
+    let mut bits = fnv64(parts);
+    let mut name = format!("{prefix}-");
     name.truncate(name.floor_char_boundary(LONGEST_PREFIX));
     for _ in 0..SUFFIX {
         name.push(char::from(ALPHABET[(bits % ALPHABET.len() as u64) as usize]));
