@@ -57,6 +57,11 @@ const KINDS: &[(&str, &str, &[&str])] = &[
             "SubjectAccessReview",
         ],
     ),
+    (
+        "k8s.io/api/certificates/v1",
+        "certificates.k8s.io",
+        &["CertificateSigningRequest"],
+    ),
     ("k8s.io/api/coordination/v1", "coordination.k8s.io", &["Lease"]),
     ("k8s.io/api/discovery/v1", "discovery.k8s.io", &["EndpointSlice"]),
     ("k8s.io/api/events/v1", "events.k8s.io", &["Event"]),

@@ -4,12 +4,15 @@
 pub mod admission;
 pub mod affinity;
 pub mod attributes;
+pub mod bootstrap_token;
+pub mod certificates;
 pub(crate) mod default;
 pub mod encode;
 pub mod eviction;
 pub mod field_error;
 pub mod kinds;
 pub mod meta;
+pub mod node_credential;
 mod print;
 pub mod selector;
 pub mod status;

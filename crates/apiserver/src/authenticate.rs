@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use api::bootstrap_token::BootstrapToken;
+use api::certificates;
 use api::status::Status;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -10,15 +12,57 @@ use jiff::Timestamp;
 use crate::objects::{self, core};
 use crate::shared::Shared;
 use crate::token::{Bound, Claims, ISSUER};
-use crate::user::{GROUP_MASTERS, User};
+use crate::user::{GROUP_MASTERS, GROUP_NODES, User};
+use crate::{bootstrap_token, node_credential, pki};
 
 /// Where a request comes from. Not part of the request, so that nothing a listener passes on can say it.
 #[derive(Debug, Clone)]
 pub(crate) enum Peer {
     /// A component of this process, acting as this user.
     InProcess(Arc<User>),
-    /// A connection, with the user of its verified client certificate if it showed one.
-    Connection(Option<Arc<User>>),
+    /// A connection, with the holder of its verified client certificate if it showed one.
+    Connection(Option<Arc<Holder>>),
+}
+
+/// Who showed a client certificate that our authority signed.
+#[derive(Debug)]
+pub(crate) struct Holder {
+    user: Arc<User>,
+    /// SHA-256 of the certificate, in hexadecimal digits.
+    fingerprint: String,
+    /// The second since the epoch at which the certificate ends.
+    ends: i64,
+}
+
+impl Holder {
+    /// The holder of a certificate (DER) whose signature has been found good; none if it names nobody.
+    pub(crate) fn of_certificate(der: &[u8]) -> Option<Holder> {
+        let (mut user, ends) = pki::certificate_holder(der)?;
+        let fingerprint = certificates::sha256(der);
+        let id = format!("{}{fingerprint}", certificates::CREDENTIAL_ID_PREFIX);
+        user.extra.insert(certificates::CREDENTIAL_ID.to_owned(), vec![id]);
+        Some(Holder {
+            user: Arc::new(user),
+            fingerprint,
+            ends,
+        })
+    }
+
+    /// The user, while the certificate is good. A connection outlives what was looked at when it began, so this is asked for each request.
+    fn user(&self, shared: &Shared, now: Timestamp) -> Result<Arc<User>, Status> {
+        if now.as_second() >= self.ends {
+            tracing::debug!(user = self.user.name, "a connection outlived its certificate");
+            return Err(Status::unauthorized());
+        }
+        match self.user.node_name() {
+            Some(node) => node_credential::must_accept(shared, node, &self.fingerprint)?,
+            None if self.user.groups.iter().any(|group| group == GROUP_NODES) => {
+                return Err(Status::unauthorized());
+            }
+            None => {}
+        }
+        Ok(self.user.clone())
+    }
 }
 
 /// The user of a request; 401 when there is none.
@@ -30,13 +74,13 @@ pub(crate) fn authenticate(
 ) -> Result<Arc<User>, Status> {
     let user = match peer {
         Peer::InProcess(user) => user.clone(),
-        Peer::Connection(Some(user)) => user.clone(),
+        Peer::Connection(Some(holder)) => holder.user(shared, now)?,
         Peer::Connection(None) => Arc::new(token_user(shared, headers, now)?),
     };
     impersonated(user, headers)
 }
 
-/// The service account whose token the request bears. Why a token is refused is for the log alone.
+/// Whose token the request bears: a machine's that joins, or a service account's. Why a token is refused is for the log alone.
 fn token_user(shared: &Shared, headers: &HeaderMap, now: Timestamp) -> Result<User, Status> {
     let header = headers
         .get(AUTHORIZATION)
@@ -46,9 +90,13 @@ fn token_user(shared: &Shared, headers: &HeaderMap, now: Timestamp) -> Result<Us
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(Status::unauthorized());
     }
+    let token = token.trim();
+    if let Some(token) = BootstrapToken::parse(token) {
+        return bootstrap_token::user(shared, &token, now);
+    }
     let claims = shared
         .tokens
-        .verify(token.trim(), &[ISSUER], now)
+        .verify(token, &[ISSUER], now)
         .map_err(|error| {
             tracing::debug!(%error, "a token was refused");
             Status::unauthorized()

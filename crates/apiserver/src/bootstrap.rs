@@ -31,7 +31,7 @@ pub struct BootstrapError {
 pub(crate) async fn bootstrap(
     client: &InProcess,
     authority: &str,
-    listen: SocketAddr,
+    advertised: SocketAddr,
 ) -> Result<(), BootstrapError> {
     // Side by side, so that they share flushes to the disk.
     let namespaces = join_all(NAMESPACES.map(|name| namespace(client, name, authority)));
@@ -41,7 +41,7 @@ pub(crate) async fn bootstrap(
         .into_iter()
         .chain(classes)
         .collect::<Result<(), BootstrapError>>()?;
-    kubernetes_service(client, listen).await
+    kubernetes_service(client, advertised).await
 }
 
 /// A namespace with what every namespace has.
@@ -105,7 +105,7 @@ fn priority_classes() -> [Value; 2] {
 }
 
 /// The Service `kubernetes`, by which pods find the API, and the address behind it.
-async fn kubernetes_service(client: &InProcess, listen: SocketAddr) -> Result<(), BootstrapError> {
+async fn kubernetes_service(client: &InProcess, advertised: SocketAddr) -> Result<(), BootstrapError> {
     let service = json!({
         "kind": "Service",
         "apiVersion": "v1",
@@ -113,13 +113,13 @@ async fn kubernetes_service(client: &InProcess, listen: SocketAddr) -> Result<()
         "spec": {
             "type": "ClusterIP",
             "clusterIP": KUBERNETES_SERVICE_ADDRESS,
-            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": listen.port()}],
+            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": advertised.port()}],
             "sessionAffinity": "None",
         },
     });
     create(client, "/api/v1/namespaces/default/services", &service).await?;
     // Without a network there is no address that an endpoint may have.
-    let Some(address) = endpoint_address(listen.ip()) else {
+    let Some(address) = endpoint_address(advertised.ip()) else {
         return Ok(());
     };
     let endpoints = json!({
@@ -128,7 +128,7 @@ async fn kubernetes_service(client: &InProcess, listen: SocketAddr) -> Result<()
         "metadata": {"name": "kubernetes", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
         "subsets": [{
             "addresses": [{"ip": address}],
-            "ports": [{"name": "https", "port": listen.port(), "protocol": "TCP"}],
+            "ports": [{"name": "https", "port": advertised.port(), "protocol": "TCP"}],
         }],
     });
     create_or_replace(client, "/api/v1/namespaces/default/endpoints", &endpoints).await?;
@@ -138,7 +138,7 @@ async fn kubernetes_service(client: &InProcess, listen: SocketAddr) -> Result<()
         "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
         "addressType": if address.is_ipv4() { "IPv4" } else { "IPv6" },
         "endpoints": [{"addresses": [address], "conditions": {"ready": true}}],
-        "ports": [{"name": "https", "port": listen.port(), "protocol": "TCP"}],
+        "ports": [{"name": "https", "port": advertised.port(), "protocol": "TCP"}],
     });
     create_or_replace(
         client,
@@ -150,10 +150,10 @@ async fn kubernetes_service(client: &InProcess, listen: SocketAddr) -> Result<()
 
 /// The address behind the Service. A loopback address may not stand there and would mean each pod's own, so the
 /// machine's address stands for it: nodes lead the Service's traffic to their own way to the server.
-fn endpoint_address(listen: IpAddr) -> Option<IpAddr> {
-    match listen.is_unspecified() || listen.is_loopback() {
+fn endpoint_address(advertised: IpAddr) -> Option<IpAddr> {
+    match advertised.is_unspecified() || advertised.is_loopback() {
         true => outward_address(),
-        false => Some(listen),
+        false => Some(advertised),
     }
 }
 
@@ -167,7 +167,7 @@ async fn create(client: &InProcess, collection: &str, object: &Value) -> Result<
 }
 
 /// Creates an object, or gives the one that is there this content.
-async fn create_or_replace(
+pub(crate) async fn create_or_replace(
     client: &InProcess,
     collection: &str,
     object: &Value,

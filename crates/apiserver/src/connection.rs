@@ -14,14 +14,14 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::authenticate::Peer;
+use crate::authenticate::{Holder, Peer};
 use crate::body::Body;
 use crate::limits::{
     CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, HEADER_LIST_BYTES_MAX, HTTP1_BUFFER_BYTES_MAX,
     STREAMS_PER_CONNECTION_MAX,
 };
 use crate::shared::Shared;
-use crate::{pki, service};
+use crate::service;
 
 /// After a failure to accept (no file descriptor is left, as a rule) the listener rests this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -79,10 +79,8 @@ async fn connection(
         Err(_) => return tracing::debug!("a TLS handshake took too long"),
     };
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let user = certificate
-        .and_then(|certificate| pki::certificate_user_der(certificate))
-        .map(Arc::new);
-    let peer = Peer::Connection(user);
+    let holder = certificate.and_then(|certificate| Holder::of_certificate(certificate));
+    let peer = Peer::Connection(holder.map(Arc::new));
     let stopping = shared.stopping.clone();
     let answer = service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let (shared, peer) = (shared.clone(), peer.clone());

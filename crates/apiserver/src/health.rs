@@ -61,6 +61,12 @@ pub(crate) fn version(method: &Method) -> Result<Response<Body>, Status> {
     Ok(respond::json(StatusCode::OK, &version))
 }
 
+/// `/everynode/v1/authority`: the certificate authority, PEM. A machine that joins asks for it before it can trust the server, and holds
+/// it against the hash in its token.
+pub(crate) fn authority(shared: &Shared) -> Response<Body> {
+    respond::text(StatusCode::OK, shared.authority.to_string())
+}
+
 /// `/metrics`, in Prometheus' text format.
 pub(crate) fn metrics(shared: &Shared) -> Response<Body> {
     let text = shared.metrics.text(shared.objects.revision().0);

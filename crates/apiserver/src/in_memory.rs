@@ -63,7 +63,7 @@ impl InMemory {
         };
         let key = pki::new_key().map_err(failed).map_err(StartError::Pki)?;
         let tokens = Tokens::new(&key.serialize_pem()).map_err(StartError::Tokens)?;
-        let shared = Shared::new(objects.clone(), tokens, clock.clone(), random.clone());
+        let shared = Shared::new(objects.clone(), tokens, AUTHORITY, clock.clone(), random.clone());
         let shared = Arc::new(shared);
         let admin = InProcess::new(shared.clone(), User::admin());
         bootstrap::bootstrap(&admin, AUTHORITY, ADDRESS).await?;

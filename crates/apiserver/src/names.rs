@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use crate::shared::KUBERNETES_SERVICE_ADDRESS;
 
 /// The names that the server's certificate is good for: those `given`, and what everybody calls a server that listens there.
-pub(crate) fn certified(given: &[String], listen: IpAddr) -> BTreeSet<String> {
+pub(crate) fn certified(given: &[String], listen: IpAddr, advertised: IpAddr) -> BTreeSet<String> {
     let mut names: BTreeSet<String> = [
         "localhost",
         "kubernetes",
@@ -22,9 +22,8 @@ pub(crate) fn certified(given: &[String], listen: IpAddr) -> BTreeSet<String> {
     names.insert(KUBERNETES_SERVICE_ADDRESS.to_string());
     // Also when only loopback is listened at: the endpoint of the Service `kubernetes` names the machine.
     names.extend(outward_address().map(|address| address.to_string()));
-    if !listen.is_unspecified() {
-        names.insert(listen.to_string());
-    }
+    let reached = [listen, advertised].into_iter().filter(|address| !address.is_unspecified());
+    names.extend(reached.map(|address| address.to_string()));
     if let Ok(host) = std::fs::read_to_string("/proc/sys/kernel/hostname") {
         let host = host.trim().to_ascii_lowercase();
         if !host.is_empty()
@@ -37,6 +36,19 @@ pub(crate) fn certified(given: &[String], listen: IpAddr) -> BTreeSet<String> {
     }
     names.extend(given.iter().cloned());
     names
+}
+
+/// The address under which other machines reach a server that listens there: the given one, else the one that it listens at; on all
+/// addresses, the machine's own.
+pub(crate) fn advertised(given: Option<IpAddr>, listen: IpAddr) -> IpAddr {
+    match given {
+        Some(address) => address,
+        None if listen.is_unspecified() => outward_address().unwrap_or(match listen {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        }),
+        None => listen,
+    }
 }
 
 /// The address from which this machine speaks to others: that of its default route. No packet is sent.

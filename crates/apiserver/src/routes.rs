@@ -31,6 +31,8 @@ pub(crate) enum Route {
     OpenapiIndex,
     /// `/openapi/v3/api/v1`, `/openapi/v3/apis/<group>/<version>`
     Openapi { group: String, version: String },
+    /// `/everynode/v1/authority`
+    Authority,
     /// `/everynode/v1/nodes/<name>/tunnel`
     Tunnel { node: String },
     /// Objects.
@@ -97,6 +99,7 @@ pub(crate) fn route(path: &str) -> Result<Route, Status> {
             group: (*group).to_owned(),
             version: (*version).to_owned(),
         }),
+        ["everynode", "v1", "authority"] => Ok(Route::Authority),
         ["everynode", "v1", "nodes", node, "tunnel"] => Ok(Route::Tunnel {
             node: (*node).to_owned(),
         }),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clock::Clock;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +21,7 @@ use crate::shared::Shared;
 use crate::tls::{self, ServedCertificate, TlsError};
 use crate::token::{SigningKeyError, Tokens};
 use crate::user::User;
-use crate::{connection, names, objects};
+use crate::{connection, names, node_credential, objects};
 
 /// The file in the data directory that kubectl needs.
 const ADMIN_KUBECONFIG: &str = "admin.kubeconfig";
@@ -35,6 +35,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where to listen. Port 0 takes a free one.
     pub listen: SocketAddr,
+    /// The address under which other machines reach the server; without one, where it listens.
+    pub advertise: Option<IpAddr>,
     /// Names and addresses under which clients know the server, beyond those it finds itself.
     pub names: Vec<String>,
 }
@@ -67,11 +69,48 @@ pub enum StartError {
     Bootstrap(#[from] BootstrapError),
 }
 
+/// Why the agent beside a server got no credential.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialError {
+    /// It could not be made.
+    #[error("cannot issue the node's certificate")]
+    Pki(#[source] PkiError),
+    /// Another machine is this node.
+    #[error(
+        "node {0} joined from another machine: choose another name with --node-name, or delete the node first (`everynode delete node {0}`)"
+    )]
+    Taken(String),
+    /// It could not be recorded.
+    #[error("cannot record the certificate of node {node}: {message}")]
+    Record {
+        /// The node.
+        node: String,
+        /// What the API said.
+        message: String,
+    },
+}
+
+/// Signs client certificates with the authority's key. Whether somebody should have one is for others to say.
+#[derive(Clone)]
+pub struct Signer {
+    pki: Arc<Pki>,
+    shared: Arc<Shared>,
+}
+
+impl Signer {
+    /// A client certificate (PEM) for `user`, with the key of a signing request (PEM).
+    pub fn sign(&self, request: &str, user: &User, life: Duration) -> Result<String, PkiError> {
+        let life = SignedDuration::try_from(life).unwrap_or(SignedDuration::MAX);
+        self.pki.sign(request, user, life, self.shared.clock.now())
+    }
+}
+
 /// A running API server.
 pub struct Server {
     shared: Arc<Shared>,
     pki: Arc<Pki>,
     address: SocketAddr,
+    advertised: SocketAddr,
     kubeconfig: PathBuf,
     /// Cut off what has not drained.
     abort: CancellationToken,
@@ -93,16 +132,24 @@ impl Server {
         let pki = Arc::new(Pki::open(&config.data_dir, now).map_err(StartError::Pki)?);
         let tokens = Tokens::new(pki.service_account_key()).map_err(StartError::Tokens)?;
         let objects = objects::open(&config.data_dir.join("store")).map_err(StartError::Store)?;
-        let shared = Arc::new(Shared::new(objects, tokens, clock, Random::kernel()));
+        let shared = Arc::new(Shared::new(
+            objects,
+            tokens,
+            pki.authority(),
+            clock,
+            Random::kernel(),
+        ));
 
-        let names = names::certified(&config.names, address.ip());
+        let advertised = names::advertised(config.advertise, address.ip());
+        let advertised = SocketAddr::new(advertised, address.port());
+        let names = names::certified(&config.names, address.ip(), advertised.ip());
         let credential = pki.server(&names, now).map_err(StartError::Pki)?;
         let (tls, served) = tls::server_config(pki.authority(), &credential).map_err(StartError::Tls)?;
 
         bootstrap::bootstrap(
             &InProcess::new(shared.clone(), User::admin()),
             pki.authority(),
-            address,
+            advertised,
         )
         .await?;
 
@@ -123,6 +170,7 @@ impl Server {
             shared,
             pki,
             address,
+            advertised,
             kubeconfig,
             abort,
         };
@@ -134,6 +182,11 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where other machines reach it.
+    pub fn advertised(&self) -> SocketAddr {
+        self.advertised
     }
 
     /// The URL under which this machine reaches it.
@@ -156,9 +209,25 @@ impl Server {
         self.pki.authority()
     }
 
-    /// Issues, or gives again, the credential of a node's agent, kept under `<data-dir>/pki/node-<name>.{crt,key}`.
-    pub fn node_credential(&self, name: &str) -> Result<Credential, PkiError> {
-        self.pki.node(name, self.shared.clock.now())
+    /// Issues, or gives again, the credential of the agent that runs beside this server, kept under
+    /// `<data-dir>/pki/node-<name>.{crt,key}`. Refused while a machine that joined has the name.
+    pub async fn node_credential(&self, name: &str) -> Result<Credential, CredentialError> {
+        let before = self.pki.node_fingerprint(name).map_err(CredentialError::Pki)?;
+        let credential = self
+            .pki
+            .node(name, self.shared.clock.now())
+            .map_err(CredentialError::Pki)?;
+        let admin = InProcess::new(self.shared.clone(), User::admin());
+        node_credential::keep(&self.shared, &admin, name, &credential, before.as_deref()).await?;
+        Ok(credential)
+    }
+
+    /// Signs client certificates with the authority's key.
+    pub fn signer(&self) -> Signer {
+        Signer {
+            pki: self.pki.clone(),
+            shared: self.shared.clone(),
+        }
     }
 
     /// A client for a component of this process, acting as `user`.

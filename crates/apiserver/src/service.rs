@@ -114,6 +114,7 @@ async fn handle(
         match &route {
             Ok(Route::Health) => return Ok(health::health(shared, request.uri())),
             Ok(Route::Version) => return health::version(request.method()),
+            Ok(Route::Authority) => return Ok(health::authority(shared)),
             _ => {}
         }
     }
@@ -123,6 +124,7 @@ async fn handle(
     match route? {
         Route::Health => Ok(health::health(shared, request.uri())),
         Route::Version => health::version(request.method()),
+        Route::Authority => Ok(health::authority(shared)),
         Route::Metrics => Ok(health::metrics(shared)),
         Route::CoreVersions => Ok(shared.discovery.core(headers)),
         Route::Groups => Ok(shared.discovery.groups(headers)),
@@ -229,10 +231,10 @@ async fn turn(shared: &Shared) -> Result<tokio::sync::SemaphorePermit<'_>, Statu
 }
 
 async fn run(shared: &Arc<Shared>, verb: Verb, request: Request) -> Result<Response<Body>, Status> {
-    let part = if request.target.subresource == "status" {
-        Part::Status
-    } else {
-        Part::Main
+    let part = match request.target.subresource.as_str() {
+        "status" => Part::Status,
+        "approval" => Part::Approval,
+        _ => Part::Main,
     };
     match (request.target.subresource.as_str(), verb) {
         ("", Verb::Create) if !request.target.kind.stored => review::review(request),
@@ -243,9 +245,9 @@ async fn run(shared: &Arc<Shared>, verb: Verb, request: Request) -> Result<Respo
             let options = ListOptions::of(request.target.kind, &request.query)?;
             list::list(shared, request, options).await
         }
-        ("" | "status", Verb::Get) => get::get(shared, &request).await,
-        ("" | "status", Verb::Update) => update::update(shared, request, part).await,
-        ("" | "status", Verb::Patch) => patch::patch(shared, request, part).await,
+        ("" | "status" | "approval", Verb::Get) => get::get(shared, &request).await,
+        ("" | "status" | "approval", Verb::Update) => update::update(shared, request, part).await,
+        ("" | "status" | "approval", Verb::Patch) => patch::patch(shared, request, part).await,
         ("binding", Verb::Create) => binding::bind(shared, request).await,
         ("eviction", Verb::Create) => eviction::evict(shared, request).await,
         ("finalize", Verb::Update) => finalize::finalize(shared, request).await,

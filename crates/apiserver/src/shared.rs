@@ -26,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) discovery: Discovery,
     pub(crate) openapi: Openapi,
     pub(crate) metrics: Metrics,
+    /// The certificate authority, PEM.
+    pub(crate) authority: Box<str>,
     /// Cancelled when the server stops: watches and streams end.
     pub(crate) stopping: CancellationToken,
     /// Turns of requests that are no watch or stream.
@@ -41,13 +43,14 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(objects: Objects, tokens: Tokens, clock: Clock, random: Random) -> Shared {
+    pub(crate) fn new(objects: Objects, tokens: Tokens, authority: &str, clock: Clock, random: Random) -> Shared {
         Shared {
             objects,
             tokens,
             tunnels: Tunnels::default(),
             discovery: Discovery::default(),
             openapi: Openapi::default(),
+            authority: authority.into(),
             metrics: Metrics::default(),
             stopping: CancellationToken::new(),
             turns: Semaphore::new(REQUESTS_IN_FLIGHT_MAX),

@@ -10,6 +10,7 @@ use serde_json::Value;
 use store::{Change, CommitError, Durability, Expect};
 
 use crate::limits::CONFLICT_RETRIES_MAX;
+use crate::node_credential;
 use crate::objects::{self, Entry, Object, Place, Write};
 use crate::respond::Payload;
 use crate::shared::Shared;
@@ -56,8 +57,14 @@ pub(crate) async fn update(
             expect: Expect::At(current.revision),
             change,
         };
-        match shared.objects.commit(vec![write], durability).await {
+        let writes = match removed {
+            true => node_credential::ended_with(shared, place, write),
+            false => vec![write],
+        };
+        match shared.objects.commit(writes, durability).await {
             Ok(written) => return single(written).map(Payload::Stored),
+            // It was another object that goes along.
+            Err(CommitError::Conflict { key: other, .. }) if other != key => {}
             Err(CommitError::Conflict {
                 current: Some(newer), ..
             }) => current = newer,

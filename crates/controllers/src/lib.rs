@@ -6,6 +6,7 @@
 //!
 //! Each loop waits with a `biased` select, rarest first: what is rare cannot starve what is frequent, and a simulation replays.
 
+mod certificates;
 mod daemon_set;
 mod discovery;
 mod disruption;
@@ -36,6 +37,7 @@ use clock::Clock;
 use tokio_util::sync::CancellationToken;
 
 use self::driver::Driver;
+pub use self::certificates::{Sign, Signer};
 pub use self::driver::{Status, TaskStatus};
 use self::recorder::Recorder;
 use self::reflector::{Reflector, Watched};
@@ -59,6 +61,8 @@ pub struct Options {
     pub node_lifecycle: plan::node_lifecycle::Limits,
     /// The certificate (PEM) by which pods trust the API server, for every namespace's `kube-root-ca.crt`.
     pub root_ca: Option<Arc<str>>,
+    /// How client certificates are issued; without it nobody answers CertificateSigningRequests.
+    pub signer: Option<Signer>,
     /// How long Events are kept.
     pub event_ttl: Duration,
     /// What time it is.
@@ -76,6 +80,7 @@ impl Default for Options {
             cluster_ranges: Vec::new(),
             node_lifecycle: plan::node_lifecycle::Limits::default(),
             root_ca: None,
+            signer: None,
             event_ttl: Duration::from_secs(3600),
             clock: Clock::system(),
             status: Status::default(),
@@ -174,6 +179,7 @@ fn add_shells(driver: &mut Driver, context: &Context, options: Options) {
         cluster_ranges,
         node_lifecycle,
         root_ca,
+        signer,
         event_ttl,
         clock: _,
         status,
@@ -253,6 +259,12 @@ fn add_shells(driver: &mut Driver, context: &Context, options: Options) {
     driver.add("serviceaccount-controller", move || {
         service_account::run(c.clone(), root_ca.clone())
     });
+    if let Some(signer) = signer {
+        let c = context.clone();
+        driver.add("certificates-controller", move || {
+            certificates::run(c.clone(), signer.clone())
+        });
+    }
     let c = context.clone();
     driver.add("event-ttl-controller", move || {
         event_ttl::run(c.clone(), event_ttl)

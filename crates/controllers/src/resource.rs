@@ -89,6 +89,17 @@ impl Resource {
         Self::new("coordination.k8s.io", "Lease", "leases", true)
     }
 
+    /// `v1/Secret`
+    pub fn secrets() -> Self {
+        Self::new("", "Secret", "secrets", true)
+    }
+
+    /// `certificates.k8s.io/v1/CertificateSigningRequest`
+    pub fn certificate_signing_requests() -> Self {
+        let kind = "CertificateSigningRequest";
+        Self::new("certificates.k8s.io", kind, "certificatesigningrequests", false)
+    }
+
     /// `policy/v1/PodDisruptionBudget`
     pub fn pod_disruption_budgets() -> Self {
         Self::new("policy", "PodDisruptionBudget", "poddisruptionbudgets", true)

@@ -1,5 +1,6 @@
 //! Decisions: synchronous functions from what is known and the time to what is to be done.
 
+pub mod certificates;
 pub mod daemonset;
 pub mod disruption;
 pub mod dns_records;

@@ -39,6 +39,9 @@ pub(crate) static KINDS: &[(Gvk, &Type)] = &[
     (kind("authorization.k8s.io", "v1", "SelfSubjectAccessReview"), &AUTHORIZATION_V1_SELF_SUBJECT_ACCESS_REVIEW),
     (kind("authorization.k8s.io", "v1", "SelfSubjectRulesReview"), &AUTHORIZATION_V1_SELF_SUBJECT_RULES_REVIEW),
     (kind("authorization.k8s.io", "v1", "SubjectAccessReview"), &AUTHORIZATION_V1_SUBJECT_ACCESS_REVIEW),
+    (kind("certificates.k8s.io", "v1", "CertificateSigningRequest"), &CERTIFICATES_V1_CERTIFICATE_SIGNING_REQUEST),
+    (kind("certificates.k8s.io", "v1", "CertificateSigningRequestList"), &CERTIFICATES_V1_CERTIFICATE_SIGNING_REQUEST_LIST),
+    (kind("certificates.k8s.io", "v1", "DeleteOptions"), &META_V1_DELETE_OPTIONS),
     (kind("coordination.k8s.io", "v1", "DeleteOptions"), &META_V1_DELETE_OPTIONS),
     (kind("coordination.k8s.io", "v1", "Lease"), &COORDINATION_V1_LEASE),
     (kind("coordination.k8s.io", "v1", "LeaseList"), &COORDINATION_V1_LEASE_LIST),
@@ -504,6 +507,76 @@ static AUTHORIZATION_V1_SUBJECT_RULES_REVIEW_STATUS: Type = Type {
         Field { required: true, ..plain("incomplete", 3, Bool, Never) },
         Field { required: true, list: ListType::Atomic, ..plain("nonResourceRules", 2, List(&Object(&AUTHORIZATION_V1_NON_RESOURCE_RULE)), Null) },
         Field { required: true, list: ListType::Atomic, ..plain("resourceRules", 1, List(&Object(&AUTHORIZATION_V1_RESOURCE_RULE)), Null) },
+    ],
+};
+
+static CERTIFICATES_V1_CERTIFICATE_SIGNING_REQUEST: Type = Type {
+    name: "io.k8s.api.certificates.v1.CertificateSigningRequest",
+    go: "v1.CertificateSigningRequest",
+    gvks: &[kind("certificates.k8s.io", "v1", "CertificateSigningRequest")],
+    atomic: false,
+    fields: &[
+        plain("apiVersion", 0, String, Empty),
+        plain("kind", 0, String, Empty),
+        plain("metadata", 1, Object(&META_V1_OBJECT_META), Never),
+        Field { required: true, ..plain("spec", 2, Object(&CERTIFICATES_V1_CERTIFICATE_SIGNING_REQUEST_SPEC), Never) },
+        plain("status", 3, Object(&CERTIFICATES_V1_CERTIFICATE_SIGNING_REQUEST_STATUS), Never),
+    ],
+};
+
+static CERTIFICATES_V1_CERTIFICATE_SIGNING_REQUEST_CONDITION: Type = Type {
+    name: "io.k8s.api.certificates.v1.CertificateSigningRequestCondition",
+    go: "v1.CertificateSigningRequestCondition",
+    gvks: &[],
+    atomic: false,
+    fields: &[
+        plain("lastTransitionTime", 5, Time, Null),
+        plain("lastUpdateTime", 4, Time, Null),
+        plain("message", 3, String, Empty),
+        plain("reason", 2, String, Empty),
+        Field { go: "v1.ConditionStatus", required: true, ..plain("status", 6, String, Never) },
+        Field { go: "v1.RequestConditionType", required: true, ..plain("type", 1, String, Never) },
+    ],
+};
+
+static CERTIFICATES_V1_CERTIFICATE_SIGNING_REQUEST_LIST: Type = Type {
+    name: "io.k8s.api.certificates.v1.CertificateSigningRequestList",
+    go: "v1.CertificateSigningRequestList",
+    gvks: &[kind("certificates.k8s.io", "v1", "CertificateSigningRequestList")],
+    atomic: false,
+    fields: &[
+        plain("apiVersion", 0, String, Empty),
+        Field { required: true, ..plain("items", 2, List(&Object(&CERTIFICATES_V1_CERTIFICATE_SIGNING_REQUEST)), Null) },
+        plain("kind", 0, String, Empty),
+        plain("metadata", 1, Object(&META_V1_LIST_META), Never),
+    ],
+};
+
+static CERTIFICATES_V1_CERTIFICATE_SIGNING_REQUEST_SPEC: Type = Type {
+    name: "io.k8s.api.certificates.v1.CertificateSigningRequestSpec",
+    go: "v1.CertificateSigningRequestSpec",
+    gvks: &[],
+    atomic: false,
+    fields: &[
+        plain("expirationSeconds", 8, Int32, Unset),
+        plain("extra", 6, Map(&StringList), Empty),
+        Field { list: ListType::Atomic, ..plain("groups", 4, List(&String), Empty) },
+        Field { required: true, ..plain("request", 1, Bytes, Null) },
+        Field { required: true, ..plain("signerName", 7, String, Never) },
+        plain("uid", 3, String, Empty),
+        Field { go: "[]v1.KeyUsage", list: ListType::Atomic, ..plain("usages", 5, List(&String), Empty) },
+        plain("username", 2, String, Empty),
+    ],
+};
+
+static CERTIFICATES_V1_CERTIFICATE_SIGNING_REQUEST_STATUS: Type = Type {
+    name: "io.k8s.api.certificates.v1.CertificateSigningRequestStatus",
+    go: "v1.CertificateSigningRequestStatus",
+    gvks: &[],
+    atomic: false,
+    fields: &[
+        plain("certificate", 2, Bytes, Empty),
+        Field { list: ListType::Map, keys: &["type"], ..plain("conditions", 1, List(&Object(&CERTIFICATES_V1_CERTIFICATE_SIGNING_REQUEST_CONDITION)), Empty) },
     ],
 };
 
@@ -3375,7 +3448,7 @@ static META_V1_CONDITION: Type = Type {
 static META_V1_DELETE_OPTIONS: Type = Type {
     name: "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions",
     go: "v1.DeleteOptions",
-    gvks: &[kind("", "v1", "DeleteOptions"), kind("apps", "v1", "DeleteOptions"), kind("authentication.k8s.io", "v1", "DeleteOptions"), kind("authorization.k8s.io", "v1", "DeleteOptions"), kind("coordination.k8s.io", "v1", "DeleteOptions"), kind("discovery.k8s.io", "v1", "DeleteOptions"), kind("events.k8s.io", "v1", "DeleteOptions"), kind("meta.k8s.io", "v1", "DeleteOptions"), kind("policy", "v1", "DeleteOptions"), kind("rbac.authorization.k8s.io", "v1", "DeleteOptions"), kind("scheduling.k8s.io", "v1", "DeleteOptions")],
+    gvks: &[kind("", "v1", "DeleteOptions"), kind("apps", "v1", "DeleteOptions"), kind("authentication.k8s.io", "v1", "DeleteOptions"), kind("authorization.k8s.io", "v1", "DeleteOptions"), kind("certificates.k8s.io", "v1", "DeleteOptions"), kind("coordination.k8s.io", "v1", "DeleteOptions"), kind("discovery.k8s.io", "v1", "DeleteOptions"), kind("events.k8s.io", "v1", "DeleteOptions"), kind("meta.k8s.io", "v1", "DeleteOptions"), kind("policy", "v1", "DeleteOptions"), kind("rbac.authorization.k8s.io", "v1", "DeleteOptions"), kind("scheduling.k8s.io", "v1", "DeleteOptions")],
     atomic: false,
     fields: &[
         plain("apiVersion", 0, String, Empty),

@@ -38,10 +38,11 @@ impl Cluster {
         let config = Config {
             data_dir: folder.path().join("server"),
             listen: "127.0.0.1:0".parse().unwrap(),
+            advertise: None,
             names: Vec::new(),
         };
         let server = Server::start(config).await.unwrap();
-        let credential = server.node_credential(NODE).unwrap();
+        let credential = server.node_credential(NODE).await.unwrap();
         let address = server.address();
         let data_dir = folder.path().join("node");
         let images = runtime::Images::open(&data_dir).unwrap();

@@ -16,6 +16,7 @@ use crate::meta;
 use crate::validate;
 
 pub mod apps;
+pub mod certificates;
 pub mod coordination;
 pub mod core;
 pub mod discovery;
@@ -43,6 +44,7 @@ pub static KINDS: &[&Kind] = &[
     &apps::daemon_set::KIND,
     &reviews::SELF_SUBJECT_REVIEW,
     &reviews::SELF_SUBJECT_ACCESS_REVIEW,
+    &certificates::CERTIFICATE_SIGNING_REQUEST,
     &coordination::LEASE,
     &discovery::ENDPOINT_SLICE,
     &events::KIND,

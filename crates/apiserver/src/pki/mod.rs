@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber, date_time_ymd,
 };
+use ring::rand::SecureRandom;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -148,6 +149,39 @@ impl Pki {
         self.client(&format!("node-{name}"), &User::node(name), now)
     }
 
+    /// The fingerprint of the certificate that [`Pki::node`] gave last.
+    pub fn node_fingerprint(&self, name: &str) -> Result<Option<String>, PkiError> {
+        let pem = file::read(&self.dir.join(format!("node-{name}.crt")))?;
+        Ok(pem.and_then(|pem| api::certificates::fingerprint(pem.as_bytes())))
+    }
+
+    /// A client certificate for `user` with the key of a signing request (PEM), which lasts for `life`. Of the request nothing but the
+    /// key counts.
+    pub fn sign(
+        &self,
+        request: &str,
+        user: &User,
+        life: SignedDuration,
+        now: Timestamp,
+    ) -> Result<String, PkiError> {
+        let failed = |source| PkiError::Certificate {
+            operation: format!("issue a certificate to {}", user.name),
+            source,
+        };
+        let request = CertificateSigningRequestParams::from_pem(request).map_err(failed)?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = distinguished_name(&user.name, &user.groups);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.serial_number = Some(serial_number().map_err(failed)?);
+        set_life(&mut params, now, life);
+        let signing = CertificateSigningRequestParams {
+            params,
+            public_key: request.public_key,
+        };
+        Ok(signing.signed_by(&self.issuer).map_err(failed)?.pem())
+    }
+
     /// The credential in `<file>.{crt,key}` when it is signed by this authority, lives on and is as `wanted`;
     /// else a new one.
     fn stored(
@@ -219,10 +253,11 @@ pub(crate) fn certificate_user(certificate: &X509Certificate<'_>) -> Option<User
     Some(User::new(name, &groups))
 }
 
-/// As [`certificate_user`], from DER.
-pub(crate) fn certificate_user_der(der: &[u8]) -> Option<User> {
+/// The user that a verified client certificate (DER) names, and the second since the epoch at which it ends.
+pub(crate) fn certificate_holder(der: &[u8]) -> Option<(User, i64)> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
-    certificate_user(&certificate)
+    let user = certificate_user(&certificate)?;
+    Some((user, certificate.validity().not_after.timestamp()))
 }
 
 fn open_authority(dir: &Path, now: Timestamp) -> Result<(String, Issuer<'static, KeyPair>), PkiError> {
@@ -277,6 +312,15 @@ fn open_key(path: &Path) -> Result<String, PkiError> {
 
 pub(crate) fn new_key() -> Result<KeyPair, rcgen::Error> {
     KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)
+}
+
+/// A number that no other certificate has; else it would be made from the key, and two certificates of one key be the same to some.
+fn serial_number() -> Result<SerialNumber, rcgen::Error> {
+    let mut bytes = [0; 16];
+    ring::rand::SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| rcgen::Error::RingUnspecified)?;
+    Ok(SerialNumber::from_slice(&bytes))
 }
 
 fn distinguished_name(common_name: &str, organizations: &[String]) -> DistinguishedName {

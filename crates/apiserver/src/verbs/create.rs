@@ -1,6 +1,6 @@
 //! create: a new object.
 
-use api::kinds::Kind;
+use api::kinds::{Kind, certificates};
 use api::meta;
 use api::status::Status;
 use http::{Response, StatusCode};
@@ -46,6 +46,16 @@ pub(crate) async fn create_object(
     }
     kind.default(&mut object);
     kind.prepare_create(&mut object);
+    if *kind == certificates::CERTIFICATE_SIGNING_REQUEST {
+        let user = &request.user;
+        let requestor = certificates::Requestor {
+            name: &user.name,
+            uid: &user.uid,
+            groups: &user.all_groups(),
+            extra: &user.extra,
+        };
+        certificates::set_requestor(&mut object, requestor);
+    }
     // Held to the end of the commit by kinds that are given something unique.
     let _allocation = admission::on_create(shared, kind, &mut object).await?;
     request.warnings.extend(kind.warnings(&object));

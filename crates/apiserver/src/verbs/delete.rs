@@ -15,6 +15,7 @@ use crate::admission;
 use crate::body::Body;
 use crate::limits::CONFLICT_RETRIES_MAX;
 use crate::negotiate;
+use crate::node_credential;
 use crate::objects::{self, Place, Write};
 use crate::query::Query;
 use crate::request::{self, Request};
@@ -218,7 +219,11 @@ pub(crate) async fn delete_object(
             expect: Expect::At(current.revision),
             change,
         };
-        match shared.objects.commit(vec![write], Durability::Durable).await {
+        let writes = match gone {
+            true => node_credential::ended_with(shared, place, write),
+            false => vec![write],
+        };
+        match shared.objects.commit(writes, Durability::Durable).await {
             Ok(written) => {
                 let payload = Payload::Stored(write::single(written)?);
                 return Ok(if gone {
@@ -227,6 +232,8 @@ pub(crate) async fn delete_object(
                     Deletion::Going(payload)
                 });
             }
+            // It was another object that goes along.
+            Err(CommitError::Conflict { key: other, .. }) if other != key => {}
             Err(CommitError::Conflict {
                 current: Some(newer), ..
             }) => current = newer,

@@ -1,7 +1,7 @@
 //! update: an object, or its status, replaced by another state of it.
 
 use api::field_error::{FieldError, Path};
-use api::kinds::Kind;
+use api::kinds::{Kind, certificates};
 use api::meta;
 use api::status::Status;
 use http::{Response, StatusCode};
@@ -23,6 +23,8 @@ pub(crate) enum Part {
     Main,
     /// The status, and the user's part of the metadata.
     Status,
+    /// Whether a certificate signing request is granted.
+    Approval,
 }
 
 /// Replaces the object that the path names by the one in the body.
@@ -87,12 +89,18 @@ pub(crate) fn prepare(
             kind.prepare_status(&mut new, old);
             kind.validate_status(&new, old)
         }
+        Part::Approval => {
+            certificates::prepare_approval(&mut new, old);
+            certificates::validate_approval(&new, old)
+        }
     };
     if !errors.is_empty() {
         return Err(Status::invalid(kind, meta::name(old), &errors));
     }
     if part == Part::Main {
         *warnings = kind.update_warnings(&new, old);
+    } else if certificates::CERTIFICATE_SIGNING_REQUEST == *kind {
+        certificates::stamp_conditions(&mut new, old, shared.clock.now());
     }
     Ok(new)
 }
@@ -104,7 +112,7 @@ fn check_preconditions(kind: &Kind, name: &str, new: &Value, old: &Value, part: 
         return Err(Status::uid_mismatch(kind, name, wanted, found));
     }
     match meta::resource_version(new) {
-        "" | "0" if kind.unconditional_update || part == Part::Status => Ok(()),
+        "" | "0" if kind.unconditional_update || part != Part::Main => Ok(()),
         "" | "0" => {
             let path = Path::Root("metadata");
             let error = FieldError::invalid(

@@ -179,6 +179,7 @@ async fn start(dir: &TempDir) -> Server {
     let config = Config {
         data_dir: dir.path().to_owned(),
         listen: "127.0.0.1:0".parse().unwrap(),
+        advertise: None,
         names: Vec::new(),
     };
     Server::start(config).await.unwrap()
@@ -260,7 +261,7 @@ pub(crate) fn causes(status: &Value) -> Vec<(String, String)> {
 
 /// A TLS connection to the server, with the credential of a node's agent.
 pub(crate) async fn dial(cluster: &Cluster, node: &str) -> TlsStream<TcpStream> {
-    let credential = cluster.server.node_credential(node).unwrap();
+    let credential = cluster.server.node_credential(node).await.unwrap();
     let mut roots = rustls::RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_slice(cluster.server.authority().as_bytes()).unwrap())

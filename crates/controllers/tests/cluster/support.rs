@@ -33,6 +33,7 @@ impl Cluster {
         let config = Config {
             data_dir: data.path().to_owned(),
             listen: ([127, 0, 0, 1], 0).into(),
+            advertise: None,
             names: Vec::new(),
         };
         let server = Server::start(config).await.expect("the server starts");

@@ -1,0 +1,204 @@
+//! Answers CertificateSigningRequests: approves what nodes ask for themselves, has certificates issued, and clears away what is over.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::certificates::fingerprint;
+use api::kinds::certificates::{APPROVED, DENIED, FAILED};
+use api::node_credential::{self, NodeCredential};
+use api::view::ObjectView;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use plan::certificates::{Grant, KnownNode, Step, is_over, next_step, node_of};
+use serde_json::{Value, json};
+
+use crate::Context;
+use crate::driver::TaskError;
+use crate::flight::Flight;
+use crate::reflector::{Batch, Event, METADATA_ONLY, Reflector};
+use crate::request::{DeleteOptions, Failure};
+use crate::resource::Resource;
+
+/// Requests that are answered at a time.
+const IN_FLIGHT: usize = 16;
+/// How long a failed answer holds its place before it is tried again.
+const AFTER_FAILURE: Duration = Duration::from_millis(500);
+/// How often requests are looked at that are over.
+const CLEAR: Duration = Duration::from_secs(600);
+
+/// How certificates are issued.
+#[derive(Clone)]
+pub struct Signer {
+    /// The longest life of a certificate.
+    pub longest: Duration,
+    /// Signs: the request (PEM), the user, the groups and the life give a certificate (PEM), or why there is none.
+    pub sign: Arc<Sign>,
+}
+
+/// Signs a certificate: see [`Signer::sign`].
+pub type Sign = dyn Fn(&str, &str, &[String], Duration) -> Result<String, String> + Send + Sync;
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Signer(certificates of at most {:?})", self.longest)
+    }
+}
+
+/// Answers until it is dropped.
+pub(crate) async fn run(context: Context, signer: Signer) -> Result<(), TaskError> {
+    let requests: Reflector<ObjectView> = Reflector::new();
+    let mut told = requests.subscribe();
+    let path = Resource::certificate_signing_requests().path();
+    let fed = requests
+        .clone()
+        .run(context.api.clone(), path, Some(METADATA_ONLY));
+    tokio::pin!(fed);
+    let mut due: BTreeSet<Arc<str>> = BTreeSet::new();
+    let mut flight = Flight::new(IN_FLIGHT);
+    let mut clear = tokio::time::interval(CLEAR);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut fed => return Err("its reflector ended".into()),
+            _ = clear.tick() => due.extend(requests.all().iter().map(|known| known.meta.name.clone())),
+            Some(batch) = told.recv() => hear(&mut due, &batch),
+            (name, result) = flight.next() => settle(&mut due, name, result),
+        }
+        for _ in 0..flight.room() {
+            let Some(name) = due.pop_first() else { break };
+            flight.launch(answer(context.clone(), signer.clone(), name));
+        }
+    }
+}
+
+fn hear(due: &mut BTreeSet<Arc<str>>, batch: &Batch<ObjectView>) {
+    for event in batch.iter() {
+        match event {
+            Event::Put(request) => {
+                due.insert(request.meta.name.clone());
+            }
+            Event::Delete(request) => {
+                due.remove(&request.meta.name);
+            }
+            Event::Synced(_) | Event::Bookmark(_) => {}
+        }
+    }
+}
+
+fn settle(due: &mut BTreeSet<Arc<str>>, name: Arc<str>, result: Result<(), Failure>) {
+    let Err(failure) = result else { return };
+    // Gone, or changed meanwhile: the watch tells.
+    if failure.is_not_found() {
+        return;
+    }
+    if !failure.is_conflict() {
+        tracing::warn!(%name, %failure, "answering a certificate signing request");
+    }
+    due.insert(name);
+}
+
+async fn answer(context: Context, signer: Signer, name: Arc<str>) -> (Arc<str>, Result<(), Failure>) {
+    let result = step(&context, &signer, &name).await;
+    if result.is_err() {
+        tokio::time::sleep(AFTER_FAILURE).await;
+    }
+    (name, result)
+}
+
+/// Takes one step; what it writes comes back by the watch, and with it the next.
+async fn step(context: &Context, signer: &Signer, name: &str) -> Result<(), Failure> {
+    let requests = Resource::certificate_signing_requests();
+    let csr: Value = context.api.get(&requests.object("", name)).await?;
+    if is_over(&csr, context.clock.now()) {
+        let options = DeleteOptions {
+            resource_version: csr["metadata"]["resourceVersion"].as_str(),
+            ..DeleteOptions::default()
+        };
+        return context.api.delete(&requests.object("", name), options).await;
+    }
+    let node = node_of(&csr);
+    let (exists, secret) = match &node {
+        Some(node) => (
+            get(context, &Resource::nodes().object("", node)).await?.is_some(),
+            get(context, &record_path(node)).await?,
+        ),
+        None => (false, None),
+    };
+    let record = secret.as_ref().and_then(NodeCredential::of_secret);
+    let known = KnownNode {
+        exists,
+        record: record.as_ref(),
+    };
+    match next_step(&csr, known, signer.longest) {
+        Step::Leave => Ok(()),
+        Step::Approve(message) => conclude(context, &csr, "approval", APPROVED, "AutoApproved", message).await,
+        Step::Deny { reason, message } => conclude(context, &csr, "approval", DENIED, reason, &message).await,
+        Step::Fail { reason, message } => conclude(context, &csr, "status", FAILED, reason, &message).await,
+        Step::Sign(grant) => issue(context, signer, &csr, &grant, record.as_ref(), secret.as_ref()).await,
+    }
+}
+
+async fn get(context: &Context, path: &str) -> Result<Option<Value>, Failure> {
+    match context.api.get(path).await {
+        Ok(object) => Ok(Some(object)),
+        Err(failure) if failure.is_not_found() => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn record_path(node: &str) -> String {
+    Resource::secrets().object(node_credential::NAMESPACE, node)
+}
+
+/// Adds a condition.
+async fn conclude(
+    context: &Context,
+    csr: &Value,
+    subresource: &str,
+    kind: &str,
+    reason: &str,
+    message: &str,
+) -> Result<(), Failure> {
+    let mut csr = csr.clone();
+    let condition = json!({"type": kind, "status": "True", "reason": reason, "message": message});
+    match csr["status"]["conditions"].as_array_mut() {
+        Some(conditions) => conditions.push(condition),
+        None => csr["status"]["conditions"] = json!([condition]),
+    }
+    let path = Resource::certificate_signing_requests().subresource("", api::meta::name(&csr), subresource);
+    context.api.replace(&path, &csr).await
+}
+
+/// Issues a certificate. A node's is recorded before anybody has it, over the record that was looked at: whoever comes in between is seen.
+async fn issue(
+    context: &Context,
+    signer: &Signer,
+    csr: &Value,
+    grant: &Grant,
+    record: Option<&NodeCredential>,
+    secret: Option<&Value>,
+) -> Result<(), Failure> {
+    let signed = (signer.sign)(&grant.request, &grant.user, &grant.groups, grant.life);
+    let certificate = match signed {
+        Ok(certificate) => certificate,
+        Err(why) => return conclude(context, csr, "status", FAILED, "SigningError", &why).await,
+    };
+    if let (Some(node), Some(fingerprint)) = (&grant.node, fingerprint(certificate.as_bytes())) {
+        let next = node.recorded(record, fingerprint);
+        let version = secret.map(api::meta::resource_version);
+        let object = next.to_secret(&node.name, version);
+        match secret {
+            Some(_) => context.api.replace(&record_path(&node.name), &object).await?,
+            None => {
+                let collection = Resource::secrets().collection(node_credential::NAMESPACE);
+                context.api.create(&collection, &object).await?;
+            }
+        }
+    }
+    let mut csr = csr.clone();
+    csr["status"]["certificate"] = STANDARD.encode(certificate).into();
+    let path = Resource::certificate_signing_requests().subresource("", api::meta::name(&csr), "status");
+    context.api.replace(&path, &csr).await
+}

@@ -1,0 +1,295 @@
+//! What becomes of a CertificateSigningRequest: approved, refused, issued, cleared away. Kubernetes' approver, signer and cleaner.
+//!
+//! A node's agent asks for a client certificate by a bootstrap token when its machine joins, and by the certificate that it has when
+//! that nears its end. Both are granted without a human, to it alone: a token is good for a name that no other machine has.
+
+use std::time::Duration;
+
+use api::bootstrap_token;
+use api::certificates::{CREDENTIAL_ID, CREDENTIAL_ID_PREFIX, NODE_CLIENT_SIGNER, SigningRequest};
+use api::kinds::certificates::{APPROVED, DENIED, FAILED, has_condition};
+use api::meta;
+use api::node_credential::{Issued, NodeCredential};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+/// The signer of other clients' certificates, which a human approves.
+pub const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
+
+const NODES: &str = "system:nodes";
+const MASTERS: &str = "system:masters";
+const NODE_USER: &str = "system:node:";
+
+/// How long a request that was answered is kept.
+const ANSWERED: SignedDuration = SignedDuration::from_hours(1);
+/// How long one waits for an answer.
+const UNANSWERED: SignedDuration = SignedDuration::from_hours(24);
+
+/// What is to be done about a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing: it is done, or somebody else's.
+    Leave,
+    /// Grant it; the text is the condition's.
+    Approve(&'static str),
+    /// Refuse it.
+    Deny {
+        /// The condition's reason.
+        reason: &'static str,
+        /// What the asker reads.
+        message: String,
+    },
+    /// Issue the certificate.
+    Sign(Grant),
+    /// Say that it cannot be issued.
+    Fail {
+        /// The condition's reason.
+        reason: &'static str,
+        /// What the asker reads.
+        message: String,
+    },
+}
+
+/// A certificate that is to be issued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The signing request, PEM.
+    pub request: String,
+    /// Whom the certificate names.
+    pub user: String,
+    /// And in which groups.
+    pub groups: Vec<String>,
+    /// How long it lasts.
+    pub life: Duration,
+    /// For a node's certificate: the node.
+    pub node: Option<NodeGrant>,
+}
+
+/// What the record of a node needs to know of a certificate that is issued to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeGrant {
+    /// The node's name.
+    pub name: String,
+    key: String,
+    in_use: Option<String>,
+}
+
+impl NodeGrant {
+    /// The node's record with the issued certificate in it.
+    pub fn recorded(&self, record: Option<&NodeCredential>, fingerprint: String) -> NodeCredential {
+        let issued = Issued {
+            fingerprint,
+            key: self.key.clone(),
+        };
+        let known = record.cloned().unwrap_or_default();
+        known.with(issued, self.in_use.as_deref())
+    }
+}
+
+/// What is known of the node that a request names.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KnownNode<'a> {
+    /// Whether there is a Node object.
+    pub exists: bool,
+    /// The record of its certificates.
+    pub record: Option<&'a NodeCredential>,
+}
+
+/// The node that a request is about, if it is one for a node's agent.
+pub fn node_of(csr: &Value) -> Option<String> {
+    if csr["spec"]["signerName"] != NODE_CLIENT_SIGNER {
+        return None;
+    }
+    let request = SigningRequest::parse(&pem(csr)).ok()?;
+    node_name(&request).map(str::to_owned)
+}
+
+/// What is to be done about a request. `longest` is the longest life of a certificate.
+pub fn next_step(csr: &Value, node: KnownNode<'_>, longest: Duration) -> Step {
+    let issued = csr["status"]["certificate"]
+        .as_str()
+        .is_some_and(|text| !text.is_empty());
+    if issued || has_condition(csr, DENIED) || has_condition(csr, FAILED) {
+        return Step::Leave;
+    }
+    let approved = has_condition(csr, APPROVED);
+    let fails = |message: String| match approved {
+        true => Step::Fail {
+            reason: "SignerValidationFailure",
+            message,
+        },
+        false => Step::Leave,
+    };
+    let request = match SigningRequest::parse(&pem(csr)) {
+        Ok(request) => request,
+        Err(why) => return fails(why),
+    };
+    match csr["spec"]["signerName"].as_str() {
+        Some(NODE_CLIENT_SIGNER) => match check_node_request(csr, &request) {
+            Ok(name) => node_step(csr, &request, name, node, approved, longest),
+            Err(why) => fails(why),
+        },
+        Some(CLIENT_SIGNER) if approved => match check_client_request(csr, &request) {
+            Ok(user) => Step::Sign(Grant {
+                request: String::from_utf8_lossy(&pem(csr)).into_owned(),
+                user,
+                groups: request.organizations,
+                life: life(csr, longest),
+                node: None,
+            }),
+            Err(why) => fails(why),
+        },
+        _ => Step::Leave,
+    }
+}
+
+/// Whether a request has been there long enough.
+pub fn is_over(csr: &Value, now: Timestamp) -> bool {
+    let answered = [APPROVED, DENIED, FAILED].iter().any(|kind| has_condition(csr, kind));
+    let conditions = csr["status"]["conditions"].as_array().into_iter().flatten();
+    let told = conditions.filter_map(|condition| condition["lastUpdateTime"].as_str());
+    let last = told
+        .chain(meta::creation_timestamp(csr))
+        .filter_map(api::time::parse)
+        .max();
+    let kept = if answered { ANSWERED } else { UNANSWERED };
+    last.is_some_and(|last| now.duration_since(last) > kept)
+}
+
+fn node_step(
+    csr: &Value,
+    request: &SigningRequest,
+    name: &str,
+    node: KnownNode<'_>,
+    approved: bool,
+    longest: Duration,
+) -> Step {
+    let in_use = own_certificate(csr, name);
+    let renews = in_use.is_some_and(|mine| node.record.is_some_and(|record| record.accepts(mine)));
+    let taken = node.exists && node.record.is_some_and(|record| !record.has_key(&request.key));
+    let refused = if in_use.is_some() && !renews {
+        Some(format!(
+            "the certificate by which node {name:?} asks is not good any more: the node was deleted, or another machine joined under its name"
+        ))
+    } else if taken && !renews {
+        Some(format!(
+            "node {name:?} is in the cluster already, and it is another machine. If this machine replaces it, delete it first \
+             (`everynode delete node {name}`) and join again; if not, choose another name with --node-name"
+        ))
+    } else {
+        None
+    };
+    let may_ask = renews || in_group(csr, bootstrap_token::NODE_GROUP);
+    match (refused, approved) {
+        (Some(message), true) => Step::Fail {
+            reason: "NodeNameTaken",
+            message,
+        },
+        (Some(message), false) if in_use.is_some() || may_ask => Step::Deny {
+            reason: "NodeNameTaken",
+            message,
+        },
+        (Some(_), false) => Step::Leave,
+        (None, true) => Step::Sign(Grant {
+            request: String::from_utf8_lossy(&pem(csr)).into_owned(),
+            user: format!("{NODE_USER}{name}"),
+            groups: vec![NODES.to_owned()],
+            life: life(csr, longest),
+            node: Some(NodeGrant {
+                name: name.to_owned(),
+                key: request.key.clone(),
+                in_use: in_use.filter(|_| renews).map(str::to_owned),
+            }),
+        }),
+        (None, false) if renews => Step::Approve("The node renews its own certificate."),
+        (None, false) if may_ask => Step::Approve("The node joins by a bootstrap token."),
+        (None, false) => Step::Leave,
+    }
+}
+
+/// The node that a request for a node's certificate names, if it asks for what such a certificate has, and for nothing else.
+fn check_node_request<'a>(csr: &Value, request: &'a SigningRequest) -> Result<&'a str, String> {
+    if request.organizations != [NODES] {
+        return Err(format!("the organization must be {NODES}, and no other"));
+    }
+    if request.has_alternative_names {
+        return Err("there must be no alternative names".to_owned());
+    }
+    check_usages(csr)?;
+    node_name(request).ok_or_else(|| format!("the common name must be {NODE_USER} and the node's name"))
+}
+
+/// The user that a request for a client's certificate names.
+fn check_client_request(csr: &Value, request: &SigningRequest) -> Result<String, String> {
+    check_usages(csr)?;
+    let [user] = request.common_names.as_slice() else {
+        return Err("there must be one common name".to_owned());
+    };
+    if let Some(group) = request
+        .organizations
+        .iter()
+        .find(|group| *group == MASTERS || *group == NODES)
+    {
+        return Err(format!("the signer {CLIENT_SIGNER} gives nobody the group {group}"));
+    }
+    if request.has_alternative_names {
+        return Err("a client's certificate has no alternative names here".to_owned());
+    }
+    Ok(user.clone())
+}
+
+fn check_usages(csr: &Value) -> Result<(), String> {
+    const NEEDED: [&str; 2] = ["client auth", "digital signature"];
+    const ALLOWED: [&str; 3] = ["client auth", "digital signature", "key encipherment"];
+    let usages: Vec<&str> = csr["spec"]["usages"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let fits = NEEDED.iter().all(|usage| usages.contains(usage))
+        && usages.iter().all(|usage| ALLOWED.contains(usage));
+    match fits {
+        true => Ok(()),
+        false => Err(format!(
+            "usages must be {} and may be key encipherment, no other",
+            NEEDED.join(" and ")
+        )),
+    }
+}
+
+fn node_name(request: &SigningRequest) -> Option<&str> {
+    let [name] = request.common_names.as_slice() else {
+        return None;
+    };
+    let name = name.strip_prefix(NODE_USER)?;
+    let mut wrong = Vec::new();
+    api::validate::name::dns_subdomain(name, &mut wrong);
+    wrong.is_empty().then_some(name)
+}
+
+/// The fingerprint of the certificate by which a node's own agent asks.
+fn own_certificate<'a>(csr: &'a Value, node: &str) -> Option<&'a str> {
+    let spec = &csr["spec"];
+    let is_itself = spec["username"].as_str()?.strip_prefix(NODE_USER) == Some(node) && in_group(csr, NODES);
+    let ids = spec["extra"][CREDENTIAL_ID].as_array().into_iter().flatten();
+    let mut prints = ids.filter_map(|id| id.as_str()?.strip_prefix(CREDENTIAL_ID_PREFIX));
+    is_itself.then(|| prints.next()).flatten()
+}
+
+fn in_group(csr: &Value, group: &str) -> bool {
+    let groups = csr["spec"]["groups"].as_array().into_iter().flatten();
+    groups.into_iter().any(|known| known == group)
+}
+
+fn life(csr: &Value, longest: Duration) -> Duration {
+    let asked = csr["spec"]["expirationSeconds"].as_u64().map(Duration::from_secs);
+    asked.map_or(longest, |asked| asked.min(longest))
+}
+
+fn pem(csr: &Value) -> Vec<u8> {
+    let request = csr["spec"]["request"].as_str().unwrap_or_default();
+    STANDARD.decode(request).unwrap_or_default()
+}
