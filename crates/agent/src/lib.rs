@@ -2,7 +2,7 @@
 //!
 //! [`run`] registers the node, renews its Lease, watches the pods whose `spec.nodeName` it is, and gives each a worker: a task
 //! that asks [`plan::pod_sync`] what to do next and does it with [`runtime`]. It sees the cluster only through the Kubernetes
-//! API, and dials out only: logs and exec come back over the connection that it opened ([`Tunnel`]).
+//! API, and dials out only: logs and exec come back over the connection that it opened ([`Dialer`]).
 //!
 //! Invariants:
 //! - Everything on disk is a cache or belongs to a running pod. A new agent adopts the pods whose shims live; what the API does
@@ -14,27 +14,44 @@
 //! Not here: ephemeral containers, device plugins, volumes of storage drivers, eviction under node pressure, in-place resizes.
 
 mod admission;
+mod api_client;
 mod cluster;
 mod container;
+mod credential;
 mod events;
 mod hooks;
+mod join;
 mod log_files;
 mod mirror;
 mod node;
 mod options;
 mod pods;
 mod probes;
+mod servers;
 mod stop;
 mod streams;
 mod tunnel;
 mod volumes;
 mod worker;
 
-pub use options::{Error, Options, Tunnel};
+pub use api_client::api_client;
+pub use credential::CredentialError;
+pub use join::{Join, JoinError, Membership};
+pub use options::{Error, Options};
 pub use pods::run;
+pub use servers::{Dialer, Identity, ServerAddress};
 pub use stop::stop_all;
 
 /// The Kubernetes release whose behaviour this agent has; peers compare it with their own.
 pub const KUBELET_VERSION: &str = "v1.36.0+everynode";
 /// Prefix of container ids in pod statuses, and the runtime's name in the node's.
 pub const RUNTIME_NAME: &str = "everynode";
+
+/// Between half and all of a wait, so that the nodes of a restarted server do not come all at once.
+pub(crate) fn jitter(wait: std::time::Duration) -> std::time::Duration {
+    let noise = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |now| now.subsec_nanos());
+    let share = f64::from(noise % 1000) / 2000.0;
+    wait.mul_f64(0.5 + share)
+}

@@ -4,13 +4,18 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
+use crate::join::Membership;
+use crate::servers::Dialer;
+
 /// How an agent is started.
 #[derive(Clone)]
 pub struct Options {
     /// The Kubernetes API, as user `system:node:<name>`.
     pub client: kube::Client,
     /// Where logs and exec are served; `None` serves them to nobody.
-    pub tunnel: Option<Tunnel>,
+    pub tunnel: Option<Dialer>,
+    /// For a machine that joined: its certificate, which the agent renews.
+    pub membership: Option<Membership>,
     /// The API server as this machine reaches it; it may listen on loopback.
     pub api_address: SocketAddr,
     /// Address and port of the Service `kubernetes`: pods reach the API server there, and are led to `api_address`. `None`, or an
@@ -44,21 +49,6 @@ impl Options {
             _ => None,
         }
     }
-}
-
-/// The connection over which the API server reaches this node.
-#[derive(Clone, Debug)]
-pub struct Tunnel {
-    /// `host:port` of the API server.
-    pub address: String,
-    /// The name in the server's certificate.
-    pub server_name: String,
-    /// The cluster's CA certificates, PEM.
-    pub ca_pem: Vec<u8>,
-    /// The node's client certificate, PEM.
-    pub certificate_pem: Vec<u8>,
-    /// Its key, PEM.
-    pub key_pem: Vec<u8>,
 }
 
 /// Why an agent could not start.

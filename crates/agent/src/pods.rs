@@ -82,8 +82,11 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Er
         pulls: Semaphore::new(PULLS),
         uids: std::sync::Mutex::default(),
     });
-    if let Some(tunnel) = &options.tunnel {
-        let connector = tunnel::Connector::new(tunnel, &options.node_name)?;
+    if let Some(membership) = options.membership.clone() {
+        tasks.spawn(membership.renew(stop.clone()));
+    }
+    if let Some(dialer) = options.tunnel.clone() {
+        let connector = tunnel::Connector::new(dialer, &options.node_name);
         tasks.spawn(tunnel::serve(connector, Arc::clone(&shared), stop.clone()));
     }
     Pods::new(shared).run(events, stop).await;

@@ -11,13 +11,10 @@ use http::{Request, StatusCode};
 use http_body_util::Empty;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
-use crate::options::{Error, Tunnel};
+use crate::jitter;
+use crate::servers::{Dialer, Protocol};
 use crate::streams;
 use crate::worker::Shared;
 
@@ -32,59 +29,25 @@ const STREAMS: u32 = 1024;
 
 /// Dials the API server as the node.
 pub(crate) struct Connector {
-    address: String,
-    server_name: ServerName<'static>,
+    dialer: Dialer,
     path: String,
-    tls: TlsConnector,
 }
 
 impl Connector {
-    pub(crate) fn new(tunnel: &Tunnel, node_name: &str) -> Result<Self, Error> {
-        let unusable = |why: &dyn std::fmt::Display| Error::Identity(why.to_string());
-        let certificates = |pem: &[u8]| -> Result<Vec<CertificateDer<'static>>, Error> {
-            CertificateDer::pem_slice_iter(pem)
-                .collect::<Result<_, _>>()
-                .map_err(|error| unusable(&error))
-        };
-        let mut roots = rustls::RootCertStore::empty();
-        for certificate in certificates(&tunnel.ca_pem)? {
-            roots.add(certificate).map_err(|error| unusable(&error))?;
-        }
-        let chain = certificates(&tunnel.certificate_pem)?;
-        let key = PrivateKeyDer::from_pem_slice(&tunnel.key_pem).map_err(|error| unusable(&error))?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| unusable(&error))?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(chain, key)
-            .map_err(|error| unusable(&error))?;
-        // Upgrades exist in HTTP/1.1 only.
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let server_name =
-            ServerName::try_from(tunnel.server_name.clone()).map_err(|error| unusable(&error))?;
-        Ok(Self {
-            address: tunnel.address.clone(),
-            server_name,
+    pub(crate) fn new(dialer: Dialer, node_name: &str) -> Self {
+        Self {
+            dialer,
             path: format!("/everynode/v1/nodes/{node_name}/tunnel"),
-            tls: TlsConnector::from(Arc::new(config)),
-        })
+        }
     }
 
     async fn dial(&self) -> Result<hyper::upgrade::Upgraded, String> {
-        let stream = TcpStream::connect(&self.address)
-            .await
-            .map_err(|error| error.to_string())?;
-        stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        let stream = self
-            .tls
-            .connect(self.server_name.clone(), stream)
-            .await
-            .map_err(|error| error.to_string())?;
+        // Upgrades exist in HTTP/1.1 only.
+        let stream = self.dialer.connect(Protocol::Http1).await?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|error| error.to_string())?;
         let request = Request::post(&self.path)
-            .header("Host", &self.address)
+            .header("Host", "kubernetes.default.svc")
             .header("Connection", "upgrade")
             .header("Upgrade", "everynode-tunnel")
             .header("Content-Length", "0")
@@ -125,8 +88,8 @@ pub(crate) async fn serve(connector: Connector, shared: Arc<Shared>, shutdown: C
                     () = attend(connection, &shared) => {}
                 }
             }
-            Ok(Err(why)) => tracing::debug!(address = connector.address, why, "dial the API server"),
-            Err(_) => tracing::debug!(address = connector.address, "dial the API server: no answer"),
+            Ok(Err(why)) => tracing::debug!(why, "dial the API server"),
+            Err(_) => tracing::debug!("dial the API server: no answer"),
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -148,13 +111,4 @@ async fn attend(connection: hyper::upgrade::Upgraded, shared: &Arc<Shared>) {
     if let Err(error) = served.await {
         tracing::debug!(%error, "the tunnel to the API server broke");
     }
-}
-
-/// Between half and all of a wait, so that the nodes of a restarted server do not come all at once.
-fn jitter(wait: Duration) -> Duration {
-    let noise = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |now| now.subsec_nanos());
-    let share = f64::from(noise % 1000) / 2000.0;
-    wait.mul_f64(0.5 + share)
 }

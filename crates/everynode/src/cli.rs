@@ -26,6 +26,8 @@ pub(crate) struct Cli {
 pub(crate) enum Verb {
     Up(verbs::up::Up),
     Server(verbs::server::Server),
+    Agent(verbs::agent::Agent),
+    Token(verbs::token::Token),
     Simulate(verbs::simulate::Simulate),
     Image(verbs::image::Image),
     #[command(name = "demo-page", hide = true)]
@@ -52,7 +54,7 @@ pub(crate) enum Verb {
 
 /// The verbs in the order in which somebody new to it meets them.
 const GROUPS: [(&str, &[&str]); 5] = [
-    ("Run it", &["up", "server", "simulate", "image"]),
+    ("Run it", &["up", "server", "agent", "token", "simulate", "image"]),
     ("Look", &["get", "describe", "why", "events", "logs", "exec"]),
     (
         "Change",

@@ -1,8 +1,9 @@
 //! The control plane in this process: API server, controllers, scheduler. `server` and `up` both run it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -27,6 +28,10 @@ pub(crate) struct ControlPlaneArgs {
     /// Address of the API server
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:6443")]
     pub(crate) listen: SocketAddr,
+
+    /// Address at which other machines reach the API server (default: the one that it listens at; of all, this machine's own)
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) advertise_address: Option<IpAddr>,
 
     /// Further names or addresses for the server's certificate
     #[arg(long, value_name = "NAME")]
@@ -69,6 +74,10 @@ pub(crate) struct ControlPlaneArgs {
     /// Give nodes their ranges; without, whoever else does
     #[arg(long, default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
     pub(crate) allocate_node_cidrs: bool,
+
+    /// Longest life of the certificates that nodes get; their agents renew them in time
+    #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = crate::client::duration::parse)]
+    pub(crate) node_certificate_ttl: Duration,
 
     /// How long a node may be silent before it counts as unreachable; nodes speak every 10 seconds
     #[arg(long, value_name = "DURATION", default_value = "50s", value_parser = crate::client::duration::parse)]
@@ -123,6 +132,7 @@ impl ControlPlane {
         let config = Config {
             data_dir: args.data_dir.clone(),
             listen: args.listen,
+            advertise: args.advertise_address,
             names: args.tls_san.clone(),
         };
         let server = Server::start(config).await.context("start the API server")?;
@@ -132,6 +142,7 @@ impl ControlPlane {
             scheduler: args.scheduler,
             cluster_ranges,
             root_ca: Some(server.authority().into()),
+            signer: Some(signer(&server, args.node_certificate_ttl)),
             node_lifecycle: Limits {
                 grace: args.node_monitor_grace_period,
                 ..Limits::default()
@@ -162,6 +173,19 @@ impl ControlPlane {
             tracing::error!(%fault, "the controllers failed while they ended");
         }
         self.server.shutdown().await;
+    }
+}
+
+/// How the controllers have certificates issued.
+fn signer(server: &Server, longest: Duration) -> controllers::Signer {
+    let signer = server.signer();
+    controllers::Signer {
+        longest,
+        sign: Arc::new(move |request, user, groups, life| {
+            let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
+            let signed = signer.sign(request, &User::new(user, &groups), life);
+            signed.map_err(|error| format!("{:#}", anyhow::Error::new(error)))
+        }),
     }
 }
 

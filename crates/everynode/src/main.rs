@@ -9,6 +9,7 @@
 mod cli;
 mod client;
 mod control_plane;
+mod node_args;
 mod verbs;
 
 use std::io::IsTerminal;
@@ -67,6 +68,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
 async fn dispatch(Cli { verb, connect }: Cli) -> Result<ExitCode> {
     match verb {
         Verb::Up(up) => up.run().await?,
+        Verb::Agent(agent) => agent.run().await?,
+        Verb::Token(token) => token.run(&connect).await?,
         Verb::Server(server) => server.run().await?,
         Verb::Simulate(simulate) => simulate.run(&connect).await?,
         Verb::Image(image) => tokio::task::spawn_blocking(|| image.run())

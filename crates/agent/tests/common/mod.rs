@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use agent::{Options, Tunnel};
+use agent::{Dialer, Identity, Options};
 use apiserver::{Config, Server, User};
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::Api;
@@ -44,6 +44,12 @@ impl Cluster {
         let server = Server::start(config).await.unwrap();
         let credential = server.node_credential(NODE).await.unwrap();
         let address = server.address();
+        let identity = Identity {
+            certificate: credential.certificate.into(),
+            key: credential.key.into(),
+        };
+        let authority = server.authority().as_bytes();
+        let dialer = Dialer::new(vec![address.into()], authority, Some(identity)).unwrap();
         let data_dir = folder.path().join("node");
         let images = runtime::Images::open(&data_dir).unwrap();
         let busybox = ScratchFile {
@@ -63,13 +69,8 @@ impl Cluster {
             .unwrap();
         let options = Options {
             client: server.client(User::node(NODE)),
-            tunnel: Some(Tunnel {
-                address: address.to_string(),
-                server_name: "localhost".into(),
-                ca_pem: server.authority().as_bytes().to_vec(),
-                certificate_pem: credential.certificate.into(),
-                key_pem: credential.key.into(),
-            }),
+            tunnel: Some(dialer),
+            membership: None,
             api_address: address,
             api_service: Some(API_SERVICE.parse().unwrap()),
             data_dir,

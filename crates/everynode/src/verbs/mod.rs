@@ -1,5 +1,6 @@
 //! The verbs, one a file. A role or a client verb is its arguments and a `run`.
 
+pub(crate) mod agent;
 pub(crate) mod annotate;
 pub(crate) mod apply;
 pub(crate) mod completion;
@@ -21,6 +22,7 @@ pub(crate) mod rollout;
 pub(crate) mod server;
 pub(crate) mod simulate;
 pub(crate) mod taint;
+pub(crate) mod token;
 pub(crate) mod up;
 pub(crate) mod why;
 

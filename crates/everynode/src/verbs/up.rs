@@ -2,7 +2,7 @@
 
 mod demo;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -13,6 +13,7 @@ use kube::Api;
 use tokio_util::sync::CancellationToken;
 
 use crate::control_plane::{ControlPlane, ControlPlaneArgs, EndSignals};
+use crate::node_args::NodeArgs;
 
 /// How long pods get to end by themselves when `up` ends; what is left then is killed.
 const STOP_GRACE: Duration = Duration::from_secs(30);
@@ -23,17 +24,8 @@ pub(crate) struct Up {
     #[command(flatten)]
     control_plane: ControlPlaneArgs,
 
-    /// Name of the node (default: this machine's hostname)
-    #[arg(long, value_name = "NAME")]
-    node_name: Option<String>,
-
-    /// Address of the node (default: that of this machine's default route)
-    #[arg(long, value_name = "ADDRESS")]
-    node_ip: Option<IpAddr>,
-
-    /// Addresses for the pods of this machine (default: the first /24 of 10.244.0.0/16 that is free here)
-    #[arg(long, value_name = "RANGE")]
-    pod_cidr: Option<runtime::Range>,
+    #[command(flatten)]
+    node: NodeArgs,
 
     /// Run a DaemonSet to look at
     #[arg(long)]
@@ -42,12 +34,8 @@ pub(crate) struct Up {
 
 impl Up {
     pub(crate) async fn run(self) -> Result<()> {
-        if !rustix::process::geteuid().is_root() {
-            return Err(anyhow!(
-                "containers need root: run this with sudo, or run `everynode server` alone"
-            ));
-        }
-        let node_name = self.node_name()?;
+        NodeArgs::check_root()?;
+        let node_name = self.node.name()?;
         let data_dir = &self.control_plane.data_dir;
         let mut end = EndSignals::listen()?;
         let mut control_plane = ControlPlane::start(&self.control_plane).await?;
@@ -95,47 +83,34 @@ impl Up {
         result
     }
 
-    /// The node's name, refused before anything is made if no object can have it.
-    fn node_name(&self) -> Result<String> {
-        let name = match &self.node_name {
-            Some(name) => name.clone(),
-            None => rustix::system::uname()
-                .nodename()
-                .to_string_lossy()
-                .to_lowercase(),
-        };
-        let mut wrong = Vec::new();
-        api::validate::name::dns_subdomain(&name, &mut wrong);
-        match wrong.first() {
-            Some(why) => Err(anyhow!("--node-name {name:?}: {why}")),
-            None => Ok(name),
-        }
-    }
-
     async fn agent(&self, control_plane: &ControlPlane, node_name: String) -> Result<agent::Options> {
         let server = &control_plane.server;
+        let labels = self.node.labels()?;
         let credential = server
             .node_credential(&node_name)
+            .await
             .context("issue the node's certificate")?;
-        let address = server.address();
+        let address = reachable(server.address());
+        let identity = agent::Identity {
+            certificate: credential.certificate.into_bytes(),
+            key: credential.key.into_bytes(),
+        };
+        let authority = server.authority().as_bytes();
+        let dialer = agent::Dialer::new(vec![address.into()], authority, Some(identity))
+            .context("use the node's certificate")?;
         Ok(agent::Options {
             client: server.client(User::node(&node_name)),
-            tunnel: Some(agent::Tunnel {
-                address: address.to_string(),
-                server_name: "localhost".to_owned(),
-                ca_pem: server.authority().as_bytes().to_vec(),
-                certificate_pem: credential.certificate.into_bytes(),
-                key_pem: credential.key.into_bytes(),
-            }),
-            api_address: reachable(address),
+            tunnel: Some(dialer),
+            membership: None,
+            api_address: address,
             api_service: Some(api_service(server).await?),
             data_dir: self.control_plane.data_dir.clone(),
             node_name,
-            node_ip: self.node_ip,
-            pod_range: self.pod_cidr,
+            node_ip: self.node.node_ip,
+            pod_range: self.node.pod_cidr,
             shim: runtime::ShimCommand::default(),
-            labels: std::collections::BTreeMap::new(),
-            taints: Vec::new(),
+            labels,
+            taints: self.node.taints.clone(),
         })
     }
 }

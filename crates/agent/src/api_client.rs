@@ -1,0 +1,108 @@
+//! The Kubernetes API as a machine of its own reaches it: requests on one HTTP/2 connection, to whichever server answers.
+//!
+//! The connection is made anew when it has ended or the agent's certificate was renewed; what still runs on the old one may finish. A
+//! server that is cut off without a word is noticed by pings.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::header::{AUTHORIZATION, HOST, HeaderValue};
+use http::uri::{Authority, Scheme};
+use http::{Request, Response, Uri};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use kube::client::Body;
+use tokio::sync::Mutex;
+
+use crate::servers::{Dialer, Protocol};
+
+/// A connection on which nothing moved is asked for a sign of life this often, and dropped when none comes as long again.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// What requests name as their host: any server of the cluster.
+const AUTHORITY: &str = "kubernetes.default.svc";
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A client of the API over `dialer`. `bearer` is a token that goes with each request.
+pub fn api_client(dialer: &Dialer, bearer: Option<&str>) -> Result<kube::Client, http::header::InvalidHeaderValue> {
+    let bearer = bearer.map(|token| {
+        let mut value = HeaderValue::try_from(format!("Bearer {token}"))?;
+        value.set_sensitive(true);
+        Ok(value)
+    });
+    let service = ApiService {
+        dialer: dialer.clone(),
+        bearer: bearer.transpose()?,
+        current: Arc::default(),
+    };
+    Ok(kube::Client::new(service, "default"))
+}
+
+#[derive(Clone)]
+struct ApiService {
+    dialer: Dialer,
+    bearer: Option<HeaderValue>,
+    /// The connection, and of which identity it is.
+    current: Arc<Mutex<Option<(u64, SendRequest<Body>)>>>,
+}
+
+impl ApiService {
+    async fn send(self, mut request: Request<Body>) -> Result<Response<Incoming>, BoxError> {
+        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+        parts.scheme = Some(Scheme::HTTPS);
+        parts.authority = Some(Authority::from_static(AUTHORITY));
+        *request.uri_mut() = Uri::from_parts(parts)?;
+        request.headers_mut().remove(HOST);
+        if let Some(bearer) = &self.bearer {
+            request.headers_mut().insert(AUTHORIZATION, bearer.clone());
+        }
+        let mut sender = self.sender().await?;
+        Ok(sender.send_request(request).await?)
+    }
+
+    /// The connection that there is, or a new one: one dial at a time, for all who wait.
+    async fn sender(&self) -> Result<SendRequest<Body>, BoxError> {
+        let mut current = self.current.lock().await;
+        if let Some((generation, sender)) = current.as_mut()
+            && *generation == self.dialer.generation()
+            && sender.ready().await.is_ok()
+        {
+            return Ok(sender.clone());
+        }
+        *current = None;
+        let generation = self.dialer.generation();
+        let stream = self.dialer.connect(Protocol::Http2).await?;
+        let (sender, connection) = Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(true)
+            .handshake(TokioIo::new(stream))
+            .await?;
+        // It ends with the last sender and the last answer.
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "the connection to the API server broke");
+            }
+        });
+        *current = Some((generation, sender.clone()));
+        Ok(sender)
+    }
+}
+
+impl tower::Service<Request<Body>> for ApiService {
+    type Response = Response<Incoming>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Incoming>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        Box::pin(self.clone().send(request))
+    }
+}

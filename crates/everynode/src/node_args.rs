@@ -1,0 +1,183 @@
+//! What a machine says of itself as a node. `up` and `agent` both take it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use anyhow::{Result, anyhow, bail};
+use clap::Args;
+use k8s_openapi::api::core::v1::Taint;
+
+/// Labels of Kubernetes' own that a node may set of itself; others are an administrator's, so that no machine can call pods to it.
+const OWN_LABELS: [&str; 13] = [
+    "beta.kubernetes.io/arch",
+    "beta.kubernetes.io/instance-type",
+    "beta.kubernetes.io/os",
+    "failure-domain.beta.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone",
+    "kubernetes.io/arch",
+    "kubernetes.io/hostname",
+    "kubernetes.io/os",
+    "node.kubernetes.io/instance-type",
+    "topology.kubernetes.io/region",
+    "topology.kubernetes.io/zone",
+    "kubelet.kubernetes.io",
+    "node.kubernetes.io",
+];
+
+/// Flags of every role that runs a node.
+#[derive(Args, Debug, Clone)]
+#[command(next_help_heading = "The node")]
+pub(crate) struct NodeArgs {
+    /// Name of the node (default: this machine's hostname)
+    #[arg(long, value_name = "NAME", env = "EVERYNODE_NODE_NAME")]
+    pub(crate) node_name: Option<String>,
+
+    /// Address of the node (default: that of this machine's default route)
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) node_ip: Option<IpAddr>,
+
+    /// A label for the node; may be given more than once
+    #[arg(long = "node-label", alias = "node-labels", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = label)]
+    pub(crate) labels: Vec<(String, String)>,
+
+    /// A taint that the node has from its first moment; may be given more than once
+    #[arg(long = "register-with-taints", alias = "register-with-taint", value_name = "KEY=VALUE:EFFECT", value_delimiter = ',', value_parser = taint)]
+    pub(crate) taints: Vec<Taint>,
+
+    /// Addresses for the pods of this machine (default: the range that the cluster gave the node)
+    #[arg(long, value_name = "RANGE")]
+    pub(crate) pod_cidr: Option<runtime::Range>,
+}
+
+impl NodeArgs {
+    /// The node's name, refused before anything is made if no object can have it.
+    pub(crate) fn name(&self) -> Result<String> {
+        let name = match &self.node_name {
+            Some(name) => name.clone(),
+            None => rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .to_lowercase(),
+        };
+        let mut wrong = Vec::new();
+        api::validate::name::dns_subdomain(&name, &mut wrong);
+        match wrong.first() {
+            Some(why) => Err(anyhow!("--node-name {name:?}: {why}")),
+            None => Ok(name),
+        }
+    }
+
+    /// The labels, one value a key.
+    pub(crate) fn labels(&self) -> Result<BTreeMap<String, String>> {
+        let mut labels = BTreeMap::new();
+        for (key, value) in &self.labels {
+            if let Some(other) = labels.insert(key.clone(), value.clone()).filter(|other| other != value) {
+                bail!("--node-label {key} is given twice: {other:?} and {value:?}");
+            }
+        }
+        Ok(labels)
+    }
+
+    /// What needs root says so before anything else happens.
+    pub(crate) fn check_root() -> Result<()> {
+        match rustix::process::geteuid().is_root() {
+            true => Ok(()),
+            false => Err(anyhow!(
+                "containers need root: run this with sudo, or run `everynode server` alone"
+            )),
+        }
+    }
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let Some((key, value)) = text.split_once('=') else {
+        return Err("write it as KEY=VALUE; the value may be empty".to_owned());
+    };
+    let mut wrong = Vec::new();
+    api::validate::name::qualified(key, &mut wrong);
+    api::validate::name::label_value(value, &mut wrong);
+    if let Some(why) = wrong.first() {
+        return Err((*why).to_owned());
+    }
+    let domain = key.split_once('/').map_or("", |(domain, _)| domain);
+    let is_kubernetes = ["kubernetes.io", "k8s.io"]
+        .iter()
+        .any(|own| domain == *own || domain.ends_with(&format!(".{own}")));
+    let is_own = |own: &&str| key == *own || domain == *own || domain.ends_with(&format!(".{own}"));
+    if is_kubernetes && !OWN_LABELS.iter().any(|own| is_own(&own)) {
+        return Err(format!(
+            "a node may not give itself the label {key}: an administrator does, by `everynode label node NAME {text}`"
+        ));
+    }
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn taint(text: &str) -> Result<Taint, String> {
+    let Some((pair, effect)) = text.rsplit_once(':') else {
+        return Err("it lacks an effect: write KEY=VALUE:NoSchedule or KEY:NoExecute".to_owned());
+    };
+    if !matches!(effect, "NoSchedule" | "PreferNoSchedule" | "NoExecute") {
+        return Err(format!(
+            "there is no effect {effect:?}: NoSchedule, PreferNoSchedule and NoExecute are the ones"
+        ));
+    }
+    let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+    let mut wrong = Vec::new();
+    api::validate::name::qualified(key, &mut wrong);
+    api::validate::name::label_value(value, &mut wrong);
+    match wrong.first() {
+        Some(why) => Err((*why).to_owned()),
+        None => Ok(Taint {
+            effect: effect.to_owned(),
+            key: key.to_owned(),
+            time_added: None,
+            value: (!value.is_empty()).then(|| value.to_owned()),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_pairs_and_values_may_be_empty() {
+        assert_eq!(label("rack=7"), Ok(("rack".to_owned(), "7".to_owned())));
+        assert_eq!(label("gpu="), Ok(("gpu".to_owned(), String::new())));
+        assert_eq!(
+            label("topology.kubernetes.io/zone=a").map(|(key, _)| key),
+            Ok("topology.kubernetes.io/zone".to_owned())
+        );
+        for wrong in ["rack", "=7", "ra ck=7", "rack=a b"] {
+            assert!(label(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_machine_gives_itself_no_role() {
+        for wrong in [
+            "node-role.kubernetes.io/control-plane=",
+            "node-restriction.kubernetes.io/a=b",
+            "kubernetes.io/role=master",
+        ] {
+            let why = label(wrong).expect_err(wrong);
+            assert!(why.contains("an administrator"), "{why}");
+        }
+    }
+
+    #[test]
+    fn taints_have_a_key_and_an_effect() {
+        let read = taint("node-role.kubernetes.io/master:NoSchedule").expect("a taint");
+        assert_eq!((read.key.as_str(), read.value), ("node-role.kubernetes.io/master", None));
+        let read = taint("dedicated=storage:NoExecute").expect("a taint");
+        assert_eq!(read.value.as_deref(), Some("storage"));
+        for (wrong, said) in [
+            ("dedicated", "lacks an effect"),
+            ("dedicated=storage:Never", "no effect \"Never\""),
+            (":NoSchedule", "must"),
+        ] {
+            let why = taint(wrong).expect_err(wrong);
+            assert!(why.contains(said), "{why}");
+        }
+    }
+}
