@@ -27,7 +27,10 @@ const AUTHORITY: &str = "kubernetes.default.svc";
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A client of the API over `dialer`. `bearer` is a token that goes with each request.
-pub fn api_client(dialer: &Dialer, bearer: Option<&str>) -> Result<kube::Client, http::header::InvalidHeaderValue> {
+pub fn api_client(
+    dialer: &Dialer,
+    bearer: Option<&str>,
+) -> Result<kube::Client, http::header::InvalidHeaderValue> {
     let bearer = bearer.map(|token| {
         let mut value = HeaderValue::try_from(format!("Bearer {token}"))?;
         value.set_sensitive(true);
@@ -45,8 +48,13 @@ pub fn api_client(dialer: &Dialer, bearer: Option<&str>) -> Result<kube::Client,
 struct ApiService {
     dialer: Dialer,
     bearer: Option<HeaderValue>,
-    /// The connection, and of which identity it is.
-    current: Arc<Mutex<Option<(u64, SendRequest<Body>)>>>,
+    current: Arc<Mutex<Option<Connection>>>,
+}
+
+struct Connection {
+    /// Of which identity it is.
+    generation: u64,
+    sender: SendRequest<Body>,
 }
 
 impl ApiService {
@@ -66,11 +74,11 @@ impl ApiService {
     /// The connection that there is, or a new one: one dial at a time, for all who wait.
     async fn sender(&self) -> Result<SendRequest<Body>, BoxError> {
         let mut current = self.current.lock().await;
-        if let Some((generation, sender)) = current.as_mut()
-            && *generation == self.dialer.generation()
-            && sender.ready().await.is_ok()
+        if let Some(connection) = current.as_mut()
+            && connection.generation == self.dialer.generation()
+            && connection.sender.ready().await.is_ok()
         {
-            return Ok(sender.clone());
+            return Ok(connection.sender.clone());
         }
         *current = None;
         let generation = self.dialer.generation();
@@ -85,10 +93,13 @@ impl ApiService {
         // It ends with the last sender and the last answer.
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "the connection to the API server broke");
+                tracing::debug!(%error, "a connection to the API server broke");
             }
         });
-        *current = Some((generation, sender.clone()));
+        *current = Some(Connection {
+            generation,
+            sender: sender.clone(),
+        });
         Ok(sender)
     }
 }

@@ -74,7 +74,11 @@ impl Files {
     }
 
     /// Keeps a new certificate with the key that it was asked for with.
-    pub(crate) fn keep_certificate(&self, certificate: &[u8], key: &KeyPair) -> Result<Certificate, CredentialError> {
+    pub(crate) fn keep_certificate(
+        &self,
+        certificate: &[u8],
+        key: &KeyPair,
+    ) -> Result<Certificate, CredentialError> {
         let mut pem = certificate.to_vec();
         if !pem.ends_with(b"\n") {
             pem.push(b'\n');
@@ -140,7 +144,10 @@ impl Files {
     fn write(&self, file: &str, content: &[u8]) -> Result<(), CredentialError> {
         const OWNER: u32 = 0o600;
         let write = || -> std::io::Result<()> {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&self.dir)?;
             let (path, next) = (self.dir.join(file), self.dir.join(format!("{file}.new")));
             let mut opened = fs::OpenOptions::new()
                 .write(true)

@@ -291,8 +291,16 @@ async fn request(cluster: &Cluster, node: &str, key: &KeyPair) -> Result<Vec<u8>
     let mut asked = false;
     loop {
         let answer = match asked {
-            true => cluster.call(Method::GET, &path, "application/json", &Value::Null).await,
-            false => cluster.call(Method::POST, REQUESTS, "application/json", &body).await,
+            true => {
+                cluster
+                    .call(Method::GET, &path, "application/json", &Value::Null)
+                    .await
+            }
+            false => {
+                cluster
+                    .call(Method::POST, REQUESTS, "application/json", &body)
+                    .await
+            }
         };
         match answer {
             Ok(csr) => {
@@ -310,7 +318,10 @@ async fn request(cluster: &Cluster, node: &str, key: &KeyPair) -> Result<Vec<u8>
                 return Err(JoinError::Refused(status.message.clone()));
             }
             Err(error) => {
-                tracing::warn!("ask for the node's certificate: {}; trying again", message(&error));
+                tracing::warn!(
+                    "ask for the node's certificate: {}; trying again",
+                    message(&error)
+                );
                 tokio::time::sleep(jitter(wait)).await;
                 wait = (wait * 2).min(RETRY.1);
             }
@@ -365,7 +376,10 @@ async fn fetch_authority(server: &ServerAddress) -> Result<Vec<u8>, String> {
             .await
             .map_err(|error| error.to_string())?;
         if answer.status() != StatusCode::OK {
-            return Err(format!("it answered {}: is it an everynode server?", answer.status()));
+            return Err(format!(
+                "it answered {}: is it an everynode server?",
+                answer.status()
+            ));
         }
         let body = Limited::new(answer.into_body(), AUTHORITY_BYTES).collect().await;
         body.map(|body| body.to_bytes().to_vec())

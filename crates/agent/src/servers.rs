@@ -91,8 +91,9 @@ impl std::str::FromStr for ServerAddress {
             _ => (rest, PORT),
         };
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        let host = ServerName::try_from(host.to_owned())
-            .map_err(|_| format!("{text:?}: write https://HOST:PORT, as `everynode token create` prints it"))?;
+        let host = ServerName::try_from(host.to_owned()).map_err(|_| {
+            format!("{text:?}: write https://HOST:PORT, as `everynode token create` prints it")
+        })?;
         Ok(Self { host, port })
     }
 }
@@ -237,11 +238,7 @@ impl Dialer {
         }
     }
 
-    fn config(
-        &self,
-        identity: Option<&Identity>,
-        protocol: Protocol,
-    ) -> Result<rustls::ClientConfig, Error> {
+    fn config(&self, identity: Option<&Identity>, protocol: Protocol) -> Result<rustls::ClientConfig, Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

@@ -251,7 +251,9 @@ fn is_bootstrap_group(group: &str) -> bool {
         return false;
     };
     let allowed = |byte: u8| is_token_character(byte) || byte == b':' || byte == b'-';
-    rest.len() <= GROUP_LENGTH && rest.bytes().all(allowed) && rest.bytes().last().is_some_and(is_token_character)
+    rest.len() <= GROUP_LENGTH
+        && rest.bytes().all(allowed)
+        && rest.bytes().last().is_some_and(is_token_character)
 }
 
 #[cfg(test)]
@@ -333,15 +335,21 @@ mod tests {
             token().groups(&secret, now()).is_err()
         };
         assert!(with(|secret| secret["type"] = "Opaque".into()));
-        assert!(with(|secret| secret["data"]["token-secret"] =
-            STANDARD.encode("fedcba9876543210").into()));
-        assert!(with(|secret| secret["data"]["token-id"] = STANDARD.encode("uvwxyz").into()));
-        assert!(with(|secret| secret["data"]["usage-bootstrap-authentication"] =
-            STANDARD.encode("false").into()));
-        assert!(with(|secret| secret["data"]["auth-extra-groups"] =
-            STANDARD.encode("system:masters").into()));
-        assert!(with(|secret| secret["metadata"]["deletionTimestamp"] =
-            "2026-01-01T00:00:00Z".into()));
+        assert!(with(
+            |secret| secret["data"]["token-secret"] = STANDARD.encode("fedcba9876543210").into()
+        ));
+        assert!(with(
+            |secret| secret["data"]["token-id"] = STANDARD.encode("uvwxyz").into()
+        ));
+        assert!(with(
+            |secret| secret["data"]["usage-bootstrap-authentication"] = STANDARD.encode("false").into()
+        ));
+        assert!(with(
+            |secret| secret["data"]["auth-extra-groups"] = STANDARD.encode("system:masters").into()
+        ));
+        assert!(with(
+            |secret| secret["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into()
+        ));
     }
 
     #[test]
@@ -358,7 +366,10 @@ mod tests {
         let wrong = [
             ("abcdef.0123456789abcdef".to_owned(), "lacks the hash"),
             ("nonsense".to_owned(), "not of the form"),
-            ("abcdef.0123456789abcdef@sha256:0a0a".to_owned(), "has 4 characters"),
+            (
+                "abcdef.0123456789abcdef@sha256:0a0a".to_owned(),
+                "has 4 characters",
+            ),
             (format!("abcdef.0123@sha256:{}", hash()), "before `@`"),
         ];
         for (text, said) in wrong {

@@ -83,7 +83,9 @@ impl NodeCredential {
 
     /// Whether this certificate is good.
     pub fn accepts(&self, fingerprint: &str) -> bool {
-        self.certificates.iter().any(|issued| issued.fingerprint == fingerprint)
+        self.certificates
+            .iter()
+            .any(|issued| issued.fingerprint == fingerprint)
     }
 
     /// Whether a certificate was issued to this key.
@@ -121,13 +123,18 @@ mod tests {
         let secret = record.to_secret("n1", Some("7"));
         assert_eq!(secret["metadata"]["resourceVersion"], "7");
         let text = secret.to_string();
-        assert_eq!(NodeCredential::of_secret_json(text.as_bytes()), Some(record.clone()));
+        assert_eq!(
+            NodeCredential::of_secret_json(text.as_bytes()),
+            Some(record.clone())
+        );
         assert_eq!(NodeCredential::of_secret(&secret), Some(record));
     }
 
     #[test]
     fn a_secret_of_another_type_is_no_record() {
-        let mut secret = NodeCredential::default().with(issued("a"), None).to_secret("n1", None);
+        let mut secret = NodeCredential::default()
+            .with(issued("a"), None)
+            .to_secret("n1", None);
         secret["type"] = "Opaque".into();
         assert_eq!(NodeCredential::of_secret(&secret), None);
     }

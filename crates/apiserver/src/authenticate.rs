@@ -40,7 +40,8 @@ impl Holder {
         let (mut user, ends) = pki::certificate_holder(der)?;
         let fingerprint = certificates::sha256(der);
         let id = format!("{}{fingerprint}", certificates::CREDENTIAL_ID_PREFIX);
-        user.extra.insert(certificates::CREDENTIAL_ID.to_owned(), vec![id]);
+        user.extra
+            .insert(certificates::CREDENTIAL_ID.to_owned(), vec![id]);
         Some(Holder {
             user: Arc::new(user),
             fingerprint,
@@ -94,13 +95,10 @@ fn token_user(shared: &Shared, headers: &HeaderMap, now: Timestamp) -> Result<Us
     if let Some(token) = BootstrapToken::parse(token) {
         return bootstrap_token::user(shared, &token, now);
     }
-    let claims = shared
-        .tokens
-        .verify(token, &[ISSUER], now)
-        .map_err(|error| {
-            tracing::debug!(%error, "a token was refused");
-            Status::unauthorized()
-        })?;
+    let claims = shared.tokens.verify(token, &[ISSUER], now).map_err(|error| {
+        tracing::debug!(%error, "a token was refused");
+        Status::unauthorized()
+    })?;
     if let Err(what) = still_bound(shared, &claims) {
         tracing::debug!(subject = %claims.sub, what, "a token outlived what it was bound to");
         return Err(Status::unauthorized());

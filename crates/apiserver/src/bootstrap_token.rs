@@ -10,7 +10,8 @@ use crate::user::User;
 
 /// Who shows a token that is not good is told so, and what to do: a mistake is likelier here than an attack, and whether an id exists is
 /// no secret without its second half.
-const REFUSED: &str = "the bootstrap token is unknown, expired or revoked: make another with `everynode token create`";
+const REFUSED: &str =
+    "the bootstrap token is unknown, expired or revoked: make another with `everynode token create`";
 
 /// The user that the token stands for.
 pub(crate) fn user(shared: &Shared, token: &BootstrapToken, now: Timestamp) -> Result<User, Status> {

@@ -20,8 +20,8 @@ use crate::limits::{
     CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, HEADER_LIST_BYTES_MAX, HTTP1_BUFFER_BYTES_MAX,
     STREAMS_PER_CONNECTION_MAX,
 };
-use crate::shared::Shared;
 use crate::service;
+use crate::shared::Shared;
 
 /// After a failure to accept (no file descriptor is left, as a rule) the listener rests this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

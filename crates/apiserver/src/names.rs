@@ -22,7 +22,9 @@ pub(crate) fn certified(given: &[String], listen: IpAddr, advertised: IpAddr) ->
     names.insert(KUBERNETES_SERVICE_ADDRESS.to_string());
     // Also when only loopback is listened at: the endpoint of the Service `kubernetes` names the machine.
     names.extend(outward_address().map(|address| address.to_string()));
-    let reached = [listen, advertised].into_iter().filter(|address| !address.is_unspecified());
+    let reached = [listen, advertised]
+        .into_iter()
+        .filter(|address| !address.is_unspecified());
     names.extend(reached.map(|address| address.to_string()));
     if let Ok(host) = std::fs::read_to_string("/proc/sys/kernel/hostname") {
         let host = host.trim().to_ascii_lowercase();

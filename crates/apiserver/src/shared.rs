@@ -43,7 +43,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(objects: Objects, tokens: Tokens, authority: &str, clock: Clock, random: Random) -> Shared {
+    pub(crate) fn new(
+        objects: Objects,
+        tokens: Tokens,
+        authority: &str,
+        clock: Clock,
+        random: Random,
+    ) -> Shared {
         Shared {
             objects,
             tokens,

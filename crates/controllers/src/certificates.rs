@@ -133,7 +133,9 @@ async fn step(context: &Context, signer: &Signer, name: &str) -> Result<(), Fail
     };
     match next_step(&csr, known, signer.longest) {
         Step::Leave => Ok(()),
-        Step::Approve(message) => conclude(context, &csr, "approval", APPROVED, "AutoApproved", message).await,
+        Step::Approve(message) => {
+            conclude(context, &csr, "approval", APPROVED, "AutoApproved", message).await
+        }
         Step::Deny { reason, message } => conclude(context, &csr, "approval", DENIED, reason, &message).await,
         Step::Fail { reason, message } => conclude(context, &csr, "status", FAILED, reason, &message).await,
         Step::Sign(grant) => issue(context, signer, &csr, &grant, record.as_ref(), secret.as_ref()).await,

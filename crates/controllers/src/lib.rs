@@ -36,8 +36,8 @@ use api::view::{
 use clock::Clock;
 use tokio_util::sync::CancellationToken;
 
-use self::driver::Driver;
 pub use self::certificates::{Sign, Signer};
+use self::driver::Driver;
 pub use self::driver::{Status, TaskStatus};
 use self::recorder::Recorder;
 use self::reflector::{Reflector, Watched};

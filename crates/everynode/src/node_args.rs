@@ -71,7 +71,10 @@ impl NodeArgs {
     pub(crate) fn labels(&self) -> Result<BTreeMap<String, String>> {
         let mut labels = BTreeMap::new();
         for (key, value) in &self.labels {
-            if let Some(other) = labels.insert(key.clone(), value.clone()).filter(|other| other != value) {
+            if let Some(other) = labels
+                .insert(key.clone(), value.clone())
+                .filter(|other| other != value)
+            {
                 bail!("--node-label {key} is given twice: {other:?} and {value:?}");
             }
         }
@@ -103,8 +106,8 @@ fn label(text: &str) -> Result<(String, String), String> {
     let is_kubernetes = ["kubernetes.io", "k8s.io"]
         .iter()
         .any(|own| domain == *own || domain.ends_with(&format!(".{own}")));
-    let is_own = |own: &&str| key == *own || domain == *own || domain.ends_with(&format!(".{own}"));
-    if is_kubernetes && !OWN_LABELS.iter().any(|own| is_own(&own)) {
+    let is_own = |own: &str| key == own || domain == own || domain.ends_with(&format!(".{own}"));
+    if is_kubernetes && !OWN_LABELS.iter().any(|own| is_own(own)) {
         return Err(format!(
             "a node may not give itself the label {key}: an administrator does, by `everynode label node NAME {text}`"
         ));
@@ -168,7 +171,10 @@ mod tests {
     #[test]
     fn taints_have_a_key_and_an_effect() {
         let read = taint("node-role.kubernetes.io/master:NoSchedule").expect("a taint");
-        assert_eq!((read.key.as_str(), read.value), ("node-role.kubernetes.io/master", None));
+        assert_eq!(
+            (read.key.as_str(), read.value),
+            ("node-role.kubernetes.io/master", None)
+        );
         let read = taint("dedicated=storage:NoExecute").expect("a taint");
         assert_eq!(read.value.as_deref(), Some("storage"));
         for (wrong, said) in [

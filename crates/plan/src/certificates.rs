@@ -147,7 +147,9 @@ pub fn next_step(csr: &Value, node: KnownNode<'_>, longest: Duration) -> Step {
 
 /// Whether a request has been there long enough.
 pub fn is_over(csr: &Value, now: Timestamp) -> bool {
-    let answered = [APPROVED, DENIED, FAILED].iter().any(|kind| has_condition(csr, kind));
+    let answered = [APPROVED, DENIED, FAILED]
+        .iter()
+        .any(|kind| has_condition(csr, kind));
     let conditions = csr["status"]["conditions"].as_array().into_iter().flatten();
     let told = conditions.filter_map(|condition| condition["lastUpdateTime"].as_str());
     let last = told
@@ -232,7 +234,9 @@ fn check_client_request(csr: &Value, request: &SigningRequest) -> Result<String,
         .iter()
         .find(|group| *group == MASTERS || *group == NODES)
     {
-        return Err(format!("the signer {CLIENT_SIGNER} gives nobody the group {group}"));
+        return Err(format!(
+            "the signer {CLIENT_SIGNER} gives nobody the group {group}"
+        ));
     }
     if request.has_alternative_names {
         return Err("a client's certificate has no alternative names here".to_owned());

@@ -146,7 +146,7 @@ impl Cluster {
     pub(crate) async fn remote_node(&self) -> kube::Client {
         use base64::Engine as _;
         use base64::engine::general_purpose::STANDARD;
-        let credential = self.server.node_credential(NODE).unwrap();
+        let credential = self.server.node_credential(NODE).await.unwrap();
         let authority = kube::config::Cluster {
             server: Some(self.server.url()),
             certificate_authority_data: Some(STANDARD.encode(self.server.authority())),

@@ -31,7 +31,10 @@ pub static CERTIFICATE_SIGNING_REQUEST: Kind = Kind {
         column("SignerName", "The signer that is to issue the certificate."),
         column("Requestor", "Who asked."),
         column("RequestedDuration", "How long the certificate is to last."),
-        column("Condition", "Whether it was approved, and whether the certificate was issued."),
+        column(
+            "Condition",
+            "Whether it was approved, and whether the certificate was issued.",
+        ),
     ],
     strategy: Strategy {
         status: StatusField::Separate,
@@ -164,7 +167,9 @@ pub fn validate_approval(new: &Value, old: &Value) -> Vec<FieldError> {
 /// Fills in when conditions changed.
 pub fn stamp_conditions(object: &mut Value, old: &Value, now: jiff::Timestamp) {
     let before = list(&old["status"], "conditions").to_vec();
-    let conditions = object["status"].get_mut("conditions").and_then(Value::as_array_mut);
+    let conditions = object["status"]
+        .get_mut("conditions")
+        .and_then(Value::as_array_mut);
     for condition in conditions.into_iter().flatten() {
         let same = before
             .iter()
@@ -225,7 +230,11 @@ fn rules(object: &Value, errors: &mut Vec<FieldError>) {
         .filter(|seconds| *seconds < LIFE_LOWEST)
     {
         let detail = "may not specify a duration less than 600 seconds (10 minutes)";
-        errors.push(FieldError::invalid(&path.child("expirationSeconds"), seconds, detail));
+        errors.push(FieldError::invalid(
+            &path.child("expirationSeconds"),
+            seconds,
+            detail,
+        ));
     }
 }
 
@@ -300,7 +309,10 @@ fn status_rules(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
 }
 
 fn certificate(new: &Value, old: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let (issued, before) = (text(&new["status"], "certificate"), text(&old["status"], "certificate"));
+    let (issued, before) = (
+        text(&new["status"], "certificate"),
+        text(&old["status"], "certificate"),
+    );
     if issued == before {
         return;
     }

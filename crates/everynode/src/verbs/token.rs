@@ -89,7 +89,9 @@ impl Create {
     async fn run(self, connect: &ConnectArgs) -> Result<()> {
         let token = match &self.token {
             Some(text) => BootstrapToken::parse(text).with_context(|| {
-                format!("the token {text:?} is not of the form abcdef.0123456789abcdef: 6 and 16 of a-z and 0-9")
+                format!(
+                    "the token {text:?} is not of the form abcdef.0123456789abcdef: 6 and 16 of a-z and 0-9"
+                )
             })?,
             None => BootstrapToken::random(random()?),
         };
@@ -97,7 +99,11 @@ impl Create {
             Duration::ZERO => None,
             ttl => {
                 let ttl = SignedDuration::try_from(ttl).unwrap_or(SignedDuration::MAX);
-                Some(Timestamp::now().checked_add(ttl).context("--ttl ends after the end of time")?)
+                Some(
+                    Timestamp::now()
+                        .checked_add(ttl)
+                        .context("--ttl ends after the end of time")?,
+                )
             }
         };
         let connection = connect.connect().await?;
@@ -157,7 +163,13 @@ fn row(secret: &Value, now: Timestamp) -> Vec<String> {
         .iter()
         .filter_map(|(usage, has)| has.then_some(*usage))
         .collect();
-    let or_none = |text: String| if text.is_empty() { "<none>".to_owned() } else { text };
+    let or_none = |text: String| {
+        if text.is_empty() {
+            "<none>".to_owned()
+        } else {
+            text
+        }
+    };
     vec![
         format!("{}.{}", token.id, token.secret),
         left,
@@ -170,14 +182,20 @@ fn row(secret: &Value, now: Timestamp) -> Vec<String> {
 
 impl Delete {
     async fn run(self, connect: &ConnectArgs) -> Result<()> {
-        let ids = self.tokens.iter().map(|text| id(text)).collect::<Result<Vec<_>>>()?;
+        let ids = self
+            .tokens
+            .iter()
+            .map(|text| id(text))
+            .collect::<Result<Vec<_>>>()?;
         let connection = connect.connect().await?;
         for id in ids {
             let path = format!("{}/{NAME_PREFIX}{id}", secrets());
             connection
                 .request(Method::DELETE, &path, JSON, None)
                 .await
-                .with_context(|| format!("revoke the token {id}; `everynode token list` shows those that there are"))?;
+                .with_context(|| {
+                    format!("revoke the token {id}; `everynode token list` shows those that there are")
+                })?;
             print(format!("bootstrap token \"{id}\" deleted\n").as_bytes())?;
         }
         Ok(())
@@ -193,14 +211,19 @@ fn id(text: &str) -> Result<String> {
     // A secret of the right form makes a token of any id of the right form.
     match BootstrapToken::parse(&format!("{text}.0123456789abcdef")) {
         Some(token) => Ok(token.id),
-        None => bail!("{text:?} is no token: give it whole, or its first six characters, as `everynode token list` shows it"),
+        None => bail!(
+            "{text:?} is no token: give it whole, or its first six characters, as `everynode token list` shows it"
+        ),
     }
 }
 
 /// Where other machines reach the cluster, and the hash of its authority.
 async fn cluster(connection: &Connection) -> Result<(String, String)> {
     let path = "/api/v1/namespaces/kube-public/configmaps/kube-root-ca.crt";
-    let authority = connection.get(path).await.context("read the cluster's authority")?;
+    let authority = connection
+        .get(path)
+        .await
+        .context("read the cluster's authority")?;
     let pem = authority["data"]["ca.crt"].as_str().unwrap_or_default();
     let hash = public_key_hash(pem.as_bytes()).context("the cluster's authority cannot be read")?;
     let endpoints = connection
