@@ -5,6 +5,7 @@ mod environment;
 mod expansion;
 mod files;
 mod mounts;
+mod resolver;
 mod resources;
 mod security;
 
@@ -19,7 +20,8 @@ use runtime::{ContainerSpec, SandboxSpec};
 use crate::cluster::{Cluster, PodRef};
 
 use files::hostname;
-pub(crate) use files::{lacks_cluster_dns, write_network_files};
+pub(crate) use files::write_network_files;
+pub(crate) use resolver::{ClusterNames, NameServer, Note};
 pub(crate) use resources::{pod_resources, qos_class};
 
 /// Annotation of a run in the runtime: the container's name.

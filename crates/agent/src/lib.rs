@@ -23,6 +23,7 @@ mod hooks;
 mod join;
 mod log_files;
 mod mirror;
+mod names;
 mod node;
 mod options;
 mod pods;

@@ -1,7 +1,7 @@
 //! How an agent is started.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 
 use crate::join::Membership;
@@ -21,6 +21,11 @@ pub struct Options {
     /// Address and port of the Service `kubernetes`: pods reach the API server there, and are led to `api_address`. `None`, or an
     /// IPv6 `api_address`, leaves pods with `api_address` itself.
     pub api_service: Option<SocketAddrV4>,
+    /// Where pods ask for names: the address of the Service `kube-dns`, which each node answers itself. `None` leaves pods with the
+    /// machine's resolvers.
+    pub cluster_dns: Option<Ipv4Addr>,
+    /// The domain of the cluster's names, `cluster.local`.
+    pub cluster_domain: String,
     /// Images, shims and pod files live below it. It names what the agent makes on the machine.
     pub data_dir: PathBuf,
     /// Name of the Node object.
@@ -65,6 +70,9 @@ pub enum Error {
     /// The certificate, key or CA of the tunnel is unusable.
     #[error("use the node's TLS identity: {0}")]
     Identity(String),
+    /// The cluster's domain is not a DNS name.
+    #[error("{0}")]
+    Domain(String),
     /// The data directory could not be made.
     #[error("create {path}")]
     DataDir {

@@ -17,6 +17,7 @@ use crate::admission::{self, Claim};
 use crate::cluster::{Cluster, PodRef};
 use crate::events::Recorder;
 use crate::mirror::Mirror;
+use crate::names::{self, Names};
 use crate::node::{self, Keeper};
 use crate::options::{Error, Options};
 use crate::tunnel;
@@ -45,7 +46,9 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Er
         source,
     })?;
     let (told, events) = mpsc::channel(RUNTIME_EVENTS);
-    let runtime = open(&options, Some(told)).await?;
+    let names = Names::open(&options).await?;
+    let redirects = names.iter().flat_map(Names::redirects).collect();
+    let runtime = open(&options, redirects, Some(told)).await?;
     let cluster = Cluster::new(options.client.clone());
     let stop = shutdown.child_token();
     let mut tasks = JoinSet::new();
@@ -69,6 +72,10 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Er
         stop.clone(),
     ));
 
+    let cluster_names = names::told(&options, names.as_ref());
+    if let Some(names) = names {
+        tasks.spawn(names.run(mirror.clone(), stop.clone()));
+    }
     let shared = Arc::new(Shared {
         cluster,
         recorder,
@@ -76,6 +83,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Er
         pods_dir,
         offer,
         node_name: options.node_name.clone(),
+        names: cluster_names,
         host_ips: vec![ip.to_string()],
         api_address: options.api_address,
         api_service: options.api_redirect().map(|redirect| redirect.from),
@@ -95,16 +103,17 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Er
     Ok(())
 }
 
-/// Opens the runtime of an agent.
+/// Opens the runtime of an agent; `redirects` are those besides the API server's.
 pub(crate) async fn open(
     options: &Options,
+    redirects: Vec<runtime::Redirect>,
     events: Option<mpsc::Sender<runtime::Event>>,
 ) -> Result<Runtime, Error> {
     let data_dir = options.data_dir.clone();
     let runtime_options = runtime::Options {
         pod_range: options.pod_range,
         shim: options.shim.clone(),
-        redirects: options.api_redirect().into_iter().collect(),
+        redirects: options.api_redirect().into_iter().chain(redirects).collect(),
         events,
     };
     let opened = blocking(move || Runtime::open(&data_dir, runtime_options)).await;

@@ -21,7 +21,7 @@ const ASK: Duration = Duration::from_secs(3);
 /// Stops all pods of an agent whose [`crate::run`] has returned, each with its own grace but at most `grace`: preStop hooks,
 /// SIGTERM, SIGKILL. Then removes shims, mounts, cgroups, network and the pods' files; images stay.
 pub async fn stop_all(options: &Options, grace: Duration) -> Result<(), Error> {
-    let runtime = open(options, None).await?;
+    let runtime = open(options, Vec::new(), None).await?;
     let folder = pods_dir(&options.data_dir);
     let cluster = Cluster::new(options.client.clone());
     let specs = match tokio::time::timeout(ASK, cluster.pods_of(&options.node_name)).await {

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::Offer;
 use crate::cluster::{Cluster, PodRef};
-use crate::container::{PodFiles, Surroundings};
+use crate::container::{ClusterNames, PodFiles, Surroundings};
 use crate::events::Recorder;
 use crate::probes::{self, Verdict};
 use crate::volumes::{self, Tokens};
@@ -50,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) pods_dir: PathBuf,
     pub(crate) offer: watch::Receiver<Offer>,
     pub(crate) node_name: String,
+    /// The cluster's domain, and who knows its names.
+    pub(crate) names: ClusterNames,
     pub(crate) host_ips: Vec<String>,
     pub(crate) api_address: SocketAddr,
     /// Where pods with a network of their own reach the API server instead.

@@ -12,7 +12,7 @@ use crate::body::Body;
 use crate::client::InProcess;
 use crate::names::outward_address;
 use crate::negotiate::JSON;
-use crate::shared::KUBERNETES_SERVICE_ADDRESS;
+use crate::shared::{DNS_SERVICE_ADDRESS, KUBERNETES_SERVICE_ADDRESS};
 
 /// The namespaces that every cluster has.
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -41,7 +41,12 @@ pub(crate) async fn bootstrap(
         .into_iter()
         .chain(classes)
         .collect::<Result<(), BootstrapError>>()?;
-    kubernetes_service(client, advertised).await
+    let (kubernetes, names) = tokio::join!(kubernetes_service(client, advertised), dns_service(client));
+    if let Err(error) = names {
+        // A cluster that has given the address away, or has a DNS of its own, goes on with what it has.
+        tracing::warn!(%error, "the cluster's DNS has no Service");
+    }
+    kubernetes
 }
 
 /// A namespace with what every namespace has.
@@ -102,6 +107,32 @@ fn priority_classes() -> [Value; 2] {
             "Used for system critical pods that must not be moved from their current node.",
         ),
     ]
+}
+
+/// The Service by which pods find names, as installers call it and programs expect it. It has no selector and no endpoints: each
+/// node answers at its address.
+async fn dns_service(client: &InProcess) -> Result<(), BootstrapError> {
+    let port = |name: &str, protocol: &str| json!({"name": name, "port": 53, "protocol": protocol, "targetPort": 53});
+    let service = json!({
+        "kind": "Service",
+        "apiVersion": "v1",
+        "metadata": {
+            "name": "kube-dns",
+            "labels": {
+                "k8s-app": "kube-dns",
+                "kubernetes.io/cluster-service": "true",
+                "kubernetes.io/name": "Everynode",
+            },
+        },
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": DNS_SERVICE_ADDRESS,
+            "ports": [port("dns", "UDP"), port("dns-tcp", "TCP")],
+            "sessionAffinity": "None",
+        },
+    });
+    create(client, "/api/v1/namespaces/kube-system/services", &service).await?;
+    Ok(())
 }
 
 /// The Service `kubernetes`, by which pods find the API, and the address behind it.

@@ -86,5 +86,9 @@ impl Shared {
 /// The range of Service addresses, 10.96.0.0/12, as Kubernetes' own installers set it.
 pub(crate) const SERVICE_NETWORK: (u32, u8) = (0x0a60_0000, 12);
 
+/// The address of the Service `kube-dns`, the tenth of the range, as Kubernetes' own installers choose it. Each node answers there
+/// itself.
+pub(crate) const DNS_SERVICE_ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 96, 0, 10));
+
 /// The address of the Service `kubernetes`: the first of the range.
 pub(crate) const KUBERNETES_SERVICE_ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 96, 0, 1));

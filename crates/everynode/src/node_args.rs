@@ -1,7 +1,7 @@
 //! What a machine says of itself as a node. `up` and `agent` both take it.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
@@ -47,7 +47,19 @@ pub(crate) struct NodeArgs {
     /// Addresses for the pods of this machine (default: the range that the cluster gave the node)
     #[arg(long, value_name = "RANGE")]
     pub(crate) pod_cidr: Option<runtime::Range>,
+
+    /// Address at which pods ask for names, that of the Service kube-dns, which every node answers itself; empty for no DNS
+    #[arg(long, value_name = "ADDRESS", default_value = "10.96.0.10", value_parser = cluster_dns)]
+    pub(crate) cluster_dns: ClusterDns,
+
+    /// Domain of the names of Services and pods
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
+    pub(crate) cluster_domain: String,
 }
+
+/// Where pods ask for names, if anywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ClusterDns(pub(crate) Option<Ipv4Addr>);
 
 impl NodeArgs {
     /// The node's name, refused before anything is made if no object can have it.
@@ -89,6 +101,16 @@ impl NodeArgs {
                 "containers need root: run this with sudo, or run `everynode server` alone"
             )),
         }
+    }
+}
+
+fn cluster_dns(text: &str) -> Result<ClusterDns, String> {
+    if text.is_empty() {
+        return Ok(ClusterDns(None));
+    }
+    match text.parse() {
+        Ok(address) => Ok(ClusterDns(Some(address))),
+        Err(_) => Err("write an IPv4 address, such as 10.96.0.10".to_owned()),
     }
 }
 
@@ -166,6 +188,14 @@ mod tests {
             let why = label(wrong).expect_err(wrong);
             assert!(why.contains("an administrator"), "{why}");
         }
+    }
+
+    #[test]
+    fn names_are_asked_for_at_an_address_or_nowhere() {
+        let address = Ipv4Addr::new(10, 96, 0, 10);
+        assert_eq!(cluster_dns("10.96.0.10"), Ok(ClusterDns(Some(address))));
+        assert_eq!(cluster_dns(""), Ok(ClusterDns(None)));
+        assert!(cluster_dns("kube-dns").is_err());
     }
 
     #[test]

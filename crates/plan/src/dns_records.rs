@@ -12,6 +12,7 @@
 mod counted;
 mod endpoints;
 mod question;
+mod read;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -4,13 +4,12 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use k8s_openapi::api::core::v1::{Pod, PodDNSConfig, PodSpec};
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use runtime::{HostPort, Protocol};
 
 use super::PodFiles;
+use super::resolver::{self, ClusterNames, Note};
 
-/// The domain of names in the cluster.
-const CLUSTER_DOMAIN: &str = "cluster.local";
 /// Longest host name that Linux keeps.
 const HOSTNAME_LENGTH: usize = 63;
 
@@ -28,25 +27,25 @@ pub(crate) fn hostname(pod: &Pod, node_name: &str) -> String {
     cut.trim_end_matches(['-', '.']).to_owned()
 }
 
-/// Writes `hosts`, `hostname` and `resolv.conf` of a pod whose addresses are known.
+/// Writes `hosts`, `hostname` and `resolv.conf` of a pod whose addresses are known. What the pod should hear of it is returned.
 pub(crate) fn write_network_files(
     pod: &Pod,
     files: &PodFiles,
     pod_ips: &[String],
     node_name: &str,
-) -> io::Result<()> {
+    names: &ClusterNames,
+) -> io::Result<Vec<Note>> {
     let folder = files.etc();
     fs::create_dir_all(&folder)?;
     fs::write(folder.join("hostname"), format!("{}\n", hostname(pod, node_name)))?;
-    fs::write(
-        folder.join("hosts"),
-        hosts(pod, pod_ips, node_name, Path::new("/etc/hosts")),
-    )?;
-    let host = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    fs::write(folder.join("resolv.conf"), resolv_conf(pod, &host))
+    let hosts = hosts(pod, pod_ips, node_name, &names.domain, Path::new("/etc/hosts"));
+    fs::write(folder.join("hosts"), hosts)?;
+    let (text, notes) = resolver::resolv_conf(pod, names, &resolver::machine());
+    fs::write(folder.join("resolv.conf"), text)?;
+    Ok(notes)
 }
 
-fn hosts(pod: &Pod, pod_ips: &[String], node_name: &str, host_file: &Path) -> String {
+fn hosts(pod: &Pod, pod_ips: &[String], node_name: &str, domain: &str, host_file: &Path) -> String {
     let spec = pod.spec.clone().unwrap_or_default();
     let mut out = if spec.host_network == Some(true) {
         let host = fs::read_to_string(host_file).unwrap_or_default();
@@ -57,7 +56,7 @@ fn hosts(pod: &Pod, pod_ips: &[String], node_name: &str, host_file: &Path) -> St
         let name = hostname(pod, node_name);
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let names = match spec.subdomain.as_deref().filter(|domain| !domain.is_empty()) {
-            Some(domain) => format!("{name}.{domain}.{namespace}.svc.{CLUSTER_DOMAIN}\t{name}"),
+            Some(subdomain) => format!("{name}.{subdomain}.{namespace}.svc.{domain}\t{name}"),
             None => name,
         };
         let own = pod_ips.iter().map(|ip| format!("{ip}\t{names}\n"));
@@ -72,88 +71,6 @@ fn hosts(pod: &Pod, pod_ips: &[String], node_name: &str, host_file: &Path) -> St
         out.push_str(&format!("{}\t{names}\n", alias.ip));
     }
     out
-}
-
-#[derive(Default)]
-struct Resolver {
-    nameservers: Vec<String>,
-    searches: Vec<String>,
-    options: Vec<String>,
-}
-
-/// Whether the pod asks for the cluster's DNS, which no node has: it gets the machine's, as from a kubelet without one.
-pub(crate) fn lacks_cluster_dns(pod: &Pod) -> bool {
-    let Some(spec) = &pod.spec else { return true };
-    match spec.dns_policy.as_deref().unwrap_or("ClusterFirst") {
-        "ClusterFirst" => spec.host_network != Some(true),
-        policy => policy == "ClusterFirstWithHostNet",
-    }
-}
-
-/// What the pod's DNS policy makes of the machine's resolver configuration. Without a DNS of the cluster, `ClusterFirst` is
-/// `Default`: searching its domains would only send names to resolvers that cannot know them.
-fn resolv_conf(pod: &Pod, host: &str) -> String {
-    let spec = pod.spec.clone().unwrap_or_default();
-    let mut resolver = match spec.dns_policy.as_deref() {
-        Some("None") => Resolver::default(),
-        _ => parse(host),
-    };
-    if let Some(config) = &spec.dns_config {
-        add(&mut resolver, config);
-    }
-    let mut out = String::new();
-    if !resolver.searches.is_empty() {
-        out.push_str(&format!("search {}\n", resolver.searches.join(" ")));
-    }
-    for server in resolver.nameservers {
-        out.push_str(&format!("nameserver {server}\n"));
-    }
-    if !resolver.options.is_empty() {
-        out.push_str(&format!("options {}\n", resolver.options.join(" ")));
-    }
-    out
-}
-
-fn parse(text: &str) -> Resolver {
-    let mut resolver = Resolver::default();
-    for line in text.lines() {
-        let mut words = line.split_whitespace();
-        let keyword = words.next().unwrap_or_default();
-        let words = words.map(str::to_owned);
-        match keyword {
-            "nameserver" => resolver.nameservers.extend(words.take(1)),
-            "search" | "domain" => resolver.searches = words.collect(),
-            "options" => resolver.options.extend(words),
-            _ => {}
-        }
-    }
-    resolver
-}
-
-fn add(resolver: &mut Resolver, config: &PodDNSConfig) {
-    let extend = |list: &mut Vec<String>, more: &Option<Vec<String>>| {
-        for item in more.iter().flatten() {
-            if !list.contains(item) {
-                list.push(item.clone());
-            }
-        }
-    };
-    extend(&mut resolver.nameservers, &config.nameservers);
-    extend(&mut resolver.searches, &config.searches);
-    for option in config.options.iter().flatten() {
-        let name = option.name.as_deref().unwrap_or_default();
-        let option = match &option.value {
-            Some(value) => format!("{name}:{value}"),
-            None => name.to_owned(),
-        };
-        set_option(&mut resolver.options, &option);
-    }
-}
-
-fn set_option(options: &mut Vec<String>, option: &str) {
-    let name = |option: &str| option.split(':').next().unwrap_or_default().to_owned();
-    options.retain(|old| name(old) != name(option));
-    options.push(option.to_owned());
 }
 
 /// The machine's ports that lead to the pod.
@@ -190,34 +107,17 @@ mod tests {
         serde_json::from_value(pod).expect("a pod")
     }
 
-    const HOST: &str = "# comment\nnameserver 9.9.9.9\nsearch lan\noptions ndots:1 edns0\n";
-
-    #[test]
-    fn the_dns_policy_decides_what_the_resolver_asks() {
-        let own = json!({"nameservers": ["1.1.1.1"], "searches": ["x"], "options": [{"name": "ndots", "value": "2"}]});
-        let default = "search lan\nnameserver 9.9.9.9\noptions ndots:1 edns0\n";
-        let cases = [
-            (json!({"containers": []}), default),
-            (json!({"containers": [], "dnsPolicy": "Default"}), default),
-            (
-                json!({"containers": [], "dnsPolicy": "ClusterFirst", "hostNetwork": true}),
-                default,
-            ),
-            (
-                json!({"containers": [], "dnsPolicy": "None", "dnsConfig": own}),
-                "search x\nnameserver 1.1.1.1\noptions ndots:2\n",
-            ),
-        ];
-        for (spec, expected) in cases {
-            assert_eq!(resolv_conf(&pod(spec.clone()), HOST), expected, "{spec}");
-        }
-    }
-
     #[test]
     fn the_hosts_file_names_the_pod_and_its_aliases() {
         let aliases = json!([{"ip": "10.1.1.1", "hostnames": ["a", "b"]}]);
         let spec = json!({"containers": [], "subdomain": "sub", "hostAliases": aliases});
-        let text = hosts(&pod(spec), &["10.0.0.2".into()], "n", Path::new("/etc/hosts"));
+        let text = hosts(
+            &pod(spec),
+            &["10.0.0.2".into()],
+            "n",
+            "cluster.local",
+            Path::new("/etc/hosts"),
+        );
         assert!(
             text.contains("10.0.0.2\tweb-1.sub.shop.svc.cluster.local\tweb-1\n"),
             "{text}"

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Shared, failure};
 use crate::cluster::{PodRef, is_gone, message};
-use crate::container::{self, PodFiles, Surroundings, run_id};
+use crate::container::{self, Note, PodFiles, Surroundings, run_id};
 use crate::hooks::{self, LEAST_GRACE};
 use crate::volumes::{self, Tokens};
 
@@ -100,15 +100,20 @@ impl Context {
             .pod(&self.identity, field, warning, reason, message);
     }
 
-    /// Says, of the pod and of the node, that names of Services are not resolved here.
-    fn miss_cluster_dns(&self) {
+    /// Says what the pod should hear of its names; that the node has no DNS concerns the node, too.
+    fn note(&self, note: &Note) {
         let PodRef { namespace, name, uid } = &self.identity;
-        let message = "kubelet does not have ClusterDNS IP configured and cannot create Pod using \"ClusterFirst\" policy. \
-                       Falling back to \"Default\" policy.";
-        let recorder = &self.shared.recorder;
-        recorder.node(&self.shared.node_name, true, "MissingClusterDNS", message.into());
-        let message = format!("pod: \"{name}_{namespace}({uid})\". {message}");
-        self.event("", true, "MissingClusterDNS", message);
+        let reason = note.reason();
+        let message = note.message();
+        let message = match note {
+            Note::NoClusterDns => {
+                let recorder = &self.shared.recorder;
+                recorder.node(&self.shared.node_name, true, reason, message.clone());
+                format!("pod: \"{name}_{namespace}({uid})\". {message}")
+            }
+            Note::TooMuch(_) => message,
+        };
+        self.event("", true, reason, message);
     }
 }
 
@@ -148,10 +153,11 @@ pub(super) async fn create_sandbox(context: Context) -> Done {
             Some(network) => vec![network.address.to_string()],
             None => context.surroundings.host_ips.clone(),
         };
-        container::write_network_files(&context.pod, &context.files, &ips, &context.shared.node_name)
+        let Shared { node_name, names, .. } = &*context.shared;
+        let notes = container::write_network_files(&context.pod, &context.files, &ips, node_name, names)
             .map_err(|error| failed(format!("write the files in /etc: {error}")))?;
-        if container::lacks_cluster_dns(&context.pod) {
-            context.miss_cluster_dns();
+        for note in &notes {
+            context.note(note);
         }
         Ok(sandbox)
     };

@@ -5,7 +5,7 @@ use plan::pod_sync::{Exit, Failure, ImageSeen, Run, Sandbox, Verdicts};
 use runtime::{ContainerState, ContainerStatus};
 use serde_json::Value;
 
-use super::{Worker, jobs, lost};
+use super::{Shared, Worker, jobs, lost};
 use crate::container::{ATTEMPT, CONTAINER, write_network_files};
 use crate::probes;
 
@@ -59,7 +59,8 @@ impl Worker {
                 seen.probes.readiness = verdict("ready");
             }
         }
-        let files = write_network_files(&self.pod, &self.files, &self.seen.pod_ips, &self.shared.node_name);
+        let Shared { node_name, names, .. } = &*self.shared;
+        let files = write_network_files(&self.pod, &self.files, &self.seen.pod_ips, node_name, names);
         if let Err(error) = files {
             tracing::warn!(pod = self.identity.name, %error, "write the pod's network files");
         }

@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const NODE: &str = "node-1";
 /// Where the Service `kubernetes` is.
 pub(crate) const API_SERVICE: &str = "10.96.0.1:443";
+/// Where pods ask for names.
+pub(crate) const CLUSTER_DNS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 pub(crate) const IMAGE: &str = "test.example/busybox:1";
 
 /// An API server with one node.
@@ -73,6 +75,8 @@ impl Cluster {
             membership: None,
             api_address: address,
             api_service: Some(API_SERVICE.parse().unwrap()),
+            cluster_dns: Some(CLUSTER_DNS),
+            cluster_domain: "cluster.local".into(),
             data_dir,
             node_name: NODE.into(),
             node_ip: None,

@@ -115,6 +115,8 @@ impl Agent {
             membership: Some(member.clone()),
             api_address,
             api_service: Some(api_service(member).await),
+            cluster_dns: self.node.cluster_dns.0,
+            cluster_domain: self.node.cluster_domain.clone(),
             data_dir: self.data_dir.clone(),
             node_name,
             node_ip: self.node.node_ip,

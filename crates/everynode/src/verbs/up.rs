@@ -104,6 +104,8 @@ impl Up {
             membership: None,
             api_address: address,
             api_service: Some(api_service(server).await?),
+            cluster_dns: self.node.cluster_dns.0,
+            cluster_domain: self.node.cluster_domain.clone(),
             data_dir: self.control_plane.data_dir.clone(),
             node_name,
             node_ip: self.node.node_ip,
