@@ -4,6 +4,7 @@
 pub mod admission;
 pub mod affinity;
 pub mod attributes;
+pub mod authorization;
 pub mod bootstrap_token;
 pub mod certificates;
 pub(crate) mod default;

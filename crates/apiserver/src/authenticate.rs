@@ -8,11 +8,13 @@ use api::status::Status;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use jiff::Timestamp;
+use percent_encoding::percent_decode_str;
 
+use crate::authorization::{self, Who, right};
 use crate::objects::{self, core};
 use crate::shared::Shared;
 use crate::token::{Bound, Claims, ISSUER};
-use crate::user::{GROUP_MASTERS, GROUP_NODES, User};
+use crate::user::{GROUP_NODES, GROUP_UNAUTHENTICATED, User};
 use crate::{bootstrap_token, node_credential, pki};
 
 /// Where a request comes from. Not part of the request, so that nothing a listener passes on can say it.
@@ -66,7 +68,7 @@ impl Holder {
     }
 }
 
-/// The user of a request; 401 when there is none.
+/// The user of a request: nobody when it says nothing, 401 when it says it wrongly.
 pub(crate) fn authenticate(
     shared: &Shared,
     peer: &Peer,
@@ -76,9 +78,12 @@ pub(crate) fn authenticate(
     let user = match peer {
         Peer::InProcess(user) => user.clone(),
         Peer::Connection(Some(holder)) => holder.user(shared, now)?,
-        Peer::Connection(None) => Arc::new(token_user(shared, headers, now)?),
+        Peer::Connection(None) if headers.contains_key(AUTHORIZATION) => {
+            Arc::new(token_user(shared, headers, now)?)
+        }
+        Peer::Connection(None) => Arc::new(User::anonymous()),
     };
-    impersonated(user, headers)
+    impersonated(shared, user, headers)
 }
 
 /// Whose token the request bears: a machine's that joins, or a service account's. Why a token is refused is for the log alone.
@@ -131,40 +136,72 @@ fn still_bound(shared: &Shared, claims: &Claims) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The user that an administrator acts as (`kubectl --as`), or `user` itself.
-fn impersonated(user: Arc<User>, headers: &HeaderMap) -> Result<Arc<User>, Status> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let Some(name) = text("impersonate-user") else {
-        let orphan = headers
-            .keys()
-            .any(|name| name.as_str().starts_with("impersonate-"));
-        return match orphan {
-            true => Err(Status::bad_request(
-                "groups, uid or extra are impersonated without a user",
-            )),
-            false => Ok(user),
-        };
-    };
-    if !user.groups.iter().any(|group| group == GROUP_MASTERS) {
-        let why = format!(
-            "users \"{name}\" is forbidden: User \"{}\" cannot impersonate users",
-            user.name
-        );
-        return Err(Status::new(403, "Forbidden", why));
+/// The prefix of the headers by which one acts as somebody else (`kubectl --as`).
+const IMPERSONATE: &str = "impersonate-";
+const AUTHENTICATION: &str = "authentication.k8s.io";
+
+/// The user that `user` acts as, or himself. Every part of another identity is a right of its own.
+fn impersonated(shared: &Shared, user: Arc<User>, headers: &HeaderMap) -> Result<Arc<User>, Status> {
+    let mut asked = headers
+        .keys()
+        .filter_map(|name| name.as_str().strip_prefix(IMPERSONATE))
+        .peekable();
+    if asked.peek().is_none() {
+        return Ok(user);
     }
-    let groups: Vec<&str> = headers
-        .get_all("impersonate-group")
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .collect();
-    let mut acting = User::new(name, &groups);
-    acting.uid = text("impersonate-uid").unwrap_or_default().to_owned();
-    if groups.is_empty()
-        && let Some((namespace, account)) = name
-            .strip_prefix("system:serviceaccount:")
-            .and_then(|rest| rest.split_once(':'))
-    {
-        acting = User::service_account(namespace, account, &acting.uid);
+    let texts = |name: &str| -> Vec<&str> {
+        let values = headers.get_all(format!("{IMPERSONATE}{name}")).into_iter();
+        values.filter_map(|value| value.to_str().ok()).collect()
+    };
+    let text = |name: &str| texts(name).first().copied().unwrap_or_default();
+    let name = text("user");
+    if name.is_empty() {
+        let why = "groups, uid or extra are impersonated without a user";
+        return Err(Status::bad_request(why));
+    }
+    let who = Who::of(&user);
+    let may = |group: &str, resource: (&str, &str), namespace: &str, name: &str| {
+        let action = right("impersonate", group, resource, namespace, name);
+        authorization::must_allow(shared, &who, &action, None)
+    };
+    let groups = texts("group");
+    let account = name
+        .strip_prefix("system:serviceaccount:")
+        .and_then(|rest| rest.split_once(':'));
+    let mut acting = match account {
+        Some((namespace, account)) => {
+            may("", ("serviceaccounts", ""), namespace, account)?;
+            match groups.is_empty() {
+                true => User::service_account(namespace, account, ""),
+                false => User::new(name, &groups),
+            }
+        }
+        None => {
+            may("", ("users", ""), "", name)?;
+            User::new(name, &groups)
+        }
+    };
+    for group in groups {
+        may("", ("groups", ""), "", group)?;
+    }
+    let uid = text("uid");
+    if !uid.is_empty() {
+        may(AUTHENTICATION, ("uids", ""), "", uid)?;
+        uid.clone_into(&mut acting.uid);
+    }
+    for header in asked {
+        let Some(key) = header.strip_prefix("extra-") else {
+            continue;
+        };
+        let values = texts(header);
+        let key = percent_decode_str(key).decode_utf8_lossy().into_owned();
+        for value in &values {
+            may(AUTHENTICATION, ("userextras", &key), "", value)?;
+        }
+        acting.extra.insert(key, values.into_iter().map(str::to_owned).collect());
+    }
+    if acting.is_anonymous() && !acting.groups.iter().any(|group| group == GROUP_UNAUTHENTICATED) {
+        acting.groups.push(GROUP_UNAUTHENTICATED.to_owned());
     }
     Ok(Arc::new(acting))
 }

@@ -1,8 +1,10 @@
 //! What a cluster has at its start. Everything goes through the API, as if an administrator had created it, and is
 //! left alone when it is there.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
+use api::authorization::defaults;
 use futures::future::join_all;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -36,10 +38,13 @@ pub(crate) async fn bootstrap(
     // Side by side, so that they share flushes to the disk.
     let namespaces = join_all(NAMESPACES.map(|name| namespace(client, name, authority)));
     let classes = join_all(priority_classes().map(|class| priority_class(client, class)));
-    let (namespaces, classes) = tokio::join!(namespaces, classes);
+    let cluster_roles = rbac_objects(client, "clusterroles", defaults::cluster_roles());
+    let bindings = rbac_objects(client, "clusterrolebindings", defaults::cluster_role_bindings());
+    let (namespaces, classes, roles, bindings) = tokio::join!(namespaces, classes, cluster_roles, bindings);
     namespaces
         .into_iter()
         .chain(classes)
+        .chain([roles, bindings])
         .collect::<Result<(), BootstrapError>>()?;
     let (kubernetes, names) = tokio::join!(kubernetes_service(client, advertised), dns_service(client));
     if let Err(error) = names {
@@ -68,6 +73,53 @@ async fn namespace(client: &InProcess, name: &str, authority: &str) -> Result<()
 async fn priority_class(client: &InProcess, class: Value) -> Result<(), BootstrapError> {
     create(client, "/apis/scheduling.k8s.io/v1/priorityclasses", &class).await?;
     Ok(())
+}
+
+/// Creates the default roles or bindings that are missing, and gives the others what they lack: a cluster that was made by an older
+/// server gets the rights that a newer one needs.
+async fn rbac_objects(client: &InProcess, plural: &str, wanted: Vec<Value>) -> Result<(), BootstrapError> {
+    let collection = format!("/apis/rbac.authorization.k8s.io/v1/{plural}");
+    let (code, text) = send(client, Method::GET, &collection, &Value::Null).await;
+    let list: Value = serde_json::from_str(&text).unwrap_or_default();
+    let Some(items) = list["items"].as_array().filter(|_| code == StatusCode::OK) else {
+        return Err(BootstrapError {
+            object: collection,
+            message: text,
+        });
+    };
+    let found: HashMap<&str, &Value> = items.iter().map(|item| (api::meta::name(item), item)).collect();
+    let settled = wanted.iter().map(|wanted| {
+        let found = found.get(api::meta::name(wanted)).copied();
+        rbac_object(client, &collection, wanted, found)
+    });
+    join_all(settled).await.into_iter().collect()
+}
+
+async fn rbac_object(
+    client: &InProcess,
+    collection: &str,
+    wanted: &Value,
+    found: Option<&Value>,
+) -> Result<(), BootstrapError> {
+    let path = format!("{collection}/{}", api::meta::name(wanted));
+    let Some(found) = found else {
+        return create(client, collection, wanted).await.map(drop);
+    };
+    if defaults::names_another_role(found, wanted) {
+        // A binding cannot be changed to another role.
+        let (code, message) = send(client, Method::DELETE, &path, &Value::Null).await;
+        if !matches!(code, StatusCode::OK | StatusCode::NOT_FOUND) {
+            return Err(failed(collection, wanted, message));
+        }
+        return create(client, collection, wanted).await.map(drop);
+    }
+    let Some(next) = defaults::reconciled(found, wanted) else {
+        return Ok(());
+    };
+    match send(client, Method::PUT, &path, &next).await {
+        (StatusCode::OK, _) => Ok(()),
+        (_, message) => Err(failed(collection, wanted, message)),
+    }
 }
 
 fn root_authority(authority: &str) -> Value {
@@ -222,7 +274,11 @@ fn failed(collection: &str, object: &Value, message: String) -> BootstrapError {
 
 /// The answer's code, and its text.
 async fn send(client: &InProcess, method: Method, path: &str, object: &Value) -> (StatusCode, String) {
-    let mut request = Request::new(Body::whole(object.to_string()));
+    let body = match object {
+        Value::Null => Body::empty(),
+        object => Body::whole(object.to_string()),
+    };
+    let mut request = Request::new(body);
     *request.method_mut() = method;
     match path.parse() {
         Ok(uri) => *request.uri_mut() = uri,

@@ -10,6 +10,7 @@
 
 mod admission;
 mod authenticate;
+mod authorization;
 mod body;
 mod bootstrap;
 mod bootstrap_token;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use api::status::Status;
 use bytes::Bytes;
 use futures::FutureExt;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue};
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use tracing::Instrument;
 
 use crate::authenticate::{self, Peer};
+use crate::authorization::{self, Authorized};
 use crate::body::Body;
 use crate::limits::{
     BODY_BYTES_MAX, DISCARD_BYTES_MAX, DISCARD_TIMEOUT, QUEUE_TIMEOUT, REQUEST_TIMEOUT, RETRY_AFTER_SECONDS,
@@ -28,7 +29,7 @@ use crate::subresource::{binding, eviction, exec, finalize, log, token};
 use crate::user::User;
 use crate::verbs::list_options::ListOptions;
 use crate::verbs::update::Part;
-use crate::verbs::{create, delete, delete_collection, get, list, patch, update, watch};
+use crate::verbs::{Verb, create, delete, delete_collection, get, list, patch, update, watch};
 use crate::{compress, discovery, health, review, tunnel};
 
 /// What a request was about, for the counters.
@@ -108,20 +109,24 @@ async fn handle(
     summary: &mut Summary,
 ) -> Result<Response<Body>, Status> {
     let route = routes::route(request.uri().path());
-    // What anybody may see. Everything else, even what is not there, is for those who say who they are; and who
-    // says it wrongly is not nobody.
-    if !request.headers().contains_key(AUTHORIZATION) {
-        match &route {
-            Ok(Route::Health) => return Ok(health::health(shared, request.uri())),
-            Ok(Route::Version) => return health::version(request.method()),
-            Ok(Route::Authority) => return Ok(health::authority(shared)),
-            _ => {}
-        }
-    }
     let now = shared.clock.now();
     let user = authenticate::authenticate(shared, peer, request.headers(), now)?;
+    let authorized = authorization::authorize(shared, user, request.method(), request.uri(), route)?;
+    serve_authorized(shared, authorized, request, wanted, now, summary).await
+}
+
+/// Serves what has been allowed.
+async fn serve_authorized(
+    shared: &Arc<Shared>,
+    authorized: Authorized,
+    request: &mut http::Request<Body>,
+    wanted: Result<Answer, Status>,
+    now: Timestamp,
+    summary: &mut Summary,
+) -> Result<Response<Body>, Status> {
+    let (user, route, query) = authorized.into_parts();
     let headers = request.headers();
-    match route? {
+    match route {
         Route::Health => Ok(health::health(shared, request.uri())),
         Route::Version => health::version(request.method()),
         Route::Authority => Ok(health::authority(shared)),
@@ -134,25 +139,37 @@ async fn handle(
         Route::OpenapiV2 => shared.openapi.v2(headers),
         Route::OpenapiIndex => Ok(shared.openapi.index(headers)),
         Route::Openapi { group, version } => shared.openapi.v3(&group, &version, headers),
-        Route::Tunnel { node } => tunnel::accept(shared, &user, node, request),
+        Route::Tunnel { node } => tunnel::accept(shared, node, request),
         Route::Objects(target) => {
             summary.resource = target.kind.plural;
-            objects(shared, user, target, request, wanted, now, summary).await
+            let called = Called { user, target, query, now };
+            objects(shared, called, request, wanted, summary).await
         }
     }
+}
+
+/// Who asks for which objects, and how.
+struct Called {
+    user: Arc<User>,
+    target: Target,
+    query: Query,
+    now: Timestamp,
 }
 
 /// Requests for objects: the verb from method and path, a turn, the body, the work.
 async fn objects(
     shared: &Arc<Shared>,
-    user: Arc<User>,
-    target: Target,
+    called: Called,
     request: &mut http::Request<Body>,
     wanted: Result<Answer, Status>,
-    now: Timestamp,
     summary: &mut Summary,
 ) -> Result<Response<Body>, Status> {
-    let query = Query::parse(request.uri().query());
+    let Called {
+        user,
+        target,
+        query,
+        now,
+    } = called;
     let verb =
         Verb::of(request.method(), &target, &query).ok_or_else(|| not_allowed(&target, request.method()))?;
     summary.verb = verb.name();
@@ -237,7 +254,7 @@ async fn run(shared: &Arc<Shared>, verb: Verb, request: Request) -> Result<Respo
         _ => Part::Main,
     };
     match (request.target.subresource.as_str(), verb) {
-        ("", Verb::Create) if !request.target.kind.stored => review::review(request),
+        ("", Verb::Create) if !request.target.kind.stored => review::review(shared, request),
         ("", Verb::Create) => create::create(shared, request).await,
         ("", Verb::Delete) => delete::delete(shared, request).await,
         ("", Verb::DeleteCollection) => delete_collection::delete_collection(shared, request).await,
@@ -290,52 +307,6 @@ async fn discard(body: &mut Body) {
     };
     if tokio::time::timeout(DISCARD_TIMEOUT, discarded).await.is_err() {
         tracing::debug!("the rest of a request's body did not come in time");
-    }
-}
-
-/// What a request does, in Kubernetes' words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verb {
-    Get,
-    List,
-    Watch,
-    Create,
-    Update,
-    Patch,
-    Delete,
-    DeleteCollection,
-}
-
-impl Verb {
-    fn of(method: &Method, target: &Target, query: &Query) -> Option<Verb> {
-        let named = !target.name.is_empty();
-        // Objects are made and deleted in a namespace; lists may span them all.
-        let placed = !target.kind.namespaced || !target.namespace.is_empty();
-        let inside = !target.subresource.is_empty();
-        match *method {
-            Method::GET | Method::HEAD if named => Some(Verb::Get),
-            Method::GET | Method::HEAD if query.flag("watch") => Some(Verb::Watch),
-            Method::GET | Method::HEAD => Some(Verb::List),
-            Method::POST if named == inside && placed => Some(Verb::Create),
-            Method::PUT if named => Some(Verb::Update),
-            Method::PATCH if named => Some(Verb::Patch),
-            Method::DELETE if named => Some(Verb::Delete),
-            Method::DELETE if placed => Some(Verb::DeleteCollection),
-            _ => None,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Verb::Get => "get",
-            Verb::List => "list",
-            Verb::Watch => "watch",
-            Verb::Create => "create",
-            Verb::Update => "update",
-            Verb::Patch => "patch",
-            Verb::Delete => "delete",
-            Verb::DeleteCollection => "deletecollection",
-        }
     }
 }
 

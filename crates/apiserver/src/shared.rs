@@ -8,6 +8,7 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::authorization::Rbac;
 use crate::discovery::Discovery;
 use crate::limits::REQUESTS_IN_FLIGHT_MAX;
 use crate::metrics::Metrics;
@@ -21,6 +22,8 @@ use crate::tunnels::Tunnels;
 /// What all requests of a server share.
 pub(crate) struct Shared {
     pub(crate) objects: Objects,
+    /// Roles and bindings.
+    pub(crate) rbac: Rbac,
     pub(crate) tokens: Tokens,
     pub(crate) tunnels: Tunnels,
     pub(crate) discovery: Discovery,
@@ -51,6 +54,7 @@ impl Shared {
         random: Random,
     ) -> Shared {
         Shared {
+            rbac: Rbac::new(&objects),
             objects,
             tokens,
             tunnels: Tunnels::default(),

@@ -12,7 +12,6 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::body::Body;
 use crate::shared::Shared;
-use crate::user::{GROUP_MASTERS, User};
 
 /// What the agent asks to upgrade to.
 const PROTOCOL: &str = "everynode-tunnel";
@@ -34,21 +33,12 @@ pub(crate) fn wants_upgrade(headers: &HeaderMap, protocol: &str) -> bool {
     lists(CONNECTION, "upgrade") && lists(UPGRADE, protocol)
 }
 
-/// Takes the connection of a node's agent, which must be that node's.
+/// Takes the connection of a node's agent. The Node authorizer has seen that it is that node's.
 pub(crate) fn accept(
     shared: &Arc<Shared>,
-    user: &User,
     node: String,
     request: &mut http::Request<Body>,
 ) -> Result<Response<Body>, Status> {
-    let is_admin = user.groups.iter().any(|group| group == GROUP_MASTERS);
-    if user.node_name() != Some(node.as_str()) && !is_admin {
-        let why = format!(
-            "tunnel of node \"{node}\" is forbidden: User \"{}\" is not that node",
-            user.name
-        );
-        return Err(Status::new(403, "Forbidden", why));
-    }
     if !wants_upgrade(request.headers(), PROTOCOL) {
         return Err(Status::bad_request(format!("Upgrade: {PROTOCOL} is required")));
     }

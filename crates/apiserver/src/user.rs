@@ -2,12 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use crate::authorization::Who;
+
 /// The group whose members may do everything.
 pub const GROUP_MASTERS: &str = "system:masters";
 /// The group of node agents.
 pub const GROUP_NODES: &str = "system:nodes";
 /// The group of everybody who has proved an identity.
 pub const GROUP_AUTHENTICATED: &str = "system:authenticated";
+/// The group of everybody who has not said who he is.
+pub(crate) const GROUP_UNAUTHENTICATED: &str = "system:unauthenticated";
+/// What the names of nodes' agents begin with.
+pub(crate) const NODE_PREFIX: &str = "system:node:";
+/// Who has not said who he is.
+const ANONYMOUS: &str = "system:anonymous";
 /// The group of every service account.
 pub const GROUP_SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
 
@@ -42,7 +50,7 @@ impl User {
 
     /// A node's agent: `system:node:<name>` in `system:nodes`.
     pub fn node(name: &str) -> User {
-        User::new(format!("system:node:{name}"), &[GROUP_NODES])
+        User::new(format!("{NODE_PREFIX}{name}"), &[GROUP_NODES])
     }
 
     /// A component of the control plane, such as `system:kube-scheduler`.
@@ -63,10 +71,24 @@ impl User {
         }
     }
 
+    /// Somebody who does not say who he is.
+    pub(crate) fn anonymous() -> User {
+        User::new(ANONYMOUS, &[GROUP_UNAUTHENTICATED])
+    }
+
+    pub(crate) fn is_anonymous(&self) -> bool {
+        self.name == ANONYMOUS
+    }
+
+    /// Whether the user may do everything.
+    pub(crate) fn is_master(&self) -> bool {
+        self.groups.iter().any(|group| group == GROUP_MASTERS)
+    }
+
     /// The groups with `system:authenticated`, as reviews print them.
     pub fn all_groups(&self) -> Vec<String> {
         let mut groups = self.groups.clone();
-        if !groups.iter().any(|g| g == GROUP_AUTHENTICATED) {
+        if !self.is_anonymous() && !groups.iter().any(|g| g == GROUP_AUTHENTICATED) {
             groups.push(GROUP_AUTHENTICATED.to_owned());
         }
         groups
@@ -74,9 +96,6 @@ impl User {
 
     /// The node this user is the agent of, if it is one.
     pub fn node_name(&self) -> Option<&str> {
-        if !self.groups.iter().any(|g| g == GROUP_NODES) {
-            return None;
-        }
-        self.name.strip_prefix("system:node:")
+        Who::of(self).node()
     }
 }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::field_error::{FieldError, Path};
 use crate::kinds::{Kind, Strategy, row};
-use crate::validate::field::present;
+use crate::validate::field::{list, present, text};
 
 /// The row of SelfSubjectReview: who the server takes the caller for.
 pub static SELF_SUBJECT_REVIEW: Kind = Kind {
@@ -33,6 +33,64 @@ pub static SELF_SUBJECT_ACCESS_REVIEW: Kind = Kind {
     ..ACCESS_BASE
 };
 
+/// The row of SubjectAccessReview: whether somebody may do something.
+pub static SUBJECT_ACCESS_REVIEW: Kind = Kind {
+    namespaced: false,
+    ..LOCAL_SUBJECT_ACCESS_REVIEW_BASE
+};
+
+/// The row of LocalSubjectAccessReview: whether somebody may do something in this namespace.
+pub static LOCAL_SUBJECT_ACCESS_REVIEW: Kind = Kind {
+    kind: "LocalSubjectAccessReview",
+    plural: "localsubjectaccessreviews",
+    singular: "localsubjectaccessreview",
+    strategy: Strategy {
+        rules: local_subject_rules,
+        ..LOCAL_SUBJECT_ACCESS_REVIEW_BASE.strategy
+    },
+    ..LOCAL_SUBJECT_ACCESS_REVIEW_BASE
+};
+
+/// The row of SelfSubjectRulesReview: what the caller may do in a namespace.
+pub static SELF_SUBJECT_RULES_REVIEW: Kind = Kind {
+    namespaced: false,
+    stored: false,
+    verbs: &["create"],
+    columns: &[],
+    strategy: Strategy {
+        rules: rules_rules,
+        row: |_, _| Vec::new(),
+        ..RULES_BASE.strategy
+    },
+    ..RULES_BASE
+};
+
+const LOCAL_SUBJECT_ACCESS_REVIEW_BASE: Kind = Kind {
+    stored: false,
+    verbs: &["create"],
+    columns: &[],
+    strategy: Strategy {
+        rules: subject_rules,
+        row: |_, _| Vec::new(),
+        ..SUBJECT_BASE.strategy
+    },
+    ..SUBJECT_BASE
+};
+
+const SUBJECT_BASE: Kind = row(
+    "authorization.k8s.io",
+    "v1",
+    "SubjectAccessReview",
+    "subjectaccessreviews",
+    "subjectaccessreview",
+);
+const RULES_BASE: Kind = row(
+    "authorization.k8s.io",
+    "v1",
+    "SelfSubjectRulesReview",
+    "selfsubjectrulesreviews",
+    "selfsubjectrulesreview",
+);
 const SELF_BASE: Kind = row(
     "authentication.k8s.io",
     "v1",
@@ -73,6 +131,43 @@ fn access_rules(object: &Value, errors: &mut Vec<FieldError>) {
             "exactly one of nonResourceAttributes or resourceAttributes must be specified",
         )),
         _ => {}
+    }
+}
+
+fn subject_rules(object: &Value, errors: &mut Vec<FieldError>) {
+    access_rules(object, errors);
+    let spec = &object["spec"];
+    if text(spec, "user").is_empty() && list(spec, "groups").is_empty() {
+        let why = "at least one of user or group must be specified";
+        errors.push(FieldError::required(&Path::Root("spec").child("user"), why));
+    }
+}
+
+fn local_subject_rules(object: &Value, errors: &mut Vec<FieldError>) {
+    subject_rules(object, errors);
+    let spec = &object["spec"];
+    let path = &Path::Root("spec");
+    if present(spec, "nonResourceAttributes") {
+        errors.push(FieldError::invalid(
+            &path.child("nonResourceAttributes"),
+            spec["nonResourceAttributes"].clone(),
+            "disallowed on this kind of request",
+        ));
+    }
+    let (inside, asked) = (crate::meta::namespace(object), &spec["resourceAttributes"]);
+    if present(spec, "resourceAttributes") && text(asked, "namespace") != inside {
+        let attributes = path.child("resourceAttributes");
+        errors.push(FieldError::invalid(
+            &attributes.child("namespace"),
+            text(asked, "namespace"),
+            "must match metadata.namespace",
+        ));
+    }
+}
+
+fn rules_rules(object: &Value, errors: &mut Vec<FieldError>) {
+    if text(&object["spec"], "namespace").is_empty() {
+        errors.push(FieldError::required(&Path::Root("spec").child("namespace"), "no namespace on request"));
     }
 }
 

@@ -2,6 +2,7 @@
 //! Kubernetes' admission, in Kubernetes' order.
 
 mod namespace;
+pub(crate) mod node_restriction;
 mod pod;
 mod priority_class;
 mod service;
@@ -12,7 +13,9 @@ use serde_json::Value;
 use tokio::sync::MutexGuard;
 
 use crate::objects::{self, Place};
+use crate::authorization;
 use crate::shared::Shared;
+use crate::user::User;
 
 /// Held until a Service's addresses and ports are stored.
 pub(crate) type Allocation<'a> = Option<MutexGuard<'a, ()>>;
@@ -28,10 +31,13 @@ pub(crate) async fn allocation<'a>(shared: &'a Shared, kind: &Kind) -> Allocatio
 /// Admits a new object, which it may change.
 pub(crate) async fn on_create<'a>(
     shared: &'a Shared,
+    user: &User,
     kind: &'static Kind,
     object: &mut Value,
 ) -> Result<Allocation<'a>, Status> {
     namespace::must_take_objects(shared, kind, object)?;
+    node_restriction::on_create(user, kind, object)?;
+    authorization::may_give(shared, user, kind, object, None)?;
     let allocation = allocation(shared, kind).await;
     if objects::is_pod(kind) {
         pod::admit(shared, kind, object)?;
@@ -47,17 +53,30 @@ pub(crate) async fn on_create<'a>(
 /// Admits the next state of an object.
 pub(crate) fn on_update(
     shared: &Shared,
+    user: &User,
     kind: &'static Kind,
     new: &mut Value,
     old: &Value,
 ) -> Result<(), Status> {
+    node_restriction::on_update(user, kind, new, old, false)?;
+    authorization::may_give(shared, user, kind, new, Some(old))?;
     if service::is_service(kind) {
         service::allocate(shared, kind, new, old)?;
     }
     priority_class::one_default(shared, kind, new)
 }
 
-/// Admits a deletion.
+/// Admits the next state of an object's status.
+pub(crate) fn on_status_update(user: &User, kind: &Kind, new: &Value, old: &Value) -> Result<(), Status> {
+    node_restriction::on_update(user, kind, new, old, true)
+}
+
+/// Admits a deletion, whatever state the object is in.
 pub(crate) fn on_delete(place: Place<'_>) -> Result<(), Status> {
     namespace::may_be_deleted(place)
+}
+
+/// Admits the deletion of an object in this state.
+pub(crate) fn on_delete_of(user: &User, kind: &Kind, old: &Value) -> Result<(), Status> {
+    node_restriction::on_delete(user, kind, old)
 }

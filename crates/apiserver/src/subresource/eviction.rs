@@ -12,12 +12,14 @@ use schema::{Gvk, Type};
 use serde_json::{Value, json};
 use store::{Change, CommitError, Durability, Expect};
 
+use crate::admission::node_restriction;
 use crate::body::Body;
 use crate::limits::CONFLICT_RETRIES_MAX;
 use crate::objects::{self, Object, Place, Write};
 use crate::request::{Request, WriteOptions};
 use crate::respond::{self, Payload};
 use crate::shared::Shared;
+use crate::user::User;
 use crate::verbs::delete::{self, DeleteOptions, Step};
 use crate::write;
 
@@ -64,7 +66,7 @@ pub(crate) async fn evict(shared: &Shared, mut request: Request) -> Result<Respo
         namespace: &target.namespace,
         name: &target.name,
     };
-    take(shared, place, &deletion, request.now).await?;
+    take(shared, &request.user, place, &deletion, request.now).await?;
     let success = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201,
     });
@@ -75,6 +77,7 @@ pub(crate) async fn evict(shared: &Shared, mut request: Request) -> Result<Respo
 /// stays, and no two evictions are granted the same disruption.
 async fn take(
     shared: &Shared,
+    user: &User,
     place: Place<'_>,
     options: &DeleteOptions,
     now: Timestamp,
@@ -82,6 +85,7 @@ async fn take(
     for _ in 0..CONFLICT_RETRIES_MAX {
         let current = objects::get(&shared.objects, place.kind, place.namespace, place.name)?;
         let mut pod = objects::value(place.kind, &current.body)?;
+        node_restriction::on_eviction(user, place.kind, &pod)?;
         delete::check_preconditions(place, options, &pod)?;
         let mut writes = Vec::new();
         if eviction::is_budgeted(&pod) {

@@ -6,6 +6,7 @@ use http::{Response, StatusCode};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
+use crate::admission::node_restriction;
 use crate::body::Body;
 use crate::objects::{self, core};
 use crate::request::{Request, WriteOptions};
@@ -31,6 +32,11 @@ pub(crate) async fn token(shared: &Shared, mut request: Request) -> Result<Respo
             &errors,
         ));
     }
+    node_restriction::on_token(&request.user, target.kind, &target.name, &review, |name| {
+        let pods = core("Pod").ok_or_else(Status::path_not_found)?;
+        let pod = objects::get(&shared.objects, pods, &target.namespace, name)?;
+        objects::value(pods, &pod.body)
+    })?;
     let life = review["spec"]["expirationSeconds"].as_i64().unwrap_or_default();
     let audiences: Vec<String> = review["spec"]["audiences"]
         .as_array()

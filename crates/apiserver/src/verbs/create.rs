@@ -57,7 +57,7 @@ pub(crate) async fn create_object(
         certificates::set_requestor(&mut object, requestor);
     }
     // Held to the end of the commit by kinds that are given something unique.
-    let _allocation = admission::on_create(shared, kind, &mut object).await?;
+    let _allocation = admission::on_create(shared, &request.user, kind, &mut object).await?;
     request.warnings.extend(kind.warnings(&object));
     for _ in 0..GENERATE_NAME_TRIES_MAX {
         let errors = kind.validate(&object);

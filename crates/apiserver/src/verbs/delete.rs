@@ -21,6 +21,7 @@ use crate::query::Query;
 use crate::request::{self, Request};
 use crate::respond::{self, Payload};
 use crate::shared::Shared;
+use crate::user::User;
 use crate::write;
 
 /// What becomes of the objects that the deleted one owns.
@@ -135,7 +136,7 @@ pub(crate) async fn delete(shared: &Shared, request: Request) -> Result<Response
         namespace: &target.namespace,
         name: &target.name,
     };
-    let deletion = delete_object(shared, place, &options, request.now).await?;
+    let deletion = delete_object(shared, &request.user, place, &options, request.now).await?;
     // A kind with a grace period shows its object to the last; the others say that it is gone.
     let code = match deletion.is_gone() || !options.not_orphan {
         true => StatusCode::OK,
@@ -178,6 +179,7 @@ impl Deletion {
 /// Deletes one object.
 pub(crate) async fn delete_object(
     shared: &Shared,
+    user: &User,
     place: Place<'_>,
     options: &DeleteOptions,
     now: Timestamp,
@@ -190,6 +192,7 @@ pub(crate) async fn delete_object(
         .ok_or_else(|| place.not_found())?;
     for _ in 0..CONFLICT_RETRIES_MAX {
         let old = objects::value(place.kind, &current.body)?;
+        admission::on_delete_of(user, place.kind, &old)?;
         check_preconditions(place, options, &old)?;
         let step = next_step(place.kind, &old, options, now);
         let (new, gone) = match step {

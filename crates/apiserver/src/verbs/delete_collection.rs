@@ -59,7 +59,7 @@ async fn delete_found(
         namespace: &attributes.namespace,
         name: &attributes.name,
     };
-    match delete::delete_object(shared, place, options, request.now).await {
+    match delete::delete_object(shared, &request.user, place, options, request.now).await {
         Ok(deletion) => match deletion.into_payload() {
             Payload::Stored(object) => objects::value(kind, &object.body).map(Some),
             Payload::Bytes(bytes) => objects::value(kind, &bytes).map(Some),

@@ -8,4 +8,7 @@ pub(crate) mod list;
 pub(crate) mod list_options;
 pub(crate) mod patch;
 pub(crate) mod update;
+mod verb;
 pub(crate) mod watch;
+
+pub(crate) use verb::Verb;

@@ -54,7 +54,7 @@ pub(crate) async fn patch(
         let new = as_object(kind, patched, old, &body, options.field_validation, &mut warnings)?;
         update::check_patched_version(kind, place.name, &new, current)?;
         let mut advice = Vec::new();
-        let new = update::prepare(shared, kind, part, new, old, &mut advice)?;
+        let new = update::prepare(shared, &request.user, kind, part, new, old, &mut advice)?;
         warnings.append(&mut advice);
         Ok(new)
     })

@@ -8,12 +8,14 @@ use http::{Response, StatusCode};
 use serde_json::Value;
 
 use crate::admission;
+use crate::authorization;
 use crate::body::Body;
 use crate::objects::{Object, Place};
 use crate::request::{Request, WriteOptions};
 use crate::respond;
 use crate::shared::Shared;
-use crate::verbs::create;
+use crate::user::User;
+use crate::verbs::{Verb, create};
 use crate::write;
 
 /// Which part of an object a write may change.
@@ -48,6 +50,7 @@ pub(crate) async fn update(
     let missing =
         part == Part::Main && kind.create_on_update && shared.objects.get(place.key().as_str()).is_none();
     if missing && meta::uid(&object).is_empty() && meta::resource_version(&object).is_empty() {
+        authorization::must_allow_verb(shared, &request.user, Verb::Create, &request.target)?;
         let payload = create::create_object(shared, &mut request, object, options).await?;
         return respond::payload(&request, StatusCode::CREATED, &payload);
     }
@@ -62,7 +65,8 @@ pub(crate) async fn update(
         };
         check_preconditions(kind, &target.name, given, old, part)?;
         let new = if once { object.take() } else { object.clone() };
-        prepare(shared, kind, part, new.unwrap_or_default(), old, &mut warnings)
+        let new = new.unwrap_or_default();
+        prepare(shared, &request.user, kind, part, new, old, &mut warnings)
     })
     .await?;
     request.warnings.append(&mut warnings);
@@ -72,6 +76,7 @@ pub(crate) async fn update(
 /// Prepares and judges the next state of an object, given as the client wants it and defaulted.
 pub(crate) fn prepare(
     shared: &Shared,
+    user: &User,
     kind: &'static Kind,
     part: Part,
     mut new: Value,
@@ -82,11 +87,12 @@ pub(crate) fn prepare(
     let errors = match part {
         Part::Main => {
             kind.prepare_update(&mut new, old);
-            admission::on_update(shared, kind, &mut new, old)?;
+            admission::on_update(shared, user, kind, &mut new, old)?;
             kind.validate_update(&new, old)
         }
         Part::Status => {
             kind.prepare_status(&mut new, old);
+            admission::on_status_update(user, kind, &new, old)?;
             kind.validate_status(&new, old)
         }
         Part::Approval => {

@@ -84,7 +84,7 @@ async fn nobody_sees_health_and_version_alone() {
         "/none",
         CONFIG_MAPS,
     ] {
-        assert_eq!(code(nobody.clone(), path).await, 401, "{path}");
+        assert_eq!(code(nobody.clone(), path).await, 403, "{path}");
     }
     let stranger = bearer(&cluster, Some("a.b.c".to_owned())).await;
     assert_eq!(code(stranger, CONFIG_MAPS).await, 401);
@@ -105,6 +105,8 @@ async fn token_lives_as_long_as_its_account_and_its_pod() {
     let mut object = pod("p");
     object["spec"]["serviceAccountName"] = "bob".into();
     cluster.create(PODS, &object).await.expect(201);
+    let everybody = json!([{"kind": "Group", "name": "system:serviceaccounts:default"}]);
+    cluster.bind("default", "view", everybody).await;
 
     let plain = bearer(&cluster, Some(issue(&cluster, "bob", json!({})).await)).await;
     let reference = json!({"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "p"}});

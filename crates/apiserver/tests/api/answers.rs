@@ -97,7 +97,7 @@ async fn plain_http_is_told_that_this_is_https() {
 #[tokio::test]
 async fn long_selectors_are_taken_over_http2() {
     let cluster = Cluster::start().await;
-    let stream = TokioIo::new(dial(&cluster, "n").await);
+    let stream = TokioIo::new(dial_as_admin(&cluster).await);
     let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream)
         .await
         .unwrap();

@@ -159,7 +159,7 @@ async fn numbers_that_are_none_are_bad_requests() {
 #[tokio::test]
 async fn connection_outlives_a_body_that_nobody_wanted() {
     let cluster = Cluster::start().await;
-    let stream = TokioIo::new(dial(&cluster, "n").await);
+    let stream = TokioIo::new(dial_as_admin(&cluster).await);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
     tokio::spawn(connection);
     // Refused before the body is read: unknown path, unknown method, a body that is too large.
@@ -186,7 +186,7 @@ async fn connection_outlives_a_body_that_nobody_wanted() {
 #[tokio::test]
 async fn answers_without_a_whole_exchange_arrive_over_http2() {
     let cluster = Cluster::start().await;
-    let stream = TokioIo::new(dial(&cluster, "n").await);
+    let stream = TokioIo::new(dial_as_admin(&cluster).await);
     let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream)
         .await
         .unwrap();

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use apiserver::{Config, Server, User};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Request};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use http_body_util::BodyExt;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -19,6 +21,7 @@ pub(crate) const MERGE: &str = "application/merge-patch+json";
 pub(crate) const STRATEGIC: &str = "application/strategic-merge-patch+json";
 pub(crate) const JSON_PATCH: &str = "application/json-patch+json";
 pub(crate) const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
+pub(crate) const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 pub(crate) const PODS: &str = "/api/v1/namespaces/default/pods";
 pub(crate) const DAEMON_SETS: &str = "/apis/apps/v1/namespaces/default/daemonsets";
 
@@ -150,6 +153,22 @@ impl Cluster {
             .await
     }
 
+    /// Gives the subjects a ClusterRole in a namespace, or in all of them when that is empty.
+    pub(crate) async fn bind(&self, namespace: &str, role: &str, subjects: Value) {
+        let (kind, path) = match namespace {
+            "" => ("ClusterRoleBinding", format!("{RBAC}/clusterrolebindings")),
+            namespace => ("RoleBinding", format!("{RBAC}/namespaces/{namespace}/rolebindings")),
+        };
+        let binding = json!({
+            "kind": kind,
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "metadata": {"generateName": "test-"},
+            "roleRef": {"kind": "ClusterRole", "name": role},
+            "subjects": subjects,
+        });
+        self.create(&path, &binding).await.expect(201);
+    }
+
     /// A watch; each line is an event.
     pub(crate) async fn watch(&self, path: &str) -> Watch {
         self.watch_as(path, JSON).await
@@ -262,6 +281,20 @@ pub(crate) fn causes(status: &Value) -> Vec<(String, String)> {
 /// A TLS connection to the server, with the credential of a node's agent.
 pub(crate) async fn dial(cluster: &Cluster, node: &str) -> TlsStream<TcpStream> {
     let credential = cluster.server.node_credential(node).await.unwrap();
+    dial_with(cluster, &credential.certificate, &credential.key).await
+}
+
+/// A TLS connection to the server, with the administrator's credential.
+pub(crate) async fn dial_as_admin(cluster: &Cluster) -> TlsStream<TcpStream> {
+    let text = std::fs::read_to_string(cluster.server.kubeconfig()).unwrap();
+    let kubeconfig: Value = serde_saphyr::from_str(&text).unwrap();
+    let admin = &kubeconfig["users"][0]["user"];
+    let pem = |field: &str| String::from_utf8(BASE64_STANDARD.decode(self::text(&admin[field])).unwrap()).unwrap();
+    let (certificate, key) = (pem("client-certificate-data"), pem("client-key-data"));
+    dial_with(cluster, &certificate, &key).await
+}
+
+async fn dial_with(cluster: &Cluster, certificate: &str, key: &str) -> TlsStream<TcpStream> {
     let mut roots = rustls::RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_slice(cluster.server.authority().as_bytes()).unwrap())
@@ -272,8 +305,8 @@ pub(crate) async fn dial(cluster: &Cluster, node: &str) -> TlsStream<TcpStream> 
             .unwrap()
             .with_root_certificates(roots)
             .with_client_auth_cert(
-                vec![CertificateDer::from_pem_slice(credential.certificate.as_bytes()).unwrap()],
-                PrivateKeyDer::from_pem_slice(credential.key.as_bytes()).unwrap(),
+                vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
+                PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
             )
             .unwrap();
     let stream = TcpStream::connect(cluster.server.address()).await.unwrap();

@@ -83,5 +83,4 @@ async fn reviews_say_who_and_may() {
         .await
         .expect(201);
     assert_eq!(answer["status"]["allowed"], true);
-    assert!(!text(&answer["status"]["reason"]).is_empty());
 }

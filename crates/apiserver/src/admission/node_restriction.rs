@@ -1,0 +1,307 @@
+//! NodeRestriction: what a node may write into the objects that it may write. It looks at the objects themselves, in the state in which
+//! they are replaced.
+
+use api::authorization::node_label_is_forbidden;
+use api::field_error::quote;
+use api::kinds::Kind;
+use api::meta;
+use api::status::Status;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::Value;
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::prelude::FromDer;
+
+use crate::authorization::{NODE_LEASES, Who};
+use crate::objects;
+use crate::user::User;
+
+/// The signer of certificates by which an agent is its node.
+const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
+/// The signer of certificates by which a kubelet serves.
+const SERVING_SIGNER: &str = "kubernetes.io/kubelet-serving";
+
+/// What of the metadata a node leaves as it is when it writes a status.
+const SETTLED: [&str; 4] = ["labels", "annotations", "ownerReferences", "finalizers"];
+
+/// A refusal of one object.
+struct Refusal<'a> {
+    kind: &'a Kind,
+    name: &'a str,
+}
+
+impl Refusal<'_> {
+    fn say(&self, why: String) -> Result<(), Status> {
+        Err(Status::forbidden(self.kind, self.name, &why))
+    }
+}
+
+/// The node that makes a request; 403 for one that has no name.
+fn node_of<'a>(user: &'a User, kind: &Kind, name: &str) -> Result<Option<&'a str>, Status> {
+    match Who::of(user).node() {
+        Some("") => {
+            let why = format!("could not determine node from user {}", quote(&user.name));
+            Err(Status::forbidden(kind, name, &why))
+        }
+        node => Ok(node),
+    }
+}
+
+fn is(kind: &Kind, group: &str, name: &str) -> bool {
+    kind.group == group && kind.kind == name
+}
+
+/// Admits a new object.
+pub(super) fn on_create(user: &User, kind: &Kind, object: &Value) -> Result<(), Status> {
+    let name = meta::name(object);
+    let Some(node) = node_of(user, kind, name)? else {
+        return Ok(());
+    };
+    let refusal = Refusal { kind, name };
+    if objects::is_pod(kind) {
+        return refusal.say(format!(
+            "node {0} cannot create pods: there are no mirror pods here, and node {0} could create no others",
+            quote(node)
+        ));
+    }
+    if is(kind, "", "Node") {
+        return new_node(node, object, &refusal);
+    }
+    if is(kind, "coordination.k8s.io", "Lease") {
+        return lease(node, meta::namespace(object), &refusal);
+    }
+    if is(kind, "certificates.k8s.io", "CertificateSigningRequest") {
+        return signing_request(node, object, &refusal);
+    }
+    Ok(())
+}
+
+/// Admits the next state of an object or of its status.
+pub(super) fn on_update(user: &User, kind: &Kind, new: &Value, old: &Value, is_status: bool) -> Result<(), Status> {
+    let name = meta::name(old);
+    let Some(node) = node_of(user, kind, name)? else {
+        return Ok(());
+    };
+    let refusal = Refusal { kind, name };
+    if objects::is_pod(kind) {
+        return match is_status {
+            true => pod_status(node, new, old, &refusal),
+            false => refusal.say(format!(
+                "unexpected operation \"UPDATE\", node {} can only delete pods and update their status",
+                quote(node)
+            )),
+        };
+    }
+    if is(kind, "", "Node") {
+        return changed_node(node, new, old, &refusal);
+    }
+    if is(kind, "coordination.k8s.io", "Lease") {
+        return lease(node, meta::namespace(old), &refusal);
+    }
+    Ok(())
+}
+
+/// Admits a deletion of the object in this state.
+pub(super) fn on_delete(user: &User, kind: &Kind, old: &Value) -> Result<(), Status> {
+    let name = meta::name(old);
+    let Some(node) = node_of(user, kind, name)? else {
+        return Ok(());
+    };
+    let refusal = Refusal { kind, name };
+    if objects::is_pod(kind) && !is_bound(old, node) {
+        let node = quote(node);
+        return refusal.say(format!("node {node} can only delete pods with spec.nodeName set to itself"));
+    }
+    if is(kind, "coordination.k8s.io", "Lease") {
+        return lease(node, meta::namespace(old), &refusal);
+    }
+    Ok(())
+}
+
+/// Admits the eviction of a pod in this state.
+pub(crate) fn on_eviction(user: &User, kind: &Kind, pod: &Value) -> Result<(), Status> {
+    let name = meta::name(pod);
+    match node_of(user, kind, name)? {
+        Some(node) if !is_bound(pod, node) => Refusal { kind, name }.say(format!(
+            "node {node} can only evict pods with spec.nodeName set to itself"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Admits a request for a token of a ServiceAccount: only one that is bound to a pod on the node, and for those whom the pod names.
+/// `pod` is the pod that the request names, when there is one.
+pub(crate) fn on_token(
+    user: &User,
+    kind: &Kind,
+    account: &str,
+    request: &Value,
+    pod: impl FnOnce(&str) -> Result<Value, Status>,
+) -> Result<(), Status> {
+    let Some(node) = node_of(user, kind, account)? else {
+        return Ok(());
+    };
+    let refusal = Refusal { kind, name: account };
+    let reference = &request["spec"]["boundObjectRef"];
+    let text = |field: &str| reference[field].as_str().unwrap_or_default();
+    if (text("apiVersion"), text("kind")) != ("v1", "Pod") || text("name").is_empty() {
+        return refusal.say("node requested token not bound to a pod".to_owned());
+    }
+    if text("uid").is_empty() {
+        return refusal.say("node requested token with a pod binding without a uid".to_owned());
+    }
+    let pod = pod(text("name"))?;
+    if text("uid") != meta::uid(&pod) {
+        let uid = text("uid");
+        return refusal.say(format!(
+            "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been \
+             deleted and then recreated"
+        ));
+    }
+    if !is_bound(&pod, node) {
+        return refusal.say("node requested token bound to a pod scheduled on a different node".to_owned());
+    }
+    let audiences = request["spec"]["audiences"].as_array().into_iter().flatten();
+    for audience in audiences.filter_map(Value::as_str) {
+        if !names_audience(&pod, audience) {
+            let audience = quote(audience);
+            return refusal.say(format!("audience {audience} not found in pod spec volume"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a volume of the pod wants a token for this audience. The server's own is the one of a volume that names none.
+fn names_audience(pod: &Value, audience: &str) -> bool {
+    let volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
+    let sources = volumes.flat_map(|volume| volume["projected"]["sources"].as_array().into_iter().flatten());
+    sources
+        .filter_map(|source| source["serviceAccountToken"].as_object())
+        .any(|token| match token.get("audience").and_then(Value::as_str) {
+            None | Some("") => audience == crate::token::ISSUER,
+            Some(named) => named == audience,
+        })
+}
+
+fn is_bound(pod: &Value, node: &str) -> bool {
+    pod["spec"]["nodeName"] == node
+}
+
+fn lease(node: &str, namespace: &str, refusal: &Refusal<'_>) -> Result<(), Status> {
+    if namespace != NODE_LEASES {
+        return refusal.say(format!("can only access leases in the {NODE_LEASES:?} system namespace"));
+    }
+    if refusal.name != node {
+        return refusal.say("can only access node lease with the same name as the requesting node".to_owned());
+    }
+    Ok(())
+}
+
+fn pod_status(node: &str, new: &Value, old: &Value, refusal: &Refusal<'_>) -> Result<(), Status> {
+    if !is_bound(old, node) {
+        let node = quote(node);
+        return refusal.say(format!(
+            "node {node} can only update pod status for pods with spec.nodeName set to itself"
+        ));
+    }
+    for field in SETTLED {
+        if new["metadata"][field] != old["metadata"][field] {
+            let node = quote(node);
+            return refusal.say(format!("node {node} cannot update {field} through pod status"));
+        }
+    }
+    Ok(())
+}
+
+fn new_node(node: &str, object: &Value, refusal: &Refusal<'_>) -> Result<(), Status> {
+    must_be_itself(node, refusal)?;
+    let forbidden = changed_labels(object, &Value::Null);
+    if !forbidden.is_empty() {
+        return refusal.say(format!(
+            "node {} is not allowed to set the following labels: {}",
+            quote(node),
+            forbidden.join(", ")
+        ));
+    }
+    let spec = object["spec"].as_object().into_iter().flatten();
+    for (field, _) in spec.filter(|(_, value)| !value.is_null()) {
+        // The ranges of pods' addresses above all: by them the other nodes send packets.
+        if !matches!(field.as_str(), "taints" | "unschedulable" | "providerID") {
+            let node = quote(node);
+            return refusal.say(format!("node {node} is not allowed to set spec.{field}"));
+        }
+    }
+    must_not_have_owners(node, object, &Value::Null, refusal)
+}
+
+fn changed_node(node: &str, new: &Value, old: &Value, refusal: &Refusal<'_>) -> Result<(), Status> {
+    must_be_itself(node, refusal)?;
+    if new["spec"]["taints"] != old["spec"]["taints"] {
+        return refusal.say(format!("node {} is not allowed to modify taints", quote(node)));
+    }
+    if new["spec"] != old["spec"] {
+        return refusal.say(format!("node {} is not allowed to modify its spec", quote(node)));
+    }
+    let forbidden = changed_labels(new, old);
+    if !forbidden.is_empty() {
+        return refusal.say(format!("is not allowed to modify labels: {}", forbidden.join(", ")));
+    }
+    must_not_have_owners(node, new, old, refusal)
+}
+
+fn must_be_itself(node: &str, refusal: &Refusal<'_>) -> Result<(), Status> {
+    if refusal.name == node {
+        return Ok(());
+    }
+    let (node, other) = (quote(node), quote(refusal.name));
+    refusal.say(format!("node {node} is not allowed to modify node {other}"))
+}
+
+/// A node that is owned by something goes with it, and comes back as a new one: without the taints that it had.
+fn must_not_have_owners(node: &str, new: &Value, old: &Value, refusal: &Refusal<'_>) -> Result<(), Status> {
+    match new["metadata"]["ownerReferences"] == old["metadata"]["ownerReferences"] {
+        true => Ok(()),
+        false => refusal.say(format!("node {} is not allowed to modify ownerReferences", quote(node))),
+    }
+}
+
+/// The labels that differ and that a node must leave alone, sorted.
+fn changed_labels<'a>(new: &'a Value, old: &'a Value) -> Vec<&'a str> {
+    let (new, old) = (meta::labels(new), meta::labels(old));
+    let value = |labels: Option<&serde_json::Map<String, Value>>, label: &str| labels.and_then(|l| l.get(label).cloned());
+    let mut labels: Vec<&str> = new
+        .into_iter()
+        .chain(old)
+        .flat_map(|labels| labels.keys().map(String::as_str))
+        .filter(|label| node_label_is_forbidden(label) && value(new, label) != value(old, label))
+        .collect();
+    labels.sort_unstable();
+    labels.dedup();
+    labels
+}
+
+/// A node asks for certificates of itself alone.
+fn signing_request(node: &str, request: &Value, refusal: &Refusal<'_>) -> Result<(), Status> {
+    let spec = &request["spec"];
+    if spec["signerName"] != CLIENT_SIGNER && spec["signerName"] != SERVING_SIGNER {
+        return Ok(());
+    }
+    let wanted = format!("system:node:{node}");
+    let name = common_name(spec["request"].as_str().unwrap_or_default());
+    match name {
+        None => refusal.say("unable to parse csr".to_owned()),
+        Some(name) if name == wanted => Ok(()),
+        Some(_) => refusal.say(format!("can only create a node CSR with CN={wanted}")),
+    }
+}
+
+/// The common name in a signing request: PEM, in base64.
+fn common_name(request: &str) -> Option<String> {
+    let pem = BASE64_STANDARD.decode(request).ok()?;
+    let (_, pem) = x509_parser::pem::parse_x509_pem(&pem).ok()?;
+    let (_, request) = X509CertificationRequest::from_der(&pem.contents).ok()?;
+    let subject = &request.certification_request_info.subject;
+    let mut names = subject.iter_common_name();
+    let name = names.next()?.as_str().ok()?.to_owned();
+    names.next().is_none().then_some(name)
+}
