@@ -198,7 +198,9 @@ fn impersonated(shared: &Shared, user: Arc<User>, headers: &HeaderMap) -> Result
         for value in &values {
             may(AUTHENTICATION, ("userextras", &key), "", value)?;
         }
-        acting.extra.insert(key, values.into_iter().map(str::to_owned).collect());
+        acting
+            .extra
+            .insert(key, values.into_iter().map(str::to_owned).collect());
     }
     if acting.is_anonymous() && !acting.groups.iter().any(|group| group == GROUP_UNAUTHENTICATED) {
         acting.groups.push(GROUP_UNAUTHENTICATED.to_owned());

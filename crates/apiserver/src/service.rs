@@ -142,7 +142,12 @@ async fn serve_authorized(
         Route::Tunnel { node } => tunnel::accept(shared, node, request),
         Route::Objects(target) => {
             summary.resource = target.kind.plural;
-            let called = Called { user, target, query, now };
+            let called = Called {
+                user,
+                target,
+                query,
+                now,
+            };
             objects(shared, called, request, wanted, summary).await
         }
     }

@@ -21,7 +21,14 @@ impl fmt::Display for Missing {
             let mut on = right.clone();
             on.verbs = Box::default();
             let verbs = verbs.entry(on).or_default();
-            verbs.extend(right.verbs.iter().filter(|verb| !verbs.contains(verb)).cloned().collect::<Vec<_>>());
+            verbs.extend(
+                right
+                    .verbs
+                    .iter()
+                    .filter(|verb| !verbs.contains(verb))
+                    .cloned()
+                    .collect::<Vec<_>>(),
+            );
         }
         let lines: BTreeSet<String> = verbs
             .into_iter()
@@ -99,7 +106,10 @@ fn covers(own: &Rule, other: &Rule) -> bool {
     let all = |own: &[Box<str>], other: &[Box<str>]| other.iter().all(|text| has(own, text));
     let names = own.resource_names.is_empty()
         || !other.resource_names.is_empty()
-            && other.resource_names.iter().all(|name| own.resource_names.contains(name));
+            && other
+                .resource_names
+                .iter()
+                .all(|name| own.resource_names.contains(name));
     let resource = |wanted: &str| {
         let (main, sub) = wanted.split_once('/').unwrap_or((wanted, ""));
         own.resources

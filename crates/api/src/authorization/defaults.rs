@@ -60,7 +60,9 @@ impl Grant {
     fn rule(&self) -> Rule {
         let words = |text: &str| -> Box<[Box<str>]> {
             let words = text.split_whitespace();
-            words.map(|word| if word == "core" { "" } else { word }.into()).collect()
+            words
+                .map(|word| if word == "core" { "" } else { word }.into())
+                .collect()
         };
         Rule {
             verbs: words(self.verbs),
@@ -119,7 +121,11 @@ const NODE: &[Grant] = &[
     on("create", "core", "pods/eviction"),
     on(READ, "core", "configmaps secrets"),
     on("create", "core", "serviceaccounts/token"),
-    on("create get list watch", "certificates.k8s.io", "certificatesigningrequests"),
+    on(
+        "create get list watch",
+        "certificates.k8s.io",
+        "certificatesigningrequests",
+    ),
     on("create delete get patch update", "coordination.k8s.io", "leases"),
 ];
 
@@ -131,260 +137,408 @@ const ROLES: &[Role] = &[
     role("cluster-admin", &[on("*", "*", "*"), at("*", "*")]),
     sum("edit", "admin"),
     // What an agent reads beyond what its pods refer to: it is the proxy and the name server of its node, too.
-    role("everynode:node", &[
-        on(READ, "core", "endpoints namespaces nodes services"),
-        on(READ, "discovery.k8s.io", "endpointslices"),
-    ]),
-    part("system:aggregate-to-admin", "admin", &[
-        on("create", "authorization.k8s.io", "localsubjectaccessreviews"),
-        on(ALL, GROUP, "rolebindings roles"),
-    ]),
-    part("system:aggregate-to-edit", "edit", &[
-        on(READ, "core", "pods/attach pods/exec pods/portforward pods/proxy secrets services/proxy"),
-        on("impersonate", "core", "serviceaccounts"),
-        on(WRITE, "core", "pods pods/attach pods/exec pods/portforward pods/proxy"),
-        on("create", "core", "pods/eviction"),
-        on(
-            WRITE,
-            "core",
-            "configmaps events persistentvolumeclaims replicationcontrollers replicationcontrollers/scale secrets \
+    role(
+        "everynode:node",
+        &[
+            on(READ, "core", "endpoints namespaces nodes services"),
+            on(READ, "discovery.k8s.io", "endpointslices"),
+        ],
+    ),
+    part(
+        "system:aggregate-to-admin",
+        "admin",
+        &[
+            on("create", "authorization.k8s.io", "localsubjectaccessreviews"),
+            on(ALL, GROUP, "rolebindings roles"),
+        ],
+    ),
+    part(
+        "system:aggregate-to-edit",
+        "edit",
+        &[
+            on(
+                READ,
+                "core",
+                "pods/attach pods/exec pods/portforward pods/proxy secrets services/proxy",
+            ),
+            on("impersonate", "core", "serviceaccounts"),
+            on(
+                WRITE,
+                "core",
+                "pods pods/attach pods/exec pods/portforward pods/proxy",
+            ),
+            on("create", "core", "pods/eviction"),
+            on(
+                WRITE,
+                "core",
+                "configmaps events persistentvolumeclaims replicationcontrollers replicationcontrollers/scale secrets \
              serviceaccounts services services/proxy",
-        ),
-        on("create", "core", "serviceaccounts/token"),
-        on(
-            WRITE,
-            "apps",
-            "daemonsets deployments deployments/rollback deployments/scale replicasets replicasets/scale statefulsets \
+            ),
+            on("create", "core", "serviceaccounts/token"),
+            on(
+                WRITE,
+                "apps",
+                "daemonsets deployments deployments/rollback deployments/scale replicasets replicasets/scale statefulsets \
              statefulsets/scale",
-        ),
-        on("create get patch update delete", "apps", "daemonsets/proxy"),
-        on(WRITE, "autoscaling", "horizontalpodautoscalers"),
-        on(WRITE, "batch", "cronjobs jobs"),
-        on(WRITE, "policy", "poddisruptionbudgets"),
-        on(WRITE, "networking.k8s.io", "ingresses networkpolicies"),
-        on(ALL, "coordination.k8s.io", "leases"),
-    ]),
-    part("system:aggregate-to-view", "view", &[
-        on(
-            READ,
-            "core",
-            "configmaps endpoints persistentvolumeclaims persistentvolumeclaims/status pods replicationcontrollers \
+            ),
+            on("create get patch update delete", "apps", "daemonsets/proxy"),
+            on(WRITE, "autoscaling", "horizontalpodautoscalers"),
+            on(WRITE, "batch", "cronjobs jobs"),
+            on(WRITE, "policy", "poddisruptionbudgets"),
+            on(WRITE, "networking.k8s.io", "ingresses networkpolicies"),
+            on(ALL, "coordination.k8s.io", "leases"),
+        ],
+    ),
+    part(
+        "system:aggregate-to-view",
+        "view",
+        &[
+            on(
+                READ,
+                "core",
+                "configmaps endpoints persistentvolumeclaims persistentvolumeclaims/status pods replicationcontrollers \
              replicationcontrollers/scale serviceaccounts services services/status",
-        ),
-        on(
-            READ,
-            "core",
-            "bindings events limitranges namespaces/status pods/log pods/status replicationcontrollers/status \
+            ),
+            on(
+                READ,
+                "core",
+                "bindings events limitranges namespaces/status pods/log pods/status replicationcontrollers/status \
              resourcequotas resourcequotas/status",
-        ),
-        // In a namespace this is the namespace itself: so one sees which one may look into.
-        on(READ, "core", "namespaces"),
-        on(READ, "discovery.k8s.io", "endpointslices"),
-        on(
-            READ,
-            "apps",
-            "controllerrevisions daemonsets daemonsets/status deployments deployments/scale deployments/status replicasets \
+            ),
+            // In a namespace this is the namespace itself: so one sees which one may look into.
+            on(READ, "core", "namespaces"),
+            on(READ, "discovery.k8s.io", "endpointslices"),
+            on(
+                READ,
+                "apps",
+                "controllerrevisions daemonsets daemonsets/status deployments deployments/scale deployments/status replicasets \
              replicasets/scale replicasets/status statefulsets statefulsets/scale statefulsets/status",
-        ),
-        on(READ, "autoscaling", "horizontalpodautoscalers horizontalpodautoscalers/status"),
-        on(READ, "batch", "cronjobs cronjobs/status jobs jobs/status"),
-        on(READ, "policy", "poddisruptionbudgets poddisruptionbudgets/status"),
-        on(READ, "networking.k8s.io", "ingresses ingresses/status networkpolicies"),
-    ]),
-    role("system:auth-delegator", &[
-        on("create", "authentication.k8s.io", "tokenreviews"),
-        on("create", "authorization.k8s.io", "subjectaccessreviews"),
-    ]),
-    role("system:basic-user", &[
-        on("create", "authorization.k8s.io", "selfsubjectaccessreviews selfsubjectrulesreviews"),
-        on("create", "authentication.k8s.io", "selfsubjectreviews"),
-    ]),
-    role("system:certificates.k8s.io:certificatesigningrequests:nodeclient", &[on(
-        "create",
-        "certificates.k8s.io",
-        "certificatesigningrequests/nodeclient",
-    )]),
-    role("system:certificates.k8s.io:certificatesigningrequests:selfnodeclient", &[on(
-        "create",
-        "certificates.k8s.io",
-        "certificatesigningrequests/selfnodeclient",
-    )]),
-    role("system:certificates.k8s.io:kube-apiserver-client-approver", &[named(
-        "approve",
-        "certificates.k8s.io",
-        "signers",
-        "kubernetes.io/kube-apiserver-client",
-    )]),
-    role("system:certificates.k8s.io:kube-apiserver-client-kubelet-approver", &[named(
-        "approve",
-        "certificates.k8s.io",
-        "signers",
-        KUBELET_CLIENT,
-    )]),
-    role("system:certificates.k8s.io:kubelet-serving-approver", &[named(
-        "approve",
-        "certificates.k8s.io",
-        "signers",
-        "kubernetes.io/kubelet-serving",
-    )]),
-    role("system:certificates.k8s.io:legacy-unknown-approver", &[named(
-        "approve",
-        "certificates.k8s.io",
-        "signers",
-        "kubernetes.io/legacy-unknown",
-    )]),
-    role("system:controller:certificate-controller", &[
-        on("delete get list watch", "certificates.k8s.io", "certificatesigningrequests"),
-        on(
-            "patch update",
+            ),
+            on(
+                READ,
+                "autoscaling",
+                "horizontalpodautoscalers horizontalpodautoscalers/status",
+            ),
+            on(READ, "batch", "cronjobs cronjobs/status jobs jobs/status"),
+            on(READ, "policy", "poddisruptionbudgets poddisruptionbudgets/status"),
+            on(
+                READ,
+                "networking.k8s.io",
+                "ingresses ingresses/status networkpolicies",
+            ),
+        ],
+    ),
+    role(
+        "system:auth-delegator",
+        &[
+            on("create", "authentication.k8s.io", "tokenreviews"),
+            on("create", "authorization.k8s.io", "subjectaccessreviews"),
+        ],
+    ),
+    role(
+        "system:basic-user",
+        &[
+            on(
+                "create",
+                "authorization.k8s.io",
+                "selfsubjectaccessreviews selfsubjectrulesreviews",
+            ),
+            on("create", "authentication.k8s.io", "selfsubjectreviews"),
+        ],
+    ),
+    role(
+        "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
+        &[on(
+            "create",
             "certificates.k8s.io",
-            "certificatesigningrequests/approval certificatesigningrequests/status",
-        ),
-        named("approve", "certificates.k8s.io", "signers", KUBELET_CLIENT),
-        named(
-            "sign",
+            "certificatesigningrequests/nodeclient",
+        )],
+    ),
+    role(
+        "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
+        &[on(
+            "create",
+            "certificates.k8s.io",
+            "certificatesigningrequests/selfnodeclient",
+        )],
+    ),
+    role(
+        "system:certificates.k8s.io:kube-apiserver-client-approver",
+        &[named(
+            "approve",
             "certificates.k8s.io",
             "signers",
-            "kubernetes.io/kube-apiserver-client kubernetes.io/kube-apiserver-client-kubelet \
+            "kubernetes.io/kube-apiserver-client",
+        )],
+    ),
+    role(
+        "system:certificates.k8s.io:kube-apiserver-client-kubelet-approver",
+        &[named("approve", "certificates.k8s.io", "signers", KUBELET_CLIENT)],
+    ),
+    role(
+        "system:certificates.k8s.io:kubelet-serving-approver",
+        &[named(
+            "approve",
+            "certificates.k8s.io",
+            "signers",
+            "kubernetes.io/kubelet-serving",
+        )],
+    ),
+    role(
+        "system:certificates.k8s.io:legacy-unknown-approver",
+        &[named(
+            "approve",
+            "certificates.k8s.io",
+            "signers",
+            "kubernetes.io/legacy-unknown",
+        )],
+    ),
+    role(
+        "system:controller:certificate-controller",
+        &[
+            on(
+                "delete get list watch",
+                "certificates.k8s.io",
+                "certificatesigningrequests",
+            ),
+            on(
+                "patch update",
+                "certificates.k8s.io",
+                "certificatesigningrequests/approval certificatesigningrequests/status",
+            ),
+            named("approve", "certificates.k8s.io", "signers", KUBELET_CLIENT),
+            named(
+                "sign",
+                "certificates.k8s.io",
+                "signers",
+                "kubernetes.io/kube-apiserver-client kubernetes.io/kube-apiserver-client-kubelet \
              kubernetes.io/kubelet-serving kubernetes.io/legacy-unknown",
-        ),
-        on("create", "authorization.k8s.io", "subjectaccessreviews"),
-        EVENTS,
-    ]),
-    role("system:controller:clusterrole-aggregation-controller", &[on(
-        "escalate get list patch update watch",
-        GROUP,
-        "clusterroles",
-    )]),
-    role("system:controller:daemon-set-controller", &[
-        on(READ, "apps", "daemonsets"),
-        on("patch update", "apps", "daemonsets/finalizers daemonsets/status"),
-        on("list watch", "core", "nodes"),
-        on("create delete list patch watch", "core", "pods"),
-        on("patch", "core", "pods/status"),
-        on("create", "core", "pods/binding"),
-        on("create delete get list patch update watch", "apps", "controllerrevisions"),
-        EVENTS,
-    ]),
-    role("system:controller:disruption-controller", &[
-        on(READ, "apps", "daemonsets deployments replicasets statefulsets"),
-        on(READ, "policy", "poddisruptionbudgets"),
-        on("patch update", "policy", "poddisruptionbudgets/status"),
-        on("patch update", "core", "pods/status"),
-        on("get", "*", "*/scale"),
-        EVENTS,
-    ]),
-    role("system:controller:endpoint-controller", &[
-        on(READ, "core", "pods services"),
-        on("create delete get list patch update watch", "core", "endpoints"),
-        on("create", "core", "endpoints/restricted"),
-        EVENTS,
-    ]),
-    role("system:controller:endpointslice-controller", &[
-        on(READ, "core", "nodes pods services"),
-        on("update", "core", "services/finalizers"),
-        on("create delete get list patch update watch", "discovery.k8s.io", "endpointslices"),
-        EVENTS,
-    ]),
-    role("system:controller:endpointslicemirroring-controller", &[
-        on(READ, "core", "endpoints services"),
-        on("update", "core", "endpoints/finalizers services/finalizers"),
-        on("create delete get list patch update watch", "discovery.k8s.io", "endpointslices"),
-        EVENTS,
-    ]),
-    role("system:controller:event-ttl-controller", &[on("delete get list watch", "core events.k8s.io", "events")]),
-    role("system:controller:generic-garbage-collector", &[
-        on("delete get list patch update watch", "*", "*"),
-        EVENTS,
-    ]),
-    role("system:controller:namespace-controller", &[
-        on("delete get list watch", "core", "namespaces"),
-        on("patch update", "core", "namespaces/finalize namespaces/status"),
-        on("delete deletecollection get list watch", "*", "*"),
-    ]),
-    role("system:controller:node-controller", &[
-        on("delete get list patch update watch", "core", "nodes"),
-        on("patch update", "core", "nodes/status pods/status"),
-        on("delete get list watch", "core", "pods"),
-        on(READ, "coordination.k8s.io", "leases"),
-        EVENTS,
-    ]),
-    role("system:controller:pod-garbage-collector", &[
-        on("delete list watch", "core", "pods"),
-        on(READ, "core", "nodes"),
-        on("patch", "core", "pods/status"),
-    ]),
-    role("system:controller:root-ca-cert-publisher", &[on("create patch update", "core", "configmaps"), EVENTS]),
-    role("system:controller:service-account-controller", &[on("create", "core", "serviceaccounts"), EVENTS]),
-    role("system:discovery", &[at(
-        "get",
-        "/api /api/* /apis /apis/* /healthz /livez /openapi /openapi/* /readyz /version /version/",
-    )]),
-    role("system:kube-controller-manager", &[
-        EVENTS,
-        on("create", "coordination.k8s.io", "leases"),
-        named("get update", "coordination.k8s.io", "leases", "kube-controller-manager"),
-        on("create", "core", "secrets serviceaccounts"),
-        on("delete", "core", "secrets"),
-        on("get", "core", "configmaps namespaces secrets serviceaccounts"),
-        on("update", "core", "secrets serviceaccounts"),
-        on("create", "authentication.k8s.io", "tokenreviews"),
-        on("create", "authorization.k8s.io", "subjectaccessreviews"),
-        on("list watch", "*", "*"),
-        on("create", "core", "serviceaccounts/token"),
-    ]),
-    role("system:kube-dns", &[on("list watch", "core", "endpoints services")]),
-    role("system:kube-scheduler", &[
-        EVENTS,
-        on("create", "coordination.k8s.io", "leases"),
-        named("get list update watch", "coordination.k8s.io", "leases", "kube-scheduler"),
-        on(READ, "core", "namespaces nodes"),
-        on("delete get list watch", "core", "pods"),
-        on("create", "core", "bindings pods/binding"),
-        on("patch update", "core", "pods/status"),
-        on(READ, "core", "replicationcontrollers services"),
-        on(READ, "apps", "replicasets statefulsets"),
-        on(READ, "policy", "poddisruptionbudgets"),
-        on(READ, "scheduling.k8s.io", "priorityclasses"),
-        on(READ, "core", "persistentvolumeclaims persistentvolumes"),
-        on("create", "authentication.k8s.io", "tokenreviews"),
-        on("create", "authorization.k8s.io", "subjectaccessreviews"),
-    ]),
-    role("system:kubelet-api-admin", &[
-        on(READ, "core", "nodes"),
-        on("proxy", "core", "nodes"),
-        on(
-            "*",
-            "core",
-            "nodes/checkpoint nodes/configz nodes/healthz nodes/log nodes/metrics nodes/pods nodes/proxy nodes/stats",
-        ),
-    ]),
-    role("system:monitoring", &[at(
-        "get",
-        "/healthz /healthz/* /livez /livez/* /metrics /metrics/slis /readyz /readyz/*",
-    )]),
+            ),
+            on("create", "authorization.k8s.io", "subjectaccessreviews"),
+            EVENTS,
+        ],
+    ),
+    role(
+        "system:controller:clusterrole-aggregation-controller",
+        &[on("escalate get list patch update watch", GROUP, "clusterroles")],
+    ),
+    role(
+        "system:controller:daemon-set-controller",
+        &[
+            on(READ, "apps", "daemonsets"),
+            on("patch update", "apps", "daemonsets/finalizers daemonsets/status"),
+            on("list watch", "core", "nodes"),
+            on("create delete list patch watch", "core", "pods"),
+            on("patch", "core", "pods/status"),
+            on("create", "core", "pods/binding"),
+            on(
+                "create delete get list patch update watch",
+                "apps",
+                "controllerrevisions",
+            ),
+            EVENTS,
+        ],
+    ),
+    role(
+        "system:controller:disruption-controller",
+        &[
+            on(READ, "apps", "daemonsets deployments replicasets statefulsets"),
+            on(READ, "policy", "poddisruptionbudgets"),
+            on("patch update", "policy", "poddisruptionbudgets/status"),
+            on("patch update", "core", "pods/status"),
+            on("get", "*", "*/scale"),
+            EVENTS,
+        ],
+    ),
+    role(
+        "system:controller:endpoint-controller",
+        &[
+            on(READ, "core", "pods services"),
+            on("create delete get list patch update watch", "core", "endpoints"),
+            on("create", "core", "endpoints/restricted"),
+            EVENTS,
+        ],
+    ),
+    role(
+        "system:controller:endpointslice-controller",
+        &[
+            on(READ, "core", "nodes pods services"),
+            on("update", "core", "services/finalizers"),
+            on(
+                "create delete get list patch update watch",
+                "discovery.k8s.io",
+                "endpointslices",
+            ),
+            EVENTS,
+        ],
+    ),
+    role(
+        "system:controller:endpointslicemirroring-controller",
+        &[
+            on(READ, "core", "endpoints services"),
+            on("update", "core", "endpoints/finalizers services/finalizers"),
+            on(
+                "create delete get list patch update watch",
+                "discovery.k8s.io",
+                "endpointslices",
+            ),
+            EVENTS,
+        ],
+    ),
+    role(
+        "system:controller:event-ttl-controller",
+        &[on("delete get list watch", "core events.k8s.io", "events")],
+    ),
+    role(
+        "system:controller:generic-garbage-collector",
+        &[on("delete get list patch update watch", "*", "*"), EVENTS],
+    ),
+    role(
+        "system:controller:namespace-controller",
+        &[
+            on("delete get list watch", "core", "namespaces"),
+            on("patch update", "core", "namespaces/finalize namespaces/status"),
+            on("delete deletecollection get list watch", "*", "*"),
+        ],
+    ),
+    role(
+        "system:controller:node-controller",
+        &[
+            on("delete get list patch update watch", "core", "nodes"),
+            on("patch update", "core", "nodes/status pods/status"),
+            on("delete get list watch", "core", "pods"),
+            on(READ, "coordination.k8s.io", "leases"),
+            EVENTS,
+        ],
+    ),
+    role(
+        "system:controller:pod-garbage-collector",
+        &[
+            on("delete list watch", "core", "pods"),
+            on(READ, "core", "nodes"),
+            on("patch", "core", "pods/status"),
+        ],
+    ),
+    role(
+        "system:controller:root-ca-cert-publisher",
+        &[on("create patch update", "core", "configmaps"), EVENTS],
+    ),
+    role(
+        "system:controller:service-account-controller",
+        &[on("create", "core", "serviceaccounts"), EVENTS],
+    ),
+    role(
+        "system:discovery",
+        &[at(
+            "get",
+            "/api /api/* /apis /apis/* /healthz /livez /openapi /openapi/* /readyz /version /version/",
+        )],
+    ),
+    role(
+        "system:kube-controller-manager",
+        &[
+            EVENTS,
+            on("create", "coordination.k8s.io", "leases"),
+            named(
+                "get update",
+                "coordination.k8s.io",
+                "leases",
+                "kube-controller-manager",
+            ),
+            on("create", "core", "secrets serviceaccounts"),
+            on("delete", "core", "secrets"),
+            on("get", "core", "configmaps namespaces secrets serviceaccounts"),
+            on("update", "core", "secrets serviceaccounts"),
+            on("create", "authentication.k8s.io", "tokenreviews"),
+            on("create", "authorization.k8s.io", "subjectaccessreviews"),
+            on("list watch", "*", "*"),
+            on("create", "core", "serviceaccounts/token"),
+        ],
+    ),
+    role(
+        "system:kube-dns",
+        &[on("list watch", "core", "endpoints services")],
+    ),
+    role(
+        "system:kube-scheduler",
+        &[
+            EVENTS,
+            on("create", "coordination.k8s.io", "leases"),
+            named(
+                "get list update watch",
+                "coordination.k8s.io",
+                "leases",
+                "kube-scheduler",
+            ),
+            on(READ, "core", "namespaces nodes"),
+            on("delete get list watch", "core", "pods"),
+            on("create", "core", "bindings pods/binding"),
+            on("patch update", "core", "pods/status"),
+            on(READ, "core", "replicationcontrollers services"),
+            on(READ, "apps", "replicasets statefulsets"),
+            on(READ, "policy", "poddisruptionbudgets"),
+            on(READ, "scheduling.k8s.io", "priorityclasses"),
+            on(READ, "core", "persistentvolumeclaims persistentvolumes"),
+            on("create", "authentication.k8s.io", "tokenreviews"),
+            on("create", "authorization.k8s.io", "subjectaccessreviews"),
+        ],
+    ),
+    role(
+        "system:kubelet-api-admin",
+        &[
+            on(READ, "core", "nodes"),
+            on("proxy", "core", "nodes"),
+            on(
+                "*",
+                "core",
+                "nodes/checkpoint nodes/configz nodes/healthz nodes/log nodes/metrics nodes/pods nodes/proxy nodes/stats",
+            ),
+        ],
+    ),
+    role(
+        "system:monitoring",
+        &[at(
+            "get",
+            "/healthz /healthz/* /livez /livez/* /metrics /metrics/slis /readyz /readyz/*",
+        )],
+    ),
     role("system:node", NODE),
-    role("system:node-bootstrapper", &[on(
-        "create get list watch",
-        "certificates.k8s.io",
-        "certificatesigningrequests",
-    )]),
-    role("system:node-problem-detector", &[
-        on("get", "core", "nodes"),
-        on("patch", "core", "nodes/status"),
-        EVENTS,
-    ]),
-    role("system:node-proxier", &[
-        on("list watch", "core", "endpoints services"),
-        on(READ, "core", "nodes"),
-        EVENTS,
-        on("list watch", "discovery.k8s.io", "endpointslices"),
-    ]),
-    role("system:public-info-viewer", &[at("get", "/healthz /livez /readyz /version /version/")]),
-    role("system:service-account-issuer-discovery", &[at(
-        "get",
-        "/.well-known/openid-configuration /.well-known/openid-configuration/ /openid/v1/jwks /openid/v1/jwks/",
-    )]),
+    role(
+        "system:node-bootstrapper",
+        &[on(
+            "create get list watch",
+            "certificates.k8s.io",
+            "certificatesigningrequests",
+        )],
+    ),
+    role(
+        "system:node-problem-detector",
+        &[
+            on("get", "core", "nodes"),
+            on("patch", "core", "nodes/status"),
+            EVENTS,
+        ],
+    ),
+    role(
+        "system:node-proxier",
+        &[
+            on("list watch", "core", "endpoints services"),
+            on(READ, "core", "nodes"),
+            EVENTS,
+            on("list watch", "discovery.k8s.io", "endpointslices"),
+        ],
+    ),
+    role(
+        "system:public-info-viewer",
+        &[at("get", "/healthz /livez /readyz /version /version/")],
+    ),
+    role(
+        "system:service-account-issuer-discovery",
+        &[at(
+            "get",
+            "/.well-known/openid-configuration /.well-known/openid-configuration/ /openid/v1/jwks /openid/v1/jwks/",
+        )],
+    ),
     sum("view", "edit"),
 ];
 
@@ -392,7 +546,12 @@ const ROLES: &[Role] = &[
 const CONTROLLERS: &str = "system:kube-controller-manager";
 
 /// Name of a ClusterRoleBinding, its ClusterRole, its users and its groups.
-type Binding = (&'static str, &'static str, &'static [&'static str], &'static [&'static str]);
+type Binding = (
+    &'static str,
+    &'static str,
+    &'static [&'static str],
+    &'static [&'static str],
+);
 
 const BINDINGS: &[Binding] = &[
     ("cluster-admin", "cluster-admin", &[], &["system:masters"]),
@@ -409,17 +568,57 @@ const BINDINGS: &[Binding] = &[
         &[],
         &["system:nodes"],
     ),
-    ("everynode:node-bootstrapper", "system:node-bootstrapper", &[], &["system:bootstrappers"]),
-    ("system:basic-user", "system:basic-user", &[], &["system:authenticated"]),
-    ("system:discovery", "system:discovery", &[], &["system:authenticated"]),
-    ("system:kube-controller-manager", "system:kube-controller-manager", &[CONTROLLERS], &[]),
-    ("system:kube-dns", "system:kube-dns", &["system:serviceaccount:kube-system:kube-dns"], &[]),
+    (
+        "everynode:node-bootstrapper",
+        "system:node-bootstrapper",
+        &[],
+        &["system:bootstrappers"],
+    ),
+    (
+        "system:basic-user",
+        "system:basic-user",
+        &[],
+        &["system:authenticated"],
+    ),
+    (
+        "system:discovery",
+        "system:discovery",
+        &[],
+        &["system:authenticated"],
+    ),
+    (
+        "system:kube-controller-manager",
+        "system:kube-controller-manager",
+        &[CONTROLLERS],
+        &[],
+    ),
+    (
+        "system:kube-dns",
+        "system:kube-dns",
+        &["system:serviceaccount:kube-system:kube-dns"],
+        &[],
+    ),
     // The controllers' process schedules, too.
-    ("system:kube-scheduler", "system:kube-scheduler", &["system:kube-scheduler", CONTROLLERS], &[]),
-    ("system:monitoring", "system:monitoring", &[], &["system:monitoring"]),
+    (
+        "system:kube-scheduler",
+        "system:kube-scheduler",
+        &["system:kube-scheduler", CONTROLLERS],
+        &[],
+    ),
+    (
+        "system:monitoring",
+        "system:monitoring",
+        &[],
+        &["system:monitoring"],
+    ),
     // What a node may do depends on what is bound to it, so the role alone is given to nobody.
     ("system:node", "system:node", &[], &[]),
-    ("system:node-proxier", "system:node-proxier", &["system:kube-proxy"], &[]),
+    (
+        "system:node-proxier",
+        "system:node-proxier",
+        &["system:kube-proxy"],
+        &[],
+    ),
     (
         "system:public-info-viewer",
         "system:public-info-viewer",
@@ -473,7 +672,11 @@ fn rules_of(role: &Role) -> Vec<Rule> {
         return role.grants.iter().map(Grant::rule).collect();
     }
     let mut rules = Vec::new();
-    for rule in ROLES.iter().filter(|part| part.part_of == role.name).flat_map(rules_of) {
+    for rule in ROLES
+        .iter()
+        .filter(|part| part.part_of == role.name)
+        .flat_map(rules_of)
+    {
         if !rules.contains(&rule) {
             rules.push(rule);
         }
@@ -484,8 +687,12 @@ fn rules_of(role: &Role) -> Vec<Rule> {
 /// The ClusterRoleBindings.
 pub fn cluster_role_bindings() -> Vec<Value> {
     let subject = |kind: &str, name: &str| json!({"kind": kind, "apiGroup": GROUP, "name": name});
-    let account = |namespace: &str, name: &str| json!({"kind": "ServiceAccount", "namespace": namespace, "name": name});
-    let user = |name: &str| match name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':')) {
+    let account =
+        |namespace: &str, name: &str| json!({"kind": "ServiceAccount", "namespace": namespace, "name": name});
+    let user = |name: &str| match name
+        .strip_prefix("system:serviceaccount:")
+        .and_then(|rest| rest.split_once(':'))
+    {
         Some((namespace, name)) => account(namespace, name),
         None => subject("User", name),
     };
@@ -548,7 +755,11 @@ pub fn reconciled(found: &Value, wanted: &Value) -> Option<Value> {
         next["aggregationRule"] = wanted["aggregationRule"].clone();
     }
     let subjects = wanted["subjects"].as_array().into_iter().flatten();
-    let is_lacking = |subject: &&Value| !found["subjects"].as_array().is_some_and(|found| found.contains(subject));
+    let is_lacking = |subject: &&Value| {
+        !found["subjects"]
+            .as_array()
+            .is_some_and(|found| found.contains(subject))
+    };
     append(&mut next, "subjects", subjects.filter(is_lacking));
     (next != *found).then_some(next)
 }

@@ -26,7 +26,8 @@ pub fn pod_refers_to(pod: &Value, what: PodReference, name: &str) -> bool {
         PodReference::ConfigMap => {
             items(&spec["volumes"]).any(|volume| {
                 volume["configMap"]["name"] == name
-                    || items(&volume["projected"]["sources"]).any(|source| source["configMap"]["name"] == name)
+                    || items(&volume["projected"]["sources"])
+                        .any(|source| source["configMap"]["name"] == name)
             }) || environment(spec, "configMapRef", "configMapKeyRef").any(|found| found == name)
         }
     }
@@ -35,7 +36,13 @@ pub fn pod_refers_to(pod: &Value, what: PodReference, name: &str) -> bool {
 /// Whether a volume takes something from the Secret. Each kind of storage names its Secret in its own way.
 fn volume_secret(volume: &Value, name: &str) -> bool {
     const BY_REFERENCE: [&str; 7] = [
-        "cephfs", "cinder", "flexVolume", "iscsi", "rbd", "scaleIO", "storageos",
+        "cephfs",
+        "cinder",
+        "flexVolume",
+        "iscsi",
+        "rbd",
+        "scaleIO",
+        "storageos",
     ];
     volume["secret"]["secretName"] == name
         || volume["azureFile"]["secretName"] == name
@@ -51,11 +58,7 @@ fn items(list: &Value) -> impl Iterator<Item = &Value> {
 }
 
 /// The names that the environments of a pod's containers take values from: whole objects, and single keys.
-fn environment<'a>(
-    spec: &'a Value,
-    whole: &'static str,
-    key: &'static str,
-) -> impl Iterator<Item = &'a str> {
+fn environment<'a>(spec: &'a Value, whole: &'static str, key: &'static str) -> impl Iterator<Item = &'a str> {
     ["containers", "initContainers", "ephemeralContainers"]
         .into_iter()
         .flat_map(|field| items(&spec[field]))

@@ -30,7 +30,11 @@ impl RoleRef {
     }
 
     fn kind(&self) -> &'static str {
-        if self.is_cluster_role { "ClusterRole" } else { "Role" }
+        if self.is_cluster_role {
+            "ClusterRole"
+        } else {
+            "Role"
+        }
     }
 }
 
@@ -76,7 +80,10 @@ impl Bindings {
     fn insert(&mut self, name: &str, binding: &Value) {
         self.remove(name);
         let role = RoleRef::of(binding);
-        let subjects = binding["subjects"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let subjects = binding["subjects"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         for subject in subjects {
             let text = |field: &str| subject[field].as_str().unwrap_or_default();
             let (kind, name_of) = (text("kind"), text("name"));
@@ -129,7 +136,12 @@ impl fmt::Display for Grant<'_> {
         };
         let role = &self.bound.role;
         let (role_kind, role_name) = (role.kind(), quote(&role.name));
-        write!(f, "{kind} {} of {role_kind} {role_name} to {}", quote(&binding), self.bound.subject)
+        write!(
+            f,
+            "{kind} {} of {role_kind} {role_name} to {}",
+            quote(&binding),
+            self.bound.subject
+        )
     }
 }
 
@@ -148,14 +160,19 @@ impl Policy {
         let (namespace, name) = (meta::namespace(object), meta::name(object));
         match object["kind"].as_str().unwrap_or_default() {
             "ClusterRole" => {
-                self.cluster_roles.insert(name.into(), Rule::all_of(object).into());
+                self.cluster_roles
+                    .insert(name.into(), Rule::all_of(object).into());
             }
             "Role" => {
                 let roles = self.roles.entry(namespace.into()).or_default();
                 roles.insert(name.into(), Rule::all_of(object).into());
             }
             "ClusterRoleBinding" => self.cluster_bindings.insert(name, object),
-            "RoleBinding" => self.bindings.entry(namespace.into()).or_default().insert(name, object),
+            "RoleBinding" => self
+                .bindings
+                .entry(namespace.into())
+                .or_default()
+                .insert(name, object),
             _ => {}
         }
     }
@@ -206,21 +223,27 @@ impl Policy {
             "" => None,
             namespace => self.bindings.get(namespace),
         };
-        let places = [Some(("", &self.cluster_bindings)), own.map(|own| (namespace, own))];
+        let places = [
+            Some(("", &self.cluster_bindings)),
+            own.map(|own| (namespace, own)),
+        ];
         let user: Box<str> = user.into();
-        places.into_iter().flatten().flat_map(move |(namespace, bindings)| {
-            let of_user = bindings.users.get(&user).into_iter();
-            let of_groups = groups.clone().filter_map(|group| bindings.groups.get(group));
-            let bound = of_user.chain(of_groups).flatten();
-            bound.filter_map(move |(binding, bound)| {
-                Some(Grant {
-                    namespace,
-                    binding,
-                    bound,
-                    rules: self.rules(&bound.role, namespace)?,
+        places
+            .into_iter()
+            .flatten()
+            .flat_map(move |(namespace, bindings)| {
+                let of_user = bindings.users.get(&user).into_iter();
+                let of_groups = groups.clone().filter_map(|group| bindings.groups.get(group));
+                let bound = of_user.chain(of_groups).flatten();
+                bound.filter_map(move |(binding, bound)| {
+                    Some(Grant {
+                        namespace,
+                        binding,
+                        bound,
+                        rules: self.rules(&bound.role, namespace)?,
+                    })
                 })
             })
-        })
     }
 
     /// The binding that allows this, if there is one.

@@ -167,7 +167,10 @@ fn local_subject_rules(object: &Value, errors: &mut Vec<FieldError>) {
 
 fn rules_rules(object: &Value, errors: &mut Vec<FieldError>) {
     if text(&object["spec"], "namespace").is_empty() {
-        errors.push(FieldError::required(&Path::Root("spec").child("namespace"), "no namespace on request"));
+        errors.push(FieldError::required(
+            &Path::Root("spec").child("namespace"),
+            "no namespace on request",
+        ));
     }
 }
 

@@ -12,8 +12,8 @@ use api::status::Status;
 use serde_json::Value;
 use tokio::sync::MutexGuard;
 
-use crate::objects::{self, Place};
 use crate::authorization;
+use crate::objects::{self, Place};
 use crate::shared::Shared;
 use crate::user::User;
 
@@ -36,7 +36,7 @@ pub(crate) async fn on_create<'a>(
     object: &mut Value,
 ) -> Result<Allocation<'a>, Status> {
     namespace::must_take_objects(shared, kind, object)?;
-    node_restriction::on_create(user, kind, object)?;
+    node_restriction::on_create(shared, user, kind, object)?;
     authorization::may_give(shared, user, kind, object, None)?;
     let allocation = allocation(shared, kind).await;
     if objects::is_pod(kind) {

@@ -1,6 +1,8 @@
 //! NodeRestriction: what a node may write into the objects that it may write. It looks at the objects themselves, in the state in which
 //! they are replaced.
 
+use std::net::IpAddr;
+
 use api::authorization::node_label_is_forbidden;
 use api::field_error::quote;
 use api::kinds::Kind;
@@ -14,6 +16,7 @@ use x509_parser::prelude::FromDer;
 
 use crate::authorization::{NODE_LEASES, Who};
 use crate::objects;
+use crate::shared::Shared;
 use crate::user::User;
 
 /// The signer of certificates by which an agent is its node.
@@ -52,7 +55,12 @@ fn is(kind: &Kind, group: &str, name: &str) -> bool {
 }
 
 /// Admits a new object.
-pub(super) fn on_create(user: &User, kind: &Kind, object: &Value) -> Result<(), Status> {
+pub(super) fn on_create(
+    shared: &Shared,
+    user: &User,
+    kind: &'static Kind,
+    object: &Value,
+) -> Result<(), Status> {
     let name = meta::name(object);
     let Some(node) = node_of(user, kind, name)? else {
         return Ok(());
@@ -65,7 +73,8 @@ pub(super) fn on_create(user: &User, kind: &Kind, object: &Value) -> Result<(), 
         ));
     }
     if is(kind, "", "Node") {
-        return new_node(node, object, &refusal);
+        new_node(node, object, &refusal)?;
+        return own_ranges(shared, kind, node, object, &refusal);
     }
     if is(kind, "coordination.k8s.io", "Lease") {
         return lease(node, meta::namespace(object), &refusal);
@@ -77,7 +86,13 @@ pub(super) fn on_create(user: &User, kind: &Kind, object: &Value) -> Result<(), 
 }
 
 /// Admits the next state of an object or of its status.
-pub(super) fn on_update(user: &User, kind: &Kind, new: &Value, old: &Value, is_status: bool) -> Result<(), Status> {
+pub(super) fn on_update(
+    user: &User,
+    kind: &Kind,
+    new: &Value,
+    old: &Value,
+    is_status: bool,
+) -> Result<(), Status> {
     let name = meta::name(old);
     let Some(node) = node_of(user, kind, name)? else {
         return Ok(());
@@ -110,7 +125,9 @@ pub(super) fn on_delete(user: &User, kind: &Kind, old: &Value) -> Result<(), Sta
     let refusal = Refusal { kind, name };
     if objects::is_pod(kind) && !is_bound(old, node) {
         let node = quote(node);
-        return refusal.say(format!("node {node} can only delete pods with spec.nodeName set to itself"));
+        return refusal.say(format!(
+            "node {node} can only delete pods with spec.nodeName set to itself"
+        ));
     }
     if is(kind, "coordination.k8s.io", "Lease") {
         return lease(node, meta::namespace(old), &refusal);
@@ -189,10 +206,13 @@ fn is_bound(pod: &Value, node: &str) -> bool {
 
 fn lease(node: &str, namespace: &str, refusal: &Refusal<'_>) -> Result<(), Status> {
     if namespace != NODE_LEASES {
-        return refusal.say(format!("can only access leases in the {NODE_LEASES:?} system namespace"));
+        return refusal.say(format!(
+            "can only access leases in the {NODE_LEASES:?} system namespace"
+        ));
     }
     if refusal.name != node {
-        return refusal.say("can only access node lease with the same name as the requesting node".to_owned());
+        return refusal
+            .say("can only access node lease with the same name as the requesting node".to_owned());
     }
     Ok(())
 }
@@ -225,13 +245,72 @@ fn new_node(node: &str, object: &Value, refusal: &Refusal<'_>) -> Result<(), Sta
     }
     let spec = object["spec"].as_object().into_iter().flatten();
     for (field, _) in spec.filter(|(_, value)| !value.is_null()) {
-        // The ranges of pods' addresses above all: by them the other nodes send packets.
-        if !matches!(field.as_str(), "taints" | "unschedulable" | "providerID") {
+        if !matches!(
+            field.as_str(),
+            "taints" | "unschedulable" | "providerID" | "podCIDR" | "podCIDRs"
+        ) {
             let node = quote(node);
             return refusal.say(format!("node {node} is not allowed to set spec.{field}"));
         }
     }
     must_not_have_owners(node, object, &Value::Null, refusal)
+}
+
+/// A node may say which addresses its pods have, but not those of another node: all nodes send packets by it.
+fn own_ranges(
+    shared: &Shared,
+    kind: &'static Kind,
+    node: &str,
+    object: &Value,
+    refusal: &Refusal<'_>,
+) -> Result<(), Status> {
+    let wanted: Vec<&str> = ranges(object).collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    for other in shared.objects.list(&objects::prefix(kind, "")).iter() {
+        let other = objects::value(kind, &other.body)?;
+        let taken = wanted
+            .iter()
+            .find(|range| ranges(&other).any(|taken| overlap(range, taken)));
+        if let Some(range) = taken.filter(|_| meta::name(&other) != node) {
+            let (node, other) = (quote(node), quote(meta::name(&other)));
+            return refusal.say(format!(
+                "node {node} is not allowed to take the pod range {range} of node {other}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn ranges(node: &Value) -> impl Iterator<Item = &str> {
+    let all = node["spec"]["podCIDRs"].as_array().into_iter().flatten();
+    all.chain([&node["spec"]["podCIDR"]]).filter_map(Value::as_str)
+}
+
+/// Whether two ranges have an address in common. What is no range has none; validation refuses it.
+fn overlap(one: &str, other: &str) -> bool {
+    let (Some((one, one_bits)), Some((other, other_bits))) = (range(one), range(other)) else {
+        return false;
+    };
+    if one.is_ipv4() != other.is_ipv4() {
+        return false;
+    }
+    let width = if one.is_ipv4() { 32 } else { 128 };
+    let front = |address: IpAddr| {
+        let bits = match address {
+            IpAddr::V4(address) => u128::from(address.to_bits()),
+            IpAddr::V6(address) => address.to_bits(),
+        };
+        let shift = width - one_bits.min(other_bits).min(width);
+        bits.checked_shr(shift).unwrap_or(0)
+    };
+    front(one) == front(other)
+}
+
+fn range(text: &str) -> Option<(IpAddr, u32)> {
+    let (address, bits) = text.split_once('/')?;
+    Some((address.parse().ok()?, bits.parse().ok()?))
 }
 
 fn changed_node(node: &str, new: &Value, old: &Value, refusal: &Refusal<'_>) -> Result<(), Status> {
@@ -244,7 +323,10 @@ fn changed_node(node: &str, new: &Value, old: &Value, refusal: &Refusal<'_>) -> 
     }
     let forbidden = changed_labels(new, old);
     if !forbidden.is_empty() {
-        return refusal.say(format!("is not allowed to modify labels: {}", forbidden.join(", ")));
+        return refusal.say(format!(
+            "is not allowed to modify labels: {}",
+            forbidden.join(", ")
+        ));
     }
     must_not_have_owners(node, new, old, refusal)
 }
@@ -261,14 +343,19 @@ fn must_be_itself(node: &str, refusal: &Refusal<'_>) -> Result<(), Status> {
 fn must_not_have_owners(node: &str, new: &Value, old: &Value, refusal: &Refusal<'_>) -> Result<(), Status> {
     match new["metadata"]["ownerReferences"] == old["metadata"]["ownerReferences"] {
         true => Ok(()),
-        false => refusal.say(format!("node {} is not allowed to modify ownerReferences", quote(node))),
+        false => refusal.say(format!(
+            "node {} is not allowed to modify ownerReferences",
+            quote(node)
+        )),
     }
 }
 
 /// The labels that differ and that a node must leave alone, sorted.
 fn changed_labels<'a>(new: &'a Value, old: &'a Value) -> Vec<&'a str> {
     let (new, old) = (meta::labels(new), meta::labels(old));
-    let value = |labels: Option<&serde_json::Map<String, Value>>, label: &str| labels.and_then(|l| l.get(label).cloned());
+    let value = |labels: Option<&serde_json::Map<String, Value>>, label: &str| {
+        labels.and_then(|l| l.get(label).cloned())
+    };
     let mut labels: Vec<&str> = new
         .into_iter()
         .chain(old)
@@ -304,4 +391,26 @@ fn common_name(request: &str) -> Option<String> {
     let mut names = subject.iter_common_name();
     let name = names.next()?.as_str().ok()?.to_owned();
     names.next().is_none().then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_overlap_when_one_holds_the_other() {
+        for (one, other, expected) in [
+            ("10.244.1.0/24", "10.244.1.0/24", true),
+            ("10.244.0.0/16", "10.244.1.0/24", true),
+            ("10.244.1.128/25", "10.244.1.0/24", true),
+            ("10.244.1.0/24", "10.244.2.0/24", false),
+            ("0.0.0.0/0", "10.244.2.0/24", true),
+            ("fd00::/64", "10.244.2.0/24", false),
+            ("fd00::/48", "fd00:0:0:1::/64", true),
+            ("none", "10.244.2.0/24", false),
+        ] {
+            assert_eq!(overlap(one, other), expected, "{one} {other}");
+            assert_eq!(overlap(other, one), expected, "{other} {one}");
+        }
+    }
 }

@@ -29,7 +29,11 @@ pub(crate) fn review_selector(asked: &Value) -> Option<FieldSelector> {
     if let Some(text) = asked["rawSelector"].as_str() {
         return FieldSelector::parse(text).ok();
     }
-    let equality = |wanted: &Value| match (wanted["key"].as_str()?, wanted["operator"].as_str()?, wanted["values"].as_array()?.as_slice()) {
+    let equality = |wanted: &Value| match (
+        wanted["key"].as_str()?,
+        wanted["operator"].as_str()?,
+        wanted["values"].as_array()?.as_slice(),
+    ) {
         (key, "In", [value]) => Some(format!("{key}={}", value.as_str()?)),
         _ => None,
     };
@@ -81,7 +85,10 @@ pub(super) fn actions<'a>(
             let first = on_target(target, verb, name);
             // A WebSocket begins with a GET, whatever is done by it.
             let begins = target.subresource == "exec" && verb == Verb::Get.name();
-            (first, begins.then(|| on_target(target, Verb::Create.name(), None)))
+            (
+                first,
+                begins.then(|| on_target(target, Verb::Create.name(), None)),
+            )
         }
     };
     [Some(first), second].into_iter().flatten()

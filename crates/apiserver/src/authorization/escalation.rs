@@ -71,12 +71,18 @@ fn may_bind(
     let who = Who::of(user);
     let (namespace, name) = (meta::namespace(binding), meta::name(binding));
     let role = RoleRef::of(binding);
-    let plural = if role.is_cluster_role { "clusterroles" } else { "roles" };
+    let plural = if role.is_cluster_role {
+        "clusterroles"
+    } else {
+        "roles"
+    };
     let bind = right("bind", GROUP, (plural, ""), namespace, &role.name);
     if is_allowed(shared, &who, &bind) {
         return Ok(());
     }
-    let given = shared.rbac.with(&shared.objects, |policy| policy.rules(&role, namespace).cloned());
+    let given = shared
+        .rbac
+        .with(&shared.objects, |policy| policy.rules(&role, namespace).cloned());
     let Some(given) = given else {
         let message = format!("{plural}.{GROUP} {} not found", quote(&role.name));
         return Err(Status::new(404, "NotFound", message));

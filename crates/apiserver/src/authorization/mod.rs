@@ -69,7 +69,12 @@ pub(crate) fn authorize(
 }
 
 /// 403 unless the user may do this, too, with the objects that the request is about.
-pub(crate) fn must_allow_verb(shared: &Shared, user: &User, verb: Verb, target: &Target) -> Result<(), Status> {
+pub(crate) fn must_allow_verb(
+    shared: &Shared,
+    user: &User,
+    verb: Verb,
+    target: &Target,
+) -> Result<(), Status> {
     let action = attributes::on_target(target, verb.name(), None);
     must_allow(shared, &Who::of(user), &action, None)
 }
@@ -139,7 +144,9 @@ impl<'a> Who<'a> {
 
     /// The node that this is, which may be one without a name.
     pub(crate) fn node(&self) -> Option<&'a str> {
-        self.name.strip_prefix(NODE_PREFIX).filter(|_| self.is_in(GROUP_NODES))
+        self.name
+            .strip_prefix(NODE_PREFIX)
+            .filter(|_| self.is_in(GROUP_NODES))
     }
 
     /// Who is asked about nothing.

@@ -29,7 +29,9 @@ impl Opinion {
     }
 
     fn no_relationship(node: &str) -> Opinion {
-        Opinion::None(format!("no relationship found between node '{node}' and this object"))
+        Opinion::None(format!(
+            "no relationship found between node '{node}' and this object"
+        ))
     }
 }
 
@@ -130,8 +132,12 @@ fn nodes(node: &str, wanted: &Resource<'_>) -> Opinion {
         }
         ("", "get" | "list" | "watch") => match wanted.name {
             name if name == node => Opinion::Allow,
-            "" => Opinion::None(format!("node '{node}' cannot read all nodes, only its own Node object")),
-            name => Opinion::None(format!("node '{node}' cannot read '{name}', only its own Node object")),
+            "" => Opinion::None(format!(
+                "node '{node}' cannot read all nodes, only its own Node object"
+            )),
+            name => Opinion::None(format!(
+                "node '{node}' cannot read '{name}', only its own Node object"
+            )),
         },
         ("status", "get") if wanted.name == node => Opinion::Allow,
         _ => Opinion::none(""),
@@ -170,10 +176,12 @@ fn pods(
     }
     let kind = core("Pod").ok_or_else(Status::path_not_found)?;
     let pod = objects::get(&shared.objects, kind, wanted.namespace, wanted.name)?;
-    Ok(match store::Attributes::index_value(&pod.attributes, INDEX_NODE) == Some(node) {
-        true => Opinion::Allow,
-        false => Opinion::no_relationship(node),
-    })
+    Ok(
+        match store::Attributes::index_value(&pod.attributes, INDEX_NODE) == Some(node) {
+            true => Opinion::Allow,
+            false => Opinion::no_relationship(node),
+        },
+    )
 }
 
 /// Its own heartbeat. Of a new one admission looks at the name.
@@ -182,7 +190,9 @@ fn leases(node: &str, wanted: &Resource<'_>) -> Opinion {
         return Opinion::none("can only get, create, update, patch, or delete a node lease");
     }
     if wanted.namespace != NODE_LEASES {
-        return Opinion::None(format!("can only access leases in the {NODE_LEASES:?} system namespace"));
+        return Opinion::None(format!(
+            "can only access leases in the {NODE_LEASES:?} system namespace"
+        ));
     }
     if wanted.verb != "create" && wanted.name != node {
         return Opinion::none("can only access node lease with the same name as the requesting node");

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use apiserver::{Config, Server, User};
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Method, Request};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method, Request};
 use http_body_util::BodyExt;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -157,7 +157,10 @@ impl Cluster {
     pub(crate) async fn bind(&self, namespace: &str, role: &str, subjects: Value) {
         let (kind, path) = match namespace {
             "" => ("ClusterRoleBinding", format!("{RBAC}/clusterrolebindings")),
-            namespace => ("RoleBinding", format!("{RBAC}/namespaces/{namespace}/rolebindings")),
+            namespace => (
+                "RoleBinding",
+                format!("{RBAC}/namespaces/{namespace}/rolebindings"),
+            ),
         };
         let binding = json!({
             "kind": kind,
@@ -289,7 +292,8 @@ pub(crate) async fn dial_as_admin(cluster: &Cluster) -> TlsStream<TcpStream> {
     let text = std::fs::read_to_string(cluster.server.kubeconfig()).unwrap();
     let kubeconfig: Value = serde_saphyr::from_str(&text).unwrap();
     let admin = &kubeconfig["users"][0]["user"];
-    let pem = |field: &str| String::from_utf8(BASE64_STANDARD.decode(self::text(&admin[field])).unwrap()).unwrap();
+    let pem =
+        |field: &str| String::from_utf8(BASE64_STANDARD.decode(self::text(&admin[field])).unwrap()).unwrap();
     let (certificate, key) = (pem("client-certificate-data"), pem("client-key-data"));
     dial_with(cluster, &certificate, &key).await
 }

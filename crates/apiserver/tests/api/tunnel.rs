@@ -184,7 +184,8 @@ async fn agents_refusal_comes_on_the_channel_for_errors() {
     running_pod(&cluster, "a", "n").await;
     connect_agent(&cluster, "n").await;
     log_when_connected(&cluster, &format!("{PODS}/a/log")).await;
-    let (code, refusal, upgraded) = upgrade(dial_as_admin(&cluster).await, exec_request("none", CHANNELS)).await;
+    let (code, refusal, upgraded) =
+        upgrade(dial_as_admin(&cluster).await, exec_request("none", CHANNELS)).await;
     assert_eq!(code, 101, "{refusal}");
     let stream = TokioIo::new(upgraded.unwrap());
     let mut socket = WebSocketStream::from_raw_socket(stream, Role::Client, None).await;
@@ -226,7 +227,8 @@ async fn agent_hears_that_the_client_left() {
             .serve_connection(upgraded.unwrap(), agent),
     );
     let look = async || {
-        let (code, said, upgraded) = upgrade(dial_as_admin(&cluster).await, exec_request("cat", CHANNELS)).await;
+        let (code, said, upgraded) =
+            upgrade(dial_as_admin(&cluster).await, exec_request("cat", CHANNELS)).await;
         if code == 101 {
             Ok(upgraded.unwrap())
         } else {
