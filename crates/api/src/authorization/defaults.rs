@@ -144,6 +144,11 @@ const ROLES: &[Role] = &[
             on(READ, "discovery.k8s.io", "endpointslices"),
         ],
     ),
+    // By what the authority is, a machine that joins sees that it talks to the server that it was told of.
+    role(
+        "everynode:public-info-viewer",
+        &[at("get", "/everynode/v1/authority")],
+    ),
     part(
         "system:aggregate-to-admin",
         "admin",
@@ -573,6 +578,12 @@ const BINDINGS: &[Binding] = &[
         "system:node-bootstrapper",
         &[],
         &["system:bootstrappers"],
+    ),
+    (
+        "everynode:public-info-viewer",
+        "everynode:public-info-viewer",
+        &[],
+        &["system:authenticated", "system:unauthenticated"],
     ),
     (
         "system:basic-user",

@@ -1,6 +1,7 @@
 //! What the server decides about objects beyond their kind's own rules, because it takes other objects to know:
 //! Kubernetes' admission, in Kubernetes' order.
 
+mod certificates;
 mod namespace;
 pub(crate) mod node_restriction;
 mod pod;
@@ -37,6 +38,7 @@ pub(crate) async fn on_create<'a>(
 ) -> Result<Allocation<'a>, Status> {
     namespace::must_take_objects(shared, kind, object)?;
     node_restriction::on_create(shared, user, kind, object)?;
+    certificates::on_create(kind, object)?;
     authorization::may_give(shared, user, kind, object, None)?;
     let allocation = allocation(shared, kind).await;
     if objects::is_pod(kind) {
@@ -67,8 +69,20 @@ pub(crate) fn on_update(
 }
 
 /// Admits the next state of an object's status.
-pub(crate) fn on_status_update(user: &User, kind: &Kind, new: &Value, old: &Value) -> Result<(), Status> {
+pub(crate) fn on_status_update(
+    shared: &Shared,
+    user: &User,
+    kind: &Kind,
+    new: &Value,
+    old: &Value,
+) -> Result<(), Status> {
+    certificates::on_status_update(shared, user, kind, new, old)?;
     node_restriction::on_update(user, kind, new, old, true)
+}
+
+/// Admits that somebody grants or refuses a certificate signing request.
+pub(crate) fn on_approval(shared: &Shared, user: &User, kind: &Kind, old: &Value) -> Result<(), Status> {
+    certificates::on_approval(shared, user, kind, old)
 }
 
 /// Admits a deletion, whatever state the object is in.

@@ -4,23 +4,18 @@
 use std::net::IpAddr;
 
 use api::authorization::node_label_is_forbidden;
+use api::certificates::NODE_CLIENT_SIGNER;
 use api::field_error::quote;
 use api::kinds::Kind;
 use api::meta;
 use api::status::Status;
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
-use x509_parser::certification_request::X509CertificationRequest;
-use x509_parser::prelude::FromDer;
 
 use crate::authorization::{NODE_LEASES, Who};
 use crate::objects;
 use crate::shared::Shared;
 use crate::user::User;
 
-/// The signer of certificates by which an agent is its node.
-const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 /// The signer of certificates by which a kubelet serves.
 const SERVING_SIGNER: &str = "kubernetes.io/kubelet-serving";
 
@@ -370,27 +365,15 @@ fn changed_labels<'a>(new: &'a Value, old: &'a Value) -> Vec<&'a str> {
 /// A node asks for certificates of itself alone.
 fn signing_request(node: &str, request: &Value, refusal: &Refusal<'_>) -> Result<(), Status> {
     let spec = &request["spec"];
-    if spec["signerName"] != CLIENT_SIGNER && spec["signerName"] != SERVING_SIGNER {
+    if spec["signerName"] != NODE_CLIENT_SIGNER && spec["signerName"] != SERVING_SIGNER {
         return Ok(());
     }
     let wanted = format!("system:node:{node}");
-    let name = common_name(spec["request"].as_str().unwrap_or_default());
-    match name {
+    match super::certificates::asked(request) {
         None => refusal.say("unable to parse csr".to_owned()),
-        Some(name) if name == wanted => Ok(()),
+        Some(asked) if asked.common_names == [wanted.as_str()] => Ok(()),
         Some(_) => refusal.say(format!("can only create a node CSR with CN={wanted}")),
     }
-}
-
-/// The common name in a signing request: PEM, in base64.
-fn common_name(request: &str) -> Option<String> {
-    let pem = BASE64_STANDARD.decode(request).ok()?;
-    let (_, pem) = x509_parser::pem::parse_x509_pem(&pem).ok()?;
-    let (_, request) = X509CertificationRequest::from_der(&pem.contents).ok()?;
-    let subject = &request.certification_request_info.subject;
-    let mut names = subject.iter_common_name();
-    let name = names.next()?.as_str().ok()?.to_owned();
-    names.next().is_none().then_some(name)
 }
 
 #[cfg(test)]

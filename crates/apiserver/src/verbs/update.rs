@@ -92,10 +92,11 @@ pub(crate) fn prepare(
         }
         Part::Status => {
             kind.prepare_status(&mut new, old);
-            admission::on_status_update(user, kind, &new, old)?;
+            admission::on_status_update(shared, user, kind, &new, old)?;
             kind.validate_status(&new, old)
         }
         Part::Approval => {
+            admission::on_approval(shared, user, kind, old)?;
             certificates::prepare_approval(&mut new, old);
             certificates::validate_approval(&new, old)
         }
