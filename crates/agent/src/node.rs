@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::Offer;
 use crate::cluster::{Cluster, is_gone, message};
 use crate::events::Recorder;
-use crate::options::Options;
+use crate::network;
+use crate::options::{Options, PodRanges};
 
 pub(crate) use lease::renew;
 pub(crate) use machine::{memory as machine_memory, primary_address};
@@ -44,7 +45,10 @@ pub(crate) struct Keeper {
     cluster: Cluster,
     recorder: Recorder,
     name: String,
-    ip: IpAddr,
+    ips: Vec<IpAddr>,
+    network: watch::Receiver<network::State>,
+    /// Whether the node registers with the ranges that it has.
+    network_is_own: bool,
     labels: BTreeMap<String, String>,
     taints: Value,
     data_dir: PathBuf,
@@ -61,7 +65,8 @@ impl Keeper {
         recorder: Recorder,
         options: &Options,
         images: runtime::Images,
-        ip: IpAddr,
+        ips: &[IpAddr],
+        network: watch::Receiver<network::State>,
     ) -> (Self, watch::Receiver<Offer>) {
         let mut labels = options.labels.clone();
         labels.extend(machine::labels(&options.node_name));
@@ -76,7 +81,9 @@ impl Keeper {
             cluster,
             recorder,
             name: options.node_name.clone(),
-            ip,
+            ips: ips.to_vec(),
+            network,
+            network_is_own: matches!(options.network.ranges, PodRanges::Own(_)),
             labels,
             taints: serde_json::to_value(&options.taints).unwrap_or_default(),
             data_dir: options.data_dir.clone(),
@@ -96,9 +103,12 @@ impl Keeper {
         let mut timer = tokio::time::interval(LOOK);
         timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut posted: Option<(Value, tokio::time::Instant)> = None;
+        let mut network = self.network.clone();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
+                // Its keeper ends with this one.
+                Ok(()) = network.changed() => {}
                 change = changes.next() => match change {
                     Some(Ok(Some(node))) => {
                         self.learn(node);
@@ -197,6 +207,20 @@ impl Keeper {
         let state = self.state();
         let status = self.status(&state);
         let mut spec = Map::new();
+        let ranges: Vec<String> = match self.network_is_own {
+            true => self
+                .network
+                .borrow()
+                .ranges
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            false => Vec::new(),
+        };
+        if let Some(first) = ranges.first() {
+            spec.insert("podCIDR".into(), first.clone().into());
+            spec.insert("podCIDRs".into(), ranges.into());
+        }
         if self.taints.as_array().is_some_and(|taints| !taints.is_empty()) {
             spec.insert("taints".into(), self.taints.clone());
         }
@@ -226,21 +250,19 @@ impl Keeper {
                 let status = if pressed { "True" } else { "False" };
                 json!({"type": kind, "status": status, "reason": reason, "message": message})
             })
-            .chain([json!({
-                "type": "Ready",
-                "status": "True",
-                "reason": "KubeletReady",
-                "message": "kubelet is posting ready status",
-            })])
+            .chain(network_conditions(&self.network.borrow()))
             .collect();
+        let ips = self
+            .ips
+            .iter()
+            .map(|ip| json!({"type": "InternalIP", "address": ip.to_string()}));
+        let hostname = json!({"type": "Hostname", "address": self.name});
+        let addresses: Vec<Value> = ips.chain([hostname]).collect();
         json!({
             "capacity": capacity,
             "allocatable": capacity,
             "conditions": conditions,
-            "addresses": [
-                {"type": "InternalIP", "address": self.ip.to_string()},
-                {"type": "Hostname", "address": self.name},
-            ],
+            "addresses": addresses,
             "nodeInfo": machine::node_info(),
             "images": self.images(),
         })
@@ -277,6 +299,32 @@ impl Keeper {
         }
         status
     }
+}
+
+/// Whether pods can be made, and whether they reach those of other nodes.
+fn network_conditions(network: &network::State) -> Vec<Value> {
+    let condition = |kind: &str, status: &str, reason: &str, message: &str| json!({"type": kind, "status": status, "reason": reason, "message": message});
+    let ready = match &network.not_ready {
+        None => condition("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
+        Some(why) => {
+            let message = format!(
+                "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:Network plugin returns error: {why}"
+            );
+            condition("Ready", "False", "KubeletNotReady", &message)
+        }
+    };
+    let routes = match &network.routes {
+        None => None,
+        Some(Ok(())) => Some((
+            "False",
+            "RouteCreated",
+            "the routes to the other nodes' pods stand",
+        )),
+        Some(Err(why)) => Some(("True", "NoRouteCreated", why.as_str())),
+    };
+    let routes =
+        routes.map(|(status, reason, message)| condition("NetworkUnavailable", status, reason, message));
+    routes.into_iter().chain([ready]).collect()
 }
 
 type Pressure = (&'static str, bool, &'static str, &'static str);

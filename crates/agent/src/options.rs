@@ -30,16 +30,37 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// Name of the Node object.
     pub node_name: String,
-    /// Address of the node; `None` is the machine's first address that is not loopback.
-    pub node_ip: Option<IpAddr>,
-    /// Addresses of the node's pods; `None` chooses a range that is free on the machine.
-    pub pod_range: Option<runtime::Range>,
+    /// Addresses of the node, at most one of each family, the main one first; empty is the one of the machine's way out.
+    pub node_ips: Vec<IpAddr>,
+    /// The pods' network.
+    pub network: NetworkOptions,
     /// How pods' shims are started.
     pub shim: runtime::ShimCommand,
     /// Labels of the node besides Kubernetes' own.
     pub labels: BTreeMap<String, String>,
     /// Taints that the node registers with.
     pub taints: Vec<k8s_openapi::api::core::v1::Taint>,
+}
+
+/// How the pods of a node get addresses and reach those of other nodes.
+#[derive(Clone, Debug, Default)]
+pub struct NetworkOptions {
+    /// Who says which ranges are the node's.
+    pub ranges: PodRanges,
+    /// The port of tunnels (VXLAN), the same on all nodes; 0 is [`runtime::TUNNEL_PORT`].
+    pub tunnel_port: u16,
+    /// Go through tunnels to nodes on a common link, too.
+    pub always_wrap: bool,
+}
+
+/// Who says which ranges are a node's.
+#[derive(Clone, Debug, Default)]
+pub enum PodRanges {
+    /// The Node's `spec.podCIDRs`, which the cluster gives it.
+    #[default]
+    Given,
+    /// The node itself, unless its Node has some already: it registers with them.
+    Own(runtime::Ranges),
 }
 
 impl Options {

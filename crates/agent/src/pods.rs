@@ -18,6 +18,7 @@ use crate::cluster::{Cluster, PodRef};
 use crate::events::Recorder;
 use crate::mirror::Mirror;
 use crate::names::{self, Names};
+use crate::network::Network;
 use crate::node::{self, Keeper};
 use crate::options::{Error, Options};
 use crate::tunnel;
@@ -57,13 +58,30 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Er
 
     let (recorder, sender) = Recorder::new(cluster.clone(), options.node_name.clone(), stop.clone());
     tasks.spawn(sender);
-    let ip = options.node_ip.unwrap_or_else(node::primary_address);
+    let mut node_ips = options.node_ips.clone();
+    if node_ips.is_empty() {
+        node_ips.push(node::primary_address());
+    }
+    let (mut network, network_state) = Network::new(
+        runtime.clone(),
+        recorder.clone(),
+        &options.node_name,
+        &node_ips,
+        &options.network,
+    );
+    let chosen = network.choose(&cluster, &stop).await;
+    chosen.map_err(|source| Error::Runtime {
+        data_dir: options.data_dir.clone(),
+        source,
+    })?;
+    tasks.spawn(network.run(mirror.clone(), stop.clone()));
     let (keeper, offer) = Keeper::new(
         cluster.clone(),
         recorder.clone(),
         &options,
         runtime.images().clone(),
-        ip,
+        &node_ips,
+        network_state,
     );
     tasks.spawn(keeper.run(stop.clone()));
     tasks.spawn(node::renew(
@@ -84,7 +102,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Er
         offer,
         node_name: options.node_name.clone(),
         names: cluster_names,
-        host_ips: vec![ip.to_string()],
+        host_ips: node_ips.iter().map(ToString::to_string).collect(),
         api_address: options.api_address,
         api_service: options.api_redirect().map(|redirect| redirect.from),
         pulls: Semaphore::new(PULLS),
@@ -111,7 +129,7 @@ pub(crate) async fn open(
 ) -> Result<Runtime, Error> {
     let data_dir = options.data_dir.clone();
     let runtime_options = runtime::Options {
-        pod_range: options.pod_range,
+        network: None,
         shim: options.shim.clone(),
         redirects: options.api_redirect().into_iter().chain(redirects).collect(),
         events,

@@ -78,9 +78,8 @@ async fn run_hooks(pod: &runtime::Pod, spec: &Pod, grace: Duration) {
     };
     let pod_ips: Vec<String> = pod
         .network()
-        .map(|network| network.address.to_string())
-        .into_iter()
-        .collect();
+        .map(|network| network.ips().map(|ip| ip.to_string()).collect())
+        .unwrap_or_default();
     let pod_ips = &pod_ips;
     let runs = runs.into_iter().filter(|run| run.state.is_running());
     let stopping = runs.filter_map(|run| {

@@ -9,6 +9,7 @@
 mod cli;
 mod client;
 mod control_plane;
+mod network_args;
 mod node_args;
 mod verbs;
 

@@ -1,11 +1,13 @@
 //! What a machine says of itself as a node. `up` and `agent` both take it.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use k8s_openapi::api::core::v1::Taint;
+
+use crate::network_args::NetworkArgs;
 
 /// Labels of Kubernetes' own that a node may set of itself; others are an administrator's, so that no machine can call pods to it.
 const OWN_LABELS: [&str; 13] = [
@@ -32,10 +34,6 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_name = "NAME", env = "EVERYNODE_NODE_NAME")]
     pub(crate) node_name: Option<String>,
 
-    /// Address of the node (default: that of this machine's default route)
-    #[arg(long, value_name = "ADDRESS")]
-    pub(crate) node_ip: Option<IpAddr>,
-
     /// A label for the node; may be given more than once
     #[arg(long = "node-label", alias = "node-labels", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = label)]
     pub(crate) labels: Vec<(String, String)>,
@@ -44,9 +42,8 @@ pub(crate) struct NodeArgs {
     #[arg(long = "register-with-taints", alias = "register-with-taint", value_name = "KEY=VALUE:EFFECT", value_delimiter = ',', value_parser = taint)]
     pub(crate) taints: Vec<Taint>,
 
-    /// Addresses for the pods of this machine (default: the range that the cluster gave the node)
-    #[arg(long, value_name = "RANGE")]
-    pub(crate) pod_cidr: Option<runtime::Range>,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
 
     /// Address at which pods ask for names, that of the Service kube-dns, which every node answers itself; empty for no DNS
     #[arg(long, value_name = "ADDRESS", default_value = "10.96.0.10", value_parser = cluster_dns)]

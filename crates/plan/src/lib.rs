@@ -11,6 +11,7 @@ pub mod history;
 pub mod namespaces;
 pub mod node_ipam;
 pub mod node_lifecycle;
+pub mod node_routes;
 pub mod pod_sync;
 pub mod rollout;
 pub mod scheduling;

@@ -42,6 +42,8 @@ pub enum ErrorKind {
     NotRunning,
     /// The pod's shim does not answer.
     ShimGone,
+    /// Pods get no addresses yet.
+    NetworkNotReady,
     /// No address is left in the pod range.
     AddressesExhausted,
     /// Anything else of the machine.

@@ -38,6 +38,17 @@ impl Layout {
         format!("en-{}", self.hash)
     }
 
+    /// The name of the device that leads to nodes on other links.
+    pub(crate) fn tunnel(&self) -> String {
+        format!("ex-{}", self.hash)
+    }
+
+    /// The metric of this instance's routes, by which it knows them.
+    pub(crate) fn metric(&self) -> u32 {
+        // Positive, and below what some programs take for a number with a sign.
+        u32::from_str_radix(&self.hash[..6], 16).unwrap_or(0) | 1 << 24
+    }
+
     /// The machine's end of a pod's cable.
     pub(crate) fn cable(&self, pod: &str) -> String {
         format!("ev{}{}", &self.hash[..4], short_hash(pod.as_bytes(), 8))
@@ -63,6 +74,11 @@ impl Layout {
 
     pub(crate) fn pod(&self, id: &str) -> PodLayout {
         PodLayout(self.pods().join(id))
+    }
+
+    /// Ranges of the pods' network.
+    pub(crate) fn network(&self) -> PathBuf {
+        self.run().join("network.json")
     }
 
     /// One file an address in use, holding the pod's id.

@@ -31,7 +31,9 @@ mod wire;
 pub use error::{Error, ErrorKind, Result};
 pub use exec::Exec;
 pub use images::{Credentials, ImageInfo, Images, ScratchFile, normalize_name};
-pub use network::{Range, Redirect};
+pub use network::{
+    NetworkConfig, ROUTE_PROTOCOL, Range, Ranges, Redirect, Route, RouteFailures, TUNNEL_PORT, TunnelEnd, Via,
+};
 pub use pod::Pod;
 pub use runtime::{Options, Runtime, ShimCommand};
 pub use seccomp::default_profile as seccomp_default;

@@ -48,9 +48,9 @@ impl Pod {
         &self.inner.record.spec.annotations
     }
 
-    /// Its address; `None` on the host's network.
-    pub fn network(&self) -> Option<PodNetwork> {
-        self.inner.record.network
+    /// Its addresses; `None` on the host's network.
+    pub fn network(&self) -> Option<&PodNetwork> {
+        self.inner.record.network.as_ref()
     }
 
     fn connect(&self) -> Result<UnixStream> {

@@ -23,10 +23,14 @@ use nix::unistd::Pid;
 use crate::cgroup::{self, Hierarchies};
 use crate::error::Context as _;
 use crate::layout::{self, Layout};
-use crate::network::{Forward, Network};
+use crate::network::Network;
 use crate::shim::{PodRecord, Ready};
 use crate::wire::{self, Reply};
-use crate::{Error, ErrorKind, Event, Images, Pod, Range, Redirect, Result, SandboxSpec, pod};
+use crate::{
+    Error, ErrorKind, Event, Images, NetworkConfig, Pod, Range, Redirect, Result, Route, RouteFailures,
+    SandboxSpec, pod,
+};
+use ipnet::IpNet;
 
 /// How long a shim that was told to end may take; it needs milliseconds.
 const END_PATIENCE: Duration = Duration::from_secs(10);
@@ -40,8 +44,8 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 /// How a [`Runtime`] is opened.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Addresses of this machine's pods; the first one is the bridge's. `None` is a range below 10.244.0.0/16 that is free.
-    pub pod_range: Option<Range>,
+    /// The pods' network. `None` is that of the last time, if there was one; it may be opened later ([`Runtime::open_network`]).
+    pub network: Option<NetworkConfig>,
     /// Addresses that lead pods elsewhere.
     pub redirects: Vec<Redirect>,
     /// How to start a shim.
@@ -119,10 +123,10 @@ impl Runtime {
     pub fn open(data_dir: &Path, options: Options) -> Result<Runtime> {
         let layout = Arc::new(Layout::new(data_dir)?);
         let lock = lock(&layout)?;
-        // First, because it may be refused, and then nothing has been made yet.
-        let network = Network::open(Arc::clone(&layout), options.pod_range, options.redirects.clone())?;
+        let network = Network::new(Arc::clone(&layout), options.redirects.clone());
         share_mounts()?;
-        private_run_folder(&layout)?;
+        let fresh = private_run_folder(&layout)?;
+        let run = layout.run();
         let runtime = Runtime {
             inner: Arc::new(Inner {
                 images: Images::with_layout(Arc::clone(&layout))?,
@@ -134,8 +138,15 @@ impl Runtime {
                 options,
             }),
         };
-        runtime.adopt()?;
-        Ok(runtime)
+        match runtime.adopt() {
+            Ok(()) => Ok(runtime),
+            Err(error) => {
+                if fresh && let Err(left) = umount2(&run, MntFlags::MNT_DETACH) {
+                    tracing::warn!(%left, "unmount {}", run.display());
+                }
+                Err(error)
+            }
+        }
     }
 
     fn adopt(&self) -> Result<()> {
@@ -150,19 +161,33 @@ impl Runtime {
                 _ => {
                     tracing::info!(pod = id, "removing what a dead shim left");
                     // The rules are made anew below.
-                    self.remove_left_overs(&id, false)?;
+                    self.remove_left_overs(&id)?;
                 }
             }
         }
-        let living: Vec<Forward<'_>> = records.iter().filter_map(forward).collect();
-        inner.network.ensure(&living)?;
+        for record in &records {
+            if let Some(network) = &record.network {
+                inner
+                    .network
+                    .adopt(&record.spec.id, network, &record.spec.host_ports);
+            }
+        }
+        match &inner.options.network {
+            Some(config) => drop(inner.network.open(config.clone())?),
+            // The pods that live have their network; it is opened again when the node's range is known.
+            None => {
+                if let Err(error) = inner.network.reopen() {
+                    tracing::warn!(%error, "the network is not what it was");
+                }
+            }
+        }
         for record in records {
             let id = record.spec.id.clone();
             match self.watch(record) {
                 // It was dying when it was looked at.
                 Err(error) if error.kind == ErrorKind::ShimGone => {
                     tracing::info!(pod = id, "removing what a dead shim left");
-                    self.remove_left_overs(&id, true)?;
+                    self.remove_left_overs(&id)?;
                 }
                 watched => drop(watched?),
             }
@@ -178,6 +203,33 @@ impl Runtime {
     /// The name of everything of this instance on the machine, such as `everynode-1a2b3c4d`.
     pub fn name(&self) -> String {
         self.inner.layout.name()
+    }
+
+    /// Opens the pods' network, or brings it to other ranges; answers those that new pods get addresses of. Pods that live keep
+    /// what they have.
+    pub fn open_network(&self, config: NetworkConfig) -> Result<Vec<Range>> {
+        self.inner.network.open(config)
+    }
+
+    /// The ranges that pods get addresses of; none until the network is open.
+    pub fn ranges(&self) -> Vec<Range> {
+        self.inner.network.ranges()
+    }
+
+    /// The machine's own addresses in those ranges; none until the network is open.
+    pub fn gateways(&self) -> Vec<std::net::IpAddr> {
+        self.inner.network.gateways()
+    }
+
+    /// The machine's own addresses, each with the network that it is in: the nodes in it are on a common link.
+    pub fn links(&self) -> Result<Vec<IpNet>> {
+        self.inner.network.links()
+    }
+
+    /// Makes exactly these routes to the pods of other nodes, and has this node's pods reach them, and `untranslated`, with their
+    /// own addresses. What could not be made is answered; the rest stands.
+    pub fn route(&self, routes: &[Route], untranslated: &[IpNet]) -> Result<RouteFailures> {
+        self.inner.network.route(routes, untranslated)
     }
 
     /// Makes a pod's sandbox and starts its shim. Fails with [`ErrorKind::AlreadyExists`] when one of that id lives. Making and
@@ -198,7 +250,7 @@ impl Runtime {
             ));
         }
         if inner.layout.pod(&spec.id).0.exists() {
-            self.remove_left_overs(&spec.id, true)?;
+            self.remove_left_overs(&spec.id)?;
         }
         let created = self.try_create(spec);
         if created.is_err()
@@ -228,9 +280,7 @@ impl Runtime {
         let pid = self.start_shim(&spec.id)?;
         if let Some(network) = &record.network {
             inner.network.attach(&spec.id, network, pid)?;
-        }
-        if let Some(ports) = forward(&record) {
-            inner.network.forward(&ports)?;
+            inner.network.forward(&spec.id, network, &spec.host_ports)?;
         }
         record.ready = true;
         layout::write_json(&place.record(), &record, false)?;
@@ -350,11 +400,11 @@ impl Runtime {
             end_watcher(&entry);
             wait_for_end(entry.shim)?;
         }
-        self.remove_left_overs(id, true)
+        self.remove_left_overs(id)
     }
 
     /// Removes what a pod without a living shim left.
-    fn remove_left_overs(&self, id: &str, rules: bool) -> Result<()> {
+    fn remove_left_overs(&self, id: &str) -> Result<()> {
         let inner = &self.inner;
         let place = inner.layout.pod(id);
         if let Ok(stream) = wire::connect(&place.socket()) {
@@ -374,9 +424,6 @@ impl Runtime {
             while let Some(folder) = above.filter(|folder| folder.components().count() > 2) {
                 inner.hierarchies.remove_if_empty(&folder.to_string_lossy());
                 above = folder.parent();
-            }
-            if rules && record.ready && record.network.is_some() {
-                inner.network.unforward(&record.spec.host_ports)?;
             }
         }
         inner.network.release(id)?;
@@ -478,14 +525,6 @@ impl Watcher {
     }
 }
 
-fn forward(record: &PodRecord) -> Option<Forward<'_>> {
-    let network = record.network.as_ref()?;
-    Some(Forward {
-        address: network.address,
-        ports: &record.spec.host_ports,
-    })
-}
-
 /// Keeps other agents out of the data directory. One that is just ending gets a moment.
 fn lock(layout: &Layout) -> Result<Flock<File>> {
     let path = layout.agent_lock();
@@ -532,8 +571,8 @@ fn wait_for_end(shim: Pid) -> Result<()> {
     }
 }
 
-/// Mounts the run folder on itself, private: what shims mount below never shows outside of them.
-fn private_run_folder(layout: &Layout) -> Result<()> {
+/// Mounts the run folder on itself, private: what shims mount below never shows outside of them. Answers whether it was not mounted before.
+fn private_run_folder(layout: &Layout) -> Result<bool> {
     let run = layout.run();
     fs::create_dir_all(&run).context(|| format!("create {}", run.display()))?;
     let mounted = || -> Result<bool> {
@@ -543,7 +582,8 @@ fn private_run_folder(layout: &Layout) -> Result<()> {
             .filter_map(|line| line.split(' ').nth(4))
             .any(|target| Path::new(&unescaped(target)) == run))
     };
-    if !mounted()? {
+    let fresh = !mounted()?;
+    if fresh {
         mount(Some(&run), &run, None::<&str>, MsFlags::MS_BIND, None::<&str>)
             .context(|| format!("mount {} on itself", run.display()))?;
     }
@@ -555,7 +595,8 @@ fn private_run_folder(layout: &Layout) -> Result<()> {
         None::<&str>,
     )
     .context(|| format!("make {} private", run.display()))?;
-    fs::create_dir_all(layout.pods()).context(|| format!("create {}", layout.pods().display()))
+    fs::create_dir_all(layout.pods()).context(|| format!("create {}", layout.pods().display()))?;
+    Ok(fresh)
 }
 
 /// Makes the machine's mounts shared where no service manager has done so at boot. Otherwise what is mounted or unmounted later

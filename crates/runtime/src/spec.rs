@@ -4,7 +4,7 @@
 //! Nothing is defaulted by cluster rules here: the caller resolves names, volumes and environment first.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,8 +43,8 @@ pub struct SandboxSpec {
 pub struct HostPort {
     /// Transport protocol.
     pub protocol: Protocol,
-    /// The machine's address that is listened on; `None` (and 0.0.0.0) is every address, loopback included.
-    pub host_ip: Option<Ipv4Addr>,
+    /// The machine's address that is listened on; `None` (and 0.0.0.0 and ::) is every address, 127.0.0.1 included.
+    pub host_ip: Option<IpAddr>,
     /// The machine's port.
     pub host_port: u16,
     /// The pod's port.
@@ -210,9 +210,25 @@ pub struct ExecSpec {
     pub stderr: bool,
 }
 
-/// How a pod's address was given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A pod's addresses, one of each family of the node's ranges.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodNetwork {
+    /// The addresses, the main one first.
+    pub addresses: Vec<PodAddress>,
+    /// Bytes that its link takes; `None` is the kernel's default.
+    pub mtu: Option<u32>,
+}
+
+impl PodNetwork {
+    /// The addresses alone.
+    pub fn ips(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.addresses.iter().map(|given| given.address)
+    }
+}
+
+/// How an address of a pod was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodAddress {
     /// The pod's address.
     pub address: IpAddr,
     /// The bridge's address, which is the pod's default route.

@@ -70,12 +70,12 @@ fn pods_reach_each_other_and_are_reached_by_host_ports() {
     let port = testkit::free_port().unwrap();
     let server = machine.pod_of(with_host_port("server", port));
     web_server(&machine, &server);
-    let address = server.network().unwrap().address;
+    let address = server.network().unwrap().addresses[0].address;
     serves(address, 80);
     serves("127.0.0.1".parse().unwrap(), port);
     serves(machine_address(), port);
     let client = machine.pod("client");
-    assert_ne!(client.network().unwrap().address, address);
+    assert_ne!(client.network().unwrap().addresses[0].address, address);
     let node = machine_address();
     let (log, _) = machine.run(
         &client,
@@ -345,9 +345,9 @@ fn two_instances_live_side_by_side() {
     let (first, second) = (one.pod("p"), two.pod("p"));
     web_server(&one, &first);
     web_server(&two, &second);
-    serves(first.network().unwrap().address, 80);
+    serves(first.network().unwrap().addresses[0].address, 80);
     one.runtime().clean_up().unwrap();
-    serves(second.network().unwrap().address, 80);
+    serves(second.network().unwrap().addresses[0].address, 80);
 }
 
 #[test]
@@ -492,7 +492,7 @@ fn pods_reach_a_redirected_address_on_loopback_and_nothing_else_there() {
         });
     }
     let pod = machine.pod("p");
-    let gateway = pod.network().unwrap().gateway;
+    let gateway = pod.network().unwrap().addresses[0].gateway;
     let script = format!(
         "nc 10.96.0.1 443 </dev/null; busybox ip route add 127.9.9.9 via {gateway}
         for to in '{gateway} {other}' '{gateway} {told}' '127.9.9.9 {other}'; do
@@ -508,10 +508,10 @@ fn pods_reach_a_redirected_address_on_loopback_and_nothing_else_there() {
 fn a_pod_range_that_is_in_use_is_refused() {
     let machine = Machine::new();
     let pod = machine.pod("p");
-    let taken = format!("{}/24", pod.network().unwrap().gateway);
+    let taken = format!("{}/24", pod.network().unwrap().addresses[0].gateway);
     let folder = tempfile::tempdir().unwrap();
     let options = runtime::Options {
-        pod_range: taken.parse().ok(),
+        network: Some(common::network(&[&taken])),
         ..runtime::Options::default()
     };
     let (kind, message) = kind(runtime::Runtime::open(folder.path(), options).map(drop));

@@ -150,7 +150,7 @@ pub(super) async fn create_sandbox(context: Context) -> Done {
         };
         let sandbox = sandbox.await.map_err(|error| failed(error.message))?;
         let ips = match sandbox.network() {
-            Some(network) => vec![network.address.to_string()],
+            Some(network) => network.ips().map(|ip| ip.to_string()).collect(),
             None => context.surroundings.host_ips.clone(),
         };
         let Shared { node_name, names, .. } = &*context.shared;

@@ -79,8 +79,11 @@ impl Cluster {
             cluster_domain: "cluster.local".into(),
             data_dir,
             node_name: NODE.into(),
-            node_ip: None,
-            pod_range: Some(pod_range),
+            node_ips: Vec::new(),
+            network: agent::NetworkOptions {
+                ranges: agent::PodRanges::Own(runtime::Ranges::Given(vec![pod_range])),
+                ..agent::NetworkOptions::default()
+            },
             shim: ShimCommand {
                 program: env!("CARGO_BIN_EXE_agent-test-shim").into(),
                 arguments: Vec::new(),
@@ -296,7 +299,7 @@ impl Cluster {
     /// What the runtime has, seen from beside the agent (whose runtime must be closed).
     pub(crate) fn runtime(&self) -> Runtime {
         let options = runtime::Options {
-            pod_range: self.options.pod_range,
+            network: None,
             shim: self.options.shim.clone(),
             ..Default::default()
         };

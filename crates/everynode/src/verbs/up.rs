@@ -108,8 +108,11 @@ impl Up {
             cluster_domain: self.node.cluster_domain.clone(),
             data_dir: self.control_plane.data_dir.clone(),
             node_name,
-            node_ip: self.node.node_ip,
-            pod_range: self.node.pod_cidr,
+            node_ips: self.node.network.node_ip.clone(),
+            network: self
+                .node
+                .network
+                .options(Some(&self.control_plane.cluster_ranges()?)),
             shim: runtime::ShimCommand::default(),
             labels,
             taints: self.node.taints.clone(),

@@ -1,40 +1,69 @@
-//! Address translation: masquerading of what leaves the pod range, redirects and host ports, in one nftables table an instance.
+//! Address translation: masquerading of what leaves the cluster, redirects and host ports, in one nftables table an instance.
 //!
 //! Every change is one script and thus one transaction of the kernel: all of it or nothing. Host ports are elements of a verdict map,
-//! each with a chain of its own, so that a change costs its own ports and is undone by name.
+//! each with a chain of its own, so that a change costs its own ports and is undone by name. What is not translated is a set of
+//! networks, changed by its differences.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::net::IpAddr;
 use std::process::{Command, Stdio};
 
-use super::{Forward, Range, Redirect};
+use ipnet::IpNet;
+
+use super::Redirect;
 use crate::error::Context as _;
 use crate::{Error, HostPort, Protocol, Result};
 
-/// The script that makes the whole table anew.
-pub(super) fn table(
-    name: &str,
-    bridge: &str,
-    range: Range,
-    redirects: &[Redirect],
-    living: &[Forward<'_>],
-) -> String {
-    let redirects: String = redirects
-        .iter()
-        .map(|Redirect { protocol, from, to }| {
-            let (address, port) = (from.ip(), from.port());
-            let protocol = self::protocol(*protocol);
-            format!("    iifname \"{bridge}\" ip daddr {address} {protocol} dport {port} dnat to {to}\n")
-        })
-        .collect();
-    let mut script = format!(
-        r#"table ip {name}
-delete table ip {name}
-table ip {name} {{
+/// A pod's addresses and the machine's ports that lead there.
+#[derive(Clone, Debug)]
+pub(super) struct Forward {
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) ports: Vec<HostPort>,
+}
+
+/// What the whole table is made from.
+pub(super) struct Table<'a> {
+    pub(super) name: &'a str,
+    pub(super) bridge: &'a str,
+    /// Networks of this instance's pods.
+    pub(super) pods: &'a [IpNet],
+    /// Networks that pods reach with their own addresses.
+    pub(super) untranslated: &'a [IpNet],
+    pub(super) redirects: &'a [Redirect],
+}
+
+impl Table<'_> {
+    /// The script that makes the whole table anew.
+    pub(super) fn script<'f>(&self, living: impl Iterator<Item = &'f Forward>) -> String {
+        let Table { name, bridge, .. } = self;
+        let redirects: String = self
+            .redirects
+            .iter()
+            .map(|Redirect { protocol, from, to }| {
+                let (address, port) = (from.ip(), from.port());
+                let protocol = self::protocol(*protocol);
+                format!(
+                    "    iifname \"{bridge}\" ip daddr {address} {protocol} dport {port} dnat ip to {to}\n"
+                )
+            })
+            .collect();
+        let mut script = format!(
+            r#"table inet {name}
+delete table inet {name}
+table inet {name} {{
   map ports {{ type inet_proto . inet_service : verdict; }}
   map addressed_ports {{ type ipv4_addr . inet_proto . inet_service : verdict; }}
+  map addressed_ports6 {{ type ipv6_addr . inet_proto . inet_service : verdict; }}
+  set pods {{ type ipv4_addr; flags interval; }}
+  set pods6 {{ type ipv6_addr; flags interval; }}
+  set untranslated {{ type ipv4_addr; flags interval; }}
+  set untranslated6 {{ type ipv6_addr; flags interval; }}
+  set hairpins {{ type ipv4_addr . ipv4_addr; }}
+  set hairpins6 {{ type ipv6_addr . ipv6_addr; }}
   chain host_ports {{
     ip daddr . meta l4proto . th dport vmap @addressed_ports
+    ip6 daddr . meta l4proto . th dport vmap @addressed_ports6
     meta l4proto . th dport vmap @ports
   }}
   chain prerouting {{
@@ -47,9 +76,13 @@ table ip {name} {{
   }}
   chain postrouting {{
     type nat hook postrouting priority 100; policy accept;
-    ip saddr {range} ip daddr != {range} ip daddr != 224.0.0.0/4 masquerade
     oifname "{bridge}" ip saddr 127.0.0.0/8 masquerade
-    oifname "{bridge}" ip saddr {range} ct status dnat masquerade
+    oifname "{bridge}" ip saddr . ip daddr @hairpins ct status dnat masquerade
+    oifname "{bridge}" ip6 saddr . ip6 daddr @hairpins6 ct status dnat masquerade
+    ip daddr @untranslated return
+    ip6 daddr @untranslated6 return
+    ip saddr @pods ip daddr != 224.0.0.0/4 masquerade
+    ip6 saddr @pods6 ip6 daddr != ff00::/8 masquerade
   }}
   chain loopback_stays {{
     type filter hook prerouting priority -300; policy accept;
@@ -57,49 +90,114 @@ table ip {name} {{
   }}
 }}
 "#
-    );
-    for forward in living {
-        script.push_str(&add(name, forward));
+        );
+        script.push_str(&elements("add", name, "pods", self.pods));
+        script.push_str(&elements("add", name, "untranslated", self.untranslated));
+        for forward in living {
+            script.push_str(&add(name, forward));
+        }
+        script
+    }
+}
+
+/// The script that brings the networks that are not translated from one state to another.
+pub(super) fn untranslated(name: &str, before: &[IpNet], after: &[IpNet]) -> String {
+    let without = |all: &[IpNet], others: &[IpNet]| -> Vec<IpNet> {
+        let others: std::collections::HashSet<&IpNet> = others.iter().collect();
+        all.iter().filter(|net| !others.contains(net)).copied().collect()
+    };
+    let mut script = elements("delete", name, "untranslated", &without(before, after));
+    script.push_str(&elements("add", name, "untranslated", &without(after, before)));
+    script
+}
+
+/// A change of a set and its twin for IPv6.
+fn elements(verb: &str, table: &str, set: &str, nets: &[IpNet]) -> String {
+    let mut script = String::new();
+    for (suffix, is_ipv4) in [("", true), ("6", false)] {
+        let of_family = nets.iter().filter(|net| net.addr().is_ipv4() == is_ipv4);
+        let texts: Vec<String> = of_family.map(ToString::to_string).collect();
+        if !texts.is_empty() {
+            // Writing into a string cannot fail.
+            writeln!(
+                script,
+                "{verb} element inet {table} {set}{suffix} {{ {} }}",
+                texts.join(", ")
+            )
+            .ok();
+        }
     }
     script
 }
 
-/// The script that removes the table, whether it is there or not.
-pub(super) fn drop_table(name: &str) -> String {
-    format!("table ip {name}\ndelete table ip {name}\n")
+/// The networks without those that lie in others, in order: what a set of intervals takes.
+pub(super) fn apart(mut nets: Vec<IpNet>) -> Vec<IpNet> {
+    nets.sort_by_key(|net| (net.network(), net.prefix_len()));
+    let mut apart: Vec<IpNet> = Vec::with_capacity(nets.len());
+    for net in nets {
+        if !apart.last().is_some_and(|last| last.contains(&net)) {
+            apart.push(net.trunc());
+        }
+    }
+    apart
 }
 
-/// The script that forwards a pod's ports.
-pub(super) fn add(name: &str, forward: &Forward<'_>) -> String {
-    let mut script = String::new();
-    for port in forward.ports {
+/// The script that removes the table, whether it is there or not.
+pub(super) fn drop_table(name: &str) -> String {
+    format!("table inet {name}\ndelete table inet {name}\n")
+}
+
+/// The script that forwards a pod's ports, over each family that it has an address of. What it sends itself in that way gets the
+/// machine's address, because it would not answer its own.
+pub(super) fn add(name: &str, forward: &Forward) -> String {
+    let mut script = hairpins("add", name, forward);
+    for port in &forward.ports {
         let chain = chain(port);
         let protocol = protocol(port.protocol);
         let (map, key) = element(port);
-        // Writing into a string cannot fail.
+        writeln!(script, "add chain inet {name} {chain}").ok();
+        for address in &forward.addresses {
+            let (family, to) = match address {
+                IpAddr::V4(address) => ("ip", address.to_string()),
+                IpAddr::V6(address) => ("ip6", format!("[{address}]")),
+            };
+            let nfproto = if address.is_ipv4() { "ipv4" } else { "ipv6" };
+            writeln!(
+                script,
+                "add rule inet {name} {chain} meta nfproto {nfproto} meta l4proto {protocol} dnat {family} to {to}:{}",
+                port.container_port
+            )
+            .ok();
+        }
         writeln!(
             script,
-            "add chain ip {name} {chain}\n\
-             add rule ip {name} {chain} meta l4proto {protocol} dnat to {}:{}\n\
-             create element ip {name} {map} {{ {key} : jump {chain} }}",
-            forward.address, port.container_port
+            "create element inet {name} {map} {{ {key} : jump {chain} }}"
         )
         .ok();
     }
     script
 }
 
-/// The script that takes ports back.
-pub(super) fn remove(name: &str, ports: &[HostPort]) -> String {
-    let mut script = String::new();
-    for port in ports {
+fn hairpins(verb: &str, name: &str, forward: &Forward) -> String {
+    let addresses = forward.addresses.iter().filter(|_| !forward.ports.is_empty());
+    let change = |address: &IpAddr| {
+        let suffix = if address.is_ipv4() { "" } else { "6" };
+        format!("{verb} element inet {name} hairpins{suffix} {{ {address} . {address} }}\n")
+    };
+    addresses.map(change).collect()
+}
+
+/// The script that takes a pod's ports back.
+pub(super) fn remove(name: &str, forward: &Forward) -> String {
+    let mut script = hairpins("delete", name, forward);
+    for port in &forward.ports {
         let chain = chain(port);
         let (map, key) = element(port);
         writeln!(
             script,
-            "delete element ip {name} {map} {{ {key} }}\n\
-             flush chain ip {name} {chain}\n\
-             delete chain ip {name} {chain}"
+            "delete element inet {name} {map} {{ {key} }}\n\
+             flush chain inet {name} {chain}\n\
+             delete chain inet {name} {chain}"
         )
         .ok();
     }
@@ -119,7 +217,7 @@ fn chain(port: &HostPort) -> String {
     let mut name = format!("{}-{}", protocol(port.protocol), port.host_port);
     if let Some(address) = address(port) {
         name.push('-');
-        name.push_str(&address.to_string().replace('.', "-"));
+        name.push_str(&address.to_string().replace(['.', ':'], "-"));
     }
     name
 }
@@ -127,12 +225,13 @@ fn chain(port: &HostPort) -> String {
 fn element(port: &HostPort) -> (&'static str, String) {
     let key = format!("{} . {}", protocol(port.protocol), port.host_port);
     match address(port) {
-        Some(address) => ("addressed_ports", format!("{address} . {key}")),
+        Some(address @ IpAddr::V4(_)) => ("addressed_ports", format!("{address} . {key}")),
+        Some(address @ IpAddr::V6(_)) => ("addressed_ports6", format!("{address} . {key}")),
         None => ("ports", key),
     }
 }
 
-fn address(port: &HostPort) -> Option<std::net::Ipv4Addr> {
+fn address(port: &HostPort) -> Option<IpAddr> {
     port.host_ip.filter(|address| !address.is_unspecified())
 }
 
@@ -143,7 +242,6 @@ fn protocol(protocol: Protocol) -> &'static str {
         Protocol::Sctp => "sctp",
     }
 }
-
 /// Hands a script to `nft`.
 pub(super) fn apply(script: &str) -> Result<()> {
     let start = |program: &str| {
@@ -184,4 +282,65 @@ pub(super) fn apply(script: &str) -> Result<()> {
         "nft: {}",
         words.lines().next().unwrap_or("no reason given")
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nets(texts: &[&str]) -> Vec<IpNet> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn networks_that_lie_in_others_are_left_out() {
+        let all = nets(&[
+            "10.1.0.0/16",
+            "192.0.2.7/32",
+            "10.1.2.0/24",
+            "10.0.0.0/24",
+            "192.0.2.7/32",
+            "fd00::/64",
+            "fd00::5/128",
+        ]);
+        assert_eq!(
+            apart(all),
+            nets(&["10.0.0.0/24", "10.1.0.0/16", "192.0.2.7/32", "fd00::/64"])
+        );
+    }
+
+    #[test]
+    fn a_change_of_what_is_not_translated_costs_the_change() {
+        let before = nets(&["10.1.0.0/24", "10.2.0.0/24", "fd00::/64"]);
+        let after = nets(&["10.1.0.0/24", "10.3.0.0/24"]);
+        assert_eq!(
+            untranslated("t", &before, &after),
+            "delete element inet t untranslated { 10.2.0.0/24 }\n\
+             delete element inet t untranslated6 { fd00::/64 }\n\
+             add element inet t untranslated { 10.3.0.0/24 }\n"
+        );
+        assert_eq!(untranslated("t", &after, &after), "");
+    }
+
+    #[test]
+    fn a_port_leads_to_the_pod_over_each_family() {
+        let forward = Forward {
+            addresses: vec!["10.1.0.2".parse().unwrap(), "fd00::2".parse().unwrap()],
+            ports: vec![HostPort {
+                protocol: Protocol::Udp,
+                host_ip: Some("2001:db8::1".parse().unwrap()),
+                host_port: 53,
+                container_port: 5353,
+            }],
+        };
+        assert_eq!(
+            add("t", &forward),
+            "add element inet t hairpins { 10.1.0.2 . 10.1.0.2 }\n\
+             add element inet t hairpins6 { fd00::2 . fd00::2 }\n\
+             add chain inet t udp-53-2001-db8--1\n\
+             add rule inet t udp-53-2001-db8--1 meta nfproto ipv4 meta l4proto udp dnat ip to 10.1.0.2:5353\n\
+             add rule inet t udp-53-2001-db8--1 meta nfproto ipv6 meta l4proto udp dnat ip6 to [fd00::2]:5353\n\
+             create element inet t addressed_ports6 { 2001:db8::1 . udp . 53 : jump udp-53-2001-db8--1 }\n"
+        );
+    }
 }

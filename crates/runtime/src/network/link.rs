@@ -2,24 +2,27 @@
 //! which may stand in another network namespace.
 
 use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::thread;
 
+use futures::TryStreamExt;
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{InfoData, InfoVeth};
+use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
-use super::Range;
 use crate::error::Context as _;
 use crate::{Error, PodNetwork, Result};
 
 /// The pod's end of the cable.
 const POD_LINK: &str = "eth0";
 
-/// Makes the bridge with its address, or puts an existing one in order.
-pub(super) fn ensure_bridge(name: &str, range: Range) -> Result<()> {
+/// Makes the bridge and gives it exactly these addresses, or puts an existing one in order.
+pub(super) fn ensure_bridge(name: &str, addresses: &[(IpAddr, u8)]) -> Result<()> {
     let name = name.to_owned();
+    let addresses = addresses.to_vec();
     netlink(None, async move |handle| {
         if if_nametoindex(name.as_str()).is_err() {
             handle
@@ -30,13 +33,14 @@ pub(super) fn ensure_bridge(name: &str, range: Range) -> Result<()> {
                 .context(|| format!("create bridge {name}"))?;
         }
         let index = index_of(&name)?;
-        handle
-            .address()
-            .add(index, IpAddr::V4(range.gateway()), range.prefix())
-            .replace()
-            .execute()
+        for (address, prefix) in &addresses {
+            add_address(&handle, index, *address, *prefix)
+                .await
+                .context(|| format!("give bridge {name} the address {address}"))?;
+        }
+        remove_other_addresses(&handle, index, &addresses)
             .await
-            .context(|| format!("give bridge {name} its address"))?;
+            .context(|| format!("take other addresses from bridge {name}"))?;
         handle
             .link()
             .set(LinkUnspec::new_with_index(index).up().build())
@@ -46,94 +50,176 @@ pub(super) fn ensure_bridge(name: &str, range: Range) -> Result<()> {
     })
 }
 
+/// Adds an address, or puts it in order. One of IPv6 is used at once, without asking the link whether somebody has it: it is ours to give.
+pub(super) async fn add_address(
+    handle: &Handle,
+    index: u32,
+    address: IpAddr,
+    prefix: u8,
+) -> std::result::Result<(), rtnetlink::Error> {
+    let mut request = handle.address().add(index, address, prefix).replace();
+    if address.is_ipv6() {
+        request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+    }
+    request.execute().await
+}
+
+/// Removes all addresses of a link but these and those that the kernel gives by itself.
+pub(super) async fn remove_other_addresses(
+    handle: &Handle,
+    index: u32,
+    keep: &[(IpAddr, u8)],
+) -> std::result::Result<(), rtnetlink::Error> {
+    let all: Vec<AddressMessage> = handle
+        .address()
+        .get()
+        .set_link_index_filter(index)
+        .execute()
+        .try_collect()
+        .await?;
+    for message in all {
+        let address = message.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Address(address) => Some(*address),
+            _ => None,
+        });
+        let own = |address: &IpAddr| keep.contains(&(*address, message.header.prefix_len));
+        let by_itself = |address: &IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        if address.is_some_and(|address| !own(&address) && !by_itself(&address)) {
+            handle.address().del(message).execute().await?;
+        }
+    }
+    Ok(())
+}
+
 /// Lays a cable from the bridge into the network namespace of a process and sets up that end.
 pub(super) fn attach(cable: &str, bridge: &str, network: &PodNetwork, pid: u32) -> Result<()> {
     let bridge_index = index_of(bridge)?;
     let name = cable.to_owned();
+    let mtu = network.mtu;
     netlink(None, async move |handle| {
-        let peer = LinkMessageBuilder::<LinkUnspec>::new()
+        let mut peer = LinkMessageBuilder::<LinkUnspec>::new()
             .name(POD_LINK)
-            .setns_by_pid(pid)
-            .build();
-        let message = LinkVeth::new(&name, POD_LINK)
-            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
-            .controller(bridge_index)
-            .up()
-            .build();
+            .setns_by_pid(pid);
+        let mut link = LinkVeth::new(&name, POD_LINK).controller(bridge_index).up();
+        if let Some(mtu) = mtu {
+            peer = peer.mtu(mtu);
+            link = link.mtu(mtu);
+        }
         handle
             .link()
-            .add(message)
+            .add(
+                link.set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build())))
+                    .build(),
+            )
             .execute()
             .await
             .context(|| format!("create link {name}"))
     })?;
     let namespace = format!("/proc/{pid}/ns/net");
     let namespace = File::open(&namespace).context(|| format!("open {namespace}"))?;
-    let network = *network;
+    let network = network.clone();
     netlink(Some(namespace), async move |handle| {
         set_up_pod(&handle, &network).await
     })
 }
 
-async fn set_up_pod(handle: &Handle, network: &PodNetwork) -> Result<()> {
+/// Sets the loopback of the network namespace of a process up.
+pub(super) fn loopback_up(pid: u32) -> Result<()> {
+    let namespace = format!("/proc/{pid}/ns/net");
+    let namespace = File::open(&namespace).context(|| format!("open {namespace}"))?;
+    netlink(Some(namespace), async |handle| set_loopback_up(&handle).await)
+}
+
+async fn set_loopback_up(handle: &Handle) -> Result<()> {
     let loopback = index_of("lo")?;
     handle
         .link()
         .set(LinkUnspec::new_with_index(loopback).up().build())
         .execute()
         .await
-        .context(|| "set the pod's loopback up")?;
+        .context(|| "set the pod's loopback up")
+}
+
+async fn set_up_pod(handle: &Handle, network: &PodNetwork) -> Result<()> {
+    set_loopback_up(handle).await?;
     let index = index_of(POD_LINK)?;
-    handle
-        .address()
-        .add(index, network.address, network.prefix)
-        .execute()
-        .await
-        .context(|| format!("give the pod the address {}", network.address))?;
+    if network.addresses.iter().any(|given| given.address.is_ipv6()) {
+        // A machine may have switched IPv6 off for new links; this thread sees the pod's.
+        super::write_sysctl(&format!("net/ipv6/conf/{POD_LINK}/disable_ipv6"), "0")?;
+    }
+    for given in &network.addresses {
+        // Alone on its link: its way to other pods here is by the machine too, whose rules see both directions.
+        let alone = if given.address.is_ipv4() { 32 } else { 128 };
+        add_address(handle, index, given.address, alone)
+            .await
+            .context(|| format!("give the pod the address {}", given.address))?;
+    }
     handle
         .link()
         .set(LinkUnspec::new_with_index(index).up().build())
         .execute()
         .await
         .context(|| "set the pod's link up")?;
-    let IpAddr::V4(gateway) = network.gateway else {
-        return Err(Error::invalid(format!("gateway {} is not IPv4", network.gateway)));
-    };
-    let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).build();
-    handle
-        .route()
-        .add(route)
-        .execute()
-        .await
-        .context(|| format!("route the pod through {gateway}"))
+    for given in &network.addresses {
+        let routes = match given.gateway {
+            IpAddr::V4(gateway) => {
+                let route = || RouteMessageBuilder::<Ipv4Addr>::new().output_interface(index);
+                let near = route().destination_prefix(gateway, 32).scope(RouteScope::Link);
+                [near.build(), route().gateway(gateway).build()]
+            }
+            IpAddr::V6(gateway) => {
+                let route = || RouteMessageBuilder::<Ipv6Addr>::new().output_interface(index);
+                [
+                    route().destination_prefix(gateway, 128).build(),
+                    route().gateway(gateway).build(),
+                ]
+            }
+        };
+        for route in routes {
+            handle
+                .route()
+                .add(route)
+                .execute()
+                .await
+                .context(|| format!("route the pod through {}", given.gateway))?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes a link; fine when there is none.
 pub(super) fn remove(name: &str) -> Result<()> {
+    if if_nametoindex(name).is_err() {
+        return Ok(());
+    }
+    let name = name.to_owned();
+    netlink(None, async move |handle| remove_with(&handle, &name).await)
+}
+
+/// Removes a link within other requests; fine when there is none.
+pub(super) async fn remove_with(handle: &Handle, name: &str) -> Result<()> {
     let Ok(index) = if_nametoindex(name) else {
         return Ok(());
     };
-    let name = name.to_owned();
-    netlink(None, async move |handle| {
-        match handle.link().del(index).execute().await {
-            Ok(()) => Ok(()),
-            // It went with its namespace meanwhile.
-            Err(_) if if_nametoindex(name.as_str()).is_err() => Ok(()),
-            Err(error) => Err(Error::machine(format!("remove link {name}: {error}"))),
-        }
-    })
+    match handle.link().del(index).execute().await {
+        Ok(()) => Ok(()),
+        // It went with its namespace meanwhile.
+        Err(_) if if_nametoindex(name).is_err() => Ok(()),
+        Err(error) => Err(Error::machine(format!("remove link {name}: {error}"))),
+    }
 }
 
-fn index_of(name: &str) -> Result<u32> {
+pub(super) fn index_of(name: &str) -> Result<u32> {
     if_nametoindex(name).context(|| format!("find link {name}"))
 }
 
 /// Runs netlink requests on a thread, in another network namespace if one is given: a thread's namespace is its own.
-fn netlink<F>(namespace: Option<File>, requests: F) -> Result<()>
+pub(super) fn netlink<F, T>(namespace: Option<File>, requests: F) -> Result<T>
 where
-    F: AsyncFnOnce(Handle) -> Result<()> + Send + 'static,
+    F: AsyncFnOnce(Handle) -> Result<T> + Send + 'static,
+    T: Send + 'static,
 {
-    let work = move || -> Result<()> {
+    let work = move || -> Result<T> {
         if let Some(namespace) = namespace {
             setns(namespace, CloneFlags::CLONE_NEWNET).context(|| "enter the pod's network namespace")?;
         }

@@ -1,138 +1,46 @@
-//! The pods' network on this machine: one bridge an instance, a cable and an address a pod.
+//! The pods' network on this machine: one bridge an instance, a cable and addresses a pod, and the ways to the pods of other nodes.
 //!
 //! A pod's network namespace is its shim's: it needs no name and no mount, and the kernel takes it back, with both ends of the
 //! cable, when the last process in it ends.
+//!
+//! The network is opened when the node's ranges are known, which may be long after the runtime; until then pods on the machine's own
+//! network run. It may be opened again with other ranges: new pods get addresses of those, and a range that living pods still have
+//! addresses of stays on the bridge until the last of them has gone.
 
 mod forwarding;
 mod link;
+mod range;
+mod routes;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddrV4};
 use std::path::Path;
-use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ipnet::IpNet;
 use nix::fcntl::{Flock, FlockArg};
-use nix::ifaddrs::getifaddrs;
 use serde::{Deserialize, Serialize};
 
+use self::forwarding::{Forward, Table, apart};
+use self::range::interfaces;
+use self::routes::Place;
 use crate::error::Context as _;
-use crate::layout::Layout;
-use crate::{Error, ErrorKind, HostPort, PodNetwork, Protocol, Result};
+use crate::layout::{self, Layout};
+use crate::{Error, ErrorKind, HostPort, PodAddress, PodNetwork, Protocol, Result};
+
+pub use self::range::{Range, Ranges};
+pub use self::routes::{ROUTE_PROTOCOL, Route, RouteFailures, TunnelEnd, Via};
 
 /// The machine's interfaces; who looks for free addresses locks it.
 const INTERFACES: &str = "/sys/class/net";
 
-/// A range of IPv4 addresses, `10.244.0.0/24`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Range {
-    base: Ipv4Addr,
-    prefix: u8,
-}
+/// The port at which packets of tunnels arrive unless another is named: the kernel's own default, and flannel's.
+pub const TUNNEL_PORT: u16 = 8472;
 
-impl Default for Range {
-    /// `10.244.0.0/24`.
-    fn default() -> Self {
-        Range {
-            base: Ipv4Addr::new(10, 244, 0, 0),
-            prefix: 24,
-        }
-    }
-}
-
-impl Range {
-    /// The bridge's address: the first of the range.
-    pub fn gateway(&self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.base.to_bits() + 1)
-    }
-
-    /// Length of the prefix.
-    pub fn prefix(&self) -> u8 {
-        self.prefix
-    }
-
-    /// A range of 254 addresses below 10.244.0.0/16 that no interface uses: that of our own bridge if it stands, else the first.
-    fn choose(interfaces: &[Interface], bridge: &str) -> Result<Range> {
-        let Range { base, prefix } = Range::default();
-        let ranges: Vec<Range> = (0..=u8::MAX)
-            .map(|third| Range {
-                base: Ipv4Addr::from_bits(base.to_bits() | u32::from(third) << 8),
-                prefix,
-            })
-            .collect();
-        let own = |range: &&Range| {
-            let mut interfaces = interfaces.iter();
-            interfaces.any(|interface| interface.name == bridge && interface.address == range.gateway())
-        };
-        let free = |range: &&Range| !interfaces.iter().any(|interface| interface.overlaps(**range));
-        let chosen = ranges.iter().find(own).or_else(|| ranges.iter().find(free));
-        chosen.copied().ok_or_else(|| {
-            Error::new(
-                ErrorKind::AddressesExhausted,
-                "no range below 10.244.0.0/16 is free on this machine: name one for the pods",
-            )
-        })
-    }
-
-    fn mask(&self) -> u32 {
-        u32::MAX << (32 - self.prefix)
-    }
-
-    fn overlaps(&self, address: Ipv4Addr, mask: u32) -> bool {
-        let common = self.mask() & mask;
-        self.base.to_bits() & common == address.to_bits() & common
-    }
-
-    /// Addresses for pods: neither the network's, nor the bridge's, nor the broadcast one.
-    fn pods(&self) -> impl Iterator<Item = Ipv4Addr> {
-        let size = 1u32 << (32 - self.prefix);
-        let base = self.base.to_bits();
-        (2..size - 1).map(move |offset| Ipv4Addr::from_bits(base + offset))
-    }
-}
-
-impl FromStr for Range {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Range> {
-        let parsed = text.split_once('/').and_then(|(base, prefix)| {
-            let base: Ipv4Addr = base.parse().ok()?;
-            let prefix: u8 = prefix.parse().ok().filter(|prefix| (8..=29).contains(prefix))?;
-            let mask = u32::MAX << (32 - prefix);
-            Some(Range {
-                base: Ipv4Addr::from_bits(base.to_bits() & mask),
-                prefix,
-            })
-        });
-        parsed.ok_or_else(|| {
-            Error::invalid(format!(
-                "pod range {text:?}: want an IPv4 network of /8 to /29, such as 10.244.0.0/24"
-            ))
-        })
-    }
-}
-
-impl TryFrom<String> for Range {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Range> {
-        text.parse()
-    }
-}
-
-impl From<Range> for String {
-    fn from(range: Range) -> String {
-        range.to_string()
-    }
-}
-
-impl std::fmt::Display for Range {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.base, self.prefix)
-    }
-}
+/// Bytes that a link takes where nothing is known of it: Ethernet's.
+const MTU: u32 = 1500;
 
 /// An address at which this machine's pods reach another one, such as a Service's. Nobody else is redirected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,84 +53,278 @@ pub struct Redirect {
     pub to: SocketAddrV4,
 }
 
-/// The network of one data directory.
-#[derive(Clone, Debug)]
-pub(crate) struct Network {
-    layout: Arc<Layout>,
-    range: Range,
-    redirects: Vec<Redirect>,
+/// How the network is opened.
+#[derive(Clone, Debug, Default)]
+pub struct NetworkConfig {
+    /// Which addresses pods get.
+    pub ranges: Ranges,
+    /// Addresses of this machine by which other nodes reach it, the first the main one.
+    pub node_addresses: Vec<IpAddr>,
+    /// The port of tunnels; 0 is [`TUNNEL_PORT`].
+    pub tunnel_port: u16,
 }
 
-/// The ports of a living pod, for putting the rules in order again.
-pub(crate) struct Forward<'a> {
-    pub(crate) address: IpAddr,
-    pub(crate) ports: &'a [HostPort],
+/// What is kept of the network beside its pods, for the next process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Kept {
+    ranges: Vec<Range>,
+    node_addresses: Vec<IpAddr>,
+    tunnel_port: u16,
+}
+
+/// The network of one data directory.
+#[derive(Debug)]
+pub(crate) struct Network {
+    layout: Arc<Layout>,
+    redirects: Vec<Redirect>,
+    /// Locked while the rules change, so that they follow each other.
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// `None` until it is opened.
+    open: Option<Kept>,
+    /// Living pods: what they have, and the ports that lead to them.
+    pods: BTreeMap<String, (PodNetwork, Forward)>,
+    /// Networks of other nodes that pods reach with their own addresses.
+    others: Vec<IpNet>,
+    /// What the table has as such now; without [`State::others`] that is the own ranges.
+    untranslated: Vec<IpNet>,
+    /// Whether a tunnel stands, so that packets must be smaller.
+    tunnel: bool,
+    /// Where the search for the next address begins, by range.
+    next: BTreeMap<Range, u128>,
+}
+
+impl State {
+    fn open(&self) -> Result<&Kept> {
+        self.open.as_ref().ok_or_else(|| {
+            Error::new(
+                ErrorKind::NetworkNotReady,
+                "network is not ready: the node has no pod range yet",
+            )
+        })
+    }
+
+    /// The bridge's addresses: those of the ranges, and those through which living pods go.
+    fn bridge_addresses(&self) -> Vec<(IpAddr, u8)> {
+        let ranges = self.open.iter().flat_map(|open| &open.ranges);
+        let mut addresses: Vec<(IpAddr, u8)> =
+            ranges.map(|range| (range.gateway(), range.prefix())).collect();
+        let living = self.pods.values().flat_map(|(network, _)| &network.addresses);
+        addresses.extend(living.map(|given| (given.gateway, given.prefix)));
+        addresses.sort();
+        addresses.dedup();
+        addresses
+    }
+
+    /// Networks of own pods.
+    fn own(&self) -> Vec<IpNet> {
+        let nets = self.bridge_addresses().into_iter();
+        apart(
+            nets.filter_map(|(address, prefix)| IpNet::new(address, prefix).ok())
+                .collect(),
+        )
+    }
+
+    fn all_untranslated(&self) -> Vec<IpNet> {
+        let mut nets = self.own();
+        nets.extend(&self.others);
+        apart(nets)
+    }
 }
 
 impl Network {
-    /// Makes the bridge, or puts an existing one in order. Without a range, one that is free is chosen; one that another
-    /// interface uses is refused, because traffic for it would go astray.
-    pub(crate) fn open(
-        layout: Arc<Layout>,
-        range: Option<Range>,
-        redirects: Vec<Redirect>,
-    ) -> Result<Network> {
-        let bridge = layout.bridge();
+    /// A network that is not open.
+    pub(crate) fn new(layout: Arc<Layout>, redirects: Vec<Redirect>) -> Network {
+        Network {
+            layout,
+            redirects,
+            state: Mutex::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // What a panic left is at worst a rule too few, which the next opening makes.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in a pod that lived before this process.
+    pub(crate) fn adopt(&self, pod: &str, network: &PodNetwork, ports: &[HostPort]) {
+        let forward = Forward {
+            addresses: network.ips().collect(),
+            ports: ports.to_vec(),
+        };
+        self.lock()
+            .pods
+            .insert(pod.to_owned(), (network.clone(), forward));
+    }
+
+    /// Opens it as it was open last, if it was.
+    pub(crate) fn reopen(&self) -> Result<()> {
+        let Some(kept) = layout::read_json::<Kept>(&self.layout.network())? else {
+            return Ok(());
+        };
+        self.open(NetworkConfig {
+            ranges: Ranges::Given(kept.ranges),
+            node_addresses: kept.node_addresses,
+            tunnel_port: kept.tunnel_port,
+        })
+        .map(drop)
+    }
+
+    /// Makes the bridge and the rules, or puts existing ones in order; answers the ranges that pods now get addresses of.
+    pub(crate) fn open(&self, config: NetworkConfig) -> Result<Vec<Range>> {
+        let mut state = self.lock();
+        let (bridge, tunnel) = (self.layout.bridge(), self.layout.tunnel());
+        let before = match &state.open {
+            Some(open) => open.ranges.clone(),
+            None => {
+                layout::read_json::<Kept>(&self.layout.network())?.map_or_else(Vec::new, |kept| kept.ranges)
+            }
+        };
         // Another instance that starts at this moment waits until our addresses can be seen.
         let claim = File::open(INTERFACES).context(|| format!("open {INTERFACES}"))?;
         let claim = Flock::lock(claim, FlockArg::LockExclusive)
             .map_err(|(_, error)| Error::machine(format!("lock {INTERFACES}: {error}")))?;
-        let interfaces = interfaces()?;
-        let range = match range {
-            Some(range) => range,
-            None => Range::choose(&interfaces, &bridge)?,
+        let ranges = config
+            .ranges
+            .choose(&interfaces()?, &[&bridge, &tunnel], &before)?;
+        let kept = Kept {
+            ranges: ranges.clone(),
+            node_addresses: config.node_addresses,
+            tunnel_port: match config.tunnel_port {
+                0 => TUNNEL_PORT,
+                port => port,
+            },
         };
-        if let Some(holder) = holder(&interfaces, range, &bridge) {
-            return Err(Error::invalid(format!(
-                "pod range {range}: interface {holder} has addresses of it; choose another one"
-            )));
-        }
-        link::ensure_bridge(&bridge, range)?;
+        let was = state.open.replace(kept.clone());
+        let opened = self.make(&mut state);
         drop(claim);
-        Ok(Network {
-            layout,
-            range,
-            redirects,
-        })
+        if let Err(error) = opened {
+            state.open = was;
+            return Err(error);
+        }
+        layout::write_json(&self.layout.network(), &kept, false)?;
+        Ok(ranges)
     }
 
-    /// Makes the rules; those of living pods are part of the same change.
-    pub(crate) fn ensure(&self, living: &[Forward<'_>]) -> Result<()> {
+    fn make(&self, state: &mut State) -> Result<()> {
         let folder = self.layout.addresses();
         fs::create_dir_all(&folder).context(|| format!("create {}", folder.display()))?;
         let bridge = self.layout.bridge();
+        link::ensure_bridge(&bridge, &state.bridge_addresses())?;
         write_sysctl("net/ipv4/ip_forward", "1")?;
         // Lets the machine itself reach host ports through 127.0.0.1, and redirects lead there; the rules keep pods from
         // reaching anything else in that way.
         write_sysctl(&format!("net/ipv4/conf/{bridge}/route_localnet"), "1")?;
-        forwarding::apply(&forwarding::table(
-            &self.layout.name(),
-            &bridge,
-            self.range,
-            &self.redirects,
-            living,
-        ))
+        // Pods reach each other by way of the machine, whose rules see all of it: nobody is to tell them a shorter one.
+        write_sysctl(&format!("net/ipv4/conf/{bridge}/send_redirects"), "0")?;
+        if state.open()?.ranges.iter().any(|range| !range.is_ipv4()) {
+            forward_ipv6()?;
+        }
+        state.untranslated = state.all_untranslated();
+        let name = self.layout.name();
+        let table = Table {
+            name: &name,
+            bridge: &bridge,
+            pods: &state.own(),
+            untranslated: &state.untranslated,
+            redirects: &self.redirects,
+        };
+        forwarding::apply(&table.script(state.pods.values().map(|(_, forward)| forward)))
     }
 
-    /// Gives a pod an address that no other pod holds; the file that says so goes with [`Network::release`].
+    /// The addresses of the bridge: what pods reach the machine by. None until it is open.
+    pub(crate) fn gateways(&self) -> Vec<IpAddr> {
+        let state = self.lock();
+        let ranges = state.open.iter().flat_map(|open| &open.ranges);
+        ranges.map(Range::gateway).collect()
+    }
+
+    /// The ranges that pods get addresses of. None until it is open.
+    pub(crate) fn ranges(&self) -> Vec<Range> {
+        let state = self.lock();
+        state.open.iter().flat_map(|open| open.ranges.clone()).collect()
+    }
+
+    /// The machine's addresses and the networks in which they are, without those of this network itself.
+    pub(crate) fn links(&self) -> Result<Vec<IpNet>> {
+        let own = ["lo".to_owned(), self.layout.bridge(), self.layout.tunnel()];
+        let interfaces = interfaces()?.into_iter();
+        let links = interfaces.filter(|interface| !own.contains(&interface.name));
+        Ok(links.map(|interface| interface.net).collect())
+    }
+
+    /// Brings the routes to other nodes' pods to what is wanted, and with them what pods reach with their own addresses: those
+    /// routes' ranges, and `untranslated`.
+    pub(crate) fn route(&self, wanted: &[Route], untranslated: &[IpNet]) -> Result<RouteFailures> {
+        let mut state = self.lock();
+        let place = self.place(state.open()?);
+        let failures = routes::apply(&place, wanted)?;
+        state.tunnel = wanted.iter().any(|route| matches!(route.via, Via::Tunnel(..)));
+        let ranges = wanted.iter().map(|route| route.range.net());
+        state.others = ranges.chain(untranslated.iter().copied()).collect();
+        let after = state.all_untranslated();
+        let script = forwarding::untranslated(&self.layout.name(), &state.untranslated, &after);
+        if !script.is_empty() {
+            // Where somebody took the table away, or parts of it, it is made anew.
+            if let Err(error) = forwarding::apply(&script) {
+                tracing::warn!(%error, "the rules are not what they were: making them anew");
+                self.make(&mut state)?;
+            }
+            state.untranslated = after;
+        }
+        Ok(failures)
+    }
+
+    fn place(&self, open: &Kept) -> Place {
+        Place {
+            tunnel: self.layout.tunnel(),
+            metric: self.layout.metric(),
+            own: open.ranges.clone(),
+            node_addresses: open.node_addresses.clone(),
+            port: open.tunnel_port,
+        }
+    }
+
+    /// Gives a pod one address of each range that no other pod holds; the files that say so go with [`Network::release`].
     pub(crate) fn allocate(&self, pod: &str) -> Result<PodNetwork> {
+        let mut state = self.lock();
+        let open = state.open()?.clone();
+        let mut addresses = Vec::with_capacity(open.ranges.len());
+        for range in &open.ranges {
+            // Round the range: an address rests before the next pod has it, so that who still speaks to the old one is not heard.
+            let first = state.next.get(range).copied().unwrap_or(0);
+            let (index, address) = self.take_address(range, first, pod)?;
+            state.next.insert(*range, index + 1);
+            addresses.push(PodAddress {
+                address,
+                gateway: range.gateway(),
+                prefix: range.prefix(),
+            });
+        }
+        let mut mtu = mtu_of(&open.node_addresses);
+        if state.tunnel {
+            let over_ipv4 = open.node_addresses.first().is_none_or(IpAddr::is_ipv4);
+            mtu -= routes::tunnel_overhead(over_ipv4);
+        }
+        Ok(PodNetwork {
+            addresses,
+            mtu: Some(mtu),
+        })
+    }
+
+    fn take_address(&self, range: &Range, first: u128, pod: &str) -> Result<(u128, IpAddr)> {
         let folder = self.layout.addresses();
-        for address in self.range.pods() {
+        for (index, address) in range.pods(first) {
             let path = folder.join(address.to_string());
             match File::options().write(true).create_new(true).open(&path) {
                 Ok(mut file) => {
                     file.write_all(pod.as_bytes())
                         .context(|| format!("write {}", path.display()))?;
-                    return Ok(PodNetwork {
-                        address: IpAddr::V4(address),
-                        gateway: IpAddr::V4(self.range.gateway()),
-                        prefix: self.range.prefix(),
-                    });
+                    return Ok((index, address));
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(Error::machine(format!("create {}: {error}", path.display()))),
@@ -230,7 +332,7 @@ impl Network {
         }
         Err(Error::new(
             ErrorKind::AddressesExhausted,
-            format!("no address is left in the pod range {}", self.range),
+            format!("no address is left in the pod range {range}"),
         ))
     }
 
@@ -240,32 +342,40 @@ impl Network {
     }
 
     /// Forwards a pod's host ports, all or none.
-    pub(crate) fn forward(&self, forward: &Forward<'_>) -> Result<()> {
-        if forward.ports.is_empty() {
-            return Ok(());
+    pub(crate) fn forward(&self, pod: &str, network: &PodNetwork, ports: &[HostPort]) -> Result<()> {
+        let mut state = self.lock();
+        let forward = Forward {
+            addresses: network.ips().collect(),
+            ports: ports.to_vec(),
+        };
+        if !ports.is_empty() {
+            forwarding::apply(&forwarding::add(&self.layout.name(), &forward)).map_err(|error| {
+                Error::new(
+                    error.kind,
+                    format!(
+                        "forward host ports {}: {}",
+                        forwarding::names(ports),
+                        error.message
+                    ),
+                )
+            })?;
         }
-        forwarding::apply(&forwarding::add(&self.layout.name(), forward)).map_err(|error| {
-            Error::new(
-                error.kind,
-                format!(
-                    "forward host ports {}: {}",
-                    forwarding::names(forward.ports),
-                    error.message
-                ),
-            )
-        })
+        state.pods.insert(pod.to_owned(), (network.clone(), forward));
+        Ok(())
     }
 
-    /// Takes a pod's host ports back.
-    pub(crate) fn unforward(&self, ports: &[HostPort]) -> Result<()> {
-        if ports.is_empty() {
-            return Ok(());
-        }
-        forwarding::apply(&forwarding::remove(&self.layout.name(), ports))
-    }
-
-    /// Removes a pod's cable and frees its address.
+    /// Takes a pod's host ports back, removes its cable and frees its addresses.
     pub(crate) fn release(&self, pod: &str) -> Result<()> {
+        let mut state = self.lock();
+        if let Some((_, forward)) = state.pods.remove(pod)
+            && !forward.ports.is_empty()
+            && state.open.is_some()
+            && let Err(error) = forwarding::apply(&forwarding::remove(&self.layout.name(), &forward))
+        {
+            // Somebody took the table away, or parts of it.
+            tracing::warn!(pod, %error, "the rules are not what they were: making them anew");
+            self.make(&mut state)?;
+        }
         link::remove(&self.layout.cable(pod))?;
         let folder = self.layout.addresses();
         let Ok(entries) = fs::read_dir(&folder) else {
@@ -276,46 +386,54 @@ impl Network {
                 fs::remove_file(entry.path()).context(|| format!("remove {}", entry.path().display()))?;
             }
         }
+        // The last pod of a range that is no longer the node's takes it from the bridge.
+        if state.open.is_some() && state.untranslated != state.all_untranslated() {
+            self.make(&mut state)?;
+        }
         Ok(())
     }
 
-    /// Removes the bridge and the rules.
+    /// Removes the bridge, the routes and the rules.
     pub(crate) fn tear_down(&self) -> Result<()> {
+        let mut state = self.lock();
+        *state = State::default();
+        routes::clear(&self.layout.tunnel(), self.layout.metric())?;
         link::remove(&self.layout.bridge())?;
         forwarding::apply(&forwarding::drop_table(&self.layout.name()))
     }
 }
 
-/// An IPv4 address of a network interface and what else lies behind it.
-struct Interface {
-    name: String,
-    address: Ipv4Addr,
-    mask: u32,
-}
-
-impl Interface {
-    fn overlaps(&self, range: Range) -> bool {
-        range.overlaps(self.address, self.mask)
-    }
-}
-
-fn interfaces() -> Result<Vec<Interface>> {
-    let all = getifaddrs().context(|| "list the network interfaces")?;
-    let ipv4 = all.filter_map(|interface| {
-        Some(Interface {
-            address: interface.address?.as_sockaddr_in()?.ip(),
-            mask: interface.netmask?.as_sockaddr_in()?.ip().to_bits(),
-            name: interface.interface_name,
-        })
+/// Bytes that a packet may have on the way to other nodes: what the interface with the node's address takes.
+fn mtu_of(node_addresses: &[IpAddr]) -> u32 {
+    let name = interfaces().ok().and_then(|interfaces| {
+        let mut holders = interfaces
+            .into_iter()
+            .filter(|interface| interface.name != "lo" && node_addresses.contains(&interface.net.addr()));
+        holders.next().map(|interface| interface.name)
     });
-    Ok(ipv4.collect())
+    let read = |name: String| fs::read_to_string(Path::new(INTERFACES).join(name).join("mtu")).ok();
+    let mtu = name.and_then(read).and_then(|text| text.trim().parse().ok());
+    // Less than IPv6 demands is no link for pods.
+    mtu.unwrap_or(MTU).max(1280)
 }
 
-/// The interface, other than our own bridge, whose network shares addresses with a range.
-fn holder<'a>(interfaces: &'a [Interface], range: Range, own: &str) -> Option<&'a str> {
-    let mut others = interfaces.iter().filter(|interface| interface.name != own);
-    let found = others.find(|interface| interface.overlaps(range));
-    found.map(|interface| interface.name.as_str())
+/// Lets the machine forward IPv6. A kernel that forwards no longer listens to routers, from which a machine may have its own way out:
+/// where it did listen it goes on to.
+fn forward_ipv6() -> Result<()> {
+    const FORWARDING: &str = "net/ipv6/conf/all/forwarding";
+    let forwards = fs::read_to_string(Path::new("/proc/sys").join(FORWARDING));
+    if forwards.is_ok_and(|value| value.trim() == "1") {
+        return Ok(());
+    }
+    let interfaces =
+        fs::read_dir("/proc/sys/net/ipv6/conf").context(|| "list the machine's IPv6 settings")?;
+    for interface in interfaces.flatten() {
+        let listens = interface.path().join("accept_ra");
+        if fs::read_to_string(&listens).is_ok_and(|value| value.trim() == "1") {
+            fs::write(&listens, "2").context(|| format!("set {} to 2", listens.display()))?;
+        }
+    }
+    write_sysctl(FORWARDING, "1")
 }
 
 fn write_sysctl(name: &str, value: &str) -> Result<()> {
@@ -324,59 +442,4 @@ fn write_sysctl(name: &str, value: &str) -> Result<()> {
         return Ok(());
     }
     fs::write(&path, value).context(|| format!("set {} to {value}", path.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_range_gives_its_hosts() {
-        let range: Range = "10.1.2.77/29".parse().unwrap();
-        assert_eq!(range.to_string(), "10.1.2.72/29");
-        assert_eq!(range.gateway(), Ipv4Addr::new(10, 1, 2, 73));
-        let pods: Vec<String> = range.pods().map(|address| address.to_string()).collect();
-        assert_eq!(
-            pods,
-            ["10.1.2.74", "10.1.2.75", "10.1.2.76", "10.1.2.77", "10.1.2.78"]
-        );
-    }
-
-    #[test]
-    fn a_range_overlaps_what_shares_an_address_with_it() {
-        let range: Range = "10.1.2.0/24".parse().unwrap();
-        let overlaps =
-            |address: [u8; 4], prefix: u32| range.overlaps(address.into(), u32::MAX << (32 - prefix));
-        assert!(overlaps([10, 1, 2, 77], 32) && overlaps([10, 1, 2, 1], 28) && overlaps([10, 9, 9, 9], 8));
-        assert!(!overlaps([10, 1, 3, 1], 24) && !overlaps([10, 1, 1, 255], 32));
-    }
-
-    #[test]
-    fn a_range_is_chosen_that_no_interface_has_and_a_bridge_keeps_its_own() {
-        let interface = |name: &str, address: [u8; 4], prefix: u32| Interface {
-            name: name.into(),
-            address: address.into(),
-            mask: u32::MAX << (32 - prefix),
-        };
-        let machine = [
-            interface("eth0", [192, 0, 2, 2], 24),
-            interface("en-1", [10, 244, 0, 1], 24),
-            interface("en-2", [10, 244, 1, 1], 24),
-        ];
-        let choose = |bridge: &str| Range::choose(&machine, bridge).unwrap().to_string();
-        assert_eq!(choose("en-2"), "10.244.1.0/24");
-        assert_eq!(choose("en-3"), "10.244.2.0/24");
-        let holder = |range: &str, own: &str| holder(&machine, range.parse().unwrap(), own);
-        assert_eq!(holder("192.0.2.128/25", "en-3"), Some("eth0"));
-        assert_eq!(holder("10.244.0.0/24", "en-1"), None);
-        let all = [interface("vpn", [10, 1, 1, 1], 8)];
-        assert!(Range::choose(&all, "en-1").is_err());
-    }
-
-    #[test]
-    fn odd_ranges_are_refused() {
-        for text in ["", "10.0.0.0", "10.0.0.0/30", "10.0.0.0/7", "::/64", "a/24"] {
-            assert!(text.parse::<Range>().is_err(), "{text:?}");
-        }
-    }
 }

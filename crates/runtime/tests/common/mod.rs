@@ -4,14 +4,13 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::fs::{self, File};
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use runtime::{
-    ContainerSpec, ContainerState, ContainerStatus, ErrorKind, Event, ExecSpec, Options, Pod, Redirect,
-    Runtime, SandboxSpec, ShimCommand,
+    ContainerSpec, ContainerState, ContainerStatus, ErrorKind, Event, ExecSpec, NetworkConfig, Options, Pod,
+    Ranges, Redirect, Runtime, SandboxSpec, ShimCommand,
 };
 use tokio::sync::mpsc;
 
@@ -137,13 +136,21 @@ impl Drop for Machine {
 
 fn options(range: u8, events: Option<mpsc::Sender<Event>>) -> Options {
     Options {
-        pod_range: format!("{}/24", Ipv4Addr::new(10, 198, range, 0)).parse().ok(),
+        network: Some(network(&[&format!("10.198.{range}.0/24")])),
         shim: ShimCommand {
             program: env!("CARGO_BIN_EXE_runtime-test-shim").into(),
             arguments: Vec::new(),
         },
         events,
         redirects: Vec::new(),
+    }
+}
+
+/// A network of these ranges.
+pub(crate) fn network(ranges: &[&str]) -> NetworkConfig {
+    NetworkConfig {
+        ranges: Ranges::Given(ranges.iter().map(|range| range.parse().unwrap()).collect()),
+        ..NetworkConfig::default()
     }
 }
 
