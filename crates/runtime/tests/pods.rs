@@ -399,9 +399,9 @@ fn assert_nothing_of_pods(machine: &Machine) {
     assert_eq!(cables, 0);
     // Instances of other tests have tables of their own.
     let (rules, name) = (nft(), machine.runtime().name());
-    let table = rules.split("table ip ").find(|table| table.starts_with(&name));
+    let table = rules.split("table inet ").find(|table| table.starts_with(&name));
     assert!(
-        table.is_some_and(|table| !table.contains("dnat to 10.198")),
+        table.is_some_and(|table| !table.contains("dnat ip to 10.198")),
         "{rules}"
     );
 }

@@ -123,13 +123,6 @@ pub(super) fn attach(cable: &str, bridge: &str, network: &PodNetwork, pid: u32) 
     })
 }
 
-/// Sets the loopback of the network namespace of a process up.
-pub(super) fn loopback_up(pid: u32) -> Result<()> {
-    let namespace = format!("/proc/{pid}/ns/net");
-    let namespace = File::open(&namespace).context(|| format!("open {namespace}"))?;
-    netlink(Some(namespace), async |handle| set_loopback_up(&handle).await)
-}
-
 async fn set_loopback_up(handle: &Handle) -> Result<()> {
     let loopback = index_of("lo")?;
     handle
