@@ -4,6 +4,7 @@ mod common;
 
 mod access;
 mod answers;
+mod authorization;
 mod bad_input;
 mod create;
 mod daemon_set;
@@ -13,6 +14,7 @@ mod dry_run;
 mod eviction;
 mod field_validation;
 mod list_paging;
+mod node_credential;
 mod patch;
 mod subresources;
 mod table;
