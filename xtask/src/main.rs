@@ -30,6 +30,7 @@ cargo xtask <task>
   bench fleet --nodes N    drive N simulated nodes and measure the control plane
   bench node               start-up, memory and time to Ready of one machine with real containers
   bench store [ARGS]       compare storage engines on our write pattern
+  bench dns                answers a second of a node's DNS, beside other servers that are installed
   bench counts [NODES...]  count the work of each event at fleets of several sizes
   schema                   make the schema table of crates/schema anew
 ";

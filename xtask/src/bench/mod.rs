@@ -23,6 +23,7 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
             args.extend(rest);
             run_program("cargo", &args)
         }
-        _ => bail!("bench fleet --nodes N | bench node | bench store | bench counts"),
+        ["dns"] => run_program("cargo", &["bench", "--package", "dns", "--bench", "answers"]),
+        _ => bail!("bench fleet --nodes N | bench node | bench store | bench counts | bench dns"),
     }
 }
