@@ -205,7 +205,7 @@ fn nsd(folder: &Path) -> Result<Peer> {
     let port = free_port()?;
     let at = folder.display();
     let text = format!(
-        "server:\n ip-address: 127.0.0.1@{port}\n username: \"\"\n server-count: 1\n database: \"\"\n pidfile: \"\"\n \
+        "server:\n ip-address: 127.0.0.1@{port}\n username: \"\"\n server-count: 1\n rrl-ratelimit: 0\n database: \"\"\n pidfile: \"\"\n \
          xfrdfile: \"{at}/xfrd\"\n zonelistfile: \"{at}/zones\"\n xfrdir: \"{at}\"\nremote-control:\n control-enable: no\n\
          zone:\n name: cluster.local\n zonefile: {}\n",
         zone_file.display()
@@ -262,7 +262,7 @@ fn peer(port: u16, command: &mut Command) -> Result<Peer> {
     let address = (Ipv4Addr::LOCALHOST, port).into();
     let started = Instant::now();
     while TcpStream::connect(address).is_err() {
-        if started.elapsed() > Duration::from_secs(20) {
+        if started.elapsed() > Duration::from_secs(60) {
             return Err("a server does not come up".into());
         }
         std::thread::sleep(Duration::from_millis(50));
