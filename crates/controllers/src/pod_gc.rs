@@ -90,10 +90,10 @@ fn settle(garbage: &mut Pods, outcome: Outcome) {
             garbage.retry_node(&name);
         }
         Outcome::Pod { result: Ok(()), .. } => {}
-        // Gone, or another pod by now: the watch tells.
+        // The watch tells.
         Outcome::Pod {
             result: Err(failure), ..
-        } if failure.is_not_found() || failure.is_conflict() => {}
+        } if failure.is_not_found() => {}
         Outcome::Pod {
             pod,
             result: Err(failure),
@@ -128,10 +128,8 @@ async fn execute(context: Context, action: PodAction) -> Outcome {
             fail_first,
         } => {
             let result = collect(&context, &pod, &uid, reason, fail_first).await;
-            if result
-                .as_ref()
-                .is_err_and(|f| !f.is_not_found() && !f.is_conflict())
-            {
+            // Another pod by now, or changed by somebody at that moment: it is decided anew by what the watch tells until then.
+            if result.as_ref().is_err_and(|failure| !failure.is_not_found()) {
                 tokio::time::sleep(AFTER_FAILURE).await;
             }
             Outcome::Pod { pod, result }

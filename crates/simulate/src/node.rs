@@ -24,6 +24,9 @@ const LEASE_SECONDS: u32 = 40;
 /// A renewal that comes this much later than it should may be the one before which the node was given up.
 const TARDY: Duration = Duration::from_secs(10);
 
+/// With every so many renewals a node looks at what is said of it. A kubelet does with each; thousands on one machine need not.
+const LOOKS: u32 = 3;
+
 /// Renewals that are due within this go out together, so that many nodes cost few wake-ups and spread over the heartbeat.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -179,6 +182,8 @@ struct Heartbeats<'a> {
     failing: HashMap<u32, u32>,
     /// When the renewals that are running began.
     sent: HashMap<u32, Instant>,
+    /// How many renewals went out.
+    count: u32,
     /// Renewals that are due, in order, with the time since when.
     waiting: VecDeque<(Instant, u32)>,
 }
@@ -192,6 +197,7 @@ impl<'a> Heartbeats<'a> {
             running: FuturesUnordered::new(),
             failing: HashMap::new(),
             sent: HashMap::new(),
+            count: 0,
             waiting: VecDeque::new(),
         }
     }
@@ -219,7 +225,14 @@ impl<'a> Heartbeats<'a> {
         {
             // A node that could not be heard may have been given up: it says again that it is ready.
             let unheard = now.duration_since(at) > TARDY || self.failing.contains_key(&index);
-            let renewal = renew(self.api, self.options, index, unheard);
+            self.count = self.count.wrapping_add(1);
+            let say = match unheard {
+                true => Say::Ready,
+                // All nodes take turns, whether they are many or one.
+                false if (self.count / self.options.nodes.max(1) + index).is_multiple_of(LOOKS) => Say::IfAsked,
+                false => Say::Nothing,
+            };
+            let renewal = renew(self.api, self.options, index, say);
             self.running
                 .push(renewal.map(move |result| (index, result)).boxed());
             self.sent.insert(index, now);
@@ -256,9 +269,24 @@ impl<'a> Heartbeats<'a> {
     }
 }
 
-async fn renew(api: &Api, options: &Options, index: u32, unheard: bool) -> Result<(), Error> {
+/// What a node says beside its renewal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Say {
+    Nothing,
+    /// That it is ready, if the server has it otherwise.
+    IfAsked,
+    /// That it is ready.
+    Ready,
+}
+
+async fn renew(api: &Api, options: &Options, index: u32, say: Say) -> Result<(), Error> {
     let (name, now) = (name(options, index), options.clock.now());
-    if unheard {
+    let says = match say {
+        Say::Nothing => false,
+        Say::IfAsked => is_given_up(api, &name).await?,
+        Say::Ready => true,
+    };
+    if says {
         let patch = json!({"status": node(&name, index, now)["status"]});
         let path = format!("/api/v1/nodes/{name}/status");
         api.send(
@@ -275,6 +303,21 @@ async fn renew(api: &Api, options: &Options, index: u32, unheard: bool) -> Resul
     api.send(Method::PATCH, &path, "application/merge-patch+json", &patch)
         .await
         .map(|_| ())
+}
+
+/// Whether the server has it that the node is not ready.
+async fn is_given_up(api: &Api, name: &str) -> Result<bool, Error> {
+    let path = format!("/api/v1/nodes/{name}");
+    let node = api
+        .send(Method::GET, &path, "application/json", &Value::Null)
+        .await?;
+    let node: Value = serde_json::from_slice(&node).unwrap_or_default();
+    let conditions = node["status"]["conditions"].as_array();
+    let ready = conditions
+        .into_iter()
+        .flatten()
+        .find(|condition| condition["type"] == "Ready");
+    Ok(ready.is_some_and(|ready| ready["status"] != "True"))
 }
 
 /// RFC 3339 with six digits, as `metav1.MicroTime` is written.

@@ -28,8 +28,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// The longest wait before a report that failed is tried again. While the server is away the watch is read no further.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
-/// Tries of a report that meets a conflict: then the pod is taken for another one of its name.
-const CONFLICTS: u32 = 5;
+/// After so many tries of a report somebody is told.
+const TRIES: u32 = 5;
 
 /// How long a kubelet takes to see that the server has another opinion of a pod, and to correct it: the period of its status manager.
 const CORRECTED_AFTER: Duration = Duration::from_secs(10);
@@ -205,7 +205,14 @@ async fn follow(api: &Api, options: &Options, version: &mut String) -> Result<()
 }
 
 /// Does it, however often it fails. Gives back of which pod, and what.
-async fn perform(api: &Api, options: &Options, pod: Pod, deed: Deed, index: u32, host: u8) -> (String, Deed) {
+async fn perform(
+    api: &Api,
+    options: &Options,
+    mut pod: Pod,
+    deed: Deed,
+    index: u32,
+    host: u8,
+) -> (String, Deed) {
     let wait = match deed {
         Deed::Run | Deed::Wait => options.start_up,
         Deed::Correct => CORRECTED_AFTER,
@@ -230,14 +237,19 @@ async fn perform(api: &Api, options: &Options, pod: Pod, deed: Deed, index: u32,
             Ok(()) => break,
             // Gone, or another pod by now.
             Err(error) if matches!(error.code(), 404 | 422) => break,
-            Err(error) if error.code() == 409 && attempt == CONFLICTS => break,
+            // Changed since it was seen, by an event that was not heeded because of this report.
+            Err(error) if error.code() == 409 => match look(api, &pod).await {
+                Ok(found) if found.deed(&options.missing_images).as_ref() == Some(&deed) => pod = found,
+                Err(error) if error.code() != 404 => {}
+                _ => break,
+            },
             Err(error) => {
-                if attempt == CONFLICTS {
+                if attempt == TRIES {
                     tracing::warn!(%error, pod = pod.metadata.name, "reporting a pod");
                 }
-                tokio::time::sleep((PAUSE * attempt).min(PAUSE_MAX)).await;
             }
         }
+        tokio::time::sleep((PAUSE * attempt).min(PAUSE_MAX)).await;
     }
     (pod.metadata.uid, deed)
 }
@@ -255,6 +267,26 @@ async fn report(api: &Api, pod: &Pod, status: &Value) -> Result<(), Error> {
     )
     .await
     .map(|_| ())
+}
+
+/// The pod as it is now; 404 also when there is another one of its name.
+async fn look(api: &Api, pod: &Pod) -> Result<Pod, Error> {
+    let path = format!(
+        "/api/v1/namespaces/{}/pods/{}",
+        pod.metadata.namespace, pod.metadata.name
+    );
+    let found = api
+        .send(Method::GET, &path, "application/json", &Value::Null)
+        .await?;
+    match serde_json::from_slice::<Pod>(&found) {
+        Ok(found) if found.metadata.uid == pod.metadata.uid => Ok(found),
+        _ => Err(Error::Refused {
+            method: Method::GET,
+            path,
+            code: 404,
+            message: "the name has gone over to another pod".to_owned(),
+        }),
+    }
 }
 
 #[derive(Deserialize)]

@@ -52,6 +52,13 @@ pub enum Act {
         /// The pod's name.
         name: Arc<str>,
     },
+    /// Look whether a pod is still there, of which nobody knows whether its deletion was done.
+    ConfirmPod {
+        /// The node that it belongs to.
+        node: NodeName,
+        /// The pod that was to go.
+        pod: Target,
+    },
     /// Delete a pod.
     DeletePod {
         /// The node that it belongs to.
@@ -227,6 +234,7 @@ impl Action {
                 node, name, template, ..
             } => Request::new(Method::Post, pods()).with(JSON, template.body(name, node)),
             Act::InspectPod { name, .. } => Request::new(Method::Get, pod(name)),
+            Act::ConfirmPod { pod: target, .. } => Request::new(Method::Get, pod(&target.name)),
             Act::DeletePod { name, uid, .. } => delete(pod(name), uid),
             Act::ConfirmSet => Request::new(Method::Get, set_path()),
             Act::AdoptPod(target) => patch(pod(&target.name), STRATEGIC, adoption(target)),
@@ -305,6 +313,13 @@ impl fmt::Display for Action {
         match &self.act {
             Act::CreatePod { node, name, .. } => write!(f, "create pod {name} for node {node}"),
             Act::InspectPod { name, .. } => write!(f, "look at pod {name}, which has the name of a new one"),
+            Act::ConfirmPod { node, pod } => {
+                write!(
+                    f,
+                    "look whether pod {} of node {node} is still there after its deletion",
+                    pod.name
+                )
+            }
             Act::DeletePod {
                 node, name, reason, ..
             } => {

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::action::{Act, Action, Answer, EventRecord, Target};
+use super::pair::Deletion;
 use super::set::{Confirm, Set};
 use super::write::{Inspect, Write, WriteState};
 use super::{Fleet, ObjectKey, Resource, Spot};
@@ -112,6 +113,7 @@ impl Fleet {
                 answered.pod_created(node, name, known, outcome);
             }
             Act::InspectPod { node, name } => answered.pod_inspected(node, name, outcome),
+            Act::ConfirmPod { node, pod } => answered.pod_confirmed(node, &pod.uid, outcome),
             Act::DeletePod { node, name, uid, .. } => answered.pod_deleted(node, name, uid, outcome),
             Act::ConfirmSet => answered.set_confirmed(outcome),
             Act::AdoptPod(Target { name, .. }) | Act::ReleasePod(Target { name, .. }) => {
@@ -324,7 +326,7 @@ impl Answered<'_> {
         };
         let shown = pair.pods.iter().find(|(pod, _)| *pod.meta.uid == *uid);
         let shown = shown.map_or(0, |(pod, _)| pod.meta.resource_version);
-        let Some(write) = pair.deletion_of(uid) else {
+        let Some(Deletion { write, .. }) = pair.deletion_of(uid) else {
             return;
         };
         match outcome {
@@ -339,14 +341,56 @@ impl Answered<'_> {
             // Somebody was faster, or the name has gone over to another pod.
             Outcome::Gone | Outcome::Taken => write.state = WriteState::Written(None),
             Outcome::Unknown(why) => {
-                // The pod stays among those that are going, and its place in the budget taken, until somebody knows.
-                write.state = WriteState::Doubtful;
-                pair.refused(&why, self.now);
+                self.deletion_in_doubt(node, uid, &why);
                 self.record(true, "FailedDelete", format!("Error deleting: {why}"));
             }
             Outcome::NamespaceTerminating => self.deletion_failed(node, uid, "the namespace is terminating"),
             Outcome::Failed(why) => self.deletion_failed(node, uid, &why),
         }
+    }
+
+    /// What became of a deletion whose answer was lost. Whether a pod that is still there should go is judged anew: it may have become the
+    /// one to keep meanwhile.
+    fn pod_confirmed(&mut self, node: &NodeName, uid: &str, outcome: Outcome<'_>) {
+        self.set.dirty.insert(node.clone());
+        let Some(pair) = self.set.pairs.get_mut(node) else {
+            return;
+        };
+        let Some(deletion) = pair.deletion_of(uid) else {
+            return;
+        };
+        match outcome {
+            Outcome::Failed(why) | Outcome::Unknown(why) => return self.deletion_in_doubt(node, uid, &why),
+            Outcome::Done(body) => match serde_json::from_slice::<PodView>(body) {
+                Ok(pod) if *pod.meta.uid == *uid && !pod.is_terminating() => {
+                    if let Some(write) = pair.forget_deletion(uid) {
+                        self.set.write_settled(write);
+                    }
+                }
+                Ok(pod) if *pod.meta.uid == *uid => {
+                    let revision = Some(pod.meta.resource_version);
+                    deletion.write.state = WriteState::Written(revision);
+                    pair.refusal = None;
+                    self.awaits(Resource::Pods, revision, Spot::Pair(node.clone()));
+                }
+                _ => deletion.write.state = WriteState::Written(None),
+            },
+            _ => deletion.write.state = WriteState::Written(None),
+        }
+    }
+
+    /// The pod stays among those that are going, and its place in the budget taken, until somebody has looked.
+    fn deletion_in_doubt(&mut self, node: &NodeName, uid: &str, why: &str) {
+        let Some(pair) = self.set.pairs.get_mut(node) else {
+            return;
+        };
+        let Some(deletion) = pair.deletion_of(uid) else {
+            return;
+        };
+        deletion.write.state = WriteState::Doubtful;
+        deletion.inspect = Inspect::Wanted;
+        pair.refused(why, self.now);
+        self.set.inspect.insert(node.clone());
     }
 
     fn deletion_failed(&mut self, node: &NodeName, uid: &str, why: &str) {

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::action::{Act, Action, EventRecord, Target};
 use super::claims::Claim;
+use super::pair::Writes;
 use super::set::{Confirm, Set};
 use super::write::{Creation, Inspect, Write};
 use super::{Fleet, ObjectKey, Options, Plan, World};
@@ -343,10 +344,7 @@ impl Pass<'_> {
         let Some(pair) = self.set.pairs.get_mut(node) else {
             return;
         };
-        let earlier = pair.deletion_issued(&uid, reason, write, self.now);
-        if let Some(earlier) = earlier {
-            self.set.write_settled(earlier);
-        }
+        pair.deletion_issued(pod, reason, write, self.now);
         self.set.write_issued();
         self.set.deletes_in_flight += 1;
         let (namespace, name) = (&pod.meta.namespace, &pod.meta.name);
@@ -464,7 +462,7 @@ impl Pass<'_> {
         self.set.refresh(node, self.world, self.now);
     }
 
-    /// Looks at the pods whose names stood in the way of creations, and for those of which nobody knows whether they were created.
+    /// Looks at the pods whose names stood in the way of creations, and for those of which nobody knows whether they were created or deleted.
     fn look_at_names(&mut self) {
         for node in std::mem::take(&mut self.set.inspect) {
             let Some(pair) = self.set.pairs.get_mut(&node) else {
@@ -474,14 +472,30 @@ impl Pass<'_> {
                 self.set.inspect.insert(node);
                 continue;
             }
-            let Some(creation) = pair.writes.as_mut().and_then(|writes| writes.creation.as_mut()) else {
+            let Some(Writes { creation, deletions }) = pair.writes.as_deref_mut() else {
                 continue;
             };
-            if creation.inspect == Inspect::Wanted {
-                creation.inspect = Inspect::InFlight;
-                let name = creation.name.clone();
-                self.act(Act::InspectPod { node, name });
+            let mut acts = Vec::new();
+            if let Some(creation) = creation
+                && creation.inspect.begins()
+            {
+                acts.push(Act::InspectPod {
+                    node: node.clone(),
+                    name: creation.name.clone(),
+                });
             }
+            for deletion in deletions {
+                if deletion.inspect.begins() {
+                    acts.push(Act::ConfirmPod {
+                        node: node.clone(),
+                        pod: Target {
+                            name: deletion.name.clone(),
+                            uid: deletion.uid.clone(),
+                        },
+                    });
+                }
+            }
+            acts.into_iter().for_each(|act| self.act(act));
         }
     }
 

@@ -43,8 +43,10 @@ pub(super) struct Writes {
 pub(super) struct Deletion {
     /// The pod's.
     pub(super) uid: Arc<str>,
-    pub(super) reason: DeleteReason,
+    pub(super) name: Arc<str>,
     pub(super) write: Write,
+    /// Nobody knows whether it was deleted: that is being looked at.
+    pub(super) inspect: Inspect,
 }
 
 impl Pair {
@@ -93,12 +95,9 @@ impl Pair {
             .filter(|creation| *creation.name == *name)
     }
 
-    pub(super) fn deletion_of(&mut self, uid: &str) -> Option<&mut Write> {
+    pub(super) fn deletion_of(&mut self, uid: &str) -> Option<&mut Deletion> {
         let deletions = &mut self.writes.as_mut()?.deletions;
-        deletions
-            .iter_mut()
-            .find(|deletion| *deletion.uid == *uid)
-            .map(|deletion| &mut deletion.write)
+        deletions.iter_mut().find(|deletion| *deletion.uid == *uid)
     }
 
     /// Forgets that the deletion of a pod was asked for.
@@ -189,7 +188,6 @@ impl Pair {
             back_off: self.failed_pods_wait_until(generation, now),
         };
         let mut judgement = daemonset::judge(rules, &facts, now);
-        judgement.delete.extend(self.doubtful_deletions());
         if !judgement.asks() && self.writes.is_none() {
             self.refusal = None;
         }
@@ -211,18 +209,6 @@ impl Pair {
         judgement
     }
 
-    /// The pods of which nobody knows whether their deletion took effect: it is asked for again, and till then they count as going.
-    fn doubtful_deletions(&self) -> impl Iterator<Item = (Arc<PodView>, DeleteReason)> {
-        let doubtful = self
-            .deletions()
-            .iter()
-            .filter(|deletion| deletion.write.is_doubtful());
-        doubtful.filter_map(|Deletion { uid, reason, .. }| {
-            let (pod, _) = self.pods.iter().find(|(pod, _)| pod.meta.uid == *uid)?;
-            Some((pod.clone(), *reason))
-        })
-    }
-
     /// Until when failed pods are left alone, if that is still to come.
     pub(super) fn failed_pods_wait_until(&self, generation: i64, now: Timestamp) -> Option<Timestamp> {
         self.back_off
@@ -231,29 +217,29 @@ impl Pair {
             .filter(|until| *until > now)
     }
 
-    /// Notes that the deletion of a pod was asked for; gives back the earlier time that it was, if nobody knows what became of that.
+    /// Notes that the deletion of a pod was asked for.
     pub(super) fn deletion_issued(
         &mut self,
-        uid: &Arc<str>,
+        pod: &PodView,
         reason: DeleteReason,
         write: Write,
         now: Timestamp,
-    ) -> Option<Write> {
-        let earlier = self.forget_deletion(uid);
+    ) {
+        let uid = &pod.meta.uid;
         self.writes_mut().deletions.push(Deletion {
             uid: uid.clone(),
-            reason,
+            name: pod.meta.name.clone(),
             write,
+            inspect: Inspect::No,
         });
         for (pod, held) in &mut self.pods {
             if pod.meta.uid == *uid {
                 *held = Held::Going;
             }
         }
-        if reason == DeleteReason::Failed && earlier.is_none() {
+        if reason == DeleteReason::Failed {
             let last = self.back_off.as_deref().copied();
             self.back_off = Some(Box::new(BackOff::next(last, write.generation, now)));
         }
-        earlier
     }
 }

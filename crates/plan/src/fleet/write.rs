@@ -20,7 +20,8 @@ pub(super) struct Write {
 pub(super) enum WriteState {
     /// Not yet answered.
     InFlight,
-    /// Nobody knows whether it was done: the answer was lost. It counts as done until it is asked for again and answered.
+    /// Nobody knows whether it was done: the answer was lost. It counts as done until somebody has looked. If it was not, it is
+    /// forgotten, and asked for again only if it is judged anew to be wanted.
     Doubtful,
     /// Done at this revision; `None` when the answer did not say which.
     Written(Option<u64>),
@@ -41,10 +42,6 @@ impl Write {
 
     pub(super) fn is_in_flight(&self) -> bool {
         self.state == WriteState::InFlight
-    }
-
-    pub(super) fn is_doubtful(&self) -> bool {
-        self.state == WriteState::Doubtful
     }
 
     /// Whether its effect must have been seen by a watch that has reached the revision `seen`.
@@ -191,4 +188,15 @@ pub(super) enum Inspect {
     No,
     Wanted,
     InFlight,
+}
+
+impl Inspect {
+    /// Whether it is wanted; from now on it is under way.
+    pub(super) fn begins(&mut self) -> bool {
+        let wanted = *self == Inspect::Wanted;
+        if wanted {
+            *self = Inspect::InFlight;
+        }
+        wanted
+    }
 }

@@ -271,7 +271,22 @@ impl History {
         let taken = self.taken.entry(key).or_default();
         taken.retain(|node| here.contains(node) && !given_back.contains(node));
         taken.insert(node);
-        let taken = taken.clone();
+        let mut taken = taken.clone();
+        // What fell silent before the new template reached it takes nothing: an update goes on around it.
+        taken.retain(|node| {
+            let silent = self.picture.nodes[node].since(self.floor).flatten().any(|state| {
+                let taints = state["spec"]["taints"].as_array();
+                let mut taints = taints.into_iter().flatten();
+                taints.any(|taint| taint["key"] == "node.kubernetes.io/unreachable")
+            });
+            let reached = self.picture.pods.values().any(|other| {
+                other.owner == pod.owner
+                    && other.target.as_ref() == Some(node)
+                    && other.is_live()
+                    && states.iter().all(|set| self.picture.fits(other, set))
+            });
+            !silent || reached
+        });
         if taken.len() as u64 > allowed {
             let what = format!("{taken:?} wait for an available pod, {allowed} may");
             self.broken("never more than maxUnavailable is taken", what);
