@@ -16,7 +16,6 @@ pub(crate) use template::owner_reference;
 pub use template::{Aim, PodTemplate};
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::view::PodView;
@@ -39,15 +38,15 @@ pub fn seniority(a: &PodView, b: &PodView) -> Ordering {
 
 /// Whether a pod was made of the current template: it carries its hash, or its generation.
 ///
-/// The generation says nothing of a pod whose hash is known to be another template's: a set that takes over the pods of one
-/// that is gone counts its templates from 1 again.
+/// The generation says nothing of a pod that is older than the set: a set that takes over the pods of one that is gone counts its
+/// templates from 1 again. Of the set's own pods it says enough: one whose hash is no longer the template's, because a newer
+/// server writes the same template in other bytes, is not replaced for that.
 pub fn is_updated(pod: &PodView, template: &CurrentTemplate<'_>) -> bool {
     let labels = &pod.meta.labels;
-    let hash = labels.get(HASH_LABEL);
-    if hash == Some(template.hash) {
+    if labels.get(HASH_LABEL) == Some(template.hash) {
         return true;
     }
-    if hash.is_some_and(|hash| template.old_hashes.contains(hash)) {
+    if pod.meta.creation_timestamp < template.since {
         return false;
     }
     let same_generation = || {
@@ -64,8 +63,8 @@ pub struct CurrentTemplate<'a> {
     pub hash: &'a str,
     /// Its number, when the server keeps one.
     pub generation: Option<i64>,
-    /// The names of the set's other templates, as far as revisions hold them.
-    pub old_hashes: &'a BTreeSet<Arc<str>>,
+    /// Since when the set counts its templates: its creation.
+    pub since: Option<Timestamp>,
 }
 
 /// When a Ready pod counts as available: at once without minReadySeconds, otherwise that long after it became Ready.

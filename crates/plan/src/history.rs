@@ -4,7 +4,6 @@
 //! A revision *is* the set's current one when its data equals the template's, byte for byte; hashes and names are only
 //! labels. So an old revision that fits again is renumbered, not written anew, and its pods are left running.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::view::{ControllerRevisionView, DaemonSetView};
@@ -75,8 +74,6 @@ pub enum Step {
 pub struct History {
     /// The hash that pods of the current template carry, or will carry once the revision is written.
     pub hash: Arc<str>,
-    /// The hashes of the revisions that hold other templates; pods that carry one are not of the current template.
-    pub old_hashes: BTreeSet<Arc<str>>,
     /// Whether the current template's revision exists and is ours: only then are pods made of it.
     pub settled: bool,
     /// What is to be done; steps of one answer do not depend on each other.
@@ -105,7 +102,6 @@ pub fn judge(
         .cloned()
         .partition(|revision| schema::gojson::to_vec(&revision.data) == data);
     let newest_old = old.iter().map(|revision| revision.revision).max().unwrap_or(0);
-    let old_hashes = old.iter().map(|revision| hash_of(revision)).collect();
     let mut steps = claims.steps;
 
     // The last is the highest; on a tie, the last by name.
@@ -117,7 +113,6 @@ pub fn judge(
         });
         return History {
             hash,
-            old_hashes,
             settled: false,
             steps,
         };
@@ -140,12 +135,7 @@ pub fn judge(
     if steps.is_empty() {
         steps = surplus(set, &old, in_use);
     }
-    History {
-        hash,
-        old_hashes,
-        settled,
-        steps,
-    }
+    History { hash, settled, steps }
 }
 
 /// How much of a set's name its revisions have in theirs, so that a dash and any hash fit into a name's 253 characters.

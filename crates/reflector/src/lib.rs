@@ -19,7 +19,7 @@ pub mod request;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -200,11 +200,11 @@ impl<V: Watched> Reflector<V> {
         self.len() == 0
     }
 
-    /// All changes from now on, after all that is known.
+    /// All changes from now on, after all that is known, which comes in the order of names: what is made of it is the same each time.
     pub fn subscribe(&self) -> mpsc::Receiver<Batch<V>> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let mut shared = self.lock();
-        let mut known: Vec<Event<V>> = shared.objects.values().cloned().map(Event::Put).collect();
+        let mut known: Vec<Event<V>> = in_order(shared.objects.values()).map(Event::Put).collect();
         known.extend(shared.version.map(Event::Synced));
         if !known.is_empty() {
             // The queue is new and empty, so there is room.
@@ -297,8 +297,8 @@ impl<V: Watched> Reflector<V> {
             .objects
             .iter()
             .filter(|(k, _)| !present.contains(*k))
-            .map(|(_, v)| Event::Delete(v.clone()));
-        let mut events: Vec<_> = gone.collect();
+            .map(|(_, v)| v);
+        let mut events: Vec<_> = in_order(gone).map(Event::Delete).collect();
         for v in now {
             match shared.objects.get(&key(&*v)) {
                 Some(old) if old.meta().uid != v.meta().uid => {
@@ -334,6 +334,16 @@ impl<V: Watched> Shared<V> {
             }
         }
     }
+}
+
+/// By namespace and name.
+fn in_order<'a, V: Watched>(objects: impl Iterator<Item = &'a Arc<V>>) -> impl Iterator<Item = Arc<V>> {
+    let mut objects: Vec<_> = objects.cloned().collect();
+    objects.sort_by(|a, b| {
+        let (a, b) = (a.meta(), b.meta());
+        (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name))
+    });
+    objects.into_iter()
 }
 
 fn key<V: Watched>(v: &V) -> Key {
@@ -399,7 +409,7 @@ impl<V: Watched> Feed<V> {
             Err(failure) => return Err(Refusal::Failed(failure.into())),
         };
         let mut lines = Lines::new(body);
-        let mut now: HashMap<Key, Arc<V>> = HashMap::new();
+        let mut now: BTreeMap<Key, Arc<V>> = BTreeMap::new();
         while let Some(batch) = lines.next().await? {
             let mut parsed = lines::parse(&batch);
             for line in parsed.by_ref() {

@@ -229,7 +229,9 @@ impl<'a> Heartbeats<'a> {
             let say = match unheard {
                 true => Say::Ready,
                 // All nodes take turns, whether they are many or one.
-                false if (self.count / self.options.nodes.max(1) + index).is_multiple_of(LOOKS) => Say::IfAsked,
+                false if (self.count / self.options.nodes.max(1) + index).is_multiple_of(LOOKS) => {
+                    Say::IfAsked
+                }
                 false => Say::Nothing,
             };
             let renewal = renew(self.api, self.options, index, say);

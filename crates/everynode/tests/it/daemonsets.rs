@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::fleet::be_older;
 use anyhow::{Context, Result};
 use serde_json::Value;
 use testkit::{Client, FLUENTD, Process, kubectls, skip, wait_for};
@@ -392,6 +393,7 @@ fn pods_that_were_left_are_adopted_and_replaced_as_the_strategy_says() -> Result
     );
     // Another template under OnDelete: adopted, and replaced when they are deleted; under RollingUpdate at once.
     fleet.kubectl("delete ds ssd-monitor --cascade=false");
+    be_older(fleet.pods("default", "app=ssd-monitor").values())?;
     let second = SSD.replace("monitor:1", "monitor:2");
     fleet.create(&second.replace(
         "spec:\n  selector",

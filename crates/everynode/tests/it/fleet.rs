@@ -262,6 +262,18 @@ pub(crate) fn daemon_set(name: &str, change: impl FnOnce(&mut Value)) -> Value {
     set
 }
 
+/// Waits until the second in which the last of these pods was created is over: what is created then is younger.
+pub(crate) fn be_older<'a>(pods: impl IntoIterator<Item = &'a Value>) -> Result<()> {
+    let created = |pod: &'a Value| {
+        let at = pod["metadata"]["creationTimestamp"].as_str()?;
+        at.parse::<jiff::Timestamp>().ok()
+    };
+    let last = pods.into_iter().filter_map(created).max();
+    testkit::eventually("the second of the pods to pass", || {
+        Ok(last.is_none_or(|last| jiff::Timestamp::now().duration_since(last).as_secs() > 0))
+    })
+}
+
 pub(crate) fn name(object: &Value) -> String {
     object["metadata"]["name"].as_str().unwrap_or_default().to_owned()
 }

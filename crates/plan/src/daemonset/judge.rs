@@ -269,7 +269,10 @@ fn manage(rules: &Rules<'_>, facts: &Facts<'_>, pods: &Pods<'_>, now: Timestamp,
             judgement.create =
                 fit.should_run() && !facts.creating && !failed_left_alone && pods.asked_to_go() < 2;
         }
-        Mode::Surge if running.len() > 1 => judgement.delete.extend(too_many_in_surge(rules, &running, now)),
+        Mode::Surge if running.len() > 1 => {
+            let delete = too_many_in_surge(rules, fit, &running, now);
+            judgement.delete.extend(delete);
+        }
         _ => {
             let juniors = running.into_iter().skip(1);
             judgement
@@ -280,9 +283,11 @@ fn manage(rules: &Rules<'_>, facts: &Facts<'_>, pods: &Pods<'_>, now: Timestamp,
 }
 
 /// A surge allows a pair: the senior one of the current template and the senior one of another. The old one of the
-/// pair leaves when it is of no use (not Ready) or no longer needed (the new one is available).
+/// pair leaves when it is of no use (not Ready) or no longer needed (the new one is available). Where none may start any more, the
+/// new one leaves if it has no node yet: it would wait for ever, and hold up the update elsewhere.
 fn too_many_in_surge(
     rules: &Rules<'_>,
+    fit: Fit,
     running: &[&Arc<PodView>],
     now: Timestamp,
 ) -> Vec<(Arc<PodView>, DeleteReason)> {
@@ -296,10 +301,12 @@ fn too_many_in_surge(
             Some(_) => delete.push(((*pod).clone(), DeleteReason::Duplicate)),
         }
     }
-    if let (Some(new), Some(old)) = (new, old)
-        && (!old.ready.status || is_available(rules, new, now))
-    {
-        delete.push((old.clone(), DeleteReason::Replaced));
+    if let (Some(new), Some(old)) = (new, old) {
+        if new.node_name.is_none() && !fit.should_run() {
+            delete.push((new.clone(), DeleteReason::Misplaced));
+        } else if !old.ready.status || is_available(rules, new, now) {
+            delete.push((old.clone(), DeleteReason::Replaced));
+        }
     }
     delete
 }

@@ -1,4 +1,3 @@
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::view::{DaemonSetView, NodeView, PodView};
@@ -63,21 +62,19 @@ fn pod(index: usize, words: &str) -> (Arc<PodView>, Held) {
     (Arc::new(view(pod)), held)
 }
 
-static NO_HASHES: BTreeSet<Arc<str>> = BTreeSet::new();
-
 /// The template that pods of the hash `current` are of.
-fn template(generation: Option<i64>, old_hashes: &BTreeSet<Arc<str>>) -> CurrentTemplate<'_> {
+fn template(generation: Option<i64>) -> CurrentTemplate<'static> {
     CurrentTemplate {
         hash: "current",
         generation,
-        old_hashes,
+        since: Some(now()),
     }
 }
 
 /// The judgement in words, such as `create`, `delete pod-1 (duplicate)`, and the lane unless it is quiet.
 fn judged(mode: Mode, fit: Option<Fit>, pods: &[&str], more: impl FnOnce(&mut Facts<'_>)) -> String {
     let rules = Rules {
-        template: template(None, &NO_HASHES),
+        template: template(None),
         min_ready_seconds: 15,
         mode,
         aim: Aim::Affinity,
@@ -234,6 +231,17 @@ fn in_place_an_available_old_pod_waits_for_its_turn_and_a_broken_one_goes() {
 }
 
 #[test]
+fn a_surge_gives_up_what_waits_for_a_node_where_none_may_start() {
+    check(Surge, Stays, &["old ready", "new"], "Surging");
+    check(
+        Surge,
+        Stays,
+        &["old ready", "new unbound"],
+        "delete pod-1 (Misplaced), Surging",
+    );
+}
+
+#[test]
 fn a_surge_keeps_a_pair_until_the_new_one_is_available() {
     check(Surge, Runs, &["old ready"], "Candidate");
     check(Surge, Runs, &["old"], "create");
@@ -264,7 +272,7 @@ fn a_surging_sets_pod_where_none_should_be_leaves_when_others_serve() {
 #[test]
 fn the_senior_pod_speaks_for_the_node_in_the_status() {
     let rules = Rules {
-        template: template(None, &NO_HASHES),
+        template: template(None),
         min_ready_seconds: 0,
         mode: Mode::InPlace,
         aim: Aim::Affinity,
@@ -311,21 +319,25 @@ fn the_senior_pod_speaks_for_the_node_in_the_status() {
 
 #[test]
 fn the_template_generation_alone_makes_a_pod_current() {
-    let mut adopted: PodView = view(json!({"metadata": {"labels": {GENERATION_LABEL: "3"}}}));
-    let old = &NO_HASHES;
-    assert!(is_updated(&adopted, &template(Some(3), old)));
-    assert!(!is_updated(&adopted, &template(Some(4), old)));
-    assert!(!is_updated(&adopted, &template(None, old)));
-    adopted.meta.labels = Default::default();
-    assert!(!is_updated(&adopted, &template(None, old)));
+    let created = seconds_ago(0);
+    let mut pod: PodView =
+        view(json!({"metadata": {"creationTimestamp": created, "labels": {GENERATION_LABEL: "3"}}}));
+    assert!(is_updated(&pod, &template(Some(3))));
+    assert!(!is_updated(&pod, &template(Some(4))));
+    assert!(!is_updated(&pod, &template(None)));
+    pod.meta.labels = Default::default();
+    assert!(!is_updated(&pod, &template(None)));
 }
 
 #[test]
-fn the_template_generation_says_nothing_of_a_pod_of_a_known_older_template() {
-    let pod: PodView = view(json!({"metadata": {"labels": {GENERATION_LABEL: "1", HASH_LABEL: "another"}}}));
-    let (unknown, known) = (BTreeSet::new(), BTreeSet::from(["another".into()]));
-    assert!(is_updated(&pod, &template(Some(1), &unknown)));
-    assert!(!is_updated(&pod, &template(Some(1), &known)));
+fn the_template_generation_says_nothing_of_a_pod_that_is_older_than_the_set() {
+    let pod = |age: i64, hash: &str| -> PodView {
+        view(json!({"metadata": {"creationTimestamp": seconds_ago(age),
+            "labels": {GENERATION_LABEL: "1", HASH_LABEL: hash}}}))
+    };
+    assert!(!is_updated(&pod(1, "another"), &template(Some(1))));
+    assert!(is_updated(&pod(0, "another"), &template(Some(1))));
+    assert!(is_updated(&pod(1, "current"), &template(Some(1))));
 }
 
 // ---- placement ----

@@ -360,7 +360,7 @@ impl Answered<'_> {
             return;
         };
         match outcome {
-            Outcome::Failed(why) | Outcome::Unknown(why) => return self.deletion_in_doubt(node, uid, &why),
+            Outcome::Failed(why) | Outcome::Unknown(why) => self.deletion_in_doubt(node, uid, &why),
             Outcome::Done(body) => match serde_json::from_slice::<PodView>(body) {
                 Ok(pod) if *pod.meta.uid == *uid && !pod.is_terminating() => {
                     if let Some(write) = pair.forget_deletion(uid) {

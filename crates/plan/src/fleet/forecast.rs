@@ -241,7 +241,9 @@ impl Rehearsal {
             }),
             Act::ConfirmSet => {}
             // No name is taken in a rehearsal, so there is nothing to look at.
-            Act::InspectPod { .. } | Act::ConfirmPod { .. } | Act::InspectRevision(_) => (code, body) = (404, json!({})),
+            Act::InspectPod { .. } | Act::ConfirmPod { .. } | Act::InspectRevision(_) => {
+                (code, body) = (404, json!({}))
+            }
         }
         let body = body.to_string();
         let answer = Answer::Response {

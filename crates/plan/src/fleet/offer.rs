@@ -75,7 +75,7 @@ impl Fleet {
                 continue;
             };
             let history = set.judge_history(&revisions);
-            set.set_hashes(history.hash, history.old_hashes);
+            set.set_hash(history.hash);
             for node in std::mem::take(&mut set.dirty) {
                 set.refresh(&node, &mut self.world, now);
             }
@@ -221,7 +221,7 @@ impl Pass<'_> {
         }
         self.set.history_dirty = false;
         let history = self.set.judge_history(revisions);
-        self.set.set_hashes(history.hash, history.old_hashes);
+        self.set.set_hash(history.hash);
         self.set.settled = history.settled;
         for step in history.steps {
             self.history_step(step);

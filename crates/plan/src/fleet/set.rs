@@ -27,8 +27,6 @@ pub(super) struct Set {
     pub(super) data: Vec<u8>,
     /// The hash of the current template.
     pub(super) hash: Arc<str>,
-    /// The hashes of the templates that it had before, as far as there are revisions of them.
-    old_hashes: BTreeSet<Arc<str>>,
     /// Whether the current template's revision exists: pods are made only then.
     pub(super) settled: bool,
     template: Option<Arc<PodTemplate>>,
@@ -194,7 +192,6 @@ impl Set {
             placement: Placement::compile(&view.template),
             hash: history::hash(&data, view.status.collision_count).into(),
             data,
-            old_hashes: BTreeSet::new(),
             settled: false,
             template: None,
             aim: options.aim,
@@ -284,7 +281,7 @@ impl Set {
             template: CurrentTemplate {
                 hash: &self.hash,
                 generation: self.view.template_generation(),
-                old_hashes: &self.old_hashes,
+                since: self.view.meta.creation_timestamp,
             },
             min_ready_seconds: self.view.min_ready_seconds,
             mode: Mode::of(&self.view.strategy),
@@ -305,15 +302,13 @@ impl Set {
             .clone()
     }
 
-    /// What the current template and those before it go by.
-    pub(super) fn set_hashes(&mut self, current: Arc<str>, old: BTreeSet<Arc<str>>) {
-        if self.hash != current {
-            self.hash = current;
-            self.template = None;
-        } else if self.old_hashes == old {
+    /// What the current template goes by.
+    pub(super) fn set_hash(&mut self, current: Arc<str>) {
+        if self.hash == current {
             return;
         }
-        self.old_hashes = old;
+        self.hash = current;
+        self.template = None;
         self.dirty.extend(self.pairs.keys().cloned());
     }
 

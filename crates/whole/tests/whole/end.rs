@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::history::STRANGER;
 use crate::picture::{Key, Picture, Pod, min_ready};
-use crate::placement::{Place, place};
+use crate::placement::{Place, place, scaled};
 
 /// What is not yet, or will never be, as it should.
 pub(crate) fn faults(picture: &Picture, now: Timestamp) -> Vec<String> {
@@ -18,6 +19,9 @@ pub(crate) fn faults(picture: &Picture, now: Timestamp) -> Vec<String> {
         }
         pods_of(picture, key, set, now, &mut faults);
         revisions_of(picture, key, set, &mut faults);
+    }
+    for (key, budget) in &picture.budgets {
+        budget_of(picture, key, budget, &mut faults);
     }
     for pod in picture.pods.values() {
         let name = &pod.key.1;
@@ -87,6 +91,8 @@ fn pods_of(picture: &Picture, key: &Key, set: &Value, now: Timestamp, faults: &m
         pod.available_since(min_ready(set))
             .is_some_and(|since| since <= now)
     };
+    // A pod that waits for a port uses up the budget of an update.
+    let held_up = by_node.values().flatten().any(|pod| picture.is_blocked(pod));
     let mut numbers = Numbers::default();
     for (name, node) in picture.present_nodes() {
         let Place { run, stay } = place(set, node);
@@ -106,22 +112,25 @@ fn pods_of(picture: &Picture, key: &Key, set: &Value, now: Timestamp, faults: &m
             continue;
         }
         numbers.desired += 1;
-        match pods[..] {
-            [pod] => {
-                numbers.current += 1;
-                let ready = pod.phase == "Running" && pod.ready_since.is_some();
-                let fits = picture.fits(pod, set);
-                numbers.ready += u64::from(ready);
-                numbers.available += u64::from(available(pod));
-                numbers.updated += u64::from(fits);
-                if !ready || !available(pod) {
-                    faults.push(format!("{}, which is not available", what()));
-                }
-                if updates && !fits {
-                    faults.push(format!("{}, which is of an old template", what()));
-                }
-            }
-            _ => faults.push(format!("{}, not one", what())),
+        let blocked = pods.iter().any(|pod| picture.is_blocked(pod));
+        // One that waits for a port may stand beside its predecessor in a surge.
+        if pods.is_empty() || pods.len() > 1 + usize::from(blocked) {
+            faults.push(format!("{}, not one", what()));
+        }
+        let Some(pod) = pods.iter().min_by_key(|pod| pod.seniority()) else {
+            continue;
+        };
+        numbers.current += 1;
+        let ready = pod.phase == "Running" && pod.ready_since.is_some();
+        let fits = picture.fits(pod, set);
+        numbers.ready += u64::from(ready);
+        numbers.available += u64::from(available(pod));
+        numbers.updated += u64::from(fits);
+        if !blocked && (!ready || !available(pod)) {
+            faults.push(format!("{}, which is not available", what()));
+        }
+        if updates && !held_up && !fits {
+            faults.push(format!("{}, which is of an old template", what()));
         }
     }
     for (node, pods) in by_node {
@@ -176,5 +185,52 @@ fn revisions_of(picture: &Picture, key: &Key, set: &Value, faults: &mut Vec<Stri
     }
     if !revisions.iter().any(|revision| in_use(&revision)) {
         faults.push(format!("set {} has no revision of its template", key.1));
+    }
+}
+
+/// A budget for the pods of a set's name says what there is of them.
+fn budget_of(picture: &Picture, key: &Key, budget: &Value, faults: &mut Vec<String>) {
+    let (spec, status) = (&budget["spec"], &budget["status"]);
+    if status["observedGeneration"] != budget["metadata"]["generation"] {
+        faults.push(format!("budget {} has not been observed as it is", key.1));
+    }
+    let guarded = |pod: &&Pod| pod.labels.get("app") == Some(&key.1) && !pod.labels.contains_key(STRANGER);
+    let pods: Vec<&Pod> = picture.pods.values().filter(guarded).collect();
+    let set = picture.present_sets().find(|(there, _)| *there == key);
+    let of_set = |pod: &&Pod| set.is_some_and(|(_, set)| pod.is_of(set));
+    let counts = spec["minAvailable"].is_u64();
+    if !counts && !pods.iter().all(of_set) {
+        // Of how many a share is to be taken, nobody can say.
+        return;
+    }
+    let wanted = set.and_then(|(_, set)| set["status"]["desiredNumberScheduled"].as_u64());
+    let expected = match counts {
+        true => pods.len() as u64,
+        false if pods.is_empty() => 0,
+        false => wanted.unwrap_or(0),
+    };
+    let desired = match &spec["maxUnavailable"] {
+        Value::Null => scaled(&spec["minAvailable"], expected),
+        most => expected.saturating_sub(scaled(most, expected)),
+    };
+    let healthy = pods.iter().filter(|pod| pod.ready_since.is_some()).count() as u64;
+    let allowed = match expected {
+        0 => 0,
+        _ => healthy.saturating_sub(desired),
+    };
+    let number = |field: &str| status[field].as_u64().unwrap_or(0);
+    let told = [
+        "expectedPods",
+        "desiredHealthy",
+        "currentHealthy",
+        "disruptionsAllowed",
+    ]
+    .map(number);
+    if told != [expected, desired, healthy, allowed] {
+        faults.push(format!(
+            "budget {} says {told:?} of {:?}",
+            key.1,
+            [expected, desired, healthy, allowed]
+        ));
     }
 }

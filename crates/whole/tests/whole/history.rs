@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
 
 use apiserver::{Change, Changes};
 use clock::Clock;
@@ -13,6 +14,12 @@ use crate::placement::{place, repelled, scaled};
 
 /// The component that runs DaemonSets.
 pub(crate) const CONTROLLERS: &str = "controllers";
+
+/// The component that binds pods.
+pub(crate) const SCHEDULER: &str = "scheduler";
+
+/// What the scheduler may still believe to be there.
+const REMEMBERED_FOR: Duration = Duration::from_secs(60);
 
 /// The label of pods that no DaemonSet may touch.
 pub(crate) const STRANGER: &str = "stranger";
@@ -32,6 +39,8 @@ pub(crate) struct History {
     pub(crate) writes: u64,
     /// By set: the nodes whose available pod the controllers took, and which have none again yet.
     taken: BTreeMap<Key, BTreeSet<String>>,
+    /// The pods that were live, and until when.
+    ended: Vec<(Instant, Pod)>,
 }
 
 impl History {
@@ -47,6 +56,7 @@ impl History {
             violations: Vec::new(),
             writes: 0,
             taken: BTreeMap::new(),
+            ended: Vec::new(),
         }
     }
 
@@ -166,6 +176,9 @@ impl History {
         if before.is_live() && after.deleting {
             self.deleted(who, before);
         }
+        if before.is_live() && !after.is_live() {
+            self.ended.push((Instant::now(), before.clone()));
+        }
         // What was available at the end of its readiness gave its node back.
         if before.ready_since.is_some() && after.ready_since.is_none() {
             self.give_back(before);
@@ -175,6 +188,7 @@ impl History {
     fn removed(&mut self, who: &str, before: &Pod) {
         if before.is_live() {
             self.deleted(who, before);
+            self.ended.push((Instant::now(), before.clone()));
         }
         self.give_back(before);
     }
@@ -195,6 +209,9 @@ impl History {
         if is_stranger(pod) {
             let what = format!("{who} deleted {}", pod.key.1);
             return self.broken("nobody else's pod is touched", what);
+        }
+        if self.was_preempted(who, pod) {
+            return;
         }
         let Some((key, set)) = self.picture.set_of(pod) else {
             return;
@@ -223,11 +240,15 @@ impl History {
             pod.available_since(min_ready(set))
                 .is_some_and(|since| since <= clock)
         };
-        // Available by every state of the set that the controllers may have seen.
-        let was_available = states.iter().all(|set| available(pod, set));
-        let doubled = self.picture.pods.values().any(|other| {
-            other.key != pod.key && other.owner == pod.owner && other.target == pod.target && other.is_live()
-        });
+        // Available by every state of the set that the controllers may have seen, and of the pod.
+        let was_available = pod.told_ready.is_some_and(|told| told < self.floor)
+            && states.iter().all(|set| available(pod, set));
+        // The controllers may not have heard that the other one ended.
+        let ended = self.ended.iter().filter(|(at, _)| *at >= self.floor);
+        let live = self.picture.pods.values().filter(|other| other.is_live());
+        let doubled = live
+            .chain(ended.map(|(_, other)| other))
+            .any(|other| other.key != pod.key && other.owner == pod.owner && other.target == pod.target);
         if leaving || sunset || ending || !was_available || doubled {
             return;
         }
@@ -251,8 +272,11 @@ impl History {
             .max()
             .unwrap_or(0);
         let here = self.picture.nodes.iter().filter_map(|(name, past)| {
-            let stays = past.now().is_some_and(|node| place(now, node).stay);
-            stays.then(|| name.clone())
+            // Where none should run for a moment, none is missing.
+            let mut states = past.since(self.floor);
+            states
+                .all(|node| node.is_some_and(|node| place(now, node).run))
+                .then(|| name.clone())
         });
         let here: BTreeSet<String> = here.collect();
         let min_ready = states.iter().map(|set| min_ready(set)).min().unwrap_or(0);
@@ -291,6 +315,13 @@ impl History {
             let what = format!("{taken:?} wait for an available pod, {allowed} may");
             self.broken("never more than maxUnavailable is taken", what);
         }
+    }
+
+    /// Whether the scheduler makes room for a pod that is more important, or was when it last looked.
+    fn was_preempted(&self, who: &str, pod: &Pod) -> bool {
+        let recently = self.ended.iter().filter(|(at, _)| at.elapsed() < REMEMBERED_FOR);
+        let mut others = self.picture.pods.values().chain(recently.map(|(_, other)| other));
+        who == SCHEDULER && others.any(|other| pod.is_in_the_way_of(other) && other.priority > pod.priority)
     }
 
     /// The most that `set` may have had unavailable for an update since the floor.
@@ -357,7 +388,7 @@ fn is_stranger(pod: &Pod) -> bool {
 
 /// The project's own components; nodes and people may do more.
 fn is_ours(who: &str) -> bool {
-    matches!(who, CONTROLLERS | "scheduler")
+    matches!(who, CONTROLLERS | SCHEDULER)
 }
 
 fn summary(seen: &Seen) -> String {
@@ -380,6 +411,6 @@ fn summary(seen: &Seen) -> String {
         }
         Seen::Node(name) => format!(" -> node {name}"),
         Seen::Set(key, _) => format!(" -> set {}", key.1),
-        Seen::Revision | Seen::Other => String::new(),
+        Seen::Other => String::new(),
     }
 }

@@ -50,9 +50,16 @@ pub(crate) struct Pod {
     pub(crate) bound: bool,
     pub(crate) phase: String,
     pub(crate) ready_since: Option<Timestamp>,
+    /// When the server was told that it is ready.
+    pub(crate) told_ready: Option<Instant>,
     pub(crate) deleting: bool,
     pub(crate) spec: Value,
+    pub(crate) priority: i64,
+    /// Of its node.
+    ports: Vec<i64>,
     pub(crate) created: Instant,
+    /// As the server wrote it.
+    stamped: Option<Timestamp>,
     /// Since when this controller owns it.
     pub(crate) owned: Instant,
 }
@@ -90,10 +97,14 @@ impl Pod {
             target: bound.or(pinned).map(str::to_owned),
             bound: bound.is_some(),
             phase: text(&object["status"]["phase"]),
+            told_ready: ready.map(|_| before.and_then(|pod| pod.told_ready).unwrap_or(now)),
             ready_since: ready.and_then(|c| c["lastTransitionTime"].as_str()?.parse().ok()),
             deleting: meta["deletionTimestamp"].is_string(),
             spec: object["spec"].clone(),
+            priority: object["spec"]["priority"].as_i64().unwrap_or(0),
+            ports: ports(&object["spec"]),
             created: before.map_or(now, |pod| pod.created),
+            stamped: timestamp(object),
             owned: before
                 .filter(|pod| pod.owner == owner)
                 .map_or(now, |pod| pod.owned),
@@ -115,6 +126,18 @@ impl Pod {
             .is_some_and(|(kind, _, uid)| kind == "DaemonSet" && set["metadata"]["uid"] == **uid)
     }
 
+    /// Whether both want a port of their node that only one may have.
+    pub(crate) fn is_in_the_way_of(&self, other: &Pod) -> bool {
+        self.key != other.key
+            && self.target == other.target
+            && self.ports.iter().any(|port| other.ports.contains(port))
+    }
+
+    /// Which of two pods of a set on a node stands for it comes first: bound, then old.
+    pub(crate) fn seniority(&self) -> impl Ord + use<'_> {
+        (!self.bound, self.stamped, &self.key.1)
+    }
+
     pub(crate) fn hash(&self) -> &str {
         self.labels
             .get("controller-revision-hash")
@@ -129,6 +152,16 @@ impl Pod {
     }
 }
 
+fn ports(spec: &Value) -> Vec<i64> {
+    let containers = spec["containers"].as_array();
+    let ports = containers
+        .into_iter()
+        .flatten()
+        .filter_map(|container| container["ports"].as_array())
+        .flatten();
+    ports.filter_map(|port| port["hostPort"].as_i64()).collect()
+}
+
 /// `spec.minReadySeconds` of a DaemonSet.
 pub(crate) fn min_ready(set: &Value) -> i64 {
     set["spec"]["minReadySeconds"].as_i64().unwrap_or(0)
@@ -141,6 +174,7 @@ pub(crate) struct Picture {
     pub(crate) sets: BTreeMap<Key, Past>,
     pub(crate) pods: BTreeMap<Key, Pod>,
     pub(crate) revisions: BTreeMap<Key, Value>,
+    pub(crate) budgets: BTreeMap<Key, Value>,
 }
 
 /// A change as the properties look at it.
@@ -149,7 +183,6 @@ pub(crate) enum Seen {
     Set(Key, Option<Value>),
     /// Before and after.
     Pod(Option<Box<Pod>>, Option<Box<Pod>>),
-    Revision,
     Other,
 }
 
@@ -165,7 +198,7 @@ impl Picture {
         };
         if !matches!(
             change.kind.kind,
-            "Node" | "DaemonSet" | "Pod" | "ControllerRevision"
+            "Node" | "DaemonSet" | "Pod" | "ControllerRevision" | "PodDisruptionBudget"
         ) {
             return Seen::Other;
         }
@@ -193,12 +226,16 @@ impl Picture {
                 }
                 Seen::Pod(before.map(Box::new), after.map(Box::new))
             }
-            _ => {
-                match after {
-                    Some(object) => self.revisions.insert(named, object),
-                    None => self.revisions.remove(&named),
+            kind => {
+                let kept = match kind {
+                    "ControllerRevision" => &mut self.revisions,
+                    _ => &mut self.budgets,
                 };
-                Seen::Revision
+                match after {
+                    Some(object) => kept.insert(named, object),
+                    None => kept.remove(&named),
+                };
+                Seen::Other
             }
         }
     }
@@ -222,6 +259,17 @@ impl Picture {
             .filter_map(|(key, past)| Some((key, past.now()?)))
     }
 
+    /// Whether the pod waits for a port that another one has, which it may not drive out.
+    pub(crate) fn is_blocked(&self, pod: &Pod) -> bool {
+        !pod.bound
+            && self.pods.values().any(|other| {
+                other.bound
+                    && !other.is_over()
+                    && other.is_in_the_way_of(pod)
+                    && other.priority >= pod.priority
+            })
+    }
+
     /// The set of this uid, if it is there.
     pub(crate) fn set_of(&self, pod: &Pod) -> Option<(&Key, &Past)> {
         let (kind, name, uid) = pod.owner.as_ref()?;
@@ -232,8 +280,13 @@ impl Picture {
         (past.now()?["metadata"]["uid"] == **uid).then_some((key, past))
     }
 
-    /// Whether the pod is of the template that `set` has, by its revision.
+    /// Whether the pod is of the template that `set` has, by its revision, or by its number if the set itself counted it.
     pub(crate) fn fits(&self, pod: &Pod, set: &Value) -> bool {
+        let number = set["metadata"]["annotations"]["deprecated.daemonset.template.generation"].as_str();
+        let counted = pod.labels.get("pod-template-generation").map(String::as_str);
+        if counted.is_some() && counted == number && pod.stamped >= timestamp(set) {
+            return true;
+        }
         let namespace = set["metadata"]["namespace"].as_str();
         self.revisions.values().any(|revision| {
             revision["metadata"]["namespace"].as_str() == namespace
@@ -241,6 +294,10 @@ impl Picture {
                 && same_template(&revision["data"]["spec"]["template"], &set["spec"]["template"])
         })
     }
+}
+
+fn timestamp(object: &Value) -> Option<Timestamp> {
+    object["metadata"]["creationTimestamp"].as_str()?.parse().ok()
 }
 
 fn same_template(recorded: &Value, template: &Value) -> bool {

@@ -24,6 +24,31 @@ pub(crate) enum Deed {
     Leave(u32),
 }
 
+/// What people of a cluster make use of, by the seed: not everything everywhere, or it would drown what is common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Customs {
+    /// Daemons take ports of their nodes, and so stand in each other's way.
+    ports: bool,
+    /// Some daemons are more important than others.
+    priorities: bool,
+    /// Budgets guard daemons, and people evict.
+    budgets: bool,
+    /// The controllers bind the pods themselves.
+    pub(crate) direct: bool,
+}
+
+impl Customs {
+    pub(crate) fn draw(rng: &mut Rng) -> Customs {
+        Customs {
+            ports: rng.per_mille(300),
+            priorities: rng.per_mille(300),
+            budgets: rng.per_mille(300),
+            direct: rng.per_mille(200),
+        }
+    }
+}
+
+const BUDGETS: &str = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
 const SETS: &str = "/apis/apps/v1/namespaces/default/daemonsets";
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
@@ -31,16 +56,28 @@ const PODS: &str = "/api/v1/namespaces/default/pods";
 const NAMES: [&str; 2] = ["alpha", "beta"];
 
 /// What one person does next, seeing the cluster as it is. `default_uid` is the uid of the namespace `default`.
-pub(crate) fn next(rng: &mut Rng, picture: &Picture, machines: u32, default_uid: &str) -> Deed {
+pub(crate) fn next(
+    rng: &mut Rng,
+    customs: Customs,
+    picture: &Picture,
+    machines: u32,
+    default_uid: &str,
+) -> Deed {
     for _ in 0..20 {
-        if let Some(deed) = try_next(rng, picture, machines, default_uid) {
+        if let Some(deed) = try_next(rng, customs, picture, machines, default_uid) {
             return deed;
         }
     }
     Deed::Join(0)
 }
 
-fn try_next(rng: &mut Rng, picture: &Picture, machines: u32, default_uid: &str) -> Option<Deed> {
+fn try_next(
+    rng: &mut Rng,
+    customs: Customs,
+    picture: &Picture,
+    machines: u32,
+    default_uid: &str,
+) -> Option<Deed> {
     let name = *rng.pick(&NAMES);
     let set = picture
         .sets
@@ -48,10 +85,10 @@ fn try_next(rng: &mut Rng, picture: &Picture, machines: u32, default_uid: &str) 
         .and_then(|past| past.now());
     let set = set.filter(|set| !set["metadata"]["deletionTimestamp"].is_string());
     let ask = |method, path, body| Some(Deed::Ask(Request { method, path, body }));
-    match rng.below(100) {
+    match rng.below(110) {
         0..35 => match set {
-            None => ask("POST", SETS.to_owned(), new_set(rng, name)),
-            Some(_) => ask("PATCH", format!("{SETS}/{name}"), change_of_set(rng)),
+            None => ask("POST", SETS.to_owned(), new_set(rng, customs, name)),
+            Some(_) => ask("PATCH", format!("{SETS}/{name}"), change_of_set(rng, customs)),
         },
         35..43 => {
             set?;
@@ -96,6 +133,18 @@ fn try_next(rng: &mut Rng, picture: &Picture, machines: u32, default_uid: &str) 
             let patch = change_of_node(rng, picture, node);
             ask("PATCH", format!("/api/v1/nodes/{node}"), patch)
         }
+        100.. if !customs.budgets => None,
+        100..103 => ask("POST", BUDGETS.to_owned(), budget(rng, name)),
+        103 => ask("DELETE", format!("{BUDGETS}/{name}"), json!({})),
+        104.. => {
+            let pods: Vec<_> = picture.pods.values().filter(|pod| pod.is_live()).collect();
+            if pods.is_empty() {
+                return None;
+            }
+            let pod = &rng.pick(&pods).key.1;
+            let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}});
+            ask("POST", format!("{PODS}/{pod}/eviction"), eviction)
+        }
         90..95 => Some(Deed::Leave(u32::try_from(rng.below(machines.into())).ok()?)),
         _ => Some(Deed::Join(u32::try_from(rng.below(machines.into())).ok()?)),
     }
@@ -105,7 +154,43 @@ fn image(rng: &mut Rng) -> String {
     format!("registry.example/daemon:{}", rng.below(4))
 }
 
-fn new_set(rng: &mut Rng, name: &str) -> Value {
+fn container(rng: &mut Rng, customs: Customs) -> Value {
+    let mut container = json!({"name": "c", "image": image(rng)});
+    if customs.ports && rng.per_mille(600) {
+        let port = 80 + rng.below(2);
+        container["ports"] = json!([{"containerPort": port, "hostPort": port}]);
+    }
+    container
+}
+
+fn priority(rng: &mut Rng, customs: Customs) -> Value {
+    match customs.priorities {
+        false => Value::Null,
+        true => (*rng.pick(&[
+            None,
+            Some("system-cluster-critical"),
+            Some("system-node-critical"),
+        ]))
+        .into(),
+    }
+}
+
+/// A budget for the pods of a set's name, whoever controls them.
+fn budget(rng: &mut Rng, name: &str) -> Value {
+    let amount: Value = match rng.below(3) {
+        0 => "50%".into(),
+        number => number.into(),
+    };
+    let mut spec = json!({"selector": {
+        "matchLabels": {"app": name},
+        "matchExpressions": [{"key": STRANGER, "operator": "DoesNotExist"}],
+    }});
+    let field = *rng.pick(&["minAvailable", "minAvailable", "maxUnavailable"]);
+    spec[field] = amount;
+    json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": name}, "spec": spec})
+}
+
+fn new_set(rng: &mut Rng, customs: Customs, name: &str) -> Value {
     let mut spec = json!({
         "selector": {"matchLabels": {"app": name}},
         "updateStrategy": strategy(rng),
@@ -113,7 +198,8 @@ fn new_set(rng: &mut Rng, name: &str) -> Value {
         "template": {
             "metadata": {"labels": {"app": name}},
             "spec": {
-                "containers": [{"name": "c", "image": image(rng)}],
+                "containers": [container(rng, customs)],
+                "priorityClassName": priority(rng, customs),
                 "terminationGracePeriodSeconds": rng.between(0, 5),
             },
         },
@@ -172,10 +258,13 @@ fn node_affinity(term: &Value) -> Value {
 }
 
 /// A merge patch of a set. A return to an earlier image is a rollback.
-fn change_of_set(rng: &mut Rng) -> Value {
+fn change_of_set(rng: &mut Rng, customs: Customs) -> Value {
     match rng.below(10) {
+        0 if customs.priorities => {
+            json!({"spec": {"template": {"spec": {"priorityClassName": priority(rng, customs)}}}})
+        }
         0..5 => {
-            json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": image(rng)}]}}}})
+            json!({"spec": {"template": {"spec": {"containers": [container(rng, customs)]}}}})
         }
         5 | 6 => json!({"spec": {"template": {"spec": placing(rng)}}}),
         7 => json!({"spec": {"minReadySeconds": minimum_ready(rng)}}),

@@ -9,16 +9,17 @@ use http::Request;
 use http_body_util::BodyExt;
 use jiff::{SignedDuration, Timestamp};
 use kube::client::Body;
+use plan::daemonset::Aim;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::end;
-use crate::history::{CONTROLLERS, History};
+use crate::history::{CONTROLLERS, History, SCHEDULER};
 use crate::network::{Fault, Network};
 use crate::rng::Rng;
-use crate::workload::{self, Deed};
+use crate::workload::{self, Customs, Deed};
 
 /// When all begins: a time that is easy to subtract from.
 const BEGIN: &str = "2026-01-01T00:00:00Z";
@@ -29,8 +30,11 @@ const MACHINES: u32 = 5;
 /// How long a cluster without faults may take to come to rest. Back-offs of failed pods go up to 15 minutes.
 const CONVERGES_WITHIN: Duration = Duration::from_secs(40 * 60);
 
-/// How long nothing may be written once it has.
-const QUIET_FOR: Duration = Duration::from_secs(10 * 60);
+/// After how long nothing is under way any more: the scheduler looks at what waits every five minutes.
+const SETTLES_WITHIN: Duration = Duration::from_secs(5 * 60 + 30);
+
+/// How long nothing may be written from then on.
+const QUIET_FOR: Duration = Duration::from_secs(6 * 60);
 
 /// The most by which a component's clock goes wrong, in milliseconds.
 const SKEW_MAX_MS: u64 = 5_000;
@@ -85,6 +89,7 @@ struct World {
     rng: Rng,
     /// Draws what befalls, apart from what people do.
     fate: Rng,
+    customs: Customs,
     network: Network,
     clock: Clock,
     people: kube::Client,
@@ -107,6 +112,7 @@ impl World {
             .expect("the server starts");
         let history = History::new(server.changes(), clock.clone());
         let network = Network::new(wire, server, history);
+        let customs = Customs::draw(&mut rng);
         // Each seed brings some faults and not others: all at once would drown what two of them do together.
         let share = *fate.pick(&[2, 10, 50]);
         let faults: BTreeSet<Fault> = Fault::ALL
@@ -123,6 +129,7 @@ impl World {
         let mut world = World {
             rng,
             fate,
+            customs,
             people,
             network,
             clock,
@@ -215,7 +222,13 @@ impl World {
     async fn deed(&mut self) {
         let deed = {
             let state = self.network.lock();
-            workload::next(&mut self.rng, &state.history.picture, MACHINES, &self.default_uid)
+            workload::next(
+                &mut self.rng,
+                self.customs,
+                &state.history.picture,
+                MACHINES,
+                &self.default_uid,
+            )
         };
         match deed {
             Deed::Ask(request) => {
@@ -282,8 +295,9 @@ impl World {
 
     /// Nothing moves any more.
     async fn rest(&mut self) -> Result<(), String> {
-        // What is under way may still say so: an Event that was held, a status in its second of grace.
-        sleep(Duration::from_secs(60)).await;
+        // What is under way may still say so: an Event that was held, a status in its second of grace, what the scheduler says of a pod
+        // that waits when it looks at it for no reason.
+        sleep(SETTLES_WITHIN).await;
         let writes = self.network.lock().history.writes;
         self.network.say("world", "quiet begins");
         sleep(QUIET_FOR).await;
@@ -339,7 +353,15 @@ impl World {
         self.network.controllers_start();
         let clock = self.skewed();
         self.network.lock().history.controllers_clock = clock.clone();
+        let aim = match self.customs.direct {
+            true => Aim::NodeName,
+            false => Aim::default(),
+        };
         let options = controllers::Options {
+            fleet: plan::fleet::Options {
+                aim,
+                ..plan::fleet::Options::default()
+            },
             scheduler: false,
             clock,
             ..controllers::Options::default()
@@ -352,13 +374,13 @@ impl World {
         if let Some((old, _)) = self.scheduler.take() {
             old.abort();
         }
-        self.network.say("scheduler", "starts");
+        self.network.say(SCHEDULER, "starts");
         let options = controllers::Options {
             controllers: false,
             clock: self.skewed(),
             ..controllers::Options::default()
         };
-        self.scheduler = Some(self.start("scheduler", User::component("system:kube-scheduler"), options));
+        self.scheduler = Some(self.start(SCHEDULER, User::component("system:kube-scheduler"), options));
     }
 
     fn start(

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::{Kubectl, each_kubectl};
-use crate::fleet::{Fleet, controller, daemon_set, is_terminating};
+use crate::fleet::{Fleet, be_older, controller, daemon_set, is_terminating};
 
 const NODES: [&str; 2] = ["node-0", "node-1"];
 
@@ -54,6 +54,7 @@ fn orphans_are_taken_over_by_a_set_with_their_template_and_replaced_by_another()
             "warning: --cascade=false is deprecated (boolean value) and can be replaced with --cascade=orphan.\n"
         );
         orphans(fleet)?;
+        be_older(&fleet.api.items(&fleet.pods_path())?)?;
         let other = daemon_set("web", |set| {
             set["metadata"]["name"] = "successor".into();
             set["spec"]["template"]["spec"]["containers"][0]["image"] = "registry.example/app:2".into();

@@ -778,6 +778,7 @@ fn pods_that_were_left_are_replaced_by_a_set_of_another_template_though_both_cou
     let mut cluster = Cluster::deployed(&["a", "b", "c"], json!({}));
     delete_with_orphaning(&mut cluster);
     cluster.done.clear();
+    cluster.wait(1);
     cluster.apply_set("daemon", Cluster::image("v2"));
     assert_eq!(cluster.set("daemon").template_generation(), Some(1));
     cluster.converge();

@@ -1,6 +1,6 @@
 //! What holds whatever happens: random clusters, random sequences of events, watches that lag, answers that get lost.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::view::{ControllerRevisionView, DaemonSetStatusView, DaemonSetView, PodView, UpdateStrategyView};
@@ -237,8 +237,6 @@ fn happen(cluster: &mut Cluster, happening: &Happening) {
 struct Oracle {
     set: Arc<DaemonSetView>,
     hash: Option<Arc<str>>,
-    /// What revisions of other templates go by.
-    old_hashes: BTreeSet<Arc<str>>,
     /// Pods of the set by node.
     pods: BTreeMap<Arc<str>, Vec<Arc<PodView>>>,
     desired: Vec<Arc<str>>,
@@ -260,11 +258,10 @@ fn oracle(cluster: &Cluster) -> Oracle {
         let hash = revision.meta.labels.get("controller-revision-hash");
         hash.unwrap().into()
     };
-    let (current, old): (Vec<_>, Vec<_>) = revisions
+    let mut current = revisions
         .iter()
-        .partition(|revision| schema::gojson::to_vec(&revision.data) == data);
-    let hash: Option<Arc<str>> = current.last().map(|revision| hash_of(revision));
-    let old_hashes: BTreeSet<Arc<str>> = old.iter().map(|revision| hash_of(revision)).collect();
+        .filter(|revision| schema::gojson::to_vec(&revision.data) == data);
+    let hash: Option<Arc<str>> = current.next_back().map(|revision| hash_of(revision));
     let mut pods: BTreeMap<Arc<str>, Vec<Arc<PodView>>> = BTreeMap::new();
     for pod in cluster.pods() {
         let owned = pod
@@ -291,7 +288,7 @@ fn oracle(cluster: &Cluster) -> Oracle {
     let template = CurrentTemplate {
         hash: hash.as_deref().unwrap_or("?"),
         generation: set.template_generation(),
-        old_hashes: &old_hashes,
+        since: set.meta.creation_timestamp,
     };
     let updated = |pod: &PodView| is_updated(pod, &template);
     for node in cluster.nodes() {
@@ -327,7 +324,6 @@ fn oracle(cluster: &Cluster) -> Oracle {
     Oracle {
         set,
         hash,
-        old_hashes,
         pods,
         desired,
         out_of_reach,
@@ -347,7 +343,7 @@ impl Oracle {
         CurrentTemplate {
             hash: self.hash.as_deref().unwrap_or("?"),
             generation: self.set.template_generation(),
-            old_hashes: &self.old_hashes,
+            since: self.set.meta.creation_timestamp,
         }
     }
 
