@@ -158,10 +158,8 @@ async fn execute(context: Context, action: Action) -> Outcome {
         Action::TellBudget { budget, .. } => (Subject::Budget(budget), Ok(())),
         Action::TellPod { pod, .. } => (Subject::Pod(pod), Ok(())),
     };
-    if result
-        .as_ref()
-        .is_err_and(|f| !f.is_not_found() && !f.is_conflict())
-    {
+    // A conflict too: until the watch tells what is there now, the same would be asked again and again.
+    if result.as_ref().is_err_and(|failure| !failure.is_not_found()) {
         tokio::time::sleep(AFTER_FAILURE).await;
     }
     Outcome { subject, result }

@@ -128,9 +128,9 @@ fn hear<V>(batch: &Batch<V>, mut tell: impl FnMut(&Event<V>)) -> bool {
 fn settle(context: &Context, scheduler: &mut Scheduler, outcome: Outcome) {
     let Outcome { pod, write, result } = outcome;
     let Err(failure) = result else { return };
-    // The pod went, or was bound or replaced by someone else: the watch tells.
-    let gone = failure.is_not_found() || failure.is_conflict();
-    if !gone {
+    // The pod went: the watch tells. After a conflict it may as well be there, only changed.
+    let gone = failure.is_not_found();
+    if !gone && !failure.is_conflict() {
         tracing::warn!(pod = %pod.meta.name, %failure, "scheduling");
     }
     match write {

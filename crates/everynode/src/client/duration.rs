@@ -28,6 +28,14 @@ pub(crate) fn display(duration: Duration) -> String {
     }
 }
 
+/// Runs `work` for `limit` at most, zero being for ever; `None` when the time is over.
+pub(crate) async fn bounded<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    match limit {
+        Duration::ZERO => Some(work.await),
+        limit => tokio::time::timeout(limit, work).await.ok(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,7 @@
 //! `everynode rollout status|history|undo|restart`: how a DaemonSet's pods move from template to template.
 
+use std::time::Duration;
+
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use http::Method;
@@ -8,6 +10,7 @@ use serde_json::{Value, json};
 use super::describe::pod_template;
 use super::get::print;
 use crate::client::connection::{ConnectArgs, Connection, JSON, Payload, WatchEnd};
+use crate::client::duration;
 use crate::client::resources::{Resource, Resources, Targets, escape};
 use crate::client::sheet::Sheet;
 use crate::client::table::columns;
@@ -34,6 +37,9 @@ enum Verb {
         /// Follow until it is done; --watch=false says how far it is and ends
         #[arg(long, default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
         watch: bool,
+        /// Give up after this long: `90s`, `10m`; 0 is never
+        #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration::parse)]
+        timeout: Duration,
     },
     /// List the templates that the DaemonSet has had
     History {
@@ -91,7 +97,12 @@ impl Rollout {
             name,
         };
         match self.verb {
-            Verb::Status { watch, .. } => rollout.status(watch).await,
+            Verb::Status { watch, timeout, .. } => {
+                match duration::bounded(timeout, rollout.status(watch)).await {
+                    Some(ended) => ended,
+                    None => bail!("timed out waiting for the condition"),
+                }
+            }
             Verb::History { revision, .. } => rollout.history(revision).await,
             Verb::Undo { to_revision, .. } => rollout.undo(to_revision).await,
             Verb::Restart { .. } => rollout.restart().await,

@@ -256,6 +256,17 @@ fn the_rollout_verbs_work() -> Result<()> {
         "daemonset.apps/fluentd-elasticsearch rolled back\n"
     );
     assert!(rollout(&["status"]).success);
+    // No pod is available for an hour.
+    let path = "/apis/apps/v1/namespaces/kube-system/daemonsets/fluentd-elasticsearch";
+    let patch = serde_json::json!({"spec": {"minReadySeconds": 3600}});
+    testkit::Api::connect(&server.kubeconfig())?.patch(path, testkit::MERGE, &patch)?;
+    let given_up = rollout(&["status", "--timeout=1s"]);
+    assert!(!given_up.success);
+    assert!(
+        given_up.stderr.contains("timed out waiting for the condition"),
+        "{}",
+        given_up.stderr
+    );
     let template = rollout(&["history", "--revision=2"]).stdout;
     assert!(template.contains("with revision #2\nPod Template:"), "{template}");
     assert!(template.contains("restartedAt"), "{template}");

@@ -77,7 +77,7 @@ impl History {
         std::mem::take(&mut self.lines)
     }
 
-    fn broken(&mut self, property: &str, what: String) {
+    pub(crate) fn broken(&mut self, property: &str, what: String) {
         self.say("BROKEN", &format!("{property}: {what}"));
         self.violations.push(format!("{property}: {what}"));
     }
@@ -104,7 +104,7 @@ impl History {
             Seen::Pod(None, Some(pod)) => self.created(who, &pod),
             Seen::Pod(Some(before), Some(after)) => self.changed(who, &before, &after),
             Seen::Pod(Some(before), None) => self.removed(who, &before),
-            Seen::Set(key, before) => self.set_changed(&key, before.as_ref()),
+            Seen::Set(key, before) => self.set_changed(who, &key, before.as_ref()),
             _ => {}
         }
     }
@@ -351,12 +351,24 @@ impl History {
         }
     }
 
-    fn set_changed(&mut self, key: &Key, before: Option<&Value>) {
+    fn set_changed(&mut self, who: &str, key: &Key, before: Option<&Value>) {
         let after = self.picture.sets.get(key).and_then(Past::now);
         let uid = |set: Option<&Value>| set.map(|set| set["metadata"]["uid"].clone());
         if uid(before) != uid(after) {
             self.taken.remove(key);
             return;
+        }
+        if let (Some(before), Some(after)) = (before, after) {
+            let of_people = |set: &Value| {
+                let meta = &set["metadata"];
+                ["labels", "annotations", "generation", "ownerReferences"].map(|field| meta[field].clone())
+            };
+            if who == CONTROLLERS
+                && (before["spec"] != after["spec"] || of_people(before) != of_people(after))
+            {
+                let what = format!("{} was changed", key.1);
+                return self.broken("of a set the controllers change the status alone", what);
+            }
         }
         let number = |set: Option<&Value>, path: &str| {
             set.and_then(|set| set.pointer(path)?.as_i64())

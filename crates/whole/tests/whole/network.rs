@@ -89,6 +89,12 @@ impl fmt::Display for Fault {
 /// The longest that a request, an answer or a piece of a watch is held.
 pub(crate) const HELD_MAX: Duration = Duration::from_secs(20);
 
+/// More requests than a few machines and components send at one moment.
+const AT_ONCE: u32 = 2_000;
+
+/// How long a request waits that is one of too many, so that time passes.
+const PASSES: Duration = Duration::from_secs(1);
+
 /// How long after its original a repeated request arrives at most.
 const REPEATED_WITHIN_MS: u64 = 500;
 
@@ -104,6 +110,8 @@ pub(crate) struct State {
     server: Option<InMemory>,
     /// Cancelled when the server that is there goes down.
     down: CancellationToken,
+    /// How many requests were sent at this moment.
+    at_once: (Instant, u32),
     /// How far the controllers' watches are, by path.
     views: BTreeMap<&'static str, View>,
     pub(crate) history: History,
@@ -153,6 +161,7 @@ impl Network {
             on: BTreeSet::new(),
             server: Some(server),
             down: CancellationToken::new(),
+            at_once: (Instant::now(), 0),
             views: BTreeMap::new(),
             history,
         })))
@@ -289,6 +298,20 @@ impl State {
         self.history.observe(who, what);
     }
 
+    /// Whether so much is asked for at one moment that it would never pass.
+    fn is_without_end(&mut self, who: &str, request: &Request<Body>) -> bool {
+        let now = Instant::now();
+        if self.at_once.0 != now {
+            self.at_once = (now, 0);
+        }
+        self.at_once.1 += 1;
+        if self.at_once.1 == AT_ONCE {
+            let what = format!("{who}: {} {}", request.method(), request.uri());
+            self.history.broken("nothing is asked for again and again", what);
+        }
+        self.at_once.1 >= AT_ONCE
+    }
+
     /// Mostly nothing, at times some milliseconds, rarely many seconds.
     fn delay(&mut self) -> Duration {
         if self.rng.per_mille(self.share) {
@@ -363,6 +386,10 @@ impl tower::Service<Request<Body>> for Wire {
 impl Wire {
     async fn carry(self, request: Request<Body>) -> Result<Response<AnswerBody>, BoxError> {
         let floor = self.network.floor(&self.component);
+        let without_end = self.network.lock().is_without_end(&self.component, &request);
+        if without_end {
+            sleep(PASSES).await;
+        }
         if self.sound {
             return self.network.deliver(&self, request, floor).await;
         }

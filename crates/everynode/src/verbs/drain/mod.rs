@@ -299,7 +299,7 @@ impl Draining<'_> {
         let limit = self.drain.timeout;
         let reached = format!("global timeout reached: {}", duration::display(limit));
         let started = tokio::time::Instant::now();
-        let asked = match bounded(limit, self.ask(pod, namespace, name)).await {
+        let asked = match duration::bounded(limit, self.ask(pod, namespace, name)).await {
             Some(asked) => asked?,
             None => bail!("error when evicting pods/{name:?} -n {namespace:?}: {reached}"),
         };
@@ -313,7 +313,7 @@ impl Draining<'_> {
                 .saturating_sub(started.elapsed())
                 .max(Duration::from_millis(1)),
         };
-        match bounded(left, self.until_gone(pod, name, present)).await {
+        match duration::bounded(left, self.until_gone(pod, name, present)).await {
             Some(gone) => gone,
             None => bail!(
                 "error when waiting for pod {name:?} in namespace {namespace:?} to terminate: {reached}"
@@ -444,13 +444,5 @@ fn refusal(sent: Result<Value>) -> Result<Option<ServerError>> {
     match sent {
         Ok(_) => Ok(None),
         Err(error) => error.downcast::<ServerError>().map(Some),
-    }
-}
-
-/// Runs `work` for `limit` at most, zero being for ever; `None` when the time is over.
-async fn bounded<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
-    match limit {
-        Duration::ZERO => Some(work.await),
-        limit => tokio::time::timeout(limit, work).await.ok(),
     }
 }

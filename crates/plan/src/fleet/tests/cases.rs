@@ -809,3 +809,56 @@ fn a_set_that_was_deleted_with_orphaning_takes_its_pods_and_history_back() {
             .all(|pod| &pod.meta.controller().unwrap().uid == uid)
     );
 }
+
+#[test]
+fn a_template_that_is_recorded_in_other_bytes_restarts_nothing() {
+    let mut cluster = Cluster::deployed(&["a", "b"], json!({}));
+    let before: Vec<_> = cluster.pods().iter().map(|pod| pod.meta.uid.clone()).collect();
+    // A newer server fills in a default that the older one did not know: nobody changed the template, so its number stays.
+    cluster.edit_set("daemon", |set| {
+        set["spec"]["template"]["spec"]["aDefaultOfTomorrow"] = true.into();
+    });
+    cluster.wait(60);
+    cluster.converge();
+    let after: Vec<_> = cluster.pods().iter().map(|pod| pod.meta.uid.clone()).collect();
+    assert_eq!(before, after);
+    assert_eq!(cluster.set("daemon").status.updated_number_scheduled, 2);
+}
+
+#[test]
+fn a_surge_goes_on_beside_a_pod_of_a_node_that_is_not_known() {
+    let surge = json!({"updateStrategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}});
+    let mut cluster = Cluster::deployed(&["a", "b"], surge);
+    let left = cluster.pods_on("b")[0].meta.name.clone();
+    cluster.remove_node("b");
+    cluster.deliver_all();
+    cluster.apply_set("daemon", Cluster::image("v2"));
+    // Until the collector comes.
+    for _ in 0..30 {
+        cluster.plan_and_act();
+        cluster.deliver_all();
+        cluster.machines();
+        cluster.wait(1);
+    }
+    assert_eq!(cluster.pod_on("a"), "v2 ready", "{}", cluster.picture());
+    assert!(
+        cluster
+            .done
+            .iter()
+            .all(|done| !done.contains(&format!("delete pod {left}")))
+    );
+}
+
+#[test]
+fn a_surge_is_not_held_up_where_its_new_pod_can_never_start() {
+    let surge = json!({"updateStrategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}});
+    let mut cluster = Cluster::deployed(&["a", "b"], surge);
+    cluster.apply_set("daemon", Cluster::image("v2"));
+    cluster.deliver_all();
+    cluster.settle();
+    let waiting = cluster.pods_on("a").iter().any(|pod| pod.node_name.is_none());
+    assert!(waiting, "{}", cluster.picture());
+    cluster.taint("a", json!([{"key": "evil", "effect": "NoSchedule"}]));
+    cluster.converge();
+    assert_eq!(cluster.picture(), "a: v1 ready, b: v2 ready");
+}
