@@ -8,12 +8,14 @@ use std::fmt;
 use crate::field_error::quote;
 use crate::status::{Details, Status};
 
+mod aggregate;
 mod covers;
 pub mod defaults;
 mod node;
 mod policy;
 mod rule;
 
+pub use aggregate::aggregated;
 pub use covers::{Missing, missing};
 pub use node::{PodReference, node_label_is_forbidden, pod_refers_to};
 pub use policy::{Grant, Policy, RoleRef};

@@ -7,6 +7,7 @@
 //! Each loop waits with a `biased` select, rarest first: what is rare cannot starve what is frequent, and a simulation replays.
 
 mod certificates;
+mod cluster_role;
 mod daemon_set;
 mod discovery;
 mod disruption;
@@ -258,6 +259,10 @@ fn add_shells(driver: &mut Driver, context: &Context, options: Options) {
     let c = context.clone();
     driver.add("serviceaccount-controller", move || {
         service_account::run(c.clone(), root_ca.clone())
+    });
+    let c = context.clone();
+    driver.add("clusterrole-aggregation-controller", move || {
+        cluster_role::run(c.clone())
     });
     if let Some(signer) = signer {
         let c = context.clone();

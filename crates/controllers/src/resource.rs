@@ -100,6 +100,11 @@ impl Resource {
         Self::new("certificates.k8s.io", kind, "certificatesigningrequests", false)
     }
 
+    /// `rbac.authorization.k8s.io/v1/ClusterRole`
+    pub fn cluster_roles() -> Self {
+        Self::new("rbac.authorization.k8s.io", "ClusterRole", "clusterroles", false)
+    }
+
     /// `policy/v1/PodDisruptionBudget`
     pub fn pod_disruption_budgets() -> Self {
         Self::new("policy", "PodDisruptionBudget", "poddisruptionbudgets", true)

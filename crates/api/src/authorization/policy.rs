@@ -215,7 +215,7 @@ impl Policy {
     /// What a user in these groups has in a namespace, the whole cluster's included; the cluster's alone for an empty namespace.
     pub fn grants<'p>(
         &'p self,
-        user: &str,
+        user: &'p str,
         groups: impl Iterator<Item = &'p str> + Clone,
         namespace: &'p str,
     ) -> impl Iterator<Item = Grant<'p>> {
@@ -227,12 +227,11 @@ impl Policy {
             Some(("", &self.cluster_bindings)),
             own.map(|own| (namespace, own)),
         ];
-        let user: Box<str> = user.into();
         places
             .into_iter()
             .flatten()
             .flat_map(move |(namespace, bindings)| {
-                let of_user = bindings.users.get(&user).into_iter();
+                let of_user = bindings.users.get(user).into_iter();
                 let of_groups = groups.clone().filter_map(|group| bindings.groups.get(group));
                 let bound = of_user.chain(of_groups).flatten();
                 bound.filter_map(move |(binding, bound)| {
@@ -249,7 +248,7 @@ impl Policy {
     /// The binding that allows this, if there is one.
     pub fn allows<'p>(
         &'p self,
-        user: &str,
+        user: &'p str,
         groups: impl Iterator<Item = &'p str> + Clone,
         action: &Action<'p>,
     ) -> Option<Grant<'p>> {

@@ -122,7 +122,13 @@ fn binding(
     })
 }
 
-fn allows(policy: &Policy, user: &str, groups: &[&str], verb: &str, namespace: &str) -> Option<String> {
+fn allows<'a>(
+    policy: &'a Policy,
+    user: &'a str,
+    groups: &[&'a str],
+    verb: &'a str,
+    namespace: &'a str,
+) -> Option<String> {
     let action = Action::Resource(Resource {
         verb,
         resource: "pods",
@@ -424,4 +430,34 @@ fn what_is_there_gets_what_it_lacks_and_keeps_what_it_has() {
     assert_eq!(defaults::reconciled(&next, wanted), None);
     less["metadata"]["annotations"] = json!({defaults::AUTO_UPDATE: "false"});
     assert_eq!(defaults::reconciled(&less, wanted), None);
+}
+
+#[test]
+fn default_sums_are_what_aggregation_makes_of_them() {
+    assert_eq!(aggregated(&defaults::cluster_roles()), []);
+}
+
+#[test]
+fn a_sum_follows_its_parts() {
+    let pods = json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]);
+    let things = json!([{"verbs": ["get"], "apiGroups": ["example.com"], "resources": ["things"]}]);
+    let part = |name: &str, labels: Value, rules: &Value| json!({"metadata": {"name": name, "labels": labels}, "rules": rules});
+    let mut sum = part("sum", json!({"in": "yes"}), &json!([]));
+    sum["aggregationRule"] = json!({"clusterRoleSelectors": [{"matchLabels": {"in": "yes"}}]});
+    let roles = [
+        part("z", json!({"in": "yes"}), &pods),
+        sum,
+        part("a", json!({"in": "yes"}), &things),
+        part(
+            "b",
+            json!({"in": "no"}),
+            &json!([{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]),
+        ),
+        part("c", json!({"in": "yes"}), &pods),
+    ];
+    let both = json!([things[0], pods[0]]);
+    assert_eq!(aggregated(&roles), [("sum", both.clone())]);
+    let mut settled = roles.clone();
+    settled[1]["rules"] = both;
+    assert_eq!(aggregated(&settled), []);
 }

@@ -5,6 +5,7 @@ mod endpoints;
 mod garbage;
 mod node_ipam;
 mod nodes;
+mod roles;
 mod rollout;
 mod run;
 mod scheduling;
