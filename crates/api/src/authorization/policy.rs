@@ -145,11 +145,15 @@ impl fmt::Display for Grant<'_> {
     }
 }
 
+/// The rules of roles, by their names.
+type Roles = HashMap<Box<str>, Arc<[Rule]>>;
+
 /// All roles and bindings.
 #[derive(Debug, Default)]
 pub struct Policy {
-    cluster_roles: HashMap<Box<str>, Arc<[Rule]>>,
-    roles: HashMap<Box<str>, HashMap<Box<str>, Arc<[Rule]>>>,
+    cluster_roles: Roles,
+    /// By namespace.
+    roles: HashMap<Box<str>, Roles>,
     cluster_bindings: Bindings,
     bindings: HashMap<Box<str>, Bindings>,
 }
