@@ -15,3 +15,4 @@ pub mod node_routes;
 pub mod pod_sync;
 pub mod rollout;
 pub mod scheduling;
+pub mod services;

@@ -1,0 +1,412 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn key(name: &str) -> Key {
+    ("n".into(), name.into())
+}
+
+/// The Service `s`: TCP 80 at 10.96.0.7, with more in its specification.
+fn service(more: Value) -> Arc<ServiceView> {
+    let mut object = json!({
+        "metadata": {"name": "s", "namespace": "n", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"type": "ClusterIP", "clusterIP": "10.96.0.7", "clusterIPs": ["10.96.0.7"], "ports": [{"port": 80}]},
+    });
+    for (field, value) in more.as_object().unwrap() {
+        object["spec"][field] = value.clone();
+    }
+    Arc::new(serde_json::from_value(object).unwrap())
+}
+
+/// A slice of `s` for the port 8080.
+fn slice(endpoints: &[Value]) -> Arc<EndpointSliceView> {
+    let object = json!({
+        "metadata": {"name": "s-1", "namespace": "n", "labels": {"kubernetes.io/service-name": "s"}},
+        "addressType": "IPv4", "ports": [{"name": "", "protocol": "TCP", "port": 8080}], "endpoints": endpoints,
+    });
+    Arc::new(serde_json::from_value(object).unwrap())
+}
+
+fn ready(address: &str, node: &str) -> Value {
+    json!({"addresses": [address], "conditions": {"ready": true}, "nodeName": node})
+}
+
+fn terminating(address: &str, node: &str, serving: bool) -> Value {
+    json!({"addresses": [address], "nodeName": node, "conditions": {"ready": false, "serving": serving, "terminating": true}})
+}
+
+fn hinted(address: &str, nodes: &[&str], zones: &[&str]) -> Value {
+    let names = |names: &[&str]| names.iter().map(|name| json!({"name": name})).collect::<Vec<_>>();
+    json!({"addresses": [address], "conditions": {"ready": true}, "hints": {"forNodes": names(nodes), "forZones": names(zones)}})
+}
+
+/// The index of the node `here` in the zone `z` with one Service and its endpoints.
+fn index(service: Arc<ServiceView>, endpoints: &[Value]) -> Services {
+    let mut index = Services::new("here");
+    index.set_zone(Some("z"));
+    index.set_service(key("s"), Some(service));
+    index.set_slice(key("s-1"), Some(slice(endpoints)));
+    index
+}
+
+/// A route in words: the last number of each endpoint's address, `|` and those for the inside.
+fn words(route: &Route) -> String {
+    let numbers = |endpoints: &[SocketAddr]| {
+        let last = |endpoint: &SocketAddr| {
+            endpoint
+                .ip()
+                .to_string()
+                .rsplit(['.', ':'])
+                .next()
+                .unwrap()
+                .to_owned()
+        };
+        endpoints.iter().map(last).collect::<Vec<_>>().join(" ")
+    };
+    let mut words = numbers(&route.endpoints);
+    if let Some(inside) = &route.inside {
+        words += &format!(" | {}", numbers(inside));
+    }
+    if route.silent {
+        words += " silent";
+    }
+    if route.masquerade {
+        words += " masquerade";
+    }
+    words.trim().to_owned()
+}
+
+/// Where the one destination of a Service leads.
+fn lead(more: Value, endpoints: &[Value]) -> String {
+    let changes = index(service(more), endpoints).changes();
+    let routes: Vec<Option<Route>> = changes.routes.into_values().collect();
+    let [Some(route)] = &*routes else {
+        panic!("one destination")
+    };
+    words(route)
+}
+
+trait Words {
+    fn all(self) -> Vec<String>;
+}
+
+impl Words for Changes {
+    fn all(self) -> Vec<String> {
+        let word = |(destination, route): (Destination, Option<Route>)| {
+            let to = match destination {
+                Destination::Address(address, _, port) => format!("{address}:{port}"),
+                Destination::NodePort(family, _, port) => format!("{}:{port}", family.as_str()),
+            };
+            format!(
+                "{to} -> {}",
+                route.map_or("gone".to_owned(), |route| words(&route))
+            )
+        };
+        self.routes.into_iter().map(word).collect()
+    }
+}
+
+#[test]
+fn ready_endpoints_serve_and_those_that_still_serve_stand_in_when_none_is_ready() {
+    let gone = terminating("10.0.0.9", "there", false);
+    let leaving = terminating("10.0.0.2", "there", true);
+    let starting = json!({"addresses": ["10.0.0.3"], "conditions": {"ready": false}});
+    let none = json!({});
+    assert_eq!(
+        lead(
+            none.clone(),
+            &[
+                ready("10.0.0.1", "here"),
+                leaving.clone(),
+                starting.clone(),
+                gone.clone()
+            ]
+        ),
+        "1"
+    );
+    assert_eq!(
+        lead(none.clone(), &[starting.clone(), leaving, gone.clone()]),
+        "2"
+    );
+    assert_eq!(lead(none.clone(), &[starting, gone]), "");
+    assert_eq!(lead(none, &[]), "");
+}
+
+#[test]
+fn a_local_policy_takes_the_nodes_own_and_is_silent_when_only_others_have_some() {
+    let local = json!({"internalTrafficPolicy": "Local"});
+    let (here, there) = (ready("10.0.0.1", "here"), ready("10.0.0.2", "there"));
+    assert_eq!(lead(local.clone(), &[here, there.clone()]), "1");
+    let leaving = terminating("10.0.0.3", "here", true);
+    assert_eq!(lead(local.clone(), &[leaving, there.clone()]), "3");
+    assert_eq!(lead(local.clone(), &[there]), "silent");
+    assert_eq!(lead(local, &[]), "");
+}
+
+#[test]
+fn hints_for_the_node_come_before_hints_for_the_zone() {
+    let lead = |endpoints: &[Value]| lead(json!({}), endpoints);
+    let (one, two) = (
+        hinted("10.0.0.1", &["here"], &["z"]),
+        hinted("10.0.0.2", &["there"], &["z"]),
+    );
+    assert_eq!(lead(&[one.clone(), two.clone()]), "1");
+    let other_zone = hinted("10.0.0.3", &["far"], &["y"]);
+    assert_eq!(
+        lead(&[two.clone(), other_zone.clone()]),
+        "2",
+        "none is meant for this node, one for its zone"
+    );
+    assert_eq!(
+        lead(&[other_zone.clone()]),
+        "3",
+        "none is meant for here, so anyone serves"
+    );
+    assert_eq!(
+        lead(&[one.clone(), two.clone(), ready("10.0.0.4", "far")]),
+        "1 2 4",
+        "one without hints"
+    );
+    let mut leaving = terminating("10.0.0.5", "here", true);
+    leaving["hints"] = json!({"forNodes": [{"name": "here"}]});
+    assert_eq!(
+        lead(&[leaving, two]),
+        "2",
+        "one that leaves is not asked for its hints"
+    );
+}
+
+#[test]
+fn a_node_port_and_an_external_address_lead_where_their_policy_says() {
+    let exposed = |policy: &str| {
+        service(json!({
+            "type": "NodePort", "externalTrafficPolicy": policy, "externalIPs": ["192.0.2.9"],
+            "ports": [{"port": 80, "nodePort": 30080}],
+        }))
+    };
+    let endpoints = [ready("10.0.0.1", "here"), ready("10.0.0.2", "there")];
+    let mut everywhere = index(exposed("Cluster"), &endpoints);
+    assert_eq!(
+        everywhere.changes().all(),
+        [
+            "10.96.0.7:80 -> 1 2",
+            "192.0.2.9:80 -> 1 2 masquerade",
+            "IPv4:30080 -> 1 2 masquerade"
+        ]
+    );
+    let mut local = index(exposed("Local"), &endpoints);
+    assert_eq!(
+        local.changes().all(),
+        [
+            "10.96.0.7:80 -> 1 2",
+            "192.0.2.9:80 -> 1 | 1 2",
+            "IPv4:30080 -> 1 | 1 2"
+        ]
+    );
+    let mut elsewhere = index(exposed("Local"), &endpoints[1..]);
+    assert_eq!(elsewhere.changes().all()[2], "IPv4:30080 -> | 2 silent");
+}
+
+#[test]
+fn each_family_leads_to_its_own_endpoints() {
+    let mut index = index(
+        service(json!({"clusterIPs": ["10.96.0.7", "fd00::7"], "ipFamilies": ["IPv4", "IPv6"]})),
+        &[ready("10.0.0.1", "here")],
+    );
+    let six = json!({
+        "metadata": {"name": "s-2", "namespace": "n", "labels": {"kubernetes.io/service-name": "s"}},
+        "addressType": "IPv6", "ports": [{"port": 8080}], "endpoints": [ready("fd00:1::5", "here")],
+    });
+    index.set_slice(key("s-2"), Some(Arc::new(serde_json::from_value(six).unwrap())));
+    let changes = index.changes();
+    assert_eq!(changes.cluster_ips.len(), 2);
+    assert_eq!(changes.local.len(), 2);
+    assert_eq!(changes.all(), ["10.96.0.7:80 -> 1", "fd00::7:80 -> 5"]);
+}
+
+#[test]
+fn headless_services_and_other_names_lead_nowhere_here() {
+    for more in [
+        json!({"clusterIP": "None", "clusterIPs": ["None"]}),
+        json!({"type": "ExternalName", "clusterIP": "", "clusterIPs": []}),
+    ] {
+        let changes = index(service(more), &[ready("10.0.0.1", "here")]).changes();
+        assert_eq!(changes, Changes::default());
+    }
+}
+
+#[test]
+fn only_what_differs_is_told() {
+    let mut index = index(service(json!({})), &[ready("10.0.0.1", "here")]);
+    assert!(!index.changes().is_empty() && index.changes().is_empty());
+    index.set_service(key("s"), Some(service(json!({}))));
+    assert!(index.changes().is_empty(), "the same again");
+    index.set_slice(
+        key("s-1"),
+        Some(slice(&[ready("10.0.0.1", "here"), ready("10.0.0.2", "there")])),
+    );
+    let changes = index.changes();
+    assert!(changes.cluster_ips.is_empty() && changes.local.is_empty());
+    assert_eq!(changes.all(), ["10.96.0.7:80 -> 1 2"]);
+    index.set_service(key("s"), None);
+    let changes = index.changes();
+    assert_eq!(changes.cluster_ips.values().collect::<Vec<_>>(), [&false]);
+    assert_eq!(changes.local.values().collect::<Vec<_>>(), [&false]);
+    assert_eq!(changes.all(), ["10.96.0.7:80 -> gone"]);
+}
+
+#[test]
+fn of_two_services_with_one_external_address_the_older_has_it() {
+    let mut index = index(
+        service(json!({"externalIPs": ["192.0.2.9"]})),
+        &[ready("10.0.0.1", "here")],
+    );
+    index.changes();
+    let mut younger = (*service(json!({"externalIPs": ["192.0.2.9"], "clusterIPs": ["10.96.0.8"]}))).clone();
+    younger.meta.creation_timestamp = "2026-01-02T00:00:00Z".parse().ok();
+    index.set_service(key("a"), Some(Arc::new(younger)));
+    assert_eq!(index.changes().all(), ["10.96.0.8:80 -> "]);
+    index.set_service(key("s"), None);
+    assert_eq!(
+        index.changes().all(),
+        ["10.96.0.7:80 -> gone", "192.0.2.9:80 -> masquerade"]
+    );
+}
+
+/// What somebody knows who was told all changes.
+#[derive(Default, PartialEq, Debug)]
+struct Known {
+    routes: BTreeMap<Destination, Route>,
+    cluster_ips: BTreeSet<IpAddr>,
+    local: BTreeSet<IpAddr>,
+}
+
+impl Known {
+    fn hear(&mut self, changes: Changes) {
+        for (destination, route) in changes.routes {
+            let changed = match route {
+                Some(route) => self.routes.insert(destination, route.clone()) != Some(route),
+                None => self.routes.remove(&destination).is_some(),
+            };
+            assert!(changed, "told what was known: {destination:?}");
+        }
+        for (known, told) in [
+            (&mut self.cluster_ips, changes.cluster_ips),
+            (&mut self.local, changes.local),
+        ] {
+            for (address, present) in told {
+                let changed = if present {
+                    known.insert(address)
+                } else {
+                    known.remove(&address)
+                };
+                assert!(changed, "told what was known: {address}");
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Service(u8, Option<Value>),
+    Slice(u8, u8, Option<Vec<Value>>),
+    Zone(Option<&'static str>),
+}
+
+fn any_service() -> impl Strategy<Value = Value> {
+    let policy = || prop::sample::select(vec!["Cluster", "Local"]);
+    (0..4u8, 0..3u8, policy(), policy(), any::<bool>(), 0..3u8).prop_map(|(ip, external, inner, outer, node_port, age)| {
+        json!({
+            "metadata": {"creationTimestamp": format!("2026-01-01T00:00:0{age}Z")},
+            "spec": {
+                "type": if node_port { "NodePort" } else { "ClusterIP" },
+                "clusterIPs": if ip == 3 { vec!["None".to_owned()] } else { vec![format!("10.96.0.{ip}")] },
+                "clusterIP": if ip == 3 { "None" } else { "" },
+                "externalIPs": (0..external).map(|n| format!("192.0.2.{n}")).collect::<Vec<_>>(),
+                "internalTrafficPolicy": inner, "externalTrafficPolicy": outer,
+                "ports": [{"port": 80, "nodePort": if node_port { 30000 + u32::from(ip) } else { 0 }}],
+            },
+        })
+    })
+}
+
+fn any_endpoint() -> impl Strategy<Value = Value> {
+    let node = prop::sample::select(vec!["here", "there"]);
+    let zone = prop::sample::select(vec!["z", "y"]);
+    (0..6u8, any::<[bool; 5]>(), node, zone).prop_map(
+        |(address, [ready, serving, terminating, nodes, zones], node, zone)| {
+            json!({
+                "addresses": [format!("10.0.0.{address}")], "nodeName": node,
+                "conditions": {"ready": ready, "serving": serving, "terminating": terminating},
+                "hints": {
+                    "forNodes": if nodes { vec![json!({"name": node})] } else { vec![] },
+                    "forZones": if zones { vec![json!({"name": zone})] } else { vec![] },
+                },
+            })
+        },
+    )
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let endpoints = || prop::collection::vec(any_endpoint(), 0..5);
+    prop_oneof![
+        3 => (0..3u8, prop::option::weighted(0.8, any_service())).prop_map(|(name, service)| Step::Service(name, service)),
+        5 => (0..4u8, 0..3u8, prop::option::weighted(0.8, endpoints())).prop_map(|(name, of, slice)| Step::Slice(name, of, slice)),
+        1 => prop::sample::select(vec![None, Some("z"), Some("y")]).prop_map(Step::Zone),
+    ]
+}
+
+fn take(index: &mut Services, step: &Step) {
+    match step {
+        Step::Service(name, service) => {
+            let view = service
+                .clone()
+                .map(|service| Arc::new(serde_json::from_value(service).unwrap()));
+            index.set_service(key(&format!("s{name}")), view);
+        }
+        Step::Slice(name, of, endpoints) => {
+            let view = endpoints.as_ref().map(|endpoints| {
+                let object = json!({
+                    "metadata": {"labels": {"kubernetes.io/service-name": format!("s{of}")}},
+                    "addressType": "IPv4", "ports": [{"port": 8080}], "endpoints": endpoints,
+                });
+                Arc::new(serde_json::from_value(object).unwrap())
+            });
+            index.set_slice(key(&format!("slice{name}")), view);
+        }
+        Step::Zone(zone) => index.set_zone(*zone),
+    }
+}
+
+proptest! {
+    #[test]
+    fn all_differences_together_are_the_state_built_anew(steps in prop::collection::vec((any_step(), any::<bool>()), 0..40)) {
+        let mut index = Services::new("here");
+        let mut known = Known::default();
+        for (step, ask) in &steps {
+            take(&mut index, step);
+            if *ask {
+                known.hear(index.changes());
+            }
+        }
+        known.hear(index.changes());
+
+        // Built anew, in another order: the last word on each object, the latest first.
+        let mut anew = Services::new("here");
+        let mut told = BTreeSet::new();
+        for (step, _) in steps.iter().rev() {
+            let about = match step {
+                Step::Service(name, _) => (0, *name),
+                Step::Slice(name, ..) => (1, *name),
+                Step::Zone(_) => (2, 0),
+            };
+            if told.insert(about) {
+                take(&mut anew, step);
+            }
+        }
+        let mut fresh = Known::default();
+        fresh.hear(anew.changes());
+        prop_assert_eq!(known, fresh);
+    }
+}
