@@ -30,6 +30,7 @@ mod options;
 mod pods;
 mod probes;
 mod servers;
+mod services;
 mod stop;
 mod streams;
 mod tunnel;

@@ -21,6 +21,7 @@ use crate::names::{self, Names};
 use crate::network::Network;
 use crate::node::{self, Keeper};
 use crate::options::{Error, Options};
+use crate::services;
 use crate::tunnel;
 use crate::volumes;
 use crate::worker::{INBOX, Message, Origin, Shared, Worker, blocking};
@@ -90,6 +91,13 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Er
         stop.clone(),
     ));
 
+    let rules = runtime.services();
+    tasks.spawn(services::run(
+        mirror.clone(),
+        options.node_name.clone(),
+        rules,
+        stop.clone(),
+    ));
     let cluster_names = names::told(&options, names.as_ref());
     if let Some(names) = names {
         tasks.spawn(names.run(mirror.clone(), stop.clone()));

@@ -32,7 +32,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use exec::Exec;
 pub use images::{Credentials, ImageInfo, Images, ScratchFile, normalize_name};
 pub use network::{
-    NetworkConfig, ROUTE_PROTOCOL, Range, Ranges, Redirect, Route, RouteFailures, TUNNEL_PORT, TunnelEnd, Via,
+    Destination, NetworkConfig, ROUTE_PROTOCOL, Range, Ranges, Redirect, Route, RouteFailures,
+    ServiceChanges, ServiceCost, ServiceRoute, Services, TUNNEL_PORT, TunnelEnd, Via,
 };
 pub use pod::Pod;
 pub use runtime::{Options, Runtime, ShimCommand};

@@ -195,6 +195,11 @@ impl Runtime {
         Ok(())
     }
 
+    /// The rules of Services on this machine. One reader of Services makes them; they stand until [`Runtime::clean_up`].
+    pub fn services(&self) -> crate::Services {
+        self.inner.network.services()
+    }
+
     /// The images of this data directory.
     pub fn images(&self) -> &Images {
         &self.inner.images

@@ -244,11 +244,20 @@ fn protocol(protocol: Protocol) -> &'static str {
 }
 /// Hands a script to `nft`.
 pub(super) fn apply(script: &str) -> Result<()> {
+    run(&["-f", "-"], script, Stdio::null).map(drop)
+}
+
+/// What `nft` answers.
+pub(super) fn read(arguments: &[&str]) -> Result<String> {
+    run(arguments, "", Stdio::piped)
+}
+
+fn run(arguments: &[&str], script: &str, output: fn() -> Stdio) -> Result<String> {
     let start = |program: &str| {
         Command::new(program)
-            .args(["-f", "-"])
+            .args(arguments)
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(output())
             .stderr(Stdio::piped())
             .spawn()
     };
@@ -275,7 +284,7 @@ pub(super) fn apply(script: &str) -> Result<()> {
     }
     let output = nft.wait_with_output().context(|| "run nft")?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let words = String::from_utf8_lossy(&output.stderr);
     Err(Error::machine(format!(

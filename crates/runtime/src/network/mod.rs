@@ -7,10 +7,12 @@
 //! network run. It may be opened again with other ranges: new pods get addresses of those, and a range that living pods still have
 //! addresses of stays on the bridge until the last of them has gone.
 
+mod conntrack;
 mod forwarding;
 mod link;
 mod range;
 mod routes;
+mod services;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -32,6 +34,7 @@ use crate::{Error, ErrorKind, HostPort, PodAddress, PodNetwork, Protocol, Result
 
 pub use self::range::{Range, Ranges};
 pub use self::routes::{ROUTE_PROTOCOL, Route, RouteFailures, TunnelEnd, Via};
+pub use self::services::{Destination, ServiceChanges, ServiceCost, ServiceRoute, Services};
 
 /// The machine's interfaces; who looks for free addresses locks it.
 const INTERFACES: &str = "/sys/class/net";
@@ -393,12 +396,18 @@ impl Network {
         Ok(())
     }
 
+    /// The rules of Services, which are not made yet by this process.
+    pub(crate) fn services(&self) -> Services {
+        Services::new(&self.layout.name(), &self.layout.bridge())
+    }
+
     /// Removes the bridge, the routes and the rules.
     pub(crate) fn tear_down(&self) -> Result<()> {
         let mut state = self.lock();
         *state = State::default();
         routes::clear(&self.layout.tunnel(), self.layout.metric())?;
         link::remove(&self.layout.bridge())?;
+        services::tear_down(&self.layout.name())?;
         forwarding::apply(&forwarding::drop_table(&self.layout.name()))
     }
 }

@@ -1,0 +1,429 @@
+//! The rules for Services as nft reads them.
+//!
+//! Everything that there are many of is an element of a set or map, so one change is a few elements, whatever the number of Services and endpoints:
+//! `services` and `node_ports` lead a destination to the chain for as many endpoints as it has, which draws a number and finds the endpoint of that number
+//! in `picks` or `node_port_picks`. Chains are few: one for each number of endpoints that some destination has.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
+use super::Destination;
+use crate::Protocol;
+
+/// An address family of nftables, each of which has a table.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+pub(super) const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
+/// Where the numbers of the endpoints for the inside begin: a list is shorter than this.
+const INSIDE: usize = 1 << 24;
+/// Clients whose endpoint is remembered, at most, in all Services of a node: some MiB of the kernel's memory. Further ones get any endpoint.
+const REMEMBERED: usize = 65_536;
+/// Any number; the same in all chains, so that a client gets the same number in each.
+const HASH_SEED: &str = "0x65766572";
+
+impl Family {
+    pub(super) fn of(address: IpAddr) -> Family {
+        match address {
+            IpAddr::V4(_) => Family::V4,
+            IpAddr::V6(_) => Family::V6,
+        }
+    }
+
+    /// The family's name, which also begins its matches.
+    pub(super) fn ip(self) -> &'static str {
+        match self {
+            Family::V4 => "ip",
+            Family::V6 => "ip6",
+        }
+    }
+
+    fn address_type(self) -> &'static str {
+        match self {
+            Family::V4 => "ipv4_addr",
+            Family::V6 => "ipv6_addr",
+        }
+    }
+}
+
+/// A chain that leads to one of so many endpoints.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) struct Chain {
+    pub(super) protocol: Protocol,
+    /// Whether it is for ports of the node; else for Services' own addresses.
+    pub(super) node_port: bool,
+    /// Whether it leads to the list for the inside.
+    pub(super) for_inside: bool,
+    /// How many endpoints.
+    pub(super) endpoints: usize,
+    /// Where clients inside go instead: how many endpoints that list has.
+    pub(super) inside: Option<usize>,
+    /// Whether a client comes to the endpoint that it had before.
+    pub(super) sticky: bool,
+}
+
+impl Chain {
+    pub(super) fn name(&self) -> String {
+        let mut name = format!(
+            "{}_{}_{}{}",
+            protocol(self.protocol),
+            if self.node_port { "node_port" } else { "address" },
+            if self.for_inside { "inside_" } else { "" },
+            self.endpoints
+        );
+        if let Some(inside) = self.inside {
+            write!(name, "_or_inside_{inside}").ok();
+        }
+        if self.sticky {
+            name.push_str("_sticky");
+        }
+        name
+    }
+
+    /// The chain that this one goes to for clients inside.
+    pub(super) fn inner(&self) -> Option<Chain> {
+        Some(Chain {
+            for_inside: true,
+            endpoints: self.inside?,
+            inside: None,
+            ..*self
+        })
+    }
+
+    fn rules(&self, family: Family, bridge: &str) -> Vec<String> {
+        let ip = family.ip();
+        let mut rules = Vec::new();
+        if let Some(inner) = self.inner() {
+            let inner = inner.name();
+            rules.push(format!("iifname \"{bridge}\" goto {inner}"));
+            rules.push(format!("fib saddr type local goto {inner}"));
+        }
+        if self.sticky && family == Family::V4 && self.endpoints > 0 {
+            rules.push("dnat ip to ip saddr . ip daddr . meta l4proto . th dport map @affinity".into());
+        }
+        let l4 = protocol(self.protocol);
+        let (key, picks) = if self.node_port {
+            (format!("{l4} dport"), "node_port_picks")
+        } else {
+            (format!("{ip} daddr . {l4} dport"), "picks")
+        };
+        let offset = if self.for_inside {
+            format!(" offset {INSIDE}")
+        } else {
+            String::new()
+        };
+        // nft cannot remember a client of IPv6 with its endpoint (its registers are too few); a hash of the client's address stands in.
+        let draw = |among: usize| match (family, self.sticky) {
+            (Family::V6, true) => format!("jhash ip6 saddr mod {among} seed {HASH_SEED}{offset}"),
+            _ => format!("numgen random mod {among}{offset}"),
+        };
+        // A packet that met the chain just before the list became shorter takes the first endpoint.
+        for among in [self.endpoints, 1] {
+            if self.endpoints > 0 {
+                rules.push(format!("dnat {ip} to {key} . {} map @{picks}_{l4}", draw(among)));
+            }
+        }
+        rules.dedup();
+        rules
+    }
+}
+
+/// A set or map of the table.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) enum Set {
+    /// Destinations at addresses, and their chains.
+    Services,
+    /// Ports of the node, and their chains.
+    NodePorts,
+    /// The endpoints of addresses, by number. One a protocol, because only a map that is made for a port of one protocol can be searched for it and a
+    /// number.
+    Picks(Protocol),
+    /// The endpoints of ports of the node, by number.
+    NodePortPicks(Protocol),
+    /// Addresses without an endpoint for here, and what is done.
+    Absent,
+    /// Ports of the node without one.
+    AbsentNodePorts,
+    /// Addresses whose clients are remembered, and for how long.
+    Affine,
+    /// Ports of the node whose clients are remembered.
+    AffineNodePorts,
+    /// Addresses whose clients are hidden behind the node.
+    Masqueraded,
+    /// Ports of the node whose clients are hidden behind it.
+    MasqueradedNodePorts,
+    /// Addresses that are Services' alone.
+    ClusterIps,
+    /// Endpoints on this node, each with itself.
+    Hairpins,
+}
+
+impl Set {
+    fn name(self) -> String {
+        let name = match self {
+            Set::Services => "services",
+            Set::NodePorts => "node_ports",
+            Set::Picks(l4) => return format!("picks_{}", protocol(l4)),
+            Set::NodePortPicks(l4) => return format!("node_port_picks_{}", protocol(l4)),
+            Set::Absent => "absent",
+            Set::AbsentNodePorts => "absent_node_ports",
+            Set::Affine => "affine",
+            Set::AffineNodePorts => "affine_node_ports",
+            Set::Masqueraded => "masqueraded",
+            Set::MasqueradedNodePorts => "masqueraded_node_ports",
+            Set::ClusterIps => "cluster_ips",
+            Set::Hairpins => "hairpins",
+        };
+        name.to_owned()
+    }
+}
+
+pub(super) fn protocol(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+        Protocol::Sctp => "sctp",
+    }
+}
+
+/// A destination as a key of maps.
+pub(super) fn key(destination: &Destination) -> String {
+    match destination {
+        Destination::Address(address, l4, port) => format!("{address} . {} . {port}", protocol(*l4)),
+        Destination::NodePort {
+            protocol: l4, port, ..
+        } => format!("{} . {port}", protocol(*l4)),
+    }
+}
+
+/// The place of an endpoint, as a key of picks.
+pub(super) fn place(destination: &Destination, for_inside: bool, number: usize) -> String {
+    let number = number + if for_inside { INSIDE } else { 0 };
+    match destination {
+        Destination::Address(address, _, port) => format!("{address} . {port} . {number}"),
+        Destination::NodePort { port, .. } => format!("{port} . {number}"),
+    }
+}
+
+pub(super) fn endpoint(endpoint: SocketAddr) -> String {
+    format!("{} . {}", endpoint.ip(), endpoint.port())
+}
+
+/// The chain that remembers clients for so long.
+pub(super) fn remember(seconds: u32) -> String {
+    format!("remember_{seconds}")
+}
+
+/// A key, and a map's value.
+type Element = (String, Option<String>);
+
+/// One change of the tables, gathered and then said in the order that nft needs.
+#[derive(Default)]
+pub(super) struct Script {
+    pub(super) new_chains: BTreeSet<(Family, Chain)>,
+    pub(super) old_chains: BTreeSet<(Family, Chain)>,
+    pub(super) new_memories: BTreeSet<u32>,
+    /// Elements that go, then elements that come, a value with each that is a map's.
+    pub(super) removed: BTreeMap<(Family, Set), Vec<String>>,
+    pub(super) added: BTreeMap<(Family, Set), Vec<Element>>,
+}
+
+impl Script {
+    pub(super) fn remove(&mut self, family: Family, set: Set, key: String) {
+        self.removed.entry((family, set)).or_default().push(key);
+    }
+
+    pub(super) fn add(&mut self, family: Family, set: Set, key: String, value: Option<String>) {
+        self.added.entry((family, set)).or_default().push((key, value));
+    }
+
+    /// Its text. What is empty changes nothing.
+    pub(super) fn text(&self, table: &str, bridge: &str) -> String {
+        let mut text = String::new();
+        // Chains before rules, which go from one to the other. Writing into a string cannot fail.
+        for (family, chain) in &self.new_chains {
+            writeln!(text, "add chain {} {table} {}", family.ip(), chain.name()).ok();
+        }
+        for (family, chain) in &self.new_chains {
+            let rules = chain.rules(*family, bridge);
+            rules_text(&mut text, *family, table, &chain.name(), &rules);
+        }
+        for seconds in &self.new_memories {
+            let rules = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].map(|l4| {
+                format!(
+                    "meta l4proto {} update @affinity {{ ip saddr . ct original ip daddr . meta l4proto . ct original proto-dst timeout {seconds}s : ip daddr . th dport }}",
+                    protocol(l4)
+                )
+            });
+            writeln!(text, "add chain ip {table} {}", remember(*seconds)).ok();
+            rules_text(&mut text, Family::V4, table, &remember(*seconds), &rules);
+        }
+        for ((family, set), keys) in &self.removed {
+            let (ip, set) = (family.ip(), set.name());
+            writeln!(
+                text,
+                "delete element {ip} {table} {set} {{ {} }}",
+                keys.join(", ")
+            )
+            .ok();
+        }
+        for ((family, set), elements) in &self.added {
+            let (ip, set) = (family.ip(), set.name());
+            write!(text, "add element {ip} {table} {set} {{ ").ok();
+            for (n, (key, value)) in elements.iter().enumerate() {
+                let joint = if n == 0 { "" } else { ", " };
+                write!(text, "{joint}{key}").ok();
+                if let Some(value) = value {
+                    write!(text, " : {value}").ok();
+                }
+            }
+            text.push_str(" }\n");
+        }
+        for (family, chain) in &self.old_chains {
+            writeln!(text, "flush chain {} {table} {}", family.ip(), chain.name()).ok();
+        }
+        for (family, chain) in &self.old_chains {
+            writeln!(text, "delete chain {} {table} {}", family.ip(), chain.name()).ok();
+        }
+        text
+    }
+}
+
+fn rules_text(text: &mut String, family: Family, table: &str, chain: &str, rules: &[String]) {
+    let ip = family.ip();
+    for rule in rules {
+        writeln!(text, "add rule {ip} {table} {chain} {rule}").ok();
+    }
+}
+
+/// The script that makes both tables anew, empty, in the place of what is there. Chains that lead come after redirects and host ports, whose
+/// priority is -100: what those lead is theirs.
+pub(super) fn tables(table: &str, bridge: &str) -> String {
+    FAMILIES.map(|family| base(family, table, bridge)).concat()
+}
+
+/// The script that removes both tables, whether they are there or not.
+pub(super) fn drop_tables(table: &str) -> String {
+    let drop = |family: Family| {
+        let ip = family.ip();
+        format!("table {ip} {table}\ndelete table {ip} {table}\n")
+    };
+    FAMILIES.map(drop).concat()
+}
+
+fn base(family: Family, table: &str, bridge: &str) -> String {
+    let (ip, address) = (family.ip(), family.address_type());
+    // Bridges of other instances begin alike.
+    let others = format!("iifname \"{}*\" iifname != \"{bridge}\" return", super::BRIDGES);
+    let loopback = match family {
+        Family::V4 => "ip daddr != 127.0.0.0/8",
+        Family::V6 => "ip6 daddr != ::1",
+    };
+    let daddr = format!("ct original {ip} daddr");
+    let port = "meta l4proto . ct original proto-dst";
+    let each = |rules: &dyn Fn(&str) -> String| {
+        [Protocol::Tcp, Protocol::Udp, Protocol::Sctp]
+            .map(|l4| rules(protocol(l4)))
+            .concat()
+    };
+    let remember = each(&|l4| {
+        format!(
+            "    meta l4proto {l4} {daddr} . {port} vmap @affine\n    \
+             meta l4proto {l4} {daddr} != @cluster_ips {port} vmap @affine_node_ports\n"
+        )
+    });
+    let remember = if family == Family::V4 {
+        remember
+    } else {
+        String::new()
+    };
+    let masquerade = each(&|l4| {
+        format!(
+            "    meta l4proto {l4} {daddr} . {port} @masqueraded masquerade\n    \
+             meta l4proto {l4} {daddr} != @cluster_ips {port} @masqueraded_node_ports masquerade\n"
+        )
+    });
+    let picks = each(&|l4| {
+        format!(
+            "  map picks_{l4} {{ typeof {ip} daddr . {l4} dport . numgen random mod 2 : {ip} daddr . {l4} dport; }}\n  \
+             map node_port_picks_{l4} {{ typeof {l4} dport . numgen random mod 2 : {ip} daddr . {l4} dport; }}\n"
+        )
+    });
+    let affinity = match family {
+        Family::V4 => format!(
+            "  map affinity {{ type ipv4_addr . ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; flags dynamic,timeout; size {REMEMBERED}; }}\n"
+        ),
+        Family::V6 => String::new(),
+    };
+    format!(
+        r#"table {ip} {table}
+delete table {ip} {table}
+table {ip} {table} {{
+  map services {{ type {address} . inet_proto . inet_service : verdict; }}
+  map node_ports {{ type inet_proto . inet_service : verdict; }}
+{picks}  map absent {{ type {address} . inet_proto . inet_service : verdict; }}
+  map absent_node_ports {{ type inet_proto . inet_service : verdict; }}
+  map affine {{ type {address} . inet_proto . inet_service : verdict; }}
+  map affine_node_ports {{ type inet_proto . inet_service : verdict; }}
+{affinity}  set masqueraded {{ type {address} . inet_proto . inet_service; }}
+  set masqueraded_node_ports {{ type inet_proto . inet_service; }}
+  set cluster_ips {{ type {address}; }}
+  set hairpins {{ type {address} . {address}; }}
+  chain refuse {{
+    meta l4proto tcp reject with tcp reset
+    reject
+  }}
+  chain lead {{
+    {ip} daddr . meta l4proto . th dport vmap @services
+    {loopback} fib daddr type local meta l4proto . th dport vmap @node_ports
+  }}
+  chain prerouting {{
+    type nat hook prerouting priority -95; policy accept;
+    {others}
+    jump lead
+  }}
+  chain output {{
+    type nat hook output priority -95; policy accept;
+    jump lead
+  }}
+  chain led {{
+{remember}    oifname != "lo" {ip} saddr . {ip} daddr @hairpins masquerade
+{masquerade}  }}
+  chain postrouting {{
+    type nat hook postrouting priority 95; policy accept;
+    ct status dnat jump led
+  }}
+  chain not_led {{
+    {ip} daddr . meta l4proto . th dport vmap @absent
+    {ip} daddr @cluster_ips goto refuse
+  }}
+  chain input_not_led {{
+    {others}
+    jump not_led
+    {loopback} fib daddr type local meta l4proto . th dport vmap @absent_node_ports
+  }}
+  chain forward_not_led {{
+    {others}
+    jump not_led
+  }}
+  chain input {{
+    type filter hook input priority -5; policy accept;
+    ct state new jump input_not_led
+  }}
+  chain forward {{
+    type filter hook forward priority -5; policy accept;
+    ct state new jump forward_not_led
+  }}
+  chain local_output {{
+    type filter hook output priority -5; policy accept;
+    ct state new jump not_led
+  }}
+}}
+"#
+    )
+}

@@ -1,0 +1,301 @@
+//! A machine in a network namespace of its own: pods on a bridge as the runtime lays them, and a neighbour on a cable. A namespace lives as long as the
+//! thread that stands in it, so nothing has to be removed.
+
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use nix::sched::{CloneFlags, unshare};
+
+use super::super::Services;
+
+/// Where pods serve.
+pub(super) const POD_PORT: u16 = 8080;
+/// After this a client is taken to wait for ever.
+const PATIENCE: Duration = Duration::from_millis(1500);
+/// An answer that is to come has come by then, also on a busy machine.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// A network namespace, and the thread that stands in it.
+pub(super) struct Place {
+    /// The thread, and with it the namespace, ends when this is dropped.
+    _stay: mpsc::Sender<()>,
+    thread: nix::unistd::Pid,
+    address: IpAddr,
+}
+
+/// Who answered, and whom it saw.
+pub(super) struct Answer {
+    pub(super) server: String,
+    pub(super) client: IpAddr,
+}
+
+impl Place {
+    fn new(address: IpAddr) -> Place {
+        let (stay, left) = mpsc::channel::<()>();
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace: the tests run as root");
+            tell.send(nix::unistd::gettid()).expect("the test waits");
+            left.recv().unwrap_err();
+        });
+        let thread = told.recv().expect("the thread stands");
+        let place = Place {
+            _stay: stay,
+            thread,
+            address,
+        };
+        place.ip("link set lo up");
+        place
+    }
+
+    pub(super) fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// Does something there.
+    pub(super) fn run<T: Send>(&self, job: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| {
+            let (tell, told) = mpsc::channel();
+            let namespace =
+                std::fs::File::open(format!("/proc/self/task/{}/ns/net", self.thread)).expect("it stands");
+            scope.spawn(move || {
+                nix::sched::setns(namespace, CloneFlags::CLONE_NEWNET).expect("root may enter");
+                tell.send(job()).expect("the test waits");
+            });
+            told.recv().expect("the job does not panic")
+        })
+    }
+
+    fn ip(&self, words: &str) {
+        let words: Vec<&str> = words.split(' ').collect();
+        let done = self
+            .run(|| Command::new("ip").args(&words).output())
+            .expect("ip is installed");
+        assert!(
+            done.status.success(),
+            "ip {words:?}: {}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+    }
+
+    /// Asks over a connection of its own, and must be answered.
+    pub(super) fn ask(&self, to: impl Into<SocketAddr>) -> Answer {
+        let to = to.into();
+        let mut text = String::new();
+        let stream = self.run(|| TcpStream::connect_timeout(&to, ANSWER));
+        let mut stream = stream.unwrap_or_else(|error| panic!("connect to {to}: {error}"));
+        stream.set_read_timeout(Some(ANSWER)).expect("a timeout");
+        stream.write_all(b"once\n").expect("it listens");
+        stream.read_to_string(&mut text).expect("an answer");
+        let (server, client) = text.trim().split_once(' ').expect("two words");
+        Answer {
+            server: server.to_owned(),
+            client: client.parse().expect("an address"),
+        }
+    }
+
+    /// How a connection fails: `refused` at once, or by `waiting`.
+    pub(super) fn fails(&self, to: impl Into<SocketAddr>) -> &'static str {
+        let to = to.into();
+        match self.run(|| TcpStream::connect_timeout(&to, PATIENCE)) {
+            Ok(_) => "connected",
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => "refused",
+            Err(error) if error.kind() == ErrorKind::TimedOut => "waiting",
+            Err(error) => panic!("connect to {to}: {error}"),
+        }
+    }
+
+    /// A connection that stays open.
+    pub(super) fn connect(&self, to: impl Into<SocketAddr>) -> Open {
+        let to = to.into();
+        let stream = self
+            .run(|| TcpStream::connect_timeout(&to, ANSWER))
+            .expect("somebody serves");
+        stream.set_read_timeout(Some(ANSWER)).expect("a timeout");
+        Open(BufReader::new(stream))
+    }
+
+    /// A socket that sends all its datagrams to one address.
+    pub(super) fn udp(&self, to: impl Into<SocketAddr>) -> Datagrams {
+        let to = to.into();
+        let socket = self.run(|| UdpSocket::bind("0.0.0.0:0")).expect("a socket");
+        socket.connect(to).expect("an address");
+        socket.set_read_timeout(Some(ANSWER)).expect("a timeout");
+        Datagrams(socket)
+    }
+
+    /// Serves TCP and UDP at [`POD_PORT`] under a name, until the test ends.
+    fn serve(&self, name: String) {
+        self.run(|| {
+            let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, POD_PORT)).expect("the port is free");
+            let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, POD_PORT)).expect("the port is free");
+            let udp_name = name.clone();
+            thread::spawn(move || {
+                let mut datagram = [0; 16];
+                while let Ok((_, from)) = socket.recv_from(&mut datagram) {
+                    socket
+                        .send_to(udp_name.as_bytes(), from)
+                        .expect("it can be answered");
+                }
+            });
+            thread::spawn(move || {
+                for stream in listener.incoming().flatten() {
+                    let name = name.clone();
+                    thread::spawn(move || answer(stream, &name));
+                }
+            });
+        });
+    }
+}
+
+/// Answers `once` with its name and the client's address, then ends; other lines with its name.
+fn answer(stream: TcpStream, name: &str) {
+    let client = stream.peer_addr().expect("it is connected").ip().to_canonical();
+    let mut lines = BufReader::new(stream);
+    let mut line = String::new();
+    while lines.read_line(&mut line).is_ok_and(|length| length > 0) {
+        let once = line == "once\n";
+        let words = if once {
+            format!("{name} {client}\n")
+        } else {
+            format!("{name}\n")
+        };
+        if lines.get_mut().write_all(words.as_bytes()).is_err() || once {
+            return;
+        }
+        line.clear();
+    }
+}
+
+pub(super) struct Open(BufReader<TcpStream>);
+
+impl Open {
+    pub(super) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.0.get_mut().write_all(b"again\n").expect("it is open");
+        self.0.read_line(&mut line).expect("an answer");
+        line.trim().to_owned()
+    }
+}
+
+pub(super) struct Datagrams(UdpSocket);
+
+impl Datagrams {
+    pub(super) fn ask(&self) -> String {
+        let mut answer = [0; 64];
+        self.0.send(b"who").expect("it is sent");
+        let length = self.0.recv(&mut answer).expect("an answer");
+        String::from_utf8_lossy(&answer[..length]).into_owned()
+    }
+}
+
+/// The machine 192.0.2.1 with pods 10.1.0.10, 10.1.0.11, … (fd00:1::10, …), and the neighbour 192.0.2.9.
+pub(super) struct Machine {
+    host: Place,
+    neighbour: Place,
+    pods: Vec<Place>,
+}
+
+impl Machine {
+    pub(super) fn new(pods: u8) -> Machine {
+        let host = Place::new([192, 0, 2, 1].into());
+        let neighbour = Place::new([192, 0, 2, 9].into());
+        for (file, value) in [
+            ("ipv4/ip_forward", "1"),
+            ("ipv6/conf/all/forwarding", "1"),
+            ("ipv4/conf/all/send_redirects", "0"),
+            ("ipv4/conf/default/send_redirects", "0"),
+        ] {
+            host.run(|| std::fs::write(format!("/proc/sys/net/{file}"), value))
+                .expect("root may");
+        }
+        host.ip("link add en-test type bridge");
+        host.ip("addr add 10.1.0.1/24 dev en-test");
+        host.ip("-6 addr add fd00:1::1/64 dev en-test nodad");
+        host.ip("link set en-test up");
+        host.ip(&format!(
+            "link add eth0 type veth peer name eth0 netns {}",
+            neighbour.thread
+        ));
+        host.ip("addr add 192.0.2.1/24 dev eth0");
+        host.ip("-6 addr add fd00:2::1/64 dev eth0 nodad");
+        host.ip("link set eth0 up");
+        neighbour.ip("addr add 192.0.2.9/24 dev eth0");
+        neighbour.ip("-6 addr add fd00:2::9/64 dev eth0 nodad");
+        neighbour.ip("link set eth0 up");
+        neighbour.ip("route add default via 192.0.2.1");
+        host.ip("route add default via 192.0.2.9");
+        host.ip("-6 route add default via fd00:2::9");
+        let pods = (0..pods).map(|n| Self::new_pod(&host, n)).collect();
+        Machine {
+            host,
+            neighbour,
+            pods,
+        }
+    }
+
+    /// As the runtime lays it: alone in its network, so that all its packets pass the machine.
+    fn new_pod(host: &Place, number: u8) -> Place {
+        let pod = Place::new([10, 1, 0, 10 + number].into());
+        host.ip(&format!(
+            "link add pod{number} type veth peer name eth0 netns {}",
+            pod.thread
+        ));
+        host.ip(&format!("link set pod{number} master en-test up"));
+        // Where the bridge filters by itself, what a pod sends to itself goes back by the way it came.
+        host.ip(&format!("link set pod{number} type bridge_slave hairpin on"));
+        pod.ip(&format!("addr add 10.1.0.{}/32 dev eth0", 10 + number));
+        pod.ip(&format!("-6 addr add fd00:1::{}/128 dev eth0 nodad", 10 + number));
+        pod.ip("link set eth0 up");
+        pod.ip("route add 10.1.0.1 dev eth0 scope link");
+        pod.ip("route add default via 10.1.0.1");
+        pod.ip("-6 route add fd00:1::1 dev eth0");
+        pod.ip("-6 route add default via fd00:1::1");
+        pod.serve(format!("pod-{number}"));
+        pod
+    }
+
+    /// The rules of this machine, not made yet.
+    pub(super) fn services(&self) -> Services {
+        Services::new("everynode-test", "en-test")
+    }
+
+    /// Does something on the machine.
+    pub(super) fn run<T: Send>(&self, job: impl FnOnce() -> T + Send) -> T {
+        self.host.run(job)
+    }
+
+    pub(super) fn host(&self) -> &Place {
+        &self.host
+    }
+
+    pub(super) fn pod(&self, number: usize) -> &Place {
+        &self.pods[number]
+    }
+
+    pub(super) fn neighbour(&self) -> &Place {
+        &self.neighbour
+    }
+
+    pub(super) fn address(&self) -> IpAddr {
+        self.host.address
+    }
+
+    pub(super) fn gateway(&self) -> IpAddr {
+        [10, 1, 0, 1].into()
+    }
+
+    pub(super) fn endpoint(&self, pod: usize) -> SocketAddr {
+        (self.pods[pod].address, POD_PORT).into()
+    }
+
+    pub(super) fn endpoint_v6(&self, pod: usize) -> SocketAddr {
+        format!("[fd00:1::{}]:{POD_PORT}", 10 + pod)
+            .parse()
+            .expect("an address")
+    }
+}
