@@ -13,12 +13,13 @@ use jiff::Timestamp;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PublicKeyData};
 use x509_parser::pem::Pem;
 
-use crate::servers::Identity;
+use crate::servers::{Identity, ServerAddress};
 
 const DIR: &str = "agent";
 const AUTHORITY: &str = "ca.crt";
 const CLIENT: &str = "client.pem";
 const NEXT_KEY: &str = "next.key";
+const SERVERS: &str = "servers";
 const NODE_USER: &str = "system:node:";
 
 /// A file of the machine's credential could not be used.
@@ -112,9 +113,24 @@ impl Files {
         Ok(KeyPair::from_pem(&String::from_utf8_lossy(&pem)).ok())
     }
 
+    /// The servers that the cluster told of last. What cannot be read there is no loss.
+    pub(crate) fn servers(&self) -> Result<Vec<ServerAddress>, CredentialError> {
+        let text = self.read(SERVERS)?.unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+    }
+
+    pub(crate) fn keep_servers(&self, servers: &[ServerAddress]) -> Result<(), CredentialError> {
+        let text: String = servers.iter().map(|server| format!("{server}\n")).collect();
+        match self.read(SERVERS)?.as_deref() == Some(text.as_bytes()) {
+            true => Ok(()),
+            false => self.write(SERVERS, text.as_bytes()),
+        }
+    }
+
     /// Forgets the certificate and the authority: the machine is no node any more.
     pub(crate) fn forget(&self) -> Result<(), CredentialError> {
-        [CLIENT, NEXT_KEY, AUTHORITY]
+        [CLIENT, NEXT_KEY, AUTHORITY, SERVERS]
             .into_iter()
             .try_for_each(|file| self.remove(file))
     }

@@ -5,6 +5,7 @@
 //! never leaves it, and asks for a certificate for it, showing the token; the certificate alone is what it acts by afterwards, and it asks for
 //! the next one by it in good time.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use rcgen::KeyPair;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -40,6 +42,8 @@ const AUTHORITY: Duration = Duration::from_secs(10);
 const AUTHORITY_BYTES: usize = 64 << 10;
 /// How often a request is looked at until it is answered.
 const POLL: Duration = Duration::from_millis(250);
+/// How often the cluster is asked for its servers.
+const LEARN: Duration = Duration::from_secs(300);
 /// A certificate is renewed when between these shares of its life are over: not all nodes of a fleet at once.
 const RENEWAL: (f64, f64) = (0.7, 0.9);
 
@@ -149,6 +153,7 @@ impl Join {
             &authority,
             Some(certificate.identity.clone()),
         )?;
+        dialer.learn(files.servers()?);
         Ok(Membership {
             client: client(&dialer, None)?,
             dialer,
@@ -212,6 +217,24 @@ impl Join {
 }
 
 impl Membership {
+    /// Remembers the servers that the cluster tells of, for as long as it runs: a machine that was given one of them finds the others.
+    pub(crate) async fn learn_servers(self, shutdown: CancellationToken) {
+        let slices: kube::Api<EndpointSlice> = kube::Api::namespaced(self.client.clone(), "default");
+        loop {
+            if let Ok(slice) = slices.get("kubernetes").await {
+                let told = told_servers(&slice);
+                self.dialer.learn(told.iter().cloned());
+                if let Err(error) = self.files.keep_servers(&told) {
+                    tracing::warn!(%error, "remember the cluster's servers");
+                }
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(LEARN) => {}
+            }
+        }
+    }
+
     /// Renews the certificate for as long as it runs.
     pub(crate) async fn renew(self, shutdown: CancellationToken) {
         let cluster = Cluster::new(self.client.clone());
@@ -254,6 +277,27 @@ impl Membership {
     pub fn forget(&self) -> Result<(), CredentialError> {
         self.files.forget()
     }
+}
+
+/// A client that reaches nobody, for a machine that is cleaned up without its cluster.
+pub fn no_client() -> Result<kube::Client, JoinError> {
+    client(&Dialer::new(Vec::new(), b"", None)?, None)
+}
+
+/// The addresses behind the Service `kubernetes`.
+fn told_servers(slice: &EndpointSlice) -> Vec<ServerAddress> {
+    let ports = slice.ports.iter().flatten();
+    let port = ports.filter_map(|port| u16::try_from(port.port?).ok()).next();
+    let addresses = slice
+        .endpoints
+        .iter()
+        .flatten()
+        .flat_map(|endpoint| &endpoint.addresses);
+    let addresses = addresses.filter_map(|address| address.parse::<IpAddr>().ok());
+    addresses
+        .zip(std::iter::repeat(port))
+        .filter_map(|(address, port)| Some(SocketAddr::new(address, port?).into()))
+        .collect()
 }
 
 /// How long until a certificate is to be renewed; `share`, from 0 to 1, tells one node from another.

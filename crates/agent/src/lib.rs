@@ -39,9 +39,9 @@ mod worker;
 
 pub use api_client::api_client;
 pub use credential::CredentialError;
-pub use join::{Join, JoinError, Membership};
+pub use join::{Join, JoinError, Membership, no_client};
 pub use options::{Error, NetworkOptions, Options, PodRanges};
-pub use pods::run;
+pub use pods::{Ended, run};
 pub use servers::{Dialer, Identity, ServerAddress};
 pub use stop::stop_all;
 

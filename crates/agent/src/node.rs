@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use api::node_credential::DELETED_REASON;
 use futures::StreamExt;
 use http::Method;
 use jiff::Timestamp;
@@ -54,6 +55,10 @@ pub(crate) struct Keeper {
     data_dir: PathBuf,
     images: runtime::Images,
     offer: watch::Sender<Offer>,
+    /// The Node object's, once there is one.
+    uid: Option<String>,
+    /// Cancelled when the node is found to be deleted.
+    deleted: CancellationToken,
     /// Status of each condition and the time of its last change.
     since: BTreeMap<String, (String, String)>,
 }
@@ -67,6 +72,7 @@ impl Keeper {
         images: runtime::Images,
         ips: &[IpAddr],
         network: watch::Receiver<network::State>,
+        deleted: CancellationToken,
     ) -> (Self, watch::Receiver<Offer>) {
         let mut labels = options.labels.clone();
         labels.extend(machine::labels(&options.node_name));
@@ -89,12 +95,15 @@ impl Keeper {
             data_dir: options.data_dir.clone(),
             images,
             offer,
+            uid: None,
+            deleted,
             since: BTreeMap::new(),
         };
         (keeper, told)
     }
 
-    /// Registers the node, and posts its state until `shutdown`.
+    /// Registers the node, and posts its state until `shutdown`, or until somebody deletes the node: what an administrator took out of
+    /// the cluster does not put itself in again.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         self.recorder
             .node(&self.name, false, "Starting", "Starting kubelet.".into());
@@ -111,14 +120,16 @@ impl Keeper {
                 Ok(()) = network.changed() => {}
                 change = changes.next() => match change {
                     Some(Ok(Some(node))) => {
-                        self.learn(node);
+                        self.learn(node).await;
                         // What changed was mostly this agent's own doing: the timer posts.
                         if posted.is_some() {
                             continue;
                         }
                     }
-                    // Somebody deleted it: this machine is still here, so it registers again.
-                    Some(Ok(None)) => posted = None,
+                    Some(Ok(None)) => {
+                        posted = None;
+                        self.ask_whether_deleted().await;
+                    }
                     Some(Err(error)) => {
                         tracing::debug!(node = self.name, %error, "watch of the own node failed");
                         tokio::time::sleep(RETRY.0).await;
@@ -128,11 +139,36 @@ impl Keeper {
                 },
                 _ = timer.tick() => {}
             }
+            if self.deleted.is_cancelled() {
+                return;
+            }
             self.post(&mut posted, &shutdown).await;
         }
     }
 
-    fn learn(&mut self, node: Node) {
+    /// Whether the node that was registered is there no more. A list that was under way while it was registered lacks it, too, so the
+    /// server is asked.
+    async fn ask_whether_deleted(&self) {
+        let Some(uid) = &self.uid else { return };
+        match self.cluster.nodes().get_opt(&self.name).await {
+            Ok(Some(node)) if node.metadata.uid.as_ref() == Some(uid) => {}
+            Ok(_) => self.deleted.cancel(),
+            Err(error) => self.heed(&error),
+        }
+    }
+
+    /// A server that says that this node was deleted is believed: it has shown that it is the cluster's.
+    fn heed(&self, error: &kube::Error) {
+        if matches!(error, kube::Error::Api(status) if status.reason == DELETED_REASON) {
+            self.deleted.cancel();
+        }
+    }
+
+    async fn learn(&mut self, node: Node) {
+        if self.uid.is_some() && self.uid != node.metadata.uid {
+            return self.ask_whether_deleted().await;
+        }
+        self.uid = node.metadata.uid;
         let conditions = node.status.and_then(|status| status.conditions);
         for condition in conditions.into_iter().flatten() {
             if let Some(at) = condition.last_transition_time {
@@ -162,14 +198,23 @@ impl Keeper {
         }
         if posted.is_none() {
             self.register(shutdown).await;
+            if self.deleted.is_cancelled() {
+                return;
+            }
         }
         let body = json!({ "status": self.status(&state) });
         let path = format!("/api/v1/nodes/{}/status", self.name);
         let kind = "application/strategic-merge-patch+json";
         match self.cluster.call(Method::PATCH, &path, kind, &body).await {
             Ok(_) => *posted = Some((state, tokio::time::Instant::now())),
-            Err(error) if is_gone(&error) => *posted = None,
-            Err(error) => tracing::warn!(node = self.name, "post the node's status: {}", message(&error)),
+            Err(error) if is_gone(&error) => {
+                *posted = None;
+                self.ask_whether_deleted().await;
+            }
+            Err(error) => {
+                self.heed(&error);
+                tracing::warn!(node = self.name, "post the node's status: {}", message(&error));
+            }
         }
     }
 
@@ -179,10 +224,14 @@ impl Keeper {
         while !shutdown.is_cancelled() {
             match self.try_register().await {
                 Ok(()) => return,
-                Err(error) => tracing::warn!(node = self.name, "register the node: {}", message(&error)),
+                Err(error) => {
+                    self.heed(&error);
+                    tracing::warn!(node = self.name, "register the node: {}", message(&error));
+                }
             }
             tokio::select! {
                 () = shutdown.cancelled() => return,
+                () = self.deleted.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
             }
             wait = (wait * 2).min(RETRY.1);
@@ -199,7 +248,7 @@ impl Keeper {
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             answer => {
                 if let Ok(node) = serde_json::from_value(answer?) {
-                    self.learn(node);
+                    self.learn(node).await;
                 }
                 return Ok(());
             }
@@ -237,7 +286,12 @@ impl Keeper {
             .await;
         match made {
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-            answer => answer.map(drop),
+            answer => {
+                if let Ok(node) = serde_json::from_value(answer?) {
+                    self.learn(node).await;
+                }
+                Ok(())
+            }
         }
     }
 

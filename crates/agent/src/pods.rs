@@ -40,8 +40,17 @@ pub(crate) fn pods_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("kubelet")
 }
 
-/// Runs the agent of one node until `shutdown`. Its pods run on afterwards.
-pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Error> {
+/// Why an agent ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to.
+    Shutdown,
+    /// Its node was deleted. Whoever runs the agent stops the pods, and does not run it again unasked.
+    NodeDeleted,
+}
+
+/// Runs the agent of one node until `shutdown`, or until the node is deleted. Its pods run on afterwards.
+pub async fn run(options: Options, shutdown: CancellationToken) -> Result<Ended, Error> {
     let pods_dir = pods_dir(&options.data_dir);
     std::fs::create_dir_all(&pods_dir).map_err(|source| Error::DataDir {
         path: pods_dir.clone(),
@@ -53,6 +62,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Er
     let runtime = open(&options, redirects, Some(told)).await?;
     let cluster = Cluster::new(options.client.clone());
     let stop = shutdown.child_token();
+    let deleted = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let mirror = Mirror::new(options.client.clone());
     tasks.spawn(mirror.clone().run(stop.clone()));
@@ -83,6 +93,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Er
         runtime.images().clone(),
         &node_ips,
         network_state,
+        deleted.clone(),
     );
     tasks.spawn(keeper.run(stop.clone()));
     tasks.spawn(node::renew(
@@ -117,16 +128,24 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Er
         uids: std::sync::Mutex::default(),
     });
     if let Some(membership) = options.membership.clone() {
+        tasks.spawn(membership.clone().learn_servers(stop.clone()));
         tasks.spawn(membership.renew(stop.clone()));
     }
     if let Some(dialer) = options.tunnel.clone() {
         let connector = tunnel::Connector::new(dialer, &options.node_name);
         tasks.spawn(tunnel::serve(connector, Arc::clone(&shared), stop.clone()));
     }
-    Pods::new(shared).run(events, stop).await;
+    tokio::select! {
+        biased;
+        () = deleted.cancelled() => {}
+        () = Pods::new(shared).run(events, stop.clone()) => {}
+    }
     tasks.abort_all();
     while tasks.join_next().await.is_some() {}
-    Ok(())
+    Ok(match deleted.is_cancelled() {
+        true => Ended::NodeDeleted,
+        false => Ended::Shutdown,
+    })
 }
 
 /// Opens the runtime of an agent; `redirects` are those besides the API server's.

@@ -144,7 +144,7 @@ async fn a_web_server_is_ready_when_its_page_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_node_registers_again_and_labels_of_others_stay() {
+async fn a_deleted_node_registers_again_when_its_agent_is_started_again_and_labels_of_others_stay() {
     let mut cluster = Cluster::start().await;
     let nodes: Api<Node> = Api::all(cluster.admin.clone());
     let registered = async |why: &str, check: &dyn Fn(&Node) -> bool| {
@@ -164,6 +164,9 @@ async fn a_deleted_node_registers_again_and_labels_of_others_stay() {
     })
     .await;
     nodes.delete(NODE, &DeleteParams::default()).await.unwrap();
+    assert_eq!(cluster.agent_ended().await, agent::Ended::NodeDeleted);
+    assert!(nodes.get_opt(NODE).await.unwrap().is_none());
+    cluster.start_agent();
     registered("it registers again", &|node| {
         node.metadata.uid != first.metadata.uid
     })

@@ -19,6 +19,9 @@ pub const SECRET_TYPE: &str = "everynode.dev/node-credential";
 /// The key of their data.
 const DATA: &str = "certificates";
 
+/// The reason of the refusal of a certificate that is in no record: the agent stops its pods then.
+pub const DELETED_REASON: &str = "NodeDeleted";
+
 /// Certificates of a node that are good at a time: the one in use and the one that replaces it.
 const CERTIFICATES: usize = 2;
 

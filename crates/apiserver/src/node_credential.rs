@@ -1,7 +1,7 @@
 //! Which certificates of nodes are good, as the store knows it: see [`api::node_credential`].
 
 use api::kinds::{self, Kind};
-use api::node_credential::{Issued, NAMESPACE, NodeCredential};
+use api::node_credential::{DELETED_REASON, Issued, NAMESPACE, NodeCredential};
 use api::status::Status;
 use store::{Change, Expect};
 
@@ -31,7 +31,7 @@ pub(crate) fn must_accept(shared: &Shared, node: &str, fingerprint: &str) -> Res
             let why = format!(
                 "the certificate of node {node:?} is not good any more: the node was deleted, or another machine joined under its name"
             );
-            Err(Status::new(401, "Unauthorized", why))
+            Err(Status::new(401, DELETED_REASON, why))
         }
     }
 }
@@ -60,6 +60,13 @@ pub(crate) fn ended_with(shared: &Shared, place: Place<'_>, write: Write) -> Vec
         },
     };
     vec![record, write]
+}
+
+/// After an object has gone: the way to a node that has gone is closed.
+pub(crate) fn has_gone(shared: &Shared, place: Place<'_>) {
+    if place.kind.group.is_empty() && place.kind.kind == "Node" {
+        shared.tunnels.close(place.name);
+    }
 }
 
 /// Records the certificate of the agent beside this server, in place of `before`, the fingerprint of the one that it had.

@@ -41,6 +41,12 @@ impl Tunnels {
         }
     }
 
+    /// Ends the tunnel of a node that is no more.
+    pub(crate) fn close(&self, node: &str) {
+        let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
+        nodes.remove(node);
+    }
+
     fn agent(&self, node: &str) -> Option<SendRequest<Body>> {
         let nodes = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
         nodes.get(node).map(|tunnel| tunnel.agent.clone())

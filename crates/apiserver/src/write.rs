@@ -62,7 +62,12 @@ pub(crate) async fn update(
             false => vec![write],
         };
         match shared.objects.commit(writes, durability).await {
-            Ok(written) => return single(written).map(Payload::Stored),
+            Ok(written) => {
+                if removed {
+                    node_credential::has_gone(shared, place);
+                }
+                return single(written).map(Payload::Stored);
+            }
             // It was another object that goes along.
             Err(CommitError::Conflict { key: other, .. }) if other != key => {}
             Err(CommitError::Conflict {

@@ -26,6 +26,7 @@ pub mod recorder;
 pub mod resource;
 mod scheduler;
 mod service_account;
+mod token_cleaner;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -265,6 +266,8 @@ fn add_shells(driver: &mut Driver, context: &Context, options: Options) {
         cluster_role::run(c.clone())
     });
     if let Some(signer) = signer {
+        let c = context.clone();
+        driver.add("token-cleaner-controller", move || token_cleaner::run(c.clone()));
         let c = context.clone();
         driver.add("certificates-controller", move || {
             certificates::run(c.clone(), signer.clone())

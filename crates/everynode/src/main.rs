@@ -69,7 +69,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
 async fn dispatch(Cli { verb, connect }: Cli) -> Result<ExitCode> {
     match verb {
         Verb::Up(up) => up.run().await?,
-        Verb::Agent(agent) => agent.run().await?,
+        Verb::Agent(agent) => return agent.run().await,
         Verb::Token(token) => token.run(&connect).await?,
         Verb::Server(server) => server.run().await?,
         Verb::Simulate(simulate) => simulate.run(&connect).await?,

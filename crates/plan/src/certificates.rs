@@ -297,3 +297,6 @@ fn pem(csr: &Value) -> Vec<u8> {
     let request = csr["spec"]["request"].as_str().unwrap_or_default();
     STANDARD.decode(request).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,7 +30,7 @@ pub(crate) struct Cluster {
     pub(crate) admin: kube::Client,
     pub(crate) options: Options,
     folder: tempfile::TempDir,
-    agent: Option<(CancellationToken, JoinHandle<Result<(), agent::Error>>)>,
+    agent: Option<(CancellationToken, JoinHandle<Result<agent::Ended, agent::Error>>)>,
 }
 
 impl Cluster {
@@ -106,6 +106,13 @@ impl Cluster {
         let stop = CancellationToken::new();
         let running = tokio::spawn(agent::run(self.options.clone(), stop.clone()));
         self.agent = Some((stop, running));
+    }
+
+    /// Waits for the agent to end by itself, and why it did.
+    pub(crate) async fn agent_ended(&mut self) -> agent::Ended {
+        let (_stop, running) = self.agent.take().expect("an agent");
+        let ended = tokio::time::timeout(Duration::from_secs(60), running).await;
+        ended.expect("the agent ends").unwrap().unwrap()
     }
 
     /// Ends the agent; its pods run on.
@@ -310,7 +317,7 @@ impl Cluster {
 /// A node without an API server.
 pub(crate) struct Node {
     pub(crate) options: Options,
-    agent: (CancellationToken, JoinHandle<Result<(), agent::Error>>),
+    agent: (CancellationToken, JoinHandle<Result<agent::Ended, agent::Error>>),
     _folder: tempfile::TempDir,
 }
 

@@ -230,6 +230,7 @@ pub(crate) async fn delete_object(
             Ok(written) => {
                 let payload = Payload::Stored(write::single(written)?);
                 return Ok(if gone {
+                    node_credential::has_gone(shared, place);
                     Deletion::Gone { payload, uid }
                 } else {
                     Deletion::Going(payload)

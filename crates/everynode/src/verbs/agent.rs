@@ -1,7 +1,9 @@
 //! `everynode agent`: this machine as a node of a cluster whose server is elsewhere.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use agent::{Join, Membership, ServerAddress};
@@ -31,7 +33,7 @@ pub(crate) struct Agent {
         long,
         value_name = "https://HOST:PORT",
         value_delimiter = ',',
-        required = true,
+        required_unless_present = "clean_up",
         env = "EVERYNODE_SERVER"
     )]
     server: Vec<ServerAddress>,
@@ -48,13 +50,27 @@ pub(crate) struct Agent {
     #[arg(long, value_name = "DIR", default_value = crate::verbs::DATA_DIR)]
     data_dir: PathBuf,
 
+    /// Stop all pods of this machine and remove everything that the agent made on it, then end
+    #[arg(long)]
+    clean_up: bool,
+
     #[command(flatten)]
     node: NodeArgs,
 }
 
+/// What the agent of a deleted node ends with, so that a service manager can tell it from a failure and leave it alone.
+const NODE_DELETED: u8 = 3;
+
+/// How long pods get to end by themselves when the machine is no node any more.
+const STOP_GRACE: Duration = Duration::from_secs(30);
+
 impl Agent {
-    pub(crate) async fn run(self) -> Result<()> {
+    pub(crate) async fn run(self) -> Result<ExitCode> {
         NodeArgs::check_root()?;
+        if self.clean_up {
+            self.clean_up().await?;
+            return Ok(ExitCode::SUCCESS);
+        }
         let join = Join {
             servers: self.server.clone(),
             token: self.token()?,
@@ -65,16 +81,19 @@ impl Agent {
         let shutdown = CancellationToken::new();
         let member = tokio::select! {
             member = join.run(&shutdown) => member?,
-            () = end.next() => return Ok(()),
+            () = end.next() => return Ok(ExitCode::SUCCESS),
         };
         let options = self.options(&member, join.node_name.clone()).await?;
         eprintln!("node {} of the cluster at {}", join.node_name, first(&member));
-        let mut agent = tokio::spawn(agent::run(options, shutdown.clone()));
+        let mut agent = tokio::spawn(agent::run(options.clone(), shutdown.clone()));
         tokio::select! {
             () = end.next() => {}
             ended = &mut agent => {
-                ended.context("run the node's agent")?.context("run the node's agent")?;
-                return Err(anyhow!("the node's agent ended by itself"));
+                let ended = ended.context("run the node's agent")?.context("run the node's agent")?;
+                if ended == agent::Ended::Shutdown {
+                    return Err(anyhow!("the node's agent ended by itself"));
+                }
+                return leave(&options, &member).await;
             }
         }
         shutdown.cancel();
@@ -83,6 +102,42 @@ impl Agent {
             .context("end the node's agent")?
             .context("end the node's agent")?;
         eprintln!("the agent has ended; its pods run on, and the next one takes them over");
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Leaves the machine as it was before it joined. The server need not answer.
+    async fn clean_up(&self) -> Result<()> {
+        let data_dir = &self.data_dir;
+        if data_dir.join("pki").exists() {
+            bail!(
+                "{} holds a server's keys and objects: only the data directory of an agent is cleaned up",
+                data_dir.display()
+            );
+        }
+        if !data_dir.exists() {
+            bail!("{} is not there: name the agent's --data-dir", data_dir.display());
+        }
+        let options = agent::Options {
+            client: agent::no_client()?,
+            tunnel: None,
+            membership: None,
+            api_address: (Ipv4Addr::LOCALHOST, 0).into(),
+            api_service: None,
+            data_dir: data_dir.clone(),
+            node_name: self.node.name()?,
+            node_ip: None,
+            pod_range: self.node.pod_cidr,
+            shim: runtime::ShimCommand::default(),
+            labels: BTreeMap::new(),
+            taints: Vec::new(),
+        };
+        agent::stop_all(&options, STOP_GRACE)
+            .await
+            .context("stop the pods")?;
+        std::fs::remove_dir_all(data_dir).with_context(|| format!("remove {}", data_dir.display()))?;
+        eprintln!(
+            "nothing of the agent is left on this machine; delete its node with `everynode delete node NAME`"
+        );
         Ok(())
     }
 
@@ -126,6 +181,23 @@ impl Agent {
             taints: self.node.taints.clone(),
         })
     }
+}
+
+/// The node was deleted: its pods stop, and what the machine had from the cluster is forgotten.
+async fn leave(options: &agent::Options, member: &Membership) -> Result<ExitCode> {
+    eprintln!(
+        "node {} was deleted from the cluster: its pods are being stopped",
+        options.node_name
+    );
+    agent::stop_all(options, STOP_GRACE)
+        .await
+        .context("stop the pods")?;
+    member.forget().context("forget the node's certificate")?;
+    eprintln!(
+        "the pods of node {} are stopped. To join again, run `everynode token create` on the server, and start the agent with the token",
+        options.node_name
+    );
+    Ok(ExitCode::from(NODE_DELETED))
 }
 
 fn first(member: &Membership) -> String {

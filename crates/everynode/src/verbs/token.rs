@@ -16,6 +16,9 @@ use crate::client::duration;
 use crate::client::resources::escape;
 use crate::client::table::columns;
 
+/// How long a server may take to answer before that is worth a warning.
+const ANSWER: Duration = Duration::from_secs(2);
+
 /// The tokens by which machines join the cluster
 #[derive(Args, Debug)]
 pub(crate) struct Token {
@@ -115,6 +118,7 @@ impl Create {
             .request(Method::POST, &path, JSON, Some(payload))
             .await
             .with_context(|| format!("store the token {}", token.id))?;
+        warn_unless_answered(&server).await;
         let join = JoinToken {
             token,
             authority: hash,
@@ -244,6 +248,19 @@ async fn cluster(connection: &Connection) -> Result<(String, String)> {
         bail!("the server does not say where other machines reach it: start it with --advertise-address");
     }
     Ok((servers.join(","), hash))
+}
+
+/// A server that listens on loopback alone is the commonest reason why nobody can join.
+async fn warn_unless_answered(servers: &str) {
+    for server in servers.split(',') {
+        let address = server.trim_start_matches("https://");
+        let answered = tokio::time::timeout(ANSWER, tokio::net::TcpStream::connect(address)).await;
+        if !matches!(answered, Ok(Ok(_))) {
+            eprintln!(
+                "Warning: nothing answers at {server}. Is the server started with --listen 0.0.0.0:PORT, and is --advertise-address right?"
+            );
+        }
+    }
 }
 
 fn random<const N: usize>() -> Result<[u8; N]> {

@@ -52,18 +52,33 @@ impl Up {
             }
             std::future::pending::<Result<()>>().await
         };
-        tokio::select! {
-            failed = demo => return failed,
-            () = end.next() => {}
-            error = control_plane.failed() => return Err(error),
-            ended = &mut agent => {
-                ended.context("run the node's agent")?.context("run the node's agent")?;
-                return Err(anyhow!("the node's agent ended by itself"));
+        let mut demo = std::pin::pin!(demo);
+        let mut node_deleted = false;
+        loop {
+            tokio::select! {
+                failed = &mut demo => return failed,
+                () = end.next() => break,
+                error = control_plane.failed() => return Err(error),
+                ended = &mut agent, if !node_deleted => {
+                    let ended = ended.context("run the node's agent")?.context("run the node's agent")?;
+                    if ended == agent::Ended::Shutdown {
+                        return Err(anyhow!("the node's agent ended by itself"));
+                    }
+                    node_deleted = true;
+                    eprintln!(
+                        "node {} was deleted: its pods are stopped, and this machine runs none until `everynode up` is started again",
+                        options.node_name
+                    );
+                    agent::stop_all(&options, STOP_GRACE).await.context("stop the pods")?;
+                }
             }
         }
         eprintln!("stopping the pods; press Ctrl-C again to leave them running");
         shutdown.cancel();
         let stopped = async {
+            if node_deleted {
+                return Ok(());
+            }
             agent
                 .await
                 .context("end the node's agent")?

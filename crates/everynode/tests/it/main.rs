@@ -5,6 +5,7 @@ mod conformance;
 mod containers;
 mod daemonsets;
 mod fleet;
+mod joining;
 mod kill;
 mod kubectl;
 mod large;
