@@ -64,8 +64,16 @@ impl Fleet {
     /// # Errors
     /// When it cannot be made, or no token can be had.
     pub fn join(&mut self, extra: &[&str]) -> Result<&mut Node> {
+        self.join_on(0, extra)
+    }
+
+    /// Adds the next machine on another link, which it shares with none of the first.
+    ///
+    /// # Errors
+    /// When it cannot be made, or no token can be had.
+    pub fn join_on(&mut self, link: u8, extra: &[&str]) -> Result<&mut Node> {
         let name = format!("node-{}", self.nodes.len() + 1);
-        let machine = self.topology.machine(&name)?;
+        let machine = self.topology.machine_on(&name, link)?;
         let join = self.join_command()?;
         let mut words: Vec<&str> = join.iter().map(String::as_str).collect();
         words.extend(extra);

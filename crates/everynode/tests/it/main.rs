@@ -10,6 +10,7 @@ mod kill;
 mod kubectl;
 mod large;
 mod libraries;
+mod network;
 mod scenarios;
 mod scheduler;
 mod verbs;

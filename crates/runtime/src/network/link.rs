@@ -115,6 +115,10 @@ pub(super) fn attach(cable: &str, bridge: &str, network: &PodNetwork, pid: u32) 
             .await
             .context(|| format!("create link {name}"))
     })?;
+    // Where the machine filters bridged packets, translated ones are switched here: those of a pod to itself leave by the port that they
+    // came by.
+    let hairpin = format!("/sys/class/net/{cable}/brport/hairpin_mode");
+    std::fs::write(&hairpin, "1").context(|| format!("set {hairpin}"))?;
     let namespace = format!("/proc/{pid}/ns/net");
     let namespace = File::open(&namespace).context(|| format!("open {namespace}"))?;
     let network = network.clone();
