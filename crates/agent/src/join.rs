@@ -6,7 +6,7 @@
 //! the next one by it in good time.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -277,6 +277,13 @@ impl Membership {
     pub fn forget(&self) -> Result<(), CredentialError> {
         self.files.forget()
     }
+}
+
+/// Whether a machine has a certificate, so that it needs no token.
+pub fn has_joined(data_dir: &Path) -> bool {
+    Files::of(data_dir)
+        .certificate()
+        .is_ok_and(|certificate| certificate.is_some())
 }
 
 /// A client that reaches nobody, for a machine that is cleaned up without its cluster.

@@ -39,7 +39,7 @@ mod worker;
 
 pub use api_client::api_client;
 pub use credential::CredentialError;
-pub use join::{Join, JoinError, Membership, no_client};
+pub use join::{Join, JoinError, Membership, has_joined, no_client};
 pub use options::{Error, NetworkOptions, Options, PodRanges};
 pub use pods::{Ended, run};
 pub use servers::{Dialer, Identity, ServerAddress};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::Pod;
 use runtime::{ErrorKind, Runtime};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, message};
 use crate::container::{ATTEMPT, CONTAINER, find};
 use crate::hooks::{self, LEAST_GRACE};
 use crate::options::{Error, Options};
@@ -27,7 +27,7 @@ pub async fn stop_all(options: &Options, grace: Duration) -> Result<(), Error> {
     let specs = match tokio::time::timeout(ASK, cluster.pods_of(&options.node_name)).await {
         Ok(Ok(pods)) => pods,
         Ok(Err(error)) => {
-            tracing::warn!(%error, "stop the pods without their hooks");
+            tracing::warn!("stop the pods without their hooks: {}", message(&error));
             Vec::new()
         }
         Err(_) => {

@@ -123,6 +123,8 @@ impl Agent {
             membership: None,
             api_address: (Ipv4Addr::LOCALHOST, 0).into(),
             api_service: None,
+            cluster_dns: None,
+            cluster_domain: String::new(),
             data_dir: data_dir.clone(),
             node_name: self.node.name()?,
             node_ip: None,
@@ -145,8 +147,18 @@ impl Agent {
     fn token(&self) -> Result<Option<JoinToken>> {
         let text = match (&self.token, &self.token_file) {
             (Some(token), _) => token.clone(),
-            (None, Some(file)) => std::fs::read_to_string(file)
-                .with_context(|| format!("read the token file {}", file.display()))?,
+            (None, Some(file)) => match std::fs::read_to_string(file) {
+                Ok(text) => text,
+                // A machine that has joined needs it no more, and a service's command stays as it is.
+                Err(error)
+                    if error.kind() == std::io::ErrorKind::NotFound && agent::has_joined(&self.data_dir) =>
+                {
+                    return Ok(None);
+                }
+                Err(error) => {
+                    return Err(error).with_context(|| format!("read the token file {}", file.display()));
+                }
+            },
             (None, None) => return Ok(None),
         };
         match JoinToken::parse(&text) {

@@ -106,6 +106,7 @@ impl Machine {
         for (name, content) in [("crt", &pem[..key]), ("key", &pem[key..])] {
             fs::write(folder.join(name), content)?;
         }
+        fs::copy(self.data_dir().join("agent/ca.crt"), folder.join("ca"))?;
         let at = |name: &str| folder.join(name).display().to_string();
         let config = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
@@ -113,7 +114,7 @@ impl Machine {
              users: [{{name: u, user: {{client-certificate: {}, client-key: {}}}}}]\n\
              contexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n",
             self.server,
-            self.data_dir().join("agent/ca.crt").display(),
+            at("ca"),
             at("crt"),
             at("key"),
         );
@@ -123,7 +124,10 @@ impl Machine {
     }
 }
 
-#[allow(clippy::print_stderr, reason = "what a failed test leaves behind is read by people")]
+#[allow(
+    clippy::print_stderr,
+    reason = "what a failed test leaves behind is read by people"
+)]
 impl Drop for Machine {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -170,7 +174,9 @@ fn token(server: &Process) -> String {
 
 fn ready(server: &Process, machine: &Machine) -> Result<()> {
     wait_for("the node to be Ready", || {
-        let said = server.client().run(&["get", "node", &machine.name, "--no-headers"]);
+        let said = server
+            .client()
+            .run(&["get", "node", &machine.name, "--no-headers"]);
         Ok(match said.stdout.split_whitespace().nth(1) {
             Some("Ready") => Ok(()),
             _ => Err(format!("{}{}{}", said.stdout, said.stderr, machine.log())),
@@ -193,11 +199,14 @@ fn a_machine_joins_by_its_token_with_labels_and_taints_and_needs_the_token_only_
     ];
     machine.start(Some(&token(&server)), &flags)?;
     ready(&server, &machine)?;
-    let node = server.client().json(&["get", "node", "joiner"]);
+    let node = server.client().json(&["get", "node", "joiner", "-o", "json"]);
     assert_eq!(node["metadata"]["labels"]["rack"], "7");
     assert_eq!(node["metadata"]["labels"]["gpu"], "");
     let taints = node["spec"]["taints"].to_string();
-    assert!(taints.contains("node-role.kubernetes.io/control-plane"), "{taints}");
+    assert!(
+        taints.contains("node-role.kubernetes.io/control-plane"),
+        "{taints}"
+    );
     let mode = |path: PathBuf| fs::metadata(path).map(|file| file.permissions().mode() & 0o777);
     assert_eq!(mode(machine.credential())?, 0o600);
     assert_eq!(mode(machine.data_dir().join("agent"))?, 0o700);
@@ -208,15 +217,29 @@ fn a_machine_joins_by_its_token_with_labels_and_taints_and_needs_the_token_only_
     machine.start(None, &[])?;
     wait_for("the agent to run again", || {
         let log = machine.log();
-        Ok(if log.contains("node joiner of the cluster") { Ok(()) } else { Err(log) })
+        Ok(if log.contains("node joiner of the cluster") {
+            Ok(())
+        } else {
+            Err(log)
+        })
     })?;
     machine.end(Signal::SIGTERM)?;
     let other = Command::new(super::binary())
-        .args(["agent", "--server", &machine.server, "--node-name", "other", "--data-dir"])
+        .args([
+            "agent",
+            "--server",
+            &machine.server,
+            "--node-name",
+            "other",
+            "--data-dir",
+        ])
         .arg(machine.data_dir())
         .output()?;
     let said = String::from_utf8_lossy(&other.stderr).into_owned();
-    assert!(!other.status.success() && said.contains("joined as node joiner"), "{said}");
+    assert!(
+        !other.status.success() && said.contains("joined as node joiner"),
+        "{said}"
+    );
     Ok(())
 }
 
@@ -235,13 +258,19 @@ fn tokens_that_are_not_good_join_nobody_and_each_refusal_names_the_remedy() -> R
     machine.is_refused(Some(&other), &["hash", "The token was not sent"])?;
     machine.is_refused(Some(&good[..good.len() - 3]), &["61 characters"])?;
     let unknown = format!("aaaaaa.0123456789abcdef@{hash}");
-    machine.is_refused(Some(&unknown), &["unknown, expired or revoked", "everynode token create"])?;
+    machine.is_refused(
+        Some(&unknown),
+        &["unknown, expired or revoked", "everynode token create"],
+    )?;
     let guessed = format!("{}.0123456789abcdef@{hash}", &plain[..6]);
     machine.is_refused(Some(&guessed), &["unknown, expired or revoked"])?;
     // Expired: its end is put into the past.
     let past = "MjAyMC0wMS0wMVQwMDowMDowMFo=";
     let patch = format!("{{\"data\":{{\"expiration\":\"{past}\"}}}}");
-    let secret = format!("/api/v1/namespaces/kube-system/secrets/bootstrap-token-{}", &plain[..6]);
+    let secret = format!(
+        "/api/v1/namespaces/kube-system/secrets/bootstrap-token-{}",
+        &plain[..6]
+    );
     let api = testkit::Api::connect(&server.kubeconfig())?;
     api.patch(&secret, testkit::MERGE, &serde_json::from_str(&patch)?)?;
     machine.is_refused(Some(&good), &["unknown, expired or revoked"])?;
@@ -250,7 +279,10 @@ fn tokens_that_are_not_good_join_nobody_and_each_refusal_names_the_remedy() -> R
     })?;
     let revoked = token(&server);
     client.ok(&["token", "delete", &revoked]);
-    machine.is_refused(Some(&revoked), &["unknown, expired or revoked", "everynode token create"])?;
+    machine.is_refused(
+        Some(&revoked),
+        &["unknown, expired or revoked", "everynode token create"],
+    )?;
     assert_eq!(client.ok(&["get", "nodes", "-o", "name"]), "");
     Ok(())
 }
@@ -276,7 +308,11 @@ fn a_name_that_another_machine_has_is_refused_until_its_node_is_deleted() -> Res
     assert!(first.log().contains("everynode token create"), "{}", first.log());
     assert!(!first.credential().exists());
     let said = thief.run(&["get", "--raw", node]);
-    assert!(!said.success && said.stderr.contains("not good any more"), "{}", said.stderr);
+    assert!(
+        !said.success && said.stderr.contains("not good any more"),
+        "{}",
+        said.stderr
+    );
     first.is_refused(None, &["has not joined"])?;
     second.start(Some(&token(&server)), &[])?;
     ready(&server, &second)?;
@@ -285,14 +321,20 @@ fn a_name_that_another_machine_has_is_refused_until_its_node_is_deleted() -> Res
     server.kill()?;
     server.restart()?;
     let said = thief.run(&["get", "--raw", node]);
-    assert!(!said.success && said.stderr.contains("not good any more"), "{}", said.stderr);
+    assert!(
+        !said.success && said.stderr.contains("not good any more"),
+        "{}",
+        said.stderr
+    );
     ready(&server, &second)
 }
 
 #[test]
 fn an_agent_renews_its_certificate_while_it_runs_and_older_ones_end() -> Result<()> {
     let _turn = super::machine();
-    let Some(server) = server(&["--node-certificate-ttl", "30s"])? else { return Ok(()) };
+    let Some(server) = server(&["--node-certificate-ttl", "30s"])? else {
+        return Ok(());
+    };
     let mut machine = Machine::new(&server, "renewing")?;
     machine.start(Some(&token(&server)), &[])?;
     ready(&server, &machine)?;
@@ -301,7 +343,11 @@ fn an_agent_renews_its_certificate_while_it_runs_and_older_ones_end() -> Result<
     while seen.len() < 3 {
         let next = wait_for("the next certificate", || {
             let now = fs::read(machine.credential())?;
-            Ok(if seen.contains(&now) { Err(machine.log()) } else { Ok(now) })
+            Ok(if seen.contains(&now) {
+                Err(machine.log())
+            } else {
+                Ok(now)
+            })
         })?;
         seen.push(next);
     }
@@ -319,7 +365,9 @@ fn an_agent_that_is_killed_while_it_joins_goes_on_where_it_was() -> Result<()> {
     // Each of these is there a moment later than the one before.
     for file in ["next.key", "ca.crt", "client.pem"] {
         machine.start(Some(&token), &[])?;
-        eventually("the file that says how far it is", || Ok(agent.join(file).exists() || machine.credential().exists()))?;
+        eventually("the file that says how far it is", || {
+            Ok(agent.join(file).exists() || machine.credential().exists())
+        })?;
         machine.end(Signal::SIGKILL)?;
     }
     machine.start(Some(&token), &[])?;
@@ -349,16 +397,49 @@ fn of_several_servers_one_that_answers_is_used_and_others_are_learned() -> Resul
 fn token_verbs_speak_as_kubeadm_does_and_name_what_was_mistyped() -> Result<()> {
     let server = Process::start(super::binary(), "server", &[])?;
     let client = server.client();
-    let said = client.run(&["token", "create", "abcdef.0123456789abcdef", "--ttl", "0", "--description", "rack 7"]);
+    let said = client.run(&[
+        "token",
+        "create",
+        "abcdef.0123456789abcdef",
+        "--ttl",
+        "0",
+        "--description",
+        "rack 7",
+    ]);
     assert!(said.success, "{}", said.stderr);
-    assert!(said.stdout.starts_with("everynode agent --server https://"), "{}", said.stdout);
-    assert!(said.stdout.contains("--token abcdef.0123456789abcdef@sha256:"), "{}", said.stdout);
+    assert!(
+        said.stdout.starts_with("everynode agent --server https://"),
+        "{}",
+        said.stdout
+    );
+    assert!(
+        said.stdout.contains("--token abcdef.0123456789abcdef@sha256:"),
+        "{}",
+        said.stdout
+    );
     let list = client.ok(&["token", "list"]);
     let mut lines = list.lines();
     let heading: Vec<&str> = lines.next().unwrap_or_default().split_whitespace().collect();
-    assert_eq!(heading, ["TOKEN", "TTL", "EXPIRES", "USAGES", "DESCRIPTION", "EXTRA", "GROUPS"]);
+    assert_eq!(
+        heading,
+        [
+            "TOKEN",
+            "TTL",
+            "EXPIRES",
+            "USAGES",
+            "DESCRIPTION",
+            "EXTRA",
+            "GROUPS"
+        ]
+    );
     let line = lines.next().unwrap_or_default();
-    for part in ["abcdef.0123456789abcdef", "<forever>", "<never>", "authentication", "rack 7"] {
+    for part in [
+        "abcdef.0123456789abcdef",
+        "<forever>",
+        "<never>",
+        "authentication",
+        "rack 7",
+    ] {
         assert!(line.contains(part), "{line}");
     }
     let mistakes: [(&[&str], &str); 5] = [
@@ -370,9 +451,16 @@ fn token_verbs_speak_as_kubeadm_does_and_name_what_was_mistyped() -> Result<()> 
     ];
     for (words, expected) in mistakes {
         let said = client.run(words);
-        assert!(!said.success && said.stderr.contains(expected), "{words:?}: {}", said.stderr);
+        assert!(
+            !said.success && said.stderr.contains(expected),
+            "{words:?}: {}",
+            said.stderr
+        );
     }
-    assert_eq!(client.ok(&["token", "delete", "abcdef"]), "bootstrap token \"abcdef\" deleted\n");
+    assert_eq!(
+        client.ok(&["token", "delete", "abcdef"]),
+        "bootstrap token \"abcdef\" deleted\n"
+    );
     assert_eq!(client.ok(&["token", "list"]), "");
     Ok(())
 }

@@ -106,10 +106,22 @@ fn a_token_does_not_take_the_name_of_another_machine() {
         panic!("{denied:?}");
     };
     assert_eq!(reason, "NodeNameTaken");
-    assert!(message.contains("everynode delete node n1") && message.contains("--node-name"), "{message}");
+    assert!(
+        message.contains("everynode delete node n1") && message.contains("--node-name"),
+        "{message}"
+    );
     // Neither when somebody approved it, or the other machine came in between.
     let failed = step(&approved(joining(&own)), true, Some(&known));
-    assert!(matches!(failed, Step::Fail { reason: "NodeNameTaken", .. }), "{failed:?}");
+    assert!(
+        matches!(
+            failed,
+            Step::Fail {
+                reason: "NodeNameTaken",
+                ..
+            }
+        ),
+        "{failed:?}"
+    );
     // The record of a node that never registered stands in nobody's way.
     assert!(is_approved(&step(&joining(&own), false, Some(&known))));
 }
@@ -117,7 +129,11 @@ fn a_token_does_not_take_the_name_of_another_machine() {
 #[test]
 fn the_same_machine_joins_again_by_its_key() {
     let key = key();
-    assert!(is_approved(&step(&joining(&key), true, Some(&record("old", &key)))));
+    assert!(is_approved(&step(
+        &joining(&key),
+        true,
+        Some(&record("old", &key))
+    )));
 }
 
 #[test]
@@ -128,7 +144,10 @@ fn a_node_renews_by_the_certificate_that_is_good_and_by_no_other() {
     let Step::Sign(grant) = step(&approved(renewing(&next, "good")), true, Some(&known)) else {
         panic!("it is not signed");
     };
-    let recorded = grant.node.expect("a node").recorded(Some(&known), "new".to_owned());
+    let recorded = grant
+        .node
+        .expect("a node")
+        .recorded(Some(&known), "new".to_owned());
     assert!(recorded.accepts("good") && recorded.accepts("new"));
     for record in [None, Some(&known)] {
         let denied = step(&renewing(&next, "stolen"), true, record);
@@ -166,7 +185,12 @@ fn what_is_no_request_of_a_node_is_neither_approved_nor_signed() {
     too_few["spec"]["usages"] = json!(["digital signature"]);
     let wrong = [
         asked(&pem(&key, "system:node:n1", &["system:masters"], None)),
-        asked(&pem(&key, "system:node:n1", &["system:nodes", "system:masters"], None)),
+        asked(&pem(
+            &key,
+            "system:node:n1",
+            &["system:nodes", "system:masters"],
+            None,
+        )),
         asked(&pem(&key, "system:node:n1", &[], None)),
         asked(&pem(&key, "kubernetes-admin", &nodes, None)),
         asked(&pem(&key, "system:node:", &nodes, None)),
@@ -178,7 +202,16 @@ fn what_is_no_request_of_a_node_is_neither_approved_nor_signed() {
     for csr in wrong {
         assert_eq!(step(&csr, false, None), Step::Leave, "{csr}");
         let failed = step(&approved(csr), false, None);
-        assert!(matches!(failed, Step::Fail { reason: "SignerValidationFailure", .. }), "{failed:?}");
+        assert!(
+            matches!(
+                failed,
+                Step::Fail {
+                    reason: "SignerValidationFailure",
+                    ..
+                }
+            ),
+            "{failed:?}"
+        );
     }
 }
 
@@ -207,7 +240,10 @@ fn a_client_whom_somebody_approved_gets_a_certificate_but_no_power() {
     let Step::Sign(grant) = step(&approved(client("jane", &["ops"])), false, None) else {
         panic!("it is not signed");
     };
-    assert_eq!((grant.user.as_str(), grant.groups.as_slice()), ("jane", ["ops".to_owned()].as_slice()));
+    assert_eq!(
+        (grant.user.as_str(), grant.groups.as_slice()),
+        ("jane", ["ops".to_owned()].as_slice())
+    );
     assert_eq!(grant.node, None);
     for group in ["system:masters", "system:nodes"] {
         let failed = step(&approved(client("jane", &[group])), false, None);
