@@ -40,6 +40,7 @@ pub(crate) fn run() -> Result<()> {
     let environment = times.step("clients", || {
         Ok([
             ("EVERYNODE_KUBECTL_OLD", clients::old_kubectl()?.into_os_string()),
+            ("EVERYNODE_DEBIAN", clients::debian()?.into_os_string()),
             ("EVERYNODE_PYTHON", clients::python()?.into_os_string()),
             ("PROPTEST_RNG_SEED", PROPERTIES_SEED.into()),
         ])

@@ -1,4 +1,4 @@
-//! Clients that the tests drive the API with: an old kubectl and the current Python client.
+//! What the tests drive beside our own programs: an old kubectl, the current Python client, and real daemons.
 
 use std::fs;
 use std::path::PathBuf;
@@ -36,6 +36,36 @@ pub(crate) fn python() -> Result<PathBuf> {
         fs::write(folder.join("complete"), "").context("mark the Python environment complete")?;
     }
     Ok(program)
+}
+
+/// Daemons and their servers, as Debian has them: an exporter of a machine's metrics, who gathers them, a collector of
+/// logs, a store of files.
+const DAEMONS: &[&str] = &[
+    "prometheus-node-exporter",
+    "prometheus",
+    "victoria-metrics",
+    "rsyslog",
+    "glusterfs-server",
+];
+
+/// The folder in which each of the daemons' packages lies unpacked in a folder of its own, with the packages that it needs and this machine has
+/// not. Nothing is installed: a daemon that started by itself here would be in the tests' way.
+pub(crate) fn debian() -> Result<PathBuf> {
+    let all = tools("debian")?;
+    for package in DAEMONS {
+        let folder = all.join(package);
+        if folder.join("complete").exists() {
+            continue;
+        }
+        let script = "set -e; rm -rf \"$0\"; mkdir -p \"$0/archives/partial\" \"$0/root\"
+            apt-get install --quiet --yes --no-install-recommends --reinstall --download-only \\
+                -o Dir::Cache::archives=\"$0/archives\" -o APT::Sandbox::User=root \"$1\"
+            for archive in \"$0\"/archives/*.deb; do dpkg -x \"$archive\" \"$0/root\"; done
+            rm -r \"$0/archives\"; touch \"$0/complete\"";
+        let place = folder.display().to_string();
+        run("sh", &["-c", script, &place, package]).with_context(|| format!("unpack Debian's {package}"))?;
+    }
+    Ok(all)
 }
 
 fn tools(name: &str) -> Result<PathBuf> {

@@ -15,6 +15,9 @@ const DATA: &str = "/var/lib/everynode";
 /// Where the API server listens on the first machine.
 const PORT: u16 = 6443;
 
+/// What an agent ends with whose Node was deleted.
+const LEFT: i32 = 3;
+
 /// Machines `node-1` to `node-N` of one cluster: the first runs `everynode up`, the others joined it with `everynode agent`. Dropped, all of it
 /// is gone.
 pub struct Fleet {
@@ -149,6 +152,14 @@ impl Fleet {
         Ok(())
     }
 
+    /// Imports an image archive on the machine `node-<number>` alone.
+    ///
+    /// # Errors
+    /// When it cannot be imported.
+    pub fn import_on(&mut self, number: usize, archive: &Path) -> Result<()> {
+        import(&self.binary, &self.nodes[number - 1].machine, archive)
+    }
+
     /// Creates what a manifest says; what is there is changed to it.
     ///
     /// # Panics
@@ -225,7 +236,7 @@ impl Fleet {
         let seen = wait_for(what, || {
             for node in nodes.iter_mut() {
                 if let Some(status) = node.program.ended()?
-                    && status.code().is_some()
+                    && status.code().is_some_and(|code| code != LEFT)
                 {
                     bail!("{} ended with {status}", node.words.join(" "));
                 }

@@ -4,8 +4,10 @@
 
 mod api;
 mod client;
+mod debian;
 mod fleet;
 mod images;
+mod observer;
 mod port;
 mod process;
 pub mod topology;
@@ -13,8 +15,10 @@ mod wait;
 
 pub use api::{Answer, Api, JSON, MERGE, PROTOBUF, STRATEGIC, Watch};
 pub use client::{Client, Output, kubectls};
+pub use debian::{Package, programs};
 pub use fleet::{Fleet, Node, Pod};
 pub use images::{busybox, scratch};
+pub use observer::{Observer, Seen, ask, get};
 pub use port::free_port;
 pub use process::{Nodes, Process};
 pub use wait::{eventually, wait_for, wait_for_async};
@@ -28,6 +32,14 @@ pub fn skip(why: &str) {
     #[allow(clippy::print_stdout, reason = "the count is made from what is printed")]
     {
         println!("\nskipped: {why}");
+    }
+}
+
+/// Tells a figure that a test has measured; `cargo xtask ci` shows it, and `cargo test -- --nocapture`.
+pub fn report(figure: &str) {
+    #[allow(clippy::print_stdout, reason = "who runs the test reads it")]
+    {
+        println!("\nmeasured: {figure}");
     }
 }
 

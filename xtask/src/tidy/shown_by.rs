@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::command::root;
 
 /// Pages that name tests: in the column `test` of their tables, and in paragraphs that begin with [`SHOWN_BY`].
-const PAGES: &[&str] = &["docs/compatibility.md", "docs/daemonsets.md"];
+const PAGES: &[&str] = &["docs/compatibility.md", "docs/daemonsets.md", "docs/faults.md"];
 /// Opens a paragraph of tests.
 const SHOWN_BY: &str = "Shown by ";
 /// Heads the column of tests.

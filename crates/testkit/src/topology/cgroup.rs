@@ -8,6 +8,9 @@ use anyhow::{Context, Result};
 /// What a machine may need under cgroup v2, where a parent says what its children may limit.
 const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 
+/// Takes a process in.
+const PROCESSES: &str = "cgroup.procs";
+
 /// A cgroup in every mounted hierarchy.
 #[derive(Clone, Debug)]
 pub(super) struct Cgroup(Vec<PathBuf>);
@@ -48,9 +51,17 @@ impl Cgroup {
         &self.0
     }
 
-    /// The files that take a process in.
+    /// The files that take a process in whose namespace is to begin here.
+    pub(super) fn roots(&self) -> impl Iterator<Item = PathBuf> {
+        self.0.iter().map(|folder| folder.join(PROCESSES))
+    }
+
+    /// The files that take in a process of the machine. Under v2 that is a cgroup beside the pods', see `machine.sh`.
     pub(super) fn entries(&self) -> impl Iterator<Item = PathBuf> {
-        self.0.iter().map(|folder| folder.join("cgroup.procs"))
+        self.0.iter().map(|folder| {
+            let own = folder.join("machine").join(PROCESSES);
+            if own.exists() { own } else { folder.join(PROCESSES) }
+        })
     }
 }
 

@@ -61,6 +61,11 @@ impl Holder {
         self.init
     }
 
+    /// The process that waits for them.
+    pub(super) fn outer_pid(&self) -> u32 {
+        self.outer.id()
+    }
+
     /// Ends everything in the namespaces at once, and waits until it has ended.
     pub(super) fn kill(&mut self) -> Result<()> {
         // The kernel ends all other processes of the namespace before its process 1 is gone.

@@ -22,6 +22,8 @@ pub struct Machine {
     place: Place,
     folder: PathBuf,
     holder: Option<Holder>,
+    /// What takes a process into the machine's cgroups, since it was booted.
+    entries: String,
     // Dropped after the machine itself.
     shared: Arc<Shared>,
 }
@@ -35,6 +37,7 @@ impl Machine {
             place,
             folder,
             holder: None,
+            entries: String::new(),
             shared,
         };
         machine.boot()?;
@@ -82,12 +85,20 @@ impl Machine {
         let mut command = Command::new("sh");
         command
             .args(["-c", JOIN_AND_UNSHARE, "sh", include_str!("machine.sh")])
-            .args(cgroup.entries())
+            .args(cgroup.roots())
             .env("NAME", &self.name)
             .env("FOLDER", &self.folder)
             .env("BOOT_ID", boot_id.trim());
         let holder = Holder::start(command, &self.folder.join("boot.log"))
             .with_context(|| format!("boot {}", self.name))?;
+        let entries: Vec<PathBuf> = cgroup.entries().collect();
+        for entry in &entries {
+            // Under v2, who waits for the machine must not sit where the pods' cgroups begin.
+            fs::write(entry, holder.outer_pid().to_string())
+                .with_context(|| format!("write {}", entry.display()))?;
+        }
+        let entries: Vec<String> = entries.iter().map(|entry| entry.display().to_string()).collect();
+        self.entries = entries.join(" ");
         self.connect(&holder)
             .with_context(|| format!("connect {}", self.name))?;
         self.holder = Some(holder);
@@ -172,12 +183,10 @@ impl Machine {
 
     /// A command on the machine that is yet to be started. Its standard input is empty. Off, it fails.
     pub fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new("nsenter");
         let target = self.holder.as_ref().map_or(0, |holder| holder.pid().as_raw());
+        let mut command = Command::new("sh");
         command
-            .args(["--target", &target.to_string()])
-            .args(["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"])
-            .args(["sh", "-c", include_str!("enter.sh"), "sh"])
+            .args(["-c", ENTER, "sh", &target.to_string(), &self.entries])
             .args(words)
             .stdin(Stdio::null());
         command
@@ -210,6 +219,11 @@ impl Drop for Machine {
 /// `$0 SCRIPT CGROUP…`: enters the cgroups, whose namespace then begins there, makes the others, and runs the script in them.
 const JOIN_AND_UNSHARE: &str = "script=$1; shift; for file in \"$@\"; do echo $$ > \"$file\" || exit; done
 exec unshare --mount --propagation private --pid --fork --kill-child=KILL --uts --ipc --net --cgroup --mount-proc sh -c \"$script\"";
+
+/// `$0 PID CGROUPS WORD…`: enters the cgroups, from outside because a cgroup namespace lets nobody in from its inside, then all namespaces of the
+/// process, and becomes the program.
+const ENTER: &str = "target=$1 cgroups=$2; shift 2; for file in $cgroups; do echo $$ > $file || exit; done
+exec nsenter --target $target --mount --uts --ipc --net --pid --cgroup sh -c 'cd / && exec \"$@\"' sh \"$@\"";
 
 /// A program that runs on a machine. Dropped, it runs on: it ends with its machine.
 #[derive(Debug)]

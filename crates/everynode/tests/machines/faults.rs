@@ -1,0 +1,222 @@
+//! What fails, and what every client of the daemons saw meanwhile.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+use testkit::{Fleet, Pod, Seen, ask, eventually, report, wait_for};
+
+use crate::{PORT, fleet, identity, page, watch_pages};
+
+/// Rounds of kill and restart of every agent.
+const ROUNDS: u64 = 6;
+
+fn tell(fault: &str, seen: &BTreeMap<String, Seen>) {
+    for (client, seen) in seen {
+        report(&format!("{fault}: client of {client}: {seen}"));
+    }
+}
+
+fn node(fleet: &Fleet, name: &str) -> Value {
+    let node = fleet.client().run(&["get", "node", name, "-o", "json"]);
+    serde_json::from_str(&node.stdout).unwrap_or_default()
+}
+
+/// The status of a node's condition Ready.
+fn ready(fleet: &Fleet, name: &str) -> String {
+    let node = node(fleet, name);
+    let conditions = node["status"]["conditions"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let ready = conditions.iter().find(|condition| condition["type"] == "Ready");
+    ready
+        .and_then(|condition| condition["status"].as_str())
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn identities(pods: &BTreeMap<String, Pod>) -> BTreeMap<String, (String, i64)> {
+    pods.iter()
+        .map(|(node, pod)| (node.clone(), identity(pod)))
+        .collect()
+}
+
+#[test]
+fn agents_killed_at_random_moments_restart_no_container() -> Result<()> {
+    let Some(mut fleet) = fleet(3, &[])? else {
+        return Ok(());
+    };
+    fleet.apply(&page(|_| {}));
+    let before = fleet.running("page", 3)?;
+    let clients = watch_pages(&fleet);
+    for round in 0..ROUNDS {
+        for number in 2..=fleet.len() {
+            // The moment differs by node and round: before it registers, while it takes its pods over, after.
+            let moment = Duration::from_millis((round * 137 + number as u64 * 53) % 400);
+            std::thread::sleep(moment);
+            fleet.node(number).restart()?;
+        }
+    }
+    fleet.ready(3)?;
+    // A new pod of each node shows that its agent is back at work.
+    fleet.apply(&page(|set| {
+        set["metadata"]["name"] = "second".into();
+        for labels in [
+            "/spec/selector/matchLabels/app",
+            "/spec/template/metadata/labels/app",
+        ] {
+            if let Some(label) = set.pointer_mut(labels) {
+                *label = "second".into();
+            }
+        }
+        set["spec"]["template"]["spec"]["containers"][0]["ports"][0]["hostPort"] = 8081.into();
+    }));
+    fleet.running("second", 3)?;
+    let after = fleet.running("page", 3)?;
+    let seen = clients.stop()?;
+    tell("agents killed", &seen);
+    assert_eq!(identities(&after), identities(&before));
+    for (client, seen) in seen {
+        assert!(seen.asked > 0 && seen.failed == 0, "{client}: {seen}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_node_that_is_cut_off_and_returns_restarts_nothing() -> Result<()> {
+    // Nodes renew their leases every ten seconds.
+    let Some(mut fleet) = fleet(3, &["--node-monitor-grace-period", "16s"])? else {
+        return Ok(());
+    };
+    fleet.apply(&page(|_| {}));
+    let before = fleet.running("page", 3)?;
+    let clients = watch_pages(&fleet);
+    fleet.node(3).machine.cut()?;
+    wait_for("the node to be unreachable", || {
+        let state = ready(&fleet, "node-3");
+        Ok(if state == "Unknown" { Ok(()) } else { Err(state) })
+    })?;
+    let taints = node(&fleet, "node-3")["spec"]["taints"].to_string();
+    assert!(taints.contains("node.kubernetes.io/unreachable"), "{taints}");
+    // A daemon tolerates that its node cannot be reached: its pod stays.
+    let pods = fleet
+        .client()
+        .ok(&["get", "pods", "-l", "app=page", "-o", "name"]);
+    assert_eq!(pods.lines().count(), 3, "{pods}");
+    fleet.node(3).machine.heal()?;
+    fleet.ready(3)?;
+    let after = fleet.running("page", 3)?;
+    let seen = clients.stop()?;
+    tell("node-3 cut off", &seen);
+    assert_eq!(identities(&after), identities(&before));
+    for node in ["node-1", "node-2"] {
+        assert_eq!(seen[node].failed, 0, "{node}: {}", seen[node]);
+    }
+    assert!(seen["node-3"].failed > 0, "it was cut off");
+    Ok(())
+}
+
+#[test]
+fn clients_of_daemons_do_not_notice_that_the_server_is_killed_and_comes_back() -> Result<()> {
+    let Some(mut fleet) = fleet(3, &[])? else {
+        return Ok(());
+    };
+    fleet.apply(&page(|_| {}));
+    let before = fleet.running("page", 3)?;
+    let clients = watch_pages(&fleet);
+    fleet.node(1).program.kill()?;
+    // A container that ends meanwhile is started again without a server.
+    let node = fleet.node(3);
+    let killed = node.run(&["sh", "-c", "kill -KILL $(busybox pidof httpd)"]);
+    assert!(killed.success, "{}", killed.stderr);
+    let address = SocketAddr::from((node.machine.address(), PORT));
+    eventually("the daemon to answer again", || Ok(ask(address).is_ok()))?;
+    fleet.node(1).resume()?;
+    fleet.answering()?;
+    let after = wait_for("the restart to be reported", || {
+        let after = fleet.running("page", 3)?;
+        let restarts = after["node-3"].restarts;
+        Ok(if restarts == 1 {
+            Ok(after)
+        } else {
+            Err(restarts.to_string())
+        })
+    })?;
+    fleet.ready(3)?;
+    let seen = clients.stop()?;
+    tell("server killed", &seen);
+    for node in ["node-1", "node-2"] {
+        assert_eq!(identity(&after[node]), identity(&before[node]));
+        assert_eq!(seen[node].failed, 0, "{node}: {}", seen[node]);
+    }
+    assert_eq!(after["node-3"].uid, before["node-3"].uid);
+    Ok(())
+}
+
+#[test]
+fn a_machine_that_reboots_runs_its_pods_again() -> Result<()> {
+    let Some(mut fleet) = fleet(2, &[])? else {
+        return Ok(());
+    };
+    fleet.apply(&page(|_| {}));
+    let before = fleet.running("page", 2)?;
+    let clients = watch_pages(&fleet);
+    fleet.node(2).reboot()?;
+    let after = wait_for("the pod to run again", || {
+        let pods = fleet.running("page", 2)?;
+        let restarts = pods["node-2"].restarts;
+        Ok(if restarts > 0 {
+            Ok(pods)
+        } else {
+            Err(format!("{pods:?}"))
+        })
+    })?;
+    let address = SocketAddr::from((fleet.node(2).machine.address(), PORT));
+    eventually("the daemon to answer again", || Ok(ask(address).is_ok()))?;
+    let seen = clients.stop()?;
+    tell("node-2 rebooted", &seen);
+    assert_eq!(after["node-2"].uid, before["node-2"].uid, "the same pod");
+    assert_eq!(identity(&after["node-1"]), identity(&before["node-1"]));
+    assert_eq!(seen["node-1"].failed, 0);
+    Ok(())
+}
+
+#[test]
+fn a_node_that_is_deleted_and_joins_again_under_its_name_gets_a_new_pod() -> Result<()> {
+    let Some(mut fleet) = fleet(2, &[])? else {
+        return Ok(());
+    };
+    fleet.apply(&page(|_| {}));
+    let before = fleet.running("page", 2)?;
+    let clients = watch_pages(&fleet);
+    fleet.client().ok(&["delete", "node", "node-2"]);
+    // Its agent stops what runs there and ends: it is nobody's node. The machine joins anew, by the token that it was started with.
+    eventually("the agent to leave", || {
+        Ok(fleet.node(2).program.ended()?.is_some())
+    })?;
+    fleet.node(2).resume()?;
+    let pods = wait_for("a new pod on the node", || {
+        let pods = fleet.running("page", 2)?;
+        let new = pods
+            .get("node-2")
+            .is_some_and(|pod| pod.uid != before["node-2"].uid);
+        Ok(if new { Ok(pods) } else { Err(format!("{pods:?}")) })
+    })?;
+    fleet.ready(2)?;
+    let address = SocketAddr::from((fleet.node(2).machine.address(), PORT));
+    wait_for("the new pod to answer", || {
+        let answer = ask(address).context("ask node-2");
+        Ok(match answer {
+            Ok(name) if name == pods["node-2"].name => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+    })?;
+    let seen = clients.stop()?;
+    tell("node-2 deleted, joined again", &seen);
+    assert_eq!(identity(&pods["node-1"]), identity(&before["node-1"]));
+    assert_eq!(seen["node-1"].failed, 0);
+    Ok(())
+}

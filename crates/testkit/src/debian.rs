@@ -1,0 +1,181 @@
+//! Real daemons and their clients, as Debian has them: programs to run here, and images to run on nodes.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::images::{add_busybox, pack};
+
+/// Folders of programs and libraries; the short names lead there.
+const MERGED: [(&str, &str); 4] = [
+    ("bin", "usr/bin"),
+    ("sbin", "usr/sbin"),
+    ("lib", "usr/lib"),
+    ("lib64", "usr/lib64"),
+];
+/// What a container has no use for.
+const LEFT_OUT: [&str; 6] = [
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/locale",
+    "usr/share/lintian",
+    "usr/lib/systemd",
+    "lib/systemd",
+];
+
+/// A Debian package, unpacked with those that it needs and the machine has not.
+#[derive(Clone, Debug)]
+pub struct Package {
+    root: PathBuf,
+}
+
+impl Package {
+    /// The package below the folder that `EVERYNODE_DEBIAN` names, which `cargo xtask ci` fills. `None` when it is not there.
+    pub fn find(name: &str) -> Option<Self> {
+        let folder = PathBuf::from(std::env::var_os("EVERYNODE_DEBIAN")?).join(name);
+        folder.join("complete").exists().then(|| Package {
+            root: folder.join("root"),
+        })
+    }
+
+    /// A file of it.
+    pub fn file(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    /// Makes an image of it, and of busybox, that runs `command`; `files` are added, by their paths and contents.
+    ///
+    /// # Errors
+    /// When a program needs a library that is nowhere, or the archive cannot be written.
+    pub fn image(
+        &self,
+        folder: &Path,
+        name: &str,
+        command: &[&str],
+        files: &[(&str, &str)],
+    ) -> Result<PathBuf> {
+        let work = tempfile::tempdir_in(folder).context("make a folder")?;
+        let root = work.path().join("root");
+        skeleton(&root)?;
+        // `--keep-directory-symlink`: a package may lie in `/lib` and in `/usr/lib`.
+        let excluded: Vec<String> = LEFT_OUT
+            .iter()
+            .map(|path| format!("--exclude=./{path}"))
+            .collect();
+        let script = "archive=$1 root=$2; shift 2; tar -C \"$archive\" \"$@\" -cf - . | tar -C \"$root\" --keep-directory-symlink -xf -";
+        let copied = Command::new("sh")
+            .args(["-c", script, "sh"])
+            .args([&self.root, &root])
+            .args(&excluded)
+            .status()
+            .context("copy the package")?;
+        if !copied.success() {
+            bail!("copy {}: {copied}", self.root.display());
+        }
+        add_libraries(&root, &executables(&root)?)?;
+        for (path, text) in files {
+            let path = root.join(path.trim_start_matches('/'));
+            let parent = path.parent().context("a file's folder")?;
+            fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
+            fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+        }
+        pack(folder, name, &root, command)
+    }
+}
+
+/// An image of busybox and of programs that lie on this machine, with the libraries that they need, in `/usr/bin`. What finds names in the
+/// DNS must come in this way: busybox itself is static, and does not.
+///
+/// # Errors
+/// When a program is missing or the archive cannot be written.
+pub fn programs(folder: &Path, name: &str, programs: &[&Path], command: &[&str]) -> Result<PathBuf> {
+    let work = tempfile::tempdir_in(folder).context("make a folder")?;
+    let root = work.path().join("root");
+    skeleton(&root)?;
+    let mut inside = Vec::new();
+    for program in programs {
+        let target = root
+            .join("usr/bin")
+            .join(program.file_name().context("a program's name")?);
+        // busybox may have one of that name.
+        if target.is_symlink() {
+            fs::remove_file(&target).with_context(|| format!("remove {}", target.display()))?;
+        }
+        fs::copy(program, &target).with_context(|| format!("copy {}", program.display()))?;
+        inside.push(target);
+    }
+    add_libraries(&root, &inside)?;
+    pack(folder, name, &root, command)
+}
+
+/// A root file system with busybox and the folders that programs expect.
+fn skeleton(root: &Path) -> Result<()> {
+    for (short, real) in MERGED {
+        fs::create_dir_all(root.join(real)).context("make the root file system")?;
+        symlink(real, root.join(short)).context("make the root file system")?;
+    }
+    for folder in ["tmp", "run", "var/log", "var/lib", "var/spool"] {
+        fs::create_dir_all(root.join(folder)).context("make the root file system")?;
+    }
+    symlink("/run", root.join("var/run")).context("make the root file system")?;
+    add_busybox(root)
+}
+
+/// Files that the dynamic linker may have to do with: programs and libraries.
+fn executables(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut folders = vec![root.join("usr")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).with_context(|| format!("read {}", folder.display()))? {
+            let entry = entry.with_context(|| format!("read {}", folder.display()))?;
+            let kind = entry.file_type().context("look at a file")?;
+            let path = entry.path();
+            if kind.is_dir() {
+                folders.push(path);
+            } else if kind.is_file() && is_elf(&path)? {
+                found.push(path);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn is_elf(path: &Path) -> Result<bool> {
+    use std::io::Read;
+    let mut magic = [0; 4];
+    let mut file = fs::File::open(path).with_context(|| format!("open {}", path.display()))?;
+    Ok(file.read_exact(&mut magic).is_ok() && magic == *b"\x7fELF")
+}
+
+/// Adds what programs and libraries in `root` need and `root` has not, from this machine.
+fn add_libraries(root: &Path, programs: &[PathBuf]) -> Result<()> {
+    let own = format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH);
+    let listed = Command::new("ldd")
+        .args(programs)
+        .env("LD_LIBRARY_PATH", root.join(&own))
+        .output()
+        .context("start ldd")?;
+    let text = String::from_utf8_lossy(&listed.stdout);
+    let needed: BTreeSet<&str> = text
+        .split_whitespace()
+        .filter(|word| word.starts_with('/') && !word.ends_with(':'))
+        .collect();
+    for library in needed
+        .iter()
+        .filter(|library| !Path::new(library).starts_with(root))
+    {
+        let target = root.join(library.trim_start_matches('/'));
+        if target.exists() {
+            continue;
+        }
+        if let Some(parent) = target.parent() {
+            fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
+        }
+        fs::copy(library, &target).with_context(|| format!("copy {library}"))?;
+    }
+    Ok(())
+}
