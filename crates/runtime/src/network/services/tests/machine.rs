@@ -22,7 +22,7 @@ const ANSWER: Duration = Duration::from_secs(60);
 /// A network namespace, and the thread that stands in it.
 pub(super) struct Place {
     /// The thread, and with it the namespace, ends when this is dropped.
-    _stay: mpsc::Sender<()>,
+    _stay: mpsc::SyncSender<()>,
     thread: nix::unistd::Pid,
     address: IpAddr,
 }
@@ -35,8 +35,8 @@ pub(super) struct Answer {
 
 impl Place {
     fn new(address: IpAddr) -> Place {
-        let (stay, left) = mpsc::channel::<()>();
-        let (tell, told) = mpsc::channel();
+        let (stay, left) = mpsc::sync_channel::<()>(1);
+        let (tell, told) = mpsc::sync_channel(1);
         thread::spawn(move || {
             unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace: the tests run as root");
             tell.send(nix::unistd::gettid()).expect("the test waits");
@@ -59,7 +59,7 @@ impl Place {
     /// Does something there.
     pub(super) fn run<T: Send>(&self, job: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
-            let (tell, told) = mpsc::channel();
+            let (tell, told) = mpsc::sync_channel(1);
             let namespace =
                 std::fs::File::open(format!("/proc/self/task/{}/ns/net", self.thread)).expect("it stands");
             scope.spawn(move || {
