@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use testkit::{Fleet, Package, Pod, get, programs, skip, wait_for};
+use testkit::{Fleet, Package, Pod, get, programs, report, skip, wait_for};
 
-use crate::fleet;
+use crate::{PAGE, fleet, page};
 
 const EXPORTER: &str = "quay.io/prometheus/node-exporter:v1.5.0";
 /// Debian's Prometheus is built without what asks the Kubernetes API; this one reads the same configuration, and asks it.
@@ -560,5 +560,42 @@ fn glusterd_on_two_nodes_keeps_a_replicated_volume() -> Result<()> {
             node.machine.name()
         );
     }
+    Ok(())
+}
+
+#[test]
+fn a_client_of_the_service_meets_every_nodes_daemon() -> Result<()> {
+    let Some(mut fleet) = fleet(3, &[])? else {
+        return Ok(());
+    };
+    fleet.apply(&page(|_| {}));
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "page"},
+        "spec": {"selector": {"app": "page"}, "ports": [{"port": 80, "targetPort": 8080}]},
+    });
+    fleet.apply(&service);
+    let pods = fleet.running("page", 3)?;
+    fleet.apply(&json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "client", "labels": {"app": "client"}},
+        "spec": {"nodeName": "node-2", "containers": [{"name": "main", "image": PAGE, "command": ["sleep", "1000"]}]},
+    }));
+    fleet.running("client", 1)?;
+    let client = fleet.client();
+    let all: BTreeSet<String> = pods.values().map(|pod| pod.name.clone()).collect();
+    let script = "for n in $(seq 60); do timeout 2 wget -q -O - http://$PAGE_SERVICE_HOST/ || exit 1; done";
+    let met = wait_for("a connection to each daemon by way of the Service", || {
+        let said = client.run(&["exec", "client", "--", "sh", "-c", script]);
+        let mut met = BTreeMap::<String, u32>::new();
+        for line in said.stdout.lines() {
+            *met.entry(line.to_owned()).or_default() += 1;
+        }
+        let every = said.success && met.keys().cloned().collect::<BTreeSet<_>>() == all;
+        Ok(if every {
+            Ok(met)
+        } else {
+            Err(format!("{met:?} {}", said.stderr))
+        })
+    })?;
+    report(&format!("60 connections to the Service met {met:?}"));
     Ok(())
 }
