@@ -105,6 +105,11 @@ impl Files {
         Ok(key)
     }
 
+    /// Forgets the key that was made for the next certificate.
+    pub(crate) fn drop_next_key(&self) -> Result<(), CredentialError> {
+        self.remove(NEXT_KEY)
+    }
+
     /// The key of the certificate that the machine has, for one that has ended: it still says that this is the same machine.
     pub(crate) fn present_key(&self) -> Result<Option<KeyPair>, CredentialError> {
         let Some(pem) = self.read(CLIENT)? else {

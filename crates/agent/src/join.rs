@@ -183,8 +183,8 @@ impl Join {
             None => files.next_key()?,
         };
         files.keep_authority(&authority)?;
-        let issued = request(&cluster, &self.node_name, &key).await?;
-        let certificate = files.keep_certificate(&issued, &key)?;
+        let issued = request(&cluster, &self.node_name, &key).await;
+        let certificate = files.keep_certificate(&files.unless_refused(issued)?, &key)?;
         Ok((certificate, authority))
     }
 
@@ -267,7 +267,8 @@ impl Membership {
 
     async fn renew_once(&self, cluster: &Cluster) -> Result<Certificate, JoinError> {
         let key = self.files.next_key()?;
-        let issued = request(cluster, &self.node_name, &key).await?;
+        let issued = request(cluster, &self.node_name, &key).await;
+        let issued = self.files.unless_refused(issued)?;
         let certificate = self.files.keep_certificate(&issued, &key)?;
         self.dialer.identify(certificate.identity.clone())?;
         Ok(certificate)
@@ -284,6 +285,16 @@ pub fn has_joined(data_dir: &Path) -> bool {
     Files::of(data_dir)
         .certificate()
         .is_ok_and(|certificate| certificate.is_some())
+}
+
+impl Files {
+    /// A request that was refused stays refused, and the next one of the same key would find it: the next has another key.
+    fn unless_refused(&self, issued: Result<Vec<u8>, JoinError>) -> Result<Vec<u8>, JoinError> {
+        if matches!(issued, Err(JoinError::Refused(_))) {
+            self.drop_next_key()?;
+        }
+        issued
+    }
 }
 
 /// A client that reaches nobody, for a machine that is cleaned up without its cluster.
