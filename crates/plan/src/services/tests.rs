@@ -159,7 +159,7 @@ fn hints_for_the_node_come_before_hints_for_the_zone() {
         "none is meant for this node, one for its zone"
     );
     assert_eq!(
-        lead(&[other_zone.clone()]),
+        lead(std::slice::from_ref(&other_zone)),
         "3",
         "none is meant for here, so anyone serves"
     );
