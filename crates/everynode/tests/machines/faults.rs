@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde_json::Value;
-use testkit::{Fleet, Pod, Seen, ask, eventually, report, wait_for};
+use serde_json::{Value, json};
+use testkit::{Fleet, Pod, Seen, ask, eventually, programs, report, wait_for};
 
 use crate::{PORT, fleet, identity, page, watch_pages};
 
+/// Busybox, and a client that finds names in the DNS.
+const CURL: &str = "everynode.local/curl:1";
 /// Rounds of kill and restart of every agent.
 const ROUNDS: u64 = 6;
 
@@ -218,5 +221,75 @@ fn a_node_that_is_deleted_and_joins_again_under_its_name_gets_a_new_pod() -> Res
     tell("node-2 deleted, joined again", &seen);
     assert_eq!(identity(&pods["node-1"]), identity(&before["node-1"]));
     assert_eq!(seen["node-1"].failed, 0);
+    Ok(())
+}
+
+/// Asks the Service by its name, each time over a connection of its own, until there is `/tmp/stop`; counts what failed, and what failed at once again.
+const ASK_SERVICE: &str = "n=0 failed=0 twice=0
+ask() { curl -s -f --max-time 2 -o /dev/null http://page.default.svc.cluster.local/; }
+until [ -e /tmp/stop ]; do n=$((n+1)); ask || { failed=$((failed+1)); ask || twice=$((twice+1)); }; done
+echo $n $failed $twice > /tmp/counts; sleep 1000";
+
+#[test]
+fn a_rolling_update_fails_no_request_that_is_made_again_and_with_surge_none_at_all() -> Result<()> {
+    let Some(mut fleet) = fleet(3, &[])? else {
+        return Ok(());
+    };
+    let curl = Path::new("/usr/bin/curl");
+    let image = programs(fleet.topology().folder(), CURL, &[curl], &["sh"])?;
+    fleet.import_on(2, &image)?;
+    fleet.apply(&json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "page"},
+        "spec": {"selector": {"app": "page"}, "ports": [{"port": 80, "targetPort": 8080}]},
+    }));
+    for (strategy, surge) in [
+        (json!({"maxUnavailable": 1, "maxSurge": 0}), false),
+        (json!({"maxUnavailable": 0, "maxSurge": 1}), true),
+    ] {
+        let set = |version: &str| {
+            page(|set| {
+                set["spec"]["updateStrategy"] = json!({"type": "RollingUpdate", "rollingUpdate": strategy});
+                let main = &mut set["spec"]["template"]["spec"]["containers"][0];
+                // A port of the node can be held by one pod at a time.
+                main["ports"] = json!([{"containerPort": 8080}]);
+                main["env"] = json!([{"name": "VERSION", "value": format!("{version}-{surge}")}]);
+            })
+        };
+        fleet.apply(&set("old"));
+        fleet.client().ok(&["rollout", "status", "ds/page"]);
+        fleet.running("page", 3)?;
+        fleet.apply(&json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "client", "labels": {"app": "client"}},
+            "spec": {"nodeName": "node-2", "terminationGracePeriodSeconds": 0, "containers": [
+                {"name": "main", "image": CURL, "command": ["sh", "-c", ASK_SERVICE]},
+            ]},
+        }));
+        fleet.running("client", 1)?;
+        fleet.apply(&set("new"));
+        fleet.client().ok(&["rollout", "status", "ds/page"]);
+        fleet.running("page", 3)?;
+        let exec = |script: &str| fleet.client().run(&["exec", "client", "--", "sh", "-c", script]);
+        assert!(exec("touch /tmp/stop").success);
+        let counts = wait_for("the client's counts", || {
+            let said = exec("cat /tmp/counts");
+            let counts: Vec<u64> = said
+                .stdout
+                .split_whitespace()
+                .filter_map(|word| word.parse().ok())
+                .collect();
+            Ok(if counts.len() == 3 {
+                Ok(counts)
+            } else {
+                Err(said.stderr)
+            })
+        })?;
+        let (asked, failed, twice) = (counts[0], counts[1], counts[2]);
+        report(&format!(
+            "rolling update, surge {surge}: {failed} of {asked} requests failed, {twice} of them twice"
+        ));
+        assert!(asked > 0 && twice == 0, "{counts:?}");
+        assert!(!surge || failed == 0, "{counts:?}");
+        fleet.client().ok(&["delete", "pod", "client"]);
+    }
     Ok(())
 }
