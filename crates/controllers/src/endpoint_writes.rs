@@ -73,8 +73,8 @@ async fn send(api: &Api, resource: &Resource, action: &Action) -> Result<Answer,
             };
             return match api.delete(&resource.object(namespace, name), options).await {
                 Ok(()) => Ok(Answer::Deleted),
-                // Gone, or another object by now.
-                Err(failure) if failure.is_not_found() || failure.is_conflict() => Ok(Answer::Deleted),
+                // A conflict may be any change at that moment: if it is another object by now, the watch tells.
+                Err(failure) if failure.is_not_found() => Ok(Answer::Deleted),
                 Err(failure) => Err(failure),
             };
         }
