@@ -14,34 +14,38 @@ use store::{Key, OpenError, Store};
 
 /// The index of pods by the node that they are bound to, so that a node's agent costs only its own pods.
 pub(crate) const INDEX_NODE: usize = 0;
-const INDEXES: usize = 1;
+/// The index of Services by their address, so that finding a free one does not cost a look at all of them.
+pub(crate) const INDEX_CLUSTER_IP: usize = 1;
+const INDEXES: usize = 2;
 const NODE_NAME: &str = "spec.nodeName";
+const CLUSTER_IP: &str = "spec.clusterIP";
 
 /// What is kept beside the bytes of an object.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) attributes: Attributes,
-    /// Where among the selectable fields the node's name stands, for pods.
-    node: Option<usize>,
+    /// Where among the selectable fields the value of each index stands.
+    indexed: [Option<usize>; INDEXES],
 }
 
 impl Entry {
     fn of(kind: &Kind, object: &Value) -> Entry {
-        let node = if is_pod(kind) {
-            kind.selectable.iter().position(|path| *path == NODE_NAME)
-        } else {
-            None
-        };
+        let at = |wanted: &str| kind.selectable.iter().position(|path| *path == wanted);
+        let is_service = kind.group.is_empty() && kind.kind == "Service";
         Entry {
             attributes: attributes::of(kind, object),
-            node,
+            indexed: [
+                at(NODE_NAME).filter(|_| is_pod(kind)),
+                at(CLUSTER_IP).filter(|_| is_service),
+            ],
         }
     }
 }
 
 impl store::Attributes for Entry {
-    fn index_value(&self, _index: usize) -> Option<&str> {
-        let value = self.attributes.field(self.node?);
+    fn index_value(&self, index: usize) -> Option<&str> {
+        let at = self.indexed.get(index).copied().flatten()?;
+        let value = self.attributes.field(at);
         (!value.is_empty()).then_some(value)
     }
 }

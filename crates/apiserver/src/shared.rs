@@ -1,6 +1,7 @@
 //! What all requests of a server share.
 
 use std::net::IpAddr;
+use std::sync::atomic::AtomicU32;
 
 use api::status::Status;
 use clock::Clock;
@@ -39,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
     /// Held while a Service gets its addresses and ports, so that no two get the same.
     pub(crate) service_allocation: Mutex<()>,
+    /// Where in the range of Service addresses the next free one is looked for.
+    pub(crate) service_cursor: AtomicU32,
     /// What admission reads for every new pod.
     pub(crate) parsed: Parsed,
     pub(crate) clock: Clock,
@@ -66,6 +69,7 @@ impl Shared {
             turns: Semaphore::new(REQUESTS_IN_FLIGHT_MAX),
             tasks: TaskTracker::new(),
             service_allocation: Mutex::new(()),
+            service_cursor: AtomicU32::new(0),
             parsed: Parsed::default(),
             clock,
             random,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::sync::atomic::Ordering;
 
 use api::field_error::{FieldError, Path};
 use api::kinds::Kind;
@@ -10,7 +11,7 @@ use api::meta;
 use api::status::Status;
 use serde_json::{Value, json};
 
-use crate::objects;
+use crate::objects::{self, INDEX_CLUSTER_IP};
 use crate::shared::{SERVICE_NETWORK, Shared};
 
 /// Kubernetes' range of node ports.
@@ -35,10 +36,37 @@ pub(crate) fn allocate(
     let ty = service["spec"]["type"].as_str().unwrap_or("ClusterIP").to_owned();
     let own = objects::key(kind, meta::namespace(service), meta::name(service));
     if ty != "ExternalName" {
+        one_family(kind, service)?;
         cluster_address(shared, kind, service, old, own.as_str())?;
     }
     if matches!(ty.as_str(), "NodePort" | "LoadBalancer") {
         node_ports(shared, kind, service, old, own.as_str())?;
+    }
+    Ok(())
+}
+
+/// Service addresses are of one family: 422 for a Service that must have more, or another.
+fn one_family(kind: &'static Kind, service: &Value) -> Result<(), Status> {
+    let path = &Path::Root("spec");
+    let refuse = |error| Err(Status::invalid(kind, meta::name(service), &[error]));
+    let spec = &service["spec"];
+    let is_selectorless = spec["selector"].as_object().is_none_or(serde_json::Map::is_empty);
+    // Whoever gives endpoints to a headless Service by hand decides their family.
+    if spec["clusterIP"] == HEADLESS && is_selectorless {
+        return Ok(());
+    }
+    if spec["ipFamilyPolicy"] == "RequireDualStack" {
+        let detail = "this cluster is not configured for dual-stack services";
+        let policy = path.child("ipFamilyPolicy");
+        return refuse(FieldError::invalid(&policy, "RequireDualStack", detail));
+    }
+    let families = spec["ipFamilies"].as_array().into_iter().flatten();
+    for (index, family) in families.enumerate() {
+        if family == "IPv6" {
+            let families = path.child("ipFamilies");
+            let detail = "not configured on this cluster";
+            return refuse(FieldError::invalid(&families.index(index), "IPv6", detail));
+        }
     }
     Ok(())
 }
@@ -54,9 +82,14 @@ fn cluster_address(
     let (given, before) = (text(service), text(old));
     let address = match given.as_str() {
         "" if !before.is_empty() => before,
-        "" => free_address(&used_addresses(shared, kind, own))
-            .ok_or_else(|| Status::internal("failed to allocate a serviceIP: range is full"))?
-            .to_string(),
+        "" => {
+            let cursor = shared.service_cursor.load(Ordering::Relaxed);
+            let free = free_offset(cursor, |address| is_used(shared, kind, own, address))
+                .ok_or_else(|| Status::internal("failed to allocate a serviceIP: range is full"))?;
+            // Allocations come one after the other, so no two look from the same place.
+            shared.service_cursor.store(free + 1, Ordering::Relaxed);
+            address_at(free).to_string()
+        }
         HEADLESS => given,
         same if same == before => given,
         wanted => {
@@ -73,7 +106,7 @@ fn cluster_address(
                     Ipv4Addr::from(network)
                 ));
             }
-            if used_addresses(shared, kind, own).contains(wanted) {
+            if is_used(shared, kind, own, wanted) {
                 return refuse("provided IP is already allocated");
             }
             given
@@ -97,12 +130,12 @@ fn services<'a>(
     all.into_iter().filter(move |object| object.key.as_str() != own)
 }
 
-fn used_addresses(shared: &Shared, kind: &'static Kind, own: &str) -> BTreeSet<String> {
-    let at = kind.selectable.iter().position(|path| *path == "spec.clusterIP");
-    services(shared, kind, own)
-        .filter_map(|object| Some(object.attributes.attributes.field(at?).to_owned()))
-        .filter(|address| !address.is_empty() && address != HEADLESS)
-        .collect()
+/// Whether another Service has this address.
+fn is_used(shared: &Shared, kind: &'static Kind, own: &str, address: &str) -> bool {
+    let holders = shared
+        .objects
+        .list_where(&objects::prefix(kind, ""), INDEX_CLUSTER_IP, address);
+    holders.iter().any(|object| object.key.as_str() != own)
 }
 
 /// Whether a Service may have this address.
@@ -111,15 +144,20 @@ fn is_service_address(address: Ipv4Addr) -> bool {
     u32::from(address) >> (32 - u32::from(bits)) == network >> (32 - u32::from(bits))
 }
 
-/// The lowest free address of the dynamic part of the range, else of the whole.
-fn free_address(used: &BTreeSet<String>) -> Option<Ipv4Addr> {
-    let (network, bits) = SERVICE_NETWORK;
-    let size = 1_u32 << (32 - u32::from(bits));
+fn address_at(offset: u32) -> Ipv4Addr {
+    Ipv4Addr::from(SERVICE_NETWORK.0 + offset)
+}
+
+/// The offset of a free address: of the dynamic part of the range, from `cursor` on and around, else of the rest.
+fn free_offset(cursor: u32, is_used: impl Fn(&str) -> bool) -> Option<u32> {
+    let size = 1_u32 << (32 - u32::from(SERVICE_NETWORK.1));
     // Neither the network's own address nor its broadcast address.
-    let offsets = (FIRST_DYNAMIC_OFFSET..size - 1).chain(1..FIRST_DYNAMIC_OFFSET);
-    offsets
-        .map(|offset| Ipv4Addr::from(network + offset))
-        .find(|address| !used.contains(&address.to_string()))
+    let last = size - 1;
+    let cursor = cursor.clamp(FIRST_DYNAMIC_OFFSET, last);
+    let mut offsets = (cursor..last)
+        .chain(FIRST_DYNAMIC_OFFSET..cursor)
+        .chain(1..FIRST_DYNAMIC_OFFSET);
+    offsets.find(|offset| !is_used(&address_at(*offset).to_string()))
 }
 
 fn node_ports(
@@ -130,7 +168,12 @@ fn node_ports(
     own: &str,
 ) -> Result<(), Status> {
     let mut used: BTreeSet<(String, u16)> = BTreeSet::new();
+    let at = kind.selectable.iter().position(|path| *path == "spec.type");
     for object in services(shared, kind, own) {
+        let ty = at.map(|at| object.attributes.attributes.field(at));
+        if !matches!(ty, Some("NodePort" | "LoadBalancer")) {
+            continue;
+        }
         let other = objects::value(kind, &object.body)?;
         used.extend(
             ports(&other)
@@ -208,11 +251,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_handed_out_above_the_reserved_ones() {
-        let mut used = BTreeSet::new();
-        assert_eq!(free_address(&used), Some(Ipv4Addr::new(10, 96, 1, 0)));
-        used.insert("10.96.1.0".to_owned());
-        assert_eq!(free_address(&used), Some(Ipv4Addr::new(10, 96, 1, 1)));
+    fn addresses_are_handed_out_above_the_reserved_ones_and_around() {
+        let free = |cursor, used: &[&str]| {
+            let offset = free_offset(cursor, |address| used.contains(&address));
+            offset.map(|offset| address_at(offset).to_string())
+        };
+        assert_eq!(free(0, &[]).as_deref(), Some("10.96.1.0"));
+        assert_eq!(free(0, &["10.96.1.0"]).as_deref(), Some("10.96.1.1"));
+        assert_eq!(free(300, &[]).as_deref(), Some("10.96.1.44"));
+        assert_eq!(free(u32::MAX, &[]).as_deref(), Some("10.96.1.0"));
+        assert_eq!(free_offset(0, |address| address != "10.96.0.9"), Some(9));
+        assert_eq!(free_offset(0, |_| true), None);
     }
 
     #[test]
