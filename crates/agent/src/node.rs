@@ -24,7 +24,7 @@ use crate::network;
 use crate::options::{Options, PodRanges};
 
 pub(crate) use lease::renew;
-pub(crate) use machine::{memory as machine_memory, primary_address};
+pub(crate) use machine::{available_memory, memory as machine_memory, primary_address};
 
 /// How often the node's state is looked at.
 const LOOK: Duration = Duration::from_secs(10);
@@ -384,7 +384,7 @@ fn network_conditions(network: &network::State) -> Vec<Value> {
 type Pressure = (&'static str, bool, &'static str, &'static str);
 
 fn pressure(data_dir: &std::path::Path) -> [Pressure; 3] {
-    let memory = machine::available_memory().is_some_and(|bytes| bytes < LEAST_MEMORY);
+    let memory = available_memory().is_some_and(|bytes| bytes < LEAST_MEMORY);
     let disk = machine::disk(data_dir)
         .is_some_and(|disk| disk.free.saturating_mul(100) < disk.size * LEAST_DISK_PERCENT);
     [

@@ -1,6 +1,9 @@
-//! What the node serves to the API server over the tunnel: logs and commands in containers.
+//! What the node serves to the API server over the tunnel: logs and commands in containers, streams to ports, and what it
+//! knows of itself.
 
+mod dial;
 mod exec;
+mod kubelet;
 mod logs;
 
 use std::convert::Infallible;
@@ -35,11 +38,15 @@ pub(crate) async fn answer(
     let parts: Vec<String> = path.trim_matches('/').split('/').map(decode).collect();
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let query = Query::parse(request.uri().query().unwrap_or_default());
+    let no_such = || refuse(StatusCode::NOT_FOUND, &format!("this node serves no {path}"));
     let [verb, namespace, pod, container] = parts[..] else {
-        return Ok(refuse(
-            StatusCode::NOT_FOUND,
-            &format!("this node serves no {path}"),
-        ));
+        return Ok(match parts[..] {
+            ["dial", "node", port] => dial::node(&shared, port, request).await,
+            ["dial", "pod", namespace, pod, uid, port] => {
+                dial::pod(&shared, [namespace, pod, uid], port, request).await
+            }
+            _ => kubelet::answer(&shared, &parts).await.unwrap_or_else(no_such),
+        });
     };
     let Some(uid) = shared.uid(namespace, pod) else {
         return Ok(refuse(
@@ -56,7 +63,7 @@ pub(crate) async fn answer(
     Ok(match verb {
         "containerLogs" => logs::answer(shared, wanted, &query).await,
         "exec" => exec::answer(shared, wanted, &query, request).await,
-        _ => refuse(StatusCode::NOT_FOUND, &format!("this node serves no {path}")),
+        _ => no_such(),
     })
 }
 
@@ -65,6 +72,7 @@ fn refuse(code: StatusCode, message: &str) -> Response<Body> {
     let reason = match code {
         StatusCode::NOT_FOUND => "NotFound",
         StatusCode::BAD_REQUEST => "BadRequest",
+        StatusCode::SERVICE_UNAVAILABLE => "ServiceUnavailable",
         _ => "InternalError",
     };
     let status = json!({

@@ -71,6 +71,20 @@ impl Shared {
         uids.get(&(namespace.to_owned(), name.to_owned())).cloned()
     }
 
+    /// The pods that have workers: namespace, name and uid, in order.
+    pub(crate) fn pods(&self) -> Vec<(String, String, String)> {
+        let uids = self
+            .uids
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let held = uids.iter();
+        let mut pods: Vec<_> = held
+            .map(|((namespace, name), uid)| (namespace.clone(), name.clone(), uid.clone()))
+            .collect();
+        pods.sort_unstable();
+        pods
+    }
+
     pub(crate) fn learn_uid(&self, pod: &PodRef) {
         let mut uids = self
             .uids

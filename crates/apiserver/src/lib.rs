@@ -31,6 +31,7 @@ mod parsed;
 mod pki;
 mod query;
 mod random;
+mod relay;
 mod request;
 mod respond;
 mod review;

@@ -59,8 +59,48 @@ impl PartialEq for Target {
     }
 }
 
+/// A path that leads through an object to what stands behind it.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Proxied<'p> {
+    /// Up to `proxy`, that included.
+    pub(crate) head: &'p str,
+    /// The node of a daemon, as it stands in the path.
+    pub(crate) node: Option<&'p str>,
+    /// What is asked for there: empty, or from a slash on, as the client wrote it.
+    pub(crate) rest: &'p str,
+}
+
+/// Splits the path of a proxied request. Its end is not ours: it is neither decoded nor bounded here.
+pub(crate) fn proxied(path: &str) -> Option<Proxied<'_>> {
+    const LONGEST_HEAD: usize = 10;
+    let inside = path.strip_prefix('/')?;
+    let segments: Vec<&str> = inside.splitn(LONGEST_HEAD + 1, '/').collect();
+    let (count, node) = match segments.as_slice() {
+        ["api", "v1", "nodes", _, "proxy", ..] => (5, None),
+        ["api", "v1", "namespaces", _, "pods" | "services", _, "proxy", ..] => (7, None),
+        [
+            "apis",
+            "apps",
+            "v1",
+            "namespaces",
+            _,
+            "daemonsets",
+            _,
+            "nodes",
+            node,
+            "proxy",
+            ..,
+        ] => (10, Some(*node)),
+        _ => return None,
+    };
+    let length: usize = segments[..count].iter().map(|segment| segment.len() + 1).sum();
+    let (head, rest) = path.split_at(length);
+    Some(Proxied { head, node, rest })
+}
+
 /// Finds what `path` is about. 404 for what is not served.
 pub(crate) fn route(path: &str) -> Result<Route, Status> {
+    let path = proxied(path).map_or(path, |proxied| proxied.head);
     let mut segments = Vec::with_capacity(8);
     for segment in path.split('/').filter(|segment| !segment.is_empty()) {
         let decoded = percent_decode_str(segment)
@@ -120,6 +160,8 @@ fn objects(group: &str, version: &str, rest: &[&str]) -> Result<Target, Status> 
         [resource] => (resource, "", ""),
         [resource, name] => (resource, *name, ""),
         [resource, name, subresource] => (resource, *name, *subresource),
+        // The node narrows it further; who may go there is asked for the DaemonSet.
+        [resource, name, "nodes", _, "proxy"] if *resource == "daemonsets" => (resource, *name, "proxy"),
         _ => return Err(Status::path_not_found()),
     };
     let kind = kinds::by_resource(group, version, resource).ok_or_else(Status::path_not_found)?;
@@ -189,6 +231,32 @@ mod tests {
             route("/api/v1/namespaces/a/status").unwrap(),
             target("", "namespaces", "", "a", "status")
         );
+    }
+
+    #[test]
+    fn what_lies_behind_an_object_is_not_looked_into() {
+        let deep = format!(
+            "/api/v1/namespaces/a/pods/https:b:80/proxy{}//%2F?",
+            "/x".repeat(40)
+        );
+        assert_eq!(
+            route(&deep).unwrap(),
+            target("", "pods", "a", "https:b:80", "proxy")
+        );
+        assert!(proxied(&deep).unwrap().rest.ends_with("/x//%2F?"));
+        let daemon = "/apis/apps/v1/namespaces/a/daemonsets/b:http/nodes/n-1/proxy/metrics";
+        assert_eq!(
+            route(daemon).unwrap(),
+            target("apps", "daemonsets", "a", "b:http", "proxy")
+        );
+        let parts = proxied(daemon).unwrap();
+        assert_eq!((parts.node, parts.rest), (Some("n-1"), "/metrics"));
+        assert_eq!(
+            route("/api/v1/nodes/n/proxy").unwrap(),
+            target("", "nodes", "", "n", "proxy")
+        );
+        assert_eq!(proxied("/api/v1/nodes/n/proxy").unwrap().rest, "");
+        assert_eq!(proxied("/api/v1/namespaces/a/configmaps/b/proxy/x"), None);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::query::Query;
 use crate::request::Request;
 use crate::routes::{self, Route, Target};
 use crate::shared::Shared;
-use crate::subresource::{binding, eviction, exec, finalize, log, token};
+use crate::subresource::{binding, eviction, exec, finalize, log, proxy, token};
 use crate::user::User;
 use crate::verbs::list_options::ListOptions;
 use crate::verbs::update::Part;
@@ -90,7 +90,11 @@ pub(crate) async fn serve(
 fn head_of(response: Response<Body>) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
     if let Some(length) = body.size_hint().exact() {
-        parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        // What another server said of its answer stands.
+        parts
+            .headers
+            .entry(CONTENT_LENGTH)
+            .or_insert_with(|| HeaderValue::from(length));
     }
     Response::from_parts(parts, Body::empty())
 }
@@ -188,6 +192,7 @@ async fn objects(
     match target.subresource.as_str() {
         "log" => return log::log(shared, &target, &query).await,
         "exec" => return exec::exec(shared, &target, &query, request).await,
+        "proxy" => return proxy::proxy(shared, &target, request).await,
         _ => {}
     }
     let answer = wanted?;

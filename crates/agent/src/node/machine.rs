@@ -41,7 +41,7 @@ pub(crate) fn memory() -> u64 {
 }
 
 /// Bytes that new processes could have.
-pub(super) fn available_memory() -> Option<u64> {
+pub(crate) fn available_memory() -> Option<u64> {
     meminfo("MemAvailable")
 }
 

@@ -277,6 +277,12 @@ pub(crate) const fn subresource(
     }
 }
 
+/// The `proxy` subresource of a kind: what an object serves, through this server.
+pub(crate) const fn proxy_of(kind: &'static str) -> Subresource {
+    let verbs = &["create", "delete", "get", "patch", "update"];
+    subresource("proxy", ("", "v1", kind), verbs)
+}
+
 /// The `status` subresource of a kind.
 pub(crate) const fn status_of(kind: (&'static str, &'static str, &'static str)) -> Subresource {
     subresource("status", kind, STATUS_VERBS)

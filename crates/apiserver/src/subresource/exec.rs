@@ -1,27 +1,22 @@
 //! pods/exec: a command in a container, over WebSocket. The server shakes hands with the client and from then on
 //! copies bytes between it and the node's agent, which speaks the channels.
 
-use std::pin::pin;
 use std::sync::Arc;
 
 use api::status::Status;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use bytes::{Bytes, BytesMut};
-use futures::future::{self, Either};
-use futures::{SinkExt, StreamExt, stream};
+use bytes::Bytes;
+use futures::{SinkExt, StreamExt};
 use http::header::{
     CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{Response, StatusCode};
-use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Incoming;
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -29,8 +24,9 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 
 use crate::body::{Body, BoxError};
-use crate::limits::{DISCARD_TIMEOUT, UPGRADE_BUFFER_BYTES};
+use crate::limits::DISCARD_TIMEOUT;
 use crate::query::Query;
+use crate::relay;
 use crate::routes::Target;
 use crate::shared::Shared;
 use crate::subresource::container::container;
@@ -43,8 +39,6 @@ const CHANNELS: &str = "v5.channel.k8s.io";
 const ERROR_CHANNEL: u8 = 3;
 /// Appended to the client's key, by RFC 6455.
 const WEBSOCKET_GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-/// Buffers on their way to the agent: a few, so that a slow agent slows the client and not the memory.
-const BUFFERS_IN_FLIGHT: usize = 4;
 
 /// Starts a command in a container.
 pub(crate) async fn exec(
@@ -87,7 +81,7 @@ pub(crate) async fn exec(
             true => refusal,
             false => Status::new(404, "NotFound", format!("container not found (\"{container}\")")),
         })?;
-    let (to_agent, from_client) = mpsc::channel::<Bytes>(BUFFERS_IN_FLIGHT);
+    let (to_agent, from_client) = mpsc::channel::<Bytes>(relay::BUFFERS_IN_FLIGHT);
     let begun = begin(
         shared,
         node,
@@ -99,7 +93,10 @@ pub(crate) async fn exec(
     shared.tasks.spawn(async move {
         let conversation = async {
             match begun {
-                Ok(from_agent) => copy(upgrade, to_agent, from_agent).await,
+                Ok(from_agent) => match upgrade.await {
+                    Ok(client) => relay::relay(TokioIo::new(client), to_agent, from_agent).await,
+                    Err(error) => Err(error.into()),
+                },
                 Err(refusal) => tell(upgrade, &refusal).await,
             }
         };
@@ -225,63 +222,9 @@ fn agent_request(
             parameters.append_pair(stream, "true");
         }
     }
-    let frames = stream::unfold(from_client, |mut from_client| async move {
-        let bytes = from_client.recv().await?;
-        Some((Ok::<_, BoxError>(Frame::data(bytes)), from_client))
-    });
     let path = agent_path("exec", target, container);
     http::Request::post(format!("http://{node}{path}?{}", parameters.finish()))
         .header(SEC_WEBSOCKET_PROTOCOL, CHANNELS)
-        .body(Body::stream(StreamBody::new(frames)))
+        .body(relay::body(from_client))
         .map_err(Status::internal)
-}
-
-/// Copies both ways until the agent has said everything.
-async fn copy(
-    upgrade: OnUpgrade,
-    to_agent: mpsc::Sender<Bytes>,
-    from_agent: Incoming,
-) -> Result<(), BoxError> {
-    let (from_client, to_client) = tokio::io::split(TokioIo::new(upgrade.await?));
-    let upward = pin!(client_to_agent(from_client, to_agent));
-    let downward = pin!(agent_to_client(from_agent, to_client));
-    // A client that leaves ends the request's body, at which the agent ends the command and its answer. An agent that
-    // does not has its stream reset when this returns.
-    match future::select(downward, upward).await {
-        Either::Left((ended, _)) => ended,
-        Either::Right(((), downward)) => tokio::time::timeout(DISCARD_TIMEOUT, downward).await?,
-    }
-}
-
-async fn client_to_agent(mut client: ReadHalf<TokioIo<Upgraded>>, agent: mpsc::Sender<Bytes>) {
-    let mut buffer = BytesMut::with_capacity(UPGRADE_BUFFER_BYTES);
-    loop {
-        buffer.reserve(UPGRADE_BUFFER_BYTES);
-        let read = tokio::select! {
-            read = client.read_buf(&mut buffer) => read,
-            () = agent.closed() => return,
-        };
-        match read {
-            Ok(1..) => {
-                if agent.send(buffer.split().freeze()).await.is_err() {
-                    return;
-                }
-            }
-            Ok(0) | Err(_) => return,
-        }
-    }
-}
-
-async fn agent_to_client(
-    mut agent: Incoming,
-    mut client: WriteHalf<TokioIo<Upgraded>>,
-) -> Result<(), BoxError> {
-    while let Some(frame) = agent.frame().await {
-        if let Ok(bytes) = frame?.into_data() {
-            client.write_all(&bytes).await?;
-            client.flush().await?;
-        }
-    }
-    client.shutdown().await?;
-    Ok(())
 }

@@ -20,7 +20,7 @@ use crate::subresource::container::container;
 const AGENT_ERROR_BYTES_MAX: usize = 16 * 1024;
 
 /// What a segment of a path cannot hold as it is: everything but the unreserved characters of RFC 3986.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+pub(crate) const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')

@@ -6,4 +6,5 @@ pub(crate) mod eviction;
 pub(crate) mod exec;
 pub(crate) mod finalize;
 pub(crate) mod log;
+pub(crate) mod proxy;
 pub(crate) mod token;

@@ -16,6 +16,7 @@ mod field_validation;
 mod list_paging;
 mod node_credential;
 mod patch;
+mod proxy;
 mod subresources;
 mod table;
 mod tunnel;

@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use crate::common::*;
 
 /// What one HTTP/1 request on a fresh connection is answered with, and the connection when it was upgraded.
-async fn upgrade(
+pub(crate) async fn upgrade(
     stream: TlsStream<TcpStream>,
     request: Request<Full<Bytes>>,
 ) -> (u16, String, Option<hyper::upgrade::Upgraded>) {
@@ -42,7 +42,7 @@ async fn upgrade(
     (code, String::from_utf8_lossy(&body).into_owned(), None)
 }
 
-fn tunnel_request(node: &str) -> Request<Full<Bytes>> {
+pub(crate) fn tunnel_request(node: &str) -> Request<Full<Bytes>> {
     Request::post(format!("/everynode/v1/nodes/{node}/tunnel"))
         .header("host", "localhost")
         .header("connection", "upgrade")

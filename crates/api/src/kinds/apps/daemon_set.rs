@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use crate::default;
 use crate::field_error::{FieldError, Path, quote};
 use crate::kinds::core::pod;
-use crate::kinds::{AGE, Column, Kind, NAME, StatusField, Strategy, column, integer, row, status_of, wide};
+use crate::kinds::{
+    AGE, Column, Kind, NAME, StatusField, Strategy, column, integer, proxy_of, row, status_of, wide,
+};
 use crate::meta;
 use crate::print;
 use crate::validate::field::{check_immutable, check_non_negative, text};
@@ -33,7 +35,10 @@ const COUNTERS: [&str; 8] = [
 pub static KIND: Kind = Kind {
     short_names: &["ds"],
     categories: &["all"],
-    subresources: &[status_of(("apps", "v1", "DaemonSet"))],
+    subresources: &[
+        proxy_of("PodProxyOptions"),
+        status_of(("apps", "v1", "DaemonSet")),
+    ],
     columns: COLUMNS,
     strategy: Strategy {
         status: StatusField::Separate,

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::field_error::{FieldError, Path};
-use crate::kinds::{AGE, Column, Kind, NAME, StatusField, Strategy, column, row, status_of, wide};
+use crate::kinds::{AGE, Column, Kind, NAME, StatusField, Strategy, column, proxy_of, row, status_of, wide};
 use crate::meta;
 use crate::print;
 use crate::validate::field::{check_name, flag, list, text, texts};
@@ -16,7 +16,7 @@ const ROLE_LABEL: &str = "kubernetes.io/role";
 pub static KIND: Kind = Kind {
     short_names: &["no"],
     namespaced: false,
-    subresources: &[status_of(("", "v1", "Node"))],
+    subresources: &[proxy_of("NodeProxyOptions"), status_of(("", "v1", "Node"))],
     selectable: &["spec.unschedulable"],
     columns: COLUMNS,
     strategy: Strategy {

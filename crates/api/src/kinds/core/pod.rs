@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::default;
 use crate::field_error::{FieldError, Path};
-use crate::kinds::{Kind, StatusField, Strategy, row, status_of, subresource};
+use crate::kinds::{Kind, StatusField, Strategy, proxy_of, row, status_of, subresource};
 use crate::meta;
 use crate::validate::field::{check_immutable, check_name, flag, list, present, text};
 use crate::validate::name;
@@ -28,6 +28,7 @@ pub static KIND: Kind = Kind {
         subresource("eviction", ("policy", "v1", "Eviction"), &["create"]),
         subresource("exec", ("", "v1", "PodExecOptions"), &["create", "get"]),
         subresource("log", ("", "v1", "Pod"), &["get"]),
+        proxy_of("PodProxyOptions"),
         status_of(("", "v1", "Pod")),
     ],
     selectable: &[

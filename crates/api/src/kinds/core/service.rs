@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::default;
 use crate::field_error::{FieldError, Path};
-use crate::kinds::{AGE, Column, Kind, NAME, StatusField, Strategy, column, row, status_of, wide};
+use crate::kinds::{AGE, Column, Kind, NAME, StatusField, Strategy, column, proxy_of, row, status_of, wide};
 use crate::meta;
 use crate::print;
 use crate::validate::field::{
@@ -23,7 +23,7 @@ const NONE: &str = "None";
 pub static KIND: Kind = Kind {
     short_names: &["svc"],
     categories: &["all"],
-    subresources: &[status_of(("", "v1", "Service"))],
+    subresources: &[proxy_of("ServiceProxyOptions"), status_of(("", "v1", "Service"))],
     selectable: &["spec.clusterIP", "spec.type"],
     columns: COLUMNS,
     create_on_update: true,
