@@ -1,4 +1,4 @@
-//! The pages that say which test shows what: every test that they name exists.
+//! The pages that say which test shows what: every test, or module of tests, that they name exists.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,9 +14,13 @@ const SHOWN_BY: &str = "Shown by ";
 /// Heads the column of tests.
 const COLUMN: &str = "test";
 
-/// Checks the pages against the functions in `sources`.
+/// Checks the pages against the functions and modules in `sources`.
 pub(super) fn check(sources: &[String], breaches: &mut Vec<String>) -> Result<()> {
-    let known: BTreeSet<&str> = sources.iter().flat_map(|text| functions(text)).collect();
+    // A module may be the sentence, and its tests the parts of it.
+    let known: BTreeSet<&str> = sources
+        .iter()
+        .flat_map(|text| named_after("fn ", text).chain(named_after("mod ", text)))
+        .collect();
     for page in PAGES {
         let path = root().join(page);
         if !path.exists() {
@@ -24,9 +28,9 @@ pub(super) fn check(sources: &[String], breaches: &mut Vec<String>) -> Result<()
         }
         let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
         for test in named(&text) {
-            // `crate::function`: the crate is for the reader.
-            let function = test.rsplit("::").next().unwrap_or(test);
-            if !known.contains(function) {
+            // `crate::name`: the crate is for the reader.
+            let name = test.rsplit("::").next().unwrap_or(test);
+            if !known.contains(name) {
                 breaches.push(format!("{page}: names the test `{test}`, which is not there"));
             }
         }
@@ -34,9 +38,9 @@ pub(super) fn check(sources: &[String], breaches: &mut Vec<String>) -> Result<()
     Ok(())
 }
 
-/// The names after `fn` in Rust source.
-fn functions(text: &str) -> impl Iterator<Item = &str> {
-    text.split("fn ").skip(1).map(|rest| {
+/// The names that follow a keyword in Rust source.
+fn named_after<'a>(keyword: &'a str, text: &'a str) -> impl Iterator<Item = &'a str> {
+    text.split(keyword).skip(1).map(|rest| {
         let end = rest
             .find(|letter: char| !letter.is_alphanumeric() && letter != '_')
             .unwrap_or(rest.len());
@@ -87,8 +91,12 @@ mod tests {
     }
 
     #[test]
-    fn functions_are_found_by_their_names() {
-        let text = "async fn a_daemon_runs() {}\n    fn b<T>(x: T) {}";
-        assert_eq!(functions(text).collect::<Vec<_>>(), ["a_daemon_runs", "b"]);
+    fn functions_and_modules_are_found_by_their_names() {
+        let text = "async fn a_daemon_runs() {}\nmod of_two {\n    fn b<T>(x: T) {}";
+        assert_eq!(
+            named_after("fn ", text).collect::<Vec<_>>(),
+            ["a_daemon_runs", "b"]
+        );
+        assert_eq!(named_after("mod ", text).collect::<Vec<_>>(), ["of_two"]);
     }
 }
