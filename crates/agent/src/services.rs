@@ -1,8 +1,8 @@
 //! Services on this node: what the cluster says of them, made true in the machine's rules.
 //!
 //! [`plan::services`] decides, [`runtime::Services`] does; this is the shell between. It begins once Services, endpoints and Nodes are known whole, so
-//! that an agent that restarts never replaces good rules by half of them. A first change is made at once, and those that come within
-//! [`GATHER`] after it together: a rollout of a thousand pods costs nft twenty calls a second at most.
+//! that an agent that restarts never replaces good rules by half of them. After a rest a change is made at once, and those that come within
+//! [`GATHER`] of it are made together: a rollout of a thousand pods costs twenty calls of nft a second at most.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -67,8 +67,8 @@ impl Keeper {
             tokio::join!(self.services.next(), self.slices.next(), self.nodes.next());
         self.take(services, slices, nodes);
         self.apply().await;
+        let mut rested = Instant::now() + GATHER;
         loop {
-            let gathered = Instant::now() + GATHER;
             let look = if self.failed { RETRY } else { LOOK };
             tokio::select! {
                 biased;
@@ -80,11 +80,13 @@ impl Keeper {
                     continue;
                 }
             }
-            tokio::time::sleep_until(gathered).await;
+            // Over long ago, unless the rules have just changed.
+            tokio::time::sleep_until(rested).await;
             let services = self.services.next().now_or_never().unwrap_or_default();
             let slices = self.slices.next().now_or_never().unwrap_or_default();
             self.take(services, slices, vec![]);
             self.apply().await;
+            rested = Instant::now() + GATHER;
         }
     }
 
