@@ -11,7 +11,16 @@ use crate::packages;
 /// Installs what is missing, builds the release binary and the program that plays the machines, and becomes that.
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     packages::for_fleet()?;
-    let packages = ["--package", "everynode", "--package", "testkit", "--bins"];
+    let packages = [
+        "--package",
+        "everynode",
+        "--package",
+        "testkit",
+        "--bin",
+        "everynode",
+        "--bin",
+        "fleet",
+    ];
     run_program("cargo", &[&["build", "--release"], &packages[..]].concat())?;
     let (fleet, binary) = (built("release", "fleet"), built("release", "everynode"));
     eprintln!(

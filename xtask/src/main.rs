@@ -29,6 +29,8 @@ cargo xtask <task>
   tidy                     check the house: layers, file headers, words that do not belong
   bench fleet --nodes N    drive N simulated nodes and measure the control plane
   bench node               start-up, memory and time to Ready of one machine with real containers
+  bench agent [MINUTES]    what an idle node's agent costs: memory, processor, bytes, requests
+  bench services           what rules and memory for 10,000 endpoints cost a node
   bench store [ARGS]       compare storage engines on our write pattern
   bench dns                answers a second of a node's DNS, beside other servers that are installed
   bench counts [NODES...]  count the work of each event at fleets of several sizes

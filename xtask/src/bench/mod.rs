@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: the figures in docs/benchmarks.md, made anew.
 
+mod agent;
 mod fleet;
 mod node;
 mod process;
@@ -13,6 +14,14 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     match words {
         ["fleet", "--nodes", nodes] => fleet::run(nodes.parse()?),
         ["node"] => node::run(),
+        ["agent", minutes @ ..] => agent::run(minutes),
+        ["services"] => {
+            // The rules in a kernel's network namespace of their own, as their tests make it; then what is kept in memory for them.
+            let rules = "network::services::tests::bench";
+            let test = ["test", "--release", "--package", "runtime", "--lib", rules];
+            run_program("cargo", &[&test[..], &["--", "--nocapture"]].concat())?;
+            run_program("cargo", &["bench", "--package", "plan", "--bench", "endpoints"])
+        }
         ["store", rest @ ..] => {
             let mut args = vec!["bench", "--package", "store", "--bench", "engines", "--"];
             args.extend(rest);
@@ -24,6 +33,8 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
             run_program("cargo", &args)
         }
         ["dns"] => run_program("cargo", &["bench", "--package", "dns", "--bench", "answers"]),
-        _ => bail!("bench fleet --nodes N | bench node | bench store | bench counts | bench dns"),
+        _ => bail!(
+            "bench fleet --nodes N | bench node | bench agent | bench services | bench store | bench counts | bench dns"
+        ),
     }
 }
