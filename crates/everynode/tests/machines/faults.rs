@@ -9,10 +9,8 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use testkit::{Fleet, Pod, Seen, ask, eventually, programs, report, wait_for};
 
-use crate::{PORT, fleet, identity, page, watch_pages};
+use crate::{CURL, PORT, fleet, identity, page, watch_pages};
 
-/// Busybox, and a client that finds names in the DNS.
-const CURL: &str = "everynode.local/curl:1";
 /// Rounds of kill and restart of every agent.
 const ROUNDS: u64 = 6;
 

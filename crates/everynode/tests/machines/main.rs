@@ -1,5 +1,6 @@
 //! Clusters over several machines: faults, and the ways to reach their daemons, with real containers, daemons and clients.
 
+mod addresses;
 mod faults;
 mod ways;
 
@@ -12,6 +13,8 @@ use testkit::{Fleet, Observer, Pod, busybox, is_root, skip};
 
 /// The daemon of most of these tests: it serves a page that names its pod.
 const PAGE: &str = "everynode.local/page:1";
+/// Busybox, and a client that finds names in the DNS.
+const CURL: &str = "everynode.local/curl:1";
 /// Says who answers, over HTTP, on port 8080.
 const SERVE: &str = "echo $HOSTNAME > /tmp/index.html; exec httpd -f -p 8080 -h /tmp";
 /// Where the page is on every node's own address.

@@ -362,6 +362,7 @@ impl Network {
                     ),
                 )
             })?;
+            forget_clients(ports);
         }
         state.pods.insert(pod.to_owned(), (network.clone(), forward));
         Ok(())
@@ -373,11 +374,13 @@ impl Network {
         if let Some((_, forward)) = state.pods.remove(pod)
             && !forward.ports.is_empty()
             && state.open.is_some()
-            && let Err(error) = forwarding::apply(&forwarding::remove(&self.layout.name(), &forward))
         {
-            // Somebody took the table away, or parts of it.
-            tracing::warn!(pod, %error, "the rules are not what they were: making them anew");
-            self.make(&mut state)?;
+            if let Err(error) = forwarding::apply(&forwarding::remove(&self.layout.name(), &forward)) {
+                // Somebody took the table away, or parts of it.
+                tracing::warn!(pod, %error, "the rules are not what they were: making them anew");
+                self.make(&mut state)?;
+            }
+            forget_clients(&forward.ports);
         }
         link::remove(&self.layout.cable(pod))?;
         let folder = self.layout.addresses();
@@ -409,6 +412,27 @@ impl Network {
         link::remove(&self.layout.bridge())?;
         services::tear_down(&self.layout.name())?;
         forwarding::apply(&forwarding::drop_table(&self.layout.name()))
+    }
+}
+
+/// Lets clients of host ports be led anew: over UDP they would stay with a pod that is gone, or with none, for as long as they keep sending,
+/// also when the pod's address is another pod's by then. If it fails, they stay; the pod itself is not held up.
+fn forget_clients(ports: &[HostPort]) {
+    let of_udp = |port: &&HostPort| port.protocol == Protocol::Udp;
+    let ports: Vec<u16> = ports.iter().filter(of_udp).map(|port| port.host_port).collect();
+    if ports.is_empty() {
+        return;
+    }
+    let forgotten = interfaces().and_then(|own| {
+        conntrack::forget_udp(|client_saw, _| {
+            ports.contains(&client_saw.port())
+                && own
+                    .iter()
+                    .any(|interface| interface.net.addr() == client_saw.ip())
+        })
+    });
+    if let Err(error) = forgotten {
+        tracing::warn!(%error, "clients of UDP host ports are not led anew");
     }
 }
 

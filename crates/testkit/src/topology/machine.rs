@@ -143,6 +143,8 @@ impl Machine {
             .holder
             .take()
             .with_context(|| format!("{} is off", self.name))?;
+        // Without power no connection is said to have ended: the cable is dead before the programs are.
+        self.cut()?;
         holder.kill()?;
         // The namespace goes in its own time, and the cable with it; the next one has the same name.
         let port = self.place.port();
