@@ -124,7 +124,7 @@ async fn register(api: &Api, options: &Options, index: u32) -> Result<(), Error>
 async fn try_register(api: &Api, options: &Options, index: u32) -> Result<(), Error> {
     let name = name(options, index);
     let now = options.clock.now();
-    let node = node(&name, index, now);
+    let node = node(&name, options.start + index, now);
     let answer = match api
         .send(Method::POST, "/api/v1/nodes", "application/json", &node)
         .await
@@ -289,7 +289,7 @@ async fn renew(api: &Api, options: &Options, index: u32, say: Say) -> Result<(),
         Say::Ready => true,
     };
     if says {
-        let patch = json!({"status": node(&name, index, now)["status"]});
+        let patch = json!({"status": node(&name, options.start + index, now)["status"]});
         let path = format!("/api/v1/nodes/{name}/status");
         api.send(
             Method::PATCH,

@@ -18,9 +18,17 @@ use crate::node;
 use crate::request::{Api, Error};
 use crate::{Options, request};
 
-/// Bound pods of all namespaces, from the present state on: without a version the watch begins with everything that exists.
+/// Pods of all namespaces, from the present state on: without a version the watch begins with everything that exists.
 const WATCH: &str =
-    "/api/v1/pods?watch=1&allowWatchBookmarks=true&fieldSelector=spec.nodeName%21%3D&timeoutSeconds=270";
+    "/api/v1/pods?watch=1&allowWatchBookmarks=true&timeoutSeconds=270&fieldSelector=spec.nodeName";
+
+/// The watch of the nodes' pods: of all that are bound, or of the one node's, who as itself may not see others'.
+fn watch(options: &Options) -> String {
+    match options.nodes {
+        1 => format!("{WATCH}%3D{}", node::name(options, 0)),
+        _ => format!("{WATCH}%21%3D"),
+    }
+}
 
 /// The wait before a watch that broke is opened again.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -149,8 +157,8 @@ pub(crate) async fn play(api: &Api, options: &Options) -> Infallible {
 /// One watch, to its end.
 async fn follow(api: &Api, options: &Options, version: &mut String) -> Result<(), kube::Error> {
     let path = match version.as_str() {
-        "" => WATCH.to_owned(),
-        version => format!("{WATCH}&resourceVersion={version}"),
+        "" => watch(options),
+        version => format!("{}&resourceVersion={version}", watch(options)),
     };
     let request = Request::get(path)
         .body(Vec::new())
@@ -227,7 +235,9 @@ async fn perform(
         let now = format!("{:.0}", options.clock.now());
         let result = match deed {
             Deed::Run | Deed::Wait => {
-                let status = status(&pod, &options.missing_images, index, host, &now);
+                // Nodes that other processes play, with other numbers, have other addresses.
+                let number = options.start + index;
+                let status = status(&pod, &options.missing_images, number, host, &now);
                 report(api, &pod, &status).await
             }
             Deed::Correct => report(api, &pod, &ready(&pod, &now)).await,

@@ -28,7 +28,9 @@ pub(crate) fn faults(picture: &Picture, now: Timestamp) -> Vec<String> {
         if pod.deleting {
             faults.push(format!("pod {name} is still terminating"));
         }
+        // What waits for a node and belongs to nobody is nobody's to remove.
         if let Some(node) = &pod.target
+            && (pod.bound || pod.owner.is_some())
             && !picture.present_nodes().any(|(there, _)| there == node)
         {
             faults.push(format!("pod {name} is on {node}, which is gone"));

@@ -16,7 +16,7 @@ const SEEDS: u64 = 200;
 const PARTS: u64 = 8;
 
 /// Seeds that found what is mended since.
-const KEPT: [(u64, &str); 14] = [
+const KEPT: [(u64, &str); 15] = [
     (
         3,
         "a deletion whose answer was lost was taken for undone, and another node's pod was taken beyond maxUnavailable",
@@ -69,6 +69,10 @@ const KEPT: [(u64, &str); 14] = [
     (
         993,
         "what was listed came in another order each time, so that a seed did not replay",
+    ),
+    (
+        9131,
+        "an orphan that waited for a vanished node was held to be somebody's to remove",
     ),
 ];
 
