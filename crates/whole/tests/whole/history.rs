@@ -15,6 +15,9 @@ use crate::placement::{place, repelled, scaled};
 /// The component that runs DaemonSets.
 pub(crate) const CONTROLLERS: &str = "controllers";
 
+/// What the network brings a second time after its answer has been given, as a proxy may: the sender has no part in it.
+pub(crate) const ECHO: &str = "echo";
+
 /// The component that binds pods.
 pub(crate) const SCHEDULER: &str = "scheduler";
 
@@ -41,6 +44,8 @@ pub(crate) struct History {
     taken: BTreeMap<Key, BTreeSet<String>>,
     /// The pods that were live, and until when.
     ended: Vec<(Instant, Pod)>,
+    /// Pods that were made by a request which the network brought a second time: nobody wanted those.
+    echoes: BTreeSet<Key>,
 }
 
 impl History {
@@ -57,6 +62,7 @@ impl History {
             writes: 0,
             taken: BTreeMap::new(),
             ended: Vec::new(),
+            echoes: BTreeSet::new(),
         }
     }
 
@@ -111,6 +117,10 @@ impl History {
 
     /// A pod is made: where it should run, and nowhere twice but to replace by surge.
     fn created(&mut self, who: &str, pod: &Pod) {
+        match who {
+            ECHO => self.echoes.insert(pod.key.clone()),
+            _ => self.echoes.remove(&pod.key),
+        };
         let Some((_, set)) = self.picture.set_of(pod) else {
             return;
         };
@@ -136,7 +146,10 @@ impl History {
                     && other.is_live()
             })
             // What came after what the controllers have seen is not theirs to know, unless they made it.
-            .filter(|other| other.owned < self.floor || other.owned == other.created)
+            .filter(|other| {
+                let made = other.owned == other.created && !self.echoes.contains(&other.key);
+                other.owned < self.floor || made
+            })
             .collect();
         let surges = set
             .since(self.floor)
@@ -327,12 +340,13 @@ impl History {
     /// The most that `set` may have had unavailable for an update since the floor.
     fn unavailable_allowed(&self, set: &Value) -> u64 {
         let wanted = &set["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"];
-        let eligible = |nodes: &mut dyn Iterator<Item = &Value>| {
+        let eligible = |at: Instant| {
+            let nodes = self.picture.nodes_at(at);
             scaled(wanted, nodes.filter(|node| place(set, node).run).count() as u64)
         };
-        let now = eligible(&mut self.picture.present_nodes().map(|(_, node)| node));
+        let moments = self.picture.moments_of_nodes(self.floor);
         // Zero with a surge of zero is refused; a percentage of few nodes is one at least.
-        now.max(eligible(&mut self.picture.nodes_at(self.floor))).max(1)
+        moments.into_iter().map(eligible).max().unwrap_or(1).max(1)
     }
 
     /// A pod is about to be no longer ready: if it was available until now, its node has been given back.

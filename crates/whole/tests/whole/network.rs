@@ -23,7 +23,7 @@ use kube::client::Body;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::history::{CONTROLLERS, History};
+use crate::history::{CONTROLLERS, ECHO, History};
 use crate::rng::Rng;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -418,7 +418,10 @@ impl Wire {
                 let (first, second) = copies(request).await?;
                 let answer = self.network.deliver(&self, first, floor).await;
                 let within = self.network.lock().rng.between(0, REPEATED_WITHIN_MS);
-                let again = self.clone();
+                let again = Wire {
+                    component: ECHO.into(),
+                    ..self.clone()
+                };
                 tokio::spawn(async move {
                     wait(Duration::from_millis(within)).await;
                     // Nobody waits for its answer.

@@ -1,6 +1,6 @@
 //! The cluster as the store has it, kept up by its changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use apiserver::Change;
 use jiff::{SignedDuration, Timestamp};
@@ -245,6 +245,13 @@ impl Picture {
         self.nodes
             .iter()
             .filter_map(|(name, past)| Some((name, past.now()?)))
+    }
+
+    /// When any node changed since `floor`, and `floor` itself.
+    pub(crate) fn moments_of_nodes(&self, floor: Instant) -> BTreeSet<Instant> {
+        let changes = self.nodes.values().flat_map(|past| &past.0);
+        let since = changes.map(|(at, _)| *at).filter(|at| *at > floor);
+        since.chain([floor]).collect()
     }
 
     /// The nodes that were there at a time.
