@@ -16,7 +16,7 @@ const SEEDS: u64 = 200;
 const PARTS: u64 = 8;
 
 /// Seeds that found what is mended since.
-const KEPT: [(u64, &str); 17] = [
+const KEPT: [(u64, &str); 16] = [
     (
         3,
         "a deletion whose answer was lost was taken for undone, and another node's pod was taken beyond maxUnavailable",
@@ -73,10 +73,6 @@ const KEPT: [(u64, &str); 17] = [
     (
         1763,
         "a creation that the network brought again, after its pod was deleted, was held against the controllers",
-    ),
-    (
-        4355,
-        "a share of the nodes was taken as they were first and last, not as they were between",
     ),
     (
         9131,
