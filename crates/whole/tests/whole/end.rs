@@ -128,7 +128,9 @@ fn pods_of(picture: &Picture, key: &Key, set: &Value, now: Timestamp, faults: &m
         numbers.ready += u64::from(ready);
         numbers.available += u64::from(available(pod));
         numbers.updated += u64::from(fits);
-        if !blocked && (!ready || !available(pod)) {
+        // With OnDelete one of an old template stays, also if it can never start.
+        let left = !updates && !fits && !pod.bound;
+        if !blocked && !left && (!ready || !available(pod)) {
             faults.push(format!("{}, which is not available", what()));
         }
         if updates && !held_up && !fits {

@@ -84,7 +84,8 @@ impl History {
     }
 
     pub(crate) fn broken(&mut self, property: &str, what: String) {
-        self.say("BROKEN", &format!("{property}: {what}"));
+        let seen = self.floor.duration_since(self.began).as_secs_f64();
+        self.say("BROKEN", &format!("{property}: {what} (as seen at {seen:.3})"));
         self.violations.push(format!("{property}: {what}"));
     }
 

@@ -1,6 +1,7 @@
 //! The cluster as the store has it, kept up by its changes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use apiserver::Change;
 use jiff::{SignedDuration, Timestamp};
@@ -247,11 +248,12 @@ impl Picture {
             .filter_map(|(name, past)| Some((name, past.now()?)))
     }
 
-    /// When any node changed since `floor`, and `floor` itself.
+    /// When any node changed since `floor`, and `floor` itself; what was changed in that moment may not have been seen.
     pub(crate) fn moments_of_nodes(&self, floor: Instant) -> BTreeSet<Instant> {
         let changes = self.nodes.values().flat_map(|past| &past.0);
         let since = changes.map(|(at, _)| *at).filter(|at| *at > floor);
-        since.chain([floor]).collect()
+        let before = floor.checked_sub(Duration::from_nanos(1)).unwrap_or(floor);
+        since.chain([before, floor]).collect()
     }
 
     /// The nodes that were there at a time.

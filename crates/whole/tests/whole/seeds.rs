@@ -16,7 +16,7 @@ const SEEDS: u64 = 200;
 const PARTS: u64 = 8;
 
 /// Seeds that found what is mended since.
-const KEPT: [(u64, &str); 16] = [
+const KEPT: [(u64, &str); 18] = [
     (
         3,
         "a deletion whose answer was lost was taken for undone, and another node's pod was taken beyond maxUnavailable",
@@ -73,6 +73,14 @@ const KEPT: [(u64, &str); 16] = [
     (
         1763,
         "a creation that the network brought again, after its pod was deleted, was held against the controllers",
+    ),
+    (
+        4355,
+        "a share of the nodes was taken as they were first and last, not as they were between",
+    ),
+    (
+        6381,
+        "a pod of an old template that can never start was held to be the controllers' to replace, with OnDelete",
     ),
     (
         9131,
