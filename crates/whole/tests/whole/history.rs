@@ -308,7 +308,9 @@ impl History {
             .collect();
         let taken = self.taken.entry(key).or_default();
         taken.retain(|node| here.contains(node) && !given_back.contains(node));
-        taken.insert(node);
+        if here.contains(&node) {
+            taken.insert(node);
+        }
         let mut taken = taken.clone();
         // What fell silent before the new template reached it takes nothing: an update goes on around it.
         taken.retain(|node| {

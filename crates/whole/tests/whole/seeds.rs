@@ -16,7 +16,7 @@ const SEEDS: u64 = 200;
 const PARTS: u64 = 8;
 
 /// Seeds that found what is mended since.
-const KEPT: [(u64, &str); 18] = [
+const KEPT: [(u64, &str); 19] = [
     (
         3,
         "a deletion whose answer was lost was taken for undone, and another node's pod was taken beyond maxUnavailable",
@@ -81,6 +81,10 @@ const KEPT: [(u64, &str); 18] = [
     (
         6381,
         "a pod of an old template that can never start was held to be the controllers' to replace, with OnDelete",
+    ),
+    (
+        9541,
+        "a deletion that was long under way was counted though its node wanted no pod any more",
     ),
     (
         9131,
