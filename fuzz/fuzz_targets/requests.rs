@@ -91,6 +91,7 @@ fn target() -> &'static Target {
         let config = Config {
             data_dir: folder,
             listen,
+            advertise: None,
             names: Vec::new(),
         };
         let server = runtime.block_on(Server::start(config)).expect("a server");
