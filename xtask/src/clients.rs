@@ -39,12 +39,14 @@ pub(crate) fn python() -> Result<PathBuf> {
 }
 
 /// Daemons and their servers, as Debian has them: an exporter of a machine's metrics, who gathers them, a collector of
-/// logs, a store of files.
+/// logs, one of statistics and its database, a store of files.
 const DAEMONS: &[&str] = &[
     "prometheus-node-exporter",
     "prometheus",
     "victoria-metrics",
     "rsyslog",
+    "collectd-core",
+    "influxdb",
     "glusterfs-server",
 ];
 
