@@ -35,15 +35,18 @@ const QUEUE: usize = 64;
 /// How long a failed action holds its place before it is decided anew.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
 
-/// Kinds whose objects come from the reflectors that all controllers share.
-const SHARED: [&str; 7] = [
-    "pods",
-    "nodes",
-    "daemonsets",
-    "controllerrevisions",
-    "leases",
-    "namespaces",
-    "poddisruptionbudgets",
+/// Groups and kinds whose objects come from the reflectors that all controllers share.
+const SHARED: [(&str, &str); 10] = [
+    ("", "pods"),
+    ("", "nodes"),
+    ("", "namespaces"),
+    ("", "services"),
+    ("", "endpoints"),
+    ("apps", "daemonsets"),
+    ("apps", "controllerrevisions"),
+    ("coordination.k8s.io", "leases"),
+    ("discovery.k8s.io", "endpointslices"),
+    ("policy", "poddisruptionbudgets"),
 ];
 
 /// A change of any kind's object.
@@ -135,8 +138,7 @@ impl Kinds {
 fn is_shared(kind: &Deletable) -> bool {
     let Resource { group, plural, .. } = &kind.resource;
     let events = plural == "events" && (group.is_empty() || group == "events.k8s.io");
-    events
-        || (SHARED.contains(&&**plural) && matches!(&**group, "" | "apps" | "coordination.k8s.io" | "policy"))
+    events || SHARED.contains(&(&**group, &**plural))
 }
 
 fn share(context: &Context, heard: &mpsc::Sender<Vec<Heard>>, feeds: &mut JoinSet<()>) {
@@ -165,6 +167,21 @@ fn share(context: &Context, heard: &mpsc::Sender<Vec<Heard>>, feeds: &mut JoinSe
     feeds.spawn(feed(
         context.budgets.subscribe(),
         &Resource::pod_disruption_budgets(),
+        heard.clone(),
+    ));
+    feeds.spawn(feed(
+        context.services.subscribe(),
+        &Resource::services(),
+        heard.clone(),
+    ));
+    feeds.spawn(feed(
+        context.endpoint_slices.subscribe(),
+        &Resource::endpoint_slices(),
+        heard.clone(),
+    ));
+    feeds.spawn(feed(
+        context.endpoints.subscribe(),
+        &Resource::endpoints(),
         heard.clone(),
     ));
 }

@@ -1,49 +1,76 @@
 //! Removes bootstrap tokens that have expired. They admit nobody from the moment on, but lists of them would grow.
 //!
-//! Stateless: there is a handful of them, and all are read now and then.
-
-use std::time::Duration;
+//! There is a handful of them, so all are read when one has changed, and when the next one ends; between that nothing is asked.
 
 use api::bootstrap_token::{NAMESPACE, SECRET_TYPE, StoredToken};
+use api::view::ObjectView;
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::Context;
 use crate::driver::TaskError;
-use crate::request::DeleteOptions;
+use crate::reflector::{Event, METADATA_ONLY, Reflector};
+use crate::request::{DeleteOptions, Failure};
 use crate::resource::Resource;
-
-/// How often tokens are read.
-const PERIOD: Duration = Duration::from_secs(10);
 
 /// Removes until it is dropped.
 pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
-    let secrets = Resource::secrets();
     let path = format!(
         "{}?fieldSelector=type%3D{}",
-        secrets.collection(NAMESPACE),
+        Resource::secrets().collection(NAMESPACE),
         SECRET_TYPE.replace('/', "%2F")
     );
+    // When a token ends stands in its data, which no copy needs to hold: the watch says that one changed.
+    let tokens: Reflector<ObjectView> = Reflector::new();
+    let mut told = tokens.subscribe();
+    let fed = tokens
+        .clone()
+        .run(context.api.clone(), path.clone(), Some(METADATA_ONLY));
+    tokio::pin!(fed);
+    let mut look_at: Option<Timestamp> = None;
     loop {
-        let list: Value = context.api.get(&path).await?;
-        let now = context.clock.now();
-        for secret in list["items"].as_array().into_iter().flatten() {
-            // A list's items do not say what they are; the selector does.
-            let Some(token) = StoredToken::of_secret(secret).filter(|token| token.has_expired(now)) else {
-                continue;
-            };
-            let options = DeleteOptions {
-                uid: secret["metadata"]["uid"].as_str(),
-                resource_version: secret["metadata"]["resourceVersion"].as_str(),
-                ..DeleteOptions::default()
-            };
-            let path = secrets.object(NAMESPACE, api::meta::name(secret));
-            match context.api.delete(&path, options).await {
-                Ok(()) => tracing::info!(id = token.id, "a bootstrap token has expired and is removed"),
-                // Somebody prolonged it, or was faster.
-                Err(failure) if failure.is_not_found() || failure.is_conflict() => {}
-                Err(failure) => return Err(failure.into()),
+        tokio::select! {
+            biased;
+            () = &mut fed => return Err("its reflector ended".into()),
+            Some(batch) = told.recv() => {
+                if batch.iter().any(|event| matches!(event, Event::Put(_))) {
+                    look_at = Some(Timestamp::MIN);
+                }
             }
+            () = context.clock.until(look_at) => {}
         }
-        tokio::time::sleep(PERIOD).await;
+        if look_at.is_some_and(|at| at <= context.clock.now()) {
+            look_at = remove_expired(&context, &path).await?;
+        }
     }
+}
+
+/// Removes the tokens that have ended. When the next one will.
+async fn remove_expired(context: &Context, path: &str) -> Result<Option<Timestamp>, Failure> {
+    let list: Value = context.api.get(path).await?;
+    let now = context.clock.now();
+    let mut next: Option<Timestamp> = None;
+    for secret in list["items"].as_array().into_iter().flatten() {
+        let Some(token) = StoredToken::of_secret(secret) else {
+            continue;
+        };
+        let Some(ends) = token.ends() else { continue };
+        if ends > now {
+            next = Some(next.map_or(ends, |next| next.min(ends)));
+            continue;
+        }
+        let options = DeleteOptions {
+            uid: secret["metadata"]["uid"].as_str(),
+            resource_version: secret["metadata"]["resourceVersion"].as_str(),
+            ..DeleteOptions::default()
+        };
+        let object = Resource::secrets().object(NAMESPACE, api::meta::name(secret));
+        match context.api.delete(&object, options).await {
+            Ok(()) => tracing::info!(id = token.id, "a bootstrap token has expired and is removed"),
+            // Somebody prolonged it, or was faster: the watch tells.
+            Err(failure) if failure.is_not_found() || failure.is_conflict() => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(next)
 }

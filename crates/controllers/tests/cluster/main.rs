@@ -10,3 +10,4 @@ mod rollout;
 mod run;
 mod scheduling;
 mod support;
+mod tokens;
