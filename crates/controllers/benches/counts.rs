@@ -27,6 +27,8 @@ const FLEETS: &[u32] = &[100, 1_000, 10_000];
 const REPEATS: u32 = 10;
 /// Nothing has happened for so long: the event is over.
 const QUIET: Duration = Duration::from_millis(400);
+/// The same when there is a Service: between two writes of its endpoints up to a second passes.
+const QUIET_WITH_SERVICE: Duration = Duration::from_millis(1300);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// An event that is not over by then never will be.
@@ -36,6 +38,7 @@ const NEVER: Duration = Duration::from_secs(100 * 24 * 3600);
 
 const SETS: &str = "/apis/apps/v1/namespaces/default/daemonsets";
 const PODS: &str = "/api/v1/namespaces/default/pods";
+const SERVICES: &str = "/api/v1/namespaces/default/services";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 
 /// An event's name and how much work it was at each size.
@@ -136,6 +139,7 @@ struct Cluster {
     status: controllers::Status,
     shutdown: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
+    quiet_after: Duration,
     _data: tempfile::TempDir,
 }
 
@@ -146,6 +150,7 @@ async fn measure(nodes: u32) -> Vec<(String, Count)> {
     cluster.whole_fleet(&mut rows).await;
     cluster.single_nodes(&mut rows).await;
     cluster.guests(&mut rows).await;
+    cluster.service(&mut rows).await;
     let deleted = cluster
         .counted(async |cluster| {
             let options = DeleteOptions::default();
@@ -193,6 +198,7 @@ impl Cluster {
             status,
             shutdown,
             tasks: vec![running],
+            quiet_after: QUIET,
             _data: data,
         };
         cluster.play(nodes, "node");
@@ -244,17 +250,7 @@ impl Cluster {
         let chosen = daemon_set("chosen", json!({"disk": "ssd"}));
         self.api.create(SETS, &chosen).await.expect("created");
         self.quiet().await;
-        let updated = self
-            .counted(async |cluster| {
-                let patch = json!({"spec": {"template": {"metadata": {"annotations": {"updated": "yes"}}}}});
-                cluster
-                    .api
-                    .patch(&format!("{SETS}/everywhere"), MERGE, &patch)
-                    .await
-                    .expect("patched");
-                cluster.settled("everywhere", nodes).await;
-            })
-            .await;
+        let updated = self.counted(async |cluster| cluster.update("yes").await).await;
         rows.push((
             "its template changes (10% at a time), per pair".to_owned(),
             updated.per(nodes),
@@ -319,21 +315,8 @@ impl Cluster {
                 .await;
             }
         }
-        for (name, ready) in [
-            ("a pod is no longer Ready", "False"),
-            ("it is Ready again", "True"),
-        ] {
-            self.each(rows, name, async |cluster, index| {
-                let patch = json!({"status": {"conditions": [{"type": "Ready", "status": ready}]}});
-                let pod = cluster.pod_on(index).await;
-                cluster
-                    .api
-                    .patch(&format!("{PODS}/{pod}/status"), STRATEGIC, &patch)
-                    .await
-                    .expect("patched");
-            })
+        self.readiness(rows, "a pod is no longer Ready", "it is Ready again")
             .await;
-        }
         self.each(rows, "a pod is deleted, and replaced", async |cluster, index| {
             let pod = cluster.pod_on(index).await;
             cluster
@@ -384,6 +367,74 @@ impl Cluster {
         ));
     }
 
+    /// What a Service costs that selects the pods of all nodes: its EndpointSlices and its Endpoints.
+    async fn service(&mut self, rows: &mut Vec<(String, Count)>) {
+        let nodes = self.nodes;
+        self.quiet_after = QUIET_WITH_SERVICE;
+        let created = self
+            .counted(async |cluster| {
+                let service = json!({
+                    "apiVersion": "v1", "kind": "Service", "metadata": {"name": "everywhere"},
+                    "spec": {"selector": {"app": "everywhere"}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]},
+                });
+                cluster
+                    .api
+                    .create(SERVICES, &service)
+                    .await
+                    .expect("created");
+            })
+            .await;
+        rows.push((
+            "a Service for them all is created, per pod".to_owned(),
+            created.per(nodes),
+        ));
+        self.readiness(
+            rows,
+            "a pod of the Service is no longer Ready",
+            "the pod of the Service is Ready again",
+        )
+        .await;
+        let updated = self
+            .counted(async |cluster| cluster.update("with-a-service").await)
+            .await;
+        rows.push((
+            "the template of the Service's pods changes (10% at a time), per pod".to_owned(),
+            updated.per(nodes),
+        ));
+        self.api
+            .delete(&format!("{SERVICES}/everywhere"), DeleteOptions::default())
+            .await
+            .expect("deleted");
+        self.quiet().await;
+        self.quiet_after = QUIET;
+    }
+
+    /// Gives the DaemonSet of all nodes another template and waits until all have it.
+    async fn update(&mut self, mark: &str) {
+        let patch = json!({"spec": {"template": {"metadata": {"annotations": {"updated": mark}}}}});
+        self.api
+            .patch(&format!("{SETS}/everywhere"), MERGE, &patch)
+            .await
+            .expect("patched");
+        self.settled("everywhere", self.nodes).await;
+    }
+
+    /// One pod after the other ceases to be Ready; then each becomes it again.
+    async fn readiness(&mut self, rows: &mut Vec<(String, Count)>, went: &str, came: &str) {
+        for (name, ready) in [(went, "False"), (came, "True")] {
+            self.each(rows, name, async |cluster, index| {
+                let patch = json!({"status": {"conditions": [{"type": "Ready", "status": ready}]}});
+                let pod = cluster.pod_on(index).await;
+                cluster
+                    .api
+                    .patch(&format!("{PODS}/{pod}/status"), STRATEGIC, &patch)
+                    .await
+                    .expect("patched");
+            })
+            .await;
+        }
+    }
+
     /// Makes something happen to one node after the other, each time until everything is quiet again.
     async fn each(
         &mut self,
@@ -408,7 +459,7 @@ impl Cluster {
     /// Waits until nothing happens any more, and gives the count.
     async fn quiet(&self) -> Count {
         let (mut last, mut since) = (self.count().await, Instant::now());
-        while since.elapsed() < QUIET {
+        while since.elapsed() < self.quiet_after {
             tokio::time::sleep(LOOK_EVERY).await;
             let now = self.count().await;
             if now != last {

@@ -141,14 +141,23 @@ impl Endpoints {
         let mut actions = Vec::new();
         while actions.len() < room {
             let Some(key) = self.queue.take(now) else { break };
-            let Some((write, addresses)) = self.look(&key) else {
+            let Some(Look {
+                write,
+                pods,
+                addresses,
+            }) = self.look(&key)
+            else {
                 self.forget(&key);
                 continue;
             };
-            // An address costs ten times of what it costs in slices: each change sends all of them.
-            let not_before = now.checked_add(pause(10 * addresses)).unwrap_or(now);
-            self.queue.wrote(&key, 1, not_before);
-            actions.push(Action { service: key, write });
+            // A look goes through all pods, and an address costs ten times of what it costs in slices: each change sends all of them.
+            let rest = match write {
+                Some(_) => pause(pods.max(10 * addresses)),
+                None => pause(pods),
+            };
+            let not_before = now.checked_add(rest).unwrap_or(now);
+            self.queue.wrote(&key, write.iter().len(), not_before);
+            actions.extend(write.map(|write| Action { service: key, write }));
         }
         actions
     }
@@ -167,7 +176,8 @@ impl Endpoints {
         }
     }
 
-    fn look(&mut self, key: &ServiceKey) -> Option<(Write, usize)> {
+    /// Looks at all pods of a Service; nothing, if there is nothing to keep for it.
+    fn look(&mut self, key: &ServiceKey) -> Option<Look> {
         let tracked = self.services.get_mut(key)?;
         let Some(service) = self.index.service(key) else {
             let known = tracked.known.as_ref()?;
@@ -176,7 +186,11 @@ impl Endpoints {
             let is_left_over = tracked.orphaned || known.meta.labels.get(label) == Some(own);
             return is_left_over.then(|| {
                 let (name, uid) = (known.meta.name.clone(), known.meta.uid.clone());
-                (Write::Delete { name, uid }, 0)
+                Look {
+                    write: Some(Write::Delete { name, uid }),
+                    pods: 0,
+                    addresses: 0,
+                }
             });
         };
         if !service.selects() {
@@ -187,7 +201,9 @@ impl Endpoints {
         let mut times = HashMap::new();
         let mut groups: BTreeMap<Box<[EndpointPortView]>, SubsetView> = BTreeMap::new();
         let family = families(service).first().copied().unwrap_or_default();
+        let mut pods = 0;
         for pod in self.index.members(&key.namespace, selector) {
+            pods += 1;
             if let Some(at) = pod.ready.since {
                 times.insert(pod.meta.uid.clone(), at);
                 if tracked.since.get(&pod.meta.uid).is_none_or(|known| at > *known) {
@@ -211,9 +227,22 @@ impl Endpoints {
         let truncated = truncate(&mut subsets);
         let addresses = subsets.iter().map(count).sum();
         let labels = labels(service);
-        let write = tracked.write(service, &labels, subsets, truncated, since)?;
-        Some((write, addresses))
+        let write = tracked.write(service, &labels, subsets, truncated, since);
+        Some(Look {
+            write,
+            pods,
+            addresses,
+        })
     }
+}
+
+/// What a look at a Service found.
+struct Look {
+    write: Option<Write>,
+    /// Pods that were looked at.
+    pods: usize,
+    /// Addresses that its Endpoints have by now.
+    addresses: usize,
 }
 
 impl Tracked {

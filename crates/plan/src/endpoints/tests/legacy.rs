@@ -45,6 +45,10 @@ fn made(service: Value, pods: impl IntoIterator<Item = Value>) -> (Endpoints, Va
     (known, object)
 }
 
+fn numbered(ip: u32, change: impl FnOnce(&mut Value)) -> Value {
+    pod(&format!("p{ip:04}"), ip, change)
+}
+
 fn unready(pod: &mut Value) {
     pod["status"]["conditions"][0]["status"] = "False".into();
 }
@@ -98,7 +102,7 @@ fn a_headless_service_may_have_no_ports_and_says_that_it_is_headless() {
 #[test]
 fn more_than_a_thousand_are_cut_and_the_ready_are_kept() {
     let pods = (0..1200).map(|ip| {
-        pod(&format!("p{ip}"), ip, |pod| {
+        numbered(ip, |pod| {
             if ip >= 600 {
                 unready(pod);
             }
@@ -109,6 +113,34 @@ fn more_than_a_thousand_are_cut_and_the_ready_are_kept() {
     assert_eq!(ips(&object, "notReadyAddresses").len(), 400);
     let annotations = &object["metadata"]["annotations"];
     assert_eq!(annotations["endpoints.kubernetes.io/over-capacity"], "truncated");
+}
+
+#[test]
+fn pods_that_change_beyond_the_thousand_wait_for_a_look_together() {
+    let (mut known, object) = made(service("s", |_| {}), (0..1200).map(|ip| numbered(ip, |_| {})));
+    known.put_endpoints(&view::<EndpointsView>(&identified(object.clone(), 7)));
+    let kept = ips(&object, "addresses");
+    let is_left_out = |ip: &u32| {
+        let address = numbered(*ip, |_| {})["status"]["podIP"]
+            .as_str()
+            .map(str::to_owned);
+        address.is_some_and(|address| !kept.contains(&address))
+    };
+    let left_out: Vec<u32> = (0..1200).filter(is_left_out).collect();
+    let change = |known: &mut Endpoints, ip: u32| {
+        let pod = identified(numbered(ip, unready), ip as usize);
+        known.put_pod(&view::<PodView>(&pod));
+    };
+    let now: Timestamp = "2026-01-01T02:00:00Z".parse().expect("a time");
+    change(&mut known, left_out[0]);
+    assert_eq!(known.plan(now, 10), [], "what is shown is the same");
+    change(&mut known, left_out[1]);
+    let next = known.next_look().expect("a look");
+    assert!(next > now, "{next}");
+    change(&mut known, left_out[2]);
+    assert_eq!(known.next_look(), Some(next));
+    assert_eq!(known.plan(next, 10), []);
+    assert_eq!(known.next_look(), None, "one look was for both");
 }
 
 #[test]
