@@ -6,7 +6,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::header::{AUTHORIZATION, HOST, HeaderValue};
 use http::uri::{Authority, Scheme};
@@ -39,7 +39,7 @@ pub fn api_client(
     let service = ApiService {
         dialer: dialer.clone(),
         bearer: bearer.transpose()?,
-        current: Arc::default(),
+        link: Arc::default(),
     };
     Ok(kube::Client::new(service, "default"))
 }
@@ -48,7 +48,14 @@ pub fn api_client(
 struct ApiService {
     dialer: Dialer,
     bearer: Option<HeaderValue>,
-    current: Arc<Mutex<Option<Connection>>>,
+    link: Arc<Mutex<Link>>,
+}
+
+#[derive(Default)]
+struct Link {
+    current: Option<Connection>,
+    /// When the last try to connect failed, and why.
+    failure: Option<(Instant, String)>,
 }
 
 struct Connection {
@@ -71,18 +78,28 @@ impl ApiService {
         Ok(sender.send_request(request).await?)
     }
 
-    /// The connection that there is, or a new one: one dial at a time, for all who wait.
+    /// The connection that there is, or a new one: one dial at a time, for all who wait. When it fails, it has failed for them all.
     async fn sender(&self) -> Result<SendRequest<Body>, BoxError> {
-        let mut current = self.current.lock().await;
-        if let Some(connection) = current.as_mut()
+        let asked = Instant::now();
+        let mut link = self.link.lock().await;
+        if let Some(connection) = link.current.as_mut()
             && connection.generation == self.dialer.generation()
             && connection.sender.ready().await.is_ok()
         {
             return Ok(connection.sender.clone());
         }
-        *current = None;
+        if let Some((_, why)) = link.failure.as_ref().filter(|(at, _)| *at >= asked) {
+            return Err(why.clone().into());
+        }
+        link.current = None;
         let generation = self.dialer.generation();
-        let stream = self.dialer.connect(Protocol::Http2).await?;
+        let stream = match self.dialer.connect(Protocol::Http2).await {
+            Ok(stream) => stream,
+            Err(why) => {
+                link.failure = Some((Instant::now(), why.clone()));
+                return Err(why.into());
+            }
+        };
         let (sender, connection) = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(KEEP_ALIVE)
@@ -96,7 +113,7 @@ impl ApiService {
                 tracing::debug!(%error, "a connection to the API server broke");
             }
         });
-        *current = Some(Connection {
+        link.current = Some(Connection {
             generation,
             sender: sender.clone(),
         });

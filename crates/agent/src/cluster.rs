@@ -1,32 +1,16 @@
 //! The few calls that a node makes to the Kubernetes API.
-//!
-//! What pods read (ConfigMaps, Secrets, Services) is remembered: while the API server is away, a container that is restarted
-//! gets what was last known, because a control plane that is down must not stop a daemon.
-
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use http::{Method, Request};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use kube::api::ListParams;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-
-/// Answers that are remembered: some hundred pods on a node, each with a handful of sources. When it is full, it is emptied:
-/// what is in use comes back with the next refresh of the pods' volumes.
-const REMEMBERED: usize = 4096;
-/// How long a read may take until the remembered answer stands in.
-const READ: Duration = Duration::from_secs(5);
 
 /// The API, as a node uses it.
 #[derive(Clone)]
 pub(crate) struct Cluster {
     client: kube::Client,
-    remembered: Arc<Mutex<HashMap<String, Value>>>,
 }
 
 /// A service account token and when it ends.
@@ -40,10 +24,7 @@ type Result<T> = std::result::Result<T, kube::Error>;
 
 impl Cluster {
     pub(crate) fn new(client: kube::Client) -> Self {
-        Self {
-            client,
-            remembered: Arc::default(),
-        }
+        Self { client }
     }
 
     pub(crate) fn pods(&self) -> Api<Pod> {
@@ -63,53 +44,6 @@ impl Cluster {
 
     pub(crate) fn nodes(&self) -> Api<Node> {
         Api::all(self.client.clone())
-    }
-
-    pub(crate) async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<ConfigMap>> {
-        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
-        self.read(format!("configmaps/{namespace}/{name}"), api.get_opt(name))
-            .await
-    }
-
-    pub(crate) async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>> {
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-        self.read(format!("secrets/{namespace}/{name}"), api.get_opt(name))
-            .await
-    }
-
-    pub(crate) async fn services(&self, namespace: &str) -> Result<Vec<Service>> {
-        let api: Api<Service> = Api::namespaced(self.client.clone(), namespace);
-        let list = async { Ok(api.list(&ListParams::default()).await?.items) };
-        self.read(format!("services/{namespace}"), list).await
-    }
-
-    /// The answer to a read, or what it was last when the server does not answer now.
-    async fn read<T: Serialize + DeserializeOwned>(
-        &self,
-        key: String,
-        answer: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
-        let lock = || self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        let answer = match tokio::time::timeout(READ, answer).await {
-            Ok(answer) => answer,
-            Err(late) => Err(kube::Error::Service(late.into())),
-        };
-        match answer {
-            Ok(answer) => {
-                let value = serde_json::to_value(&answer).map_err(kube::Error::SerdeError)?;
-                let mut remembered = lock();
-                if remembered.len() >= REMEMBERED {
-                    remembered.clear();
-                }
-                remembered.insert(key, value);
-                Ok(answer)
-            }
-            Err(error) if !is_away(&error) => Err(error),
-            Err(error) => match lock().get(&key).cloned() {
-                Some(value) => serde_json::from_value(value).map_err(kube::Error::SerdeError),
-                None => Err(error),
-            },
-        }
     }
 
     /// A token of a service account, bound to a pod.
@@ -206,7 +140,7 @@ impl PodRef {
 }
 
 /// Whether the server did not answer, or answered that it cannot now.
-fn is_away(error: &kube::Error) -> bool {
+pub(crate) fn is_away(error: &kube::Error) -> bool {
     match error {
         kube::Error::Api(status) => status.code >= 500 || status.code == 429,
         _ => true,

@@ -17,7 +17,8 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use plan::pod_sync::Failure;
 use runtime::{ContainerSpec, SandboxSpec};
 
-use crate::cluster::{Cluster, PodRef};
+use crate::cluster::PodRef;
+use crate::sources::Sources;
 
 use files::hostname;
 pub(crate) use files::write_network_files;
@@ -39,6 +40,8 @@ pub(crate) struct Surroundings {
     pub(crate) allocatable: BTreeMap<String, String>,
     /// `KUBERNETES_SERVICE_HOST` and `_PORT`.
     pub(crate) api_address: SocketAddr,
+    /// No server has been heard of the pod since the agent started.
+    pub(crate) alone: bool,
 }
 
 /// Where a pod's files lie.
@@ -125,7 +128,7 @@ pub(crate) fn sandbox(pod: &Pod, node_name: &str) -> SandboxSpec {
 /// One run of a container, its volumes being in place. What is wrong with the pod's own words (a missing key, an unknown
 /// field) is a `CreateContainerConfigError`.
 pub(crate) async fn run(
-    cluster: &Cluster,
+    sources: &Sources,
     pod: &Pod,
     container: &Container,
     attempt: u32,
@@ -137,7 +140,7 @@ pub(crate) async fn run(
         message,
     };
     let spec = pod.spec.clone().unwrap_or_default();
-    let env = environment::environment(cluster, pod, container, surroundings)
+    let env = environment::environment(sources, pod, container, surroundings)
         .await
         .map_err(config_error)?;
     let expand = |words: &Option<Vec<String>>| -> Vec<String> {

@@ -9,7 +9,8 @@
 //!   not know is stopped, but only after one consistent list.
 //! - The agent's end leaves containers running ([`run`] just returns); [`stop_all`] is the other way to end, for a node that
 //!   ends with its process.
-//! - While the API server is away, pods run on, are probed and restarted.
+//! - While the API server is away, pods run on, are probed and restarted; an agent that starts then works with what the last one kept of what it
+//!   was told.
 //!
 //! Not here: ephemeral containers, device plugins, volumes of storage drivers, eviction under node pressure, in-place resizes.
 
@@ -21,6 +22,7 @@ mod credential;
 mod events;
 mod hooks;
 mod join;
+mod kept;
 mod log_files;
 mod mirror;
 mod names;
@@ -31,6 +33,7 @@ mod pods;
 mod probes;
 mod servers;
 mod services;
+mod sources;
 mod stop;
 mod streams;
 mod tunnel;
@@ -40,6 +43,7 @@ mod worker;
 pub use api_client::api_client;
 pub use credential::CredentialError;
 pub use join::{Join, JoinError, Membership, has_joined, no_client};
+pub use mirror::kept_api_service;
 pub use options::{Error, NetworkOptions, Options, PodRanges};
 pub use pods::{Ended, run};
 pub use servers::{Dialer, Identity, ServerAddress};

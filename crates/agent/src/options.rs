@@ -28,6 +28,9 @@ pub struct Options {
     pub cluster_domain: String,
     /// Images, shims and pod files live below it. It names what the agent makes on the machine.
     pub data_dir: PathBuf,
+    /// Keep the Secrets that pods use on the disk, so that a machine that boots without a server starts those pods, too. Else they are kept in
+    /// memory, which a boot empties.
+    pub keep_secrets: bool,
     /// Name of the Node object.
     pub node_name: String,
     /// Addresses of the node, at most one of each family, the main one first; empty is the one of the machine's way out.

@@ -1,4 +1,7 @@
 //! The pods of the node: the watch that tells of them, and a worker for each.
+//!
+//! What the watch says is kept ([`Kept`]). When the first list fails, the pods that were kept get workers; the first list that succeeds later
+//! is compared with them as after any gap.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -6,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::watcher::{self, Event, watcher};
 use runtime::Runtime;
 use tokio::sync::{Semaphore, mpsc};
@@ -16,15 +20,17 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::{self, Claim};
 use crate::cluster::{Cluster, PodRef};
 use crate::events::Recorder;
-use crate::mirror::Mirror;
+use crate::kept::{Kept, SECRETS, Values, parsed};
+use crate::mirror::{self, Mirror};
 use crate::names::{self, Names};
 use crate::network::Network;
 use crate::node::{self, Keeper};
 use crate::options::{Error, Options};
 use crate::services;
+use crate::sources::{Places, Sources};
 use crate::tunnel;
 use crate::volumes;
-use crate::worker::{INBOX, Message, Origin, Shared, Worker, blocking};
+use crate::worker::{INBOX, Message, Origin, Shared, Word, Worker, blocking};
 
 /// Events of the runtime that wait to be handed on: some hundred containers may end at once when the machine is stopped.
 const RUNTIME_EVENTS: usize = 256;
@@ -34,6 +40,40 @@ const PULLS: usize = 3;
 const STRANGER_GRACE: Duration = Duration::from_secs(30);
 /// Wait before the watch is tried again, doubling up to the second value.
 const WATCH_RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// Keys of pods, as they are kept; their uids follow.
+const PODS: &str = "pods/";
+
+/// Where an agent keeps what it was told.
+pub(crate) struct Keeps {
+    /// Below its data directory.
+    pub(crate) disk: PathBuf,
+    /// In memory: it is empty after a boot.
+    pub(crate) memory: PathBuf,
+}
+
+impl Keeps {
+    pub(crate) fn of(data_dir: &Path, runtime: &Runtime) -> Self {
+        Self {
+            disk: Self::on_disk(data_dir),
+            memory: Path::new("/run").join(runtime.name()),
+        }
+    }
+
+    pub(crate) fn on_disk(data_dir: &Path) -> PathBuf {
+        data_dir.join("kept")
+    }
+
+    /// Removes what is kept: the node is none any more.
+    pub(crate) fn forget(&self) {
+        for folder in [&self.disk, &self.memory] {
+            if let Err(error) = Kept::forget(folder) {
+                let folder = folder.display();
+                tracing::warn!(%folder, %error, "remove what the node was told");
+            }
+        }
+    }
+}
 
 /// Where an agent keeps the files of its pods, below its data directory.
 pub(crate) fn pods_dir(data_dir: &Path) -> PathBuf {
@@ -64,8 +104,24 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<Ended,
     let stop = shutdown.child_token();
     let deleted = CancellationToken::new();
     let mut tasks = JoinSet::new();
+    let keeps = Keeps::of(&options.data_dir, &runtime);
+    let on_disk = |key: &str| options.keep_secrets || !key.starts_with(SECRETS);
+    let (kept, known) = Kept::open(&keeps.disk, &options.node_name, on_disk);
+    let (secrets, known_secrets) = Kept::open(&keeps.memory, &options.node_name, |_| !options.keep_secrets);
+    tasks.spawn(kept.clone().run(stop.clone()));
+    tasks.spawn(secrets.clone().run(stop.clone()));
     let mirror = Mirror::new(options.client.clone());
+    mirror.fall_back_to(&known);
     tasks.spawn(mirror.clone().run(stop.clone()));
+    tasks.spawn(mirror.clone().keep(kept.clone(), stop.clone()));
+    let places = Places {
+        config_maps: (kept.clone(), &known),
+        secrets: match options.keep_secrets {
+            true => (kept.clone(), &known),
+            false => (secrets.clone(), &known_secrets),
+        },
+    };
+    let sources = Sources::new(options.client.clone(), places, mirror.services.clone());
 
     let (recorder, sender) = Recorder::new(cluster.clone(), options.node_name.clone(), stop.clone());
     tasks.spawn(sender);
@@ -94,6 +150,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<Ended,
         &node_ips,
         network_state,
         deleted.clone(),
+        mirror::labels_of(&known, &options.node_name),
     );
     tasks.spawn(keeper.run(stop.clone()));
     tasks.spawn(node::renew(
@@ -115,6 +172,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<Ended,
     }
     let shared = Arc::new(Shared {
         cluster,
+        sources,
         recorder,
         runtime,
         pods_dir,
@@ -135,13 +193,21 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<Ended,
         let connector = tunnel::Connector::new(dialer, &options.node_name);
         tasks.spawn(tunnel::serve(connector, Arc::clone(&shared), stop.clone()));
     }
+    let pods = Pods::new(shared, kept.clone(), &known);
+    drop((known, known_secrets));
     tokio::select! {
         biased;
         () = deleted.cancelled() => {}
-        () = Pods::new(shared).run(events, stop.clone()) => {}
+        () = pods.run(events, stop.clone()) => {}
     }
     tasks.abort_all();
     while tasks.join_next().await.is_some() {}
+    kept.flush().await;
+    secrets.flush().await;
+    if deleted.is_cancelled() {
+        // Should this process be killed before the machine is cleaned up, the next one runs nothing.
+        keeps.forget();
+    }
     Ok(match deleted.is_cancelled() {
         true => Ended::NodeDeleted,
         false => Ended::Shutdown,
@@ -178,6 +244,9 @@ struct Held {
 
 struct Pods {
     shared: Arc<Shared>,
+    kept: Kept,
+    /// Pods that were kept, until a list succeeds or fails.
+    before: Vec<Pod>,
     held: HashMap<String, Held>,
     workers: JoinSet<String>,
     /// Uids of the list that is being read.
@@ -188,9 +257,11 @@ struct Pods {
 }
 
 impl Pods {
-    fn new(shared: Arc<Shared>) -> Self {
+    fn new(shared: Arc<Shared>, kept: Kept, known: &Values) -> Self {
         Self {
             shared,
+            kept,
+            before: parsed(known, PODS),
             held: HashMap::new(),
             workers: JoinSet::new(),
             listed: HashSet::new(),
@@ -204,6 +275,7 @@ impl Pods {
         let config = watcher::Config::default().fields(&fields);
         let mut changes = std::pin::pin!(watcher(self.shared.cluster.pods(), config));
         let mut wait = WATCH_RETRY.0;
+        let shared = Arc::clone(&self.shared);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -214,6 +286,7 @@ impl Pods {
                     }
                     Some(Err(error)) => {
                         tracing::warn!(%error, "watch the node's pods");
+                        self.go_on_alone().await;
                         tokio::select! {
                             () = stop.cancelled() => return,
                             () = tokio::time::sleep(wait) => {}
@@ -223,8 +296,26 @@ impl Pods {
                     None => return,
                 },
                 Some(event) = events.recv() => self.runtime_event(event).await,
+                uids = shared.sources.changed() => for uid in uids {
+                    self.tell(&uid, Message::SourceChanged).await;
+                },
                 Some(ended) = self.workers.join_next_with_id() => self.worker_ended(ended),
             }
+        }
+    }
+
+    /// No server answers: the pods that were kept are what there is, until one does.
+    async fn go_on_alone(&mut self) {
+        let pods = std::mem::take(&mut self.before);
+        if pods.is_empty() {
+            return;
+        }
+        tracing::warn!(
+            pods = pods.len(),
+            "no server answers: the pods that this node was told of before are run"
+        );
+        for pod in self.in_order(pods) {
+            self.take(pod, Word::Kept).await;
         }
     }
 
@@ -239,34 +330,59 @@ impl Pods {
                 self.pending.push(pod);
             }
             Event::InitDone => {
-                let mut pods = std::mem::take(&mut self.pending);
-                pods.sort_by_key(|pod| pod.metadata.creation_timestamp.clone());
-                // Pods that run here already keep their place before any new one is weighed.
-                let running: HashSet<String> = self
-                    .shared
-                    .runtime
-                    .pods()
-                    .iter()
-                    .map(|pod| pod.id().to_owned())
-                    .collect();
-                pods.sort_by_key(|pod| !running.contains(&uid(pod)));
-                for pod in pods {
-                    self.take(pod).await;
+                self.before.clear();
+                let pods = std::mem::take(&mut self.pending);
+                self.keep_only(&pods);
+                // What is gone makes room.
+                for (uid, held) in &mut self.held {
+                    if !self.listed.contains(uid) {
+                        held.claim = None;
+                    }
+                }
+                for pod in self.in_order(pods) {
+                    self.take(pod, Word::Server).await;
                 }
                 self.part_with_the_unlisted().await;
             }
-            Event::Apply(pod) => self.take(pod).await,
+            Event::Apply(pod) => {
+                self.kept.put(&kept_key(&uid(&pod)), bare(&pod));
+                self.take(pod, Word::Server).await;
+            }
             Event::Delete(pod) => {
                 // Its last state says with what grace it was to end.
                 let uid = uid(&pod);
+                self.kept.remove(&kept_key(&uid));
                 self.tell(&uid, Message::Pod(Box::new(pod))).await;
                 self.tell(&uid, Message::Gone).await;
             }
         }
     }
 
+    /// The oldest first, but pods that run here already keep their place before any new one is weighed.
+    fn in_order(&self, mut pods: Vec<Pod>) -> Vec<Pod> {
+        pods.sort_by_key(|pod| pod.metadata.creation_timestamp.clone());
+        let running = self.shared.runtime.pods();
+        let running: HashSet<&str> = running.iter().map(runtime::Pod::id).collect();
+        pods.sort_by_key(|pod| !running.contains(uid(pod).as_str()));
+        pods
+    }
+
+    /// Keeps the pods of a whole list, and what they take values from.
+    fn keep_only(&self, pods: &[Pod]) {
+        for pod in pods {
+            self.kept.put(&kept_key(&uid(pod)), bare(pod));
+        }
+        for key in self.kept.keys(PODS) {
+            if !self.listed.contains(&key[PODS.len()..]) {
+                self.kept.remove(&key);
+            }
+        }
+        let values = pods.iter().filter_map(|pod| serde_json::to_value(pod).ok());
+        self.shared.sources.forget_all_but(&values.collect::<Vec<_>>());
+    }
+
     /// Hands a pod to its worker, or hires one.
-    async fn take(&mut self, pod: Pod) {
+    async fn take(&mut self, pod: Pod, word: Word) {
         let uid = uid(&pod);
         if let Some(held) = self.held.get_mut(&uid) {
             if is_terminal(&pod) {
@@ -278,7 +394,7 @@ impl Pods {
         self.shared.learn_uid(&PodRef::of(&pod));
         let (origin, claim) = self.place(&pod, &uid);
         let (inbox, messages) = mpsc::channel(INBOX);
-        let worker = Worker::new(Arc::clone(&self.shared), pod, origin, inbox.clone());
+        let worker = Worker::new(Arc::clone(&self.shared), pod, word, origin, inbox.clone());
         let id = uid.clone();
         let task = self.workers.spawn(async move {
             worker.run(messages).await;
@@ -346,6 +462,7 @@ impl Pods {
             let ended = held.task == task;
             if ended {
                 self.shared.forget_uid(uid);
+                self.shared.sources.release(uid);
             }
             !ended
         });
@@ -403,4 +520,30 @@ fn uid(pod: &Pod) -> String {
 fn is_terminal(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+fn kept_key(uid: &str) -> String {
+    format!("{PODS}{uid}")
+}
+
+/// What is kept of a pod: what the node was told. Of its status, which is the node's own word, only that it was let in and that it has ended, so
+/// that what happens to its containers writes nothing. The runtime knows the runs of pods that live, and their logs those of others.
+fn bare(pod: &Pod) -> String {
+    let status = pod.status.as_ref();
+    let kept = Pod {
+        metadata: ObjectMeta {
+            managed_fields: None,
+            resource_version: None,
+            ..pod.metadata.clone()
+        },
+        spec: pod.spec.clone(),
+        status: Some(PodStatus {
+            phase: status
+                .and_then(|status| status.phase.clone())
+                .filter(|_| is_terminal(pod)),
+            start_time: status.and_then(|status| status.start_time.clone()),
+            ..PodStatus::default()
+        }),
+    };
+    serde_json::to_string(&kept).unwrap_or_default()
 }

@@ -11,7 +11,7 @@ use crate::cluster::{Cluster, message};
 use crate::container::{ATTEMPT, CONTAINER, find};
 use crate::hooks::{self, LEAST_GRACE};
 use crate::options::{Error, Options};
-use crate::pods::{open, pods_dir};
+use crate::pods::{Keeps, open, pods_dir};
 use crate::volumes;
 use crate::worker::blocking;
 
@@ -22,6 +22,7 @@ const ASK: Duration = Duration::from_secs(3);
 /// SIGTERM, SIGKILL. Then removes shims, mounts, cgroups, network and the pods' files; images stay.
 pub async fn stop_all(options: &Options, grace: Duration) -> Result<(), Error> {
     let runtime = open(options, Vec::new(), None).await?;
+    Keeps::of(&options.data_dir, &runtime).forget();
     let folder = pods_dir(&options.data_dir);
     let cluster = Cluster::new(options.client.clone());
     let specs = match tokio::time::timeout(ASK, cluster.pods_of(&options.node_name)).await {

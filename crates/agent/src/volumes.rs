@@ -22,9 +22,10 @@ use schema::quantity::Quantity;
 
 use crate::cluster::Cluster;
 use crate::container::{PodFiles, Surroundings};
+use crate::sources::Sources;
 use payload::Payload;
 
-/// How often a running pod's volumes of configuration are compared with the API: the kubelet's period.
+/// How often a running pod's volumes of configuration are compared with what the API says: the kubelet's period.
 pub(crate) const REFRESH: Duration = Duration::from_secs(60);
 
 /// A token in use and when to ask for its successor.
@@ -37,9 +38,18 @@ pub(crate) struct HeldToken {
 /// Tokens by volume and path.
 pub(crate) type Tokens = HashMap<(String, String), HeldToken>;
 
+/// Who knows what goes into volumes.
+#[derive(Clone, Copy)]
+pub(crate) struct Origins<'a> {
+    /// Makes tokens.
+    pub(crate) cluster: &'a Cluster,
+    /// ConfigMaps and Secrets.
+    pub(crate) sources: &'a Sources,
+}
+
 /// Makes all volumes of a pod, or brings them up to date. The error is the message of a `FailedMount` event.
 pub(crate) async fn prepare(
-    cluster: &Cluster,
+    origins: Origins<'_>,
     pod: &Pod,
     files: &PodFiles,
     surroundings: &Surroundings,
@@ -47,7 +57,7 @@ pub(crate) async fn prepare(
 ) -> Result<(), String> {
     let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.clone());
     for volume in volumes.unwrap_or_default() {
-        let made = one(cluster, pod, &volume, files, surroundings, tokens).await;
+        let made = one(origins, pod, &volume, files, surroundings, tokens).await;
         made.map_err(|error| format!("MountVolume.SetUp failed for volume {:?} : {error}", volume.name))?;
     }
     Ok(())
@@ -67,7 +77,7 @@ fn is_configuration(volume: &Volume) -> bool {
 }
 
 async fn one(
-    cluster: &Cluster,
+    origins: Origins<'_>,
     pod: &Pod,
     volume: &Volume,
     files: &PodFiles,
@@ -87,7 +97,7 @@ async fn one(
         return empty_dir(source, &folder, group).map_err(failed);
     }
     if is_configuration(volume) {
-        let mut payload = Payload::new(cluster, pod, surroundings, tokens);
+        let mut payload = Payload::new(origins, pod, &folder, surroundings, tokens);
         payload.add_volume(volume).await?;
         fs::create_dir_all(&folder).map_err(failed)?;
         return atomic::write(&folder, &payload.into_files(), group).map_err(failed);

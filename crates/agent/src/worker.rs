@@ -28,7 +28,8 @@ use crate::cluster::{Cluster, PodRef};
 use crate::container::{ClusterNames, PodFiles, Surroundings};
 use crate::events::Recorder;
 use crate::probes::{self, Verdict};
-use crate::volumes::{self, Tokens};
+use crate::sources::Sources;
+use crate::volumes::{self, Origins, Tokens};
 use jobs::Done;
 
 pub(crate) use jobs::blocking;
@@ -44,6 +45,7 @@ const MAKE_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::
 /// What all workers of a node share.
 pub(crate) struct Shared {
     pub(crate) cluster: Cluster,
+    pub(crate) sources: Sources,
     pub(crate) recorder: Recorder,
     pub(crate) runtime: Runtime,
     /// Pods' files, by uid.
@@ -104,12 +106,21 @@ impl Shared {
     pub(crate) fn files(&self, uid: &str) -> PodFiles {
         PodFiles(self.pods_dir.join(uid))
     }
+
+    fn origins(&self) -> Origins<'_> {
+        Origins {
+            cluster: &self.cluster,
+            sources: &self.sources,
+        }
+    }
 }
 
 /// What a worker is told.
 pub(crate) enum Message {
     /// The pod as the API has it now.
     Pod(Box<Pod>),
+    /// Something that the pod takes values from is not what it was.
+    SourceChanged,
     /// The API does not have it any more.
     Gone,
     /// The runtime tells of a container.
@@ -118,6 +129,15 @@ pub(crate) enum Message {
     ShimGone,
     /// A probe reached a verdict.
     Verdict(Verdict),
+}
+
+/// Whose word a pod is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// A server said it to this process.
+    Server,
+    /// A server said it to an earlier one, which kept it.
+    Kept,
 }
 
 /// How a worker finds its pod.
@@ -136,6 +156,8 @@ pub(crate) struct Worker {
     pod: Arc<Pod>,
     view: pod_sync::Pod,
     version: u64,
+    /// Whether a server has told this process of the pod. Before, nothing is reported: what was reported last is not known.
+    heard: bool,
     seen: Observed,
     files: PodFiles,
     tokens: Arc<Mutex<Tokens>>,
@@ -154,6 +176,8 @@ pub(crate) struct Worker {
     report_failures: u32,
     report_after: Option<Timestamp>,
     refresh_at: Option<tokio::time::Instant>,
+    /// What the volumes show changed while they were written.
+    refresh_again: bool,
     leaving: bool,
     /// It had ended before this process came, and nothing of it is left here: what was said of it stands.
     settled: bool,
@@ -165,6 +189,7 @@ impl Worker {
     pub(crate) fn new(
         shared: Arc<Shared>,
         pod: Pod,
+        word: Word,
         origin: Origin,
         own_inbox: mpsc::Sender<Message>,
     ) -> Self {
@@ -173,6 +198,7 @@ impl Worker {
         let mut worker = Self {
             view: pod_sync::Pod::default(),
             version: 0,
+            heard: word == Word::Server,
             seen: Observed {
                 host_ips: shared.host_ips.clone(),
                 ..Default::default()
@@ -194,6 +220,7 @@ impl Worker {
             report_failures: 0,
             report_after: None,
             refresh_at: None,
+            refresh_again: false,
             leaving: false,
             settled: false,
             waiting_reasons: HashMap::new(),
@@ -265,10 +292,12 @@ impl Worker {
         match message {
             Message::Pod(pod) => {
                 self.take_pod(*pod);
-                if self.refresh_at.is_some() && self.seen.sandbox == Sandbox::Ready {
-                    self.refresh_at = Some(tokio::time::Instant::now());
+                if !std::mem::replace(&mut self.heard, true) {
+                    self.catch_up();
                 }
+                self.refresh_soon();
             }
+            Message::SourceChanged => self.refresh_soon(),
             Message::Gone => {
                 self.seen.unwanted = true;
                 self.ending.cancel();
@@ -378,7 +407,8 @@ impl Worker {
                 if self.reporting || self.report_after.is_some_and(|at| Timestamp::now() < at) => {}
             Action::DeletePod => {
                 self.reporting = true;
-                let patch = pod_sync::patch(&self.seen.reported, status).filter(|_| !self.settled);
+                let patch =
+                    pod_sync::patch(&self.seen.reported, status).filter(|_| self.heard && !self.settled);
                 self.jobs.spawn(jobs::delete_pod(self.context(), patch));
             }
             Action::Forget => self.leaving = true,
@@ -451,9 +481,20 @@ impl Worker {
         }
     }
 
+    fn refresh_soon(&mut self) {
+        match self.refresh_at.is_some() && self.seen.sandbox == Sandbox::Ready {
+            true => self.refresh_at = Some(tokio::time::Instant::now()),
+            false => self.refresh_again = true,
+        }
+    }
+
     fn schedule_refresh(&mut self) {
         let now = tokio::time::Instant::now();
-        self.refresh_at = volumes::may_change(&self.pod).then(|| now + volumes::REFRESH);
+        let wait = match std::mem::take(&mut self.refresh_again) {
+            true => Duration::ZERO,
+            false => volumes::REFRESH,
+        };
+        self.refresh_at = volumes::may_change(&self.pod).then(|| now + wait);
     }
 
     // ---- the status
@@ -461,7 +502,7 @@ impl Worker {
     /// Sends what differs from the last report; one patch at a time, so that changes coalesce.
     fn report(&mut self, status: &Value, now: Timestamp) {
         let held = self.report_after.is_some_and(|at| now < at);
-        if self.reporting || held || self.seen.unwanted || self.settled {
+        if self.reporting || held || self.seen.unwanted || self.settled || !self.heard {
             return;
         }
         self.report_after = None;
@@ -560,6 +601,7 @@ impl Worker {
                 pod_ips: self.seen.pod_ips.clone(),
                 allocatable: offer.allocatable.clone(),
                 api_address: self.api_address(),
+                alone: !self.heard,
             },
         }
     }

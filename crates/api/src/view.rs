@@ -19,6 +19,7 @@ mod resources;
 mod service;
 mod share;
 mod topology;
+mod written;
 
 pub use cluster::{
     LeaseView, NamespaceView, ObjectView, PodDisruptionBudgetStatusView, PodDisruptionBudgetView,
@@ -41,6 +42,7 @@ pub use resources::Resources;
 pub use service::{IpFamily, ServicePortView, ServiceType, ServiceView, TargetPortView, TrafficDistribution};
 pub use share::shared;
 pub use topology::{PodTermView, PreferredPodTermView, SpreadConstraintView, TopologyView};
+pub use written::Written;
 
 use std::borrow::Cow;
 

@@ -148,6 +148,8 @@ struct Shared<V> {
     followers: Vec<Weak<Pending>>,
     /// The version of the copy, once the first list is whole.
     version: Option<u64>,
+    /// What was known before this process.
+    before: Option<Vec<V>>,
 }
 
 impl<V: Watched> Default for Reflector<V> {
@@ -164,10 +166,17 @@ impl<V: Watched> Reflector<V> {
             subscribers: Vec::new(),
             followers: Vec::new(),
             version: None,
+            before: None,
         };
         Self {
             shared: Arc::new(Mutex::new(shared)),
         }
+    }
+
+    /// Gives the copy what was the whole state before this process, for the case that the first list fails: then readers are told this, and
+    /// after the first list what differs from it.
+    pub fn fall_back_to(&self, before: Vec<V>) {
+        self.lock().before = Some(before);
     }
 
     /// The object as last seen.
@@ -251,6 +260,7 @@ impl<V: Watched> Reflector<V> {
                 }
                 Err(Trouble { error, resume }) => {
                     tracing::warn!(path = feed.path, error = chain(&*error), "watch interrupted");
+                    feed.fall_back().await;
                     tokio::time::sleep(backoff.next_wait()).await;
                     resume.map_or(Step::List, Step::Watch)
                 }
@@ -330,6 +340,7 @@ impl<V: Watched> Shared<V> {
             }
             Event::Synced(version) | Event::Bookmark(version) => {
                 self.version = Some(*version);
+                self.before = None;
                 None
             }
         }
@@ -382,6 +393,19 @@ struct Feed<V> {
 }
 
 impl<V: Watched> Feed<V> {
+    /// Tells what was known before this process, unless something newer was told or that was done before.
+    async fn fall_back(&mut self) {
+        let before = {
+            let mut shared = self.into.lock();
+            shared.before.take().filter(|_| shared.version.is_none())
+        };
+        if let Some(before) = before {
+            let mut events = self.into.difference(before.into_iter().map(Arc::new).collect());
+            events.push(Event::Synced(0));
+            self.into.tell(events).await;
+        }
+    }
+
     /// Reads the present state.
     async fn list(&mut self) -> Result<Step, Trouble> {
         if self.initial_events {

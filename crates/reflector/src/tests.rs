@@ -28,6 +28,13 @@ fn exchange(asked: &'static str, lines: Vec<Value>) -> Exchange {
 
 /// A reflector of nodes on a server that answers by `script` and then no more.
 fn reflect(script: Vec<Exchange>) -> (mpsc::Receiver<Batch<NodeView>>, tokio::task::JoinHandle<()>) {
+    reflect_into(Reflector::new(), script)
+}
+
+fn reflect_into(
+    reflector: Reflector<NodeView>,
+    script: Vec<Exchange>,
+) -> (mpsc::Receiver<Batch<NodeView>>, tokio::task::JoinHandle<()>) {
     let script = Arc::new(Mutex::new(VecDeque::from(script)));
     let service = tower::service_fn(move |request: Request<Body>| {
         let next = script.lock().expect("not poisoned").pop_front();
@@ -49,7 +56,6 @@ fn reflect(script: Vec<Exchange>) -> (mpsc::Receiver<Batch<NodeView>>, tokio::ta
         }
     });
     let api = Api::new(kube::Client::new(service, "default"));
-    let reflector: Reflector<NodeView> = Reflector::new();
     let told = reflector.subscribe();
     (
         told,
@@ -104,6 +110,65 @@ async fn a_list_by_watch_is_told_whole_and_then_followed() {
         hear(&mut told, 5).await,
         ["+a@3", "synced 5", "+a@6", "-a", "+b@8"]
     );
+    task.abort();
+}
+
+/// A reflector that knows from before of the nodes `a` and `b`, whose versions nobody remembers.
+fn with_memory() -> Reflector<NodeView> {
+    let reflector = Reflector::new();
+    let before = [node("a", 0), node("b", 0)];
+    let before = before.map(|node| serde_json::from_value(node).expect("a node"));
+    reflector.fall_back_to(before.into());
+    reflector
+}
+
+#[tokio::test]
+async fn what_was_known_before_is_told_when_the_first_list_fails_and_then_the_difference() {
+    let down = || Exchange {
+        asked: "sendInitialEvents",
+        code: 503,
+        lines: Vec::new(),
+    };
+    let (mut told, task) = reflect_into(
+        with_memory(),
+        vec![
+            down(),
+            down(),
+            exchange(
+                "sendInitialEvents",
+                vec![
+                    event("ADDED", node("b", 4)),
+                    event("ADDED", node("c", 5)),
+                    end_of_list(5),
+                ],
+            ),
+        ],
+    );
+    assert_eq!(
+        hear(&mut told, 7).await,
+        ["+a@0", "+b@0", "synced 0", "-a", "+b@4", "+c@5", "synced 5"]
+    );
+    task.abort();
+}
+
+#[tokio::test]
+async fn what_was_known_before_is_nothing_to_whom_a_server_answers() {
+    let (mut told, task) = reflect_into(
+        with_memory(),
+        vec![
+            exchange(
+                "sendInitialEvents",
+                vec![event("ADDED", node("c", 5)), end_of_list(5)],
+            ),
+            Exchange {
+                asked: "resourceVersion=5",
+                code: 503,
+                lines: Vec::new(),
+            },
+            exchange("resourceVersion=5", vec![event("ADDED", node("d", 6))]),
+        ],
+    );
+    assert_eq!(hear(&mut told, 3).await, ["+c@5", "synced 5", "+d@6"]);
     task.abort();
 }
 

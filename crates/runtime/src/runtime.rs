@@ -158,8 +158,11 @@ impl Runtime {
                 Some(record) if record.ready && wire::connect(&inner.layout.pod(&id).socket()).is_ok() => {
                     records.push(record)
                 }
-                _ => {
+                dead => {
                     tracing::info!(pod = id, "removing what a dead shim left");
+                    if let Some(network) = dead.as_ref().and_then(|record| record.network.as_ref()) {
+                        inner.network.remember(&id, network);
+                    }
                     // The rules are made anew below.
                     self.remove_left_overs(&id)?;
                 }

@@ -148,6 +148,7 @@ mod tests {
 
     fn surroundings() -> Surroundings {
         Surroundings {
+            alone: false,
             node_name: "n".into(),
             host_ips: vec!["192.0.2.1".into()],
             pod_ips: vec!["10.0.0.2".into()],

@@ -5,10 +5,12 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use k8s_openapi::api::core::v1::{Container, EnvVarSource, Pod, Service};
+use api::view::ServiceView;
+use k8s_openapi::api::core::v1::{Container, EnvVarSource, Pod};
 
 use super::{Surroundings, downward, expansion};
-use crate::cluster::{Cluster, PodRef, message};
+use crate::cluster::PodRef;
+use crate::sources::Sources;
 
 /// Names and values, in the order of first appearance.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -41,7 +43,7 @@ impl Environment {
 
 /// The environment of `container`; the error is what its status says.
 pub(crate) async fn environment(
-    cluster: &Cluster,
+    sources: &Sources,
     pod: &Pod,
     container: &Container,
     surroundings: &Surroundings,
@@ -53,21 +55,17 @@ pub(crate) async fn environment(
         .as_ref()
         .is_none_or(|spec| spec.enable_service_links != Some(false));
     if links {
-        let services = cluster
-            .services(&identity.namespace)
-            .await
-            .map_err(|error| message(&error))?;
-        for service in &services {
-            service_links(&mut env, service);
+        for service in sources.services(&identity.namespace).await? {
+            service_links(&mut env, &service);
         }
     }
     api_links(&mut env, surroundings.api_address);
     for source in container.env_from.iter().flatten() {
         let prefix = source.prefix.as_deref().unwrap_or_default();
         let data = if let Some(reference) = &source.config_map_ref {
-            config_map(cluster, &identity, &reference.name, reference.optional).await?
+            config_map(sources, &identity, &reference.name, reference.optional).await?
         } else if let Some(reference) = &source.secret_ref {
-            secret(cluster, &identity, &reference.name, reference.optional).await?
+            secret(sources, &identity, &reference.name, reference.optional).await?
         } else {
             None
         };
@@ -81,7 +79,7 @@ pub(crate) async fn environment(
                 let literal = variable.value.as_deref().unwrap_or_default();
                 Some(expansion::expand(literal, |name| env.get(name)))
             }
-            Some(source) => value_from(cluster, pod, &identity, container, source, surroundings).await?,
+            Some(source) => value_from(sources, pod, &identity, container, source, surroundings).await?,
         };
         if let Some(value) = value {
             env.set(&variable.name, value);
@@ -92,7 +90,7 @@ pub(crate) async fn environment(
 
 /// The value that a source names; `None` when it is missing and may be.
 async fn value_from(
-    cluster: &Cluster,
+    sources: &Sources,
     pod: &Pod,
     identity: &PodRef,
     container: &Container,
@@ -104,7 +102,7 @@ async fn value_from(
     } else if let Some(resource) = &source.resource_field_ref {
         downward::resource(pod, Some(container), resource, surroundings).map(Some)
     } else if let Some(reference) = &source.config_map_key_ref {
-        let data = config_map(cluster, identity, &reference.name, reference.optional).await?;
+        let data = config_map(sources, identity, &reference.name, reference.optional).await?;
         key(
             data,
             "ConfigMap",
@@ -114,7 +112,7 @@ async fn value_from(
             reference.optional,
         )
     } else if let Some(reference) = &source.secret_key_ref {
-        let data = secret(cluster, identity, &reference.name, reference.optional).await?;
+        let data = secret(sources, identity, &reference.name, reference.optional).await?;
         key(
             data,
             "Secret",
@@ -150,36 +148,28 @@ fn key(
 }
 
 async fn config_map(
-    cluster: &Cluster,
+    sources: &Sources,
     identity: &PodRef,
     name: &str,
     optional: Option<bool>,
 ) -> Result<Option<Data>, String> {
-    let found = cluster
-        .config_map(&identity.namespace, name)
-        .await
-        .map_err(|error| message(&error))?;
-    match found {
-        Some(map) => Ok(Some(map.data.unwrap_or_default().into_iter().collect())),
+    match sources.config_map(identity, name).await? {
+        Some(map) => Ok(Some(map.data.clone().unwrap_or_default().into_iter().collect())),
         None if optional == Some(true) => Ok(None),
         None => Err(format!("configmap \"{name}\" not found")),
     }
 }
 
 async fn secret(
-    cluster: &Cluster,
+    sources: &Sources,
     identity: &PodRef,
     name: &str,
     optional: Option<bool>,
 ) -> Result<Option<Data>, String> {
-    let found = cluster
-        .secret(&identity.namespace, name)
-        .await
-        .map_err(|error| message(&error))?;
-    match found {
+    match sources.secret(identity, name).await? {
         Some(secret) => {
-            let data = secret.data.unwrap_or_default().into_iter();
-            let text = data.map(|(key, value)| (key, String::from_utf8_lossy(&value.0).into_owned()));
+            let data = secret.data.iter().flatten();
+            let text = data.map(|(key, value)| (key.clone(), String::from_utf8_lossy(&value.0).into_owned()));
             Ok(Some(text.collect()))
         }
         None if optional == Some(true) => Ok(None),
@@ -202,38 +192,29 @@ fn api_links(env: &mut Environment, address: SocketAddr) {
 }
 
 /// The variables of one Service, as Docker's links named them.
-fn service_links(env: &mut Environment, service: &Service) {
-    let Some(spec) = &service.spec else { return };
-    let address = spec.cluster_ip.as_deref().unwrap_or_default();
-    if matches!(address, "" | "None") {
+fn service_links(env: &mut Environment, service: &ServiceView) {
+    let (Some(address), Some(first)) = (service.cluster_ips.first(), service.ports.first()) else {
         return;
-    }
-    let name = constant_case(service.metadata.name.as_deref().unwrap_or_default());
-    let ports = spec.ports.as_deref().unwrap_or_default();
-    let Some(first) = ports.first() else { return };
-    env.set(format!("{name}_SERVICE_HOST"), address);
-    env.set(format!("{name}_SERVICE_PORT"), first.port.to_string());
-    for port in ports {
-        if let Some(port_name) = port.name.as_deref().filter(|name| !name.is_empty()) {
-            let variable = format!("{name}_SERVICE_PORT_{}", constant_case(port_name));
-            env.set(variable, port.port.to_string());
-        }
-    }
-    let url = |protocol: &str, port: i32| match address.contains(':') {
-        true => format!("{protocol}://[{address}]:{port}"),
-        false => format!("{protocol}://{address}:{port}"),
     };
-    for (position, port) in ports.iter().enumerate() {
-        let protocol = port.protocol.as_deref().unwrap_or("TCP");
+    let name = constant_case(&service.meta.name);
+    env.set(format!("{name}_SERVICE_HOST"), address.to_string());
+    env.set(format!("{name}_SERVICE_PORT"), first.port.to_string());
+    for port in service.ports.iter().filter(|port| !port.name.is_empty()) {
+        let variable = format!("{name}_SERVICE_PORT_{}", constant_case(&port.name));
+        env.set(variable, port.port.to_string());
+    }
+    for (position, port) in service.ports.iter().enumerate() {
+        let protocol = &*port.protocol;
         let lower = protocol.to_ascii_lowercase();
+        let url = format!("{lower}://{}", SocketAddr::new(*address, port.port));
         if position == 0 {
-            env.set(format!("{name}_PORT"), url(&lower, port.port));
+            env.set(format!("{name}_PORT"), url.clone());
         }
         let prefix = format!("{name}_PORT_{}_{protocol}", port.port);
-        env.set(prefix.clone(), url(&lower, port.port));
+        env.set(prefix.clone(), url);
         env.set(format!("{prefix}_PROTO"), lower);
         env.set(format!("{prefix}_PORT"), port.port.to_string());
-        env.set(format!("{prefix}_ADDR"), address);
+        env.set(format!("{prefix}_ADDR"), address.to_string());
     }
 }
 

@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::atomic::File;
-use super::{HeldToken, Tokens};
-use crate::cluster::{Cluster, PodRef, message};
+use super::{HeldToken, Origins, Tokens};
+use crate::cluster::{PodRef, is_away, message};
 use crate::container::{Surroundings, downward};
 
 /// Mode of a file when neither it nor its volume says.
@@ -22,8 +22,10 @@ const TOKEN_RENEWAL_PERCENT: i64 = 80;
 
 /// Collects the files of one volume.
 pub(super) struct Payload<'a> {
-    cluster: &'a Cluster,
+    origins: Origins<'a>,
     pod: &'a Pod,
+    /// Where the volume lies.
+    folder: &'a Path,
     identity: PodRef,
     surroundings: &'a Surroundings,
     tokens: &'a mut Tokens,
@@ -34,14 +36,16 @@ type Bytes = BTreeMap<String, Vec<u8>>;
 
 impl<'a> Payload<'a> {
     pub(super) fn new(
-        cluster: &'a Cluster,
+        origins: Origins<'a>,
         pod: &'a Pod,
+        folder: &'a Path,
         surroundings: &'a Surroundings,
         tokens: &'a mut Tokens,
     ) -> Self {
         Self {
-            cluster,
+            origins,
             pod,
+            folder,
             identity: PodRef::of(pod),
             surroundings,
             tokens,
@@ -106,16 +110,14 @@ impl<'a> Payload<'a> {
         mode: i32,
         optional: Option<bool>,
     ) -> Result<(), String> {
-        let found = self.cluster.config_map(&self.identity.namespace, name).await;
-        let data = match found.map_err(|error| message(&error))? {
-            Some(map) => {
-                let text = map.data.unwrap_or_default().into_iter();
-                let binary = map.binary_data.unwrap_or_default().into_iter();
-                let text = text.map(|(key, value)| (key, value.into_bytes()));
-                Some(text.chain(binary.map(|(key, value)| (key, value.0))).collect())
-            }
-            None => None,
-        };
+        let found = self.origins.sources.config_map(&self.identity, name).await?;
+        let data = found.map(|map| {
+            let text = map.data.iter().flatten();
+            let binary = map.binary_data.iter().flatten();
+            let text = text.map(|(key, value)| (key.clone(), value.clone().into_bytes()));
+            let binary = binary.map(|(key, value)| (key.clone(), value.0.clone()));
+            text.chain(binary).collect()
+        });
         self.keys(data, &format!("configmap \"{name}\""), items, mode, optional)
     }
 
@@ -126,10 +128,10 @@ impl<'a> Payload<'a> {
         mode: i32,
         optional: Option<bool>,
     ) -> Result<(), String> {
-        let found = self.cluster.secret(&self.identity.namespace, name).await;
-        let data = found.map_err(|error| message(&error))?.map(|secret| {
-            let data = secret.data.unwrap_or_default().into_iter();
-            data.map(|(key, value)| (key, value.0)).collect()
+        let found = self.origins.sources.secret(&self.identity, name).await?;
+        let data = found.map(|secret| {
+            let data = secret.data.iter().flatten();
+            data.map(|(key, value)| (key.clone(), value.0.clone())).collect()
         });
         self.keys(data, &format!("secret \"{name}\""), items, mode, optional)
     }
@@ -195,30 +197,39 @@ impl<'a> Payload<'a> {
         let key = (volume.to_owned(), source.path.clone());
         let now = Timestamp::now();
         let held = self.tokens.get(&key).filter(|held| now < held.renew_at);
-        let token = match held {
-            Some(held) => held.token.clone(),
-            None => {
-                let spec = self.pod.spec.as_ref();
-                let account = spec.and_then(|spec| spec.service_account_name.as_deref());
-                let account = account.filter(|name| !name.is_empty()).unwrap_or("default");
-                let seconds = source.expiration_seconds.unwrap_or(TOKEN_SECONDS);
-                let asked = self
-                    .cluster
-                    .token(&self.identity, account, source.audience.as_deref(), seconds);
-                let fresh = asked
-                    .await
-                    .map_err(|error| format!("fetch service account token: {}", message(&error)))?;
-                let life = fresh.expires.duration_since(now).as_secs();
-                let renew_in = SignedDuration::from_secs(life.saturating_mul(TOKEN_RENEWAL_PERCENT) / 100);
-                let held = HeldToken {
-                    token: fresh.token.clone(),
-                    renew_at: now.saturating_add(renew_in).unwrap_or(now),
-                };
-                self.tokens.insert(key, held);
-                fresh.token
+        if let Some(held) = held {
+            let token = held.token.clone();
+            return self.file(&source.path, token.into_bytes(), mode);
+        }
+        let spec = self.pod.spec.as_ref();
+        let account = spec.and_then(|spec| spec.service_account_name.as_deref());
+        let account = account.filter(|name| !name.is_empty()).unwrap_or("default");
+        let seconds = source.expiration_seconds.unwrap_or(TOKEN_SECONDS);
+        let cluster = self.origins.cluster;
+        let asked = cluster.token(&self.identity, account, source.audience.as_deref(), seconds);
+        let fresh = match asked.await {
+            Ok(fresh) => fresh,
+            Err(error) => {
+                let failed = format!("fetch service account token: {}", message(&error));
+                let stale = self.stale_token(&source.path).filter(|_| is_away(&error));
+                return self.file(&source.path, stale.ok_or(failed)?, mode);
             }
         };
-        self.file(&source.path, token.into_bytes(), mode)
+        let life = fresh.expires.duration_since(now).as_secs();
+        let renew_in = SignedDuration::from_secs(life.saturating_mul(TOKEN_RENEWAL_PERCENT) / 100);
+        let held = HeldToken {
+            token: fresh.token.clone(),
+            renew_at: now.saturating_add(renew_in).unwrap_or(now),
+        };
+        self.tokens.insert(key, held);
+        self.file(&source.path, fresh.token.into_bytes(), mode)
+    }
+
+    /// What stands in for a token that no server makes now: the one that is there, were it ended, since whom it could be shown to is away,
+    /// too; or, where the agent started without a server, an empty file, which the next look fills. A pod that needs no server runs meanwhile.
+    fn stale_token(&self, path: &str) -> Option<Vec<u8>> {
+        let there = std::fs::read(self.folder.join(path)).ok();
+        there.or_else(|| self.surroundings.alone.then(Vec::new))
     }
 
     fn file(&mut self, path: &str, content: Vec<u8>, mode: i32) -> Result<(), String> {

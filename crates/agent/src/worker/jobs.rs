@@ -1,6 +1,5 @@
 //! A worker's jobs: what takes time, run beside it. Each ends with a [`Done`] that the worker enters.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -122,9 +121,8 @@ impl Context {
 pub(super) async fn create_sandbox(context: Context) -> Done {
     let made = async {
         let mut tokens = context.tokens.lock().await;
-        let cluster = &context.shared.cluster;
         let volumes = volumes::prepare(
-            cluster,
+            context.shared.origins(),
             &context.pod,
             &context.files,
             &context.surroundings,
@@ -195,9 +193,8 @@ async fn take_down(context: &Context, all: bool) -> Result<(), String> {
 
 pub(super) async fn refresh_volumes(context: Context) -> Done {
     let mut tokens = context.tokens.lock().await;
-    let cluster = &context.shared.cluster;
     let volumes = volumes::prepare(
-        cluster,
+        context.shared.origins(),
         &context.pod,
         &context.files,
         &context.surroundings,
@@ -269,21 +266,15 @@ async fn credentials(context: &Context, image: &str) -> Credentials {
         .as_ref()
         .and_then(|spec| spec.image_pull_secrets.clone());
     for reference in secrets.unwrap_or_default() {
-        let found = context
-            .shared
-            .cluster
-            .secret(&context.identity.namespace, &reference.name)
-            .await;
-        let data = match found {
-            Ok(Some(secret)) => secret.data.unwrap_or_default(),
-            Ok(None) => BTreeMap::new(),
-            Err(error) => {
-                tracing::warn!(secret = reference.name, "read a pull secret: {}", message(&error));
-                BTreeMap::new()
-            }
-        };
+        let sources = &context.shared.sources;
+        let found = sources.secret(&context.identity, &reference.name).await;
+        let secret = found.unwrap_or_else(|why| {
+            tracing::warn!(secret = reference.name, why, "read a pull secret");
+            None
+        });
+        let data = secret.as_ref().and_then(|secret| secret.data.as_ref());
         let config = data
-            .get(".dockerconfigjson")
+            .and_then(|data| data.get(".dockerconfigjson"))
             .and_then(|bytes| serde_json::from_slice(&bytes.0).ok());
         if let Some((user, password)) = config.and_then(|config: Value| docker_login(&config, image)) {
             return Credentials::Basic {
@@ -344,9 +335,8 @@ pub(super) async fn start_container(
 
 async fn start(context: &Context, container: &Container, attempt: u32) -> Started {
     let name = &container.name;
-    let cluster = &context.shared.cluster;
     let spec = container::run(
-        cluster,
+        &context.shared.sources,
         &context.pod,
         container,
         attempt,

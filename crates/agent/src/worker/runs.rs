@@ -1,5 +1,7 @@
 //! What becomes of sandboxes, images and runs: each fact that arrives, entered into what the worker has seen.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 use plan::pod_sync::{Exit, Failure, ImageSeen, Run, Sandbox, Verdicts};
 use runtime::{ContainerState, ContainerStatus};
@@ -17,7 +19,8 @@ const MESSAGE_FROM_LOG_BYTES: u64 = 2048;
 impl Worker {
     // ---- finding the pod again
 
-    /// A pod that the API says has run here, and of which nothing is left: its runs are counted on.
+    /// A pod that has run here, as the API says or its logs, and of which nothing else is left: its runs are counted on. Runs that no server
+    /// heard of have left a log all the same.
     pub(super) fn recall(&mut self) {
         let now = Timestamp::now();
         for (name, status) in self.reported_statuses() {
@@ -30,6 +33,48 @@ impl Worker {
             let seen = self.seen.containers.entry(name).or_default();
             seen.attempt = attempt.unwrap_or(0).saturating_add(1);
             seen.last = Some(lost(id.to_owned(), now));
+        }
+        for name in folders(&self.files.0.join("logs")) {
+            let Some(newest) = newest_log(&self.files.logs(&name)) else {
+                continue;
+            };
+            let known = self.seen.containers.get(&name);
+            if self.container(&name).is_some() && known.is_none_or(|known| known.attempt <= newest) {
+                let last = lost(self.container_id(&name, newest), now);
+                let seen = self.seen.containers.entry(name).or_default();
+                seen.attempt = newest.saturating_add(1);
+                seen.last = Some(last);
+            }
+        }
+    }
+
+    /// The first word of a server on a pod that was taken from what was kept: what was reported of it before counts on.
+    pub(super) fn catch_up(&mut self) {
+        let started = self.seen.reported["startTime"].as_str();
+        if let Some(at) = started.and_then(|at| at.parse().ok()) {
+            self.seen.start_time = Some(at);
+        }
+        for (name, status) in self.reported_statuses() {
+            let count = status["restartCount"].as_u64().unwrap_or(0);
+            let behind = self.seen.containers.get(&name).is_some_and(|seen| {
+                let idle = !seen.starting && !matches!(seen.run, Run::Running { .. });
+                idle && u64::from(seen.attempt) < count
+            });
+            if behind {
+                self.count_on(&name, &status);
+            }
+            self.take_verdicts(&name, &status);
+        }
+    }
+
+    /// What probes found of the present run, as it was reported. What they have found since stands.
+    fn take_verdicts(&mut self, name: &str, status: &Value) {
+        if let Some(seen) = self.seen.containers.get_mut(name)
+            && status["restartCount"].as_u64() == Some(u64::from(seen.attempt))
+        {
+            let verdict = |field: &str| (status[field] == true).then_some(true);
+            seen.probes.startup = seen.probes.startup.or(verdict("started"));
+            seen.probes.readiness = seen.probes.readiness.or(verdict("ready"));
         }
     }
 
@@ -51,13 +96,7 @@ impl Worker {
         }
         for (name, status) in self.reported_statuses() {
             self.count_on(&name, &status);
-            if let Some(seen) = self.seen.containers.get_mut(&name)
-                && status["restartCount"].as_u64() == Some(u64::from(seen.attempt))
-            {
-                let verdict = |field: &str| (status[field] == true).then_some(true);
-                seen.probes.startup = verdict("started");
-                seen.probes.readiness = verdict("ready");
-            }
+            self.take_verdicts(&name, &status);
         }
         let Shared { node_name, names, .. } = &*self.shared;
         let files = write_network_files(&self.pod, &self.files, &self.seen.pod_ips, node_name, names);
@@ -379,6 +418,22 @@ fn reported_exit(status: &Value) -> Option<Exit> {
         started_at: time("startedAt"),
         finished_at: time("finishedAt").unwrap_or_else(Timestamp::now),
     })
+}
+
+/// The number of the newest run that has left a log.
+fn newest_log(folder: &Path) -> Option<u32> {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = files.filter_map(|file| file.file_name().into_string().ok());
+    names
+        .filter_map(|name| name.split('.').next()?.parse::<u32>().ok())
+        .max()
+}
+
+fn folders(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
 }
 
 fn attempt_of(status: &ContainerStatus) -> Option<u32> {

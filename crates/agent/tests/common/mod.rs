@@ -78,6 +78,7 @@ impl Cluster {
             cluster_dns: Some(CLUSTER_DNS),
             cluster_domain: "cluster.local".into(),
             data_dir,
+            keep_secrets: false,
             node_name: NODE.into(),
             node_ips: Vec::new(),
             network: agent::NetworkOptions {

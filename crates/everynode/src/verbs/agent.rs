@@ -1,8 +1,8 @@
 //! `everynode agent`: this machine as a node of a cluster whose server is elsewhere.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
-use std::path::PathBuf;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ const API_SERVICE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 96, 0, 1),
 #[derive(Args, Debug)]
 #[command(after_help = "\
 `everynode token create` on the server prints the command that joins a machine. Afterwards the machine has a certificate of \
-its own, and the agent starts without a token.")]
+its own, and the agent starts without a token, also while no server answers: it then runs the pods that it was told of before.")]
 pub(crate) struct Agent {
     /// Where the API server is; several may be given, and one that answers is used
     #[arg(
@@ -46,9 +46,15 @@ pub(crate) struct Agent {
     #[arg(long, value_name = "FILE", conflicts_with = "token")]
     token_file: Option<PathBuf>,
 
-    /// Where everything is kept: the node's certificate, images, the pods' files
+    /// Where everything is kept: the node's certificate, images, the pods' files, and what the cluster told the node, with which an agent starts
+    /// while no server answers
     #[arg(long, value_name = "DIR", default_value = crate::verbs::DATA_DIR)]
     data_dir: PathBuf,
+
+    /// Keep the Secrets that this machine's pods use on its disk, so that those pods, too, start when the machine boots while no server answers.
+    /// Without it they are kept in /run
+    #[arg(long)]
+    keep_secrets: bool,
 
     /// Stop all pods of this machine and remove everything that the agent made on it, then end
     #[arg(long)]
@@ -126,6 +132,7 @@ impl Agent {
             cluster_dns: None,
             cluster_domain: String::new(),
             data_dir: data_dir.clone(),
+            keep_secrets: false,
             node_name: self.node.name()?,
             node_ips: Vec::new(),
             network: agent::NetworkOptions::default(),
@@ -170,21 +177,17 @@ impl Agent {
     }
 
     async fn options(&self, member: &Membership, node_name: String) -> Result<agent::Options> {
-        let server = member.dialer.servers().into_iter().next();
-        let server = server.context("no server is named")?;
-        let api_address = server
-            .resolve()
-            .await
-            .with_context(|| format!("find the address of {server}"))?;
+        let api_address = api_address(member).await?;
         Ok(agent::Options {
             client: member.client.clone(),
             tunnel: Some(member.dialer.clone()),
             membership: Some(member.clone()),
             api_address,
-            api_service: Some(api_service(member).await),
+            api_service: Some(api_service(member, &self.data_dir, &node_name).await),
             cluster_dns: self.node.cluster_dns.0,
             cluster_domain: self.node.cluster_domain.clone(),
             data_dir: self.data_dir.clone(),
+            keep_secrets: self.keep_secrets,
             node_name,
             node_ips: self.node.network.node_ip.clone(),
             network: self.node.network.options(None),
@@ -217,11 +220,23 @@ fn first(member: &Membership) -> String {
     servers.first().map(ToString::to_string).unwrap_or_default()
 }
 
+/// The address of a server. That of a name may not be found where a site is cut off; the servers that the cluster told of have addresses.
+async fn api_address(member: &Membership) -> Result<SocketAddr> {
+    let mut failure = anyhow!("no server is named");
+    for server in member.dialer.servers() {
+        match server.resolve().await {
+            Ok(address) => return Ok(address),
+            Err(error) => failure = anyhow!(error).context(format!("find the address of {server}")),
+        }
+    }
+    Err(failure)
+}
+
 /// Address and port of the Service `kubernetes`. A server that is away does not keep the agent from taking its pods over.
-async fn api_service(member: &Membership) -> SocketAddrV4 {
+async fn api_service(member: &Membership, data_dir: &Path, node_name: &str) -> SocketAddrV4 {
     let services: Api<Service> = Api::namespaced(member.client.clone(), "default");
     let Ok(Ok(service)) = tokio::time::timeout(ASK, services.get("kubernetes")).await else {
-        return API_SERVICE;
+        return agent::kept_api_service(data_dir, node_name).unwrap_or(API_SERVICE);
     };
     let spec = service.spec.unwrap_or_default();
     let address = spec.cluster_ip.and_then(|address| address.parse().ok());

@@ -122,6 +122,8 @@ impl Up {
             cluster_dns: self.node.cluster_dns.0,
             cluster_domain: self.node.cluster_domain.clone(),
             data_dir: self.control_plane.data_dir.clone(),
+            // Its server starts with it.
+            keep_secrets: false,
             node_name,
             node_ips: self.node.network.node_ip.clone(),
             network: self

@@ -1,6 +1,7 @@
 //! Clusters over several machines: faults, and the ways to reach their daemons, with real containers, daemons and clients.
 
 mod addresses;
+mod alone;
 mod faults;
 mod ways;
 

@@ -14,7 +14,7 @@ mod range;
 mod routes;
 mod services;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddrV4};
@@ -98,6 +98,9 @@ struct State {
     tunnel: bool,
     /// Where the search for the next address begins, by range.
     next: BTreeMap<Range, u128>,
+    /// Addresses of pods that died with the machine or their shims while no agent looked. Who knows them knows them by these: they get them
+    /// back, as long as there are others for the rest.
+    left: BTreeMap<String, Vec<IpAddr>>,
 }
 
 impl State {
@@ -162,6 +165,12 @@ impl Network {
         self.lock()
             .pods
             .insert(pod.to_owned(), (network.clone(), forward));
+    }
+
+    /// Remembers what a pod had that is dead now: should it be made again, it gets the same.
+    pub(crate) fn remember(&self, pod: &str, network: &PodNetwork) {
+        let addresses = network.ips().collect();
+        self.lock().left.insert(pod.to_owned(), addresses);
     }
 
     /// Opens it as it was open last, if it was.
@@ -296,12 +305,31 @@ impl Network {
     pub(crate) fn allocate(&self, pod: &str) -> Result<PodNetwork> {
         let mut state = self.lock();
         let open = state.open()?.clone();
+        let had = state.left.remove(pod).unwrap_or_default();
+        let others: BTreeSet<IpAddr> = state.left.values().flatten().copied().collect();
         let mut addresses = Vec::with_capacity(open.ranges.len());
         for range in &open.ranges {
+            let own = had.iter().find(|address| range.net().contains(*address));
             // Round the range: an address rests before the next pod has it, so that who still speaks to the old one is not heard.
             let first = state.next.get(range).copied().unwrap_or(0);
-            let (index, address) = self.take_address(range, first, pod)?;
-            state.next.insert(*range, index + 1);
+            let address = match own {
+                Some(own) if self.try_address(*own, pod)? => *own,
+                _ => {
+                    let free = self.take_address(range, first, pod, &others)?;
+                    let free = match free {
+                        Some(free) => Some(free),
+                        None => self.take_address(range, first, pod, &BTreeSet::new())?,
+                    };
+                    let (index, address) = free.ok_or_else(|| {
+                        Error::new(
+                            ErrorKind::AddressesExhausted,
+                            format!("no address is left in the pod range {range}"),
+                        )
+                    })?;
+                    state.next.insert(*range, index + 1);
+                    address
+                }
+            };
             addresses.push(PodAddress {
                 address,
                 gateway: range.gateway(),
@@ -319,24 +347,34 @@ impl Network {
         })
     }
 
-    fn take_address(&self, range: &Range, first: u128, pod: &str) -> Result<(u128, IpAddr)> {
-        let folder = self.layout.addresses();
+    /// The next address from `first` on that is free and not one of `others`.
+    fn take_address(
+        &self,
+        range: &Range,
+        first: u128,
+        pod: &str,
+        others: &BTreeSet<IpAddr>,
+    ) -> Result<Option<(u128, IpAddr)>> {
         for (index, address) in range.pods(first) {
-            let path = folder.join(address.to_string());
-            match File::options().write(true).create_new(true).open(&path) {
-                Ok(mut file) => {
-                    file.write_all(pod.as_bytes())
-                        .context(|| format!("write {}", path.display()))?;
-                    return Ok((index, address));
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(Error::machine(format!("create {}: {error}", path.display()))),
+            if !others.contains(&address) && self.try_address(address, pod)? {
+                return Ok(Some((index, address)));
             }
         }
-        Err(Error::new(
-            ErrorKind::AddressesExhausted,
-            format!("no address is left in the pod range {range}"),
-        ))
+        Ok(None)
+    }
+
+    /// Gives a pod this address, unless somebody has it.
+    fn try_address(&self, address: IpAddr, pod: &str) -> Result<bool> {
+        let path = self.layout.addresses().join(address.to_string());
+        match File::options().write(true).create_new(true).open(&path) {
+            Ok(mut file) => {
+                file.write_all(pod.as_bytes())
+                    .context(|| format!("write {}", path.display()))?;
+                Ok(true)
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(Error::machine(format!("create {}: {error}", path.display()))),
+        }
     }
 
     /// Lays the cable into the namespace of a process and sets up the pod's end.

@@ -1,0 +1,210 @@
+//! A node whose agent starts while no server answers.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use testkit::{Fleet, eventually, programs, report, wait_for};
+
+use crate::{CURL, PAGE, fleet, identity, page};
+
+/// Asks the Service by its name, over and over, and leaves the last answer where the machine sees it.
+const ASK: &str = "while :; do curl -s -f --max-time 2 http://page.default.svc.cluster.local/ > /out/next && mv /out/next /out/answer; sleep 0.2; done";
+/// Where that is on the machine.
+const OUT: &str = "/var/lib/out";
+/// How often the server is asked for the truth while the node is to be seen to change nothing.
+const LOOKS: u32 = 10;
+
+/// Pods of the node `node-2` by themselves.
+fn pod(name: &str, spec: Value) -> Value {
+    let mut pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}},
+        "spec": {"nodeName": "node-2", "terminationGracePeriodSeconds": 0},
+    });
+    for (field, value) in spec.as_object().into_iter().flatten() {
+        pod["spec"][field] = value.clone();
+    }
+    pod
+}
+
+/// Asks for the page, with a name from a ConfigMap in its environment.
+fn client() -> Value {
+    pod(
+        "client",
+        json!({
+            "containers": [{
+                "name": "main", "image": CURL,
+                "command": ["sh", "-c", format!("echo $GREETING > /out/greeting; {ASK}")],
+                "env": [{"name": "GREETING", "valueFrom": {"configMapKeyRef": {"name": "words", "key": "greeting"}}}],
+                "volumeMounts": [{"name": "out", "mountPath": "/out"}],
+            }],
+            "volumes": [{"name": "out", "hostPath": {"path": OUT, "type": "DirectoryOrCreate"}}],
+        }),
+    )
+}
+
+/// Runs until it is told to stop.
+fn doomed() -> Value {
+    let command = json!(["sh", "-c", "exec sleep 86399"]);
+    pod(
+        "doomed",
+        json!({"containers": [{"name": "main", "image": PAGE, "command": command}]}),
+    )
+}
+
+/// What the client wrote on the machine, once it has.
+fn written(fleet: &Fleet, file: &str) -> Result<String> {
+    let path = out(fleet, file);
+    wait_for(&format!("the client's {file}"), || {
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        Ok(match text.trim() {
+            "" => Err(fleet.logs()),
+            text => Ok(text.to_owned()),
+        })
+    })
+}
+
+fn out(fleet: &Fleet, file: &str) -> PathBuf {
+    fleet.nodes()[1].machine.file(&format!("{OUT}/{file}"))
+}
+
+/// The numbers of the machine's processes of a program.
+fn processes(fleet: &Fleet, pattern: &str) -> String {
+    let found = fleet.nodes()[1].run(&["busybox", "pgrep", "-f", pattern]);
+    found.stdout.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What the agent of node-2 has kept.
+fn kept(fleet: &Fleet) -> String {
+    let path = fleet.nodes()[1].machine.file("/var/lib/everynode/kept/told");
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+#[test]
+fn a_machine_that_boots_without_a_server_does_its_whole_job_and_tells_of_it_later() -> Result<()> {
+    let Some(mut fleet) = fleet(2, &[])? else {
+        return Ok(());
+    };
+    let image = programs(
+        fleet.topology().folder(),
+        CURL,
+        &["/usr/bin/curl".as_ref()],
+        &["sh"],
+    )?;
+    fleet.import_on(2, &image)?;
+    fleet.apply(&json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "page"},
+        "spec": {"selector": {"app": "page"}, "ports": [{"port": 80, "targetPort": 8080}]},
+    }));
+    fleet.apply(&json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "words"}, "data": {"greeting": "hello"},
+    }));
+    fleet.apply(&page(|set| {
+        let main = &mut set["spec"]["template"]["spec"]["containers"][0];
+        main["livenessProbe"] =
+            json!({"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1, "failureThreshold": 1});
+    }));
+    fleet.apply(&client());
+    fleet.apply(&doomed());
+    let before = fleet.running("page", 2)?;
+    fleet.running("client", 1)?;
+    fleet.running("doomed", 1)?;
+    assert_eq!(written(&fleet, "greeting")?, "hello");
+    written(&fleet, "answer")?;
+    // What was told is on the disk a moment later: both endpoints of the Service, too.
+    eventually("the node to have kept its pods and both endpoints", || {
+        let kept = kept(&fleet);
+        let names = ["\"client\"", "\"doomed\"", "\"words\"", &before["node-2"].address];
+        let newest_slice = kept
+            .lines()
+            .rfind(|line| line.contains(" endpointslices/default/page"));
+        let both = newest_slice.is_some_and(|line| {
+            before.values().all(|pod| line.contains(&pod.address)) && !line.contains("\"ready\":false")
+        });
+        Ok(both && names.iter().all(|name| kept.contains(name)))
+    })?;
+
+    // No server, and no power for a moment.
+    fleet.node(1).program.kill()?;
+    fleet.node(2).machine.kill()?;
+    for file in ["greeting", "answer"] {
+        fs::remove_file(out(&fleet, file))?;
+    }
+    let node = fleet.node(2);
+    node.machine.boot()?;
+    node.resume()?;
+
+    // Its pods run, with what they take from elsewhere; a name is answered, and the Service leads to a daemon.
+    assert_eq!(written(&fleet, "greeting")?, "hello");
+    let answer = written(&fleet, "answer")?;
+    assert!(before.values().any(|pod| pod.name == answer), "{answer}");
+    eventually("the pod that takes nothing to run", || {
+        Ok(!processes(&fleet, "sleep 86399").is_empty())
+    })?;
+
+    // Its probes run: what fails is started again.
+    eventually("the daemon to run", || {
+        Ok(!processes(&fleet, "httpd -f").is_empty())
+    })?;
+    let first = processes(&fleet, "httpd -f");
+    let spoilt = format!("rm /proc/{first}/root/tmp/index.html");
+    let done = fleet.node(2).run(&["sh", "-c", &spoilt]);
+    assert!(done.success, "{}", done.stderr);
+    eventually("the daemon to be started again", || {
+        let now = processes(&fleet, "httpd -f");
+        Ok(!now.is_empty() && now != first)
+    })?;
+    let second = processes(&fleet, "httpd -f");
+
+    // The server comes back, and somebody deletes a pod before the node hears of it.
+    fleet.node(2).machine.cut()?;
+    fleet.node(1).resume()?;
+    fleet.answering()?;
+    fleet
+        .client()
+        .ok(&["delete", "pod", "doomed", "--force", "--grace-period=0"]);
+    assert!(
+        !processes(&fleet, "sleep 86399").is_empty(),
+        "the node cannot know"
+    );
+    fleet.node(2).machine.heal()?;
+    eventually("the deleted pod to end", || {
+        Ok(processes(&fleet, "sleep 86399").is_empty())
+    })?;
+
+    // The truth is told: one restart by the boot, one by the probe.
+    let after = wait_for("the restarts to be told", || {
+        let pods = fleet.running("page", 2)?;
+        Ok(match pods["node-2"].restarts {
+            2 => Ok(pods),
+            other => Err(other.to_string()),
+        })
+    })?;
+    fleet.ready(2)?;
+    assert_eq!(after["node-2"].uid, before["node-2"].uid);
+    assert_eq!(identity(&after["node-1"]), identity(&before["node-1"]));
+    // An address that others know is kept.
+    assert_eq!(after["node-2"].address, before["node-2"].address);
+    for _ in 0..LOOKS {
+        let now = fleet.running("page", 2)?;
+        assert_eq!(identity(&now["node-2"]), identity(&after["node-2"]));
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(processes(&fleet, "httpd -f"), second, "nothing was restarted");
+    report("booted without a server: pods, probes, names and Services work; told afterwards: 2 restarts");
+
+    // What is gone is not kept.
+    eventually("the deleted pod to be forgotten", || {
+        let kept = kept(&fleet);
+        let pods = kept.lines().filter(|line| line.contains(" pods/"));
+        let doomed = pods
+            .clone()
+            .filter(|line| line.contains("\"doomed\""))
+            .next_back();
+        let uid = doomed.and_then(|line| line.split(' ').nth(1)).unwrap_or_default();
+        Ok(kept.lines().any(|line| line.ends_with(&format!(" {uid}"))) || doomed.is_none())
+    })?;
+    Ok(())
+}
