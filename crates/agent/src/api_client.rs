@@ -4,10 +4,12 @@
 //! server that is cut off without a word is noticed by pings.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
 use http::header::{AUTHORIZATION, HOST, HeaderValue};
 use http::uri::{Authority, Scheme};
 use http::{Request, Response, Uri};
@@ -15,7 +17,6 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use kube::client::Body;
-use tokio::sync::Mutex;
 
 use crate::servers::{Dialer, Protocol};
 
@@ -54,10 +55,14 @@ struct ApiService {
 #[derive(Default)]
 struct Link {
     current: Option<Connection>,
-    /// When the last try to connect failed, and why.
-    failure: Option<(Instant, String)>,
+    /// The dial that is under way, for all who wait.
+    dial: Option<Dial>,
 }
 
+/// Ends with the connection, or with why there is none. It runs by itself: of those who wait for it some may not look for long.
+type Dial = Shared<BoxFuture<'static, Result<Connection, String>>>;
+
+#[derive(Clone)]
 struct Connection {
     /// Of which identity it is.
     generation: u64,
@@ -80,45 +85,59 @@ impl ApiService {
 
     /// The connection that there is, or a new one: one dial at a time, for all who wait. When it fails, it has failed for them all.
     async fn sender(&self) -> Result<SendRequest<Body>, BoxError> {
-        let asked = Instant::now();
-        let mut link = self.link.lock().await;
-        if let Some(connection) = link.current.as_mut()
+        let present = self.lock().current.clone();
+        if let Some(mut connection) = present
             && connection.generation == self.dialer.generation()
             && connection.sender.ready().await.is_ok()
         {
-            return Ok(connection.sender.clone());
+            return Ok(connection.sender);
         }
-        if let Some((_, why)) = link.failure.as_ref().filter(|(at, _)| *at >= asked) {
-            return Err(why.clone().into());
-        }
-        link.current = None;
-        let generation = self.dialer.generation();
-        let stream = match self.dialer.connect(Protocol::Http2).await {
-            Ok(stream) => stream,
-            Err(why) => {
-                link.failure = Some((Instant::now(), why.clone()));
-                return Err(why.into());
-            }
-        };
-        let (sender, connection) = Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .keep_alive_while_idle(true)
-            .handshake(TokioIo::new(stream))
-            .await?;
-        // It ends with the last sender and the last answer.
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection to the API server broke");
-            }
-        });
-        link.current = Some(Connection {
-            generation,
-            sender: sender.clone(),
-        });
-        Ok(sender)
+        Ok(self.dial().await?.sender)
     }
+
+    /// The dial that is under way, or a new one.
+    fn dial(&self) -> Dial {
+        let mut link = self.lock();
+        if let Some(dial) = link.dial.as_ref().filter(|dial| dial.peek().is_none()) {
+            return dial.clone();
+        }
+        let service = self.clone();
+        let dialing = tokio::spawn(async move {
+            let connection = connect(&service.dialer)
+                .await
+                .map_err(|error| error.to_string())?;
+            service.lock().current = Some(connection.clone());
+            Ok(connection)
+        });
+        let dial = dialing.map(|done| done.unwrap_or_else(|broken| Err(broken.to_string())));
+        let dial = dial.boxed().shared();
+        link.dial = Some(dial.clone());
+        dial
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Link> {
+        // Nothing panics while it is held.
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn connect(dialer: &Dialer) -> Result<Connection, BoxError> {
+    let generation = dialer.generation();
+    let stream = dialer.connect(Protocol::Http2).await?;
+    let (sender, connection) = Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    // It ends with the last sender and the last answer.
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection to the API server broke");
+        }
+    });
+    Ok(Connection { generation, sender })
 }
 
 impl tower::Service<Request<Body>> for ApiService {

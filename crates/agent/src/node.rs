@@ -64,7 +64,7 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// A keeper, and what it learns of the node: its labels as the API has them (or had them, `known_labels`), and what it can give to pods.
+    /// A keeper, and what it learns of the node: its labels as the API has them, and what it can give to pods.
     pub(crate) fn new(
         cluster: Cluster,
         recorder: Recorder,
@@ -73,14 +73,13 @@ impl Keeper {
         ips: &[IpAddr],
         network: watch::Receiver<network::State>,
         deleted: CancellationToken,
-        known_labels: Option<BTreeMap<String, String>>,
     ) -> (Self, watch::Receiver<Offer>) {
         let mut labels = options.labels.clone();
         labels.extend(machine::labels(&options.node_name));
         let capacity = machine::capacity(&options.data_dir, PODS);
         let offer = Offer {
             name: options.node_name.clone(),
-            labels: known_labels.unwrap_or_else(|| labels.clone()),
+            labels: labels.clone(),
             allocatable: capacity,
         };
         let (offer, told) = watch::channel(offer);
@@ -101,6 +100,11 @@ impl Keeper {
             since: BTreeMap::new(),
         };
         (keeper, told)
+    }
+
+    /// Until a server says which labels the node has, it has those that it had.
+    pub(crate) fn recall_labels(&self, labels: BTreeMap<String, String>) {
+        self.offer.send_modify(|offer| offer.labels = labels);
     }
 
     /// Registers the node, and posts its state until `shutdown`, or until somebody deletes the node: what an administrator took out of

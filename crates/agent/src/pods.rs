@@ -150,8 +150,10 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<Ended,
         &node_ips,
         network_state,
         deleted.clone(),
-        mirror::labels_of(&known, &options.node_name),
     );
+    if let Some(labels) = mirror::labels_of(&known, &options.node_name) {
+        keeper.recall_labels(labels);
+    }
     tasks.spawn(keeper.run(stop.clone()));
     tasks.spawn(node::renew(
         cluster.clone(),

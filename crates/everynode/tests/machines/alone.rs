@@ -17,6 +17,10 @@ const OUT: &str = "/var/lib/out";
 /// How often the server is asked for the truth while the node is to be seen to change nothing.
 const LOOKS: u32 = 10;
 
+/// The daemon's command line, and that of the pod which takes nothing from elsewhere.
+const HTTPD: &str = "httpd -f -p 8080 -h /tmp";
+const SLEEP: &str = "sleep 86399";
+
 /// Pods of the node `node-2` by themselves.
 fn pod(name: &str, spec: Value) -> Value {
     let mut pod = json!({
@@ -47,7 +51,7 @@ fn client() -> Value {
 
 /// Runs until it is told to stop.
 fn doomed() -> Value {
-    let command = json!(["sh", "-c", "exec sleep 86399"]);
+    let command = json!(["sh", "-c", format!("exec {SLEEP}")]);
     pod(
         "doomed",
         json!({"containers": [{"name": "main", "image": PAGE, "command": command}]}),
@@ -70,9 +74,14 @@ fn out(fleet: &Fleet, file: &str) -> PathBuf {
     fleet.nodes()[1].machine.file(&format!("{OUT}/{file}"))
 }
 
-/// The numbers of the machine's processes of a program.
-fn processes(fleet: &Fleet, pattern: &str) -> String {
-    let found = fleet.nodes()[1].run(&["busybox", "pgrep", "-f", pattern]);
+/// Looks for the processes with this command line.
+const FIND: &str = r#"for p in /proc/[0-9]*; do
+  [ "$(tr '\0' ' ' < $p/cmdline)" = "$1 " ] && echo ${p#/proc/}
+done 2> /dev/null; true"#;
+
+/// The numbers of the machine's processes with this command line.
+fn processes(fleet: &Fleet, command: &str) -> String {
+    let found = fleet.nodes()[1].run(&["sh", "-c", FIND, "sh", command]);
     found.stdout.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -110,7 +119,7 @@ fn a_machine_that_boots_without_a_server_does_its_whole_job_and_tells_of_it_late
     fleet.apply(&doomed());
     let before = fleet.running("page", 2)?;
     fleet.running("client", 1)?;
-    fleet.running("doomed", 1)?;
+    let doomed = fleet.running("doomed", 1)?["node-2"].uid.clone();
     assert_eq!(written(&fleet, "greeting")?, "hello");
     written(&fleet, "answer")?;
     // What was told is on the disk a moment later: both endpoints of the Service, too.
@@ -141,22 +150,20 @@ fn a_machine_that_boots_without_a_server_does_its_whole_job_and_tells_of_it_late
     let answer = written(&fleet, "answer")?;
     assert!(before.values().any(|pod| pod.name == answer), "{answer}");
     eventually("the pod that takes nothing to run", || {
-        Ok(!processes(&fleet, "sleep 86399").is_empty())
+        Ok(!processes(&fleet, SLEEP).is_empty())
     })?;
 
     // Its probes run: what fails is started again.
-    eventually("the daemon to run", || {
-        Ok(!processes(&fleet, "httpd -f").is_empty())
-    })?;
-    let first = processes(&fleet, "httpd -f");
+    eventually("the daemon to run", || Ok(!processes(&fleet, HTTPD).is_empty()))?;
+    let first = processes(&fleet, HTTPD);
     let spoilt = format!("rm /proc/{first}/root/tmp/index.html");
     let done = fleet.node(2).run(&["sh", "-c", &spoilt]);
     assert!(done.success, "{}", done.stderr);
     eventually("the daemon to be started again", || {
-        let now = processes(&fleet, "httpd -f");
+        let now = processes(&fleet, HTTPD);
         Ok(!now.is_empty() && now != first)
     })?;
-    let second = processes(&fleet, "httpd -f");
+    let second = processes(&fleet, HTTPD);
 
     // The server comes back, and somebody deletes a pod before the node hears of it.
     fleet.node(2).machine.cut()?;
@@ -165,13 +172,10 @@ fn a_machine_that_boots_without_a_server_does_its_whole_job_and_tells_of_it_late
     fleet
         .client()
         .ok(&["delete", "pod", "doomed", "--force", "--grace-period=0"]);
-    assert!(
-        !processes(&fleet, "sleep 86399").is_empty(),
-        "the node cannot know"
-    );
+    assert!(!processes(&fleet, SLEEP).is_empty(), "the node cannot know");
     fleet.node(2).machine.heal()?;
     eventually("the deleted pod to end", || {
-        Ok(processes(&fleet, "sleep 86399").is_empty())
+        Ok(processes(&fleet, SLEEP).is_empty())
     })?;
 
     // The truth is told: one restart by the boot, one by the probe.
@@ -192,19 +196,17 @@ fn a_machine_that_boots_without_a_server_does_its_whole_job_and_tells_of_it_late
         assert_eq!(identity(&now["node-2"]), identity(&after["node-2"]));
         std::thread::sleep(Duration::from_millis(200));
     }
-    assert_eq!(processes(&fleet, "httpd -f"), second, "nothing was restarted");
+    assert_eq!(processes(&fleet, HTTPD), second, "nothing was restarted");
     report("booted without a server: pods, probes, names and Services work; told afterwards: 2 restarts");
 
-    // What is gone is not kept.
+    // What is gone is not kept: the last line that has its key says nothing.
+    let key = format!(" pods/{doomed}");
     eventually("the deleted pod to be forgotten", || {
         let kept = kept(&fleet);
-        let pods = kept.lines().filter(|line| line.contains(" pods/"));
-        let doomed = pods
-            .clone()
-            .filter(|line| line.contains("\"doomed\""))
-            .next_back();
-        let uid = doomed.and_then(|line| line.split(' ').nth(1)).unwrap_or_default();
-        Ok(kept.lines().any(|line| line.ends_with(&format!(" {uid}"))) || doomed.is_none())
+        Ok(kept
+            .lines()
+            .rfind(|line| line.contains(&key))
+            .is_none_or(|line| line.ends_with(&key)))
     })?;
     Ok(())
 }
