@@ -18,6 +18,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+/// Reads `--listen`.
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "give an address and a port, such as 0.0.0.0:6443 or [::]:6443".to_owned())
+}
+
 /// Flags of every role that runs the control plane.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct ControlPlaneArgs {
@@ -26,7 +32,7 @@ pub(crate) struct ControlPlaneArgs {
     pub(crate) data_dir: PathBuf,
 
     /// Address of the API server
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:6443")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:6443", value_parser = listen_address)]
     pub(crate) listen: SocketAddr,
 
     /// Address at which other machines reach the API server (default: the one that it listens at; of all, this machine's own)

@@ -60,7 +60,17 @@ fn run(cli: Cli) -> Result<ExitCode> {
         .enable_all()
         .build()
         .context("start the runtime")?;
-    let code = runtime.block_on(dispatch(cli));
+    let connect = cli.connect.clone();
+    let code = runtime.block_on(async {
+        let done = dispatch(cli).await;
+        if let Err(error) = &done
+            && let Some(hint) = client::whereabouts::hint(error, &connect).await
+        {
+            eprintln!("{}\n{hint}", client::error::describe(error));
+            return Ok(ExitCode::FAILURE);
+        }
+        done
+    });
     // A read of standard input that nobody waits for any more must not keep the program.
     runtime.shutdown_background();
     code

@@ -115,10 +115,25 @@ fn parse(source: &str, text: &[u8], documents: &mut Vec<Document>) -> Result<()>
         } else {
             Format::Yaml
         };
+        if lost_indentation(part) {
+            bail!(
+                "error parsing {source}: none of its lines is indented, as those below `metadata:` must be: was that lost when it was copied?"
+            );
+        }
         let object = decode::untyped(part, format).with_context(|| format!("error parsing {source}"))?;
         add(source, object, documents)?;
     }
     Ok(())
+}
+
+/// Whether a manifest was copied from where its lines had lost their indentation, as some pages show them.
+fn lost_indentation(text: &[u8]) -> bool {
+    let mut lines = text.split(|byte| *byte == b'\n');
+    lines.clone().any(|line| line.trim_ascii_end() == b"metadata:")
+        && lines.all(|line| {
+            line.first()
+                .is_none_or(|first| !first.is_ascii_whitespace() || line.trim_ascii().is_empty())
+        })
 }
 
 /// Adds an object; a `List` is opened up, an empty document passed over.
@@ -185,6 +200,19 @@ mod tests {
     fn a_stream_holds_several_documents() {
         let stream = "---\napiVersion: v1\nkind: A\nmetadata: {name: x}\n---\n# nothing\n--- \napiVersion: v1\nkind: B\n";
         assert_eq!(kinds(stream).unwrap(), ["A/x", "B/"]);
+    }
+
+    #[test]
+    fn a_manifest_that_lost_its_indentation_is_told_so() {
+        let flat = "apiVersion: v1\nkind: A\nmetadata:\nname: x\nspec:\ntolerations:\n- key: a\neffect: b\n";
+        let error = kinds(flat).unwrap_err();
+        assert!(
+            format!("{error:#}").contains("none of its lines is indented"),
+            "{error:#}"
+        );
+        let wrong = "apiVersion: v1\nkind: A\nmetadata:\n  name: x\n\tlabels: {}\n";
+        let error = kinds(wrong).unwrap_err();
+        assert!(!format!("{error:#}").contains("indented"), "{error:#}");
     }
 
     #[test]

@@ -17,3 +17,4 @@ pub(crate) mod selection;
 pub(crate) mod sheet;
 pub(crate) mod suggest;
 pub(crate) mod table;
+pub(crate) mod whereabouts;

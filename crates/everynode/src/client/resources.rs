@@ -5,6 +5,7 @@ use http::Method;
 use serde_json::Value;
 
 use super::connection::Connection;
+use super::suggest::nearest;
 
 /// One resource of the server: an address of objects and the names that users may call it by.
 #[derive(Debug, Clone)]
@@ -114,7 +115,21 @@ impl Resources {
         let name = name.to_lowercase();
         match self.0.iter().find(|resource| resource.answers_to(&name)) {
             Some(resource) => Ok(resource),
-            None => bail!("the server doesn't have a resource type \"{name}\""),
+            None => bail!(
+                "the server doesn't have a resource type \"{name}\"{}",
+                self.meant(&name)
+            ),
+        }
+    }
+
+    /// "Did you mean" for a mistyped type.
+    fn meant(&self, name: &str) -> String {
+        let plurals = self.0.iter().map(|resource| resource.plural.as_str());
+        // A plural is longer than the singular that was meant: both are compared, and of equals the last is taken.
+        let singulars = plurals.clone().map(|plural| plural.trim_end_matches('s'));
+        match nearest(name, singulars.chain(plurals)) {
+            Some(meant) => format!(" (did you mean {meant}?)"),
+            None => String::new(),
         }
     }
 
@@ -141,7 +156,22 @@ impl Resources {
             .find(|resource| resource.kind == kind && resource.api_version() == api_version)
         {
             Some(resource) => Ok(resource),
-            None => bail!("no matches for kind \"{kind}\" in version \"{api_version}\""),
+            None => bail!(
+                "no matches for kind \"{kind}\" in version \"{api_version}\"{}",
+                self.served(kind)
+            ),
+        }
+    }
+
+    /// Where a kind is served that a manifest names with an older version, or in other letters.
+    fn served(&self, kind: &str) -> String {
+        let kinds = self.0.iter().map(|resource| resource.kind.as_str());
+        let mut known = kinds.clone().filter(|known| known.eq_ignore_ascii_case(kind));
+        let meant = known.next().or_else(|| nearest(kind, kinds));
+        let resource = meant.and_then(|meant| self.0.iter().find(|resource| resource.kind == meant));
+        match resource {
+            Some(resource) => format!(" (here it is {} in {})", resource.kind, resource.api_version()),
+            None => String::new(),
         }
     }
 }
@@ -301,5 +331,42 @@ mod tests {
             "/apis/apps/v1/namespaces/kube-system/daemonsets/x"
         );
         assert_eq!(daemon_sets.display(), "daemonset.apps");
+    }
+    #[test]
+    fn who_mistypes_a_type_or_a_kind_is_told_what_there_is() {
+        let resource = |group: &str, kind: &str| Resource {
+            group: group.into(),
+            version: "v1".into(),
+            kind: kind.into(),
+            plural: format!("{}s", kind.to_lowercase()),
+            singular: kind.to_lowercase(),
+            short_names: Vec::new(),
+            categories: Vec::new(),
+            verbs: Vec::new(),
+            namespaced: true,
+        };
+        let resources = Resources(vec![resource("", "Pod"), resource("apps", "DaemonSet")]);
+        let type_of = |name: &str| resources.named(name).unwrap_err().to_string();
+        assert_eq!(
+            type_of("podz"),
+            "the server doesn't have a resource type \"podz\" (did you mean pods?)"
+        );
+        assert_eq!(
+            type_of("deployments"),
+            "the server doesn't have a resource type \"deployments\""
+        );
+        let kind_of = |version: &str, kind: &str| resources.of_kind(version, kind).unwrap_err().to_string();
+        for (version, kind) in [("apps/v1", "Daemonset"), ("extensions/v1beta1", "DaemonSet")] {
+            assert_eq!(
+                kind_of(version, kind),
+                format!(
+                    "no matches for kind \"{kind}\" in version \"{version}\" (here it is DaemonSet in apps/v1)"
+                )
+            );
+        }
+        assert_eq!(
+            kind_of("apps/v1", "Deployment"),
+            "no matches for kind \"Deployment\" in version \"apps/v1\""
+        );
     }
 }

@@ -12,6 +12,7 @@ use crate::client::connection::{ConnectArgs, Connection, JSON, TABLE, WatchEnd};
 use crate::client::output::{self, Output};
 use crate::client::resources::{Resource, Resources, Targets, escape};
 use crate::client::table::{Printer, Shape};
+use crate::client::whereabouts::namespace_hint;
 
 /// Show objects
 #[derive(Args, Debug)]
@@ -176,7 +177,7 @@ impl Get {
             printed += rows;
         }
         if printed == 0 && !self.watch && wanted.iter().all(|(_, name)| name.is_none()) {
-            self.say_nothing_found(connection, wanted);
+            self.say_nothing_found(connection, wanted).await;
         }
         if !self.watch {
             return Ok(());
@@ -272,7 +273,7 @@ impl Get {
         }
     }
 
-    fn say_nothing_found(&self, connection: &Connection, wanted: &[Wanted]) {
+    async fn say_nothing_found(&self, connection: &Connection, wanted: &[Wanted<'_>]) {
         if self.ignore_not_found {
             return;
         }
@@ -280,6 +281,9 @@ impl Get {
             eprintln!("No resources found");
         } else {
             eprintln!("No resources found in {} namespace.", connection.namespace);
+            if let Some(hint) = namespace_hint(connection).await {
+                eprintln!("{hint}");
+            }
         }
     }
 }

@@ -39,9 +39,6 @@ const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
 /// The container to talk to: the one that the user names, else the one that the pod's annotation names, else the first.
 async fn container_of(connection: &Connection, pod: &str, named: Option<String>) -> Result<Option<String>> {
-    if named.is_some() {
-        return Ok(named);
-    }
     let path = format!(
         "/api/v1/namespaces/{}/pods/{}",
         escape(&connection.namespace),
@@ -55,6 +52,17 @@ async fn container_of(connection: &Connection, pod: &str, named: Option<String>)
             .collect()
     };
     let containers = names("containers");
+    if let Some(named) = named {
+        let others = [names("initContainers"), names("ephemeralContainers")].concat();
+        let all: Vec<String> = containers.into_iter().chain(others).collect();
+        if !all.contains(&named) {
+            bail!(
+                "container {named} is not valid for pod {pod}: it has {}",
+                all.join(", ")
+            );
+        }
+        return Ok(Some(named));
+    }
     let annotated = object["metadata"]["annotations"][DEFAULT_CONTAINER].as_str();
     if let Some(name) = annotated.filter(|name| containers.iter().any(|container| container == name)) {
         return Ok(Some(name.to_owned()));

@@ -111,7 +111,17 @@ fn mistakes_are_told_in_kubectls_words() -> Result<()> {
     refused(
         &client,
         &["get", "daemonsetz"],
-        "error: the server doesn't have a resource type \"daemonsetz\"",
+        "error: the server doesn't have a resource type \"daemonsetz\" (did you mean daemonsets?)",
+    );
+    refused(
+        &client,
+        &["get", "ds", "fluentd-elasticsearch"],
+        "not found\nThere is one in the namespace kube-system: add `-n kube-system`.",
+    );
+    let nowhere = client.run(&["get", "pods", "-n", "nowhere"]);
+    assert_eq!(
+        nowhere.stderr,
+        "No resources found in nowhere namespace.\nThere is no namespace nowhere: `everynode get namespaces` lists them.\n"
     );
     refused(
         &client,
