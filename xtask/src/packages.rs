@@ -56,6 +56,11 @@ const TEST: &[Package] = &[
         name: "python3-venv",
         proof: "/usr/share/doc/python3-venv",
     },
+    // It judges the units of docs/join.md.
+    Package {
+        name: "systemd",
+        proof: "/usr/bin/systemd-analyze",
+    },
     Package {
         name: "procps",
         proof: "/usr/bin/pgrep",

@@ -7,8 +7,10 @@ use anyhow::{Context, Result};
 
 use crate::command::root;
 
-/// Pages that name tests: in the column `test` of their tables, and in paragraphs that begin with [`SHOWN_BY`].
-const PAGES: &[&str] = &["docs/compatibility.md", "docs/daemonsets.md", "docs/faults.md"];
+/// Where the pages lie. They name tests in the column `test` of their tables, and in paragraphs that begin with [`SHOWN_BY`].
+const PAGES: &str = "docs";
+/// The page of which every section is shown by a test.
+const BY_EXAMPLE: &str = "daemonsets.md";
 /// Opens a paragraph of tests.
 const SHOWN_BY: &str = "Shown by ";
 /// Heads the column of tests.
@@ -21,12 +23,23 @@ pub(super) fn check(sources: &[String], breaches: &mut Vec<String>) -> Result<()
         .iter()
         .flat_map(|text| named_after("fn ", text).chain(named_after("mod ", text)))
         .collect();
-    for page in PAGES {
-        let path = root().join(page);
-        if !path.exists() {
+    let folder = root().join(PAGES);
+    for entry in fs::read_dir(&folder).with_context(|| format!("read {}", folder.display()))? {
+        let path = entry
+            .with_context(|| format!("read {}", folder.display()))?
+            .path();
+        if path.extension().is_none_or(|ending| ending != "md") {
             continue;
         }
         let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        let page = path.strip_prefix(root()).unwrap_or(&path).display();
+        if path.ends_with(BY_EXAMPLE) {
+            let bare = sections_without_tests(&text);
+            breaches.extend(
+                bare.iter()
+                    .map(|section| format!("{page}: the section \"{section}\" names no test")),
+            );
+        }
         for test in named(&text) {
             // `crate::name`: the crate is for the reader.
             let name = test.rsplit("::").next().unwrap_or(test);
@@ -74,6 +87,22 @@ fn named(page: &str) -> Vec<&str> {
     tests
 }
 
+/// The titles of the sections that no test shows; one that is made of smaller ones is shown by theirs.
+fn sections_without_tests(page: &str) -> Vec<&str> {
+    let sections = page.split("\n## ").skip(1);
+    let smaller = sections.flat_map(|section| {
+        let mut parts: Vec<&str> = section.split("\n### ").collect();
+        if parts.len() > 1 {
+            parts.remove(0);
+        }
+        parts
+    });
+    smaller
+        .filter(|section| named(section).is_empty())
+        .filter_map(|section| section.lines().next())
+        .collect()
+}
+
 /// What stands in backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
@@ -88,6 +117,12 @@ mod tests {
         let page = "`not_this`\n\n| what | test | else |\n|---|---|---|\n| `no` | `one`, `plan::two` | `no` |\n\n\
                     | name | value |\n|---|---|\n| `no` | `no` |\n\nShown by `three`,\n`four`.\n\n`not_this`\n";
         assert_eq!(named(page), ["one", "plan::two", "three", "four"]);
+    }
+
+    #[test]
+    fn sections_without_tests_are_named() {
+        let page = "# A\n\n## One\n\nShown by `a`.\n\n## Two\n\ntext\n\n## Three\n\n### Four\n\nShown by `b`.\n\n### Five\n\nx\n";
+        assert_eq!(sections_without_tests(page), ["Two", "Five"]);
     }
 
     #[test]

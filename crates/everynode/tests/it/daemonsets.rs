@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::fleet::be_older;
 use anyhow::{Context, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 use testkit::{Client, FLUENTD, Process, kubectls, skip, wait_for};
 
 /// A daemon for some nodes, with flags of its own.
@@ -22,7 +22,7 @@ spec:
     spec:
       nodeSelector: {disk: ssd}
       containers:
-      - {name: main, image: 'example.com/monitor:1', args: [--trim], resources: {requests: {memory: 200Mi}}}
+      - {name: main, image: 'example.com/monitor:1', args: [--trim], resources: {requests: {memory: 200Mi, cpu: 100m}}}
 ";
 
 /// The server, what plays its nodes, and the newest kubectl that is here.
@@ -100,7 +100,11 @@ fn every_node_runs_a_copy_and_takes_it_along_when_it_goes() -> Result<()> {
         "daemonset.apps/fluentd-elasticsearch created\n"
     );
     let labels = "name=fluentd-elasticsearch";
-    fleet.runs_on("kube-system", labels, &["node-0", "node-1"])?;
+    let pods = fleet.runs_on("kube-system", labels, &["node-0", "node-1"])?;
+    for pod in pods.values().map(name) {
+        let suffix = pod.strip_prefix("fluentd-elasticsearch-").unwrap_or_default();
+        assert_eq!(suffix.len(), 5, "{pod}");
+    }
     let _late = fleet.server.simulate(1, "late")?;
     fleet.runs_on("kube-system", labels, &["late-0", "node-0", "node-1"])?;
     fleet.kubectl("delete node late-0");
@@ -122,16 +126,19 @@ fn daemon_sets_for_different_hardware_have_flags_of_their_own_and_follow_labels(
     fleet.create(
         &SSD.replace("ssd", "hdd")
             .replace("--trim", "--spin")
-            .replace("200Mi", "100Mi"),
+            .replace("200Mi", "100Mi")
+            .replace("100m}", "50m}"),
     )?;
     let ssd = fleet.runs_on("default", "app=ssd-monitor", &["node-0"])?;
     let hdd = fleet.runs_on("default", "app=hdd-monitor", &["node-1"])?;
     assert_eq!(ssd["node-0"]["spec"]["containers"][0]["args"][0], "--trim");
     assert_eq!(hdd["node-1"]["spec"]["containers"][0]["args"][0], "--spin");
+    let requests = |pod: &Value| pod["spec"]["containers"][0]["resources"]["requests"].clone();
     assert_eq!(
-        hdd["node-1"]["spec"]["containers"][0]["resources"]["requests"]["memory"],
-        "100Mi"
+        requests(&ssd["node-0"]),
+        json!({"memory": "200Mi", "cpu": "100m"})
     );
+    assert_eq!(requests(&hdd["node-1"]), json!({"memory": "100Mi", "cpu": "50m"}));
     fleet.kubectl("label node node-0 disk=hdd --overwrite");
     fleet.runs_on("default", "app=ssd-monitor", &[])?;
     fleet.runs_on("default", "app=hdd-monitor", &["node-0", "node-1"])?;
@@ -155,7 +162,7 @@ fn affinity_chooses_nodes_as_a_selector_does() -> Result<()> {
     // Each pod is aimed at its node by a term that takes the place of the template's; the template stays as it was.
     let terms =
         "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
-    let aimed = serde_json::json!([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["node-1"]}]}]);
+    let aimed = json!([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["node-1"]}]}]);
     assert_eq!(pods["node-1"].pointer(terms), Some(&aimed));
     let set = fleet.kubectl.json(&["get", "ds", "ssd-monitor", "-o", "json"]);
     let template = &set["spec"]["template"];
@@ -207,6 +214,41 @@ fn a_name_a_selector_and_a_restart_policy_that_do_not_fit_are_refused() -> Resul
         r#"{"spec":{"selector":{"matchLabels":{"x":"y"}},"template":{"metadata":{"labels":{"x":"y"}}}}}"#;
     let said = fleet.kubectl.run(&["patch", "ds", "ssd-monitor", "-p", patch]);
     assert!(said.stderr.contains("field is immutable"), "{}", said.stderr);
+    Ok(())
+}
+
+#[test]
+fn a_template_is_a_pod_without_its_type() -> Result<()> {
+    let Some(fleet) = Fleet::start(&[])? else {
+        return Ok(());
+    };
+    let fields = |path: &str| -> Vec<String> {
+        let said = fleet.kubectl(&format!("explain {path}"));
+        let fields = said.lines().skip_while(|line| !line.starts_with("FIELDS:"));
+        let mut names: Vec<String> = fields
+            .skip(1)
+            .filter_map(|line| line.split_once('<'))
+            .filter(|(name, _)| !name.trim().is_empty())
+            .map(|(name, _)| name.trim().to_owned())
+            .collect();
+        names.sort();
+        names
+    };
+    let (pod, template) = (fields("pod"), fields("daemonset.spec.template"));
+    assert_eq!(pod, ["apiVersion", "kind", "metadata", "spec", "status"]);
+    assert_eq!(template, ["metadata", "spec"]);
+    assert_eq!(fields("pod.spec"), fields("daemonset.spec.template.spec"));
+    let typed = SSD.replace(
+        "  template:\n",
+        "  template:\n    apiVersion: v1\n    kind: Pod\n",
+    );
+    let path = fleet.server.folder().join("typed.yaml");
+    std::fs::write(&path, typed).context("write the manifest")?;
+    let refused = fleet.kubectl.run(&["create", "-f", &path.display().to_string()]);
+    assert!(!refused.success, "{}", refused.stdout);
+    for field in ["apiVersion", "kind"] {
+        assert!(refused.stderr.contains(field), "{}", refused.stderr);
+    }
     Ok(())
 }
 

@@ -11,6 +11,7 @@ mod kubectl;
 mod large;
 mod libraries;
 mod network;
+mod pages;
 mod scenarios;
 mod scheduler;
 mod verbs;

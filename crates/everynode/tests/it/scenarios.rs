@@ -186,6 +186,66 @@ fn cordoned_nodes_get_every_daemon_and_nodes_without_a_network_those_of_the_host
 }
 
 #[test]
+fn nodes_under_pressure_get_their_daemons_and_nothing_else() -> Result<()> {
+    let fleet = fleet(1)?;
+    let pressures = [
+        ("disk", "DiskPressure"),
+        ("memory", "MemoryPressure"),
+        ("pid", "PIDPressure"),
+    ];
+    for (node, pressure) in pressures {
+        bare_node(&fleet, node, pressure, "True")?;
+        eventually("the condition to become a taint", || {
+            Ok(taints(&fleet, node)?.contains(&format!("node.kubernetes.io/{node}-pressure:NoSchedule")))
+        })?;
+    }
+    fleet.create("web", |_| {})?;
+    is_bound_on(&fleet, "web", &["disk", "memory", "node-0", "pid"])?;
+    // The same pod, made by somebody else, has one node to go to.
+    let other = |name: &str, node: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+            "spec": {"nodeSelector": {"kubernetes.io/hostname": node}, "containers": [
+                {"name": "app", "image": "registry.example/app:1"},
+            ]},
+        })
+    };
+    for (node, _) in pressures {
+        fleet.label_node(node, "kubernetes.io/hostname", Some(node))?;
+        fleet
+            .api
+            .create(&fleet.pods_path(), &other(&format!("on-{node}"), node))?;
+        wait_for("the scheduler to keep the other pod away", || {
+            let pod = fleet.api.get(&fleet.pod_path(&format!("on-{node}")))?;
+            let kept = condition(&pod, "PodScheduled").is_some_and(|scheduled| {
+                let message = scheduled["message"].as_str().unwrap_or_default();
+                message.contains("3 node(s) had untolerated taint(s)")
+            });
+            Ok(if kept { Ok(()) } else { Err(pod.to_string()) })
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_pod_that_is_driven_out_says_why() -> Result<()> {
+    let fleet = fleet(1)?;
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "other"},
+        "spec": {"nodeName": "node-0", "containers": [{"name": "app", "image": "registry.example/app:1"}]},
+    });
+    fleet.api.create(&fleet.pods_path(), &pod)?;
+    let mut watch = PodWatch::open(&fleet)?;
+    fleet.taint_node("node-0", "example.com/fire", Some("NoExecute"))?;
+    watch.until(|pods| {
+        let target = pods
+            .get("other")
+            .and_then(|pod| condition(pod, "DisruptionTarget"));
+        Ok(target.is_some_and(|target| target["reason"] == "DeletionByTaintManager"))
+    })
+}
+
+#[test]
 fn a_tainted_node_gets_its_pod_when_the_taint_goes() -> Result<()> {
     let fleet = fleet(2)?;
     fleet.taint_node("node-1", "example.com/reserved", Some("NoSchedule"))?;

@@ -64,3 +64,24 @@ fn a_critical_daemon_gets_its_place_on_every_full_node_and_budgets_are_kept() ->
     fleet.runs_on("spare", &THREE)?;
     Ok(())
 }
+
+#[test]
+fn who_is_not_scheduled_preempts_nobody() -> Result<()> {
+    let fleet = Fleet::start_with(3, &["--schedule-daemonset-pods=false"], &[])?;
+    fleet.create("spare", cpu("3"))?;
+    let spare = fleet.runs_on("spare", &THREE)?;
+    fleet.create("critical", critical)?;
+    fleet.runs_on("critical", &THREE)?;
+    assert_eq!(fleet.runs_on("spare", &THREE)?, spare, "nobody gave way");
+    for pod in fleet.pods("critical")? {
+        assert_eq!(pod["spec"]["priority"], 2_000_001_000);
+        assert_eq!(pod["status"]["nominatedNodeName"], Value::Null);
+    }
+    let events = fleet.api.items("/api/v1/namespaces/default/events")?;
+    let of_the_scheduler: Vec<&Value> = events
+        .iter()
+        .filter(|event| event["source"]["component"] == "default-scheduler")
+        .collect();
+    assert!(of_the_scheduler.is_empty(), "{of_the_scheduler:?}");
+    Ok(())
+}
