@@ -216,9 +216,8 @@ impl Fleet {
         self.waiting(&what, || {
             let listed = client.run(&["get", "pods", "-l", &format!("app={app}"), "-o", "json"]);
             let list: Value = serde_json::from_str(&listed.stdout).unwrap_or_default();
-            let items: &[Value] = list["items"].as_array().map_or(&[], Vec::as_slice);
-            let pods: BTreeMap<String, Pod> = items.iter().filter_map(Pod::running).collect();
-            match pods.len() == count && items.len() == count {
+            let (pods, all) = (Pod::all(&list), list["items"].as_array().map_or(0, Vec::len));
+            match pods.len() == count && all == count {
                 true => Ok(pods),
                 false => Err(format!(
                     "{}{}{}",
@@ -282,6 +281,12 @@ pub struct Pod {
 }
 
 impl Pod {
+    /// The pods of a list that are ready and not on their way out, by their nodes.
+    pub fn all(list: &Value) -> BTreeMap<String, Pod> {
+        let items = list["items"].as_array().map_or(&[] as &[Value], Vec::as_slice);
+        items.iter().filter_map(Pod::running).collect()
+    }
+
     /// The pod by its node, if it is ready and not on its way out.
     fn running(object: &Value) -> Option<(String, Pod)> {
         let (meta, status) = (&object["metadata"], &object["status"]);

@@ -3,6 +3,7 @@
 mod addresses;
 mod alone;
 mod faults;
+mod join;
 mod ways;
 
 use std::net::SocketAddr;
