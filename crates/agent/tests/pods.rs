@@ -76,7 +76,16 @@ async fn the_node_registers_with_what_it_has() {
         .await
         .unwrap();
     let node = serde_json::to_value(node).unwrap();
-    assert_eq!(node["metadata"]["labels"]["kubernetes.io/hostname"], NODE);
+    let labels = &node["metadata"]["labels"];
+    assert_eq!(labels["kubernetes.io/hostname"], NODE);
+    assert_eq!(labels["kubernetes.io/os"], "linux");
+    // Named as Go names them.
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    assert_eq!(labels["kubernetes.io/arch"], arch);
     assert_eq!(node["status"]["allocatable"]["pods"], "110");
     let ready = condition(&node, "Ready");
     assert_eq!(ready, "True");
