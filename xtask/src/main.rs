@@ -29,6 +29,7 @@ cargo xtask <task>
   tidy                     check the house: layers, file headers, words that do not belong
   bench fleet --nodes N    drive N simulated nodes and measure the control plane
   bench node               start-up, memory and time to Ready of one machine with real containers
+  bench size               what fills the release binary, by section and by crate
   bench agent [MINUTES]    what an idle node's agent costs: memory, processor, bytes, requests
   bench services           what rules and memory for 10,000 endpoints cost a node
   bench store [ARGS]       compare storage engines on our write pattern

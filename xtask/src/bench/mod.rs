@@ -4,6 +4,7 @@ mod agent;
 mod fleet;
 mod node;
 mod process;
+mod size;
 
 use anyhow::{Result, bail};
 
@@ -14,6 +15,7 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     match words {
         ["fleet", "--nodes", nodes] => fleet::run(nodes.parse()?),
         ["node"] => node::run(),
+        ["size"] => size::run(),
         ["agent", minutes @ ..] => agent::run(minutes),
         ["services"] => {
             // The rules in a kernel's network namespace of their own, as their tests make it; then what is kept in memory for them.
@@ -34,7 +36,7 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
         }
         ["dns"] => run_program("cargo", &["bench", "--package", "dns", "--bench", "answers"]),
         _ => bail!(
-            "bench fleet --nodes N | bench node | bench agent | bench services | bench store | bench counts | bench dns"
+            "bench fleet --nodes N | bench node | bench size | bench agent | bench services | bench store | bench counts | bench dns"
         ),
     }
 }

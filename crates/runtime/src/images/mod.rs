@@ -4,6 +4,7 @@
 //! is cached. A layer's folder appears whole, by renaming, so a half-unpacked one is never used.
 
 mod archive;
+mod name;
 mod pull;
 mod unpack;
 
@@ -16,13 +17,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 use nix::fcntl::{Flock, FlockArg};
-use oci_client::Reference;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Context as _;
 use crate::layout::{self, Layout};
 use crate::{Error, ErrorKind, Result};
 
+pub use name::normalize_name;
 pub use pull::Credentials;
 pub(crate) use unpack::ensure_folder;
 
@@ -110,16 +111,6 @@ impl Record {
 #[derive(Clone, Debug)]
 pub struct Images {
     layout: Arc<Layout>,
-}
-
-/// The whole form of an image's name: `busybox` is `docker.io/library/busybox:latest`.
-pub fn normalize_name(name: &str) -> Result<String> {
-    Ok(parse_name(name)?.whole())
-}
-
-fn parse_name(name: &str) -> Result<Reference> {
-    name.parse()
-        .map_err(|cause| Error::invalid(format!("image name {name:?}: {cause}")))
 }
 
 impl Images {

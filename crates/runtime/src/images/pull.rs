@@ -8,7 +8,8 @@ use oci_client::errors::{OciDistributionError, OciErrorCode};
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference};
 
-use super::{ImageInfo, Images, layer_folder, parse_config, parse_name};
+use super::name::parse_name;
+use super::{ImageInfo, Images, layer_folder, parse_config};
 use crate::error::Context as _;
 use crate::{Error, ErrorKind, Result};
 
