@@ -17,12 +17,16 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("plan", &["api", "schema"]),
     ("store", &[]),
     ("clock", &[]),
+    ("tls", &[]),
     ("reflector", &["api"]),
     ("runtime", &[]),
-    ("apiserver", &["schema", "api", "store", "clock"]),
+    ("apiserver", &["schema", "api", "store", "clock", "tls"]),
     ("controllers", &["api", "plan", "schema", "clock", "reflector"]),
     ("dns", &["plan"]),
-    ("agent", &["api", "dns", "plan", "reflector", "runtime", "schema"]),
+    (
+        "agent",
+        &["api", "dns", "plan", "reflector", "runtime", "schema", "tls"],
+    ),
     ("simulate", &["api", "clock"]),
     (
         "everynode",

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use apiserver::{Config, Server, User};
 use controllers::Options;
-use controllers::request::{Api, DeleteOptions, MERGE, STRATEGIC};
 use http::Request;
 use http_body::Body as _;
 use kube::client::Body;
+use reflector::request::{Api, DeleteOptions, MERGE, STRATEGIC};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;

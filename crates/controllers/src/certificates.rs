@@ -12,13 +12,13 @@ use api::view::ObjectView;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use plan::certificates::{Grant, KnownNode, Step, is_over, next_step, node_of};
+use reflector::request::{DeleteOptions, Failure};
+use reflector::{Batch, Event, METADATA_ONLY, Reflector};
 use serde_json::{Value, json};
 
 use crate::Context;
 use crate::driver::TaskError;
 use crate::flight::Flight;
-use crate::reflector::{Batch, Event, METADATA_ONLY, Reflector};
-use crate::request::{DeleteOptions, Failure};
 use crate::resource::Resource;
 
 /// Requests that are answered at a time.

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use api::authorization::aggregated;
 use api::view::ObjectView;
+use reflector::request::{Failure, MERGE};
+use reflector::{Event, METADATA_ONLY, Reflector};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::Context;
 use crate::driver::TaskError;
-use crate::reflector::{Event, METADATA_ONLY, Reflector};
-use crate::request::{Failure, MERGE};
 use crate::resource::Resource;
 
 /// How long a failed look waits for the next.

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use http::Method;
 use plan::fleet::{self, Action, Answer, Change, EventRecord, Fleet};
+use reflector::{Batch, Event, Watched};
 use tokio::sync::mpsc;
 
 use crate::Context;
 use crate::driver::{Status, TaskError};
 use crate::flight::Flight;
 use crate::recorder::{Involved, Record};
-use crate::reflector::{Batch, Event, Watched};
 
 /// Requests under way at once, for all DaemonSets together. The fleet bounds each set by its own burst; this bounds the server's queue.
 const IN_FLIGHT: usize = 512;

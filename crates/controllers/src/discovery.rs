@@ -1,8 +1,8 @@
 //! Which kinds the server has.
 
+use reflector::request::{Api, Failure};
 use serde::Deserialize;
 
-use crate::request::{Api, Failure};
 use crate::resource::Resource;
 
 /// A kind that can be listed, watched and deleted.

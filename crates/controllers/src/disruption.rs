@@ -5,14 +5,14 @@ use std::time::Duration;
 use api::time::rfc3339;
 use plan::disruption::{Action, BudgetKey, Budgets};
 use plan::scheduling::PodKey;
+use reflector::Event;
+use reflector::request::{Failure, MERGE, STRATEGIC};
 use serde_json::json;
 
 use crate::Context;
 use crate::driver::TaskError;
 use crate::flight::Flight;
 use crate::recorder::{Involved, Record};
-use crate::reflector::Event;
-use crate::request::{Failure, MERGE, STRATEGIC};
 use crate::resource::Resource;
 
 /// Writes under way. Budgets are few.

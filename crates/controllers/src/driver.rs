@@ -15,8 +15,8 @@ use plan::fleet::Work;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::backoff::Backoff;
-use crate::reflector::chain;
+use reflector::backoff::Backoff;
+use reflector::chain;
 
 /// Why a task ended.
 pub(crate) type TaskError = Box<dyn std::error::Error + Send + Sync>;

@@ -1,12 +1,12 @@
 //! Keeps the EndpointSlices of Services, as [`plan::endpoints::Slices`] decides.
 
 use plan::endpoints::Slices;
+use reflector::Event;
 
 use crate::Context;
 use crate::driver::TaskError;
 use crate::endpoint_writes::{IN_FLIGHT, Outcome, execute};
 use crate::flight::Flight;
-use crate::reflector::Event;
 use crate::resource::Resource;
 
 /// Keeps them until it is dropped.

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use http::Method;
 use plan::endpoints::{Action, Answer, Write};
+use reflector::request::{Api, DeleteOptions, Failure, MERGE};
 use serde::Deserialize;
 
-use crate::request::{Api, DeleteOptions, Failure, MERGE};
 use crate::resource::Resource;
 
 /// Writes under way at once, for all Services together. Each may carry a hundred endpoints.

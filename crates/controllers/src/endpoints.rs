@@ -1,12 +1,12 @@
 //! Keeps the Endpoints of Services, as [`plan::endpoints::Endpoints`] decides.
 
 use plan::endpoints::Endpoints;
+use reflector::Event;
 
 use crate::Context;
 use crate::driver::TaskError;
 use crate::endpoint_writes::{IN_FLIGHT, Outcome, execute};
 use crate::flight::Flight;
-use crate::reflector::Event;
 use crate::resource::Resource;
 
 /// Keeps them until it is dropped.

@@ -7,11 +7,11 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use reflector::request::{DeleteOptions, Failure};
 use serde::Deserialize;
 
 use crate::Context;
 use crate::driver::TaskError;
-use crate::request::{DeleteOptions, Failure};
 use crate::resource::Resource;
 
 /// How often Events are read. They live up to this much longer than asked.

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use api::view::{ObjectMetaView, ObjectView, OwnerView};
 use plan::garbage::{Action, Graph, Object, Uid, strip_owners_patch, unblock_patch};
+use reflector::request::{DeleteOptions, Failure, STRATEGIC};
+use reflector::{Batch, Event, METADATA_ONLY, Reflector, Watched};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -19,8 +21,6 @@ use crate::discovery::{self, Deletable};
 use crate::driver::TaskError;
 use crate::flight::Flight;
 use crate::recorder::{Involved, Record};
-use crate::reflector::{Batch, Event, METADATA_ONLY, Reflector, Watched};
-use crate::request::{DeleteOptions, Failure, STRATEGIC};
 use crate::resource::Resource;
 
 /// Writes under way.

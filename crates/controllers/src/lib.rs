@@ -36,17 +36,15 @@ use api::view::{
     NodeView, PodDisruptionBudgetView, PodView, ServiceView,
 };
 use clock::Clock;
+use reflector::request::Api;
+use reflector::{Reflector, Watched};
 use tokio_util::sync::CancellationToken;
 
 pub use self::certificates::{Sign, Signer};
 use self::driver::Driver;
 pub use self::driver::{Status, TaskStatus};
 use self::recorder::Recorder;
-use self::reflector::{Reflector, Watched};
-use self::request::Api;
 use self::resource::Resource;
-use ::reflector::backoff;
-pub use ::reflector::{self, request};
 
 /// What runs, and how.
 #[derive(Clone, Debug)]

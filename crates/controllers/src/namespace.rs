@@ -7,16 +7,16 @@ use std::time::Duration;
 use api::view::{NamespaceView, ObjectView};
 use jiff::Timestamp;
 use plan::namespaces::{Content, KUBERNETES_FINALIZER, LOOK_AGAIN, Step, changed, conditions, step};
+use reflector::backoff::Backoff;
+use reflector::request::{DeleteOptions, Failure, STRATEGIC};
+use reflector::{Event, METADATA_ONLY_LIST};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::Context;
-use crate::backoff::Backoff;
 use crate::discovery::{self, Deletable};
 use crate::driver::TaskError;
 use crate::flight::Flight;
-use crate::reflector::{Event, METADATA_ONLY_LIST};
-use crate::request::{DeleteOptions, Failure, STRATEGIC};
 use crate::resource::Resource;
 
 /// Namespaces emptied at the same time; the others wait their turn.

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plan::node_ipam::{Action, ClusterRange, Ipam};
+use reflector::Event;
+use reflector::request::{Failure, STRATEGIC};
 use serde_json::json;
 
 use crate::Context;
 use crate::driver::TaskError;
 use crate::flight::Flight;
 use crate::recorder::{Involved, Record};
-use crate::reflector::Event;
-use crate::request::{Failure, STRATEGIC};
 use crate::resource::Resource;
 
 /// Writes under way.

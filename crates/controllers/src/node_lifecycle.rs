@@ -6,6 +6,8 @@ use std::time::Duration;
 use api::time::rfc3339;
 use plan::node_lifecycle::{Action, Limits, Nodes};
 use plan::scheduling::PodKey;
+use reflector::Event;
+use reflector::request::{DeleteOptions, Failure, MERGE, STRATEGIC};
 use serde_json::{Map, Value, json};
 use tokio::time::MissedTickBehavior;
 
@@ -13,8 +15,6 @@ use crate::Context;
 use crate::driver::TaskError;
 use crate::flight::Flight;
 use crate::recorder::{Involved, Record};
-use crate::reflector::Event;
-use crate::request::{DeleteOptions, Failure, MERGE, STRATEGIC};
 use crate::resource::Resource;
 
 /// Writes under way.

@@ -6,13 +6,13 @@ use std::time::Duration;
 use api::time::rfc3339;
 use plan::garbage::{PodAction, PodReason, Pods};
 use plan::scheduling::PodKey;
+use reflector::Event;
+use reflector::request::{DeleteOptions, Failure, STRATEGIC};
 use serde_json::json;
 
 use crate::Context;
 use crate::driver::TaskError;
 use crate::flight::Flight;
-use crate::reflector::Event;
-use crate::request::{DeleteOptions, Failure, STRATEGIC};
 use crate::resource::Resource;
 
 /// Deletions under way; each is up to two writes.

@@ -16,10 +16,10 @@ use clock::Clock;
 use jiff::Timestamp;
 use plan::garbage::Identity;
 use plan::scheduling::PodKey;
+use reflector::request::{Api, STRATEGIC};
 use serde_json::json;
 use tokio::sync::{Mutex, mpsc};
 
-use crate::request::{Api, STRATEGIC};
 use crate::resource::Resource;
 
 /// Events that wait to be written. Some seconds of work; more would only tell late what nobody reads.
@@ -239,7 +239,7 @@ impl Memory {
 }
 
 impl Telling {
-    async fn write(&self, api: &Api) -> Result<(), crate::request::Failure> {
+    async fn write(&self, api: &Api) -> Result<(), reflector::request::Failure> {
         let namespace = self.namespace();
         if self.count > 1 {
             let patch = json!({"count": self.count, "lastTimestamp": rfc3339(self.at), "message": self.record.message});

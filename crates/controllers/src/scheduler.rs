@@ -6,14 +6,14 @@ use std::time::Duration;
 use api::time::rfc3339;
 use api::view::PodView;
 use plan::scheduling::{Decision, PodKey, Preemption, Scheduler, Verdict};
+use reflector::request::{DeleteOptions, Failure, STRATEGIC};
+use reflector::{Batch, Event};
 use serde_json::{Value, json};
 
 use crate::Context;
 use crate::driver::TaskError;
 use crate::flight::Flight;
 use crate::recorder::{Involved, Record};
-use crate::reflector::{Batch, Event};
-use crate::request::{DeleteOptions, Failure, STRATEGIC};
 use crate::resource::Resource;
 
 /// Whose events and conditions these are.

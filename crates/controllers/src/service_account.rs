@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::view::{NamespaceView, ObjectView};
+use reflector::request::{Failure, MERGE};
+use reflector::{Batch, Event, METADATA_ONLY, Reflector};
 use serde_json::json;
 
 use crate::Context;
 use crate::driver::TaskError;
 use crate::flight::Flight;
-use crate::reflector::{Batch, Event, METADATA_ONLY, Reflector};
-use crate::request::{Failure, MERGE};
 use crate::resource::Resource;
 
 const ACCOUNT: &str = "default";

@@ -5,12 +5,12 @@
 use api::bootstrap_token::{NAMESPACE, SECRET_TYPE, StoredToken};
 use api::view::ObjectView;
 use jiff::Timestamp;
+use reflector::request::{DeleteOptions, Failure};
+use reflector::{Event, METADATA_ONLY, Reflector};
 use serde_json::Value;
 
 use crate::Context;
 use crate::driver::TaskError;
-use crate::reflector::{Event, METADATA_ONLY, Reflector};
-use crate::request::{DeleteOptions, Failure};
 use crate::resource::Resource;
 
 /// Removes until it is dropped.

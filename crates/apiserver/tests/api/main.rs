@@ -13,6 +13,7 @@ mod discovery;
 mod dry_run;
 mod eviction;
 mod field_validation;
+mod fuzz_seeds;
 mod list_paging;
 mod node_credential;
 mod patch;

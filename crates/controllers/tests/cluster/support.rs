@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use apiserver::{Config, Server, User};
 use controllers::Options;
-use controllers::request::{Api, DeleteOptions, MERGE, STRATEGIC};
+use reflector::request::{Api, DeleteOptions, MERGE, STRATEGIC};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;

@@ -10,6 +10,7 @@ pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod fleet;
 pub(crate) mod manifest;
+pub(crate) mod node_affinity;
 pub(crate) mod output;
 pub(crate) mod pod_state;
 pub(crate) mod resources;

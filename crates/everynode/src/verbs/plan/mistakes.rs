@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use api::affinity::NodeSelector;
 use api::view::{DaemonSetView, HostPortView, NodeView, PodView, Resources};
 use plan::daemonset::Placement;
 use schema::quantity::Quantity;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::client::fleet::Sight;
-use crate::client::suggest::nearest;
+use crate::client::node_affinity::{self, About, Requirement};
+use crate::client::suggest::{did_you_mean, nearest};
 
 /// How many values of a label are named.
 const NAMED: usize = 5;
@@ -73,39 +73,26 @@ fn labels(template: &Value, nodes: &[&NodeView]) -> Vec<String> {
         && !nodes.iter().any(|node| *node.meta.name == *name)
     {
         let names = nodes.iter().map(|node| &*node.meta.name);
-        let hint = hint(nearest(name, names));
+        let hint = did_you_mean(nearest(name, names));
         found.push(format!("nodeName: there is no node {name}{hint}"));
     }
     for (key, value) in spec["nodeSelector"].as_object().into_iter().flatten() {
         let value = value.as_str().unwrap_or_default();
         found.extend(missing_label(key, &[value], nodes).map(|missing| format!("nodeSelector: {missing}")));
     }
-    let required = &spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
-    let terms = required["nodeSelectorTerms"].as_array();
-    for (number, term) in terms.into_iter().flatten().enumerate() {
-        for requirement in term["matchExpressions"].as_array().into_iter().flatten() {
-            let alone = json!({"nodeSelectorTerms": [{"matchExpressions": [requirement]}]});
-            let Ok(alone) = NodeSelector::deserialize(&alone) else {
-                continue;
-            };
-            if nodes.iter().any(|node| alone.matches(*node)) {
-                continue;
-            }
-            let text = |field: &str| requirement[field].as_str().unwrap_or_default();
-            let values: Vec<&str> = requirement["values"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(Value::as_str)
-                .collect();
-            let missing = match text("operator") {
-                "In" | "Exists" => missing_label(text("key"), &values, nodes),
-                _ => None,
-            };
-            let missing =
-                missing.unwrap_or_else(|| format!("no node satisfies {} {}", text("key"), text("operator")));
-            found.push(format!("node affinity, term {}: {missing}", number + 1));
+    for requirement in node_affinity::requirements(spec) {
+        if !requirement.is_known() || nodes.iter().any(|node| requirement.holds(node)) {
+            continue;
         }
+        let Requirement {
+            term, key, operator, ..
+        } = requirement;
+        let missing = match (requirement.about, operator) {
+            (About::Labels, "In" | "Exists") => missing_label(key, &requirement.values, nodes),
+            _ => None,
+        };
+        let missing = missing.unwrap_or_else(|| format!("no node satisfies {key} {operator}"));
+        found.push(format!("node affinity, term {term}: {missing}"));
     }
     found
 }
@@ -121,7 +108,7 @@ fn missing_label(key: &str, values: &[&str], nodes: &[&NodeView]) -> Option<Stri
             .iter()
             .flat_map(|node| node.meta.labels.iter().map(|(key, _)| key))
             .collect();
-        let hint = hint(nearest(key, keys));
+        let hint = did_you_mean(nearest(key, keys));
         return Some(format!("no node has the label {key}{hint}"));
     }
     if values.is_empty() || values.iter().any(|value| present.contains(value)) {
@@ -131,7 +118,7 @@ fn missing_label(key: &str, values: &[&str], nodes: &[&NodeView]) -> Option<Stri
         .iter()
         .find_map(|value| nearest(value, present.iter().copied()));
     let hint = match near {
-        Some(near) => hint(Some(near)),
+        Some(near) => did_you_mean(Some(near)),
         None => {
             let some: Vec<&str> = present.iter().take(NAMED).copied().collect();
             let more = if present.len() > NAMED { ", …" } else { "" };
@@ -139,10 +126,6 @@ fn missing_label(key: &str, values: &[&str], nodes: &[&NodeView]) -> Option<Stri
         }
     };
     Some(format!("no node has {key}={}{hint}", values.join(" or ")))
-}
-
-fn hint(near: Option<&str>) -> String {
-    near.map_or_else(String::new, |near| format!("; did you mean {near}?"))
 }
 
 /// Requests that no node could ever grant.
@@ -243,6 +226,8 @@ fn images(template: &Value) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn node(name: &str, labels: &Value) -> NodeView {

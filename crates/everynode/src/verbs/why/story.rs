@@ -14,9 +14,10 @@ use serde_json::{Value, json};
 use super::verdict;
 use crate::client::event;
 use crate::client::fleet::Sight;
+use crate::client::node_affinity::{self, About, Requirement};
 use crate::client::pod_state::PodState;
 use crate::client::sheet::Sheet;
-use crate::client::suggest::nearest;
+use crate::client::suggest::{did_you_mean, nearest};
 
 /// A DaemonSet on a node.
 pub(super) struct Story {
@@ -224,19 +225,17 @@ fn checks(template: &Value, node: &NodeView, sight: &Sight) -> Vec<Check> {
             because: label(node, key),
         });
     }
-    let required = &spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
-    let terms = required["nodeSelectorTerms"].as_array();
-    for (number, term) in terms.into_iter().flatten().enumerate() {
-        for field in ["matchExpressions", "matchFields"] {
-            for requirement in term[field].as_array().into_iter().flatten() {
-                checks.push(requirement_check(number + 1, field, requirement, node));
-            }
-        }
-    }
-    if terms.is_some_and(|terms| terms.len() > 1) {
+    let requirements = node_affinity::requirements(spec);
+    checks.extend(
+        requirements
+            .iter()
+            .map(|requirement| requirement_check(requirement, node)),
+    );
+    if node_affinity::terms(spec).len() > 1 {
+        let required = NodeSelector::deserialize(node_affinity::required(spec));
         checks.push(Check {
             what: "node affinity".to_owned(),
-            holds: NodeSelector::deserialize(required).is_ok_and(|selector| selector.matches(node)),
+            holds: required.is_ok_and(|selector| selector.matches(node)),
             because: "one of its terms must hold as a whole".to_owned(),
         });
     }
@@ -252,37 +251,27 @@ fn checks(template: &Value, node: &NodeView, sight: &Sight) -> Vec<Check> {
 fn label(node: &NodeView, key: &str) -> String {
     match node.meta.labels.get(key) {
         Some(value) => format!("the node has {key}={value}"),
-        None => match nearest(key, node.meta.labels.iter().map(|(key, _)| key)) {
-            Some(alike) => format!("the node has no label {key}; did you mean {alike}?"),
-            None => format!("the node has no label {key}"),
-        },
+        None => {
+            let hint = did_you_mean(nearest(key, node.meta.labels.iter().map(|(key, _)| key)));
+            format!("the node has no label {key}{hint}")
+        }
     }
 }
 
-fn requirement_check(term: usize, field: &str, requirement: &Value, node: &NodeView) -> Check {
-    let text = |name: &str| requirement[name].as_str().unwrap_or_default();
-    let values: Vec<&str> = requirement["values"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
-    let values = match values.as_slice() {
+fn requirement_check(requirement: &Requirement<'_>, node: &NodeView) -> Check {
+    let Requirement {
+        term, key, operator, ..
+    } = requirement;
+    let values = match requirement.values.as_slice() {
         [] => String::new(),
         values => format!(" ({})", values.join(", ")),
     };
-    // The requirement alone, as a selector of its own: the rules stay where they are.
-    let alone = json!({"nodeSelectorTerms": [{field: [requirement]}]});
     Check {
-        what: format!(
-            "node affinity, term {term}: {} {}{values}",
-            text("key"),
-            text("operator")
-        ),
-        holds: NodeSelector::deserialize(&alone).is_ok_and(|selector| selector.matches(node)),
-        because: match field {
-            "matchFields" => format!("the node is {}", node.meta.name),
-            _ => label(node, text("key")),
+        what: format!("node affinity, term {term}: {key} {operator}{values}"),
+        holds: requirement.holds(node),
+        because: match requirement.about {
+            About::Fields => format!("the node is {}", node.meta.name),
+            About::Labels => label(node, key),
         },
     }
 }
