@@ -226,7 +226,7 @@ impl<'a> Payload<'a> {
     }
 
     /// What stands in for a token that no server makes now: the one that is there, were it ended, since whom it could be shown to is away,
-    /// too; or, where the agent started without a server, an empty file, which the next look fills. A pod that needs no server runs meanwhile.
+    /// too; or, for a pod of which no server was heard yet, an empty file, which the first contact fills. A pod that needs no server runs meanwhile.
     fn stale_token(&self, path: &str) -> Option<Vec<u8>> {
         let there = std::fs::read(self.folder.join(path)).ok();
         there.or_else(|| self.surroundings.alone.then(Vec::new))

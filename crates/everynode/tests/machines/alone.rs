@@ -112,8 +112,10 @@ fn a_machine_that_boots_without_a_server_does_its_whole_job_and_tells_of_it_late
     }));
     fleet.apply(&page(|set| {
         let main = &mut set["spec"]["template"]["spec"]["containers"][0];
-        main["livenessProbe"] =
-            json!({"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1, "failureThreshold": 1});
+        // It must not be stopped while it begins.
+        main["livenessProbe"] = json!({
+            "httpGet": {"path": "/", "port": 8080}, "initialDelaySeconds": 3, "periodSeconds": 1, "failureThreshold": 2,
+        });
     }));
     fleet.apply(&client());
     fleet.apply(&doomed());
@@ -181,7 +183,7 @@ fn a_machine_that_boots_without_a_server_does_its_whole_job_and_tells_of_it_late
     // The truth is told: one restart by the boot, one by the probe.
     let after = wait_for("the restarts to be told", || {
         let pods = fleet.running("page", 2)?;
-        Ok(match pods["node-2"].restarts {
+        Ok(match pods["node-2"].restarts - before["node-2"].restarts {
             2 => Ok(pods),
             other => Err(other.to_string()),
         })
