@@ -43,7 +43,7 @@ mod worker;
 pub use api_client::api_client;
 pub use credential::CredentialError;
 pub use join::{Join, JoinError, Membership, has_joined, no_client};
-pub use mirror::kept_api_service;
+pub use mirror::kept_service;
 pub use options::{Error, NetworkOptions, Options, PodRanges};
 pub use pods::{Ended, run};
 pub use servers::{Dialer, Identity, ServerAddress};

@@ -5,7 +5,6 @@
 //! server. While no server answers, what was last known stays; an agent that starts then begins with what the one before it kept.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddrV4};
 use std::path::Path;
 
 use api::view::{EndpointSliceView, NodeNetworkView, ServiceView, View, Written};
@@ -124,15 +123,9 @@ pub(crate) fn labels_of(kept: &Values, node: &str) -> Option<BTreeMap<String, St
     )
 }
 
-/// Address and port of the Service `kubernetes`, as an agent with this data directory was told of it last.
-pub fn kept_api_service(data_dir: &Path, node: &str) -> Option<SocketAddrV4> {
+/// A Service, as an agent with this data directory was told of it last.
+pub fn kept_service(data_dir: &Path, node: &str, namespace: &str, name: &str) -> Option<ServiceView> {
     let kept = Kept::look(&Keeps::on_disk(data_dir), node);
-    let text = kept.get(&format!("{}default/kubernetes", prefix::<ServiceView>()))?;
-    let service: ServiceView = serde_json::from_str(text).ok()?;
-    let mut addresses = service.cluster_ips.iter();
-    let address = addresses.find_map(|address| match address {
-        IpAddr::V4(address) => Some(*address),
-        IpAddr::V6(_) => None,
-    });
-    Some(SocketAddrV4::new(address?, service.ports.first()?.port))
+    let text = kept.get(&format!("{}{namespace}/{name}", prefix::<ServiceView>()))?;
+    serde_json::from_str(text).ok()
 }

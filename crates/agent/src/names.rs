@@ -2,44 +2,53 @@
 //!
 //! It listens on an address of the loopback range that is this data directory's own, so that several instances share a machine.
 //! Pods with a network of their own ask at the Service's address, which the network redirects there; pods on the machine's network ask
-//! there directly.
+//! there directly. IPv6 leads nobody to loopback: for the Service's IPv6 address, where it has one, the server also listens on the
+//! bridge's own, on the same port, while pods have addresses of that family.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::view::{EndpointSliceView, ServiceView};
 use dns::{Server, Sockets, Upstreams, Zone};
 use plan::dns_records::{Records, Service, Slice};
 use reflector::Key;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::container::{ClusterNames, NameServer};
 use crate::mirror::Mirror;
+use crate::network;
 use crate::options::{Error, Options};
 
 /// The port of DNS.
 const PORT: u16 = 53;
 /// Whom other names are asked of.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// How soon is it tried again to listen on the bridge: the kernel takes about a second to find a new address unique.
+const BIND_RETRY: Duration = Duration::from_millis(500);
+/// After how many tries is it said that it fails.
+const BIND_TRIES: u32 = 10;
 
 /// The node's DNS server, bound and not yet serving.
 pub(crate) struct Names {
     zone: Arc<Zone>,
     sockets: Sockets,
     listen: SocketAddrV4,
-    service: Ipv4Addr,
+    /// Addresses of the Service, its first one first.
+    services: Vec<IpAddr>,
 }
 
 impl Names {
     /// Binds the server of this node; `None` if it is to have none, or cannot.
     pub(crate) async fn open(options: &Options) -> Result<Option<Names>, Error> {
-        let servers: Vec<IpAddr> = options.cluster_dns.into_iter().map(IpAddr::V4).collect();
-        let zone = Zone::new(Records::new(&options.cluster_domain, &servers)).map_err(Error::Domain)?;
-        let Some(service) = options.cluster_dns else {
+        let services = options.cluster_dns.clone();
+        let zone = Zone::new(Records::new(&options.cluster_domain, &services)).map_err(Error::Domain)?;
+        if services.is_empty() {
             return Ok(None);
-        };
+        }
         let own = own_address(&options.data_dir);
         let bound = match Sockets::bind(SocketAddrV4::new(own, PORT).into()).await {
             Ok(bound) => Ok(bound),
@@ -55,7 +64,7 @@ impl Names {
                 zone: Arc::new(zone),
                 sockets,
                 listen,
-                service,
+                services,
             })),
             Ok((SocketAddr::V6(_), _)) => Ok(None),
             Err(error) => {
@@ -66,33 +75,111 @@ impl Names {
     }
 
     /// Where the network leads pods that ask for names.
-    pub(crate) fn redirects(&self) -> [runtime::Redirect; 2] {
-        [runtime::Protocol::Udp, runtime::Protocol::Tcp].map(|protocol| runtime::Redirect {
-            protocol,
-            from: SocketAddrV4::new(self.service, PORT),
-            to: self.listen,
-        })
+    pub(crate) fn redirects(&self) -> Vec<runtime::Redirect> {
+        let protocols = [runtime::Protocol::Udp, runtime::Protocol::Tcp];
+        let redirect = |service: &IpAddr| {
+            let from = SocketAddr::new(*service, PORT);
+            let to = match service {
+                IpAddr::V4(_) => runtime::RedirectTo::Address(self.listen.into()),
+                IpAddr::V6(_) => runtime::RedirectTo::Bridge(self.listen.port()),
+            };
+            protocols.map(|protocol| runtime::Redirect { protocol, from, to })
+        };
+        self.services.iter().flat_map(redirect).collect()
     }
 
     /// Where pods ask.
     pub(crate) fn server(&self) -> NameServer {
         NameServer {
-            pods: self.service,
+            pods: self.services.clone(),
             host: (self.listen.port() == PORT).then(|| (*self.listen.ip()).into()),
         }
     }
 
-    /// Answers until `stop`.
-    pub(crate) async fn run(self, mirror: Mirror, stop: CancellationToken) {
-        let own = vec![self.listen.into(), SocketAddrV4::new(self.service, PORT).into()];
+    /// Answers until `stop`, on the bridge of the node's network as that says of itself.
+    pub(crate) async fn run(
+        self,
+        mirror: Mirror,
+        network: watch::Receiver<network::State>,
+        stop: CancellationToken,
+    ) {
+        let services = self
+            .services
+            .iter()
+            .map(|service| SocketAddr::new(*service, PORT));
+        let own = services.chain([self.listen.into()]).collect();
         let server = Server::new(Arc::clone(&self.zone), Upstreams::File(RESOLV_CONF.into()), own);
+        let has_ipv6 = self.services.iter().any(IpAddr::is_ipv6);
+        let on_bridge = async {
+            match has_ipv6 {
+                true => serve_on_bridge(server.clone(), network, self.listen.port(), &stop).await,
+                false => stop.cancelled().await,
+            }
+        };
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
-            () = server.serve(self.sockets, stop.clone()) => {}
+            () = server.clone().serve(self.sockets, stop.clone()) => {}
+            () = on_bridge => {}
             () = follow(&self.zone, &mirror) => {}
         }
     }
+}
+
+/// Answers on the bridge's IPv6 address, whenever it has one, until `stop`.
+async fn serve_on_bridge(
+    server: Server,
+    mut network: watch::Receiver<network::State>,
+    port: u16,
+    stop: &CancellationToken,
+) {
+    loop {
+        let address = bridge_ipv6(&network.borrow_and_update());
+        let end = stop.child_token();
+        let serving = async {
+            match address {
+                Some(address) => serve_at(&server, SocketAddr::new(address, port), &end).await,
+                None => end.cancelled().await,
+            }
+        };
+        let moved = async {
+            // Whoever says so no more ends the agent.
+            while network.changed().await.is_ok() {
+                if bridge_ipv6(&network.borrow_and_update()) != address {
+                    return;
+                }
+            }
+            stop.cancelled().await;
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = moved => {}
+            () = serving => {}
+        }
+    }
+}
+
+/// Answers at an address, as soon as the kernel lets it be listened at.
+async fn serve_at(server: &Server, address: SocketAddr, end: &CancellationToken) {
+    let mut tries = 0_u32;
+    loop {
+        match Sockets::bind(address).await {
+            Ok(sockets) => return server.clone().serve(sockets, end.clone()).await,
+            Err(error) => {
+                tries = tries.saturating_add(1);
+                if tries == BIND_TRIES {
+                    tracing::warn!(%address, %error, "listen for names on the bridge: pods have no cluster DNS over IPv6");
+                }
+            }
+        }
+        tokio::time::sleep(BIND_RETRY).await;
+    }
+}
+
+fn bridge_ipv6(network: &network::State) -> Option<IpAddr> {
+    let ranges = network.ranges.iter().map(runtime::Range::gateway);
+    ranges.into_iter().find(IpAddr::is_ipv6)
 }
 
 /// What pods are told of the cluster's names.

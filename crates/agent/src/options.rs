@@ -1,7 +1,7 @@
 //! How an agent is started.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::join::Membership;
@@ -19,11 +19,11 @@ pub struct Options {
     /// The API server as this machine reaches it; it may listen on loopback.
     pub api_address: SocketAddr,
     /// Address and port of the Service `kubernetes`: pods reach the API server there, and are led to `api_address`. `None`, or an
-    /// IPv6 `api_address`, leaves pods with `api_address` itself.
-    pub api_service: Option<SocketAddrV4>,
-    /// Where pods ask for names: the address of the Service `kube-dns`, which each node answers itself. `None` leaves pods with the
-    /// machine's resolvers.
-    pub cluster_dns: Option<Ipv4Addr>,
+    /// `api_address` to which none of that family is led, leaves pods with `api_address` itself.
+    pub api_service: Option<SocketAddr>,
+    /// Where pods ask for names: the addresses of the Service `kube-dns`, its first one first, at which each node answers itself. None
+    /// leaves pods with the machine's resolvers.
+    pub cluster_dns: Vec<IpAddr>,
     /// The domain of the cluster's names, `cluster.local`.
     pub cluster_domain: String,
     /// Images, shims and pod files live below it. It names what the agent makes on the machine.
@@ -69,14 +69,14 @@ pub enum PodRanges {
 impl Options {
     /// How the Service's address leads to the API server.
     pub(crate) fn api_redirect(&self) -> Option<runtime::Redirect> {
-        match (self.api_service, self.api_address) {
-            (Some(from), SocketAddr::V4(to)) => Some(runtime::Redirect {
-                protocol: runtime::Protocol::Tcp,
-                from,
-                to,
-            }),
-            _ => None,
-        }
+        let (from, to) = (self.api_service?, self.api_address);
+        // IPv6 leads nobody from outside to loopback.
+        let is_led = from.is_ipv4() == to.is_ipv4() && (to.is_ipv4() || !to.ip().is_loopback());
+        is_led.then_some(runtime::Redirect {
+            protocol: runtime::Protocol::Tcp,
+            from,
+            to: runtime::RedirectTo::Address(to),
+        })
     }
 }
 

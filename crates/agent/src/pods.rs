@@ -142,6 +142,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<Ended,
         source,
     })?;
     tasks.spawn(network.run(mirror.clone(), stop.clone()));
+    let ranges = network_state.clone();
     let (keeper, offer) = Keeper::new(
         cluster.clone(),
         recorder.clone(),
@@ -170,7 +171,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<Ended,
     ));
     let cluster_names = names::told(&options, names.as_ref());
     if let Some(names) = names {
-        tasks.spawn(names.run(mirror.clone(), stop.clone()));
+        tasks.spawn(names.run(mirror.clone(), ranges, stop.clone()));
     }
     let shared = Arc::new(Shared {
         cluster,

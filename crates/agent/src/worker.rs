@@ -7,7 +7,7 @@ mod jobs;
 mod runs;
 
 use std::collections::{HashMap, HashSet};
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,7 +57,7 @@ pub(crate) struct Shared {
     pub(crate) host_ips: Vec<String>,
     pub(crate) api_address: SocketAddr,
     /// Where pods with a network of their own reach the API server instead.
-    pub(crate) api_service: Option<SocketAddrV4>,
+    pub(crate) api_service: Option<SocketAddr>,
     /// Pulls at a time: the kubelet pulls one by one; a few keep a slow registry from blocking the rest.
     pub(crate) pulls: Semaphore,
     /// Uids of the pods that have workers, by namespace and name: who asks for logs knows only those.
@@ -612,7 +612,7 @@ impl Worker {
         let spec = self.pod.spec.as_ref();
         let host_network = spec.is_some_and(|spec| spec.host_network == Some(true));
         match self.shared.api_service {
-            Some(service) if !host_network => service.into(),
+            Some(service) if !host_network => service,
             _ => self.shared.api_address,
         }
     }

@@ -269,7 +269,7 @@ async fn while_the_api_server_is_away_a_container_is_restarted_with_what_was_kno
 async fn a_pod_finds_the_api_server_and_says_that_it_has_no_cluster_dns() {
     let mut cluster = Cluster::start().await;
     cluster.stop_agent().await;
-    cluster.options.cluster_dns = None;
+    cluster.options.cluster_dns.clear();
     cluster.start_agent();
     let script = "echo $KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT; /bin/busybox grep -c cluster.local /etc/resolv.conf
         /bin/busybox nc -w 5 $KUBERNETES_SERVICE_HOST $KUBERNETES_SERVICE_PORT </dev/null && echo connected";

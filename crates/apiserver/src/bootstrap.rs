@@ -14,7 +14,7 @@ use crate::body::Body;
 use crate::client::InProcess;
 use crate::names::outward_address;
 use crate::negotiate::JSON;
-use crate::shared::{DNS_SERVICE_ADDRESS, KUBERNETES_SERVICE_ADDRESS};
+use crate::service_ranges::ServiceRanges;
 
 /// The namespaces that every cluster has.
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -34,6 +34,7 @@ pub(crate) async fn bootstrap(
     client: &InProcess,
     authority: &str,
     advertised: SocketAddr,
+    ranges: &ServiceRanges,
 ) -> Result<(), BootstrapError> {
     // Side by side, so that they share flushes to the disk.
     let namespaces = join_all(NAMESPACES.map(|name| namespace(client, name, authority)));
@@ -46,7 +47,10 @@ pub(crate) async fn bootstrap(
         .chain(classes)
         .chain([roles, bindings])
         .collect::<Result<(), BootstrapError>>()?;
-    let (kubernetes, names) = tokio::join!(kubernetes_service(client, advertised), dns_service(client));
+    let (kubernetes, names) = tokio::join!(
+        kubernetes_service(client, advertised, ranges),
+        dns_service(client, ranges)
+    );
     if let Err(error) = names {
         // A cluster that has given the address away, or has a DNS of its own, goes on with what it has.
         tracing::warn!(%error, "the cluster's DNS has no Service");
@@ -163,7 +167,8 @@ fn priority_classes() -> [Value; 2] {
 
 /// The Service by which pods find names, as installers call it and programs expect it. It has no selector and no endpoints: each
 /// node answers at its address.
-async fn dns_service(client: &InProcess) -> Result<(), BootstrapError> {
+async fn dns_service(client: &InProcess, ranges: &ServiceRanges) -> Result<(), BootstrapError> {
+    let addresses = ranges.dns();
     let port = |name: &str, protocol: &str| json!({"name": name, "port": 53, "protocol": protocol, "targetPort": 53});
     let service = json!({
         "kind": "Service",
@@ -178,7 +183,9 @@ async fn dns_service(client: &InProcess) -> Result<(), BootstrapError> {
         },
         "spec": {
             "type": "ClusterIP",
-            "clusterIP": DNS_SERVICE_ADDRESS,
+            "clusterIP": addresses[0],
+            "clusterIPs": addresses,
+            "ipFamilyPolicy": "PreferDualStack",
             "ports": [port("dns", "UDP"), port("dns-tcp", "TCP")],
             "sessionAffinity": "None",
         },
@@ -188,14 +195,18 @@ async fn dns_service(client: &InProcess) -> Result<(), BootstrapError> {
 }
 
 /// The Service `kubernetes`, by which pods find the API, and the address behind it.
-async fn kubernetes_service(client: &InProcess, advertised: SocketAddr) -> Result<(), BootstrapError> {
+async fn kubernetes_service(
+    client: &InProcess,
+    advertised: SocketAddr,
+    ranges: &ServiceRanges,
+) -> Result<(), BootstrapError> {
     let service = json!({
         "kind": "Service",
         "apiVersion": "v1",
         "metadata": {"name": "kubernetes", "labels": {"component": "apiserver", "provider": "kubernetes"}},
         "spec": {
             "type": "ClusterIP",
-            "clusterIP": KUBERNETES_SERVICE_ADDRESS,
+            "clusterIP": ranges.kubernetes(),
             "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": advertised.port()}],
             "sessionAffinity": "None",
         },
@@ -273,7 +284,12 @@ fn failed(collection: &str, object: &Value, message: String) -> BootstrapError {
 }
 
 /// The answer's code, and its text.
-async fn send(client: &InProcess, method: Method, path: &str, object: &Value) -> (StatusCode, String) {
+pub(crate) async fn send(
+    client: &InProcess,
+    method: Method,
+    path: &str,
+    object: &Value,
+) -> (StatusCode, String) {
     let body = match object {
         Value::Null => Body::empty(),
         object => Body::whole(object.to_string()),

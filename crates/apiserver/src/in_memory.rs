@@ -22,6 +22,7 @@ use crate::objects::{self, Entry, Objects};
 use crate::pki::{self, PkiError};
 use crate::random::Random;
 use crate::server::StartError;
+use crate::service_ranges::ServiceRanges;
 use crate::shared::Shared;
 use crate::token::Tokens;
 use crate::user::User;
@@ -63,10 +64,18 @@ impl InMemory {
         };
         let key = pki::new_key().map_err(failed).map_err(StartError::Pki)?;
         let tokens = Tokens::new(&key.serialize_pem()).map_err(StartError::Tokens)?;
-        let shared = Shared::new(objects.clone(), tokens, AUTHORITY, clock.clone(), random.clone());
+        let ranges = ServiceRanges::default();
+        let shared = Shared::new(
+            objects.clone(),
+            tokens,
+            AUTHORITY,
+            ranges,
+            clock.clone(),
+            random.clone(),
+        );
         let shared = Arc::new(shared);
         let admin = InProcess::new(shared.clone(), User::admin());
-        bootstrap::bootstrap(&admin, AUTHORITY, ADDRESS).await?;
+        bootstrap::bootstrap(&admin, AUTHORITY, ADDRESS, &shared.service_ranges).await?;
         Ok(InMemory {
             objects,
             clock,

@@ -3,10 +3,14 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
-use crate::shared::KUBERNETES_SERVICE_ADDRESS;
-
 /// The names that the server's certificate is good for: those `given`, and what everybody calls a server that listens there.
-pub(crate) fn certified(given: &[String], listen: IpAddr, advertised: IpAddr) -> BTreeSet<String> {
+/// `services` are addresses of the Service `kubernetes`.
+pub(crate) fn certified(
+    given: &[String],
+    services: &[IpAddr],
+    listen: IpAddr,
+    advertised: IpAddr,
+) -> BTreeSet<String> {
     let mut names: BTreeSet<String> = [
         "localhost",
         "kubernetes",
@@ -19,7 +23,7 @@ pub(crate) fn certified(given: &[String], listen: IpAddr, advertised: IpAddr) ->
     .collect();
     names.insert(IpAddr::V4(Ipv4Addr::LOCALHOST).to_string());
     names.insert(IpAddr::V6(Ipv6Addr::LOCALHOST).to_string());
-    names.insert(KUBERNETES_SERVICE_ADDRESS.to_string());
+    names.extend(services.iter().map(IpAddr::to_string));
     // Also when only loopback is listened at: the endpoint of the Service `kubernetes` names the machine.
     names.extend(outward_address().map(|address| address.to_string()));
     let reached = [listen, advertised]

@@ -14,11 +14,8 @@ use store::{Key, OpenError, Store};
 
 /// The index of pods by the node that they are bound to, so that a node's agent costs only its own pods.
 pub(crate) const INDEX_NODE: usize = 0;
-/// The index of Services by their address, so that finding a free one does not cost a look at all of them.
-pub(crate) const INDEX_CLUSTER_IP: usize = 1;
-const INDEXES: usize = 2;
+const INDEXES: usize = 1;
 const NODE_NAME: &str = "spec.nodeName";
-const CLUSTER_IP: &str = "spec.clusterIP";
 
 /// What is kept beside the bytes of an object.
 #[derive(Debug)]
@@ -31,13 +28,9 @@ pub(crate) struct Entry {
 impl Entry {
     fn of(kind: &Kind, object: &Value) -> Entry {
         let at = |wanted: &str| kind.selectable.iter().position(|path| *path == wanted);
-        let is_service = kind.group.is_empty() && kind.kind == "Service";
         Entry {
             attributes: attributes::of(kind, object),
-            indexed: [
-                at(NODE_NAME).filter(|_| is_pod(kind)),
-                at(CLUSTER_IP).filter(|_| is_service),
-            ],
+            indexed: [at(NODE_NAME).filter(|_| is_pod(kind))],
         }
     }
 }

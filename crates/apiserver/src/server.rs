@@ -17,11 +17,12 @@ use crate::client::InProcess;
 use crate::limits::DRAIN_TIMEOUT;
 use crate::pki::{self, Credential, Pki, PkiError};
 use crate::random::Random;
+use crate::service_ranges::ServiceRanges;
 use crate::shared::Shared;
 use crate::tls::{self, ServedCertificate, TlsError};
 use crate::token::{SigningKeyError, Tokens};
 use crate::user::User;
-use crate::{connection, names, node_credential, objects};
+use crate::{connection, names, node_credential, objects, stray_services};
 
 /// The file in the data directory that kubectl needs.
 const ADMIN_KUBECONFIG: &str = "admin.kubeconfig";
@@ -39,6 +40,8 @@ pub struct Config {
     pub advertise: Option<IpAddr>,
     /// Names and addresses under which clients know the server, beyond those it finds itself.
     pub names: Vec<String>,
+    /// Where Services' addresses come from. Services that have others keep them.
+    pub service_ranges: ServiceRanges,
 }
 
 /// Why a server did not start.
@@ -136,13 +139,15 @@ impl Server {
             objects,
             tokens,
             pki.authority(),
+            config.service_ranges,
             clock,
             Random::kernel(),
         ));
 
         let advertised = names::advertised(config.advertise, address.ip());
         let advertised = SocketAddr::new(advertised, address.port());
-        let names = names::certified(&config.names, address.ip(), advertised.ip());
+        let services = stray_services::kubernetes_addresses(&shared);
+        let names = names::certified(&config.names, &services, address.ip(), advertised.ip());
         let credential = pki.server(&names, now).map_err(StartError::Pki)?;
         let (tls, served) = tls::server_config(pki.authority(), &credential).map_err(StartError::Tls)?;
 
@@ -150,8 +155,10 @@ impl Server {
             &InProcess::new(shared.clone(), User::admin()),
             pki.authority(),
             advertised,
+            &shared.service_ranges,
         )
         .await?;
+        stray_services::tell_outside(&shared).await;
 
         let abort = CancellationToken::new();
         let acceptor = TlsAcceptor::from(tls);

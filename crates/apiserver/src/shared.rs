@@ -1,7 +1,6 @@
 //! What all requests of a server share.
 
-use std::net::IpAddr;
-use std::sync::atomic::AtomicU32;
+use std::sync::Mutex as SyncMutex;
 
 use api::status::Status;
 use clock::Clock;
@@ -9,6 +8,7 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::Taken;
 use crate::authorization::Rbac;
 use crate::discovery::Discovery;
 use crate::limits::REQUESTS_IN_FLIGHT_MAX;
@@ -17,6 +17,7 @@ use crate::objects::Objects;
 use crate::openapi::Openapi;
 use crate::parsed::Parsed;
 use crate::random::Random;
+use crate::service_ranges::ServiceRanges;
 use crate::token::Tokens;
 use crate::tunnels::Tunnels;
 
@@ -40,8 +41,10 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
     /// Held while a Service gets its addresses and ports, so that no two get the same.
     pub(crate) service_allocation: Mutex<()>,
-    /// Where in the range of Service addresses the next free one is looked for.
-    pub(crate) service_cursor: AtomicU32,
+    /// What Services have that no other may have.
+    pub(crate) services_taken: SyncMutex<Taken>,
+    /// Where Services' addresses come from.
+    pub(crate) service_ranges: ServiceRanges,
     /// What admission reads for every new pod.
     pub(crate) parsed: Parsed,
     pub(crate) clock: Clock,
@@ -53,6 +56,7 @@ impl Shared {
         objects: Objects,
         tokens: Tokens,
         authority: &str,
+        service_ranges: ServiceRanges,
         clock: Clock,
         random: Random,
     ) -> Shared {
@@ -69,7 +73,8 @@ impl Shared {
             turns: Semaphore::new(REQUESTS_IN_FLIGHT_MAX),
             tasks: TaskTracker::new(),
             service_allocation: Mutex::new(()),
-            service_cursor: AtomicU32::new(0),
+            services_taken: SyncMutex::default(),
+            service_ranges,
             parsed: Parsed::default(),
             clock,
             random,
@@ -90,13 +95,3 @@ impl Shared {
         Ok(api::meta::uuid(self.random()?))
     }
 }
-
-/// The range of Service addresses, 10.96.0.0/12, as Kubernetes' own installers set it.
-pub(crate) const SERVICE_NETWORK: (u32, u8) = (0x0a60_0000, 12);
-
-/// The address of the Service `kube-dns`, the tenth of the range, as Kubernetes' own installers choose it. Each node answers there
-/// itself.
-pub(crate) const DNS_SERVICE_ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 96, 0, 10));
-
-/// The address of the Service `kubernetes`: the first of the range.
-pub(crate) const KUBERNETES_SERVICE_ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 96, 0, 1));

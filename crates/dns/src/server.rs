@@ -3,10 +3,11 @@
 //! What the cluster or the cache knows is answered in the task that reads the socket; only what others must be asked for gets a task
 //! of its own, of which there are as many as the forwarder lets wait.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hickory_proto::ProtoError;
@@ -27,6 +28,8 @@ use crate::zone::{Outcome, Zone};
 const LONGEST_QUESTION: usize = 4096;
 /// Connections at a time.
 const CONNECTIONS: usize = 256;
+/// Connections of one client at a time: one that keeps all that it may have leaves most of them to others. A resolver has one or two.
+const CLIENT_CONNECTIONS: usize = 32;
 /// How long a connection may be silent (RFC 7766: a few seconds).
 const IDLE: Duration = Duration::from_secs(10);
 /// Questions of UDP that wait for others' answers; the forwarder refuses before this is reached.
@@ -87,7 +90,46 @@ struct Shared {
     zone: Arc<Zone>,
     forwarder: Forwarder,
     connections: Arc<Semaphore>,
+    clients: Arc<Clients>,
     turn: AtomicU64,
+}
+
+/// How many connections each client has.
+#[derive(Default)]
+struct Clients(Mutex<HashMap<IpAddr, usize>>);
+
+/// One connection of a client's share, given back when it is dropped.
+struct Share {
+    clients: Arc<Clients>,
+    client: IpAddr,
+}
+
+impl Clients {
+    /// A connection for this client; `None` when it has its share.
+    fn share(self: &Arc<Self>, client: IpAddr) -> Option<Share> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(client).or_default();
+        if *count >= CLIENT_CONNECTIONS {
+            return None;
+        }
+        *count += 1;
+        Some(Share {
+            clients: Arc::clone(self),
+            client,
+        })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut counts = self.clients.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.client) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.client);
+            }
+        }
+    }
 }
 
 impl Server {
@@ -98,6 +140,7 @@ impl Server {
                 zone,
                 forwarder: Forwarder::new(upstreams, own),
                 connections: Arc::new(Semaphore::new(CONNECTIONS)),
+                clients: Arc::default(),
                 turn: AtomicU64::new(0),
             }),
         }
@@ -157,14 +200,19 @@ impl Server {
                 return;
             };
             match listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, client)) => {
+                    // Closed at once: who has its share knows why.
+                    let Some(share) = self.shared.clients.share(client.ip().to_canonical()) else {
+                        tracing::debug!(%client, "a client has all the connections of its share");
+                        continue;
+                    };
                     let server = self.clone();
                     connections.spawn(async move {
                         // A client that goes away, or sends nonsense, has ended its connection.
                         if let Err(error) = server.connection(stream).await {
                             tracing::debug!(%error, "serve a connection");
                         }
-                        drop(place);
+                        drop((share, place));
                     });
                 }
                 Err(error) => {
@@ -289,5 +337,25 @@ impl NoAnswer {
             NoAnswer::Nobody => ResponseCode::Refused,
             NoAnswer::Silence | NoAnswer::Overrun => ResponseCode::ServFail,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_has_its_share_of_connections_and_no_more() {
+        let clients = Arc::new(Clients::default());
+        let [greedy, other]: [IpAddr; 2] = [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
+        let mut shares: Vec<Share> = (0..CLIENT_CONNECTIONS)
+            .map(|_| clients.share(greedy).expect("within the share"))
+            .collect();
+        assert!(clients.share(greedy).is_none());
+        let others = clients.share(other).expect("another client's share");
+        shares.pop();
+        let again = clients.share(greedy).expect("one was given back");
+        drop((shares, others, again));
+        assert!(clients.0.lock().expect("not poisoned").is_empty());
     }
 }

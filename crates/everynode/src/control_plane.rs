@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use apiserver::{Config, Server, User};
+use api::view::IpFamily;
+use apiserver::{Config, Server, ServiceRanges, User};
 use clap::Args;
 use ipnet::IpNet;
 use plan::daemonset::Aim;
@@ -64,6 +65,12 @@ pub(crate) struct ControlPlaneArgs {
     )]
     pub(crate) cluster_cidr: Vec<IpNet>,
 
+    /// Addresses of Services, at most one range of each family, the primary one first: the first address is the API's, the tenth the
+    /// DNS's. Services keep addresses of an earlier range (default: 10.96.0.0/12 and fd00:10:96::/112, as far as --cluster-cidr has
+    /// their families)
+    #[arg(long, value_name = "RANGE[,RANGE]")]
+    pub(crate) service_cluster_ip_range: Option<ServiceRanges>,
+
     /// Prefix length of a node's IPv4 range
     #[arg(
         long,
@@ -109,6 +116,25 @@ impl ControlPlaneArgs {
         ranges.collect()
     }
 
+    /// Where Services' addresses come from, refused before anything is made if pods have the same.
+    fn service_ranges(&self) -> Result<ServiceRanges> {
+        let pods = &self.cluster_cidr;
+        let families: Vec<IpFamily> = pods.iter().map(|range| IpFamily::of(range.addr())).collect();
+        let services = match &self.service_cluster_ip_range {
+            Some(given) => given.clone(),
+            None => ServiceRanges::usual(&families),
+        };
+        for range in services.iter() {
+            let overlaps = |other: &&IpNet| range.contains(*other) || other.contains(range);
+            if let Some(pods) = pods.iter().find(overlaps) {
+                return Err(anyhow!(
+                    "--service-cluster-ip-range {range} and --cluster-cidr {pods} overlap: pods and Services need addresses of their own"
+                ));
+            }
+        }
+        Ok(services)
+    }
+
     /// How DaemonSets are run.
     fn fleet(&self) -> fleet::Options {
         fleet::Options {
@@ -140,6 +166,7 @@ impl ControlPlane {
             listen: args.listen,
             advertise: args.advertise_address,
             names: args.tls_san.clone(),
+            service_ranges: args.service_ranges()?,
         };
         let server = Server::start(config).await.context("start the API server")?;
         let shutdown = CancellationToken::new();

@@ -12,6 +12,7 @@ mod control_plane;
 mod network_args;
 mod node_args;
 mod verbs;
+mod well_known;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

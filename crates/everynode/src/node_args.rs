@@ -1,7 +1,7 @@
 //! What a machine says of itself as a node. `up` and `agent` both take it.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
@@ -45,9 +45,10 @@ pub(crate) struct NodeArgs {
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
 
-    /// Address at which pods ask for names, that of the Service kube-dns, which every node answers itself; empty for no DNS
-    #[arg(long, value_name = "ADDRESS", default_value = "10.96.0.10", value_parser = cluster_dns)]
-    pub(crate) cluster_dns: ClusterDns,
+    /// Addresses at which pods ask for names, at most one of each family, which every node answers itself; empty for no DNS
+    /// (default: those of the cluster's Service kube-dns)
+    #[arg(long, value_name = "ADDRESS[,ADDRESS]", value_parser = cluster_dns)]
+    pub(crate) cluster_dns: Option<ClusterDns>,
 
     /// Domain of the names of Services and pods
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
@@ -55,8 +56,8 @@ pub(crate) struct NodeArgs {
 }
 
 /// Where pods ask for names, if anywhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ClusterDns(pub(crate) Option<Ipv4Addr>);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClusterDns(Vec<IpAddr>);
 
 impl NodeArgs {
     /// The node's name, refused before anything is made if no object can have it.
@@ -90,6 +91,14 @@ impl NodeArgs {
         Ok(labels)
     }
 
+    /// Where pods ask for names in a cluster whose Service kube-dns has these addresses.
+    pub(crate) fn cluster_dns(&self, services: Vec<IpAddr>) -> Vec<IpAddr> {
+        match &self.cluster_dns {
+            Some(ClusterDns(given)) => given.clone(),
+            None => services,
+        }
+    }
+
     /// What needs root says so before anything else happens.
     pub(crate) fn check_root() -> Result<()> {
         match rustix::process::geteuid().is_root() {
@@ -102,13 +111,14 @@ impl NodeArgs {
 }
 
 fn cluster_dns(text: &str) -> Result<ClusterDns, String> {
-    if text.is_empty() {
-        return Ok(ClusterDns(None));
+    let parts = text.split(',').filter(|part| !part.is_empty());
+    let addresses: Result<Vec<IpAddr>, _> = parts.map(|part| part.trim().parse()).collect();
+    match addresses.as_deref() {
+        Ok([one, other]) if one.is_ipv4() == other.is_ipv4() => {}
+        Ok([] | [_] | [_, _]) => return Ok(ClusterDns(addresses.unwrap_or_default())),
+        Ok(_) | Err(_) => {}
     }
-    match text.parse() {
-        Ok(address) => Ok(ClusterDns(Some(address))),
-        Err(_) => Err("write an IPv4 address, such as 10.96.0.10".to_owned()),
-    }
+    Err("write an address, such as 10.96.0.10, or one of each family with a comma between them".to_owned())
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
@@ -189,10 +199,14 @@ mod tests {
 
     #[test]
     fn names_are_asked_for_at_an_address_or_nowhere() {
-        let address = Ipv4Addr::new(10, 96, 0, 10);
-        assert_eq!(cluster_dns("10.96.0.10"), Ok(ClusterDns(Some(address))));
-        assert_eq!(cluster_dns(""), Ok(ClusterDns(None)));
-        assert!(cluster_dns("kube-dns").is_err());
+        let ip = |text: &str| -> IpAddr { text.parse().unwrap() };
+        assert_eq!(cluster_dns("10.96.0.10"), Ok(ClusterDns(vec![ip("10.96.0.10")])));
+        let both = ClusterDns(vec![ip("10.96.0.10"), ip("fd00::a")]);
+        assert_eq!(cluster_dns("10.96.0.10,fd00::a"), Ok(both));
+        assert_eq!(cluster_dns(""), Ok(ClusterDns(vec![])));
+        for wrong in ["kube-dns", "10.96.0.10,10.96.0.11", "10.96.0.10,fd00::a,fd00::b"] {
+            assert!(cluster_dns(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -305,12 +305,14 @@ fn destinations(
 ) -> Vec<(Destination, bool)> {
     let at = |address: &IpAddr| Destination::Address(*address, protocol, port.port);
     let internal = service.cluster_ips.iter().map(|address| (at(address), false));
-    let external = service.external_ips.iter().chain(&*service.load_balancer_ips);
-    let external = external.map(|address| (at(address), true));
     let families: BTreeSet<IpFamily> = service.cluster_ips.iter().copied().map(IpFamily::of).collect();
+    // A Service has nothing to do with addresses of a family that it does not have.
+    let external = service.external_ips.iter().chain(&*service.load_balancer_ips);
+    let external = external.filter(|address| families.contains(&IpFamily::of(**address)));
+    let external = external.map(|address| (at(address), true));
     let has_node_port =
         port.node_port != 0 && matches!(service.kind, ServiceType::NodePort | ServiceType::LoadBalancer);
-    let node_ports = families.into_iter().filter(|_| has_node_port);
+    let node_ports = families.iter().copied().filter(|_| has_node_port);
     let node_ports = node_ports.map(|family| (Destination::NodePort(family, protocol, port.node_port), true));
     internal.chain(external).chain(node_ports).collect()
 }

@@ -32,7 +32,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use exec::Exec;
 pub use images::{Credentials, ImageInfo, Images, ScratchFile, normalize_name};
 pub use network::{
-    Destination, NetworkConfig, ROUTE_PROTOCOL, Range, Ranges, Redirect, Route, RouteFailures,
+    Destination, NetworkConfig, ROUTE_PROTOCOL, Range, Ranges, Redirect, RedirectTo, Route, RouteFailures,
     ServiceChanges, ServiceCost, ServiceRoute, Services, TUNNEL_PORT, TunnelEnd, Via,
 };
 pub use pod::Pod;

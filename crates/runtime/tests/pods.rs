@@ -481,7 +481,7 @@ fn pods_reach_a_redirected_address_on_loopback_and_nothing_else_there() {
     let machine = Machine::with(vec![runtime::Redirect {
         protocol: runtime::Protocol::Tcp,
         from: "10.96.0.1:443".parse().unwrap(),
-        to: format!("127.0.0.1:{told}").parse().unwrap(),
+        to: runtime::RedirectTo::Address(format!("127.0.0.1:{told}").parse().unwrap()),
     }]);
     for listener in listeners {
         // Ends with the test's process.

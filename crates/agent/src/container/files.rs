@@ -40,7 +40,7 @@ pub(crate) fn write_network_files(
     fs::write(folder.join("hostname"), format!("{}\n", hostname(pod, node_name)))?;
     let hosts = hosts(pod, pod_ips, node_name, &names.domain, Path::new("/etc/hosts"));
     fs::write(folder.join("hosts"), hosts)?;
-    let (text, notes) = resolver::resolv_conf(pod, names, &resolver::machine());
+    let (text, notes) = resolver::resolv_conf(pod, pod_ips, names, &resolver::machine());
     fs::write(folder.join("resolv.conf"), text)?;
     Ok(notes)
 }

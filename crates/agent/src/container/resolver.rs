@@ -1,7 +1,7 @@
 //! The pod's `resolv.conf`: whom its programs ask for names, and which domains they try.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use dns::{NAME_SERVERS, ResolvConf};
 use k8s_openapi::api::core::v1::{Pod, PodDNSConfig};
@@ -28,8 +28,8 @@ pub(crate) struct ClusterNames {
 /// Where this node answers for names.
 #[derive(Clone, Debug)]
 pub(crate) struct NameServer {
-    /// For pods with a network of their own.
-    pub(crate) pods: Ipv4Addr,
+    /// For pods with a network of their own: at most one of each family, the preferred one first.
+    pub(crate) pods: Vec<IpAddr>,
     /// For programs on the machine's network; `None` if its port there is taken.
     pub(crate) host: Option<IpAddr>,
 }
@@ -79,14 +79,28 @@ pub(crate) fn machine() -> ResolvConf {
     own
 }
 
+impl NameServer {
+    /// Where a pod with these addresses asks: at the first address of a family that it has.
+    fn of_pod(&self, pod_ips: &[String]) -> Option<IpAddr> {
+        let own: Vec<IpAddr> = pod_ips.iter().filter_map(|ip| ip.parse().ok()).collect();
+        let reached = |server: &&IpAddr| own.iter().any(|ip| ip.is_ipv4() == server.is_ipv4());
+        self.pods.iter().find(reached).copied()
+    }
+}
+
 /// What the pod's DNS policy makes of the cluster's names and of the machine's configuration.
-pub(crate) fn resolv_conf(pod: &Pod, names: &ClusterNames, machine: &ResolvConf) -> (String, Vec<Note>) {
+pub(crate) fn resolv_conf(
+    pod: &Pod,
+    pod_ips: &[String],
+    names: &ClusterNames,
+    machine: &ResolvConf,
+) -> (String, Vec<Note>) {
     let spec = pod.spec.clone().unwrap_or_default();
     let mut notes = Vec::new();
     let on_host = spec.host_network == Some(true);
     let server = names.server.as_ref().and_then(|server| match on_host {
         true => server.host,
-        false => Some(server.pods.into()),
+        false => server.of_pod(pod_ips),
     });
     let from_cluster = match spec.dns_policy.as_deref() {
         Some("None" | "Default") => false,
@@ -214,12 +228,33 @@ mod tests {
         serde_json::from_value(pod).expect("a pod")
     }
 
+    fn ips(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_pod_asks_at_an_address_of_a_family_that_it_has() {
+        for (pod_ips, server) in [
+            (&["10.244.0.7"][..], Some("10.96.0.10")),
+            (&["10.244.0.7", "fd00::7"], Some("10.96.0.10")),
+            (&["fd00::7", "10.244.0.7"], Some("10.96.0.10")),
+            (&["fd00::7"], Some("fd00:10:96::a")),
+            (&[], None),
+        ] {
+            let spec = json!({"containers": []});
+            let (text, notes) = resolv_conf(&pod(spec), &ips(pod_ips), &names(), &ResolvConf::default());
+            let told = text.lines().find_map(|line| line.strip_prefix("nameserver "));
+            assert_eq!(told, server, "{pod_ips:?}");
+            assert_eq!(notes.is_empty(), server.is_some(), "{notes:?}");
+        }
+    }
+
     fn names() -> ClusterNames {
         ClusterNames {
             domain: "cluster.local".into(),
             server: Some(NameServer {
-                pods: Ipv4Addr::new(10, 96, 0, 10),
-                host: Some(Ipv4Addr::new(127, 96, 1, 2).into()),
+                pods: vec!["10.96.0.10".parse().unwrap(), "fd00:10:96::a".parse().unwrap()],
+                host: Some("127.96.1.2".parse().unwrap()),
             }),
         }
     }
@@ -235,7 +270,12 @@ mod tests {
     const DEFAULT: &str = "search lan\nnameserver 9.9.9.9\noptions ndots:1 edns0\n";
 
     fn written(spec: Value, names: &ClusterNames) -> (String, Vec<Note>) {
-        resolv_conf(&pod(spec), names, &ResolvConf::parse(MACHINE))
+        resolv_conf(
+            &pod(spec),
+            &ips(&["10.244.0.7"]),
+            names,
+            &ResolvConf::parse(MACHINE),
+        )
     }
 
     #[test]
@@ -341,7 +381,7 @@ mod tests {
     fn a_stub_that_pods_do_not_reach_is_asked_by_the_node_for_them() {
         let stub = ResolvConf::parse("nameserver 127.0.0.11\nsearch lan\n");
         let spec = json!({"containers": [], "dnsPolicy": "Default"});
-        let text = |spec: &Value| resolv_conf(&pod(spec.clone()), &names(), &stub).0;
+        let text = |spec: &Value| resolv_conf(&pod(spec.clone()), &ips(&["10.244.0.7"]), &names(), &stub).0;
         assert_eq!(text(&spec), "search lan\nnameserver 10.96.0.10\n");
         let host = json!({"containers": [], "dnsPolicy": "Default", "hostNetwork": true});
         assert_eq!(text(&host), "search lan\nnameserver 127.0.0.11\n");

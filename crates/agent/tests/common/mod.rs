@@ -42,6 +42,7 @@ impl Cluster {
             listen: "127.0.0.1:0".parse().unwrap(),
             advertise: None,
             names: Vec::new(),
+            service_ranges: apiserver::ServiceRanges::default(),
         };
         let server = Server::start(config).await.unwrap();
         let credential = server.node_credential(NODE).await.unwrap();
@@ -75,7 +76,7 @@ impl Cluster {
             membership: None,
             api_address: address,
             api_service: Some(API_SERVICE.parse().unwrap()),
-            cluster_dns: Some(CLUSTER_DNS),
+            cluster_dns: vec![CLUSTER_DNS.into()],
             cluster_domain: "cluster.local".into(),
             data_dir,
             keep_secrets: false,

@@ -13,6 +13,7 @@ mod pod;
 mod pod_spec;
 mod print;
 mod service;
+mod service_families;
 mod warnings;
 
 /// A moment after everything in these tests.

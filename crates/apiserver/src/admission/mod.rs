@@ -18,6 +18,8 @@ use crate::objects::{self, Place};
 use crate::shared::Shared;
 use crate::user::User;
 
+pub(crate) use self::service::Taken;
+
 /// Held until a Service's addresses and ports are stored.
 pub(crate) type Allocation<'a> = Option<MutexGuard<'a, ()>>;
 

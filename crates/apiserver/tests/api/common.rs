@@ -59,19 +59,29 @@ impl Answer {
 
 impl Cluster {
     pub(crate) async fn start() -> Cluster {
+        Cluster::with_services("10.96.0.0/12").await
+    }
+
+    /// With Services' addresses of these ranges.
+    pub(crate) async fn with_services(ranges: &str) -> Cluster {
         let dir = tempfile::tempdir().unwrap();
         Cluster {
-            server: start(&dir).await,
+            server: start(&dir, ranges).await,
             dir,
         }
     }
 
     /// Stops the server and starts it again on the same directory.
     pub(crate) async fn restart(self) -> Cluster {
+        self.restart_with_services("10.96.0.0/12").await
+    }
+
+    /// The same, with other ranges of Services.
+    pub(crate) async fn restart_with_services(self, ranges: &str) -> Cluster {
         let Cluster { server, dir } = self;
         server.shutdown().await;
         Cluster {
-            server: start(&dir).await,
+            server: start(&dir, ranges).await,
             dir,
         }
     }
@@ -197,12 +207,13 @@ fn gunzip(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-async fn start(dir: &TempDir) -> Server {
+async fn start(dir: &TempDir, services: &str) -> Server {
     let config = Config {
         data_dir: dir.path().to_owned(),
         listen: "127.0.0.1:0".parse().unwrap(),
         advertise: None,
         names: Vec::new(),
+        service_ranges: services.parse().unwrap(),
     };
     Server::start(config).await.unwrap()
 }

@@ -18,6 +18,7 @@ mod list_paging;
 mod node_credential;
 mod patch;
 mod proxy;
+mod services;
 mod subresources;
 mod table;
 mod tunnel;

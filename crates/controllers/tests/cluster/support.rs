@@ -35,6 +35,7 @@ impl Cluster {
             listen: ([127, 0, 0, 1], 0).into(),
             advertise: None,
             names: Vec::new(),
+            service_ranges: apiserver::ServiceRanges::default(),
         };
         let server = Server::start(config).await.expect("the server starts");
         let status = options.status.clone();

@@ -1,7 +1,7 @@
 //! `everynode agent`: this machine as a node of a cluster whose server is elsewhere.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,17 +10,14 @@ use agent::{Join, Membership, ServerAddress};
 use anyhow::{Context, Result, anyhow, bail};
 use api::bootstrap_token::JoinToken;
 use clap::Args;
-use k8s_openapi::api::core::v1::Service;
-use kube::Api;
 use tokio_util::sync::CancellationToken;
 
 use crate::control_plane::EndSignals;
 use crate::node_args::NodeArgs;
+use crate::well_known::WellKnown;
 
-/// How long the server may take to tell the address of the Service `kubernetes`.
+/// How long the server may take to tell the addresses of the Services `kubernetes` and `kube-dns`.
 const ASK: Duration = Duration::from_secs(5);
-/// That address, where nobody tells another.
-const API_SERVICE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 96, 0, 1), 443);
 
 /// Run this machine as a node of a cluster
 #[derive(Args, Debug)]
@@ -129,7 +126,7 @@ impl Agent {
             membership: None,
             api_address: (Ipv4Addr::LOCALHOST, 0).into(),
             api_service: None,
-            cluster_dns: None,
+            cluster_dns: Vec::new(),
             cluster_domain: String::new(),
             data_dir: data_dir.clone(),
             keep_secrets: false,
@@ -178,13 +175,14 @@ impl Agent {
 
     async fn options(&self, member: &Membership, node_name: String) -> Result<agent::Options> {
         let api_address = api_address(member).await?;
+        let services = well_known(member, &self.data_dir, &node_name).await;
         Ok(agent::Options {
             client: member.client.clone(),
             tunnel: Some(member.dialer.clone()),
             membership: Some(member.clone()),
             api_address,
-            api_service: Some(api_service(member, &self.data_dir, &node_name).await),
-            cluster_dns: self.node.cluster_dns.0,
+            api_service: services.api,
+            cluster_dns: self.node.cluster_dns(services.dns),
             cluster_domain: self.node.cluster_domain.clone(),
             data_dir: self.data_dir.clone(),
             keep_secrets: self.keep_secrets,
@@ -232,18 +230,11 @@ async fn api_address(member: &Membership) -> Result<SocketAddr> {
     Err(failure)
 }
 
-/// Address and port of the Service `kubernetes`. A server that is away does not keep the agent from taking its pods over.
-async fn api_service(member: &Membership, data_dir: &Path, node_name: &str) -> SocketAddrV4 {
-    let services: Api<Service> = Api::namespaced(member.client.clone(), "default");
-    let Ok(Ok(service)) = tokio::time::timeout(ASK, services.get("kubernetes")).await else {
-        return agent::kept_api_service(data_dir, node_name).unwrap_or(API_SERVICE);
-    };
-    let spec = service.spec.unwrap_or_default();
-    let address = spec.cluster_ip.and_then(|address| address.parse().ok());
-    let port = spec.ports.iter().flatten().next().map(|port| port.port);
-    let port = port.and_then(|port| u16::try_from(port).ok());
-    match (address, port) {
-        (Some(address), Some(port)) => SocketAddrV4::new(address, port),
-        _ => API_SERVICE,
+/// Where the cluster's own Services are. A server that is away does not keep the agent from taking its pods over.
+async fn well_known(member: &Membership, data_dir: &Path, node_name: &str) -> WellKnown {
+    let read = tokio::time::timeout(ASK, WellKnown::read(&member.client));
+    match read.await {
+        Ok(Ok(found)) => found,
+        Ok(Err(_)) | Err(_) => WellKnown::kept(data_dir, node_name).unwrap_or_else(WellKnown::usual),
     }
 }

@@ -2,18 +2,17 @@
 
 mod demo;
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use apiserver::{Server, User};
+use apiserver::User;
 use clap::Args;
-use k8s_openapi::api::core::v1::Service;
-use kube::Api;
 use tokio_util::sync::CancellationToken;
 
 use crate::control_plane::{ControlPlane, ControlPlaneArgs, EndSignals};
 use crate::node_args::NodeArgs;
+use crate::well_known::WellKnown;
 
 /// How long pods get to end by themselves when `up` ends; what is left then is killed.
 const STOP_GRACE: Duration = Duration::from_secs(30);
@@ -106,6 +105,9 @@ impl Up {
             .await
             .context("issue the node's certificate")?;
         let address = reachable(server.address());
+        let services = WellKnown::read(&server.client(User::admin()))
+            .await
+            .context("read the Services kubernetes and kube-dns")?;
         let identity = agent::Identity {
             certificate: credential.certificate.into_bytes(),
             key: credential.key.into_bytes(),
@@ -118,8 +120,8 @@ impl Up {
             tunnel: Some(dialer),
             membership: None,
             api_address: address,
-            api_service: Some(api_service(server).await?),
-            cluster_dns: self.node.cluster_dns.0,
+            api_service: services.api,
+            cluster_dns: self.node.cluster_dns(services.dns),
             cluster_domain: self.node.cluster_domain.clone(),
             data_dir: self.control_plane.data_dir.clone(),
             // Its server starts with it.
@@ -143,25 +145,4 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
         return (Ipv4Addr::LOCALHOST, listen.port()).into();
     }
     listen
-}
-
-/// Address and port of the Service `kubernetes`, at which pods look for the API server.
-async fn api_service(server: &Server) -> Result<SocketAddrV4> {
-    let services: Api<Service> = Api::namespaced(server.client(User::admin()), "default");
-    let service = services
-        .get("kubernetes")
-        .await
-        .context("read the Service kubernetes")?;
-    let spec = service.spec.unwrap_or_default();
-    let address = spec.cluster_ip.and_then(|address| address.parse().ok());
-    let port = spec
-        .ports
-        .iter()
-        .flatten()
-        .next()
-        .and_then(|port| u16::try_from(port.port).ok());
-    match (address, port) {
-        (Some(address), Some(port)) => Ok(SocketAddrV4::new(address, port)),
-        _ => Err(anyhow!("the Service kubernetes has no IPv4 address and port")),
-    }
 }

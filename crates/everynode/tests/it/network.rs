@@ -110,6 +110,7 @@ fn pods_of_all_nodes_see_each_other_with_their_own_addresses() -> Result<()> {
     }
     the_ways_are_the_right_ones(&fleet)?;
     nodes_and_known_ports(&fleet, &by_node)?;
+    services_of_both_families(&fleet, &by_node)?;
     what_is_removed_comes_back(&fleet, &by_node)?;
 
     // An agent that is killed and started again finds all as it was.
@@ -178,6 +179,113 @@ fn nodes_and_known_ports(fleet: &Fleet, by_node: &BTreeMap<String, (String, Vec<
             }
         }
     }
+    Ok(())
+}
+
+/// A Service of both families answers by both addresses, by both kinds of record, and by its port of every node; what it gives back is
+/// gone.
+fn services_of_both_families(fleet: &Fleet, by_node: &BTreeMap<String, (String, Vec<String>)>) -> Result<()> {
+    const NODE_PORT: u16 = 30_080;
+    const NAME: &str = "both.default.svc.cluster.local";
+    fleet.apply(&json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "both", "namespace": "default"},
+        "spec": {
+            "type": "NodePort", "ipFamilyPolicy": "RequireDualStack", "selector": {"app": "who"},
+            "ports": [{"port": 80, "targetPort": 8080, "nodePort": NODE_PORT}],
+        },
+    }));
+    let api = Api::connect(&fleet.kubeconfig())?;
+    let path = "/api/v1/namespaces/default/services/both";
+    let ips = |service: &Value| -> Vec<String> {
+        let ips = service["spec"]["clusterIPs"].as_array().into_iter().flatten();
+        ips.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let addresses = ips(&api.get(path)?);
+    let [four, six] = &addresses[..] else {
+        anyhow::bail!("it has {addresses:?}");
+    };
+    ensure!(six.starts_with("fd00:10:96::"), "{six}");
+    let slices = || -> Result<BTreeMap<String, usize>> {
+        let slices = api.items(
+            "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?labelSelector=kubernetes.io/service-name%3Dboth",
+        )?;
+        let of_family = |slice: &Value| {
+            let endpoints = slice["endpoints"].as_array().map_or(0, Vec::len);
+            (
+                slice["addressType"].as_str().unwrap_or_default().to_owned(),
+                endpoints,
+            )
+        };
+        Ok(slices.iter().map(of_family).collect())
+    };
+    eventually("endpoints of each family", || {
+        Ok(slices()? == [("IPv4".to_owned(), 3), ("IPv6".to_owned(), 3)].into())
+    })?;
+    let older = api.get("/api/v1/namespaces/default/endpoints/both")?.to_string();
+    ensure!(
+        !older.contains("fd00:"),
+        "Endpoints are of the first family: {older}"
+    );
+
+    let look_up = |pod: &str, words: &[&str]| {
+        let all: Vec<&str> = ["exec", pod, "--", "timeout", "10", "nslookup"]
+            .iter()
+            .chain(words)
+            .copied()
+            .collect();
+        fleet.client().run(&all).stdout
+    };
+    for (node, (pod, _)) in by_node {
+        for address in &addresses {
+            eventually(&format!("{address} to answer on {node}"), || {
+                Ok(fetch(fleet, pod, &url(address, 80, "cgi-bin/who")).is_ok())
+            })?;
+        }
+        // Whom the pod asks by itself, and the same server at its other address.
+        for server in [&[][..], &["fd00:10:96::a"], &["10.96.0.10"]] {
+            let words: Vec<&str> = [NAME].iter().chain(server).copied().collect();
+            let told = look_up(pod, &words);
+            ensure!(
+                told.contains(four) && told.contains(six),
+                "{node} at {server:?} hears {told}"
+            );
+        }
+        for address in &addresses {
+            let told = look_up(pod, &[address]);
+            ensure!(
+                told.contains(NAME),
+                "{node} asks whose {address} is and hears {told}"
+            );
+        }
+    }
+    let pod = &by_node["node-1"].0;
+    for node in fleet.nodes() {
+        for address in [
+            node.machine.address().to_string(),
+            node.machine.address_v6().to_string(),
+        ] {
+            let url = url(&address, NODE_PORT, "cgi-bin/who");
+            for asker in fleet.nodes() {
+                let got = asker.run(&["timeout", "10", "busybox", "wget", "-qO-", &url]);
+                ensure!(got.success, "{} asks {url}: {}", asker.machine.name(), got.stderr);
+            }
+            fetch(fleet, pod, &url)?;
+        }
+    }
+
+    let single = json!({"spec": {"ipFamilyPolicy": "SingleStack"}});
+    let single = api.patch(path, "application/merge-patch+json", &single)?;
+    ensure!(ips(&single) == [four.as_str()], "{single}");
+    eventually("the second family to go", || {
+        let told = look_up(pod, &[NAME]);
+        Ok(slices()? == [("IPv4".to_owned(), 3)].into() && told.contains(four) && !told.contains(six))
+    })?;
+    fetch(fleet, pod, &url(four, 80, "cgi-bin/who"))?;
+    ensure!(
+        fetch(fleet, pod, &url(six, 80, "cgi-bin/who")).is_err(),
+        "{six} still answers"
+    );
+    fleet.client().ok(&["delete", "service", "both"]);
     Ok(())
 }
 

@@ -226,6 +226,31 @@ fn each_family_leads_to_its_own_endpoints() {
 }
 
 #[test]
+fn a_service_has_nothing_to_do_with_addresses_of_a_family_that_it_does_not_have() {
+    let exposed = |ips: serde_json::Value| {
+        let more = json!({"type": "NodePort", "externalIPs": ["192.0.2.9", "2001:db8::9"], "clusterIPs": ips,
+            "ports": [{"port": 80, "nodePort": 30080}]});
+        index(service(more), &[ready("10.0.0.1", "here")]).changes().all()
+    };
+    let four = [
+        "10.96.0.7:80 -> 1",
+        "192.0.2.9:80 -> 1 masquerade",
+        "IPv4:30080 -> 1 masquerade",
+    ];
+    assert_eq!(exposed(json!(["10.96.0.7"])), four);
+    let six = [
+        "2001:db8::9:80 -> masquerade",
+        "fd00::7:80 -> ",
+        "IPv6:30080 -> masquerade",
+    ];
+    let mut both: Vec<&str> = four.into_iter().chain(six).collect();
+    let mut told = exposed(json!(["10.96.0.7", "fd00::7"]));
+    both.sort_unstable();
+    told.sort_unstable();
+    assert_eq!(told, both);
+}
+
+#[test]
 fn headless_services_and_other_names_lead_nowhere_here() {
     for more in [
         json!({"clusterIP": "None", "clusterIPs": ["None"]}),

@@ -6,12 +6,12 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::{Command, Stdio};
 
 use ipnet::IpNet;
 
-use super::Redirect;
+use super::{Redirect, RedirectTo};
 use crate::error::Context as _;
 use crate::{Error, HostPort, Protocol, Result};
 
@@ -31,6 +31,8 @@ pub(super) struct Table<'a> {
     /// Networks that pods reach with their own addresses.
     pub(super) untranslated: &'a [IpNet],
     pub(super) redirects: &'a [Redirect],
+    /// The bridge's addresses in the ranges that pods get addresses of.
+    pub(super) gateways: &'a [IpAddr],
 }
 
 impl Table<'_> {
@@ -40,13 +42,7 @@ impl Table<'_> {
         let redirects: String = self
             .redirects
             .iter()
-            .map(|Redirect { protocol, from, to }| {
-                let (address, port) = (from.ip(), from.port());
-                let protocol = self::protocol(*protocol);
-                format!(
-                    "    iifname \"{bridge}\" ip daddr {address} {protocol} dport {port} dnat ip to {to}\n"
-                )
-            })
+            .filter_map(|redirect| self.redirect(redirect))
             .collect();
         let mut script = format!(
             r#"table inet {name}
@@ -97,6 +93,30 @@ table inet {name} {{
             script.push_str(&add(name, forward));
         }
         script
+    }
+}
+
+impl Table<'_> {
+    /// The rule of a redirect; `None` for one that leads nowhere, since nothing of its family is there.
+    fn redirect(&self, redirect: &Redirect) -> Option<String> {
+        let Redirect { protocol, from, to } = redirect;
+        let to = match to {
+            RedirectTo::Address(to) => *to,
+            RedirectTo::Bridge(port) => {
+                let mut own = self.gateways.iter();
+                let own = own.find(|own| own.is_ipv4() == from.is_ipv4())?;
+                SocketAddr::new(*own, *port)
+            }
+        };
+        if to.is_ipv4() != from.is_ipv4() {
+            return None;
+        }
+        let ip = if from.is_ipv4() { "ip" } else { "ip6" };
+        let (bridge, address, port) = (self.bridge, from.ip(), from.port());
+        let protocol = self::protocol(*protocol);
+        Some(format!(
+            "    iifname \"{bridge}\" {ip} daddr {address} {protocol} dport {port} dnat {ip} to {to}\n"
+        ))
     }
 }
 
@@ -329,6 +349,38 @@ mod tests {
              add element inet t untranslated { 10.3.0.0/24 }\n"
         );
         assert_eq!(untranslated("t", &after, &after), "");
+    }
+
+    #[test]
+    fn redirects_stay_within_their_family() {
+        let redirect = |from: &str, to: RedirectTo| Redirect {
+            protocol: Protocol::Udp,
+            from: from.parse().unwrap(),
+            to,
+        };
+        let address = |text: &str| RedirectTo::Address(text.parse().unwrap());
+        let rules = |gateways: &[&str]| -> Vec<String> {
+            let gateways: Vec<IpAddr> = gateways.iter().map(|ip| ip.parse().unwrap()).collect();
+            let table = Table {
+                name: "t",
+                bridge: "b",
+                pods: &[],
+                untranslated: &[],
+                redirects: &[],
+                gateways: &gateways,
+            };
+            let redirects = [
+                redirect("10.96.0.10:53", address("127.96.1.2:53")),
+                redirect("[fd00:10:96::a]:53", RedirectTo::Bridge(53)),
+                redirect("[fd00:10:96::1]:443", address("127.0.0.1:6443")),
+            ];
+            let rules = redirects.iter().filter_map(|redirect| table.redirect(redirect));
+            rules.map(|rule| rule.trim().to_owned()).collect()
+        };
+        let four = "iifname \"b\" ip daddr 10.96.0.10 udp dport 53 dnat ip to 127.96.1.2:53";
+        let six = "iifname \"b\" ip6 daddr fd00:10:96::a udp dport 53 dnat ip6 to [fd00::1]:53";
+        assert_eq!(rules(&["10.1.0.1"]), [four]);
+        assert_eq!(rules(&["10.1.0.1", "fd00::1"]), [four, six]);
     }
 
     #[test]

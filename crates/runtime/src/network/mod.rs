@@ -17,7 +17,7 @@ mod services;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::net::{IpAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -51,9 +51,19 @@ pub struct Redirect {
     /// What is redirected.
     pub protocol: Protocol,
     /// The address that pods speak to.
-    pub from: SocketAddrV4,
-    /// Where what they send goes. It may be a loopback address of this machine, of which pods then reach this one port.
-    pub to: SocketAddrV4,
+    pub from: SocketAddr,
+    /// Where what they send goes.
+    pub to: RedirectTo,
+}
+
+/// Where a redirect leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RedirectTo {
+    /// An address of the same family. It may be a loopback address of IPv4, of which pods then reach this one port; IPv6 leads nobody
+    /// from outside to loopback.
+    Address(SocketAddr),
+    /// This port of the bridge's own address of the same family, while pods get addresses of that family.
+    Bridge(u16),
 }
 
 /// How the network is opened.
@@ -244,6 +254,12 @@ impl Network {
             pods: &state.own(),
             untranslated: &state.untranslated,
             redirects: &self.redirects,
+            gateways: &state
+                .open()?
+                .ranges
+                .iter()
+                .map(Range::gateway)
+                .collect::<Vec<_>>(),
         };
         forwarding::apply(&table.script(state.pods.values().map(|(_, forward)| forward)))
     }

@@ -1,5 +1,7 @@
 //! `v1` Service: a name, and perhaps an address, for a set of pods.
 
+pub mod families;
+
 use serde_json::{Value, json};
 
 use crate::default;
@@ -17,7 +19,7 @@ use crate::validate::name;
 /// How long a client stays with the same endpoint when it asks for that and gives no time: three hours.
 const AFFINITY_SECONDS: i64 = 10_800;
 const AFFINITY_SECONDS_HIGHEST: i64 = 86_400;
-const NONE: &str = "None";
+const NONE: &str = families::NONE;
 
 /// The row of the registry.
 pub static KIND: Kind = Kind {
@@ -152,46 +154,43 @@ fn create(object: &mut Value) {
         return;
     };
     fields.insert("status".to_owned(), json!({"loadBalancer": {}}));
-    let ip = fields
-        .get("spec")
-        .map(|spec| text(spec, "clusterIP").to_owned())
-        .unwrap_or_default();
-    if !ip.is_empty() {
-        set_cluster_ip(object, &ip);
+    if let Some(spec) = fields.get_mut("spec").and_then(Value::as_object_mut) {
+        families::normalize_new(spec);
     }
 }
 
-/// Whether a new Service wants an address of the cluster that it does not name.
-pub fn wants_cluster_ip(object: &Value) -> bool {
-    let spec = &object["spec"];
-    text(spec, "type") != "ExternalName" && text(spec, "clusterIP").is_empty()
-}
-
-/// Gives a Service its address (`None` makes it headless), with the fields that follow from it.
-pub fn set_cluster_ip(object: &mut Value, ip: &str) {
-    let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else {
-        return;
-    };
-    spec.insert("clusterIP".to_owned(), ip.into());
-    default::set_missing(spec, "clusterIPs", || json!([ip]));
-    let family = if ip.contains(':') { "IPv6" } else { "IPv4" };
-    default::set_missing(spec, "ipFamilies", || json!([family]));
-    default::set_text(spec, "ipFamilyPolicy", "SingleStack");
-}
-
-/// What the server once gave a Service stays when an update leaves it out.
+/// What the server once gave a Service stays when an update leaves it out, and goes with the type that needed it.
 fn update(new: &mut Value, old: &Value) {
-    if text(&new["spec"], "type") == "ExternalName" || text(&old["spec"], "type") == "ExternalName" {
+    families::normalize_update(new, old);
+    if text(&new["spec"], "type") == "ExternalName" && text(&old["spec"], "type") != "ExternalName" {
+        families::clear_for_external_name(new, old);
+    }
+    clear_for_inside(new, old);
+}
+
+/// Clears what a Service no longer has that is not reached from outside any more, as far as the update leaves it as it was.
+fn clear_for_inside(new: &mut Value, old: &Value) {
+    let outside = |object: &Value| matches!(text(&object["spec"], "type"), "NodePort" | "LoadBalancer");
+    if !outside(old) || outside(new) {
         return;
     }
+    let before = &old["spec"];
     let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut) else {
         return;
     };
-    for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-        let before = &old["spec"][field];
-        let missing = spec.get(field).is_none_or(|found| found.is_null() || found == "");
-        if missing && !before.is_null() {
-            spec.insert(field.to_owned(), before.clone());
+    for field in ["externalTrafficPolicy", "allocateLoadBalancerNodePorts"] {
+        if spec.get(field) == Some(&before[field]) {
+            spec.remove(field);
+        }
+    }
+    let node_ports = |ports: &[Value]| -> Vec<Value> {
+        let ports = ports.iter();
+        ports.map(|port| port["nodePort"].clone()).collect()
+    };
+    let now = spec.get("ports").and_then(Value::as_array).map(Vec::as_slice);
+    if node_ports(now.unwrap_or_default()) == node_ports(list(before, "ports")) {
+        for port in default::items(spec, "ports") {
+            port.remove("nodePort");
         }
     }
 }
@@ -227,7 +226,7 @@ fn rules(object: &Value, errors: &mut Vec<FieldError>) {
     labels(&spec["selector"], &path.child("selector"), errors);
     check_one_of(spec, "sessionAffinity", &["ClientIP", NONE], path, errors);
     session_affinity(spec, path, errors);
-    cluster_ips(spec, path, errors);
+    families::rules(spec, errors);
     let external = path.child("externalIPs");
     for (index, ip) in texts(spec, "externalIPs").enumerate() {
         check_name(ip, name::ip, &external.index(index), errors);
@@ -324,45 +323,7 @@ fn session_affinity(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>)
     }
 }
 
-fn cluster_ips(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    let ips = path.child("clusterIPs");
-    for (index, ip) in texts(spec, "clusterIPs").enumerate() {
-        if ip != NONE {
-            check_name(ip, name::ip, &ips.index(index), errors);
-        }
-    }
-    let first = texts(spec, "clusterIPs").next();
-    if let Some(first) = first
-        && first != text(spec, "clusterIP")
-    {
-        let detail = "first value must match `clusterIP`";
-        errors.push(FieldError::invalid(&ips, spec["clusterIPs"].clone(), detail));
-    }
-    let families = path.child("ipFamilies");
-    for (index, family) in texts(spec, "ipFamilies").enumerate() {
-        if !matches!(family, "IPv4" | "IPv6") {
-            errors.push(FieldError::not_supported(
-                &families.index(index),
-                family,
-                &["IPv4", "IPv6"],
-            ));
-        }
-    }
-    let policies = ["PreferDualStack", "RequireDualStack", "SingleStack"];
-    check_optional_one_of(spec, "ipFamilyPolicy", &policies, path, errors);
-}
-
 fn update_rules(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
-    let (before, after) = (&old["spec"], &new["spec"]);
-    let keeps = text(before, "type") != "ExternalName" && text(after, "type") != "ExternalName";
-    if keeps && !text(before, "clusterIP").is_empty() && before["clusterIP"] != after["clusterIP"] {
-        let spec = Path::Root("spec");
-        let ips = spec.child("clusterIPs");
-        errors.push(FieldError::invalid(
-            &ips.index(0),
-            json!([after["clusterIP"]]),
-            "may not change once set",
-        ));
-    }
+    families::update_rules(&new["spec"], &old["spec"], errors);
     rules(new, errors);
 }

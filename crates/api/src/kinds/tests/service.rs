@@ -1,5 +1,7 @@
 use super::*;
-use crate::kinds::core::service::{KIND, set_cluster_ip, wants_cluster_ip};
+use crate::kinds::core::service::KIND;
+use crate::kinds::core::service::families::{set_addresses, settle};
+use crate::view::IpFamily;
 
 fn body(spec: &str) -> String {
     format!("{{apiVersion: v1, kind: Service, metadata: {{name: web, namespace: d}}, spec: {spec}}}")
@@ -10,6 +12,14 @@ fn check(spec: &str) -> Vec<String> {
 }
 
 const NONE: [&str; 0] = [];
+const BOTH: &[IpFamily] = &[IpFamily::V4, IpFamily::V6];
+
+/// What the server does with a Service in a cluster of these families.
+fn give(service: &mut Value, old: &Value, cluster: &[IpFamily], ips: &[&str]) {
+    settle(service, old, cluster).unwrap();
+    let ips: Vec<String> = ips.iter().map(|ip| (*ip).to_owned()).collect();
+    set_addresses(service, &ips);
+}
 
 #[test]
 fn a_plain_service_gets_its_defaults() {
@@ -21,14 +31,12 @@ fn a_plain_service_gets_its_defaults() {
             "sessionAffinity": "None", "internalTrafficPolicy": "Cluster"})
     );
     assert_eq!(object["status"], json!({"loadBalancer": {}}));
-    assert!(wants_cluster_ip(&object));
 }
 
 #[test]
 fn an_address_brings_its_family() {
     let (mut object, _) = create(&KIND, &body("{ports: [{port: 80}]}"));
-    set_cluster_ip(&mut object, "10.96.0.10");
-    assert!(!wants_cluster_ip(&object));
+    give(&mut object, &Value::Null, BOTH, &["10.96.0.10"]);
     assert_eq!(object["spec"]["clusterIPs"], json!(["10.96.0.10"]));
     assert_eq!(object["spec"]["ipFamilies"], json!(["IPv4"]));
     assert_eq!(object["spec"]["ipFamilyPolicy"], "SingleStack");
@@ -102,7 +110,7 @@ fn a_service_name_starts_with_a_letter() {
 #[test]
 fn an_address_once_given_stays() {
     let (mut old, _) = create(&KIND, &body("{ports: [{port: 80}]}"));
-    set_cluster_ip(&mut old, "10.96.0.10");
+    give(&mut old, &Value::Null, BOTH, &["10.96.0.10"]);
     let (new, errors) = update(&KIND, &old, |o| o["spec"] = json!({"ports": [{"port": 81}]}));
     assert_eq!(errors, NONE);
     assert_eq!(new["spec"]["clusterIP"], "10.96.0.10");

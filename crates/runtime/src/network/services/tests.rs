@@ -181,6 +181,72 @@ fn an_external_address_leads_who_comes_to_the_node_with_it() {
 }
 
 #[test]
+fn a_service_of_ipv6_has_all_that_one_of_ipv4_has() {
+    let machine = Machine::new(3);
+    let mut services = machine.services();
+    let [node, gateway, neighbour] = machine.ipv6();
+    let address: IpAddr = "fd00:10:96::7".parse().unwrap();
+    let external: IpAddr = "2001:db8::9".parse().unwrap();
+    let port = |port| Destination::NodePort {
+        ipv6: true,
+        protocol: Protocol::Tcp,
+        port,
+    };
+    let own = plain_route(&[machine.endpoint_v6(0)]);
+    let hidden = ServiceRoute {
+        masquerade: true,
+        ..own.clone()
+    };
+    let local = ServiceRoute {
+        inside: Some([machine.endpoint_v6(1)].into()),
+        ..own.clone()
+    };
+    let elsewhere = ServiceRoute {
+        endpoints: [].into(),
+        silent: true,
+        ..own.clone()
+    };
+    let mut change = lead([
+        (tcp(address), own),
+        (tcp(external), hidden.clone()),
+        (port(30_001), hidden),
+        (port(30_002), local),
+        (port(30_003), elsewhere),
+        (port(30_004), plain_route(&[])),
+    ]);
+    change.local = [(machine.endpoint_v6(0).ip(), true)].into();
+    machine.run(|| services.update(&change)).unwrap();
+
+    let answer = machine.pod(0).ask((address, 80));
+    assert_eq!(
+        (answer.server.as_str(), answer.client),
+        ("pod-0", gateway),
+        "itself"
+    );
+    for from in [machine.neighbour(), machine.pod(1), machine.host()] {
+        assert_eq!(from.ask((node, 30_001)).server, "pod-0");
+    }
+    assert_eq!(machine.neighbour().ask((node, 30_001)).client, gateway);
+    assert_eq!(machine.neighbour().ask((external, 80)).client, gateway);
+    assert_eq!(machine.neighbour().ask((node, 30_002)).client, neighbour);
+    assert_eq!(machine.pod(0).ask((node, 30_002)).server, "pod-1");
+    assert_eq!(machine.neighbour().fails((node, 30_003)), "waiting");
+    assert_eq!(machine.neighbour().fails((node, 30_004)), "refused");
+
+    let udp = Destination::Address(address, Protocol::Udp, 53);
+    let to = |pod: usize| lead([(udp, plain_route(&[machine.endpoint_v6(pod)]))]);
+    machine.run(|| services.update(&to(1))).unwrap();
+    let client = machine.pod(0).udp((address, 53));
+    assert_eq!(client.ask(), "pod-1");
+    let cost = machine.run(|| services.update(&to(2))).unwrap();
+    assert_eq!(
+        (cost.forgotten, client.ask().as_str()),
+        (1, "pod-2"),
+        "the same socket"
+    );
+}
+
+#[test]
 fn a_client_stays_with_its_endpoint_until_that_goes() {
     let machine = Machine::new(3);
     let mut services = machine.services();

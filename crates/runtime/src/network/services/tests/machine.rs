@@ -122,7 +122,8 @@ impl Place {
     /// A socket that sends all its datagrams to one address.
     pub(super) fn udp(&self, to: impl Into<SocketAddr>) -> Datagrams {
         let to = to.into();
-        let socket = self.run(|| UdpSocket::bind("0.0.0.0:0")).expect("a socket");
+        let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = self.run(|| UdpSocket::bind(any)).expect("a socket");
         socket.connect(to).expect("an address");
         socket.set_read_timeout(Some(ANSWER)).expect("a timeout");
         Datagrams(socket)
@@ -228,6 +229,7 @@ impl Machine {
         neighbour.ip("-6 addr add fd00:2::9/64 dev eth0 nodad");
         neighbour.ip("link set eth0 up");
         neighbour.ip("route add default via 192.0.2.1");
+        neighbour.ip("-6 route add default via fd00:2::1");
         host.ip("route add default via 192.0.2.9");
         host.ip("-6 route add default via fd00:2::9");
         let pods = (0..pods).map(|n| Self::new_pod(&host, n)).collect();
@@ -287,6 +289,11 @@ impl Machine {
 
     pub(super) fn gateway(&self) -> IpAddr {
         [10, 1, 0, 1].into()
+    }
+
+    /// The machine's and the bridge's IPv6 addresses, and the neighbour's.
+    pub(super) fn ipv6(&self) -> [IpAddr; 3] {
+        ["fd00:2::1", "fd00:1::1", "fd00:2::9"].map(|address| address.parse().expect("an address"))
     }
 
     pub(super) fn endpoint(&self, pod: usize) -> SocketAddr {

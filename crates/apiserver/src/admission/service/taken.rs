@@ -1,0 +1,195 @@
+//! Which addresses and node ports Services have, so that none is given twice.
+//!
+//! It is a copy of what the store holds, brought up to date by the store's own watch whenever somebody allocates: a Service costs what it
+//! changes, whoever wrote it, and after a crash the copy is made anew from what was committed. What was allocated and not committed is
+//! nobody's.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+
+use api::view::{ServiceView, View};
+use ipnet::IpNet;
+use store::{EventKind, Interest, Key, Watcher};
+
+use crate::objects::{self, Entry, Object, Objects};
+use crate::service_ranges::address_at;
+
+/// Kubernetes' range of node ports.
+pub(super) const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
+
+/// What Services have.
+#[derive(Default)]
+pub(crate) struct Taken {
+    watcher: Option<Watcher<Entry>>,
+    addresses: HashMap<IpAddr, Key>,
+    ports: HashMap<(Protocol, u16), Key>,
+    held: HashMap<Key, Held>,
+    /// Where in a range the next free address is looked for.
+    cursors: HashMap<IpNet, u32>,
+}
+
+/// `TCP`, `UDP` or `SCTP`.
+pub(super) type Protocol = Box<str>;
+
+/// What one Service has.
+#[derive(Default, PartialEq)]
+struct Held {
+    addresses: Vec<IpAddr>,
+    ports: BTreeSet<(Protocol, u16)>,
+}
+
+impl Held {
+    fn of(object: &Object) -> Held {
+        // What cannot be read is served by nobody and holds nothing.
+        let service = serde_json::from_slice::<ServiceView>(&object.body).unwrap_or_default();
+        let ports = service.ports.iter().filter(|port| port.node_port != 0);
+        Held {
+            addresses: service.cluster_ips.to_vec(),
+            ports: ports
+                .map(|port| ((*port.protocol).into(), port.node_port))
+                .collect(),
+        }
+    }
+}
+
+impl Taken {
+    /// Takes in what was committed since the last time. Whoever holds the turn to allocate sees everything that was allocated before.
+    pub(super) fn follow(&mut self, objects: &Objects) {
+        let mut watcher = match self.watcher.take() {
+            Some(watcher) => watcher,
+            None => match self.anew(objects) {
+                Some(watcher) => watcher,
+                // The store closes: nothing is committed any more.
+                None => return,
+            },
+        };
+        loop {
+            match watcher.try_next() {
+                Ok(Some(event)) => {
+                    self.release(&event.object.key);
+                    if event.kind == EventKind::Put {
+                        self.hold(&event.object);
+                    }
+                }
+                Ok(None) => break,
+                // Too long ago: the history since then is forgotten.
+                Err(_) => match self.anew(objects) {
+                    Some(next) => watcher = next,
+                    None => return,
+                },
+            }
+        }
+        self.watcher = Some(watcher);
+    }
+
+    fn anew(&mut self, objects: &Objects) -> Option<Watcher<Entry>> {
+        let cursors = std::mem::take(&mut self.cursors);
+        *self = Taken {
+            cursors,
+            ..Taken::default()
+        };
+        let prefix = objects::prefix(objects::core(ServiceView::KIND)?, "");
+        let list = objects.list(&prefix);
+        for object in list.iter() {
+            self.hold(object);
+        }
+        objects.watch(&prefix, list.revision(), Interest::All).ok()
+    }
+
+    fn hold(&mut self, object: &Object) {
+        let held = Held::of(object);
+        for address in &held.addresses {
+            self.addresses.insert(*address, object.key.clone());
+        }
+        for port in &held.ports {
+            self.ports.insert(port.clone(), object.key.clone());
+        }
+        self.held.insert(object.key.clone(), held);
+    }
+
+    fn release(&mut self, key: &Key) {
+        let Some(held) = self.held.remove(key) else { return };
+        for address in held.addresses {
+            if self.addresses.get(&address) == Some(key) {
+                self.addresses.remove(&address);
+            }
+        }
+        for port in held.ports {
+            if self.ports.get(&port) == Some(key) {
+                self.ports.remove(&port);
+            }
+        }
+    }
+
+    /// Whether another Service than this one has the address.
+    pub(super) fn has_address(&self, address: IpAddr, own: &Key) -> bool {
+        self.addresses.get(&address).is_some_and(|holder| holder != own)
+    }
+
+    /// Whether another Service than this one has the node port.
+    pub(super) fn has_port(&self, protocol: &str, port: u16, own: &Key) -> bool {
+        let holder = self.ports.get(&(protocol.into(), port));
+        holder.is_some_and(|holder| holder != own)
+    }
+
+    /// A free address of a range, and one that was not free lately where there is a choice. `None` when all are taken.
+    pub(super) fn next_address(&mut self, range: &IpNet) -> Option<IpAddr> {
+        let cursor = self.cursors.get(range).copied().unwrap_or(0);
+        let free = free_offset(range, cursor, |address| self.addresses.contains_key(&address))?;
+        self.cursors.insert(*range, free + 1);
+        Some(address_at(range, free))
+    }
+}
+
+/// The offset of a free address: of the dynamic part of the range, from `cursor` on and around, else of the rest. Kubernetes keeps a
+/// sixteenth of a range, between 16 and 256 addresses, for Services that name theirs.
+fn free_offset(range: &IpNet, cursor: u32, is_used: impl Fn(IpAddr) -> bool) -> Option<u32> {
+    let size = 1_u32 << (range.max_prefix_len() - range.prefix_len());
+    let reserved = if size <= 16 { 1 } else { (size / 16).clamp(16, 256) };
+    // Neither the network's own address nor, of IPv4, the broadcast address.
+    let end = if range.addr().is_ipv4() { size - 1 } else { size };
+    let cursor = cursor.clamp(reserved, end);
+    let mut offsets = (cursor..end).chain(reserved..cursor).chain(1..reserved);
+    offsets.find(|offset| !is_used(address_at(range, *offset)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn free(range: &str, cursor: u32, used: &[&str]) -> Option<String> {
+        let range = range.parse().unwrap();
+        let used: Vec<IpAddr> = used.iter().map(|ip| ip.parse().unwrap()).collect();
+        let offset = free_offset(&range, cursor, |address| used.contains(&address));
+        offset.map(|offset| address_at(&range, offset).to_string())
+    }
+
+    #[test]
+    fn addresses_are_handed_out_above_the_reserved_ones_and_around() {
+        for (range, cursor, used, expected) in [
+            ("10.96.0.0/12", 0, &[][..], "10.96.1.0"),
+            ("10.96.0.0/12", 0, &["10.96.1.0"], "10.96.1.1"),
+            ("10.96.0.0/12", 300, &[], "10.96.1.44"),
+            ("10.96.0.0/12", u32::MAX, &[], "10.96.1.0"),
+            ("10.0.0.0/28", 0, &["10.0.0.1"], "10.0.0.2"),
+            ("10.0.0.0/27", 31, &[], "10.0.0.16"),
+            ("fd00:10:96::/112", 0, &[], "fd00:10:96::100"),
+            ("fd00:10:96::/112", 0xffff, &[], "fd00:10:96::ffff"),
+        ] {
+            assert_eq!(
+                free(range, cursor, used).as_deref(),
+                Some(expected),
+                "{range} {cursor}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_full_range_has_none_left_and_its_reserved_part_is_the_last_resort() {
+        let range = "10.0.0.0/27".parse().unwrap();
+        let only = |free: u32| move |address| address != address_at(&"10.0.0.0/27".parse().unwrap(), free);
+        assert_eq!(free_offset(&range, 0, only(9)), Some(9));
+        assert_eq!(free_offset(&range, 0, only(31)), None, "the broadcast address");
+        assert_eq!(free_offset(&range, 0, |_| true), None);
+    }
+}

@@ -1,0 +1,95 @@
+//! Services whose addresses are of another range than the server's: what an earlier server was told.
+//!
+//! They keep their addresses and are served as before, as Kubernetes' ServiceCIDRs have it; whoever owns them is told to make them
+//! again.
+
+use std::net::IpAddr;
+
+use api::kinds::core::service::families;
+use api::meta;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::bootstrap;
+use crate::client::InProcess;
+use crate::objects;
+use crate::shared::Shared;
+use crate::user::User;
+
+/// Services that get an event when a server starts; of more, the log says how many there are.
+const EVENTS_MAX: usize = 100;
+
+/// Addresses of the Service `kubernetes`: the one of the range, and those that it has already.
+pub(crate) fn kubernetes_addresses(shared: &Shared) -> Vec<IpAddr> {
+    let mut addresses = vec![shared.service_ranges.kubernetes()];
+    if let Some(kind) = objects::core("Service")
+        && let Ok(found) = objects::get(&shared.objects, kind, "default", "kubernetes")
+        && let Ok(service) = objects::value(kind, &found.body)
+    {
+        addresses.extend(families::addresses(&service["spec"]));
+    }
+    addresses
+}
+
+/// Tells of Services that have addresses out of the ranges: an event at each, and a line in the log.
+pub(crate) async fn tell_outside(shared: &std::sync::Arc<Shared>) {
+    let outside = outside(shared);
+    if outside.is_empty() {
+        return;
+    }
+    tracing::warn!(
+        services = outside.len(),
+        range = %shared.service_ranges,
+        "Services have addresses out of --service-cluster-ip-range; they keep them until they are made again"
+    );
+    let client = InProcess::new(shared.clone(), User::admin());
+    let now = shared.clock.now();
+    for (service, addresses) in outside.iter().take(EVENTS_MAX) {
+        let event = event(shared, service, addresses, now);
+        let collection = format!("/api/v1/namespaces/{}/events", meta::namespace(service));
+        let (code, message) = bootstrap::send(&client, http::Method::POST, &collection, &event).await;
+        if code != StatusCode::CREATED {
+            tracing::warn!(service = meta::name(service), message, "write an event");
+        }
+    }
+}
+
+/// Services with addresses out of the ranges, and these.
+fn outside(shared: &Shared) -> Vec<(Value, Vec<IpAddr>)> {
+    let Some(kind) = objects::core("Service") else {
+        return Vec::new();
+    };
+    let all = shared.objects.list(&objects::prefix(kind, ""));
+    let outside = all.iter().filter_map(|object| {
+        let service = objects::value(kind, &object.body).ok()?;
+        let mut addresses = families::addresses(&service["spec"]);
+        addresses.retain(|address| !shared.service_ranges.contain(*address));
+        (!addresses.is_empty()).then_some((service, addresses))
+    });
+    outside.collect()
+}
+
+/// The event that Kubernetes' repair of Services writes.
+fn event(shared: &Shared, service: &Value, addresses: &[IpAddr], now: jiff::Timestamp) -> Value {
+    let texts: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+    let (name, ranges) = (meta::name(service), &shared.service_ranges);
+    json!({
+        "kind": "Event",
+        "apiVersion": "v1",
+        "metadata": {"generateName": format!("{name}.")},
+        "involvedObject": {
+            "kind": "Service", "apiVersion": "v1", "namespace": meta::namespace(service), "name": name,
+            "uid": meta::uid(service),
+        },
+        "type": "Warning",
+        "reason": "ClusterIPOutOfRange",
+        "message": format!(
+            "Cluster IP {} is not within the service CIDR {ranges}; please recreate service",
+            texts.join(",")
+        ),
+        "source": {"component": "ipallocator-repair-controller"},
+        "count": 1,
+        "firstTimestamp": now.to_string(),
+        "lastTimestamp": now.to_string(),
+    })
+}
