@@ -106,6 +106,7 @@ fn target() -> &'static Target {
             listen,
             advertise: None,
             names: Vec::new(),
+            service_ranges: apiserver::ServiceRanges::default(),
         };
         let server = runtime.block_on(Server::start(config)).expect("a server");
         let client = {
