@@ -43,9 +43,8 @@ pub(crate) async fn tell_outside(shared: &std::sync::Arc<Shared>) {
         "Services have addresses out of --service-cluster-ip-range; they keep them until they are made again"
     );
     let client = InProcess::new(shared.clone(), User::admin());
-    let now = shared.clock.now();
     for (service, addresses) in outside.iter().take(EVENTS_MAX) {
-        let event = event(shared, service, addresses, now);
+        let event = event(shared, service, addresses);
         let collection = format!("/api/v1/namespaces/{}/events", meta::namespace(service));
         let (code, message) = bootstrap::send(&client, http::Method::POST, &collection, &event).await;
         if code != StatusCode::CREATED {
@@ -70,13 +69,14 @@ fn outside(shared: &Shared) -> Vec<(Value, Vec<IpAddr>)> {
 }
 
 /// The event that Kubernetes' repair of Services writes.
-fn event(shared: &Shared, service: &Value, addresses: &[IpAddr], now: jiff::Timestamp) -> Value {
+fn event(shared: &Shared, service: &Value, addresses: &[IpAddr]) -> Value {
+    let now = shared.clock.now();
     let texts: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
     let (name, ranges) = (meta::name(service), &shared.service_ranges);
     json!({
         "kind": "Event",
         "apiVersion": "v1",
-        "metadata": {"generateName": format!("{name}.")},
+        "metadata": {"name": format!("{name}.{:x}", now.as_nanosecond())},
         "involvedObject": {
             "kind": "Service", "apiVersion": "v1", "namespace": meta::namespace(service), "name": name,
             "uid": meta::uid(service),
@@ -89,7 +89,7 @@ fn event(shared: &Shared, service: &Value, addresses: &[IpAddr], now: jiff::Time
         ),
         "source": {"component": "ipallocator-repair-controller"},
         "count": 1,
-        "firstTimestamp": now.to_string(),
-        "lastTimestamp": now.to_string(),
+        "firstTimestamp": api::time::rfc3339(now),
+        "lastTimestamp": api::time::rfc3339(now),
     })
 }
