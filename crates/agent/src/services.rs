@@ -206,6 +206,7 @@ fn service_route(route: Route) -> ServiceRoute {
         silent,
         affinity_seconds,
         masquerade,
+        sources,
     } = route;
     ServiceRoute {
         endpoints,
@@ -213,5 +214,6 @@ fn service_route(route: Route) -> ServiceRoute {
         silent,
         affinity_seconds,
         masquerade,
+        sources,
     }
 }

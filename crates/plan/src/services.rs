@@ -15,6 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use api::view::{EndpointSliceView, IpFamily, ServicePortView, ServiceType, ServiceView};
+use ipnet::IpNet;
 use jiff::Timestamp;
 
 use self::endpoints::{Categories, Place};
@@ -76,6 +77,8 @@ pub struct Route {
     pub affinity_seconds: Option<u32>,
     /// Whether the endpoint sees the node instead of the client, so that its answers come back here.
     pub masquerade: bool,
+    /// Who may come: networks of the destination's family, none within another. Packets of others are dropped. `None` is anybody.
+    pub sources: Option<Arc<[IpNet]>>,
 }
 
 /// What changed for the node: `None` and `false` are gone.
@@ -267,12 +270,12 @@ impl Services {
             };
             // One list a family, whatever number of addresses leads to it.
             let mut lists: BTreeMap<IpFamily, Categories> = BTreeMap::new();
-            for (destination, external) in destinations(service, port, protocol) {
+            for (destination, way) in destinations(service, port, protocol) {
                 let family = destination.family();
                 let categories = lists
                     .entry(family)
                     .or_insert_with(|| endpoints::categorize(service, port, family, slices(), &self.place));
-                let route = route(service, categories, external);
+                let route = route(service, categories, way, family);
                 wanted.routes.insert(destination, route);
             }
             wanted
@@ -297,27 +300,61 @@ fn release(counts: &mut HashMap<IpAddr, usize>, address: IpAddr) {
     }
 }
 
-/// All that clients of a Service's port connect to, and whether they come from outside that way.
+/// Which way clients come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Coming {
+    /// By a cluster address.
+    Inside,
+    /// By an external address, or a port of the node.
+    Outside,
+    /// By an address of a load balancer.
+    Balanced,
+}
+
+/// All that clients of a Service's port connect to, and how they come that way.
 fn destinations(
     service: &ServiceView,
     port: &ServicePortView,
     protocol: Protocol,
-) -> Vec<(Destination, bool)> {
+) -> Vec<(Destination, Coming)> {
     let at = |address: &IpAddr| Destination::Address(*address, protocol, port.port);
-    let internal = service.cluster_ips.iter().map(|address| (at(address), false));
+    let internal = service
+        .cluster_ips
+        .iter()
+        .map(|address| (at(address), Coming::Inside));
     let families: BTreeSet<IpFamily> = service.cluster_ips.iter().copied().map(IpFamily::of).collect();
     // A Service has nothing to do with addresses of a family that it does not have.
-    let external = service.external_ips.iter().chain(&*service.load_balancer_ips);
-    let external = external.filter(|address| families.contains(&IpFamily::of(**address)));
-    let external = external.map(|address| (at(address), true));
+    let own = |address: &&IpAddr| families.contains(&IpFamily::of(**address));
+    let external = service.external_ips.iter().filter(own);
+    let external = external.map(|address| (at(address), Coming::Outside));
+    let balanced = service.load_balancer_ips.iter().filter(own);
+    let balanced = balanced.map(|address| (at(address), Coming::Balanced));
     let has_node_port =
         port.node_port != 0 && matches!(service.kind, ServiceType::NodePort | ServiceType::LoadBalancer);
     let node_ports = families.iter().copied().filter(|_| has_node_port);
-    let node_ports = node_ports.map(|family| (Destination::NodePort(family, protocol, port.node_port), true));
-    internal.chain(external).chain(node_ports).collect()
+    let node_ports = node_ports.map(|family| {
+        let destination = Destination::NodePort(family, protocol, port.node_port);
+        (destination, Coming::Outside)
+    });
+    internal
+        .chain(external)
+        .chain(balanced)
+        .chain(node_ports)
+        .collect()
 }
 
-fn route(service: &ServiceView, categories: &Categories, external: bool) -> Route {
+/// The networks of a family from which clients of a load balancer may come. Kubernetes' rule: ranges of the other family say nothing.
+fn sources(service: &ServiceView, family: IpFamily) -> Option<Arc<[IpNet]>> {
+    let ranges = service.source_ranges.iter();
+    let ranges: Vec<IpNet> = ranges
+        .filter_map(|range| range.parse().ok())
+        .filter(|range: &IpNet| IpFamily::of(range.addr()) == family)
+        .collect();
+    (!ranges.is_empty()).then(|| IpNet::aggregate(&ranges).into())
+}
+
+fn route(service: &ServiceView, categories: &Categories, coming: Coming, family: IpFamily) -> Route {
+    let external = coming != Coming::Inside;
     let local = if external {
         service.external_local
     } else {
@@ -335,6 +372,10 @@ fn route(service: &ServiceView, categories: &Categories, external: bool) -> Rout
         silent: endpoints.is_empty() && categories.any,
         affinity_seconds: service.affinity_seconds,
         masquerade: external && !local,
+        sources: match coming {
+            Coming::Balanced => sources(service, family),
+            Coming::Inside | Coming::Outside => None,
+        },
     }
 }
 

@@ -280,6 +280,19 @@ pub(crate) fn ip(text: &str, messages: &mut Vec<&'static str>) {
     }
 }
 
+/// A network of either family: an address and the length of its prefix.
+pub(crate) fn cidr(text: &str, messages: &mut Vec<&'static str>) {
+    let is_cidr = text.split_once('/').is_some_and(|(address, bits)| {
+        let width = address
+            .parse()
+            .map(|address: std::net::IpAddr| if address.is_ipv4() { 32 } else { 128 });
+        width.is_ok_and(|width| bits.parse::<u8>().is_ok_and(|bits| bits <= width))
+    });
+    if !is_cidr {
+        messages.push("must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

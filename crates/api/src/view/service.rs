@@ -120,6 +120,8 @@ pub struct ServiceView {
     pub external_ips: Box<[IpAddr]>,
     /// The addresses in `status.loadBalancer.ingress`.
     pub load_balancer_ips: Box<[IpAddr]>,
+    /// `spec.loadBalancerSourceRanges`: who may come to those addresses; anybody when there are none.
+    pub source_ranges: Box<[Box<str>]>,
     /// `spec.externalName`; empty when absent.
     pub external_name: Box<str>,
 }
@@ -181,6 +183,8 @@ struct WireSpec<'a> {
     session_affinity_config: WireAffinity,
     #[serde(rename = "externalIPs", deserialize_with = "nullable")]
     external_ips: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    load_balancer_source_ranges: Vec<String>,
     #[serde(borrow, deserialize_with = "crate::view::text")]
     external_name: Cow<'a, str>,
 }
@@ -317,6 +321,11 @@ impl<'de> Deserialize<'de> for ServiceView {
                 .ingress
                 .iter()
                 .filter_map(|ingress| ingress.ip.parse().ok())
+                .collect(),
+            source_ranges: spec
+                .load_balancer_source_ranges
+                .iter()
+                .map(|range| range.trim().into())
                 .collect(),
             external_name: spec.external_name.into(),
         })

@@ -251,6 +251,32 @@ fn a_service_has_nothing_to_do_with_addresses_of_a_family_that_it_does_not_have(
 }
 
 #[test]
+fn source_ranges_guard_the_addresses_of_a_load_balancer_and_no_others() {
+    let more = json!({"type": "LoadBalancer", "externalIPs": ["192.0.2.9"],
+        "loadBalancerSourceRanges": ["10.0.0.0/8", "10.1.0.0/16", " 192.0.2.0/24 ", "fd00::/8", "nonsense"],
+        "ports": [{"port": 80, "nodePort": 30080}]});
+    let mut balanced = (*service(more)).clone();
+    balanced.load_balancer_ips = ["198.51.100.9".parse().unwrap()].into();
+    let guarded = |service: ServiceView| -> Vec<String> {
+        let changes = index(Arc::new(service), &[ready("10.0.0.1", "here")]).changes();
+        let routes = changes.routes.into_iter();
+        let guarded = routes.filter_map(|(to, route)| Some((to, route?.sources?)));
+        guarded
+            .map(|(to, sources)| format!("{to:?} {sources:?}"))
+            .collect()
+    };
+    assert_eq!(
+        guarded(balanced.clone()),
+        ["Address(198.51.100.9, Tcp, 80) [10.0.0.0/8, 192.0.2.0/24]"]
+    );
+    balanced.source_ranges = ["fd00::/8".into()].into();
+    assert!(
+        guarded(balanced).is_empty(),
+        "ranges of the other family say nothing"
+    );
+}
+
+#[test]
 fn headless_services_and_other_names_lead_nowhere_here() {
     for more in [
         json!({"clusterIP": "None", "clusterIPs": ["None"]}),

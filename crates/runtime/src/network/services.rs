@@ -16,6 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use self::script::{Chain, Family, Script, Set};
 use super::{conntrack, forwarding};
 use crate::{Protocol, Result};
@@ -82,6 +84,9 @@ pub struct ServiceRoute {
     pub affinity_seconds: Option<u32>,
     /// Whether the endpoint sees this machine instead of the client.
     pub masquerade: bool,
+    /// Who may come: networks of the destination's family, none within another. Packets of others are dropped. `None` is anybody; ports of
+    /// the node take nothing else.
+    pub sources: Option<Arc<[IpNet]>>,
 }
 
 /// What changed; `None` and `false` are gone.
@@ -460,6 +465,18 @@ fn plain(destination: &Destination, led: &Led) -> Vec<(Set, String, Option<Strin
             let to = Some(format!("jump {}", script::remember(seconds)));
             elements.push((destination.set(Set::Affine, Set::AffineNodePorts), key(), to));
         }
+    }
+    if let Some(sources) = led
+        .route
+        .sources
+        .as_deref()
+        .filter(|_| !destination.is_node_port())
+    {
+        elements.push((Set::Guarded, key(), None));
+        let may_come = sources
+            .iter()
+            .map(|net| (Set::Sources, format!("{} . {net}", key()), None));
+        elements.extend(may_come);
     }
     if led.slots.is_empty() {
         let what = if led.route.silent { "drop" } else { "goto refuse" };

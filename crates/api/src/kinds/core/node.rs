@@ -122,23 +122,9 @@ fn rules(object: &Value, errors: &mut Vec<FieldError>) {
     taint::taints(spec, &path.child("taints"), errors);
     let cidrs = path.child("podCIDRs");
     for (index, cidr) in texts(spec, "podCIDRs").enumerate() {
-        if !is_cidr(cidr) {
-            let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
-            errors.push(FieldError::invalid(&cidrs.index(index), cidr, detail));
-        }
+        check_name(cidr, name::cidr, &cidrs.index(index), errors);
     }
     status(object, errors);
-}
-
-fn is_cidr(text: &str) -> bool {
-    let Some((address, bits)) = text.split_once('/') else {
-        return false;
-    };
-    let Ok(address) = address.parse::<std::net::IpAddr>() else {
-        return false;
-    };
-    let width = if address.is_ipv4() { 32 } else { 128 };
-    bits.parse::<u8>().is_ok_and(|bits| bits <= width)
 }
 
 fn status(object: &Value, errors: &mut Vec<FieldError>) {

@@ -231,6 +231,7 @@ fn rules(object: &Value, errors: &mut Vec<FieldError>) {
     for (index, ip) in texts(spec, "externalIPs").enumerate() {
         check_name(ip, name::ip, &external.index(index), errors);
     }
+    source_ranges(spec, kind, errors);
     let types = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
     check_one_of(spec, "type", &types, path, errors);
     if kind == "ClusterIP" {
@@ -254,6 +255,23 @@ fn rules(object: &Value, errors: &mut Vec<FieldError>) {
         ));
     } else {
         check_optional_one_of(spec, "externalTrafficPolicy", &policies, path, errors);
+    }
+}
+
+fn source_ranges(spec: &Value, kind: &str, errors: &mut Vec<FieldError>) {
+    // Kubernetes writes the field so in its complaints.
+    let root = Path::Root("spec");
+    let path = root.child("LoadBalancerSourceRanges");
+    if list(spec, "loadBalancerSourceRanges").is_empty() {
+        return;
+    }
+    if kind != "LoadBalancer" {
+        let detail = "may only be used when `type` is 'LoadBalancer'";
+        errors.push(FieldError::forbidden(&path, detail));
+    }
+    for (index, range) in texts(spec, "loadBalancerSourceRanges").enumerate() {
+        // An old annotation took spaces around them.
+        check_name(range.trim(), name::cidr, &path.index(index), errors);
     }
 }
 

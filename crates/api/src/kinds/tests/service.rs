@@ -95,6 +95,26 @@ fn types_and_affinities_are_of_fixed_sets() {
 }
 
 #[test]
+fn source_ranges_are_networks_and_a_load_balancers() {
+    let with = |kind: &str, ranges: &str| {
+        check(&format!(
+            "{{type: {kind}, ports: [{{port: 1}}], loadBalancerSourceRanges: [{ranges}]}}"
+        ))
+    };
+    assert_eq!(with("LoadBalancer", "10.0.0.0/8, ' fd00::/8 '"), NONE);
+    assert_eq!(
+        with("LoadBalancer", "10.0.0.0/33"),
+        [
+            "spec.LoadBalancerSourceRanges[0]: Invalid value: \"10.0.0.0/33\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
+        ]
+    );
+    assert_eq!(
+        with("ClusterIP", "10.0.0.0/8"),
+        ["spec.LoadBalancerSourceRanges: Forbidden: may only be used when `type` is 'LoadBalancer'"]
+    );
+}
+
+#[test]
 fn a_service_name_starts_with_a_letter() {
     let errors = create(
         &KIND,

@@ -161,6 +161,10 @@ pub(super) enum Set {
     ClusterIps,
     /// Endpoints on this node, each with itself.
     Hairpins,
+    /// Addresses that not everybody may come to.
+    Guarded,
+    /// Those addresses, each with a network that may.
+    Sources,
 }
 
 impl Set {
@@ -178,6 +182,8 @@ impl Set {
             Set::MasqueradedNodePorts => "masqueraded_node_ports",
             Set::ClusterIps => "cluster_ips",
             Set::Hairpins => "hairpins",
+            Set::Guarded => "guarded",
+            Set::Sources => "sources",
         };
         name.to_owned()
     }
@@ -374,6 +380,8 @@ table {ip} {table} {{
   set masqueraded_node_ports {{ type inet_proto . inet_service; }}
   set cluster_ips {{ type {address}; }}
   set hairpins {{ type {address} . {address}; }}
+  set guarded {{ type {address} . inet_proto . inet_service; }}
+  set sources {{ type {address} . inet_proto . inet_service . {address}; flags interval; }}
   chain refuse {{
     meta l4proto tcp reject with tcp reset
     reject
@@ -381,6 +389,18 @@ table {ip} {table} {{
   chain lead {{
     {ip} daddr . meta l4proto . th dport vmap @services
     {loopback} fib daddr type local meta l4proto . th dport vmap @node_ports
+  }}
+  chain guard {{
+    {ip} daddr . meta l4proto . th dport @guarded {ip} daddr . meta l4proto . th dport . {ip} saddr != @sources drop
+  }}
+  chain prerouting_guard {{
+    type filter hook prerouting priority -105; policy accept;
+    {others}
+    ct state new jump guard
+  }}
+  chain output_guard {{
+    type filter hook output priority -105; policy accept;
+    ct state new jump guard
   }}
   chain prerouting {{
     type nat hook prerouting priority -95; policy accept;

@@ -31,6 +31,7 @@ fn plain_route(endpoints: &[SocketAddr]) -> ServiceRoute {
         silent: false,
         affinity_seconds: None,
         masquerade: false,
+        sources: None,
     }
 }
 
@@ -244,6 +245,38 @@ fn a_service_of_ipv6_has_all_that_one_of_ipv4_has() {
         (1, "pod-2"),
         "the same socket"
     );
+}
+
+#[test]
+fn who_may_not_come_to_a_load_balancers_address_is_left_waiting() {
+    let machine = Machine::new(1);
+    let mut services = machine.services();
+    let balanced: [IpAddr; 2] = ["198.51.100.9".parse().unwrap(), "2001:db8::9".parse().unwrap()];
+    let route = |index: usize, sources: &[&str]| {
+        let endpoint = [machine.endpoint(0), machine.endpoint_v6(0)][index];
+        ServiceRoute {
+            masquerade: true,
+            sources: Some(sources.iter().map(|net| net.parse().unwrap()).collect()),
+            ..plain_route(&[endpoint])
+        }
+    };
+    let mut led = |four: &[&str], six: &[&str]| {
+        let change = lead([
+            (tcp(balanced[0]), route(0, four)),
+            (tcp(balanced[1]), route(1, six)),
+        ]);
+        machine.run(|| services.update(&change)).unwrap();
+    };
+    led(&["10.0.0.0/8", "203.0.113.0/24"], &["fd00:1::/64"]);
+    for to in balanced {
+        assert_eq!(machine.neighbour().fails((to, 80)), "waiting", "{to}");
+        assert_eq!(machine.pod(0).ask((to, 80)).server, "pod-0", "{to}");
+    }
+    led(&["192.0.2.9/32"], &["fd00:2::/64"]);
+    for to in balanced {
+        assert_eq!(machine.neighbour().ask((to, 80)).server, "pod-0", "{to}");
+        assert_eq!(machine.pod(0).fails((to, 80)), "waiting", "{to}");
+    }
 }
 
 #[test]
@@ -463,6 +496,10 @@ fn differences_lead_to_the_same_rules_as_making_all_anew() {
                 silent: draw(2) == 0,
                 affinity_seconds: (draw(3) == 0).then_some(60 + draw(2) as u32),
                 masquerade: draw(2) == 0,
+                sources: (draw(3) == 0).then(|| {
+                    let nets = (0..=draw(2)).map(|n| format!("10.{n}.0.0/16").parse().unwrap());
+                    nets.collect()
+                }),
             };
             change.routes.insert(to, (draw(5) > 0).then_some(route));
         }
