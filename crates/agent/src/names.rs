@@ -27,7 +27,7 @@ use crate::options::{Error, Options};
 const PORT: u16 = 53;
 /// Whom other names are asked of.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
-/// How soon is it tried again to listen on the bridge: the kernel takes about a second to find a new address unique.
+/// How soon is it tried again to listen on the bridge: its address may be taken away and come back, or its port be somebody else's.
 const BIND_RETRY: Duration = Duration::from_millis(500);
 /// After how many tries is it said that it fails.
 const BIND_TRIES: u32 = 10;
@@ -160,7 +160,7 @@ async fn serve_on_bridge(
     }
 }
 
-/// Answers at an address, as soon as the kernel lets it be listened at.
+/// Answers at an address, as soon as it can be listened at.
 async fn serve_at(server: &Server, address: SocketAddr, end: &CancellationToken) {
     let mut tries = 0_u32;
     loop {
