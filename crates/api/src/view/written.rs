@@ -36,6 +36,7 @@ impl Written for ServiceView {
             affinity_seconds,
             external_ips,
             load_balancer_ips,
+            source_ranges,
             external_name,
         } = self;
         let mut spec = Map::new();
@@ -81,6 +82,10 @@ impl Written for ServiceView {
             );
         }
         set("externalIPs", addresses(external_ips));
+        set(
+            "loadBalancerSourceRanges",
+            source_ranges.iter().map(|range| Value::from(&**range)).collect(),
+        );
         set("externalName", (**external_name).into());
         let ingress = load_balancer_ips.iter();
         let ingress: Vec<Value> = ingress.map(|ip| json!({"ip": ip.to_string()})).collect();
@@ -343,6 +348,7 @@ mod tests {
                     "sessionAffinity": "ClientIP",
                     "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 77}},
                     "externalIPs": ["192.0.2.1"],
+                    "loadBalancerSourceRanges": ["192.0.2.0/24"],
                     "externalName": "web.example.org",
                 },
                 "status": {"loadBalancer": {"ingress": [{"ip": "198.51.100.7"}]}},
