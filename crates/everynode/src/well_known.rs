@@ -34,7 +34,9 @@ impl WellKnown {
         let port = api.ports.first().map(|port| port.port);
         Some(WellKnown {
             api: api.cluster_ips.first().copied().zip(port).map(SocketAddr::from),
-            dns: dns.map(|service| service.cluster_ips.to_vec()).unwrap_or_default(),
+            dns: dns
+                .map(|service| service.cluster_ips.to_vec())
+                .unwrap_or_default(),
         })
     }
 
