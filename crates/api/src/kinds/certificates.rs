@@ -66,36 +66,41 @@ pub const DENIED: &str = "Denied";
 pub const FAILED: &str = "Failed";
 const FINAL: [&str; 3] = [APPROVED, DENIED, FAILED];
 
+/// In the order in which an error lists them.
 const USAGES: [&str; 23] = [
-    "signing",
-    "digital signature",
-    "content commitment",
-    "key encipherment",
-    "key agreement",
-    "data encipherment",
-    "cert sign",
-    "crl sign",
-    "encipher only",
-    "decipher only",
     "any",
-    "server auth",
+    "cert sign",
     "client auth",
     "code signing",
+    "content commitment",
+    "crl sign",
+    "data encipherment",
+    "decipher only",
+    "digital signature",
     "email protection",
-    "s/mime",
+    "encipher only",
     "ipsec end system",
     "ipsec tunnel",
     "ipsec user",
-    "timestamping",
-    "ocsp signing",
+    "key agreement",
+    "key encipherment",
     "microsoft sgc",
     "netscape sgc",
+    "ocsp signing",
+    "s/mime",
+    "server auth",
+    "signing",
+    "timestamping",
 ];
 
 /// The shortest life that may be asked for, in seconds.
 const LIFE_LOWEST: i64 = 600;
-/// The longest domain of a signer's name, and the longest path.
-const SIGNER_PART: usize = 253;
+/// The longest domain of a signer's name.
+const SIGNER_DOMAIN: usize = 253;
+/// The longest name of a signer: the domain and, after a slash, a subdomain and a label with a dot between.
+const SIGNER: usize = SIGNER_DOMAIN + 1 + 253 + 1 + 63;
+/// What signed everything when nobody was asked who should; it cannot be asked for any more.
+const LEGACY_SIGNER: &str = "kubernetes.io/legacy-unknown";
 
 /// Whether a request has a condition of this type.
 pub fn has_condition(object: &Value, kind: &str) -> bool {
@@ -150,9 +155,11 @@ pub fn prepare_approval(new: &mut Value, old: &Value) {
     keep_field(new, old, "status");
     if let Some(fields) = new.as_object_mut()
         && let Some(status) = crate::default::object_or_new(fields, "status")
-        && !conditions.is_null()
     {
-        status.insert("conditions".to_owned(), conditions);
+        match conditions.is_null() {
+            true => status.remove("conditions"),
+            false => status.insert("conditions".to_owned(), conditions),
+        };
     }
     keep_conditions(new, old, &[FAILED]);
 }
@@ -244,24 +251,46 @@ fn signer_name(signer: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
         errors.push(FieldError::required(path, ""));
         return;
     }
+    if signer == LEGACY_SIGNER {
+        let detail = "the legacy signerName is not allowed via this API version";
+        errors.push(FieldError::invalid(path, signer, detail));
+        return;
+    }
     let parts: Vec<&str> = signer.split('/').collect();
     let [domain, name] = parts.as_slice() else {
         let detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
         errors.push(FieldError::invalid(path, signer, detail));
         return;
     };
-    let mut wrong = Vec::new();
-    name::dns_subdomain(domain, &mut wrong);
+    if domain.len() > SIGNER_DOMAIN {
+        errors.push(FieldError::too_long(path, SIGNER_DOMAIN));
+    }
+    each_label(domain, name::dns_label, path, errors);
     if !domain.contains('.') {
-        wrong.push("should be a domain with at least two segments separated by dots");
+        let detail = "should be a domain with at least two segments separated by dots";
+        errors.push(FieldError::invalid(path, *domain, detail));
     }
-    if name.is_empty() || name.len() > SIGNER_PART {
-        wrong.push("the path must have 1 to 253 characters");
-    } else {
-        name::dns_subdomain(name, &mut wrong);
+    each_label(name, name::dns_subdomain, path, errors);
+    if signer.len() > SIGNER {
+        errors.push(FieldError::too_long(path, SIGNER));
     }
-    for detail in wrong {
-        errors.push(FieldError::invalid(path, signer, detail));
+}
+
+/// Judges what stands between the dots of a part of a signer's name.
+fn each_label(
+    part: &str,
+    rule: impl Fn(&str, &mut Vec<&'static str>),
+    path: &Path<'_>,
+    errors: &mut Vec<FieldError>,
+) {
+    for label in part.split('.') {
+        let mut wrong = Vec::new();
+        rule(label, &mut wrong);
+        errors.extend(
+            wrong
+                .iter()
+                .map(|why| FieldError::invalid(path, part, format!("validating label {label:?}: {why}"))),
+        );
     }
 }
 

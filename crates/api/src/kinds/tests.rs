@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod certificates;
 mod daemon_set;
 mod node;
 mod others;
