@@ -70,7 +70,8 @@ pub(crate) fn debian() -> Result<PathBuf> {
     Ok(all)
 }
 
-fn tools(name: &str) -> Result<PathBuf> {
+/// A folder of this name for tools, which outlives a build.
+pub(crate) fn tools(name: &str) -> Result<PathBuf> {
     let folder = root().join("target/tools").join(name);
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
     folder

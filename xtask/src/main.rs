@@ -1,4 +1,4 @@
-//! The project's own tools: `cargo xtask demo|fleet|ci|tidy|bench|schema`.
+//! The project's own tools: `cargo xtask demo|fleet|ci|tidy|bench|prometheus|schema`.
 //!
 //! It depends on almost nothing, because the README's first command compiles it before anything else.
 
@@ -15,6 +15,7 @@ mod command;
 mod demo;
 mod fleet;
 mod packages;
+mod prometheus;
 mod schema;
 mod tidy;
 
@@ -35,6 +36,7 @@ cargo xtask <task>
   bench store [ARGS]       compare storage engines on our write pattern
   bench dns                answers a second of a node's DNS, beside other servers that are installed
   bench counts [NODES...]  count the work of each event at fleets of several sizes
+  prometheus               build a current Prometheus, and let it find daemons by the API
   schema                   make the schema table of crates/schema anew
 ";
 
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         ["ci"] => ci::run(),
         ["tidy"] => tidy::run(),
         ["bench", rest @ ..] => bench::run(rest),
+        ["prometheus"] => prometheus::run(),
         ["schema"] => schema::run(),
         _ => {
             eprint!("{HELP}");

@@ -65,6 +65,11 @@ const TEST: &[Package] = &[
         name: "procps",
         proof: "/usr/bin/pgrep",
     },
+    // What speaks TLS in a container, and to the server by hand.
+    Package {
+        name: "openssl",
+        proof: "/usr/bin/openssl",
+    },
     // The fuzzer's engine is C++.
     Package {
         name: "g++",

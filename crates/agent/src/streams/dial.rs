@@ -4,6 +4,7 @@
 //! The agent dials its own pods, by the addresses that it gave them, and its own node, and nothing else: no request can name
 //! an address.
 
+use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -79,9 +80,21 @@ async fn dial(address: Option<IpAddr>, port: &str, request: Request<Incoming>) -
             }
             joined(stream, request.into_body())
         }
-        Ok(Err(error)) => refused(&error),
-        Err(_) => refused(&"no answer in time"),
+        Ok(Err(error)) => refused(&why(&error)),
+        Err(_) => refused(&"i/o timeout"),
     }
+}
+
+/// Why a port did not accept, in the words that Kubernetes' clients know.
+fn why(error: &io::Error) -> String {
+    let known = match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused",
+        io::ErrorKind::HostUnreachable => "no route to host",
+        io::ErrorKind::NetworkUnreachable => "network is unreachable",
+        io::ErrorKind::TimedOut => "connection timed out",
+        _ => return error.to_string(),
+    };
+    format!("connect: {known}")
 }
 
 /// What the port sends is the answer's body; the request's body goes to the port for as long as that lasts.
@@ -96,7 +109,7 @@ fn joined(stream: TcpStream, body: Incoming) -> Response<Body> {
     Response::new(BodyExt::boxed(StreamBody::new(frames)))
 }
 
-async fn receive(from_port: &mut OwnedReadHalf) -> std::io::Result<Option<Bytes>> {
+async fn receive(from_port: &mut OwnedReadHalf) -> io::Result<Option<Bytes>> {
     let mut piece = BytesMut::with_capacity(PIECE);
     let read = from_port.read_buf(&mut piece).await?;
     Ok((read > 0).then(|| piece.freeze()))

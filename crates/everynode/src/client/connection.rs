@@ -45,7 +45,9 @@ pub(crate) struct Connection {
 impl ConnectArgs {
     /// Reads the kubeconfig and prepares a client. Nothing is sent yet.
     pub(crate) async fn connect(&self) -> Result<Connection> {
-        let config = self.config().await?;
+        let mut config = self.config().await?;
+        // A refusal is told at once, as kubectl does: the library would ask again for five minutes, and say nothing.
+        config.default_retry = false;
         let namespace = self
             .namespace
             .clone()

@@ -4,6 +4,7 @@ mod gatherers;
 mod hardware;
 mod host_port;
 mod names;
+mod proxy;
 mod push;
 mod service;
 mod storage;
