@@ -93,6 +93,15 @@ fn objects_select_by_labels_and_expressions() {
     assert!(!selects(&of(expression("NotIn", json!(["edge"])))));
     assert!(selects(&of(expression("Exists", json!([])))));
     assert!(!selects(&of(expression("DoesNotExist", json!(null)))));
+    let both = |operator: &str| {
+        let mut selector = expression(operator, json!(["edge"]));
+        selector["matchLabels"] = json!({"app": "daemon"});
+        selects(&of(selector))
+    };
+    assert!(
+        both("In") && !both("NotIn"),
+        "labels and expressions must both hold"
+    );
     assert!(of(json!({})).is_everything());
     assert!(!selects(&of(json!(null))), "no selector selects nothing");
     assert_eq!(LabelSelector::from_value(&expression("Near", json!([]))), None);
