@@ -41,6 +41,13 @@ const LEAST_MEMORY: u64 = 100 << 20;
 /// Below this share of free disk the node is under disk pressure, in percent: the kubelet's default.
 const LEAST_DISK_PERCENT: u64 = 10;
 
+/// What was last said of the node.
+struct Posted {
+    state: Value,
+    /// When it is said again, though nothing changed.
+    due: tokio::time::Instant,
+}
+
 /// Keeps the Node object true.
 pub(crate) struct Keeper {
     cluster: Cluster,
@@ -116,7 +123,7 @@ impl Keeper {
         let mut changes = std::pin::pin!(kube::runtime::watcher::watch_object(api, &self.name));
         let mut timer = tokio::time::interval(LOOK);
         timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut posted: Option<(Value, tokio::time::Instant)> = None;
+        let mut posted: Option<Posted> = None;
         let mut network = self.network.clone();
         loop {
             tokio::select! {
@@ -125,6 +132,10 @@ impl Keeper {
                 Ok(()) = network.changed() => {}
                 change = changes.next() => match change {
                     Some(Ok(Some(node))) => {
+                        let contradicted = posted.as_mut().filter(|posted| contradicts(&node, &posted.state));
+                        if let Some(posted) = contradicted {
+                            posted.due = tokio::time::Instant::now();
+                        }
                         self.learn(node).await;
                         // What changed was mostly this agent's own doing: the timer posts.
                         if posted.is_some() {
@@ -190,14 +201,9 @@ impl Keeper {
     }
 
     /// Posts the state if it changed or has not been posted for long; registers first if need be.
-    async fn post(
-        &mut self,
-        posted: &mut Option<(Value, tokio::time::Instant)>,
-        shutdown: &CancellationToken,
-    ) {
+    async fn post(&mut self, posted: &mut Option<Posted>, shutdown: &CancellationToken) {
         let state = self.state();
-        let fresh =
-            |(last, at): &(Value, tokio::time::Instant)| *last == state && at.elapsed() < POST_UNCHANGED;
+        let fresh = |posted: &Posted| posted.state == state && tokio::time::Instant::now() < posted.due;
         if posted.as_ref().is_some_and(fresh) {
             return;
         }
@@ -211,7 +217,10 @@ impl Keeper {
         let path = format!("/api/v1/nodes/{}/status", self.name);
         let kind = "application/strategic-merge-patch+json";
         match self.cluster.call(Method::PATCH, &path, kind, &body).await {
-            Ok(_) => *posted = Some((state, tokio::time::Instant::now())),
+            Ok(_) => {
+                let due = tokio::time::Instant::now() + POST_UNCHANGED;
+                *posted = Some(Posted { state, due });
+            }
             Err(error) if is_gone(&error) => {
                 *posted = None;
                 self.ask_whether_deleted().await;
@@ -358,6 +367,17 @@ impl Keeper {
         }
         status
     }
+}
+
+/// Whether a Node says of a condition something else than was posted: the controllers gave up a node of which they did not hear for a while,
+/// and believe nobody but itself that it is there.
+fn contradicts(node: &Node, posted: &Value) -> bool {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let mut posted = posted["conditions"].as_array().into_iter().flatten();
+    posted.any(|posted| {
+        let mut told = conditions.into_iter().flatten();
+        told.any(|told| posted["type"] == *told.type_ && posted["status"] != *told.status)
+    })
 }
 
 /// Whether pods can be made, and whether they reach those of other nodes.

@@ -4,7 +4,7 @@ mod common;
 
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
-use kube::api::{AttachParams, LogParams};
+use kube::api::{AttachParams, LogParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 
@@ -93,6 +93,33 @@ async fn the_node_registers_with_what_it_has() {
         node["status"]["nodeInfo"]["kubeletVersion"],
         agent::KUBELET_VERSION
     );
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_given_up_says_that_it_is_there() {
+    let cluster = Cluster::start().await;
+    let nodes: Api<Node> = Api::all(cluster.admin.clone());
+    let until_ready = async || {
+        let look = async || {
+            let node = nodes.get_opt(NODE).await.unwrap();
+            let node = serde_json::to_value(node).unwrap();
+            match condition(&node, "Ready") {
+                ready if ready == "True" => Ok(()),
+                other => Err(other.to_string()),
+            }
+        };
+        testkit::wait_for_async("the node to be Ready", look)
+            .await
+            .unwrap();
+    };
+    until_ready().await;
+    let lost = json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}]}});
+    let patched = nodes
+        .patch_status(NODE, &PatchParams::default(), &Patch::Strategic(lost))
+        .await;
+    patched.unwrap();
+    until_ready().await;
     cluster.finish().await;
 }
 
