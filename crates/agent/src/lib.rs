@@ -20,6 +20,7 @@ mod cluster;
 mod container;
 mod credential;
 mod events;
+mod hold;
 mod hooks;
 mod join;
 mod kept;

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::{self, Claim};
 use crate::cluster::{Cluster, PodRef};
 use crate::events::Recorder;
+use crate::hold;
 use crate::kept::{Kept, SECRETS, Values, parsed};
 use crate::mirror::{self, Mirror};
 use crate::names::{self, Names};
@@ -163,10 +164,12 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<Ended,
     ));
 
     let rules = runtime.services();
+    let (led_to, hold) = hold::channel();
     tasks.spawn(services::run(
         mirror.clone(),
         options.node_name.clone(),
         rules,
+        led_to,
         stop.clone(),
     ));
     let cluster_names = names::told(&options, names.as_ref());
@@ -185,6 +188,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<Ended,
         host_ips: node_ips.iter().map(ToString::to_string).collect(),
         api_address: options.api_address,
         api_service: options.api_redirect().map(|redirect| redirect.from),
+        hold,
         pulls: Semaphore::new(PULLS),
         uids: std::sync::Mutex::default(),
     });

@@ -15,6 +15,7 @@ use runtime::{ServiceChanges, ServiceCost, ServiceRoute};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::hold;
 use crate::mirror::Mirror;
 use crate::worker::blocking;
 
@@ -27,12 +28,18 @@ const RETRY: Duration = Duration::from_secs(2);
 /// The label of a Node that names its zone.
 const ZONE: &str = "topology.kubernetes.io/zone";
 
-/// Keeps the rules of this node's machine true until `stop`. They stand afterwards, as pods do.
-pub(crate) async fn run(mirror: Mirror, node: String, rules: runtime::Services, stop: CancellationToken) {
+/// Keeps the rules of this node's machine true until `stop`, and tells `led_to` to which of its pods they lead. They stand afterwards, as pods do.
+pub(crate) async fn run(
+    mirror: Mirror,
+    node: String,
+    rules: runtime::Services,
+    led_to: hold::Teller,
+    stop: CancellationToken,
+) {
     tokio::select! {
         biased;
         () = stop.cancelled() => {}
-        () = Keeper::new(&mirror, node, rules).run() => {}
+        () = Keeper::new(&mirror, node, rules, led_to).run() => {}
     }
 }
 
@@ -43,6 +50,7 @@ struct Keeper {
     services: reflector::Changes<ServiceView>,
     slices: reflector::Changes<EndpointSliceView>,
     nodes: reflector::Changes<NodeNetworkView>,
+    led_to: hold::Teller,
     /// Whether the last change failed; said once, until one succeeds.
     failed: bool,
 }
@@ -50,7 +58,7 @@ struct Keeper {
 type Changed<V> = Vec<(Key, Option<Arc<V>>)>;
 
 impl Keeper {
-    fn new(mirror: &Mirror, node: String, rules: runtime::Services) -> Self {
+    fn new(mirror: &Mirror, node: String, rules: runtime::Services, led_to: hold::Teller) -> Self {
         Self {
             index: plan::services::Services::new(&node),
             node,
@@ -58,6 +66,7 @@ impl Keeper {
             services: mirror.services.changes(),
             slices: mirror.slices.changes(),
             nodes: mirror.nodes.changes(),
+            led_to,
             failed: false,
         }
     }
@@ -113,7 +122,7 @@ impl Keeper {
     async fn apply(&mut self) {
         let changes = self.index.changes();
         if changes.is_empty() && !self.failed && self.made_once() {
-            return;
+            return self.led_to.tell(self.index.led_to());
         }
         let changes = told(changes);
         let routes = changes.routes.len();
@@ -126,6 +135,9 @@ impl Keeper {
             } = cost;
             tracing::debug!(routes, bytes, anew, forgotten, "changed the rules of Services");
         });
+        if !self.failed {
+            self.led_to.tell(self.index.led_to());
+        }
     }
 
     /// Looks whether the rules are still there.

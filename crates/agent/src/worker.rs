@@ -27,6 +27,7 @@ use crate::admission::Offer;
 use crate::cluster::{Cluster, PodRef};
 use crate::container::{ClusterNames, PodFiles, Surroundings};
 use crate::events::Recorder;
+use crate::hold;
 use crate::probes::{self, Verdict};
 use crate::sources::Sources;
 use crate::volumes::{self, Origins, Tokens};
@@ -58,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) api_address: SocketAddr,
     /// Where pods with a network of their own reach the API server instead.
     pub(crate) api_service: Option<SocketAddr>,
+    /// To which pods clients are led: those are not stopped yet.
+    pub(crate) hold: hold::Listener,
     /// Pulls at a time: the kubelet pulls one by one; a few keep a slow registry from blocking the rest.
     pub(crate) pulls: Semaphore,
     /// Uids of the pods that have workers, by namespace and name: who asks for logs knows only those.
@@ -470,7 +473,13 @@ impl Worker {
             };
             self.event(name, false, "Killing", message);
         }
-        let job = jobs::stop_container(self.context(), container, attempt, grace, again);
+        let order = jobs::Stop {
+            grace: Duration::from_secs(grace.unsigned_abs()),
+            again,
+            // Of a pod that the API does not have any more nobody tells where clients are led.
+            hold: why == StopReason::PodDeleted && !again && !self.seen.unwanted,
+        };
+        let job = jobs::stop_container(self.context(), container, attempt, order);
         self.jobs.spawn(job);
     }
 

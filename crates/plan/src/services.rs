@@ -11,6 +11,7 @@ mod endpoints;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -122,6 +123,8 @@ pub struct Services {
     routes: BTreeMap<Destination, BTreeMap<Claim, Route>>,
     cluster_ips: HashMap<IpAddr, usize>,
     local: HashMap<IpAddr, usize>,
+    /// Uids of the node's own pods, each with the number of endpoints that lead new clients to it.
+    led_to: HashMap<Arc<str>, usize>,
     dirty: BTreeSet<Key>,
 }
 
@@ -140,6 +143,7 @@ impl Services {
             routes: BTreeMap::new(),
             cluster_ips: HashMap::new(),
             local: HashMap::new(),
+            led_to: HashMap::new(),
             dirty: BTreeSet::new(),
         }
     }
@@ -164,6 +168,12 @@ impl Services {
     /// The EndpointSlice of this key as it is now; `None` is gone.
     pub fn set_slice(&mut self, key: Key, slice: Option<Arc<EndpointSliceView>>) {
         let before = self.slices.remove(&key);
+        for pod in before
+            .iter()
+            .flat_map(|slice| endpoints::led_to(slice, &self.place))
+        {
+            release(&mut self.led_to, pod);
+        }
         if let Some(service) = before.and_then(|slice| service_of(&key, &slice)) {
             if let Some(slices) = self.slices_of.get_mut(&service) {
                 slices.remove(&key.1);
@@ -180,8 +190,17 @@ impl Services {
                 .or_default()
                 .insert(key.1.clone());
             self.dirty.insert(service);
+            for pod in endpoints::led_to(&slice, &self.place) {
+                *self.led_to.entry(pod.clone()).or_default() += 1;
+            }
             self.slices.insert(key, slice);
         }
+    }
+
+    /// Uids of the pods on this node to which the slices lead new clients: those with an endpoint that is ready and not terminating. Headless
+    /// Services count too.
+    pub fn led_to(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.led_to.keys()
     }
 
     /// What changed for the node since it was last asked.
@@ -219,11 +238,11 @@ impl Services {
         }
         for address in wanted.cluster_ips {
             touched.cluster_ip(self, address);
-            release(&mut self.cluster_ips, address);
+            release(&mut self.cluster_ips, &address);
         }
         for address in wanted.local {
             touched.local(self, address);
-            release(&mut self.local, address);
+            release(&mut self.local, &address);
         }
     }
 
@@ -291,11 +310,11 @@ fn service_of(slice_key: &Key, slice: &EndpointSliceView) -> Option<Key> {
     Some((slice_key.0.clone(), slice.service_name()?.into()))
 }
 
-fn release(counts: &mut HashMap<IpAddr, usize>, address: IpAddr) {
-    if let Some(count) = counts.get_mut(&address) {
+fn release<K: Eq + Hash>(counts: &mut HashMap<K, usize>, what: &K) {
+    if let Some(count) = counts.get_mut(what) {
         *count -= 1;
         if *count == 0 {
-            counts.remove(&address);
+            counts.remove(what);
         }
     }
 }

@@ -424,15 +424,28 @@ async fn forget_old_runs(context: &Context, sandbox: &runtime::Pod, name: &str, 
     }
 }
 
+/// How a container is to be stopped.
+#[derive(Clone, Copy)]
+pub(super) struct Stop {
+    /// From now to SIGKILL.
+    pub(super) grace: Duration,
+    /// It is being stopped already, with a longer grace.
+    pub(super) again: bool,
+    /// Whether it goes on while clients are led to the pod.
+    pub(super) hold: bool,
+}
+
 pub(super) async fn stop_container(
     context: Context,
     container: Container,
     attempt: u32,
-    grace_seconds: i64,
-    again: bool,
+    Stop { grace, again, hold }: Stop,
 ) -> Done {
     let began = Instant::now();
-    let grace = Duration::from_secs(grace_seconds.unsigned_abs());
+    if hold {
+        let listener = context.shared.hold.clone();
+        listener.released(&context.identity.uid, grace).await;
+    }
     let name = container.name.clone();
     let Some(sandbox) = sandbox(&context) else {
         return Done::Stopped {
@@ -444,12 +457,14 @@ pub(super) async fn stop_container(
         .lifecycle
         .as_ref()
         .and_then(|lifecycle| lifecycle.pre_stop.as_ref());
+    let id = run_id(&name, attempt);
     if let Some(hook) = hook
         && !again
         && !grace.is_zero()
+        && is_running(&sandbox, &id).await
     {
         let ran = hooks::run(&sandbox, &container, attempt, hook, &context.surroundings.pod_ips);
-        match tokio::time::timeout(grace, ran).await {
+        match tokio::time::timeout(grace.saturating_sub(began.elapsed()), ran).await {
             Ok(Ok(())) => {}
             Ok(Err(why)) => context.event(
                 &name,
@@ -470,7 +485,6 @@ pub(super) async fn stop_container(
     } else {
         grace.saturating_sub(began.elapsed()).max(LEAST_GRACE.min(grace))
     };
-    let id = run_id(&name, attempt);
     let stopped = blocking(move || sandbox.stop_container(&id, left)).await;
     let gone = match stopped {
         Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::ShimGone) => true,
@@ -486,6 +500,13 @@ pub(super) async fn stop_container(
         container: name,
         gone,
     }
+}
+
+/// Whether a hook would still find a container: while it was held back it may have ended by itself.
+async fn is_running(sandbox: &runtime::Pod, id: &str) -> bool {
+    let (sandbox, id) = (sandbox.clone(), id.to_owned());
+    let found = blocking(move || sandbox.container(&id)).await;
+    found.is_ok_and(|found| found.is_some_and(|container| container.state.is_running()))
 }
 
 fn sandbox(context: &Context) -> Option<runtime::Pod> {

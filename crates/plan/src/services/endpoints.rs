@@ -76,6 +76,20 @@ pub(super) fn categorize<'a>(
     }
 }
 
+/// Uids of the pods on this node to which a slice leads new clients, once for each endpoint that does. What is published before it is ready
+/// stays ready when it terminates, and is no longer among them all the same: its deletion has been told.
+pub(super) fn led_to<'a>(
+    slice: &'a EndpointSliceView,
+    place: &'a Place,
+) -> impl Iterator<Item = &'a Arc<str>> {
+    let leading = slice.endpoints.iter().filter(|endpoint| {
+        endpoint.ready && !endpoint.terminating && endpoint.node.as_deref() == Some(&*place.node)
+    });
+    let pods = leading.filter_map(|endpoint| endpoint.target.as_ref());
+    pods.filter(|target| &*target.kind == "Pod")
+        .map(|target| &target.uid)
+}
+
 /// The number that a slice has for a Service's port.
 fn target_port(slice: &EndpointSliceView, port: &ServicePortView) -> Option<u16> {
     let mut ports = slice.ports.iter();

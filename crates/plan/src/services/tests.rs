@@ -32,6 +32,11 @@ fn ready(address: &str, node: &str) -> Value {
     json!({"addresses": [address], "conditions": {"ready": true}, "nodeName": node})
 }
 
+fn of_pod(mut endpoint: Value, uid: &str) -> Value {
+    endpoint["targetRef"] = json!({"kind": "Pod", "namespace": "n", "name": uid, "uid": uid});
+    endpoint
+}
+
 fn terminating(address: &str, node: &str, serving: bool) -> Value {
     json!({"addresses": [address], "nodeName": node, "conditions": {"ready": false, "serving": serving, "terminating": true}})
 }
@@ -460,4 +465,43 @@ proptest! {
         fresh.hear(anew.changes());
         prop_assert_eq!(known, fresh);
     }
+}
+
+#[test]
+fn a_pod_of_this_node_is_led_to_until_every_slice_says_that_it_is_not_or_terminates() {
+    let pod = |conditions: Value, node: &str| {
+        let endpoint = json!({"addresses": ["10.0.0.1"], "conditions": conditions, "nodeName": node});
+        of_pod(endpoint, "a")
+    };
+    let led_to = |index: &Services| index.led_to().map(ToString::to_string).collect::<Vec<_>>();
+    let is_ready = || pod(json!({"ready": true}), "here");
+    let mut index = index(service(json!({})), &[is_ready()]);
+    assert_eq!(led_to(&index), ["a"]);
+    // A headless Service leads by its names; several slices name one pod.
+    index.set_slice(key("s-2"), Some(slice(&[is_ready()])));
+    assert_eq!(led_to(&index), ["a"]);
+    for gone in [
+        pod(
+            json!({"ready": false, "serving": true, "terminating": true}),
+            "here",
+        ),
+        // Published before it is ready: ready to the end.
+        pod(
+            json!({"ready": true, "serving": true, "terminating": true}),
+            "here",
+        ),
+        pod(json!({"ready": false}), "here"),
+        pod(json!({"ready": true}), "there"),
+        ready("10.0.0.1", "here"),
+    ] {
+        index.set_slice(key("s-1"), Some(slice(&[is_ready()])));
+        index.set_slice(key("s-2"), Some(slice(&[is_ready()])));
+        index.set_slice(key("s-1"), Some(slice(std::slice::from_ref(&gone))));
+        assert_eq!(led_to(&index), ["a"], "{gone}");
+        index.set_slice(key("s-2"), Some(slice(std::slice::from_ref(&gone))));
+        assert_eq!(led_to(&index), [""; 0], "{gone}");
+    }
+    index.set_slice(key("s-1"), Some(slice(&[is_ready()])));
+    index.set_slice(key("s-1"), None);
+    assert_eq!(led_to(&index), [""; 0]);
 }
