@@ -278,6 +278,8 @@ pub struct Pod {
     pub address: String,
     /// How often its containers were started again.
     pub restarts: i64,
+    /// The run of each container, and since when it lasts.
+    pub runs: Vec<String>,
 }
 
 impl Pod {
@@ -304,6 +306,16 @@ impl Pod {
                 .iter()
                 .filter_map(|container| container["restartCount"].as_i64())
                 .sum(),
+            runs: containers
+                .iter()
+                .map(|container| {
+                    let (id, since) = (
+                        &container["containerID"],
+                        &container["state"]["running"]["startedAt"],
+                    );
+                    format!("{id} since {since}")
+                })
+                .collect(),
         };
         let stays = meta["deletionTimestamp"].is_null();
         (ready && stays).then_some((text(&object["spec"]["nodeName"])?, pod))

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
+use std::num::NonZero;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
@@ -23,6 +24,8 @@ const HUNG_AFTER: Duration = Duration::from_secs(15 * 60);
 const LAST_LINES: Duration = Duration::from_secs(5);
 /// How many lines a program may be ahead of us: a pipe's worth. Then it waits.
 const LINES_AHEAD: usize = 1024;
+/// The program whose tests wait for machines more than they work, one of them for two minutes: it gets a thread more than there are processors.
+const WAITS: &str = "everynode machines";
 /// How many of the newest lines are shown again when a program is ended.
 const SHOWN_AGAIN: usize = 20;
 
@@ -164,9 +167,11 @@ impl TestProgram {
     /// Starts it as the head of a process group of its own; lines and end come through `events`.
     fn spawn(&self, environment: &[(&str, OsString)], events: SyncSender<Event>) -> Result<u32> {
         let (program, args) = self.command.split_first().context("a program")?;
+        let processors = thread::available_parallelism().map_or(1, NonZero::get);
         let mut child = Command::new(program)
             .args(args)
             .args((program != "cargo").then_some("--show-output"))
+            .args((self.name == WAITS).then(|| format!("--test-threads={}", processors + 1)))
             .current_dir(&self.folder)
             .env("CARGO_MANIFEST_DIR", &self.folder)
             .envs(environment.iter().map(|(name, value)| (name, value)))

@@ -1,122 +1,92 @@
 //! What fails, and what every client of the daemons saw meanwhile.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use testkit::{Fleet, Pod, Seen, ask, eventually, programs, report, wait_for};
+use testkit::{ask, eventually, report, wait_for};
 
-use crate::{CURL, PORT, fleet, identity, page, watch_pages};
+use crate::inside::{Inside, fleet_with_clients};
+use crate::{PORT, fleet, identities, identity, page, service, tell, watch_pages};
 
+/// The address of a Service, for who does not ask for names.
+const CLUSTER_IP: &str = "10.96.80.80";
 /// Rounds of kill and restart of every agent.
 const ROUNDS: u64 = 6;
 
-fn tell(fault: &str, seen: &BTreeMap<String, Seen>) {
-    for (client, seen) in seen {
-        report(&format!("{fault}: client of {client}: {seen}"));
-    }
-}
-
-fn node(fleet: &Fleet, name: &str) -> Value {
-    let node = fleet.client().run(&["get", "node", name, "-o", "json"]);
-    serde_json::from_str(&node.stdout).unwrap_or_default()
-}
-
-/// The status of a node's condition Ready.
-fn ready(fleet: &Fleet, name: &str) -> String {
-    let node = node(fleet, name);
-    let conditions = node["status"]["conditions"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    let ready = conditions.iter().find(|condition| condition["type"] == "Ready");
-    ready
-        .and_then(|condition| condition["status"].as_str())
-        .unwrap_or_default()
-        .to_owned()
-}
-
-fn identities(pods: &BTreeMap<String, Pod>) -> BTreeMap<String, (String, i64)> {
-    pods.iter()
-        .map(|(node, pod)| (node.clone(), identity(pod)))
-        .collect()
+/// The DaemonSet `second` beside `page`, in this version.
+fn second(version: u64) -> Value {
+    page(|set| {
+        set["metadata"]["name"] = "second".into();
+        set["spec"]["selector"]["matchLabels"]["app"] = "second".into();
+        set["spec"]["template"]["metadata"]["labels"]["app"] = "second".into();
+        let main = &mut set["spec"]["template"]["spec"]["containers"][0];
+        main["ports"][0]["hostPort"] = 8081.into();
+        main["env"] = json!([{"name": "VERSION", "value": version.to_string()}]);
+    })
 }
 
 #[test]
-fn agents_killed_at_random_moments_restart_no_container() -> Result<()> {
-    let Some(mut fleet) = fleet(3, &[])? else {
+fn agents_killed_at_random_moments_restart_no_container_and_leave_none_behind() -> Result<()> {
+    let Some(mut fleet) = fleet_with_clients(3)? else {
         return Ok(());
     };
     fleet.apply(&page(|_| {}));
+    fleet.apply(&second(0));
+    // By address: names are the agent's own to answer, and are gone while it is.
+    fleet.apply(&service("page", json!({"clusterIP": CLUSTER_IP})));
     let before = fleet.running("page", 3)?;
+    fleet.running("second", 3)?;
+    let url = format!("http://{CLUSTER_IP}/");
+    let inside = Inside::start(&mut fleet, &[("page", &url)], "", "0.1")?;
+    let mut baseline = Vec::new();
+    for node in inside.nodes() {
+        baseline.push(inside.more(&fleet, node, "page")?);
+    }
     let clients = watch_pages(&fleet);
+    let mut kills = 0;
     for round in 0..ROUNDS {
+        // Its pods are being replaced when the agents are killed.
+        fleet.apply(&second(round + 1));
         for number in 2..=fleet.len() {
-            // The moment differs by node and round: before it registers, while it takes its pods over, after.
+            // The moment differs by node and round: before it registers, while it takes its pods over, while one starts or ends, after.
             let moment = Duration::from_millis((round * 137 + number as u64 * 53) % 400);
             std::thread::sleep(moment);
             fleet.node(number).restart()?;
+            kills += 1;
         }
     }
     fleet.ready(3)?;
-    // A new pod of each node shows that its agent is back at work.
-    fleet.apply(&page(|set| {
-        set["metadata"]["name"] = "second".into();
-        for labels in [
-            "/spec/selector/matchLabels/app",
-            "/spec/template/metadata/labels/app",
-        ] {
-            if let Some(label) = set.pointer_mut(labels) {
-                *label = "second".into();
-            }
-        }
-        set["spec"]["template"]["spec"]["containers"][0]["ports"][0]["hostPort"] = 8081.into();
-    }));
+    // That the newest version runs everywhere shows that every agent is back at work.
+    fleet.client().ok(&["rollout", "status", "ds/second"]);
     fleet.running("second", 3)?;
     let after = fleet.running("page", 3)?;
+    let asking = fleet.running("client", 3)?;
     let seen = clients.stop()?;
-    tell("agents killed", &seen);
+    tell(&format!("{kills} kills of agents"), &seen);
     assert_eq!(identities(&after), identities(&before));
+    assert_eq!(identities(&asking), identities(inside.pods()));
     for (client, seen) in seen {
         assert!(seen.asked > 0 && seen.failed == 0, "{client}: {seen}");
     }
-    Ok(())
-}
-
-#[test]
-fn a_node_that_is_cut_off_and_returns_restarts_nothing() -> Result<()> {
-    // Nodes renew their leases every ten seconds.
-    let Some(mut fleet) = fleet(3, &["--node-monitor-grace-period", "16s"])? else {
-        return Ok(());
-    };
-    fleet.apply(&page(|_| {}));
-    let before = fleet.running("page", 3)?;
-    let clients = watch_pages(&fleet);
-    fleet.node(3).machine.cut()?;
-    wait_for("the node to be unreachable", || {
-        let state = ready(&fleet, "node-3");
-        Ok(if state == "Unknown" { Ok(()) } else { Err(state) })
-    })?;
-    let taints = node(&fleet, "node-3")["spec"]["taints"].to_string();
-    assert!(taints.contains("node.kubernetes.io/unreachable"), "{taints}");
-    // A daemon tolerates that its node cannot be reached: its pod stays.
-    let pods = fleet
-        .client()
-        .ok(&["get", "pods", "-l", "app=page", "-o", "name"]);
-    assert_eq!(pods.lines().count(), 3, "{pods}");
-    fleet.node(3).machine.heal()?;
-    fleet.ready(3)?;
-    let after = fleet.running("page", 3)?;
-    let seen = clients.stop()?;
-    tell("node-3 cut off", &seen);
-    assert_eq!(identities(&after), identities(&before));
-    for node in ["node-1", "node-2"] {
-        assert_eq!(seen[node].failed, 0, "{node}: {}", seen[node]);
+    for (node, baseline) in inside.nodes().zip(baseline) {
+        let counts = inside.counts(&fleet, node, "page")?;
+        report(&format!(
+            "{kills} kills of agents: a pod on {node} that asks the Service: {counts}"
+        ));
+        assert!(
+            counts.asked > baseline.asked && counts.failed == baseline.failed,
+            "{node}: {counts}"
+        );
     }
-    assert!(seen["node-3"].failed > 0, "it was cut off");
+    for number in 2..=fleet.len() {
+        // One daemon of each set, and no other that nobody knows of.
+        eventually("the pods of older versions to be gone from the machine", || {
+            let said = fleet.node(number).run(&["busybox", "pidof", "httpd"]);
+            Ok(said.stdout.split_whitespace().count() == 2)
+        })?;
+    }
     Ok(())
 }
 
@@ -222,72 +192,64 @@ fn a_node_that_is_deleted_and_joins_again_under_its_name_gets_a_new_pod() -> Res
     Ok(())
 }
 
-/// Asks the Service by its name, each time over a connection of its own, until there is `/tmp/stop`; counts what failed, and what failed at once again.
-const ASK_SERVICE: &str = "n=0 failed=0 twice=0
-ask() { curl -s -f --max-time 2 -o /dev/null http://page.default.svc.cluster.local/; }
-until [ -e /tmp/stop ]; do n=$((n+1)); ask || { failed=$((failed+1)); ask || twice=$((twice+1)); }; done
-echo $n $failed $twice > /tmp/counts; sleep 1000";
-
 #[test]
 fn a_rolling_update_fails_no_request_that_is_made_again_and_with_surge_none_at_all() -> Result<()> {
-    let Some(mut fleet) = fleet(3, &[])? else {
+    let Some(mut fleet) = fleet_with_clients(3)? else {
         return Ok(());
     };
-    let curl = Path::new("/usr/bin/curl");
-    let image = programs(fleet.topology().folder(), CURL, &[curl], &["sh"])?;
-    fleet.import_on(2, &image)?;
-    fleet.apply(&json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "page"},
-        "spec": {"selector": {"app": "page"}, "ports": [{"port": 80, "targetPort": 8080}]},
-    }));
+    fleet.apply(&service("page", json!({})));
+    fleet.apply(&service("pages", json!({"clusterIP": "None"})));
+    let set = |version: &str, strategy: &Value| {
+        page(|set| {
+            set["spec"]["updateStrategy"] = json!({"type": "RollingUpdate", "rollingUpdate": strategy});
+            let main = &mut set["spec"]["template"]["spec"]["containers"][0];
+            // A port of the node can be held by one pod at a time.
+            main["ports"] = json!([{"containerPort": 8080}]);
+            main["env"] = json!([{"name": "VERSION", "value": version}]);
+        })
+    };
     for (strategy, surge) in [
         (json!({"maxUnavailable": 1, "maxSurge": 0}), false),
         (json!({"maxUnavailable": 0, "maxSurge": 1}), true),
     ] {
-        let set = |version: &str| {
-            page(|set| {
-                set["spec"]["updateStrategy"] = json!({"type": "RollingUpdate", "rollingUpdate": strategy});
-                let main = &mut set["spec"]["template"]["spec"]["containers"][0];
-                // A port of the node can be held by one pod at a time.
-                main["ports"] = json!([{"containerPort": 8080}]);
-                main["env"] = json!([{"name": "VERSION", "value": format!("{version}-{surge}")}]);
-            })
-        };
-        fleet.apply(&set("old"));
+        fleet.apply(&set(&format!("old-{surge}"), &strategy));
         fleet.client().ok(&["rollout", "status", "ds/page"]);
         fleet.running("page", 3)?;
-        fleet.apply(&json!({
-            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "client", "labels": {"app": "client"}},
-            "spec": {"nodeName": "node-2", "terminationGracePeriodSeconds": 0, "containers": [
-                {"name": "main", "image": CURL, "command": ["sh", "-c", ASK_SERVICE]},
-            ]},
-        }));
-        fleet.running("client", 1)?;
-        fleet.apply(&set("new"));
+        // Twenty requests without a pause, and again.
+        let url = "http://page.default.svc.cluster.local/#[1-20]";
+        let name = "pages.default.svc.cluster.local";
+        let inside = Inside::start(&mut fleet, &[("page", url)], name, "0.1")?;
+        let mut baseline = Vec::new();
+        for node in inside.nodes() {
+            baseline.push((inside.more(&fleet, node, "page")?, inside.names(&fleet, node)?));
+        }
+        fleet.apply(&set(&format!("new-{surge}"), &strategy));
         fleet.client().ok(&["rollout", "status", "ds/page"]);
         fleet.running("page", 3)?;
-        let exec = |script: &str| fleet.client().run(&["exec", "client", "--", "sh", "-c", script]);
-        assert!(exec("touch /tmp/stop").success);
-        let counts = wait_for("the client's counts", || {
-            let said = exec("cat /tmp/counts");
-            let counts: Vec<u64> = said
-                .stdout
-                .split_whitespace()
-                .filter_map(|word| word.parse().ok())
-                .collect();
-            Ok(if counts.len() == 3 {
-                Ok(counts)
-            } else {
-                Err(said.stderr)
-            })
-        })?;
-        let (asked, failed, twice) = (counts[0], counts[1], counts[2]);
-        report(&format!(
-            "rolling update, surge {surge}: {failed} of {asked} requests failed, {twice} of them twice"
-        ));
-        assert!(asked > 0 && twice == 0, "{counts:?}");
-        assert!(!surge || failed == 0, "{counts:?}");
-        fleet.client().ok(&["delete", "pod", "client"]);
+        for (node, (first, names_first)) in inside.nodes().zip(baseline) {
+            inside.more(&fleet, node, "page")?;
+            inside.stop(&fleet, node)?;
+            let counts = inside.counts(&fleet, node, "page")?;
+            let names = inside.names(&fleet, node)?;
+            report(&format!(
+                "rolling update, surge {surge}: a pod on {node} that asks the Service: {counts}; names: {names:?}"
+            ));
+            assert!(
+                counts.asked > first.asked && counts.twice == first.twice,
+                "{node}: {counts}"
+            );
+            assert!(!surge || counts.failed == first.failed, "{node}: {counts}");
+            assert!(
+                names.named > names_first.named && names.empty == names_first.empty,
+                "{node}: {names:?}"
+            );
+            assert_eq!(
+                names.wrong, names_first.wrong,
+                "{node}: a name leads to what does not serve: {names:?}"
+            );
+        }
+        fleet.client().ok(&["delete", "ds", "client"]);
+        fleet.running("client", 0)?;
     }
     Ok(())
 }

@@ -1,17 +1,21 @@
 //! Clusters over several machines: faults, and the ways to reach their daemons, with real containers, daemons and clients.
 
+mod absence;
 mod addresses;
 mod alone;
+mod control_plane;
 mod faults;
+mod inside;
 mod join;
 mod ways;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use testkit::{Fleet, Observer, Pod, busybox, is_root, skip};
+use testkit::{Fleet, Observer, Pod, Seen, busybox, is_root, report, skip};
 
 /// The daemon of most of these tests: it serves a page that names its pod.
 const PAGE: &str = "everynode.local/page:1";
@@ -68,7 +72,38 @@ fn watch_pages(fleet: &Fleet) -> Observer {
     }))
 }
 
-/// What must not differ when nothing was to restart: a pod, and how often its containers began again.
-fn identity(pod: &Pod) -> (String, i64) {
-    (pod.uid.clone(), pod.restarts)
+/// The Service of this name that leads port 80 to the pages, with `more` in its specification.
+fn service(name: &str, more: Value) -> Value {
+    let mut service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+        "spec": {"selector": {"app": "page"}, "ports": [{"port": 80, "targetPort": 8080}]},
+    });
+    for (field, value) in more.as_object().into_iter().flatten() {
+        service["spec"][field] = value.clone();
+    }
+    service
+}
+
+/// What `get` says of an object, or of a list; null when there is none.
+fn object(fleet: &Fleet, what: &[&str]) -> Value {
+    let said = fleet.client().run(&[&["get"], what, &["-o", "json"]].concat());
+    serde_json::from_str(&said.stdout).unwrap_or_default()
+}
+
+/// Tells what clients saw during a fault.
+fn tell(fault: &str, seen: &BTreeMap<String, Seen>) {
+    for (client, seen) in seen {
+        report(&format!("{fault}: client of {client}: {seen}"));
+    }
+}
+
+/// What must not differ when nothing was to restart: a pod, how often its containers began again, and which runs of them there are, since when.
+fn identity(pod: &Pod) -> (String, i64, Vec<String>) {
+    (pod.uid.clone(), pod.restarts, pod.runs.clone())
+}
+
+fn identities(pods: &BTreeMap<String, Pod>) -> BTreeMap<String, (String, i64, Vec<String>)> {
+    pods.iter()
+        .map(|(node, pod)| (node.clone(), identity(pod)))
+        .collect()
 }
