@@ -61,6 +61,15 @@ const TEST: &[Package] = &[
         name: "systemd",
         proof: "/usr/bin/systemd-analyze",
     },
+    // The network that is not ours, and what its plugins set rules with.
+    Package {
+        name: "containernetworking-plugins",
+        proof: "/usr/lib/cni/bridge",
+    },
+    Package {
+        name: "iptables",
+        proof: "/usr/sbin/iptables",
+    },
     Package {
         name: "procps",
         proof: "/usr/bin/pgrep",

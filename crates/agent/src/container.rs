@@ -5,6 +5,7 @@ mod environment;
 mod expansion;
 mod files;
 mod mounts;
+mod plugins;
 mod resolver;
 mod resources;
 mod security;
@@ -87,7 +88,7 @@ pub(crate) fn find<'a>(spec: &'a PodSpec, name: &str) -> Option<&'a Container> {
 }
 
 /// The sandbox of a pod.
-pub(crate) fn sandbox(pod: &Pod, node_name: &str) -> SandboxSpec {
+pub(crate) fn sandbox(pod: &Pod, node_name: &str, names: &ClusterNames) -> SandboxSpec {
     let identity = PodRef::of(pod);
     let spec = pod.spec.clone().unwrap_or_default();
     let host_network = spec.host_network == Some(true);
@@ -122,6 +123,7 @@ pub(crate) fn sandbox(pod: &Pod, node_name: &str) -> SandboxSpec {
         } else {
             files::host_ports(&spec)
         },
+        plugin_args: plugins::args(pod, names),
     }
 }
 

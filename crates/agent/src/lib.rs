@@ -14,6 +14,7 @@
 //!
 //! Not here: ephemeral containers, device plugins, volumes of storage drivers, eviction under node pressure, in-place resizes.
 
+mod addresses;
 mod admission;
 mod api_client;
 mod cluster;

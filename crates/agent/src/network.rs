@@ -5,6 +5,8 @@
 //! because the Node was deleted and made again, new pods get addresses of the new ones; pods that live keep theirs, which other
 //! nodes reach no longer, so that is said.
 //!
+//! Where plugins make the network, all that is looked at is whether they can: their configuration may come later than the agent, and go.
+//!
 //! The ways to other nodes' pods follow from the Nodes as [`plan::node_routes`] says. They are looked at in intervals, too: what
 //! somebody removed on the machine comes back.
 
@@ -30,6 +32,10 @@ use crate::worker::blocking;
 
 /// How often the machine's routes are compared with what they should be.
 const LOOK: Duration = Duration::from_secs(10);
+/// How often it is looked for plugins that are not there yet: who installs them waits for the node.
+const LOOK_FOR_PLUGINS: Duration = Duration::from_secs(1);
+/// How often it is looked whether other rules drop packets of pods: a look is a start of nft.
+const LOOK_AT_FIREWALL: Duration = Duration::from_secs(60);
 /// Wait after a failed call, doubling up to the second value.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
@@ -49,12 +55,15 @@ pub(crate) struct Network {
     runtime: Runtime,
     recorder: Recorder,
     node: String,
-    node_ips: Vec<IpAddr>,
+    addresses: watch::Receiver<Vec<IpAddr>>,
     options: NetworkOptions,
     state: watch::Sender<State>,
     nodes: BTreeMap<Arc<str>, Arc<NodeNetworkView>>,
     /// What was wrong last, so that it is said once.
     complained: Vec<String>,
+    /// What drops packets of pods, said once as well, and when that was looked at.
+    dropped: Vec<String>,
+    firewall_seen: Option<tokio::time::Instant>,
 }
 
 impl Network {
@@ -63,14 +72,13 @@ impl Network {
         runtime: Runtime,
         recorder: Recorder,
         node: &str,
-        node_ips: &[IpAddr],
+        addresses: watch::Receiver<Vec<IpAddr>>,
         options: &NetworkOptions,
     ) -> (Self, watch::Receiver<State>) {
         let ranges = runtime.ranges();
-        let waits = ranges.is_empty();
         let state = State {
             ranges,
-            not_ready: waits.then(|| "the node has no pod range (spec.podCIDR) yet".to_owned()),
+            not_ready: runtime.check_network().err().map(|error| error.message),
             routes: None,
         };
         let (state, told) = watch::channel(state);
@@ -78,11 +86,13 @@ impl Network {
             runtime,
             recorder,
             node: node.to_owned(),
-            node_ips: node_ips.to_vec(),
+            addresses,
             options: options.clone(),
             state,
             nodes: BTreeMap::new(),
             complained: Vec::new(),
+            dropped: Vec::new(),
+            firewall_seen: None,
         };
         (network, told)
     }
@@ -133,10 +143,9 @@ impl Network {
     /// Keeps it open and its routes true until `stop`.
     pub(crate) async fn run(mut self, mirror: Mirror, stop: CancellationToken) {
         let mut changes = mirror.nodes.changes();
-        let mut timer = tokio::time::interval(LOOK);
-        timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut known = false;
         loop {
+            let waits = self.options.cni.is_some() && self.state.borrow().not_ready.is_some();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
@@ -149,12 +158,79 @@ impl Network {
                         };
                     }
                 }
-                _ = timer.tick() => {}
+                // Its keeper ends with this one, unless there is nothing to follow.
+                Ok(()) = self.addresses.changed() => self.reopen().await,
+                () = tokio::time::sleep(if waits { LOOK_FOR_PLUGINS } else { LOOK }) => {
+                    self.remove_left_overs().await;
+                    self.check_plugins().await;
+                    self.check_firewall().await;
+                }
             }
             // Before the first whole list nobody knows which nodes there are not: what stands is left alone.
             if known {
                 self.step().await;
             }
+        }
+    }
+
+    /// Pods that went while no agent ran may have left what plugins did not take back at once.
+    async fn remove_left_overs(&mut self) {
+        let runtime = self.runtime.clone();
+        if let Err(error) = blocking(move || runtime.remove_left_overs()).await {
+            self.complain(vec![error.message]);
+        }
+    }
+
+    /// Brings what is open to the node's new addresses.
+    async fn reopen(&mut self) {
+        let ranges = self.state.borrow().ranges.clone();
+        if !ranges.is_empty() {
+            self.open(Ranges::Given(ranges)).await.ok();
+        }
+    }
+
+    /// Looks whether other rules of the machine drop what pods send and get, and has those of iptables let it through.
+    async fn check_firewall(&mut self) {
+        let fresh = self
+            .firewall_seen
+            .is_some_and(|at| at.elapsed() < LOOK_AT_FIREWALL);
+        if fresh || self.options.cni.is_some() || self.state.borrow().ranges.is_empty() {
+            return;
+        }
+        self.firewall_seen = Some(tokio::time::Instant::now());
+        let runtime = self.runtime.clone();
+        let dropped = match blocking(move || runtime.let_through()).await {
+            Ok(dropped) => dropped,
+            Err(error) => {
+                tracing::debug!(node = self.node, %error, "look at the machine's other rules");
+                return;
+            }
+        };
+        for what in dropped.iter().filter(|what| !self.dropped.contains(what)) {
+            tracing::warn!(node = self.node, "{what}");
+            self.recorder
+                .node(&self.node, true, "ForwardingDenied", what.clone());
+        }
+        self.dropped = dropped;
+    }
+
+    /// Looks whether plugins can connect pods, where that is theirs to do.
+    async fn check_plugins(&mut self) {
+        if self.options.cni.is_none() {
+            return;
+        }
+        let runtime = self.runtime.clone();
+        let not_ready = blocking(move || runtime.check_network()).await.err();
+        let not_ready = not_ready.map(|error| error.message);
+        let changed = self.state.send_if_modified(|state| {
+            let changed = state.not_ready != not_ready;
+            state.not_ready = not_ready.clone();
+            changed
+        });
+        match not_ready {
+            Some(why) if changed => tracing::warn!(node = self.node, "pods get no network: {why}"),
+            None if changed => tracing::info!(node = self.node, "plugins make the pods' network"),
+            _ => {}
         }
     }
 
@@ -169,7 +245,7 @@ impl Network {
             // What is wrong is in the state, and tried again.
             self.open(Ranges::Given(has)).await.ok();
         }
-        if !self.state.borrow().ranges.is_empty() {
+        if self.options.cni.is_none() && !self.state.borrow().ranges.is_empty() {
             self.route().await;
         }
     }
@@ -178,7 +254,7 @@ impl Network {
     async fn open(&mut self, ranges: Ranges) -> Result<(), runtime::Error> {
         let config = NetworkConfig {
             ranges,
-            node_addresses: self.node_ips.clone(),
+            node_addresses: self.addresses.borrow_and_update().clone(),
             tunnel_port: self.options.tunnel_port,
         };
         let runtime = self.runtime.clone();
@@ -187,12 +263,16 @@ impl Network {
             Ok(ranges) => {
                 let before = self.state.borrow().ranges.clone();
                 tracing::info!(node = self.node, ?ranges, "the pods' network is open");
-                if !before.is_empty() && before != ranges {
+                let plugged = self.options.cni.is_some();
+                if !plugged && !before.is_empty() && before != ranges {
                     self.tell_change(&before, &ranges);
                 }
                 self.state.send_modify(|state| {
                     state.ranges = ranges;
-                    state.not_ready = None;
+                    // Plugins may not be ready for all that.
+                    if !plugged {
+                        state.not_ready = None;
+                    }
                 });
                 Ok(())
             }
@@ -270,6 +350,13 @@ impl Network {
         }
         self.complained = wrong;
     }
+}
+
+/// That pods get no network, as the kubelet says it of its node and of each pod.
+pub(crate) fn not_ready(why: &str) -> String {
+    format!(
+        "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:Network plugin returns error: {why}"
+    )
 }
 
 /// `spec.podCIDRs` of a node, without what cannot be read.

@@ -24,7 +24,9 @@ use crate::network;
 use crate::options::{Options, PodRanges};
 
 pub(crate) use lease::renew;
-pub(crate) use machine::{available_memory, memory as machine_memory, primary_address};
+pub(crate) use machine::{
+    available_memory, has_address, memory as machine_memory, primary_address, routed_address,
+};
 
 /// How often the node's state is looked at.
 const LOOK: Duration = Duration::from_secs(10);
@@ -53,7 +55,7 @@ pub(crate) struct Keeper {
     cluster: Cluster,
     recorder: Recorder,
     name: String,
-    ips: Vec<IpAddr>,
+    addresses: watch::Receiver<Vec<IpAddr>>,
     network: watch::Receiver<network::State>,
     /// Whether the node registers with the ranges that it has.
     network_is_own: bool,
@@ -77,7 +79,7 @@ impl Keeper {
         recorder: Recorder,
         options: &Options,
         images: runtime::Images,
-        ips: &[IpAddr],
+        addresses: watch::Receiver<Vec<IpAddr>>,
         network: watch::Receiver<network::State>,
         deleted: CancellationToken,
     ) -> (Self, watch::Receiver<Offer>) {
@@ -94,7 +96,7 @@ impl Keeper {
             cluster,
             recorder,
             name: options.node_name.clone(),
-            ips: ips.to_vec(),
+            addresses,
             network,
             network_is_own: matches!(options.network.ranges, PodRanges::Own(_)),
             labels,
@@ -124,12 +126,13 @@ impl Keeper {
         let mut timer = tokio::time::interval(LOOK);
         timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut posted: Option<Posted> = None;
-        let mut network = self.network.clone();
+        let (mut network, mut addresses) = (self.network.clone(), self.addresses.clone());
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 // Its keeper ends with this one.
                 Ok(()) = network.changed() => {}
+                Ok(()) = addresses.changed() => {}
                 change = changes.next() => match change {
                     Some(Ok(Some(node))) => {
                         let contradicted = posted.as_mut().filter(|posted| contradicts(&node, &posted.state));
@@ -321,8 +324,10 @@ impl Keeper {
             .chain(network_conditions(&self.network.borrow()))
             .collect();
         let ips = self
-            .ips
-            .iter()
+            .addresses
+            .borrow()
+            .clone()
+            .into_iter()
             .map(|ip| json!({"type": "InternalIP", "address": ip.to_string()}));
         let hostname = json!({"type": "Hostname", "address": self.name});
         let addresses: Vec<Value> = ips.chain([hostname]).collect();
@@ -381,18 +386,13 @@ fn contradicts(node: &Node, posted: &Value) -> bool {
 }
 
 /// Whether pods can be made, and whether they reach those of other nodes.
-fn network_conditions(network: &network::State) -> Vec<Value> {
+fn network_conditions(state: &network::State) -> Vec<Value> {
     let condition = |kind: &str, status: &str, reason: &str, message: &str| json!({"type": kind, "status": status, "reason": reason, "message": message});
-    let ready = match &network.not_ready {
+    let ready = match &state.not_ready {
         None => condition("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
-        Some(why) => {
-            let message = format!(
-                "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:Network plugin returns error: {why}"
-            );
-            condition("Ready", "False", "KubeletNotReady", &message)
-        }
+        Some(why) => condition("Ready", "False", "KubeletNotReady", &network::not_ready(why)),
     };
-    let routes = match &network.routes {
+    let routes = match &state.routes {
         None => None,
         Some(Ok(())) => Some((
             "False",

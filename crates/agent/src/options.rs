@@ -54,6 +54,8 @@ pub struct NetworkOptions {
     pub tunnel_port: u16,
     /// Go through tunnels to nodes on a common link, too.
     pub always_wrap: bool,
+    /// The network is that of plugins: they connect pods, and lead them to those of other nodes.
+    pub cni: Option<runtime::Cni>,
 }
 
 /// Who says which ranges are a node's.

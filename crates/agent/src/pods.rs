@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::addresses;
 use crate::admission::{self, Claim};
 use crate::cluster::{Cluster, PodRef};
 use crate::events::Recorder;
@@ -126,15 +127,15 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<Ended,
 
     let (recorder, sender) = Recorder::new(cluster.clone(), options.node_name.clone(), stop.clone());
     tasks.spawn(sender);
-    let mut node_ips = options.node_ips.clone();
-    if node_ips.is_empty() {
-        node_ips.push(node::primary_address());
+    let (sender, addresses) = addresses::open(&options.node_ips);
+    if options.node_ips.is_empty() {
+        tasks.spawn(addresses::follow(sender, stop.clone()));
     }
     let (mut network, network_state) = Network::new(
         runtime.clone(),
         recorder.clone(),
         &options.node_name,
-        &node_ips,
+        addresses.clone(),
         &options.network,
     );
     let chosen = network.choose(&cluster, &stop).await;
@@ -149,7 +150,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<Ended,
         recorder.clone(),
         &options,
         runtime.images().clone(),
-        &node_ips,
+        addresses.clone(),
         network_state,
         deleted.clone(),
     );
@@ -185,7 +186,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<Ended,
         offer,
         node_name: options.node_name.clone(),
         names: cluster_names,
-        host_ips: node_ips.iter().map(ToString::to_string).collect(),
+        addresses,
         api_address: options.api_address,
         api_service: options.api_redirect().map(|redirect| redirect.from),
         hold,
@@ -230,6 +231,7 @@ pub(crate) async fn open(
     let data_dir = options.data_dir.clone();
     let runtime_options = runtime::Options {
         network: None,
+        cni: options.network.cni.clone(),
         shim: options.shim.clone(),
         redirects: options.api_redirect().into_iter().chain(redirects).collect(),
         events,

@@ -7,7 +7,7 @@ mod jobs;
 mod runs;
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +55,8 @@ pub(crate) struct Shared {
     pub(crate) node_name: String,
     /// The cluster's domain, and who knows its names.
     pub(crate) names: ClusterNames,
-    pub(crate) host_ips: Vec<String>,
+    /// The node's own addresses, the main one first.
+    pub(crate) addresses: watch::Receiver<Vec<IpAddr>>,
     pub(crate) api_address: SocketAddr,
     /// Where pods with a network of their own reach the API server instead.
     pub(crate) api_service: Option<SocketAddr>,
@@ -68,6 +69,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// The node's addresses, as pods are told them.
+    pub(crate) fn host_ips(&self) -> Vec<String> {
+        self.addresses.borrow().iter().map(ToString::to_string).collect()
+    }
+
     pub(crate) fn uid(&self, namespace: &str, name: &str) -> Option<String> {
         let uids = self
             .uids
@@ -203,7 +209,7 @@ impl Worker {
             version: 0,
             heard: word == Word::Server,
             seen: Observed {
-                host_ips: shared.host_ips.clone(),
+                host_ips: shared.host_ips(),
                 ..Default::default()
             },
             pod: Arc::new(Pod::default()),
@@ -254,6 +260,7 @@ impl Worker {
 
     /// Works until the pod is gone from this node and from the API.
     pub(crate) async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
+        let mut addresses = self.shared.addresses.clone();
         while !self.leaving {
             let wake = self.step();
             let until_wake = wake.map(|at| {
@@ -270,6 +277,8 @@ impl Worker {
                     Ok(done) => self.finished(done),
                     Err(error) => tracing::error!(pod = self.identity.name, %error, "a job of a pod broke off"),
                 },
+                // The pod is told of its host's new address.
+                Ok(()) = addresses.changed() => {}
                 () = sleep(until_wake) => {}
                 () = sleep_until(refresh) => self.refresh_volumes(),
             }
@@ -279,6 +288,7 @@ impl Worker {
     /// One round: plan, begin what is planned, report. Answers when time alone makes another round necessary.
     fn step(&mut self) -> Option<Timestamp> {
         let now = Timestamp::now();
+        self.seen.host_ips = self.shared.host_ips();
         let plan = pod_sync::sync(&self.view, &self.seen, now);
         for action in plan.actions {
             self.begin(action, &plan.status);
@@ -606,7 +616,7 @@ impl Worker {
             ending: self.ending.clone(),
             surroundings: Surroundings {
                 node_name: self.shared.node_name.clone(),
-                host_ips: self.shared.host_ips.clone(),
+                host_ips: self.shared.host_ips(),
                 pod_ips: self.seen.pod_ips.clone(),
                 allocatable: offer.allocatable.clone(),
                 api_address: self.api_address(),

@@ -1,11 +1,12 @@
 //! Flags of every role that is a node: its addresses and those of its pods.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use agent::{NetworkOptions, PodRanges};
 use clap::{Args, ValueEnum};
 use plan::node_ipam::ClusterRange;
-use runtime::{Range, Ranges};
+use runtime::{Cni, Range, Ranges};
 
 /// Flags of the network of a node.
 #[derive(Args, Debug, Clone)]
@@ -27,7 +28,27 @@ pub(crate) struct NetworkArgs {
     /// UDP port at which wrapped packets arrive, the same on all nodes
     #[arg(long, value_name = "PORT", default_value_t = runtime::TUNNEL_PORT)]
     vxlan_port: u16,
+
+    /// Leave the pods' network to the CNI plugins that are installed on this machine
+    #[arg(long, conflicts_with_all = ["pod_network", "vxlan_port"])]
+    cni: bool,
+
+    /// Folder of the plugins' configuration: the first file in it is the network
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        default_value = "/etc/cni/net.d",
+        requires = "cni"
+    )]
+    cni_conf_dir: PathBuf,
+
+    /// Folders of the plugins
+    #[arg(long, value_name = "FOLDER", value_delimiter = ',', default_values = BIN_DIRS, requires = "cni")]
+    cni_bin_dir: Vec<PathBuf>,
 }
+
+/// Where networks install their plugins, and where Debian and Fedora have the common ones.
+const BIN_DIRS: [&str; 3] = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"];
 
 /// How packets for pods of other nodes travel.
 #[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
@@ -40,9 +61,9 @@ enum Way {
 
 impl NetworkArgs {
     /// How the agent makes the network. A node beside its control plane (`cluster`) chooses its range itself, because another
-    /// instance may run on this machine.
+    /// instance may run on this machine; what plugins do with ranges is theirs.
     pub(crate) fn options(&self, cluster: Option<&[ClusterRange]>) -> NetworkOptions {
-        let ranges = match (self.pod_cidr.as_slice(), cluster) {
+        let ranges = match (self.pod_cidr.as_slice(), cluster.filter(|_| !self.cni)) {
             ([], None) => PodRanges::Given,
             ([], Some(cluster)) => PodRanges::Own(Ranges::Free {
                 of: cluster
@@ -57,6 +78,10 @@ impl NetworkArgs {
             ranges,
             tunnel_port: self.vxlan_port,
             always_wrap: self.pod_network == Way::Vxlan,
+            cni: self.cni.then(|| Cni {
+                conf_dir: self.cni_conf_dir.clone(),
+                bin_dirs: self.cni_bin_dir.clone(),
+            }),
         }
     }
 }

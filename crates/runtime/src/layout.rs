@@ -100,6 +100,11 @@ impl PodLayout {
         self.0.join("shim.sock")
     }
 
+    /// What was given to network plugins, for the time when it is taken from them.
+    pub(crate) fn attachment(&self) -> PathBuf {
+        self.0.join("cni.json")
+    }
+
     pub(crate) fn log(&self) -> PathBuf {
         self.0.join("shim.log")
     }

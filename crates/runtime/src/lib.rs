@@ -20,6 +20,7 @@ mod exec;
 mod images;
 mod layout;
 mod network;
+mod patience;
 mod pod;
 mod runtime;
 mod seccomp;
@@ -32,8 +33,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use exec::Exec;
 pub use images::{Credentials, ImageInfo, Images, ScratchFile, normalize_name};
 pub use network::{
-    Destination, NetworkConfig, ROUTE_PROTOCOL, Range, Ranges, Redirect, RedirectTo, Route, RouteFailures,
-    ServiceChanges, ServiceCost, ServiceRoute, Services, TUNNEL_PORT, TunnelEnd, Via,
+    Cni, Destination, NetworkConfig, ROUTE_PROTOCOL, Range, Ranges, Redirect, RedirectTo, Route,
+    RouteFailures, ServiceChanges, ServiceCost, ServiceRoute, Services, TUNNEL_PORT, TunnelEnd, Via,
 };
 pub use pod::Pod;
 pub use runtime::{Options, Runtime, ShimCommand};

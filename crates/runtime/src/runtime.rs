@@ -1,11 +1,9 @@
 //! The machine's pods: opening a data directory, finding its shims again, making and removing pods.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Read};
 use std::net::Shutdown;
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,10 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::Pid;
 
@@ -24,10 +20,11 @@ use crate::cgroup::{self, Hierarchies};
 use crate::error::Context as _;
 use crate::layout::{self, Layout};
 use crate::network::Network;
+use crate::patience::read_within;
 use crate::shim::{PodRecord, Ready};
 use crate::wire::{self, Reply};
 use crate::{
-    Error, ErrorKind, Event, Images, NetworkConfig, Pod, Range, Redirect, Result, Route, RouteFailures,
+    Cni, Error, ErrorKind, Event, Images, NetworkConfig, Pod, Range, Redirect, Result, Route, RouteFailures,
     SandboxSpec, pod,
 };
 use ipnet::IpNet;
@@ -46,6 +43,8 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 pub struct Options {
     /// The pods' network. `None` is that of the last time, if there was one; it may be opened later ([`Runtime::open_network`]).
     pub network: Option<NetworkConfig>,
+    /// The pods' network is made by these plugins. Pods that were connected otherwise keep what they have.
+    pub cni: Option<Cni>,
     /// Addresses that lead pods elsewhere.
     pub redirects: Vec<Redirect>,
     /// How to start a shim.
@@ -88,6 +87,8 @@ struct Inner {
     /// One agent a data directory.
     _lock: Flock<File>,
     pods: Mutex<BTreeMap<String, Entry>>,
+    /// Pods that were gone when the directory was opened, and of which something is left. Locked while it is removed.
+    left: Mutex<BTreeSet<String>>,
 }
 
 struct Entry {
@@ -109,6 +110,10 @@ impl Inner {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
         self.pods.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn left(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 fn end_watcher(entry: &Entry) {
@@ -123,7 +128,11 @@ impl Runtime {
     pub fn open(data_dir: &Path, options: Options) -> Result<Runtime> {
         let layout = Arc::new(Layout::new(data_dir)?);
         let lock = lock(&layout)?;
-        let network = Network::new(Arc::clone(&layout), options.redirects.clone());
+        let network = Network::new(
+            Arc::clone(&layout),
+            options.redirects.clone(),
+            options.cni.clone(),
+        );
         share_mounts()?;
         let fresh = private_run_folder(&layout)?;
         let run = layout.run();
@@ -133,6 +142,7 @@ impl Runtime {
                 hierarchies: Hierarchies::find()?,
                 network,
                 pods: Mutex::default(),
+                left: Mutex::default(),
                 _lock: lock,
                 layout,
                 options,
@@ -164,7 +174,7 @@ impl Runtime {
                         inner.network.remember(&id, network);
                     }
                     // The rules are made anew below.
-                    self.remove_left_overs(&id)?;
+                    self.remove_or_keep(&id);
                 }
             }
         }
@@ -190,7 +200,7 @@ impl Runtime {
                 // It was dying when it was looked at.
                 Err(error) if error.kind == ErrorKind::ShimGone => {
                     tracing::info!(pod = id, "removing what a dead shim left");
-                    self.remove_left_overs(&id)?;
+                    self.remove_or_keep(&id);
                 }
                 watched => drop(watched?),
             }
@@ -217,6 +227,18 @@ impl Runtime {
     /// what they have.
     pub fn open_network(&self, config: NetworkConfig) -> Result<Vec<Range>> {
         self.inner.network.open(config)
+    }
+
+    /// Whether pods can be connected now. Where plugins do that, they may have to be installed first: [`ErrorKind::NetworkNotReady`] says what
+    /// is missing.
+    pub fn check_network(&self) -> Result<()> {
+        self.inner.network.check()
+    }
+
+    /// Has the machine's iptables let packets of pods through, where it drops what is forwarded. Answers what drops them still and was left
+    /// alone, each with its remedy.
+    pub fn let_through(&self) -> Result<Vec<String>> {
+        self.inner.network.let_through()
     }
 
     /// The ranges that pods get addresses of; none until the network is open.
@@ -258,7 +280,9 @@ impl Runtime {
             ));
         }
         if inner.layout.pod(&spec.id).0.exists() {
-            self.remove_left_overs(&spec.id)?;
+            let mut left = inner.left();
+            self.remove_rest(&spec.id, None)?;
+            left.remove(&spec.id);
         }
         let created = self.try_create(spec);
         if created.is_err()
@@ -273,10 +297,9 @@ impl Runtime {
         let inner = &self.inner;
         let place = inner.layout.pod(&spec.id);
         fs::create_dir_all(place.containers()).context(|| format!("create {}", place.0.display()))?;
-        let network = if spec.host_network {
-            None
-        } else {
-            Some(inner.network.allocate(&spec.id)?)
+        let network = match spec.host_network {
+            true => None,
+            false => inner.network.prepare(&spec.id)?,
         };
         let mut record = PodRecord {
             spec: spec.clone(),
@@ -286,9 +309,8 @@ impl Runtime {
         };
         layout::write_json(&place.record(), &record, false)?;
         let pid = self.start_shim(&spec.id)?;
-        if let Some(network) = &record.network {
-            inner.network.attach(&spec.id, network, pid)?;
-            inner.network.forward(&spec.id, network, &spec.host_ports)?;
+        if !spec.host_network {
+            record.network = Some(inner.network.connect(spec, record.network, pid)?);
         }
         record.ready = true;
         layout::write_json(&place.record(), &record, false)?;
@@ -399,7 +421,10 @@ impl Runtime {
     pub fn remove_pod(&self, id: &str) -> Result<()> {
         layout::check_id("pod", id, 63)?;
         let entry = self.inner.lock().remove(id);
+        // Plugins that are to undo what they did look at it, so it outlives the pod's processes.
+        let mut namespace = None;
         if let Some(entry) = entry {
+            namespace = network_namespace(entry.shim);
             if let Err(error) = entry.pod.shut_down() {
                 // It may be dying already; the left-overs are removed either way.
                 tracing::info!(pod = id, %error, "the shim did not shut down");
@@ -408,11 +433,37 @@ impl Runtime {
             end_watcher(&entry);
             wait_for_end(entry.shim)?;
         }
-        self.remove_left_overs(id)
+        let mut left = Some(self.inner.left()).filter(|left| left.contains(id));
+        self.remove_rest(id, namespace)?;
+        if let Some(left) = &mut left {
+            left.remove(id);
+        }
+        Ok(())
     }
 
-    /// Removes what a pod without a living shim left.
-    fn remove_left_overs(&self, id: &str) -> Result<()> {
+    /// Removes what a pod without a living shim left. What cannot be removed now is left to [`Runtime::remove_left_overs`].
+    fn remove_or_keep(&self, id: &str) {
+        if let Err(error) = self.remove_rest(id, None) {
+            tracing::warn!(pod = id, %error, "what a dead shim left stays");
+            self.inner.left().insert(id.to_owned());
+        }
+    }
+
+    /// Tries again to remove what was left by pods that were gone when the data directory was opened, and could not be removed then: plugins
+    /// may have refused. The error is the first of those that are still in the way.
+    pub fn remove_left_overs(&self) -> Result<()> {
+        let mut left = self.inner.left();
+        let mut result = Ok(());
+        left.retain(|id| {
+            let removed = self.remove_rest(id, None);
+            let stays = removed.is_err();
+            result = std::mem::replace(&mut result, Ok(())).and(removed);
+            stays
+        });
+        result
+    }
+
+    fn remove_rest(&self, id: &str, mut namespace: Option<File>) -> Result<()> {
         let inner = &self.inner;
         let place = inner.layout.pod(id);
         if let Ok(stream) = wire::connect(&place.socket()) {
@@ -420,6 +471,7 @@ impl Runtime {
             let credentials = getsockopt(&stream, sockopt::PeerCredentials)
                 .context(|| format!("find the shim of pod {id}"))?;
             let shim = Pid::from_raw(credentials.pid());
+            namespace = network_namespace(shim);
             kill(shim);
             wait_for_end(shim)?;
         }
@@ -434,7 +486,7 @@ impl Runtime {
                 above = folder.parent();
             }
         }
-        inner.network.release(id)?;
+        inner.network.release(id, namespace.as_ref())?;
         layout::remove_tree(&place.0)
     }
 
@@ -558,6 +610,11 @@ fn lock(layout: &Layout) -> Result<Flock<File>> {
     }
 }
 
+/// The network namespace of a process, if it lives.
+fn network_namespace(pid: Pid) -> Option<File> {
+    File::open(format!("/proc/{pid}/ns/net")).ok()
+}
+
 fn kill(pid: Pid) {
     if let Err(error) = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL) {
         tracing::debug!(%pid, %error, "already gone");
@@ -638,45 +695,4 @@ fn unescaped(target: &str) -> String {
         .replace("\\011", "\t")
         .replace("\\012", "\n")
         .replace("\\134", "\\")
-}
-
-/// All that comes out of a pipe until it is closed; `None` when it stays open for longer than `patience`.
-fn read_within(mut pipe: impl Read + AsFd, patience: Duration) -> io::Result<Option<Vec<u8>>> {
-    let deadline = Instant::now() + patience;
-    let mut words = Vec::new();
-    let mut piece = [0; 4096];
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        let mut ready = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut ready, timeout) {
-            Ok(0) => return Ok(None),
-            Err(Errno::EINTR) => continue,
-            Err(error) => return Err(error.into()),
-            Ok(_) => {}
-        }
-        match pipe.read(&mut piece)? {
-            0 => return Ok(Some(words)),
-            count => words.extend_from_slice(&piece[..count]),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Write as _;
-
-    use super::*;
-
-    #[test]
-    fn a_pipe_is_read_to_its_end_or_for_so_long() {
-        let (reader, mut writer) = std::io::pipe().unwrap();
-        writer.write_all(b"ready").unwrap();
-        let still_open = read_within(reader.try_clone().unwrap(), Duration::ZERO).unwrap();
-        assert_eq!(still_open, None);
-        writer.write_all(b"yes").unwrap();
-        drop(writer);
-        let closed = read_within(reader, Duration::from_secs(10)).unwrap();
-        assert_eq!(closed.as_deref(), Some(&b"yes"[..]));
-    }
 }

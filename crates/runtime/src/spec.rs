@@ -36,6 +36,19 @@ pub struct SandboxSpec {
     pub mount_propagation: bool,
     /// Ports of the machine that lead to the pod. Ignored on the host's network.
     pub host_ports: Vec<HostPort>,
+    /// What network plugins are told of the pod, where the network is theirs.
+    pub plugin_args: PluginArgs,
+}
+
+/// What network plugins are told of a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PluginArgs {
+    /// Names and values of `CNI_ARGS`, such as `K8S_POD_NAME` and the pod's name. Values hold no `;`.
+    pub arguments: Vec<(String, String)>,
+    /// For plugins that declare a capability: what it is to be used for, in the conventions' form, such as `bandwidth`. Host ports
+    /// and ranges are known and not given here.
+    pub capabilities: BTreeMap<String, serde_json::Value>,
 }
 
 /// A port of the machine that is forwarded to a port of the pod.
@@ -210,13 +223,29 @@ pub struct ExecSpec {
     pub stderr: bool,
 }
 
-/// A pod's addresses, one of each family of the node's ranges.
+/// A pod's addresses, at most one of each family.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodNetwork {
     /// The addresses, the main one first.
     pub addresses: Vec<PodAddress>,
     /// Bytes that its link takes; `None` is the kernel's default.
     pub mtu: Option<u32>,
+    /// Who gave them.
+    #[serde(default)]
+    pub given_by: Giver,
+}
+
+/// Who gave a pod its addresses, and connected it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Giver {
+    /// This runtime, which has it on its bridge.
+    #[default]
+    Bridge,
+    /// The plugins of the machine.
+    Plugins {
+        /// Whether they lead its host ports, too.
+        lead_ports: bool,
+    },
 }
 
 impl PodNetwork {
@@ -231,9 +260,9 @@ impl PodNetwork {
 pub struct PodAddress {
     /// The pod's address.
     pub address: IpAddr,
-    /// The bridge's address, which is the pod's default route.
-    pub gateway: IpAddr,
-    /// Prefix length of the pod range.
+    /// The bridge's address, which is the pod's default route; plugins may give none.
+    pub gateway: Option<IpAddr>,
+    /// Prefix length of the network that it is of.
     pub prefix: u8,
 }
 

@@ -492,7 +492,7 @@ fn pods_reach_a_redirected_address_on_loopback_and_nothing_else_there() {
         });
     }
     let pod = machine.pod("p");
-    let gateway = pod.network().unwrap().addresses[0].gateway;
+    let gateway = pod.network().unwrap().addresses[0].gateway.unwrap();
     let script = format!(
         "nc 10.96.0.1 443 </dev/null; busybox ip route add 127.9.9.9 via {gateway}
         for to in '{gateway} {other}' '{gateway} {told}' '127.9.9.9 {other}'; do
@@ -508,7 +508,7 @@ fn pods_reach_a_redirected_address_on_loopback_and_nothing_else_there() {
 fn a_pod_range_that_is_in_use_is_refused() {
     let machine = Machine::new();
     let pod = machine.pod("p");
-    let taken = format!("{}/24", pod.network().unwrap().addresses[0].gateway);
+    let taken = format!("{}/24", pod.network().unwrap().addresses[0].gateway.unwrap());
     let folder = tempfile::tempdir().unwrap();
     let options = runtime::Options {
         network: Some(common::network(&[&taken])),

@@ -290,7 +290,7 @@ impl Pod {
     }
 
     /// The pod by its node, if it is ready and not on its way out.
-    fn running(object: &Value) -> Option<(String, Pod)> {
+    pub fn running(object: &Value) -> Option<(String, Pod)> {
         let (meta, status) = (&object["metadata"], &object["status"]);
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let conditions = status["conditions"].as_array()?;

@@ -131,16 +131,33 @@ pub(super) fn node_info() -> Value {
 
 /// The address from which the machine reaches others; loopback when it reaches nobody.
 pub(crate) fn primary_address() -> IpAddr {
+    routed_address()
+        .or_else(first_address)
+        .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+/// The address from which the machine reaches others, if it has a way to them.
+pub(crate) fn routed_address() -> Option<IpAddr> {
     // Connecting a datagram socket sends nothing: the kernel only picks the route, and with it the address.
     let route = || -> std::io::Result<IpAddr> {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
         Ok(socket.local_addr()?.ip())
     };
-    let routed = route().ok().filter(|ip| !ip.is_unspecified());
-    routed
-        .or_else(first_address)
-        .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    route().ok().filter(|ip| !ip.is_unspecified())
+}
+
+/// Whether an address is one of the machine's. One that cannot be asked has it still.
+pub(crate) fn has_address(address: IpAddr) -> bool {
+    let Ok(mut interfaces) = nix::ifaddrs::getifaddrs() else {
+        return true;
+    };
+    interfaces.any(|interface| {
+        interface.address.is_some_and(|own| match address {
+            IpAddr::V4(address) => own.as_sockaddr_in().is_some_and(|own| own.ip() == address),
+            IpAddr::V6(address) => own.as_sockaddr_in6().is_some_and(|own| own.ip() == address),
+        })
+    })
 }
 
 fn first_address() -> Option<IpAddr> {

@@ -55,7 +55,7 @@ pub(super) async fn node(shared: &Shared, port: &str, request: Request<Incoming>
 }
 
 fn host(shared: &Shared) -> Option<IpAddr> {
-    shared.host_ips.first().and_then(|ip| ip.parse().ok())
+    shared.addresses.borrow().first().copied()
 }
 
 async fn dial(address: Option<IpAddr>, port: &str, request: Request<Incoming>) -> Response<Body> {

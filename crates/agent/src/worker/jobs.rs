@@ -14,6 +14,7 @@ use super::{Shared, failure};
 use crate::cluster::{PodRef, is_gone, message};
 use crate::container::{self, Note, PodFiles, Surroundings, run_id};
 use crate::hooks::{self, LEAST_GRACE};
+use crate::network;
 use crate::volumes::{self, Tokens};
 
 /// What a job works with: the pod as it was when the job began.
@@ -129,7 +130,7 @@ pub(super) async fn create_sandbox(context: Context) -> Done {
             &mut tokens,
         );
         volumes.await.map_err(|message| failure("FailedMount", message))?;
-        let spec = container::sandbox(&context.pod, &context.shared.node_name);
+        let spec = container::sandbox(&context.pod, &context.shared.node_name, &context.shared.names);
         let runtime = context.shared.runtime.clone();
         let identity = context.identity.clone();
         let sandbox = blocking(move || {
@@ -146,7 +147,13 @@ pub(super) async fn create_sandbox(context: Context) -> Done {
             );
             failure("FailedCreatePodSandBox", message)
         };
-        let sandbox = sandbox.await.map_err(|error| failed(error.message))?;
+        let sandbox = sandbox.await.map_err(|error| match error.kind {
+            ErrorKind::NetworkNotReady => {
+                let why = network::not_ready(&error.message);
+                failure("NetworkNotReady", format!("network is not ready: {why}"))
+            }
+            _ => failed(error.message),
+        })?;
         let ips = match sandbox.network() {
             Some(network) => network.ips().map(|ip| ip.to_string()).collect(),
             None => context.surroundings.host_ips.clone(),

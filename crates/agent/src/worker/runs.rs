@@ -149,7 +149,7 @@ impl Worker {
     fn take_addresses(&mut self, sandbox: &runtime::Pod) {
         self.seen.pod_ips = match sandbox.network() {
             Some(network) => network.ips().map(|ip| ip.to_string()).collect(),
-            None => self.shared.host_ips.clone(),
+            None => self.shared.host_ips(),
         };
     }
 

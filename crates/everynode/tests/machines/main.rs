@@ -3,10 +3,12 @@
 mod absence;
 mod addresses;
 mod alone;
+mod cni;
 mod control_plane;
 mod faults;
 mod inside;
 mod join;
+mod network;
 mod ways;
 
 use std::collections::BTreeMap;

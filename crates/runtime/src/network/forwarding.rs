@@ -33,6 +33,29 @@ pub(super) struct Table<'a> {
     pub(super) redirects: &'a [Redirect],
     /// The bridge's addresses in the ranges that pods get addresses of.
     pub(super) gateways: &'a [IpAddr],
+    /// Own pods that plugins have connected, and the devices that lead to them.
+    pub(super) plugged: Plug<'a>,
+}
+
+/// Addresses of pods that are not on the bridge, and devices that lead to pods of IPv4.
+#[derive(Clone, Copy)]
+pub(super) struct Plug<'a> {
+    pub(super) addresses: &'a [IpAddr],
+    pub(super) devices: &'a [String],
+}
+
+impl Plug<'_> {
+    /// The script that adds them to the table, or deletes them from it.
+    pub(super) fn script(&self, verb: &str, table: &str) -> String {
+        let addresses = self.addresses.iter().map(|address| {
+            let suffix = if address.is_ipv4() { "" } else { "6" };
+            format!("{verb} element inet {table} plugged{suffix} {{ {address} }}\n")
+        });
+        let devices = self.devices.iter();
+        let devices =
+            devices.map(|device| format!("{verb} element inet {table} plugged_by {{ \"{device}\" }}\n"));
+        addresses.chain(devices).collect()
+    }
 }
 
 impl Table<'_> {
@@ -55,6 +78,9 @@ table inet {name} {{
   set pods6 {{ type ipv6_addr; flags interval; }}
   set untranslated {{ type ipv4_addr; flags interval; }}
   set untranslated6 {{ type ipv6_addr; flags interval; }}
+  set plugged {{ type ipv4_addr; }}
+  set plugged6 {{ type ipv6_addr; }}
+  set plugged_by {{ type ifname; }}
   set hairpins {{ type ipv4_addr . ipv4_addr; }}
   set hairpins6 {{ type ipv6_addr . ipv6_addr; }}
   chain host_ports {{
@@ -75,6 +101,9 @@ table inet {name} {{
     oifname "{bridge}" ip saddr 127.0.0.0/8 masquerade
     oifname "{bridge}" ip saddr . ip daddr @hairpins ct status dnat masquerade
     oifname "{bridge}" ip6 saddr . ip6 daddr @hairpins6 ct status dnat masquerade
+    ip daddr @plugged ip saddr 127.0.0.0/8 masquerade
+    ip daddr @plugged ip saddr . ip daddr @hairpins ct status dnat masquerade
+    ip6 daddr @plugged6 ip6 saddr . ip6 daddr @hairpins6 ct status dnat masquerade
     ip daddr @untranslated return
     ip6 daddr @untranslated6 return
     ip saddr @pods ip daddr != 224.0.0.0/4 masquerade
@@ -83,12 +112,14 @@ table inet {name} {{
   chain loopback_stays {{
     type filter hook prerouting priority -300; policy accept;
     iifname "{bridge}" ip daddr 127.0.0.0/8 drop
+    iifname @plugged_by ip daddr 127.0.0.0/8 drop
   }}
 }}
 "#
         );
         script.push_str(&elements("add", name, "pods", self.pods));
         script.push_str(&elements("add", name, "untranslated", self.untranslated));
+        script.push_str(&self.plugged.script("add", name));
         for forward in living {
             script.push_str(&add(name, forward));
         }
@@ -100,12 +131,13 @@ impl Table<'_> {
     /// The rule of a redirect; `None` for one that leads nowhere, since nothing of its family is there.
     fn redirect(&self, redirect: &Redirect) -> Option<String> {
         let Redirect { protocol, from, to } = redirect;
-        let to = match to {
-            RedirectTo::Address(to) => *to,
+        let (to, leads_plugged) = match to {
+            RedirectTo::Address(to) => (*to, true),
+            // Pods that are not on the bridge are not led to it: they may not know the way.
             RedirectTo::Bridge(port) => {
                 let mut own = self.gateways.iter();
                 let own = own.find(|own| own.is_ipv4() == from.is_ipv4())?;
-                SocketAddr::new(*own, *port)
+                (SocketAddr::new(*own, *port), false)
             }
         };
         if to.is_ipv4() != from.is_ipv4() {
@@ -114,9 +146,14 @@ impl Table<'_> {
         let ip = if from.is_ipv4() { "ip" } else { "ip6" };
         let (bridge, address, port) = (self.bridge, from.ip(), from.port());
         let protocol = self::protocol(*protocol);
-        Some(format!(
-            "    iifname \"{bridge}\" {ip} daddr {address} {protocol} dport {port} dnat {ip} to {to}\n"
-        ))
+        let lead =
+            |who: &str| format!("    {who} {ip} daddr {address} {protocol} dport {port} dnat {ip} to {to}\n");
+        let mut rules = lead(&format!("iifname \"{bridge}\""));
+        if leads_plugged {
+            let suffix = if from.is_ipv4() { "" } else { "6" };
+            rules.push_str(&lead(&format!("{ip} saddr @plugged{suffix}")));
+        }
+        Some(rules)
     }
 }
 
@@ -368,6 +405,10 @@ mod tests {
                 untranslated: &[],
                 redirects: &[],
                 gateways: &gateways,
+                plugged: Plug {
+                    addresses: &[],
+                    devices: &[],
+                },
             };
             let redirects = [
                 redirect("10.96.0.10:53", address("127.96.1.2:53")),
@@ -377,7 +418,8 @@ mod tests {
             let rules = redirects.iter().filter_map(|redirect| table.redirect(redirect));
             rules.map(|rule| rule.trim().to_owned()).collect()
         };
-        let four = "iifname \"b\" ip daddr 10.96.0.10 udp dport 53 dnat ip to 127.96.1.2:53";
+        let four = "iifname \"b\" ip daddr 10.96.0.10 udp dport 53 dnat ip to 127.96.1.2:53\n    \
+                    ip saddr @plugged ip daddr 10.96.0.10 udp dport 53 dnat ip to 127.96.1.2:53";
         let six = "iifname \"b\" ip6 daddr fd00:10:96::a udp dport 53 dnat ip6 to [fd00::1]:53";
         assert_eq!(rules(&["10.1.0.1"]), [four]);
         assert_eq!(rules(&["10.1.0.1", "fd00::1"]), [four, six]);

@@ -6,11 +6,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::thread;
 
 use futures::TryStreamExt;
-use nix::net::if_::if_nametoindex;
+use nix::net::if_::{if_indextoname, if_nametoindex};
 use nix::sched::{CloneFlags, setns};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{InfoData, InfoVeth};
-use rtnetlink::packet_route::route::RouteScope;
+use rtnetlink::packet_route::route::{RouteAttribute, RouteScope};
 use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use crate::error::Context as _;
@@ -127,6 +127,35 @@ pub(super) fn attach(cable: &str, bridge: &str, network: &PodNetwork, pid: u32) 
     })
 }
 
+/// Sets the loopback of a process' network namespace up.
+pub(super) fn set_loopback_up_of(pid: u32) -> Result<()> {
+    let namespace = format!("/proc/{pid}/ns/net");
+    let namespace = File::open(&namespace).context(|| format!("open {namespace}"))?;
+    netlink(Some(namespace), async |handle| set_loopback_up(&handle).await)
+}
+
+/// The name of the device by which the machine reaches an address.
+pub(super) fn device_to(address: Ipv4Addr) -> Result<String> {
+    netlink(None, async move |handle| {
+        let ask = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(address, 32)
+            .build();
+        let mut answers = std::pin::pin!(handle.route().get(ask).execute());
+        let route = answers
+            .try_next()
+            .await
+            .context(|| format!("find the way to {address}"))?;
+        let mut attributes = route.into_iter().flat_map(|route| route.attributes);
+        let index = attributes.find_map(|attribute| match attribute {
+            RouteAttribute::Oif(index) => Some(index),
+            _ => None,
+        });
+        let index = index.ok_or_else(|| Error::machine(format!("there is no way to {address}")))?;
+        let name = if_indextoname(index).context(|| format!("find the device of the way to {address}"))?;
+        Ok(name.to_string_lossy().into_owned())
+    })
+}
+
 async fn set_loopback_up(handle: &Handle) -> Result<()> {
     let loopback = index_of("lo")?;
     handle
@@ -157,8 +186,8 @@ async fn set_up_pod(handle: &Handle, network: &PodNetwork) -> Result<()> {
         .execute()
         .await
         .context(|| "set the pod's link up")?;
-    for given in &network.addresses {
-        let routes = match given.gateway {
+    for gateway in network.addresses.iter().filter_map(|given| given.gateway) {
+        let routes = match gateway {
             IpAddr::V4(gateway) => {
                 let route = || RouteMessageBuilder::<Ipv4Addr>::new().output_interface(index);
                 let near = route().destination_prefix(gateway, 32).scope(RouteScope::Link);
@@ -178,7 +207,7 @@ async fn set_up_pod(handle: &Handle, network: &PodNetwork) -> Result<()> {
                 .add(route)
                 .execute()
                 .await
-                .context(|| format!("route the pod through {}", given.gateway))?;
+                .context(|| format!("route the pod through {gateway}"))?;
         }
     }
     Ok(())

@@ -6,13 +6,20 @@
 //! The network is opened when the node's ranges are known, which may be long after the runtime; until then pods on the machine's own
 //! network run. It may be opened again with other ranges: new pods get addresses of those, and a range that living pods still have
 //! addresses of stays on the bridge until the last of them has gone.
+//!
+//! Or the network is another's, by plugins ([`Cni`]): then they give addresses and make the cables and ways, and what is left to do here
+//! is to lead their pods to Services. A machine may change from one to the other; pods that live keep what they have.
 
+mod cni;
 mod conntrack;
+mod firewall;
 mod forwarding;
 mod link;
+mod plugged;
 mod range;
 mod routes;
 mod services;
+mod sysctl;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -25,13 +32,17 @@ use ipnet::IpNet;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-use self::forwarding::{Forward, Table, apart};
+use self::cni::Newcomer;
+use self::forwarding::{Forward, Plug, Table, apart};
+use self::plugged::Plugged;
 use self::range::interfaces;
 use self::routes::Place;
+use self::sysctl::{filter_bridged, forward_ipv6, write_sysctl};
 use crate::error::Context as _;
 use crate::layout::{self, Layout};
-use crate::{Error, ErrorKind, HostPort, PodAddress, PodNetwork, Protocol, Result};
+use crate::{Error, ErrorKind, Giver, HostPort, PodAddress, PodNetwork, Protocol, Result, SandboxSpec};
 
+pub use self::cni::Cni;
 pub use self::range::{Range, Ranges};
 pub use self::routes::{ROUTE_PROTOCOL, Route, RouteFailures, TunnelEnd, Via};
 pub use self::services::{Destination, ServiceChanges, ServiceCost, ServiceRoute, Services};
@@ -78,11 +89,27 @@ pub struct NetworkConfig {
 }
 
 /// What is kept of the network beside its pods, for the next process.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Kept {
     ranges: Vec<Range>,
     node_addresses: Vec<IpAddr>,
     tunnel_port: u16,
+}
+
+/// A pod that lives.
+#[derive(Debug)]
+struct Living {
+    network: PodNetwork,
+    /// The ports that lead to it by our rules.
+    forward: Forward,
+    /// The device that leads to it, where plugins have connected it.
+    device: Option<String>,
+}
+
+impl Living {
+    fn is_plugged(&self) -> bool {
+        self.network.given_by != Giver::Bridge
+    }
 }
 
 /// The network of one data directory.
@@ -90,16 +117,22 @@ struct Kept {
 pub(crate) struct Network {
     layout: Arc<Layout>,
     redirects: Vec<Redirect>,
+    /// The network is that of plugins, which may use the ranges, if there are any, or their own.
+    cni: Option<Cni>,
+    /// Pods that plugins have connected.
+    plugged: Plugged,
     /// Locked while the rules change, so that they follow each other.
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// New pods are connected by plugins, so that the ranges are not the bridge's.
+    by_plugins: bool,
     /// `None` until it is opened.
     open: Option<Kept>,
-    /// Living pods: what they have, and the ports that lead to them.
-    pods: BTreeMap<String, (PodNetwork, Forward)>,
+    /// Living pods.
+    pods: BTreeMap<String, Living>,
     /// Networks of other nodes that pods reach with their own addresses.
     others: Vec<IpNet>,
     /// What the table has as such now; without [`State::others`] that is the own ranges.
@@ -118,18 +151,29 @@ impl State {
         self.open.as_ref().ok_or_else(|| {
             Error::new(
                 ErrorKind::NetworkNotReady,
-                "network is not ready: the node has no pod range yet",
+                "the node has no pod range (spec.podCIDR) yet",
             )
         })
     }
 
+    /// The bridge's addresses in the ranges that pods get addresses of.
+    fn gateways(&self) -> Vec<IpAddr> {
+        let open = self.open.iter().filter(|_| !self.by_plugins);
+        open.flat_map(|open| &open.ranges).map(Range::gateway).collect()
+    }
+
     /// The bridge's addresses: those of the ranges, and those through which living pods go.
     fn bridge_addresses(&self) -> Vec<(IpAddr, u8)> {
-        let ranges = self.open.iter().flat_map(|open| &open.ranges);
+        let ranges = self
+            .open
+            .iter()
+            .filter(|_| !self.by_plugins)
+            .flat_map(|open| &open.ranges);
         let mut addresses: Vec<(IpAddr, u8)> =
             ranges.map(|range| (range.gateway(), range.prefix())).collect();
-        let living = self.pods.values().flat_map(|(network, _)| &network.addresses);
-        addresses.extend(living.map(|given| (given.gateway, given.prefix)));
+        let living = self.pods.values().filter(|pod| !pod.is_plugged());
+        let living = living.flat_map(|pod| &pod.network.addresses);
+        addresses.extend(living.filter_map(|given| Some((given.gateway?, given.prefix))));
         addresses.sort();
         addresses.dedup();
         addresses
@@ -144,6 +188,11 @@ impl State {
         )
     }
 
+    /// Devices that lead to pods that plugins have connected.
+    fn devices(&self) -> BTreeSet<String> {
+        self.pods.values().filter_map(|pod| pod.device.clone()).collect()
+    }
+
     fn all_untranslated(&self) -> Vec<IpNet> {
         let mut nets = self.own();
         nets.extend(&self.others);
@@ -153,11 +202,17 @@ impl State {
 
 impl Network {
     /// A network that is not open.
-    pub(crate) fn new(layout: Arc<Layout>, redirects: Vec<Redirect>) -> Network {
+    pub(crate) fn new(layout: Arc<Layout>, redirects: Vec<Redirect>, cni: Option<Cni>) -> Network {
+        let state = State {
+            by_plugins: cni.is_some(),
+            ..State::default()
+        };
         Network {
             layout,
             redirects,
-            state: Mutex::default(),
+            cni,
+            plugged: Plugged::default(),
+            state: Mutex::new(state),
         }
     }
 
@@ -168,13 +223,12 @@ impl Network {
 
     /// Takes in a pod that lived before this process.
     pub(crate) fn adopt(&self, pod: &str, network: &PodNetwork, ports: &[HostPort]) {
-        let forward = Forward {
-            addresses: network.ips().collect(),
-            ports: ports.to_vec(),
-        };
-        self.lock()
-            .pods
-            .insert(pod.to_owned(), (network.clone(), forward));
+        let living = living(network, ports);
+        if living.is_plugged() {
+            self.plugged
+                .add(&self.services_table(), &living.forward.addresses);
+        }
+        self.lock().pods.insert(pod.to_owned(), living);
     }
 
     /// Remembers what a pod had that is dead now: should it be made again, it gets the same.
@@ -183,11 +237,13 @@ impl Network {
         self.lock().left.insert(pod.to_owned(), addresses);
     }
 
-    /// Opens it as it was open last, if it was.
+    /// Opens it as it was open last, if it was. Plugins need nothing to begin with.
     pub(crate) fn reopen(&self) -> Result<()> {
-        let Some(kept) = layout::read_json::<Kept>(&self.layout.network())? else {
+        let kept = layout::read_json::<Kept>(&self.layout.network())?.unwrap_or_default();
+        // Plugins do without ranges.
+        if kept.ranges.is_empty() && self.cni.is_none() {
             return Ok(());
-        };
+        }
         self.open(NetworkConfig {
             ranges: Ranges::Given(kept.ranges),
             node_addresses: kept.node_addresses,
@@ -210,9 +266,11 @@ impl Network {
         let claim = File::open(INTERFACES).context(|| format!("open {INTERFACES}"))?;
         let claim = Flock::lock(claim, FlockArg::LockExclusive)
             .map_err(|(_, error)| Error::machine(format!("lock {INTERFACES}: {error}")))?;
-        let ranges = config
-            .ranges
-            .choose(&interfaces()?, &[&bridge, &tunnel], &before)?;
+        let ranges = match (&self.cni, config.ranges) {
+            // What uses them on the machine is the plugins'.
+            (Some(_), Ranges::Given(ranges)) => ranges,
+            (_, ranges) => ranges.choose(&interfaces()?, &[&bridge, &tunnel], &before)?,
+        };
         let kept = Kept {
             ranges: ranges.clone(),
             node_addresses: config.node_addresses,
@@ -236,39 +294,46 @@ impl Network {
         let folder = self.layout.addresses();
         fs::create_dir_all(&folder).context(|| format!("create {}", folder.display()))?;
         let bridge = self.layout.bridge();
-        link::ensure_bridge(&bridge, &state.bridge_addresses())?;
         write_sysctl("net/ipv4/ip_forward", "1")?;
-        // Lets the machine itself reach host ports through 127.0.0.1, and redirects lead there; the rules keep pods from
-        // reaching anything else in that way.
-        write_sysctl(&format!("net/ipv4/conf/{bridge}/route_localnet"), "1")?;
-        // Pods reach each other by way of the machine, whose rules see all of it: nobody is to tell them a shorter one.
-        write_sysctl(&format!("net/ipv4/conf/{bridge}/send_redirects"), "0")?;
-        if state.open()?.ranges.iter().any(|range| !range.is_ipv4()) {
+        let addresses = state.bridge_addresses();
+        if addresses.is_empty() {
+            link::remove(&bridge)?;
+        } else {
+            link::ensure_bridge(&bridge, &addresses)?;
+            // Lets the machine itself reach host ports through 127.0.0.1, and redirects lead there; the rules keep pods from
+            // reaching anything else in that way.
+            write_sysctl(&format!("net/ipv4/conf/{bridge}/route_localnet"), "1")?;
+            // Pods reach each other by way of the machine, whose rules see all of it: nobody is to tell them a shorter one.
+            write_sysctl(&format!("net/ipv4/conf/{bridge}/send_redirects"), "0")?;
+        }
+        if self.cni.is_some() {
+            filter_bridged()?;
+        }
+        if addresses.iter().any(|(address, _)| address.is_ipv6()) {
             forward_ipv6()?;
         }
         state.untranslated = state.all_untranslated();
         let name = self.layout.name();
+        let plugged: Vec<IpAddr> = self.plugged.addresses().into_iter().collect();
+        let devices: Vec<String> = state.devices().into_iter().collect();
         let table = Table {
             name: &name,
             bridge: &bridge,
             pods: &state.own(),
             untranslated: &state.untranslated,
             redirects: &self.redirects,
-            gateways: &state
-                .open()?
-                .ranges
-                .iter()
-                .map(Range::gateway)
-                .collect::<Vec<_>>(),
+            gateways: &state.gateways(),
+            plugged: Plug {
+                addresses: &plugged,
+                devices: &devices,
+            },
         };
-        forwarding::apply(&table.script(state.pods.values().map(|(_, forward)| forward)))
+        forwarding::apply(&table.script(state.pods.values().map(|pod| &pod.forward)))
     }
 
-    /// The addresses of the bridge: what pods reach the machine by. None until it is open.
+    /// The addresses of the bridge: what pods reach the machine by. None until it is open, or where it is that of plugins.
     pub(crate) fn gateways(&self) -> Vec<IpAddr> {
-        let state = self.lock();
-        let ranges = state.open.iter().flat_map(|open| &open.ranges);
-        ranges.map(Range::gateway).collect()
+        self.lock().gateways()
     }
 
     /// The ranges that pods get addresses of. None until it is open.
@@ -317,8 +382,16 @@ impl Network {
         }
     }
 
+    /// What a pod has before its namespace is there: its addresses, or nothing where it is plugins that give them.
+    pub(crate) fn prepare(&self, pod: &str) -> Result<Option<PodNetwork>> {
+        match &self.cni {
+            None => self.allocate(pod).map(Some),
+            Some(cni) => cni.is_configured().map(|()| None),
+        }
+    }
+
     /// Gives a pod one address of each range that no other pod holds; the files that say so go with [`Network::release`].
-    pub(crate) fn allocate(&self, pod: &str) -> Result<PodNetwork> {
+    fn allocate(&self, pod: &str) -> Result<PodNetwork> {
         let mut state = self.lock();
         let open = state.open()?.clone();
         let had = state.left.remove(pod).unwrap_or_default();
@@ -348,7 +421,7 @@ impl Network {
             };
             addresses.push(PodAddress {
                 address,
-                gateway: range.gateway(),
+                gateway: Some(range.gateway()),
                 prefix: range.prefix(),
             });
         }
@@ -360,6 +433,7 @@ impl Network {
         Ok(PodNetwork {
             addresses,
             mtu: Some(mtu),
+            given_by: Giver::Bridge,
         })
     }
 
@@ -393,49 +467,94 @@ impl Network {
         }
     }
 
-    /// Lays the cable into the namespace of a process and sets up the pod's end.
-    pub(crate) fn attach(&self, pod: &str, network: &PodNetwork, pid: u32) -> Result<()> {
-        link::attach(&self.layout.cable(pod), &self.layout.bridge(), network, pid)
+    /// Connects a pod, of whose namespace a process is: lays the cable to the bridge, or has plugins do what they do. Then its host ports
+    /// are forwarded, all or none.
+    pub(crate) fn connect(
+        &self,
+        spec: &SandboxSpec,
+        prepared: Option<PodNetwork>,
+        pid: u32,
+    ) -> Result<PodNetwork> {
+        let network = match (prepared, &self.cni) {
+            (Some(network), _) => {
+                link::attach(&self.layout.cable(&spec.id), &self.layout.bridge(), &network, pid)?;
+                network
+            }
+            (None, Some(cni)) => self.plug_in(cni, spec, pid)?,
+            (None, None) => return Err(Error::machine("a pod without addresses cannot be connected")),
+        };
+        self.forward(&spec.id, &network, &spec.host_ports)?;
+        Ok(network)
     }
 
-    /// Forwards a pod's host ports, all or none.
-    pub(crate) fn forward(&self, pod: &str, network: &PodNetwork, ports: &[HostPort]) -> Result<()> {
-        let mut state = self.lock();
-        let forward = Forward {
-            addresses: network.ips().collect(),
-            ports: ports.to_vec(),
+    fn plug_in(&self, cni: &Cni, spec: &SandboxSpec, pid: u32) -> Result<PodNetwork> {
+        let open = self.lock().open()?.clone();
+        link::set_loopback_up_of(pid)?;
+        let newcomer = Newcomer {
+            id: &spec.id,
+            args: &spec.plugin_args,
+            host_ports: &spec.host_ports,
+            ranges: &open.ranges,
+            pid,
         };
-        if !ports.is_empty() {
-            forwarding::apply(&forwarding::add(&self.layout.name(), &forward)).map_err(|error| {
-                Error::new(
-                    error.kind,
-                    format!(
-                        "forward host ports {}: {}",
-                        forwarding::names(ports),
-                        error.message
-                    ),
-                )
-            })?;
-            forget_clients(ports);
+        let added = cni.add(&newcomer, &self.layout.pod(&spec.id).attachment())?;
+        let mut addresses = added.addresses;
+        // A pod's main address is of its node's family.
+        let ipv4 = open.node_addresses.first().is_none_or(IpAddr::is_ipv4);
+        addresses.sort_by_key(|given| given.address.is_ipv4() != ipv4);
+        Ok(PodNetwork {
+            addresses,
+            mtu: None,
+            given_by: Giver::Plugins {
+                lead_ports: added.leads_ports,
+            },
+        })
+    }
+
+    fn forward(&self, pod: &str, network: &PodNetwork, ports: &[HostPort]) -> Result<()> {
+        let mut state = self.lock();
+        let pod_lives = living(network, ports);
+        let (forward, name) = (&pod_lives.forward, self.layout.name());
+        let mut script = String::new();
+        if pod_lives.is_plugged() {
+            let devices: Vec<String> = pod_lives.device.clone().into_iter().collect();
+            for device in &devices {
+                // Redirects may lead to loopback, and host ports of 127.0.0.1 to the pod; the rules keep pods from other things there.
+                write_sysctl(&format!("net/ipv4/conf/{device}/route_localnet"), "1")?;
+            }
+            let plug = Plug {
+                addresses: &forward.addresses,
+                devices: &devices,
+            };
+            script.push_str(&plug.script("add", &name));
         }
-        state.pods.insert(pod.to_owned(), (network.clone(), forward));
+        if !forward.ports.is_empty() {
+            script.push_str(&forwarding::add(&name, forward));
+        }
+        if !script.is_empty() {
+            forwarding::apply(&script).map_err(|error| match ports {
+                [] => error,
+                ports => {
+                    let names = forwarding::names(ports);
+                    Error::new(
+                        error.kind,
+                        format!("forward host ports {names}: {}", error.message),
+                    )
+                }
+            })?;
+        }
+        forget_clients(&forward.ports);
+        if pod_lives.is_plugged() {
+            self.plugged.add(&self.services_table(), &forward.addresses);
+        }
+        state.pods.insert(pod.to_owned(), pod_lives);
         Ok(())
     }
 
-    /// Takes a pod's host ports back, removes its cable and frees its addresses.
-    pub(crate) fn release(&self, pod: &str) -> Result<()> {
-        let mut state = self.lock();
-        if let Some((_, forward)) = state.pods.remove(pod)
-            && !forward.ports.is_empty()
-            && state.open.is_some()
-        {
-            if let Err(error) = forwarding::apply(&forwarding::remove(&self.layout.name(), &forward)) {
-                // Somebody took the table away, or parts of it.
-                tracing::warn!(pod, %error, "the rules are not what they were: making them anew");
-                self.make(&mut state)?;
-            }
-            forget_clients(&forward.ports);
-        }
+    /// Takes a pod's host ports back, removes its cable and frees its addresses; `namespace` is its network namespace, if it still has one.
+    pub(crate) fn release(&self, pod: &str, namespace: Option<&File>) -> Result<()> {
+        self.stop_leading(pod)?;
+        cni::delete(&self.layout.pod(pod).attachment(), namespace)?;
         link::remove(&self.layout.cable(pod))?;
         let folder = self.layout.addresses();
         let Ok(entries) = fs::read_dir(&folder) else {
@@ -447,25 +566,105 @@ impl Network {
             }
         }
         // The last pod of a range that is no longer the node's takes it from the bridge.
+        let mut state = self.lock();
         if state.open.is_some() && state.untranslated != state.all_untranslated() {
             self.make(&mut state)?;
         }
         Ok(())
     }
 
+    /// Takes a pod out of the rules.
+    fn stop_leading(&self, pod: &str) -> Result<()> {
+        let mut state = self.lock();
+        let devices = state.devices();
+        let Some(was) = state.pods.remove(pod) else {
+            return Ok(());
+        };
+        let (forward, name) = (&was.forward, self.layout.name());
+        let mut script = String::new();
+        if was.is_plugged() {
+            self.plugged.remove(&self.services_table(), &forward.addresses);
+            let left = state.devices();
+            let devices: Vec<String> = devices.difference(&left).cloned().collect();
+            let plug = Plug {
+                addresses: &forward.addresses,
+                devices: &devices,
+            };
+            script.push_str(&plug.script("delete", &name));
+        }
+        if !forward.ports.is_empty() {
+            script.push_str(&forwarding::remove(&name, forward));
+        }
+        if script.is_empty() || state.open.is_none() {
+            return Ok(());
+        }
+        if let Err(error) = forwarding::apply(&script) {
+            // Somebody took the table away, or parts of it.
+            tracing::warn!(pod, %error, "the rules are not what they were: making them anew");
+            self.make(&mut state)?;
+        }
+        forget_clients(&forward.ports);
+        Ok(())
+    }
+
+    /// Whether pods can be connected: always, once it is open, unless plugins say otherwise.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.lock().open()?;
+        self.cni.as_ref().map_or(Ok(()), Cni::check)
+    }
+
+    /// Has the machine's iptables let packets of the bridge through; answers what drops them still.
+    pub(crate) fn let_through(&self) -> Result<Vec<String>> {
+        self.lock().open()?;
+        firewall::let_through(&self.layout.bridge())
+    }
+
+    fn services_table(&self) -> String {
+        services::table(&self.layout.name())
+    }
+
     /// The rules of Services, which are not made yet by this process.
     pub(crate) fn services(&self) -> Services {
-        Services::new(&self.layout.name(), &self.layout.bridge())
+        Services::new(&self.layout.name(), &self.layout.bridge(), self.plugged.clone())
     }
 
     /// Removes the bridge, the routes and the rules.
     pub(crate) fn tear_down(&self) -> Result<()> {
         let mut state = self.lock();
-        *state = State::default();
+        *state = State {
+            by_plugins: self.cni.is_some(),
+            ..State::default()
+        };
         routes::clear(&self.layout.tunnel(), self.layout.metric())?;
         link::remove(&self.layout.bridge())?;
+        firewall::forget(&self.layout.bridge());
         services::tear_down(&self.layout.name())?;
         forwarding::apply(&forwarding::drop_table(&self.layout.name()))
+    }
+}
+
+/// A pod with what leads to it. Ports that plugins lead are no business of our rules.
+fn living(network: &PodNetwork, ports: &[HostPort]) -> Living {
+    let ports = match network.given_by {
+        Giver::Plugins { lead_ports: true } => Vec::new(),
+        _ => ports.to_vec(),
+    };
+    let addresses: Vec<IpAddr> = network.ips().collect();
+    let first = addresses.iter().find_map(|address| match address {
+        IpAddr::V4(address) if network.given_by != Giver::Bridge => Some(*address),
+        _ => None,
+    });
+    // Without one, its programs reach Services on other machines, and not those that are led to loopback.
+    let device = first.and_then(|address| {
+        let found = link::device_to(address);
+        found
+            .inspect_err(|error| tracing::warn!(%address, %error, "look for the device that leads to a pod"))
+            .ok()
+    });
+    Living {
+        network: network.clone(),
+        forward: Forward { addresses, ports },
+        device,
     }
 }
 
@@ -502,31 +701,4 @@ fn mtu_of(node_addresses: &[IpAddr]) -> u32 {
     let mtu = name.and_then(read).and_then(|text| text.trim().parse().ok());
     // Less than IPv6 demands is no link for pods.
     mtu.unwrap_or(MTU).max(1280)
-}
-
-/// Lets the machine forward IPv6. A kernel that forwards no longer listens to routers, from which a machine may have its own way out:
-/// where it did listen it goes on to.
-fn forward_ipv6() -> Result<()> {
-    const FORWARDING: &str = "net/ipv6/conf/all/forwarding";
-    let forwards = fs::read_to_string(Path::new("/proc/sys").join(FORWARDING));
-    if forwards.is_ok_and(|value| value.trim() == "1") {
-        return Ok(());
-    }
-    let interfaces =
-        fs::read_dir("/proc/sys/net/ipv6/conf").context(|| "list the machine's IPv6 settings")?;
-    for interface in interfaces.flatten() {
-        let listens = interface.path().join("accept_ra");
-        if fs::read_to_string(&listens).is_ok_and(|value| value.trim() == "1") {
-            fs::write(&listens, "2").context(|| format!("set {} to 2", listens.display()))?;
-        }
-    }
-    write_sysctl(FORWARDING, "1")
-}
-
-fn write_sysctl(name: &str, value: &str) -> Result<()> {
-    let path = Path::new("/proc/sys").join(name);
-    if fs::read_to_string(&path).is_ok_and(|current| current.trim() == value) {
-        return Ok(());
-    }
-    fs::write(&path, value).context(|| format!("set {} to {value}", path.display()))
 }

@@ -14,6 +14,7 @@ use futures::TryStreamExt;
 use ipnet::IpNet;
 use nix::net::if_::if_nametoindex;
 use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::link::{InfoData, InfoVxlan, LinkAttribute, LinkInfo};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
 };
@@ -276,19 +277,24 @@ async fn ensure_tunnel(handle: &Handle, place: &Place, peers: &BTreeSet<Peer>) -
     let end = TunnelEnd::of(first);
     let over_ipv4 = peers.iter().any(|peer| peer.outer.is_ipv4());
     let mtu = super::mtu_of(&place.node_addresses) - tunnel_overhead(over_ipv4);
+    let local = place
+        .node_addresses
+        .iter()
+        .find(|address| address.is_ipv4() == over_ipv4)
+        .copied();
+    if !is_from(handle, name, local).await? {
+        // What it sends from cannot be changed. Its routes and neighbours go with it, and are made anew.
+        super::link::remove_with(handle, name).await?;
+    }
     if if_nametoindex(name.as_str()).is_err() {
         let device = LinkVxlan::new(name, end.vni)
             .port(place.port)
             .learning(false)
             .address(end.mac.to_vec())
             .mtu(mtu);
-        let local = place
-            .node_addresses
-            .iter()
-            .find(|address| address.is_ipv4() == over_ipv4);
         let device = match local {
-            Some(IpAddr::V4(local)) => device.local(*local),
-            Some(IpAddr::V6(local)) => device.local6(*local),
+            Some(IpAddr::V4(local)) => device.local(local),
+            Some(IpAddr::V6(local)) => device.local6(local),
             None => device,
         };
         handle
@@ -329,6 +335,30 @@ async fn ensure_tunnel(handle: &Handle, place: &Place, peers: &BTreeSet<Peer>) -
         .context(|| format!("set {name} up"))?;
     keep_neighbours(handle, index, peers, place.port).await?;
     Ok(index)
+}
+
+/// Whether the tunnel's device sends from this address, or is not there.
+async fn is_from(handle: &Handle, name: &str, local: Option<IpAddr>) -> Result<bool> {
+    let Ok(index) = if_nametoindex(name) else {
+        return Ok(true);
+    };
+    let mut links = std::pin::pin!(handle.link().get().match_index(index).execute());
+    let link = links.try_next().await.context(|| format!("look at {name}"))?;
+    let infos = link.into_iter().flat_map(|link| link.attributes);
+    let infos = infos.filter_map(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => Some(infos),
+        _ => None,
+    });
+    let data = infos.flatten().find_map(|info| match info {
+        LinkInfo::Data(InfoData::Vxlan(data)) => Some(data),
+        _ => None,
+    });
+    let from = data.into_iter().flatten().find_map(|info| match info {
+        InfoVxlan::Local(address) => Some(IpAddr::V4(address)),
+        InfoVxlan::Local6(address) => Some(IpAddr::V6(address)),
+        _ => None,
+    });
+    Ok(from == local)
 }
 
 /// What a tunnel takes of a packet.

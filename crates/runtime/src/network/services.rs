@@ -1,6 +1,6 @@
 //! The rules that lead clients of Services to endpoints: two nftables tables an instance, one a family.
 //!
-//! They hold for the pods of this instance's bridge and for the machine's own programs; pods of another instance's bridge pass them by. Where
+//! They hold for the pods of this instance's bridge, for those that plugins have connected for it, and for the machine's own programs; pods of another instance's bridge pass them by. Where
 //! two instances lead the machine's own programs from one address, the one whose tables are older wins.
 //!
 //! A change is one script and thus one transaction: packets meet the state before or after it, never one between. The tables survive the agent; the
@@ -19,6 +19,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use self::script::{Chain, Family, Script, Set};
+use super::plugged::Plugged;
 use super::{conntrack, forwarding};
 use crate::{Protocol, Result};
 
@@ -129,12 +130,14 @@ pub struct Services {
     /// The chains in use, and by how many destinations.
     chains: BTreeMap<(Family, Chain), usize>,
     memories: BTreeSet<u32>,
+    /// Own pods that are not on the bridge.
+    plugged: Plugged,
     /// Whether the kernel has this state, as far as we know.
     made: bool,
 }
 
 impl Services {
-    pub(crate) fn new(instance: &str, bridge: &str) -> Services {
+    pub(super) fn new(instance: &str, bridge: &str, plugged: Plugged) -> Services {
         Services {
             table: table(instance),
             bridge: bridge.to_owned(),
@@ -143,6 +146,7 @@ impl Services {
             local: BTreeSet::new(),
             chains: BTreeMap::new(),
             memories: BTreeSet::new(),
+            plugged,
             made: false,
         }
     }
@@ -188,7 +192,7 @@ impl Services {
 
     /// Looks whether the tables are there, and makes them anew if somebody took them away. Whether that was so.
     pub fn check(&mut self) -> Result<bool> {
-        if self.made && self.is_there() {
+        if self.made && self.plugged.are_told() && self.is_there() {
             return Ok(false);
         }
         self.made = false;
@@ -224,18 +228,22 @@ impl Services {
             }
             self.made = false;
         }
-        let text = self.anew();
-        forwarding::apply(&text)?;
+        let mut bytes = 0;
+        self.plugged.tell(|plugged| {
+            let text = self.anew(plugged);
+            bytes = text.len();
+            forwarding::apply(&text)
+        })?;
         self.made = true;
         Ok(ServiceCost {
-            bytes: text.len(),
+            bytes,
             anew: true,
             forgotten: 0,
         })
     }
 
     /// The script that makes everything anew, and keeps the clients that are remembered.
-    fn anew(&self) -> String {
+    fn anew(&self, plugged: &BTreeSet<IpAddr>) -> String {
         let mut script = Script {
             new_chains: self.chains.keys().copied().collect(),
             new_memories: self.memories.clone(),
@@ -261,6 +269,9 @@ impl Services {
                 format!("{address} . {address}"),
                 None,
             );
+        }
+        for address in plugged {
+            script.add(Family::of(*address), Set::Plugged, address.to_string(), None);
         }
         let mut text = script::tables(&self.table, &self.bridge) + &script.text(&self.table, &self.bridge);
         for one in affinity::remembered(&self.table) {
@@ -412,7 +423,8 @@ pub(super) fn tear_down(instance: &str) -> Result<()> {
     forwarding::apply(&script::drop_tables(&table(instance)))
 }
 
-fn table(instance: &str) -> String {
+/// The name of both tables.
+pub(super) fn table(instance: &str) -> String {
     format!("{instance}-services")
 }
 

@@ -142,7 +142,7 @@ fn options(range: u8, events: Option<mpsc::Sender<Event>>) -> Options {
             arguments: Vec::new(),
         },
         events,
-        redirects: Vec::new(),
+        ..Options::default()
     }
 }
 

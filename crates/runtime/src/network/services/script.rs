@@ -101,6 +101,7 @@ impl Chain {
         if let Some(inner) = self.inner() {
             let inner = inner.name();
             rules.push(format!("iifname \"{bridge}\" goto {inner}"));
+            rules.push(format!("{ip} saddr @plugged goto {inner}"));
             rules.push(format!("fib saddr type local goto {inner}"));
         }
         if self.sticky && family == Family::V4 && self.endpoints > 0 {
@@ -165,6 +166,8 @@ pub(super) enum Set {
     Guarded,
     /// Those addresses, each with a network that may.
     Sources,
+    /// Own pods that are not on the bridge.
+    Plugged,
 }
 
 impl Set {
@@ -184,6 +187,7 @@ impl Set {
             Set::Hairpins => "hairpins",
             Set::Guarded => "guarded",
             Set::Sources => "sources",
+            Set::Plugged => "plugged",
         };
         name.to_owned()
     }
@@ -382,6 +386,7 @@ table {ip} {table} {{
   set hairpins {{ type {address} . {address}; }}
   set guarded {{ type {address} . inet_proto . inet_service; }}
   set sources {{ type {address} . inet_proto . inet_service . {address}; flags interval; }}
+  set plugged {{ type {address}; }}
   chain refuse {{
     meta l4proto tcp reject with tcp reset
     reject
@@ -401,6 +406,10 @@ table {ip} {table} {{
   chain output_guard {{
     type filter hook output priority -105; policy accept;
     ct state new jump guard
+  }}
+  chain plugged_prerouting {{
+    type nat hook prerouting priority -96; policy accept;
+    {ip} saddr @plugged jump lead
   }}
   chain prerouting {{
     type nat hook prerouting priority -95; policy accept;

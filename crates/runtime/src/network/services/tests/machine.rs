@@ -263,7 +263,7 @@ impl Machine {
 
     /// The rules of this machine, not made yet.
     pub(super) fn services(&self) -> Services {
-        Services::new("everynode-test", "en-test")
+        Services::new("everynode-test", "en-test", super::super::Plugged::default())
     }
 
     /// Does something on the machine.

@@ -1,0 +1,215 @@
+//! What the machine's other rules do to packets of pods: each table may drop what is forwarded, whatever ours accept.
+//!
+//! Docker sets the policy of iptables' chain FORWARD to drop, and so do common recipes. Networks of pods let their packets through
+//! there, by a rule for their own bridge alone, and so do we. A chain that drops by any other name is a person's own firewall: it is told, and
+//! left alone.
+
+use std::process::{Command, Stdio};
+
+use super::forwarding;
+use crate::error::Context as _;
+use crate::{Error, Result};
+
+/// Where a kernel that has them says which tables the older iptables made.
+const LEGACY_TABLES: [&str; 2] = ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"];
+
+/// A chain that drops what is forwarded and not accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Dropping {
+    family: String,
+    table: String,
+    chain: String,
+}
+
+/// Lets packets of a bridge through where iptables drops what is forwarded. Answers what drops them still, with the remedy.
+pub(super) fn let_through(bridge: &str) -> Result<Vec<String>> {
+    let mut dropped = Vec::new();
+    for chain in dropping(&forwarding::read(&["list", "chains"])?) {
+        let iptables = match (chain.family.as_str(), chain.table.as_str(), chain.chain.as_str()) {
+            ("ip", "filter", "FORWARD") => accept(&["iptables-nft", "iptables"], bridge),
+            ("ip6", "filter", "FORWARD") => accept(&["ip6tables-nft", "ip6tables"], bridge),
+            _ => Err(Error::machine("it is not iptables'")),
+        };
+        if iptables.is_err() {
+            let Dropping { family, table, chain } = chain;
+            let place = format!("{family} {table} {chain}");
+            dropped.push(format!(
+                "the chain {chain} of the table {family} {table} drops packets of pods. Allow them: \
+                 nft 'insert rule {place} iifname \"{bridge}\" accept; insert rule {place} oifname \"{bridge}\" accept'"
+            ));
+        }
+    }
+    for (tables, program) in LEGACY_TABLES.iter().zip(["iptables-legacy", "ip6tables-legacy"]) {
+        let has_filter =
+            std::fs::read_to_string(tables).is_ok_and(|names| names.lines().any(|name| name == "filter"));
+        let drops = || {
+            run(program, &["-S", "FORWARD"])
+                .is_ok_and(|rules| rules.lines().any(|rule| rule == "-P FORWARD DROP"))
+        };
+        if has_filter
+            && drops()
+            && let Err(error) = accept(&[program], bridge)
+        {
+            dropped.push(format!(
+                "{program}'s chain FORWARD drops packets of pods: {error}"
+            ));
+        }
+    }
+    Ok(dropped)
+}
+
+/// Takes back the rules of [`let_through`]; fine where there are none.
+pub(super) fn forget(bridge: &str) {
+    for program in [
+        "iptables-nft",
+        "iptables",
+        "ip6tables-nft",
+        "ip6tables",
+        "iptables-legacy",
+        "ip6tables-legacy",
+    ] {
+        for direction in ["-i", "-o"] {
+            let rule = rule(bridge, direction);
+            // Asking alone would make a table that was not there; taking away what is not there fails, as does a program that is not.
+            if is_in_use(program) && run(program, &[&["-D"], &rule[..]].concat()).is_ok() {
+                tracing::debug!(program, bridge, direction, "the rule for the bridge is gone");
+            }
+        }
+    }
+}
+
+/// Whether a program has a table of rules that are forwarded.
+fn is_in_use(program: &str) -> bool {
+    match program.strip_suffix("-legacy") {
+        Some(_) => {
+            let tables = LEGACY_TABLES[usize::from(program.starts_with("ip6"))];
+            std::fs::read_to_string(tables).is_ok_and(|names| names.lines().any(|name| name == "filter"))
+        }
+        None => {
+            let family = if program.starts_with("ip6") { "ip6" } else { "ip" };
+            forwarding::read(&["list", "chain", family, "filter", "FORWARD"]).is_ok()
+        }
+    }
+}
+
+/// Has the first of these programs that is installed accept packets of a bridge, both ways.
+fn accept(programs: &[&str], bridge: &str) -> Result<()> {
+    let installed = |program: &&&str| run(program, &["--version"]).is_ok();
+    let program = programs.iter().find(installed);
+    let program =
+        program.ok_or_else(|| Error::machine(format!("{} is not installed", programs.join(" or "))))?;
+    for direction in ["-i", "-o"] {
+        let rule = rule(bridge, direction);
+        if run(program, &[&["-C"], &rule[..]].concat()).is_err() {
+            run(program, &[&["-I"], &rule[..]].concat())?;
+            tracing::info!(
+                program,
+                bridge,
+                direction,
+                "packets of pods were dropped by FORWARD, and are let through now"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A rule that whoever lists the chain understands.
+fn rule<'a>(bridge: &'a str, direction: &'a str) -> [&'a str; 9] {
+    [
+        "FORWARD",
+        direction,
+        bridge,
+        "-m",
+        "comment",
+        "--comment",
+        "everynode",
+        "-j",
+        "ACCEPT",
+    ]
+}
+
+fn run(program: &str, arguments: &[&str]) -> Result<String> {
+    // What others change at the same time is waited for.
+    let wait: &[&str] = if arguments == ["--version"] {
+        &[]
+    } else {
+        &["-w", "5"]
+    };
+    let output = Command::new(program)
+        .args(wait)
+        .args(arguments)
+        .env("PATH", "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin")
+        .stdin(Stdio::null())
+        .output()
+        .context(|| format!("start {program}"))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let words = String::from_utf8_lossy(&output.stderr);
+    let first = words.lines().next().unwrap_or("no reason given");
+    Err(Error::machine(format!("{program}: {first}")))
+}
+
+/// The chains of a listing that drop what is forwarded unless a rule accepts it.
+fn dropping(chains: &str) -> Vec<Dropping> {
+    let mut found = Vec::new();
+    let (mut table, mut chain) = (("", ""), "");
+    for line in chains.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            ["table", family, name, ..] => table = (family, name),
+            ["chain", name, ..] => chain = name,
+            // Bridges and devices have hooks of their own; what is forwarded between networks is of these.
+            ["type", "filter", "hook", "forward", ..]
+                if matches!(table.0, "ip" | "ip6" | "inet") && line.contains("policy drop") =>
+            {
+                found.push(Dropping {
+                    family: table.0.to_owned(),
+                    table: table.1.to_owned(),
+                    chain: chain.to_owned(),
+                });
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chains_that_drop_what_is_forwarded_are_found() {
+        let listing = r#"table ip filter {
+	chain INPUT {
+		type filter hook input priority filter; policy drop;
+	}
+	chain FORWARD {
+		type filter hook forward priority filter; policy drop;
+	}
+	chain DOCKER {
+	}
+}
+table inet site {
+	chain passing {
+		type filter hook forward priority filter + 5; policy drop;
+	}
+	chain also {
+		type filter hook forward priority filter; policy accept;
+	}
+}
+table bridge links {
+	chain forward {
+		type filter hook forward priority filter; policy drop;
+	}
+}
+"#;
+        let found: Vec<String> = dropping(listing)
+            .iter()
+            .map(|found| format!("{} {} {}", found.family, found.table, found.chain))
+            .collect();
+        assert_eq!(found, ["ip filter FORWARD", "inet site passing"]);
+        assert_eq!(dropping(""), []);
+    }
+}

@@ -1,0 +1,47 @@
+//! What the network needs of the kernel's settings.
+
+use std::fs;
+use std::path::Path;
+
+use crate::Result;
+use crate::error::Context as _;
+
+/// Lets the machine forward IPv6. A kernel that forwards no longer listens to routers, from which a machine may have its own way out:
+/// where it did listen it goes on to.
+pub(super) fn forward_ipv6() -> Result<()> {
+    const FORWARDING: &str = "net/ipv6/conf/all/forwarding";
+    let forwards = fs::read_to_string(Path::new("/proc/sys").join(FORWARDING));
+    if forwards.is_ok_and(|value| value.trim() == "1") {
+        return Ok(());
+    }
+    let interfaces =
+        fs::read_dir("/proc/sys/net/ipv6/conf").context(|| "list the machine's IPv6 settings")?;
+    for interface in interfaces.flatten() {
+        let listens = interface.path().join("accept_ra");
+        if fs::read_to_string(&listens).is_ok_and(|value| value.trim() == "1") {
+            fs::write(&listens, "2").context(|| format!("set {} to 2", listens.display()))?;
+        }
+    }
+    write_sysctl(FORWARDING, "1")
+}
+
+/// Lets the rules see what pods on one bridge send each other, or the answers to what was led would pass them by. Only a machine that has
+/// the module can be told.
+pub(super) fn filter_bridged() -> Result<()> {
+    for family in ["iptables", "ip6tables"] {
+        let name = format!("net/bridge/bridge-nf-call-{family}");
+        if Path::new("/proc/sys").join(&name).exists() {
+            write_sysctl(&name, "1")?;
+        }
+    }
+    Ok(())
+}
+
+/// Sets a value below /proc/sys, where it is another.
+pub(super) fn write_sysctl(name: &str, value: &str) -> Result<()> {
+    let path = Path::new("/proc/sys").join(name);
+    if fs::read_to_string(&path).is_ok_and(|current| current.trim() == value) {
+        return Ok(());
+    }
+    fs::write(&path, value).context(|| format!("set {} to {value}", path.display()))
+}
