@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -38,7 +38,7 @@ async fn large_answers_to_reads_are_compressed_for_who_takes_gzip() {
         assert_eq!(compressed.header("content-encoding"), "gzip", "{path}");
         assert_eq!(compressed.header("vary"), "Accept-Encoding");
         assert_eq!(compressed.header("content-length"), "");
-        assert_eq!(compressed.text, plain.text, "{path}");
+        assert_eq!(ageless(&compressed.text), ageless(&plain.text), "{path}");
     }
     let small = cluster
         .send(
@@ -49,6 +49,15 @@ async fn large_answers_to_reads_are_compressed_for_who_takes_gzip() {
         )
         .await;
     assert_eq!((small.code, small.header("content-encoding")), (200, ""));
+}
+
+/// An answer without the ages in it: they go on between two answers.
+fn ageless(text: &str) -> Value {
+    let mut answer: Value = serde_json::from_str(text).unwrap();
+    for row in answer["rows"].as_array_mut().into_iter().flatten() {
+        row["cells"].as_array_mut().unwrap().pop();
+    }
+    answer
 }
 
 #[tokio::test]
