@@ -1,6 +1,7 @@
 //! A node whose agent starts while no server answers.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -85,10 +86,28 @@ fn processes(fleet: &Fleet, command: &str) -> String {
     found.stdout.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// Where an agent keeps what it was told.
+const KEPT: &str = "/var/lib/everynode/kept/told";
+
 /// What the agent of node-2 has kept.
 fn kept(fleet: &Fleet) -> String {
-    let path = fleet.nodes()[1].machine.file("/var/lib/everynode/kept/told");
+    let path = fleet.nodes()[1].machine.file(KEPT);
     fs::read_to_string(path).unwrap_or_default()
+}
+
+/// The machine `node-2` without power for a moment, while the server is dead.
+fn boot_alone(fleet: &mut Fleet) -> Result<()> {
+    fleet.node(1).program.kill()?;
+    fleet.node(2).machine.kill()?;
+    for file in ["greeting", "answer"] {
+        match fs::remove_file(out(fleet, file)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+    }
+    let node = fleet.node(2);
+    node.machine.boot()?;
+    node.resume()
 }
 
 #[test]
@@ -138,14 +157,7 @@ fn a_machine_that_boots_without_a_server_does_its_whole_job_and_tells_of_it_late
     })?;
 
     // No server, and no power for a moment.
-    fleet.node(1).program.kill()?;
-    fleet.node(2).machine.kill()?;
-    for file in ["greeting", "answer"] {
-        fs::remove_file(out(&fleet, file))?;
-    }
-    let node = fleet.node(2);
-    node.machine.boot()?;
-    node.resume()?;
+    boot_alone(&mut fleet)?;
 
     // Its pods run, with what they take from elsewhere; a name is answered, and the Service leads to a daemon.
     assert_eq!(written(&fleet, "greeting")?, "hello");
@@ -210,5 +222,70 @@ fn a_machine_that_boots_without_a_server_does_its_whole_job_and_tells_of_it_late
             .rfind(|line| line.contains(&key))
             .is_none_or(|line| line.ends_with(&key)))
     })?;
+    Ok(())
+}
+
+/// Writes what a Secret says where the machine sees it.
+fn secretive() -> Value {
+    let greeting =
+        json!({"name": "GREETING", "valueFrom": {"secretKeyRef": {"name": "words", "key": "greeting"}}});
+    pod(
+        "secretive",
+        json!({
+            "containers": [{
+                "name": "main", "image": PAGE, "env": [greeting],
+                "command": ["sh", "-c", format!("echo $GREETING > /out/greeting; exec {SLEEP}")],
+                "volumeMounts": [{"name": "out", "mountPath": "/out"}],
+            }],
+            "volumes": [{"name": "out", "hostPath": {"path": OUT, "type": "DirectoryOrCreate"}}],
+        }),
+    )
+}
+
+#[test]
+fn secrets_are_on_the_disk_of_the_machine_that_is_to_keep_them_and_go_with_its_node() -> Result<()> {
+    let Some(mut fleet) = fleet(1, &[])? else {
+        return Ok(());
+    };
+    fleet.join(&["--keep-secrets"])?;
+    fleet.join(&[])?;
+    fleet.ready(3)?;
+    fleet.apply(&json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "words"}, "stringData": {"greeting": "hush"},
+    }));
+    fleet.apply(&secretive());
+    let mut other = secretive();
+    other["metadata"]["name"] = "other".into();
+    other["spec"]["nodeName"] = "node-3".into();
+    fleet.apply(&other);
+    fleet.running("secretive", 2)?;
+    assert_eq!(written(&fleet, "greeting")?, "hush");
+    let kept_on = |fleet: &Fleet, number: usize| {
+        let path = fleet.nodes()[number - 1].machine.file(KEPT);
+        fs::read_to_string(path).unwrap_or_default()
+    };
+    eventually("both nodes to have kept the pod", || {
+        let names = ["\"secretive\"", "\"other\""];
+        let pods = (2..)
+            .zip(names)
+            .all(|(number, name)| kept_on(&fleet, number).contains(name));
+        Ok(pods && kept_on(&fleet, 2).contains(" secrets/default/words {"))
+    })?;
+    assert!(!kept_on(&fleet, 3).contains(" secrets/"));
+
+    boot_alone(&mut fleet)?;
+    assert_eq!(written(&fleet, "greeting")?, "hush");
+
+    // Its node is deleted before it hears of anything: the pod ends, and nothing is left that a next start could run.
+    fleet.node(2).machine.cut()?;
+    fleet.node(1).resume()?;
+    fleet.answering()?;
+    fleet.client().ok(&["delete", "node", "node-2"]);
+    fleet.node(2).machine.heal()?;
+    eventually("the agent to leave", || {
+        Ok(fleet.node(2).program.ended()?.is_some())
+    })?;
+    assert_eq!(processes(&fleet, SLEEP), "");
+    assert_eq!(kept(&fleet), "");
     Ok(())
 }
