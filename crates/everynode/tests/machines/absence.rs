@@ -143,7 +143,14 @@ fn a_node_that_is_cut_off_for_two_minutes_restarts_nothing_that_need_not() -> Re
     // From now on nobody is led to the node that is away.
     let others = ["node-1", "node-2"];
     let mut lost = Vec::new();
-    for node in others {
+    let away = &pages["node-3"].address;
+    for (number, node) in (1..).zip(others) {
+        let machine = fleet.node(number);
+        wait_for("the rules of a node to lead elsewhere", || {
+            let rules = machine.run(&["nft", "list", "ruleset"]);
+            let leads = !rules.success || rules.stdout.contains(away);
+            Ok(if leads { Err(rules.stderr) } else { Ok(()) })
+        })?;
         lost.push(inside.more(&fleet, node, "page")?);
     }
     patiently("the hasty pod to be sent away", || {
