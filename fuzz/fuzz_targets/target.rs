@@ -97,7 +97,7 @@ fn target() -> &'static Target {
     static TARGET: OnceLock<Target> = OnceLock::new();
     TARGET.get_or_init(|| {
         // Tests beside this one may have chosen it already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        drop(rustls::crypto::ring::default_provider().install_default());
         let runtime = Runtime::new().expect("a runtime");
         let folder = tempfile::tempdir().expect("a folder").keep();
         let listen = "127.0.0.1:0".parse().expect("an address");
