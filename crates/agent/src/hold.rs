@@ -35,6 +35,17 @@ pub(crate) fn channel() -> (Teller, Listener) {
 }
 
 impl Teller {
+    /// New clients may be led to these pods, too: rules that do so are about to be made.
+    pub(crate) fn announce<'a>(&self, pods: impl Iterator<Item = &'a Arc<str>>) {
+        self.0.send_if_modified(|led| {
+            let mut changed = false;
+            for pod in pods {
+                changed |= led.insert(pod.clone(), None) != Some(None);
+            }
+            changed
+        });
+    }
+
     /// From now on new clients are led to these pods of the node and no others.
     pub(crate) fn tell<'a>(&self, pods: impl Iterator<Item = &'a Arc<str>>) {
         let now = Instant::now();
@@ -127,6 +138,20 @@ mod tests {
         let told = Instant::now();
         released.await;
         assert_eq!(told.elapsed().as_millis(), SETTLE.as_millis());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_to_which_rules_are_about_to_lead_is_held_back() {
+        let (teller, listener) = channel();
+        let at_once = || listener.clone().released("a", GRACE).now_or_never();
+        teller.announce(pods(&["a"]).iter());
+        assert!(at_once().is_none());
+        teller.tell(pods(&["a"]).iter());
+        assert!(at_once().is_none());
+        teller.tell(pods(&[]).iter());
+        teller.announce(pods(&["a"]).iter());
+        tokio::time::advance(SETTLE).await;
+        assert!(at_once().is_none(), "led to again");
     }
 
     #[tokio::test(start_paused = true)]

@@ -124,6 +124,8 @@ impl Keeper {
         if changes.is_empty() && !self.failed && self.made_once() {
             return self.led_to.tell(self.index.led_to());
         }
+        // The kernel leads there before this task hears that it does.
+        self.led_to.announce(self.index.led_to());
         let changes = told(changes);
         let routes = changes.routes.len();
         let cost = self.with_rules(move |rules| rules.update(&changes)).await;
