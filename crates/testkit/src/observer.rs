@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// Longest that a client waits for one answer.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Longest that a client waits for one answer: where more runs than there are processors, an answer that is on its way may take a second.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Between an answer and the next question.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -104,7 +104,7 @@ impl std::fmt::Display for Seen {
 /// The body of `http://ADDRESS/`.
 ///
 /// # Errors
-/// When none comes within a second, or it is not 200.
+/// When none comes within five seconds, or it is not 200.
 pub fn ask(address: SocketAddr) -> Result<String> {
     get(address, "/")
 }
@@ -112,7 +112,7 @@ pub fn ask(address: SocketAddr) -> Result<String> {
 /// The body of `http://ADDRESS<path>`, over a connection of its own.
 ///
 /// # Errors
-/// When none comes within a second, or it is not 200.
+/// When none comes within five seconds, or it is not 200.
 pub fn get(address: SocketAddr, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).context("connect")?;
     stream
