@@ -46,6 +46,8 @@ pub(crate) struct History {
     ended: Vec<(Instant, Pod)>,
     /// Pods that were made by a request which the network brought a second time: nobody wanted those.
     echoes: BTreeSet<Key>,
+    /// Pods whose deletion the controllers asked for, unless it was refused: the request may be under way.
+    pub(crate) leaving: BTreeSet<Key>,
 }
 
 impl History {
@@ -63,6 +65,7 @@ impl History {
             taken: BTreeMap::new(),
             ended: Vec::new(),
             echoes: BTreeSet::new(),
+            leaving: BTreeSet::new(),
         }
     }
 
@@ -152,10 +155,12 @@ impl History {
                 other.owned < self.floor || made
             })
             .collect();
+        // Whose deletion is under way is replaced, too, though the template that it has may be back by now.
+        let goes = |other: &&Pod| other.hash() != pod.hash() || self.leaving.contains(&other.key);
         let surges = set
             .since(self.floor)
             .flatten()
-            .any(|set| surge(set) && others.iter().all(|other| other.hash() != pod.hash()));
+            .any(|set| surge(set) && others.iter().all(goes));
         let twice = match others.len() {
             0 => false,
             1 => !surges,

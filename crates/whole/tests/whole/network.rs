@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::history::{CONTROLLERS, ECHO, History};
+use crate::picture::Key;
 use crate::rng::Rng;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -329,6 +330,14 @@ impl State {
     }
 }
 
+/// The pod that a request deletes.
+fn deleted_pod(request: &Request<Body>) -> Option<Key> {
+    let path = request.uri().path().strip_prefix("/api/v1/namespaces/")?;
+    let (namespace, name) = path.split_once("/pods/")?;
+    let deletes = *request.method() == Method::DELETE && !name.contains('/');
+    deletes.then(|| (namespace.to_owned(), name.to_owned()))
+}
+
 fn is_watch(request: &Request<Body>) -> bool {
     let query = request.uri().query().unwrap_or_default();
     query
@@ -379,7 +388,20 @@ impl tower::Service<Request<Body>> for Wire {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let wire = self.clone();
-        Box::pin(wire.carry(request))
+        let deleted = deleted_pod(&request).filter(|_| *self.component == *CONTROLLERS);
+        Box::pin(async move {
+            let network = wire.network.clone();
+            if let Some(pod) = &deleted {
+                network.lock().history.leaving.insert(pod.clone());
+            }
+            let answer = wire.carry(request).await;
+            if let (Some(pod), Ok(answer)) = (&deleted, &answer)
+                && !answer.status().is_success()
+            {
+                network.lock().history.leaving.remove(pod);
+            }
+            answer
+        })
     }
 }
 

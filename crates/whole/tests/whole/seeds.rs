@@ -16,7 +16,7 @@ const SEEDS: u64 = 200;
 const PARTS: u64 = 8;
 
 /// Seeds that found what is mended since.
-const KEPT: [(u64, &str); 19] = [
+const KEPT: [(u64, &str); 20] = [
     (
         3,
         "a deletion whose answer was lost was taken for undone, and another node's pod was taken beyond maxUnavailable",
@@ -77,6 +77,10 @@ const KEPT: [(u64, &str); 19] = [
     (
         4355,
         "a share of the nodes was taken as they were first and last, not as they were between",
+    ),
+    (
+        5816,
+        "a surge beside a pod whose deletion was under way, when its template came back, was taken for a second pod",
     ),
     (
         6381,
