@@ -12,11 +12,10 @@ use std::time::Duration;
 use clock::Clock;
 use jiff::Timestamp;
 use plan::fleet::Work;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
-
 use reflector::backoff::Backoff;
 use reflector::chain;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 /// Why a task ended.
 pub(crate) type TaskError = Box<dyn std::error::Error + Send + Sync>;

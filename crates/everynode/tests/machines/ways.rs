@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use testkit::{Fleet, Package, get, programs, skip};
+use testkit::{Client, Fleet, Package, get, kubectls, programs, skip};
 
 const EXPORTER: &str = "quay.io/prometheus/node-exporter:v1.5.0";
 
@@ -69,6 +69,14 @@ fn exporter_command(listen: &str) -> [&str; 5] {
         "--collector.loadavg",
         listen,
     ]
+}
+
+/// Our own client of the cluster, and every kubectl that there is.
+fn clients(fleet: &Fleet) -> Vec<Client> {
+    let kubeconfig = fleet.kubeconfig();
+    let others = kubectls();
+    let others = others.iter().map(|kubectl| Client::new(kubectl, &kubeconfig));
+    [fleet.client()].into_iter().chain(others).collect()
 }
 
 /// The ready daemons of `app` are asked for `path` at their nodes' addresses; the answers by node.

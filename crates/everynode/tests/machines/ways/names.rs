@@ -5,9 +5,9 @@ use std::path::Path;
 
 use anyhow::Result;
 use serde_json::json;
-use testkit::{Client, Fleet, Pod, kubectls, programs, wait_for};
+use testkit::{Fleet, Pod, programs, wait_for};
 
-use super::headless;
+use super::{clients, headless};
 use crate::{CURL, fleet, page};
 
 #[test]
@@ -48,13 +48,7 @@ fn the_daemon_of_a_chosen_node_answers_by_its_name_and_by_its_path_also_after_an
 /// Asks each node's daemon by the node's name below the Service's, from a pod on `node-1`, and by its path in the API, with every client.
 fn each_node_answers(fleet: &Fleet, pods: &BTreeMap<String, Pod>) -> Result<()> {
     let client = fleet.client();
-    let mut clients = vec![fleet.client()];
-    let kubectls = kubectls();
-    clients.extend(
-        kubectls
-            .iter()
-            .map(|kubectl| Client::new(kubectl, &fleet.kubeconfig())),
-    );
+    let clients = clients(fleet);
     for (node, pod) in pods {
         let url = format!("http://{node}.page.default.svc.cluster.local:8080/");
         wait_for(&format!("{url} to be {}", pod.name), || {

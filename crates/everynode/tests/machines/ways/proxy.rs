@@ -12,9 +12,9 @@ use http::Method;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use testkit::{Api, Client, Fleet, Pod, kubectls, programs};
+use testkit::{Api, Client, Fleet, Pod, programs};
 
-use super::daemon;
+use super::{clients, daemon};
 use crate::fleet;
 
 /// Busybox, and a program that speaks TLS.
@@ -80,13 +80,7 @@ fn every_path_of_the_proxy_leads_into_the_container_that_it_names() -> Result<()
     let Some((fleet, pods)) = desks()? else {
         return Ok(());
     };
-    let mut clients = vec![fleet.client()];
-    let kubectls = kubectls();
-    clients.extend(
-        kubectls
-            .iter()
-            .map(|kubectl| Client::new(kubectl, &fleet.kubeconfig())),
-    );
+    let clients = clients(&fleet);
     for client in &clients {
         let says = |path: &str| client.ok(&["get", "--raw", path]).trim().to_owned();
         for (node, Pod { name, .. }) in &pods {

@@ -66,6 +66,11 @@ impl Machine {
         fs::read_to_string(self.folder.path().join(file)).unwrap_or_default()
     }
 
+    /// What the plugins were called for last.
+    fn last_call(&self) -> String {
+        self.read("calls").lines().last().unwrap().to_owned()
+    }
+
     fn told(&self, file: &str) -> Value {
         serde_json::from_str(&self.read(file)).unwrap()
     }
@@ -180,14 +185,7 @@ fn what_was_added_halfway_is_deleted_and_may_be_deleted_again() {
     fs::remove_file(machine.folder.path().join("one.DEL.fails")).unwrap();
     delete(&machine.record(), None).unwrap();
     delete(&machine.record(), None).unwrap();
-    assert!(
-        machine
-            .read("calls")
-            .lines()
-            .last()
-            .unwrap()
-            .starts_with("one DEL pod-1 eth0 none")
-    );
+    assert!(machine.last_call().starts_with("one DEL pod-1 eth0 none"));
     assert_eq!(machine.told("two.DEL.json").get("prevResult"), None);
     delete(&machine.folder.path().join("nothing"), None).unwrap();
 }
@@ -202,14 +200,7 @@ fn a_mended_configuration_deletes_what_the_mistaken_one_could_not_add() {
     delete(&machine.record(), None).unwrap_err();
     fs::remove_file(machine.cni.conf_dir.join("05-first.conflist")).unwrap();
     delete(&machine.record(), None).unwrap();
-    assert!(
-        machine
-            .read("calls")
-            .lines()
-            .last()
-            .unwrap()
-            .starts_with("one DEL")
-    );
+    assert!(machine.last_call().starts_with("one DEL"));
 }
 
 #[test]
