@@ -1,8 +1,10 @@
 //! The command line: roles first, then the client's verbs.
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue};
+use clap::{CommandFactory, Error, FromArgMatches, Parser, Subcommand};
 
 use crate::client::connection::ConnectArgs;
+use crate::client::suggest;
 use crate::verbs;
 
 /// One copy of a pod on every node that should have it: Kubernetes DaemonSets in one small binary
@@ -88,9 +90,76 @@ pub(crate) fn command() -> clap::Command {
     ))
 }
 
+/// Reads the program's arguments. On wrong ones the process prints what is wrong and ends with 2.
+pub(crate) fn parse() -> Cli {
+    let parsed = command()
+        .try_get_matches()
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.unwrap_or_else(|error| harmless(error).exit())
+}
+
+/// Removes the suggestions that do harm when they are followed.
+fn harmless(mut error: Error) -> Error {
+    // For an unknown flag clap suggests `-- --flag`. `delete ds x -- --dry-run` deletes x.
+    error.remove(ContextKind::Suggested);
+    // clap suggests `up` for `upgrade`, and `taint` for `wait`.
+    let word = error.get(ContextKind::InvalidSubcommand).map(ToString::to_string);
+    if let Some(word) = word
+        && let Some(ContextValue::Strings(names)) = error.remove(ContextKind::SuggestedSubcommand)
+        && let Some(near) = suggest::nearest(&word, names.iter().map(String::as_str))
+    {
+        let near = ContextValue::Strings(vec![near.to_owned()]);
+        error.insert(ContextKind::SuggestedSubcommand, near);
+    }
+    error
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a command line that is wrong prints.
+    fn refusal(words: &str) -> String {
+        let words = std::iter::once("everynode").chain(words.split(' '));
+        let refused = command().try_get_matches_from(words).expect_err("it is wrong");
+        harmless(refused).to_string()
+    }
+
+    #[test]
+    fn an_unknown_flag_is_never_offered_as_a_value() {
+        let command = command();
+        for verb in command.get_subcommands() {
+            let said = refusal(&format!("{} --no-such-flag x", verb.get_name()));
+            assert!(said.contains("unexpected argument '--no-such-flag'"), "{said}");
+            assert!(!said.contains("-- --no-such-flag"), "{said}");
+        }
+        assert!(refusal("get pods --selectr a=b").contains("'--selector'"));
+    }
+
+    #[test]
+    fn only_a_near_command_is_suggested() {
+        for word in ["upgrade", "wait", "rm", "start"] {
+            let said = refusal(word);
+            assert!(said.contains("unrecognized subcommand"), "{said}");
+            assert!(!said.contains("tip:"), "{said}");
+        }
+        assert!(refusal("delte ds x").contains("'delete'"));
+        assert!(refusal("rollout und ds/x").contains("'undo'"));
+    }
+
+    #[test]
+    fn every_verb_that_changes_objects_has_a_dry_run() {
+        let command = command();
+        let changing = "create apply delete label annotate taint cordon uncordon drain";
+        let rollout = command.find_subcommand("rollout").expect("rollout");
+        let verbs = changing.split(' ').map(|name| command.find_subcommand(name));
+        let verbs = verbs.chain(["undo", "restart"].map(|name| rollout.find_subcommand(name)));
+        for verb in verbs {
+            let verb = verb.expect("a verb");
+            let has = verb.get_arguments().any(|arg| arg.get_long() == Some("dry-run"));
+            assert!(has, "{}", verb.get_name());
+        }
+    }
 
     #[test]
     fn the_first_page_names_every_verb_once_and_fits_a_terminal() {

@@ -18,7 +18,6 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::FromArgMatches;
 use tracing_subscriber::EnvFilter;
 
 use cli::{Cli, Verb};
@@ -34,12 +33,7 @@ fn main() -> ExitCode {
     if args.next().is_some_and(|verb| verb == runtime::shim::VERB) {
         return runtime::shim::main(args.collect());
     }
-    let matches = cli::command().get_matches();
-    let cli = match Cli::from_arg_matches(&matches) {
-        Ok(cli) => cli,
-        Err(error) => error.exit(),
-    };
-    match run(cli) {
+    match run(cli::parse()) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("{}", client::error::describe(&error));

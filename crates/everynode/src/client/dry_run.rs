@@ -1,16 +1,24 @@
-//! `--dry-run`: whether anything is stored.
+//! `--dry-run`: whether a verb changes anything.
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 
-/// Whether the server stores what it is sent.
+/// The flag, for every verb that changes objects.
+#[derive(Args, Debug, Clone, Copy)]
+pub(crate) struct DryRunArgs {
+    /// Change nothing. `server` (the default for a bare --dry-run): the server validates the request. `client`: nothing is sent
+    #[arg(long = "dry-run", value_name = "HOW", value_enum, default_value_t = DryRun::None, default_missing_value = "server", num_args = 0..=1, require_equals = true)]
+    pub(crate) mode: DryRun,
+}
+
+/// Whether the server stores a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum DryRun {
-    /// Store it
+    /// Change it
     #[default]
     None,
-    /// Send nothing that writes
+    /// Send no request that changes anything
     Client,
-    /// Send it to be checked only
+    /// Let the server validate the request and store nothing
     Server,
 }
 

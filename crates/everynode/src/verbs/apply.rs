@@ -36,7 +36,7 @@ impl Apply {
             async |document, resource, namespace| {
                 let modified = annotated(document, namespace, resource.namespaced)?;
                 let query = self.write.query("everynode-apply");
-                let dry_run = self.write.dry_run;
+                let dry_run = self.write.dry_run.mode;
                 let (object, done) =
                     apply(&connection, resource, namespace, &modified, &query, dry_run).await?;
                 self.write.report(resource, &object, done)

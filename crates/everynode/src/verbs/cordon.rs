@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::get::print;
 use crate::client::connection::{ConnectArgs, Connection, JSON, Payload};
-use crate::client::dry_run::DryRun;
+use crate::client::dry_run::{DryRun, DryRunArgs};
 use crate::client::resources::{Resource, Resources, escape};
 
 /// Keep new pods away from nodes, but for daemons
@@ -35,9 +35,8 @@ pub(crate) struct NodeArgs {
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     selector: Option<String>,
 
-    /// Store nothing; the server checks with `server`, which is also meant by the flag alone
-    #[arg(long, value_enum, default_value_t = DryRun::None, default_missing_value = "server", num_args = 0..=1, require_equals = true)]
-    pub(crate) dry_run: DryRun,
+    #[command(flatten)]
+    pub(crate) dry_run: DryRunArgs,
 }
 
 impl Cordon {
@@ -58,7 +57,7 @@ async fn set_all(args: &NodeArgs, connect: &ConnectArgs, verb: &str, cordoned: b
     let resources = Resources::discover(&connection).await?;
     let resource = resources.of_kind("v1", "Node")?;
     let nodes = args.read(&connection, &resources).await?;
-    cordon(&connection, resource, &nodes, cordoned, args.dry_run).await
+    cordon(&connection, resource, &nodes, cordoned, args.dry_run.mode).await
 }
 
 impl NodeArgs {

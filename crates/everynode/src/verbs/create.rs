@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::get::print;
 use crate::client::connection::{ConnectArgs, Connection, JSON, Payload};
-use crate::client::dry_run::DryRun;
+use crate::client::dry_run::{DryRun, DryRunArgs};
 use crate::client::error::{Failures, ServerError};
 use crate::client::manifest::{self, Document};
 use crate::client::output::{self, Output};
@@ -29,9 +29,8 @@ pub(crate) struct WriteArgs {
     #[arg(short, long, value_name = "FILE", required = true)]
     pub(crate) filename: Vec<PathBuf>,
 
-    /// Store nothing; the server checks with `server`, which is also meant by the flag alone
-    #[arg(long, value_enum, default_value_t = DryRun::None, default_missing_value = "server", num_args = 0..=1, require_equals = true)]
-    pub(crate) dry_run: DryRun,
+    #[command(flatten)]
+    pub(crate) dry_run: DryRunArgs,
 
     /// What to do about unknown or duplicate fields
     #[arg(long, value_enum, default_value_t = Validate::Strict, default_missing_value = "strict", num_args = 0..=1, require_equals = true)]
@@ -63,7 +62,7 @@ impl WriteArgs {
             Validate::Warn => "Warn",
             Validate::Ignore => "Ignore",
         };
-        let dry_run = self.dry_run.query();
+        let dry_run = self.dry_run.mode.query();
         format!("fieldManager={manager}&fieldValidation={validation}{dry_run}")
     }
 
@@ -73,7 +72,7 @@ impl WriteArgs {
             Some(form) => print(output::object(form, resource, object)?.as_bytes()),
             None => {
                 let name = object["metadata"]["name"].as_str().unwrap_or_default();
-                let dry_run = self.dry_run.suffix();
+                let dry_run = self.dry_run.mode.suffix();
                 print(format!("{}/{name} {done}{dry_run}\n", resource.display()).as_bytes())
             }
         }
@@ -117,7 +116,7 @@ impl Create {
             &resources,
             "creating",
             async |document, resource, namespace| {
-                if self.write.dry_run == DryRun::Client {
+                if self.write.dry_run.mode == DryRun::Client {
                     return self.write.report(resource, &document.object, "created");
                 }
                 let created = create(

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::get::print;
 use crate::client::connection::{ConnectArgs, Connection, JSON, Payload, WatchEnd};
+use crate::client::dry_run::{DryRun, DryRunArgs};
 use crate::client::error::{Failures, is_not_found};
 use crate::client::manifest;
 use crate::client::resources::{Resource, Resources, Targets, escape};
@@ -56,6 +57,9 @@ pub(crate) struct Delete {
     /// A missing object is not an error
     #[arg(long)]
     ignore_not_found: bool,
+
+    #[command(flatten)]
+    dry_run: DryRunArgs,
 
     /// Print only `resource/name`
     #[arg(short, long, value_parser = ["name"])]
@@ -117,7 +121,7 @@ impl Delete {
                 }
             }
         }
-        if self.wait && !self.force {
+        if self.wait && !self.force && self.dry_run.mode == DryRun::None {
             for (victim, answer) in &awaited {
                 wait_until_gone(&connection, victim, answer).await?;
             }
@@ -196,21 +200,32 @@ impl Delete {
         if let Some(seconds) = grace.or(self.now.then_some(1)) {
             options["gracePeriodSeconds"] = seconds.into();
         }
-        if self.force {
+        if self.force && self.dry_run.mode == DryRun::None {
             eprintln!(
                 "Warning: Immediate deletion does not wait for confirmation that the running resource has been terminated. The resource may continue to run on the cluster indefinitely."
             );
         }
         let path = victim.resource.object(&victim.namespace, &victim.name);
-        let answer = connection
-            .request(Method::DELETE, &path, JSON, Some(Payload::json(&options)))
-            .await?;
+        let answer = match self.dry_run.mode {
+            // A name with a typing error is found out all the same.
+            DryRun::Client => connection.get(&path).await?,
+            DryRun::None | DryRun::Server => {
+                if self.dry_run.mode == DryRun::Server {
+                    options["dryRun"] = json!(["All"]);
+                }
+                let payload = Payload::json(&options);
+                connection
+                    .request(Method::DELETE, &path, JSON, Some(payload))
+                    .await?
+            }
+        };
         let display = victim.resource.display();
         match &self.output {
             Some(_) => print(format!("{display}/{}\n", victim.name).as_bytes())?,
             None => {
                 let how = if self.force { "force deleted" } else { "deleted" };
-                print(format!("{display} \"{}\" {how}\n", victim.name).as_bytes())?;
+                let dry_run = self.dry_run.mode.suffix();
+                print(format!("{display} \"{}\" {how}{dry_run}\n", victim.name).as_bytes())?;
             }
         }
         Ok(answer)

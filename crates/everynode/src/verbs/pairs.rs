@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::get::print;
 use crate::client::connection::{ConnectArgs, Connection, JSON, Payload};
-use crate::client::dry_run::DryRun;
+use crate::client::dry_run::{DryRun, DryRunArgs};
 use crate::client::error::Failures;
 use crate::client::output::{self, Output};
 use crate::client::resources::Resources;
@@ -46,9 +46,8 @@ pub(crate) struct PairArgs {
     #[arg(long, value_name = "VERSION")]
     resource_version: Option<String>,
 
-    /// Store nothing; the server checks with `server`, which is also meant by the flag alone
-    #[arg(long, value_enum, default_value_t = DryRun::None, default_missing_value = "server", num_args = 0..=1, require_equals = true)]
-    dry_run: DryRun,
+    #[command(flatten)]
+    dry_run: DryRunArgs,
 
     /// Form of the output
     #[arg(short, long, value_enum)]
@@ -272,7 +271,7 @@ impl PairArgs {
         sort: Sort,
     ) -> Result<()> {
         let present = pairs_of(&chosen.object, sort);
-        if sort == Sort::Labels && self.dry_run != DryRun::Client {
+        if sort == Sort::Labels && self.dry_run.mode != DryRun::Client {
             for key in change.remove.iter().filter(|key| !present.contains_key(*key)) {
                 print(format!("label {key:?} not found.\n").as_bytes())?;
             }
@@ -282,7 +281,7 @@ impl PairArgs {
         }
         let after = change.applied(&present);
         let mut object = chosen.object.clone();
-        if self.dry_run == DryRun::Client {
+        if self.dry_run.mode == DryRun::Client {
             object["metadata"][sort.field()] = after.clone().into();
         } else {
             let mut patch = change.patch(&present, sort);
@@ -296,7 +295,7 @@ impl PairArgs {
                     Sort::Labels => "label",
                     Sort::Annotations => "annotate",
                 },
-                self.dry_run.query()
+                self.dry_run.mode.query()
             );
             let payload = Payload::patch("application/merge-patch+json", &patch);
             object = connection
@@ -310,7 +309,7 @@ impl PairArgs {
             Sort::Labels => labelled(&present, &after, self.overwrite),
             Sort::Annotations => "annotated",
         };
-        print(format!("{} {done}{}\n", chosen.display(), self.dry_run.suffix()).as_bytes())
+        print(format!("{} {done}{}\n", chosen.display(), self.dry_run.mode.suffix()).as_bytes())
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::describe::pod_template;
 use super::get::print;
 use crate::client::connection::{ConnectArgs, Connection, JSON, Payload, WatchEnd};
+use crate::client::dry_run::{DryRun, DryRunArgs};
 use crate::client::duration;
 use crate::client::resources::{Resource, Resources, Targets, escape};
 use crate::client::sheet::Sheet;
@@ -56,11 +57,15 @@ enum Verb {
         /// The revision to go back to (default: the one before the current)
         #[arg(long, value_name = "REVISION", default_value_t = 0)]
         to_revision: i64,
+        #[command(flatten)]
+        dry_run: DryRunArgs,
     },
     /// Replace every pod, with the template as it is
     Restart {
         #[command(flatten)]
         target: Target,
+        #[command(flatten)]
+        dry_run: DryRunArgs,
     },
 }
 
@@ -76,7 +81,7 @@ impl Rollout {
         let (Verb::Status { target, .. }
         | Verb::History { target, .. }
         | Verb::Undo { target, .. }
-        | Verb::Restart { target }) = &self.verb;
+        | Verb::Restart { target, .. }) = &self.verb;
         let connection = connect.connect().await?;
         let resources = Resources::discover(&connection).await?;
         let mut pairs = Targets::parse(&target.target)?.pairs;
@@ -104,8 +109,10 @@ impl Rollout {
                 }
             }
             Verb::History { revision, .. } => rollout.history(revision).await,
-            Verb::Undo { to_revision, .. } => rollout.undo(to_revision).await,
-            Verb::Restart { .. } => rollout.restart().await,
+            Verb::Undo {
+                to_revision, dry_run, ..
+            } => rollout.undo(to_revision, dry_run.mode).await,
+            Verb::Restart { dry_run, .. } => rollout.restart(dry_run.mode).await,
         }
     }
 }
@@ -236,7 +243,7 @@ impl DaemonSetRollout<'_> {
         print(format!("{title} \n{}\n", columns(&rows, 2)).as_bytes())
     }
 
-    async fn undo(&self, to_revision: i64) -> Result<()> {
+    async fn undo(&self, to_revision: i64, dry_run: DryRun) -> Result<()> {
         let (daemon_set, revisions) = self.revisions().await?;
         let target = match to_revision {
             0 if revisions.len() <= 1 => bail!("no last revision to roll back to"),
@@ -257,19 +264,34 @@ impl DaemonSetRollout<'_> {
                 format!("{title} skipped rollback (current template already matches revision {revision})\n");
             return print(note.as_bytes());
         }
-        let path = format!("{}?fieldManager=everynode-rollout", self.path());
-        self.connection
-            .request(
-                Method::PATCH,
-                &path,
-                JSON,
-                Some(Payload::patch(STRATEGIC, &target["data"])),
-            )
-            .await?;
-        print(format!("{title} rolled back\n").as_bytes())
+        if dry_run == DryRun::Client {
+            let mut sheet = Sheet::default();
+            pod_template(&mut sheet, &template);
+            let outlook = format!(
+                "{title} will roll back to {}{}\n",
+                sheet.finish(),
+                dry_run.suffix()
+            );
+            return print(outlook.as_bytes());
+        }
+        self.patch(&target["data"], dry_run).await?;
+        print(format!("{title} rolled back{}\n", dry_run.suffix()).as_bytes())
     }
 
-    async fn restart(&self) -> Result<()> {
+    async fn patch(&self, patch: &Value, dry_run: DryRun) -> Result<()> {
+        let path = format!(
+            "{}?fieldManager=everynode-rollout{}",
+            self.path(),
+            dry_run.query()
+        );
+        let payload = Payload::patch(STRATEGIC, patch);
+        self.connection
+            .request(Method::PATCH, &path, JSON, Some(payload))
+            .await?;
+        Ok(())
+    }
+
+    async fn restart(&self, dry_run: DryRun) -> Result<()> {
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let current = self.connection.get(&self.path()).await?;
         if current["spec"]["template"]["metadata"]["annotations"][RESTARTED_AT] == now {
@@ -278,16 +300,11 @@ impl DaemonSetRollout<'_> {
             );
         }
         let patch = json!({"spec": {"template": {"metadata": {"annotations": {RESTARTED_AT: now}}}}});
-        let path = format!("{}?fieldManager=everynode-rollout", self.path());
-        self.connection
-            .request(
-                Method::PATCH,
-                &path,
-                JSON,
-                Some(Payload::patch(STRATEGIC, &patch)),
-            )
-            .await?;
-        print(format!("{}/{} restarted\n", self.resource.display(), self.name).as_bytes())
+        if dry_run != DryRun::Client {
+            self.patch(&patch, dry_run).await?;
+        }
+        let title = format!("{}/{}", self.resource.display(), self.name);
+        print(format!("{title} restarted{}\n", dry_run.suffix()).as_bytes())
     }
 }
 

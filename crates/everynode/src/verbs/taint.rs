@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::get::print;
 use crate::client::connection::{ConnectArgs, Connection, JSON, Payload};
-use crate::client::dry_run::DryRun;
+use crate::client::dry_run::{DryRun, DryRunArgs};
 use crate::client::error::{CONFLICT_TRIES, Failures, is_conflict};
 use crate::client::output::{self, Output};
 use crate::client::resources::{Resource, Resources, escape};
@@ -42,9 +42,8 @@ pub(crate) struct Taint {
     #[arg(long)]
     overwrite: bool,
 
-    /// Store nothing; the server checks with `server`, which is also meant by the flag alone
-    #[arg(long, value_enum, default_value_t = DryRun::None, default_missing_value = "server", num_args = 0..=1, require_equals = true)]
-    dry_run: DryRun,
+    #[command(flatten)]
+    dry_run: DryRunArgs,
 
     /// Form of the output
     #[arg(short, long, value_enum)]
@@ -294,7 +293,7 @@ impl Taint {
         match self.output {
             Some(form) => print(output::object(form, resource, &node)?.as_bytes()),
             None => {
-                let suffix = self.dry_run.suffix();
+                let suffix = self.dry_run.mode.suffix();
                 print(format!("{}/{name} {done}{suffix}\n", resource.display()).as_bytes())
             }
         }
@@ -314,7 +313,7 @@ impl Taint {
             let name = node["metadata"]["name"].as_str().unwrap_or_default();
             let present = node["spec"]["taints"].as_array().cloned().unwrap_or_default();
             let (taints, done) = change.apply(name, &present, self.overwrite)?;
-            if self.dry_run == DryRun::Client {
+            if self.dry_run.mode == DryRun::Client {
                 node["spec"]["taints"] = taints.into();
                 return Ok((node, done));
             }
@@ -322,7 +321,7 @@ impl Taint {
                 "metadata": {"resourceVersion": node["metadata"]["resourceVersion"]},
                 "spec": {"taints": if taints.is_empty() { Value::Null } else { taints.into() }},
             });
-            let target = format!("{path}?fieldManager=everynode-taint{}", self.dry_run.query());
+            let target = format!("{path}?fieldManager=everynode-taint{}", self.dry_run.mode.query());
             let payload = Payload::patch("application/merge-patch+json", &patch);
             match connection
                 .request(Method::PATCH, &target, JSON, Some(payload))

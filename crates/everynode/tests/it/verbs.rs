@@ -615,6 +615,55 @@ drain node-1
 uncordon node-0 node-1
 ";
 
+#[test]
+fn a_dry_run_of_delete_and_rollout_changes_nothing() -> Result<()> {
+    let (server, _nodes) = fleet()?;
+    let file = create(&server)?;
+    let client = server.client();
+    let set = ["ds/fluentd-elasticsearch", "-n", "kube-system"];
+    let said = |words: &[&str]| client.ok(&[words, &set].concat());
+    let spec = || -> Result<serde_json::Value> {
+        let mut set: serde_json::Value = serde_json::from_str(&said(&["get", "-o", "json"]))?;
+        Ok(set["spec"].take())
+    };
+    let before = spec()?;
+    for (how, suffix) in [
+        ("--dry-run=client", "(dry run)"),
+        ("--dry-run", "(server dry run)"),
+    ] {
+        let deleted = said(&["delete", how]);
+        assert_eq!(
+            deleted,
+            format!("daemonset.apps \"fluentd-elasticsearch\" deleted {suffix}\n")
+        );
+        let restarted = said(&["rollout", "restart", how]);
+        assert_eq!(
+            restarted,
+            format!("daemonset.apps/fluentd-elasticsearch restarted {suffix}\n")
+        );
+        let deleted = client.ok(&["delete", "-f", &file, how]);
+        assert!(deleted.contains(suffix), "{deleted}");
+    }
+    refused(&client, &["delete", "ds/nope", "--dry-run=client"], "not found");
+    assert_eq!(spec()?, before);
+
+    said(&["rollout", "restart"]);
+    let before = spec()?;
+    let outlook = said(&["rollout", "undo", "--dry-run=client"]);
+    assert!(
+        outlook.contains("will roll back to Pod Template:\n  Labels:"),
+        "{outlook}"
+    );
+    assert!(outlook.ends_with(" (dry run)\n"), "{outlook}");
+    let undone = said(&["rollout", "undo", "--dry-run=server"]);
+    assert_eq!(
+        undone,
+        "daemonset.apps/fluentd-elasticsearch rolled back (server dry run)\n"
+    );
+    assert_eq!(spec()?, before);
+    Ok(())
+}
+
 /// One command's answer, with the program's and the daemons' names made the same.
 fn answer(client: &Client, line: &str) -> String {
     let words: Vec<&str> = line.split_whitespace().collect();

@@ -104,7 +104,7 @@ impl Drain {
         let resources = Resources::discover(&connection).await?;
         let nodes = self.nodes.read(&connection, &resources).await?;
         let resource = resources.of_kind("v1", "Node")?;
-        cordon(&connection, resource, &nodes, true, self.nodes.dry_run).await?;
+        cordon(&connection, resource, &nodes, true, self.nodes.dry_run.mode).await?;
         let removal = self.removal(&connection).await?;
         let (mut pending, mut failures) = (Vec::new(), Failures::default());
         for node in &nodes {
@@ -119,7 +119,7 @@ impl Drain {
             };
             let errors = draining.run().await?;
             if errors.is_empty() {
-                let suffix = self.nodes.dry_run.suffix();
+                let suffix = self.nodes.dry_run.mode.suffix();
                 print(format!("{}/{name} drained{suffix}\n", resource.display()).as_bytes())?;
                 continue;
             }
@@ -179,7 +179,7 @@ impl Draining<'_> {
         if let Some(warning) = &sorted.warning {
             eprintln!("Warning: {warning}");
         }
-        if self.drain.nodes.dry_run == DryRun::Client {
+        if self.drain.nodes.dry_run.mode == DryRun::Client {
             for pod in &sorted.going {
                 let name = filter::display(pod);
                 print(format!("evicting pod {name}{}\n", DryRun::Client.suffix()).as_bytes())?;
@@ -303,7 +303,7 @@ impl Draining<'_> {
             Some(asked) => asked?,
             None => bail!("error when evicting pods/{name:?} -n {namespace:?}: {reached}"),
         };
-        if !asked || self.drain.nodes.dry_run == DryRun::Server {
+        if !asked || self.drain.nodes.dry_run.mode == DryRun::Server {
             return Ok(());
         }
         let left = match limit {
@@ -327,7 +327,7 @@ impl Draining<'_> {
         if self.drain.grace_period >= 0 {
             options["gracePeriodSeconds"] = self.drain.grace_period.into();
         }
-        if self.drain.nodes.dry_run == DryRun::Server {
+        if self.drain.nodes.dry_run.mode == DryRun::Server {
             options["dryRun"] = json!(["All"]);
         }
         let path = self.pods.object(namespace, name);
@@ -349,7 +349,7 @@ impl Draining<'_> {
             "metadata": {"name": name, "namespace": namespace}, "deleteOptions": options,
         });
         loop {
-            let suffix = self.drain.nodes.dry_run.suffix();
+            let suffix = self.drain.nodes.dry_run.mode.suffix();
             print(format!("evicting pod {namespace}/{name}{suffix}\n").as_bytes())?;
             let sent = self
                 .connection
