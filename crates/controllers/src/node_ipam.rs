@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use plan::node_ipam::{Action, ClusterRange, Ipam};
+use plan::node_ipam::{Action, ClusterRange, Ipam, NONE_LEFT};
 use reflector::Event;
 use reflector::request::{Failure, STRATEGIC};
 use serde_json::json;
@@ -20,7 +20,7 @@ const IN_FLIGHT: usize = 64;
 /// How long a failed write holds its place before it is tried again.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
 
-/// Who tells of nodes that go without.
+/// The source of the events.
 const COMPONENT: &str = "cidrAllocator";
 
 struct Outcome {
@@ -58,7 +58,10 @@ pub(crate) async fn run(context: Context, cluster: Vec<ClusterRange>) -> Result<
                         let ranges = ranges.iter().map(ToString::to_string).collect();
                         flight.launch(assign(context.clone(), node, uid, ranges));
                     }
-                    Action::NoneLeft { node, uid } => none_left(&context, &node, &uid),
+                    Action::NoneLeft { node, uid, message } => {
+                        flight.launch(mark(context.clone(), node, uid, message));
+                    }
+                    Action::Unmark { node, uid } => flight.launch(unmark(context.clone(), node, uid)),
                 }
             }
             tokio::task::consume_budget().await;
@@ -86,19 +89,50 @@ async fn assign(context: Context, node: Arc<str>, uid: Arc<str>, ranges: Vec<Str
     });
     let path = Resource::nodes().object("", &node);
     let result = context.api.patch(&path, STRATEGIC, &patch).await;
+    settled(node, result).await
+}
+
+/// Says on the node itself that it has no pod range, why, and what helps.
+async fn mark(context: Context, node: Arc<str>, uid: Arc<str>, message: String) -> Outcome {
+    tracing::warn!(node = %node, message, "no pod range is left");
+    context.recorder.tell(Record {
+        involved: Involved::node(&node, &uid),
+        component: COMPONENT,
+        warning: true,
+        reason: NONE_LEFT,
+        message: message.clone(),
+    });
+    let result = set_condition(&context, &node, &uid, "True", NONE_LEFT, &message).await;
+    settled(node, result).await
+}
+
+async fn unmark(context: Context, node: Arc<str>, uid: Arc<str>) -> Outcome {
+    let message = "the node has a pod range";
+    let result = set_condition(&context, &node, &uid, "False", "CIDRAssigned", message).await;
+    settled(node, result).await
+}
+
+async fn set_condition(
+    context: &Context,
+    node: &str,
+    uid: &str,
+    status: &str,
+    reason: &str,
+    message: &str,
+) -> Result<(), Failure> {
+    let now = api::time::rfc3339(context.clock.now());
+    let patch = json!({"metadata": {"uid": uid}, "status": {"conditions": [{
+        "type": "NetworkUnavailable", "status": status, "reason": reason, "message": message,
+        "lastHeartbeatTime": now, "lastTransitionTime": now,
+    }]}});
+    let path = Resource::nodes().subresource("", node, "status");
+    context.api.patch(&path, STRATEGIC, &patch).await
+}
+
+/// The outcome of a write, after a backoff if it failed.
+async fn settled(node: Arc<str>, result: Result<(), Failure>) -> Outcome {
     if result.as_ref().is_err_and(|failure| !failure.is_not_found()) {
         tokio::time::sleep(AFTER_FAILURE).await;
     }
     Outcome { node, result }
-}
-
-fn none_left(context: &Context, node: &Arc<str>, uid: &Arc<str>) {
-    tracing::warn!(node = %node, "no pod range is left for nodes: the cluster's range is too small");
-    context.recorder.tell(Record {
-        involved: Involved::node(node, uid),
-        component: COMPONENT,
-        warning: false,
-        reason: "CIDRNotAvailable",
-        message: format!("Node {node} status is now: CIDRNotAvailable"),
-    });
 }

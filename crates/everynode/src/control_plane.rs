@@ -56,12 +56,12 @@ pub(crate) struct ControlPlaneArgs {
     #[arg(long, value_name = "PODS", default_value = "250")]
     pub(crate) daemonset_burst: NonZeroUsize,
 
-    /// Addresses of all pods, at most one range of each family, from which nodes get theirs
+    /// Address range for pods; each node gets a part of it (the default is enough for 4,096 nodes). At most one IPv4 and one IPv6 range
     #[arg(
         long,
         value_name = "RANGE",
         value_delimiter = ',',
-        default_value = "10.244.0.0/16"
+        default_value = "10.240.0.0/12"
     )]
     pub(crate) cluster_cidr: Vec<IpNet>,
 
@@ -84,7 +84,7 @@ pub(crate) struct ControlPlaneArgs {
     #[arg(long, value_name = "BITS", default_value = "64")]
     pub(crate) node_cidr_mask_size_ipv6: u8,
 
-    /// Give nodes their ranges; without, whoever else does
+    /// Assign each node its pod range. Set =false if another controller does this
     #[arg(long, default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
     pub(crate) allocate_node_cidrs: bool,
 
@@ -114,6 +114,22 @@ impl ControlPlaneArgs {
                 .map_err(|why| anyhow!("--cluster-cidr {range}, {flag} {bits}: {why}"))
         });
         ranges.collect()
+    }
+
+    /// A line that says how many nodes get pod addresses.
+    pub(crate) fn pod_ranges(&self) -> Result<String> {
+        if !self.allocate_node_cidrs {
+            return Ok(
+                "pod ranges: another controller assigns them (--allocate-node-cidrs=false)".to_owned(),
+            );
+        }
+        let ranges = self.cluster_ranges()?;
+        let nodes = ranges.iter().map(ClusterRange::blocks).min().unwrap_or(0);
+        let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+        Ok(format!(
+            "pod ranges: {nodes} nodes get one, from {}",
+            ranges.join(" and ")
+        ))
     }
 
     /// Where Services' addresses come from, refused before anything is made if pods have the same.

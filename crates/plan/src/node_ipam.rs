@@ -6,17 +6,24 @@
 //! name gets the range that it had, if nobody has it now, because its pods may have lived on.
 //!
 //! The cost of a node is flat: its ranges are counted block by block, and a heartbeat is recognised by its ranges being the same.
-//! When a family has nothing left, that is said once; the nodes that go without wait, and one of them gets what another gives back.
+//! When a family has no range left, each node that gets none is marked by a condition, and gets a range when another node gives one back.
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
 use api::view::NodeView;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+/// The reason of the condition `NetworkUnavailable` of a node that has no pod range, and of its event: the reason that Kubernetes' range
+/// allocator gives its event.
+pub const NONE_LEFT: &str = "CIDRNotAvailable";
+
+/// The condition that keeps pods with a network of their own away from such a node.
+const NETWORK_UNAVAILABLE: &str = "NetworkUnavailable";
 
 /// Ranges that one cluster range may be cut into, as a power of two: Kubernetes' own limit.
 const LARGEST_SPLIT: u8 = 16;
@@ -64,8 +71,8 @@ impl ClusterRange {
         self.range.addr().is_ipv4()
     }
 
-    /// How many parts there are.
-    fn blocks(&self) -> u32 {
+    /// How many nodes get a range.
+    pub fn blocks(&self) -> u32 {
         1 << (self.node_prefix - self.range.prefix_len())
     }
 
@@ -125,9 +132,18 @@ pub enum Action {
         /// Its `spec.podCIDRs`.
         ranges: Vec<IpNet>,
     },
-    /// Say that nothing is left. This is said once, until something was given back.
+    /// Mark a node that gets no range.
     NoneLeft {
-        /// The node that goes without; others may, too.
+        /// The node.
+        node: Arc<str>,
+        /// Which node of that name.
+        uid: Arc<str>,
+        /// Which range is used up, and the remedy.
+        message: String,
+    },
+    /// Take the mark from a node that has a range by now.
+    Unmark {
+        /// The node.
         node: Arc<str>,
         /// Which node of that name.
         uid: Arc<str>,
@@ -144,11 +160,15 @@ struct Pool {
 }
 
 impl Pool {
+    fn is_used_up(&self) -> bool {
+        self.held.len() as u64 >= u64::from(self.cluster.blocks())
+    }
+
     fn take_next(&mut self) -> Option<IpNet> {
-        let blocks = self.cluster.blocks();
-        if self.held.len() as u64 >= u64::from(blocks) {
+        if self.is_used_up() {
             return None;
         }
+        let blocks = self.cluster.blocks();
         let mut index = self.next;
         while self.held.contains_key(&index) {
             index = (index + 1) % blocks;
@@ -207,7 +227,8 @@ pub struct Ipam {
     without: BTreeSet<Arc<str>>,
     /// What nodes that went had.
     before: HashMap<Arc<str>, Vec<IpNet>>,
-    told: bool,
+    /// Nodes that have a range and the condition that they have none, with their uids.
+    to_unmark: BTreeMap<Arc<str>, Arc<str>>,
 }
 
 impl Ipam {
@@ -224,7 +245,7 @@ impl Ipam {
             queue: VecDeque::new(),
             without: BTreeSet::new(),
             before: HashMap::new(),
-            told: false,
+            to_unmark: BTreeMap::new(),
         }
     }
 
@@ -240,6 +261,10 @@ impl Ipam {
             .iter()
             .filter_map(|text| text.parse().ok())
             .collect();
+        let condition = view.condition(NETWORK_UNAVAILABLE);
+        if condition.is_some_and(|condition| &*condition.reason == NONE_LEFT) && !view.pod_cidrs.is_empty() {
+            self.to_unmark.insert(name.clone(), uid.clone());
+        }
         match self.nodes.get_mut(name) {
             Some(node) if node.uid == *uid && view.pod_cidrs.is_empty() => return,
             Some(node) if node.uid == *uid && node.ranges == says => {
@@ -271,6 +296,7 @@ impl Ipam {
 
     fn forget(&mut self, name: &str) {
         self.without.remove(name);
+        self.to_unmark.remove(name);
         let Some(node) = self.nodes.remove(name) else {
             return;
         };
@@ -278,7 +304,6 @@ impl Ipam {
             self.pools.iter_mut().for_each(|pool| pool.release(range));
         }
         if !node.ranges.is_empty() {
-            self.told = false;
             self.queue.extend(self.without.pop_first());
             if self.before.len() >= REMEMBERED {
                 self.before.clear();
@@ -290,18 +315,24 @@ impl Ipam {
     /// A write failed: it is planned again, with the same ranges, unless the watch says meanwhile what the node has.
     pub fn retry(&mut self, name: &Arc<str>) {
         if self.nodes.get(name).is_some_and(|node| !node.written) {
+            self.without.remove(name);
             self.queue.push_back(name.clone());
         }
     }
 
     /// Whether [`Ipam::plan`] has something to say.
     pub fn has_work(&self) -> bool {
-        !self.queue.is_empty()
+        !self.queue.is_empty() || !self.to_unmark.is_empty()
     }
 
     /// At most `room` things to do. What is planned is held for its node until [`Ipam::retry`], or until the watch tells.
     pub fn plan(&mut self, room: usize) -> Vec<Action> {
         let mut actions = Vec::new();
+        while actions.len() < room
+            && let Some((node, uid)) = self.to_unmark.pop_first()
+        {
+            actions.push(Action::Unmark { node, uid });
+        }
         while actions.len() < room
             && let Some(name) = self.queue.pop_front()
         {
@@ -321,16 +352,32 @@ impl Ipam {
                 });
                 continue;
             }
-            if !std::mem::replace(&mut self.told, true) {
-                actions.push(Action::NoneLeft {
-                    node: name.clone(),
-                    uid: node.uid.clone(),
-                });
-            }
+            actions.push(Action::NoneLeft {
+                node: name.clone(),
+                uid: node.uid.clone(),
+                message: none_left(&self.pools, &name),
+            });
             self.without.insert(name);
         }
         actions
     }
+}
+
+/// Names the range that is used up, and the remedy.
+fn none_left(pools: &[Pool], node: &str) -> String {
+    let used_up = pools.iter().find(|pool| pool.is_used_up());
+    let Some(cluster) = used_up.map(|pool| pool.cluster) else {
+        return format!("node {node} gets no pod range");
+    };
+    let (blocks, ClusterRange { range, node_prefix }) = (cluster.blocks(), cluster);
+    let flag = if cluster.is_ipv4() {
+        "--node-cidr-mask-size"
+    } else {
+        "--node-cidr-mask-size-ipv6"
+    };
+    format!(
+        "node {node} gets no pod range: all {blocks} ranges (/{node_prefix}) of --cluster-cidr {range} are taken. Start the server with a larger --cluster-cidr or a larger {flag}"
+    )
 }
 
 /// Takes these very ranges if they are free parts of all families.

@@ -52,8 +52,15 @@ async fn a_node_gets_a_range_that_no_other_has_and_one_that_comes_again_gets_its
     cluster.stop().await;
 }
 
+/// The condition `NetworkUnavailable` of a node: its status and message.
+fn network_unavailable(node: &Value) -> Option<(&str, &str)> {
+    let mut conditions = node["status"]["conditions"].as_array()?.iter();
+    let found = conditions.find(|condition| condition["type"] == "NetworkUnavailable")?;
+    Some((found["status"].as_str()?, found["message"].as_str()?))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn when_no_range_is_left_it_is_told_once_and_nothing_else_fails() {
+async fn a_node_without_a_range_says_why_until_it_gets_one() {
     let cluster = Cluster::start_with(0, ranges(&[("10.244.0.0/24", 24)])).await;
     cluster.create(NODES, node("a", json!({}))).await;
     given(&cluster, "a").await;
@@ -62,22 +69,39 @@ async fn when_no_range_is_left_it_is_told_once_and_nothing_else_fails() {
             .create(NODES, node(&format!("without-{index}"), json!({})))
             .await;
     }
-    let told = || async {
-        let events = cluster.items("/api/v1/namespaces/default/events").await;
-        let told = events
-            .into_iter()
-            .filter(|event| event["reason"] == "CIDRNotAvailable");
-        Some(told.collect::<Vec<_>>()).filter(|told| !told.is_empty())
+    let marked = || async {
+        let nodes = cluster.items(NODES).await;
+        let marks = nodes.iter().filter_map(network_unavailable);
+        (marks.filter(|(status, _)| *status == "True").count() == 20).then_some(nodes)
     };
-    let events = cluster.until("it is told", told).await;
-    assert_eq!(
-        events[0]["message"],
-        "Node without-0 status is now: CIDRNotAvailable"
-    );
-    // One that goes makes room for one that waits; by then all have been looked at.
+    let nodes = cluster.until("each is marked", marked).await;
+    for node in nodes.iter().filter(|node| node["metadata"]["name"] != "a") {
+        let (_, message) = network_unavailable(node).expect("the condition");
+        assert!(
+            message.contains("all 1 ranges (/24) of --cluster-cidr 10.244.0.0/24 are taken"),
+            "{message}"
+        );
+    }
+    let warned = || async {
+        let events = cluster.items("/api/v1/namespaces/default/events").await;
+        let warned = events
+            .iter()
+            .filter(|event| event["reason"] == "CIDRNotAvailable" && event["type"] == "Warning");
+        (warned.count() == 20).then_some(())
+    };
+    cluster.until("each has an event", warned).await;
     cluster.delete(&format!("{NODES}/a"), None).await;
     assert_eq!(given(&cluster, "without-0").await, json!(["10.244.0.0/24"]));
-    assert_eq!(told().await.map(|events| events.len()), Some(1));
+    let cleared = || async {
+        let node = cluster
+            .get(&format!("{NODES}/without-0"))
+            .await
+            .expect("the node");
+        network_unavailable(&node)
+            .filter(|(status, _)| *status == "False")
+            .map(|_| ())
+    };
+    cluster.until("its mark is taken", cleared).await;
     cluster.stop().await;
 }
 

@@ -18,6 +18,7 @@ impl Server {
         let mut control_plane = ControlPlane::start(&self.control_plane).await?;
         eprintln!("serving on {}", control_plane.server.url());
         eprintln!("kubeconfig: {}", control_plane.server.kubeconfig().display());
+        eprintln!("{}", self.control_plane.pod_ranges()?);
         let failed = tokio::select! {
             () = end.next() => None,
             error = control_plane.failed() => Some(error),

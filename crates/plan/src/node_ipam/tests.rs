@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use api::view::NodeConditionView;
 use proptest::prelude::*;
 
 use super::*;
@@ -24,6 +25,7 @@ fn planned(ipam: &mut Ipam) -> Vec<String> {
             let ranges: Vec<String> = ranges.iter().map(IpNet::to_string).collect();
             format!("{node}={}", ranges.join(","))
         }
+        Action::Unmark { node, .. } => format!("{node}?"),
         Action::NoneLeft { node, .. } => format!("{node}!"),
     };
     actions.iter().map(text).collect()
@@ -128,22 +130,49 @@ fn a_node_that_is_made_again_gets_the_range_that_it_had_if_nobody_has_it_now() {
 }
 
 #[test]
-fn want_is_told_once_and_what_comes_back_goes_to_who_waits() {
+fn each_node_without_a_range_is_marked_and_gets_the_next() {
     let mut ipam = Ipam::new(&[cluster("10.0.0.0/31", 32), cluster("fd00::/124", 128)]);
     for index in 0..1000 {
         ipam.put_node(&node(&format!("n{index:03}"), &[]));
     }
     let plan = planned(&mut ipam);
-    assert_eq!(plan.len(), 3);
-    assert_eq!(plan[2], "n002!");
+    assert_eq!(plan.len(), 1000);
+    assert!(plan[2..].iter().all(|action| action.ends_with('!')), "{plan:?}");
+    let mut marked = node("n002", &[]);
+    marked.conditions = [NodeConditionView {
+        kind: NETWORK_UNAVAILABLE.into(),
+        status: "True".into(),
+        reason: NONE_LEFT.into(),
+        last_heartbeat_time: None,
+        last_transition_time: None,
+    }]
+    .into();
+    ipam.put_node(&marked);
     assert!(planned(&mut ipam).is_empty());
     ipam.delete_node("n000");
-    // What the other family had given for nothing was not lost.
+    // The range that the other family gave meanwhile was given back.
     assert_eq!(planned(&mut ipam), ["n002=10.0.0.0/32,fd00::2/128"]);
-    ipam.put_node(&node("n002", &["10.0.0.0/32", "fd00::2/128"]));
+    marked.pod_cidrs = ["10.0.0.0/32".into(), "fd00::2/128".into()].into();
+    ipam.put_node(&marked);
+    assert_eq!(planned(&mut ipam), ["n002?"]);
     assert!(planned(&mut ipam).is_empty());
     ipam.put_node(&node("late", &[]));
     assert_eq!(planned(&mut ipam), ["late!"]);
+}
+
+#[test]
+fn the_message_names_the_range_that_is_used_up() {
+    let mut ipam = Ipam::new(&[cluster("10.0.0.0/24", 24), cluster("fd00::/48", 64)]);
+    ipam.put_node(&node("a", &[]));
+    ipam.put_node(&node("b", &[]));
+    let Some(Action::NoneLeft { message, .. }) = ipam.plan(2).pop() else {
+        panic!("b has a range");
+    };
+    assert_eq!(
+        message,
+        "node b gets no pod range: all 1 ranges (/24) of --cluster-cidr 10.0.0.0/24 are taken. \
+         Start the server with a larger --cluster-cidr or a larger --node-cidr-mask-size"
+    );
 }
 
 #[test]
@@ -204,7 +233,7 @@ proptest! {
                 ipam.put_node(&view);
             }
             for action in ipam.plan(3) {
-                if let Action::Assign { node, uid, ranges } = action {
+                if let Action::Assign { node, uid, ranges, .. } = action {
                     for (other, (_, held, _)) in &nodes {
                         prop_assert!(**other == *node || ranges.iter().all(|range| !held.contains(range)));
                     }
