@@ -30,6 +30,7 @@ pub(crate) enum Verb {
     Server(verbs::server::Server),
     Agent(verbs::agent::Agent),
     Token(verbs::token::Token),
+    Kubeconfig(verbs::kubeconfig::NewKubeconfig),
     Simulate(verbs::simulate::Simulate),
     Image(verbs::image::Image),
     #[command(name = "demo-page", hide = true)]
@@ -56,7 +57,18 @@ pub(crate) enum Verb {
 
 /// The verbs in the order in which somebody new to it meets them.
 const GROUPS: [(&str, &[&str]); 5] = [
-    ("Run it", &["up", "server", "agent", "token", "simulate", "image"]),
+    (
+        "Run it",
+        &[
+            "up",
+            "server",
+            "agent",
+            "token",
+            "kubeconfig",
+            "simulate",
+            "image",
+        ],
+    ),
     ("Look", &["get", "describe", "why", "events", "logs", "exec"]),
     (
         "Change",

@@ -38,6 +38,8 @@ const SKEW_SHARE: i32 = 20;
 
 const MODE_PRIVATE: u32 = 0o600;
 const MODE_PUBLIC: u32 = 0o644;
+/// The attribute type of an organization, X.520.
+const ORGANIZATION_OID: [u64; 4] = [2, 5, 4, 10];
 
 /// What can go wrong with keys and certificates.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +61,16 @@ pub enum PkiError {
         operation: String,
         /// Why it failed.
         source: rcgen::Error,
+    },
+    /// A certificate was asked for with more groups than it can name.
+    #[error(
+        "cannot issue a certificate to {user}: it names {groups} organizations, and a certificate can have {GROUPS_MAX}"
+    )]
+    Groups {
+        /// Of whom.
+        user: String,
+        /// How many groups.
+        groups: usize,
     },
     /// A file that is there does not hold what it should.
     #[error("{path} is damaged: {what}")]
@@ -171,6 +183,12 @@ impl Pki {
             operation: format!("issue a certificate to {}", user.name),
             source,
         };
+        if user.groups.len() > GROUPS_MAX {
+            return Err(PkiError::Groups {
+                user: user.name.to_string(),
+                groups: user.groups.len(),
+            });
+        }
         let request = CertificateSigningRequestParams::from_pem(request).map_err(failed)?;
         let mut params = CertificateParams::default();
         params.distinguished_name = distinguished_name(&user.name, &user.groups);
@@ -327,10 +345,18 @@ fn serial_number() -> Result<SerialNumber, rcgen::Error> {
     Ok(SerialNumber::from_slice(&bytes))
 }
 
+/// Groups that a certificate can name. The library keeps one value for each type of attribute, and knows two types for the organization:
+/// its own, and any object identifier.
+const GROUPS_MAX: usize = 2;
+
 fn distinguished_name(common_name: &str, organizations: &[String]) -> DistinguishedName {
     let mut name = DistinguishedName::new();
-    for organization in organizations {
-        name.push(DnType::OrganizationName, organization.as_str());
+    let types = [
+        DnType::OrganizationName,
+        DnType::CustomDnType(ORGANIZATION_OID.to_vec()),
+    ];
+    for (kind, organization) in types.into_iter().zip(organizations) {
+        name.push(kind, organization.as_str());
     }
     name.push(DnType::CommonName, common_name);
     name

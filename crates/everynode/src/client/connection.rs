@@ -1,6 +1,6 @@
 //! The connection to an API server, from a kubeconfig.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -8,14 +8,12 @@ use futures::{AsyncBufReadExt, TryStreamExt};
 use http::{Method, Request, header};
 use http_body_util::BodyExt;
 use kube::client::Body;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::Value;
 
 use super::error::{ServerError, is_expired};
+use super::kubeconfig::{self, Source};
 use super::resources::escape;
-
-/// Where `everynode server` and `everynode up` write the administrator's kubeconfig by default.
-const ADMIN_KUBECONFIG: &str = "/var/lib/everynode/admin.kubeconfig";
+use super::unreachable::Peer;
 
 /// Flags that every client verb takes.
 #[derive(Args, Debug, Clone)]
@@ -36,6 +34,8 @@ pub(crate) struct ConnectArgs {
 /// A client and the namespace that it works in.
 pub(crate) struct Connection {
     pub(crate) client: kube::Client,
+    /// For messages.
+    peer: Peer,
     /// From `-n`, else from the context, else `default`.
     pub(crate) namespace: String,
     /// Whether `-n` was given: then a manifest must not name another one.
@@ -45,8 +45,9 @@ pub(crate) struct Connection {
 impl ConnectArgs {
     /// Reads the kubeconfig and prepares a client. Nothing is sent yet.
     pub(crate) async fn connect(&self) -> Result<Connection> {
-        let mut config = self.config().await?;
-        // A refusal is told at once, as kubectl does: the library would ask again for five minutes, and say nothing.
+        let Source { mut config, from } = self.source().await?;
+        let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        // The library would repeat a refused request for five minutes and print nothing. kubectl reports it at once.
         config.default_retry = false;
         let namespace = self
             .namespace
@@ -55,38 +56,15 @@ impl ConnectArgs {
         let client = kube::Client::try_from(config).context("prepare the connection")?;
         Ok(Connection {
             client,
+            peer: Peer { url, from },
             namespace,
             namespace_given: self.namespace.is_some(),
         })
     }
 
-    /// Reads the kubeconfig that the flags, the environment or this machine name.
-    pub(crate) async fn config(&self) -> Result<kube::Config> {
-        let options = KubeConfigOptions {
-            context: self.context.clone(),
-            ..KubeConfigOptions::default()
-        };
-        if let Some(path) = self.kubeconfig.clone().or_else(|| self.own_server()) {
-            let kubeconfig = Kubeconfig::read_from(&path)
-                .with_context(|| format!("read kubeconfig {}", path.display()))?;
-            return kube::Config::from_custom_kubeconfig(kubeconfig, &options)
-                .await
-                .with_context(|| format!("use kubeconfig {}", path.display()));
-        }
-        if std::env::var_os("KUBECONFIG").is_none() && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
-            return kube::Config::incluster().context("read the pod's service account");
-        }
-        kube::Config::from_kubeconfig(&options).await.context(
-            "no usable kubeconfig: name one with --kubeconfig or KUBECONFIG, or start a server on this machine with `everynode up`",
-        )
-    }
-
-    /// This machine's own server, when the user names no other.
-    fn own_server(&self) -> Option<PathBuf> {
-        let named = std::env::var_os("KUBECONFIG").is_some() || self.context.is_some();
-        let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".kube/config"));
-        let own = PathBuf::from(ADMIN_KUBECONFIG);
-        (!named && !home.is_some_and(|home| home.exists()) && own.exists()).then_some(own)
+    /// The configuration of a client, and where it was read.
+    pub(crate) async fn source(&self) -> Result<Source> {
+        kubeconfig::read(self.kubeconfig.as_deref(), self.context.as_deref()).await
     }
 }
 
@@ -237,7 +215,8 @@ impl Connection {
         let request = request
             .body(body)
             .with_context(|| format!("build the request {path}"))?;
-        let response = self.client.send(request).await.map_err(unreachable_server)?;
+        let response = self.client.send(request).await;
+        let response = response.map_err(|error| self.peer.unreachable(error))?;
         print_warnings(response.headers());
         if response.status().is_success() {
             return Ok(response);
@@ -260,12 +239,6 @@ pub(crate) enum WatchEnd<T> {
     Answer(T),
     /// The server ended it: in order, or with the message why (as a rule, its history is gone). Look at the object anew.
     Ended(Option<String>),
-}
-
-/// A server that does not answer is the commonest failure of all: say what to look at.
-fn unreachable_server(error: kube::Error) -> anyhow::Error {
-    anyhow::Error::new(error)
-        .context("the server does not answer; is it running, and is this the right kubeconfig?")
 }
 
 /// `Warning: 299 - "text"` headers, printed as kubectl does.

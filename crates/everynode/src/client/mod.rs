@@ -3,12 +3,14 @@
 //! The verbs are an ordinary client of the Kubernetes API, with no privilege of their own; they work against
 //! any API server that a kubeconfig names.
 
+pub(crate) mod cluster_info;
 pub(crate) mod connection;
 pub(crate) mod dry_run;
 pub(crate) mod duration;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod fleet;
+pub(crate) mod kubeconfig;
 pub(crate) mod manifest;
 pub(crate) mod node_affinity;
 pub(crate) mod output;
@@ -18,4 +20,5 @@ pub(crate) mod selection;
 pub(crate) mod sheet;
 pub(crate) mod suggest;
 pub(crate) mod table;
+pub(crate) mod unreachable;
 pub(crate) mod whereabouts;

@@ -13,6 +13,7 @@ pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod get;
 pub(crate) mod image;
+pub(crate) mod kubeconfig;
 pub(crate) mod label;
 pub(crate) mod logs;
 pub(crate) mod page;

@@ -26,7 +26,7 @@ pub(crate) struct Simulate {
 impl Simulate {
     pub(crate) async fn run(self, connect: &ConnectArgs) -> Result<()> {
         let mut end = EndSignals::listen()?;
-        let client = simulate::connect(&connect.config().await?).context("prepare the connection")?;
+        let client = simulate::connect(&connect.source().await?.config).context("prepare the connection")?;
         let shutdown = CancellationToken::new();
         let options = simulate::Options {
             nodes: self.nodes,

@@ -11,13 +11,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::get::print;
-use crate::client::connection::{ConnectArgs, Connection, JSON, Payload};
+use crate::client::cluster_info::ClusterInfo;
+use crate::client::connection::{ConnectArgs, JSON, Payload};
 use crate::client::duration;
 use crate::client::resources::escape;
 use crate::client::table::columns;
-
-/// How long a server may take to answer before that is worth a warning.
-const ANSWER: Duration = Duration::from_secs(2);
 
 /// The tokens by which machines join the cluster
 #[derive(Args, Debug)]
@@ -110,7 +108,10 @@ impl Create {
             }
         };
         let connection = connect.connect().await?;
-        let (server, hash) = cluster(&connection).await?;
+        let cluster = ClusterInfo::read(&connection).await?;
+        let server = cluster.servers.join(",");
+        let hash = public_key_hash(cluster.authority.as_bytes())
+            .context("the cluster's authority cannot be read")?;
         let secret = token.to_secret(ends, &self.description);
         let path = format!("{}?fieldManager=everynode-token", secrets());
         let payload = Payload::json(&secret);
@@ -118,7 +119,7 @@ impl Create {
             .request(Method::POST, &path, JSON, Some(payload))
             .await
             .with_context(|| format!("store the token {}", token.id))?;
-        warn_unless_answered(&server).await;
+        cluster.warn_unless_reachable().await;
         let join = JoinToken {
             token,
             authority: hash,
@@ -218,48 +219,6 @@ fn id(text: &str) -> Result<String> {
         None => bail!(
             "{text:?} is no token: give it whole, or its first six characters, as `everynode token list` shows it"
         ),
-    }
-}
-
-/// Where other machines reach the cluster, and the hash of its authority.
-async fn cluster(connection: &Connection) -> Result<(String, String)> {
-    let path = "/api/v1/namespaces/kube-public/configmaps/kube-root-ca.crt";
-    let authority = connection
-        .get(path)
-        .await
-        .context("read the cluster's authority")?;
-    let pem = authority["data"]["ca.crt"].as_str().unwrap_or_default();
-    let hash = public_key_hash(pem.as_bytes()).context("the cluster's authority cannot be read")?;
-    let endpoints = connection
-        .get("/api/v1/namespaces/default/endpoints/kubernetes")
-        .await
-        .context("read where the API server is")?;
-    let subset = &endpoints["subsets"][0];
-    let port = subset["ports"][0]["port"].as_u64().unwrap_or(6443);
-    let addresses = subset["addresses"].as_array().into_iter().flatten();
-    let servers: Vec<String> = addresses
-        .filter_map(|address| address["ip"].as_str())
-        .map(|ip| match ip.contains(':') {
-            true => format!("https://[{ip}]:{port}"),
-            false => format!("https://{ip}:{port}"),
-        })
-        .collect();
-    if servers.is_empty() {
-        bail!("the server does not say where other machines reach it: start it with --advertise-address");
-    }
-    Ok((servers.join(","), hash))
-}
-
-/// A server that listens on loopback alone is the commonest reason why nobody can join.
-async fn warn_unless_answered(servers: &str) {
-    for server in servers.split(',') {
-        let address = server.trim_start_matches("https://");
-        let answered = tokio::time::timeout(ANSWER, tokio::net::TcpStream::connect(address)).await;
-        if !matches!(answered, Ok(Ok(_))) {
-            eprintln!(
-                "Warning: nothing answers at {server}. Is the server started with --listen 0.0.0.0:PORT, and is --advertise-address right?"
-            );
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The whole, as its users meet it: the built binary, real kubectl, real containers.
 
+mod access;
 mod bad_input;
 mod conformance;
 mod containers;
