@@ -1,4 +1,5 @@
-//! What selectors need of an object, kept beside its bytes so that a list or a watch event never parses the object again.
+//! What selectors and credentials need of an object. It is kept beside the object's bytes, so that a list, a watch event or a check of
+//! a credential does not parse the object again.
 
 use serde_json::Value;
 
@@ -6,7 +7,7 @@ use crate::kinds::Kind;
 use crate::meta;
 use crate::view::Labels;
 
-/// What selectors need of one object.
+/// What selectors and credentials need of one object.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Attributes {
     /// `metadata.namespace`; empty for objects of the cluster.
@@ -15,6 +16,9 @@ pub struct Attributes {
     pub name: Box<str>,
     /// `metadata.uid`.
     pub uid: Box<str>,
+    /// `metadata.deletionTimestamp`, in seconds since the epoch, once the object is being deleted. The time may lie ahead: a pod's
+    /// includes its grace period.
+    pub deletion: Option<i64>,
     /// `metadata.labels`.
     pub labels: Labels,
     /// The values of the kind's selectable fields, in the order of [`Kind::selectable`]. `None` is the empty value.
@@ -27,6 +31,9 @@ pub fn of(kind: &Kind, object: &Value) -> Attributes {
         namespace: meta::namespace(object).into(),
         name: meta::name(object).into(),
         uid: meta::uid(object).into(),
+        deletion: meta::deletion_timestamp(object)
+            .and_then(crate::time::parse)
+            .map(|time| time.as_second()),
         labels: meta::labels(object).map(Labels::of).unwrap_or_default(),
         fields: kind
             .selectable
@@ -74,5 +81,13 @@ mod tests {
         assert_eq!(field("status.podIP"), "");
         assert_eq!(attributes.labels.get("a"), Some("b"));
         assert_eq!(attributes.labels.get("odd"), None);
+        assert_eq!(attributes.deletion, None);
+    }
+
+    #[test]
+    fn attributes_hold_the_time_of_the_deletion() {
+        let pod = by_kind("", "v1", "Pod").expect("a served kind");
+        let deleted = json!({"metadata": {"name": "x", "deletionTimestamp": "1970-01-01T00:02:00Z"}});
+        assert_eq!(of(pod, &deleted).deletion, Some(120));
     }
 }

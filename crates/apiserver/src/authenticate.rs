@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 
 use crate::authorization::{self, Who, right};
-use crate::objects::{self, core};
+use crate::objects::{self, Objects, core};
 use crate::shared::Shared;
 use crate::token::{Bound, Claims, ISSUER};
 use crate::user::{GROUP_NODES, GROUP_UNAUTHENTICATED, User};
@@ -104,7 +104,7 @@ fn token_user(shared: &Shared, headers: &HeaderMap, now: Timestamp) -> Result<Us
         tracing::debug!(%error, "a token was refused");
         Status::unauthorized()
     })?;
-    if let Err(what) = still_bound(shared, &claims) {
+    if let Err(what) = still_bound(&shared.objects, &claims, now) {
         tracing::debug!(subject = %claims.sub, what, "a token outlived what it was bound to");
         return Err(Status::unauthorized());
     }
@@ -114,22 +114,31 @@ fn token_user(shared: &Shared, headers: &HeaderMap, now: Timestamp) -> Result<Us
     Ok(user)
 }
 
-/// Whether the objects that a token is bound to are still the same; else which one is not.
-fn still_bound(shared: &Shared, claims: &Claims) -> Result<(), &'static str> {
+/// How long a token outlives the deletion timestamp of what it is bound to, in seconds, when a finalizer keeps that object: Kubernetes'
+/// leeway, for clocks that differ.
+const DELETION_LEEWAY_SECONDS: i64 = 60;
+
+/// Whether the objects that a token is bound to are still the same and not deleted; else which one is not.
+fn still_bound(objects: &Objects, claims: &Claims, now: Timestamp) -> Result<(), &'static str> {
     let bounds = &claims.kubernetes;
     let lives = |kind: &'static str, namespace: &str, bound: &Bound| {
-        let object =
-            core(kind).and_then(|kind| objects::get(&shared.objects, kind, namespace, &bound.name).ok());
-        object.is_some_and(|object| *object.attributes.attributes.uid == *bound.uid)
+        let object = core(kind).and_then(|kind| objects::get(objects, kind, namespace, &bound.name).ok());
+        object.is_some_and(|object| {
+            let found = &object.attributes.attributes;
+            let in_time = |deleted| now.as_second() - deleted <= DELETION_LEEWAY_SECONDS;
+            *found.uid == *bound.uid && found.deletion.is_none_or(in_time)
+        })
     };
-    if !lives("ServiceAccount", &bounds.namespace, &bounds.serviceaccount) {
-        return Err("ServiceAccount");
-    }
-    for (kind, bound) in [("Pod", &bounds.pod), ("Secret", &bounds.secret)] {
-        if bound
-            .as_ref()
-            .is_some_and(|bound| !lives(kind, &bounds.namespace, bound))
-        {
+    // The node of a pod only says where the pod runs. A token that is bound to no pod is bound to the node itself.
+    let node = bounds.node.as_ref().filter(|_| bounds.pod.is_none());
+    let namespace = bounds.namespace.as_str();
+    for (kind, namespace, bound) in [
+        ("ServiceAccount", namespace, Some(&bounds.serviceaccount)),
+        ("Pod", namespace, bounds.pod.as_ref()),
+        ("Secret", namespace, bounds.secret.as_ref()),
+        ("Node", "", node),
+    ] {
+        if bound.is_some_and(|bound| !lives(kind, namespace, bound)) {
             return Err(kind);
         }
     }
@@ -206,4 +215,104 @@ fn impersonated(shared: &Shared, user: Arc<User>, headers: &HeaderMap) -> Result
         acting.groups.push(GROUP_UNAUTHENTICATED.to_owned());
     }
     Ok(Arc::new(acting))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use store::{Change, Durability, Expect};
+
+    use super::*;
+    use crate::objects::Write;
+    use crate::token::KubernetesClaims;
+
+    const NOW: i64 = 1_000_000;
+
+    /// Stores an object of this kind, deleted so many seconds ago if at all.
+    async fn store(objects: &Objects, kind: &str, deleted_ago: Option<i64>) {
+        let kind = core(kind).unwrap();
+        let namespace = if kind.namespaced { "ns" } else { "" };
+        let mut object = json!({
+            "kind": kind.kind, "apiVersion": "v1",
+            "metadata": {"name": "x", "namespace": namespace, "uid": format!("uid-of-{}", kind.kind)},
+        });
+        if let Some(ago) = deleted_ago {
+            let at = Timestamp::from_second(NOW - ago).unwrap();
+            object["metadata"]["deletionTimestamp"] = api::time::rfc3339(at).into();
+            object["metadata"]["finalizers"] = json!(["example.com/stay"]);
+        }
+        let (body, attributes) = objects::stored_form(kind, &object);
+        let write = Write {
+            key: objects::key(kind, namespace, "x"),
+            expect: Expect::Absent,
+            change: Change::Put { body, attributes },
+        };
+        objects.commit(vec![write], Durability::Durable).await.unwrap();
+    }
+
+    fn claims(bound_to: &str, uid: &str) -> Claims {
+        let bound = |kind: &str| Bound {
+            name: "x".to_owned(),
+            uid: if kind == bound_to {
+                uid.to_owned()
+            } else {
+                format!("uid-of-{kind}")
+            },
+        };
+        let if_bound = |kind: &str| (bound_to == kind).then(|| bound(kind));
+        Claims {
+            aud: Vec::new(),
+            exp: 0,
+            iat: 0,
+            iss: String::new(),
+            jti: String::new(),
+            kubernetes: KubernetesClaims {
+                namespace: "ns".to_owned(),
+                node: if_bound("Node"),
+                pod: if_bound("Pod"),
+                secret: if_bound("Secret"),
+                serviceaccount: bound("ServiceAccount"),
+            },
+            nbf: 0,
+            sub: String::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_ends_sixty_seconds_after_what_it_is_bound_to() {
+        for bound_to in ["ServiceAccount", "Pod", "Secret", "Node"] {
+            let uid = format!("uid-of-{bound_to}");
+            for (deleted_ago, uid, good) in [
+                (None, uid.as_str(), true),
+                (Some(-30), &uid, true),
+                (Some(60), &uid, true),
+                (Some(61), &uid, false),
+                (None, "of-another", false),
+            ] {
+                let objects = objects::in_memory();
+                if bound_to != "ServiceAccount" {
+                    store(&objects, "ServiceAccount", None).await;
+                }
+                store(&objects, bound_to, deleted_ago).await;
+                let now = Timestamp::from_second(NOW).unwrap();
+                let found = still_bound(&objects, &claims(bound_to, uid), now);
+                let expected = if good { Ok(()) } else { Err(bound_to) };
+                assert_eq!(found, expected, "{bound_to} {deleted_ago:?} {uid}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_of_a_pod_does_not_need_the_pods_node() {
+        let objects = objects::in_memory();
+        store(&objects, "ServiceAccount", None).await;
+        store(&objects, "Pod", None).await;
+        let mut claims = claims("Pod", "uid-of-Pod");
+        claims.kubernetes.node = Some(Bound {
+            name: "gone".to_owned(),
+            uid: String::new(),
+        });
+        let now = Timestamp::from_second(NOW).unwrap();
+        assert_eq!(still_bound(&objects, &claims, now), Ok(()));
+    }
 }

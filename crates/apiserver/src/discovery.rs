@@ -7,11 +7,12 @@ use api::kinds::{KINDS, Kind};
 use api::status::Status;
 use bytes::Bytes;
 use http::header::{ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, VARY};
-use http::{Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::body::Body;
 use crate::negotiate::{self, JSON};
+use crate::query::Query;
 use crate::respond;
 
 const AGGREGATED_V2: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
@@ -313,14 +314,22 @@ fn storage_version_hash(kind: &Kind) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
     base64::prelude::BASE64_STANDARD.encode(&digest.as_ref()[..BYTES])
 }
-/// The list of CustomResourceDefinitions, of which there are none. The kind is not served, but kubectl asks for the
-/// list before it tells a user that a kind is unknown, and without an answer tells something else.
-pub(crate) fn no_custom_kinds(revision: store::Revision) -> Response<Body> {
+/// The list of CustomResourceDefinitions, of which there are none. The kind is not served, but kubectl asks for the list before it says that
+/// a kind is unknown, and says something else when it gets no answer. 404 for everything but that list: a client that creates or watches a
+/// CustomResourceDefinition must not believe that there is one.
+pub(crate) fn no_custom_kinds(
+    revision: store::Revision,
+    method: &Method,
+    query: &Query,
+) -> Result<Response<Body>, Status> {
+    if !matches!(*method, Method::GET | Method::HEAD) || query.flag("watch") {
+        return Err(Status::path_not_found());
+    }
     let list = json!({
         "kind": "CustomResourceDefinitionList",
         "apiVersion": "apiextensions.k8s.io/v1",
         "metadata": {"resourceVersion": revision.to_string()},
         "items": [],
     });
-    respond::json(StatusCode::OK, &list)
+    Ok(respond::json(StatusCode::OK, &list))
 }

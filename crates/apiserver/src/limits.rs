@@ -32,6 +32,10 @@ pub(crate) const STREAMS_PER_CONNECTION_MAX: u32 = 250;
 /// microseconds, so this bounds memory (bodies in hand), not throughput.
 pub(crate) const REQUESTS_IN_FLIGHT_MAX: usize = 2_048;
 
+/// How many pods of a namespace are held against a Pod Security level that its labels newly ask for: as many as Kubernetes looks at. A pod
+/// takes some tens of microseconds.
+pub(crate) const POD_SECURITY_PODS_MAX: usize = 3_000;
+
 /// How long a request may wait for its turn before it is told to come back (429).
 pub(crate) const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 

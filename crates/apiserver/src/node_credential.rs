@@ -1,9 +1,13 @@
 //! Which certificates of nodes are good, as the store knows it: see [`api::node_credential`].
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
 use api::kinds::{self, Kind};
 use api::node_credential::{DELETED_REASON, Issued, NAMESPACE, NodeCredential};
 use api::status::Status;
 use store::{Change, Expect};
+use tokio_util::sync::CancellationToken;
 
 use crate::bootstrap;
 use crate::client::InProcess;
@@ -11,6 +15,7 @@ use crate::objects::{self, Object, Place, Write, core};
 use crate::pki::Credential;
 use crate::server::CredentialError;
 use crate::shared::Shared;
+use crate::user::User;
 
 /// The record of a node, and the object that it is in.
 fn record(shared: &Shared, node: &str) -> Option<(NodeCredential, std::sync::Arc<Object>)> {
@@ -23,10 +28,21 @@ fn secrets() -> Option<&'static Kind> {
     core("Secret")
 }
 
-/// 401 unless the certificate of this fingerprint is one of the node's.
+fn is_node(kind: &Kind) -> bool {
+    kind.group.is_empty() && kind.kind == "Node"
+}
+
+/// Whether the Node is being deleted. A node that has not registered yet has no Node, and its certificate is good.
+fn is_being_deleted(shared: &Shared, node: &str) -> bool {
+    let node = core("Node").and_then(|nodes| objects::get(&shared.objects, nodes, "", node).ok());
+    node.is_some_and(|node| node.attributes.attributes.deletion.is_some())
+}
+
+/// 401 unless the certificate of this fingerprint is one of the node's. A certificate is good for nothing from the deletion of its Node on,
+/// whatever finalizers keep the Node.
 pub(crate) fn must_accept(shared: &Shared, node: &str, fingerprint: &str) -> Result<(), Status> {
     match record(shared, node) {
-        Some((record, _)) if record.accepts(fingerprint) => Ok(()),
+        Some((record, _)) if record.accepts(fingerprint) && !is_being_deleted(shared, node) => Ok(()),
         _ => {
             let why = format!(
                 "the certificate of node {node:?} is not good any more: the node was deleted, or another machine joined under its name"
@@ -39,8 +55,7 @@ pub(crate) fn must_accept(shared: &Shared, node: &str, fingerprint: &str) -> Res
 /// The writes of a transaction in which an object goes: with a node goes the record of its certificates, so that none of them is good for
 /// a node that later has its name. The object's own write is the last.
 pub(crate) fn ended_with(shared: &Shared, place: Place<'_>, write: Write) -> Vec<Write> {
-    let is_node = place.kind.group.is_empty() && place.kind.kind == "Node";
-    let record = is_node.then(|| record(shared, place.name)).flatten();
+    let record = is_node(place.kind).then(|| record(shared, place.name)).flatten();
     let Some((_, object)) = record else {
         return vec![write];
     };
@@ -62,10 +77,51 @@ pub(crate) fn ended_with(shared: &Shared, place: Place<'_>, write: Write) -> Vec
     vec![record, write]
 }
 
-/// After an object has gone: the way to a node that has gone is closed.
-pub(crate) fn has_gone(shared: &Shared, place: Place<'_>) {
-    if place.kind.group.is_empty() && place.kind.kind == "Node" {
+/// After the deletion of an object, whether it has gone or finalizers keep it: the watches of a deleted node and the tunnel to it end.
+pub(crate) fn was_deleted(shared: &Shared, place: Place<'_>) {
+    if is_node(place.kind) {
+        shared.node_streams.end(place.name);
         shared.tunnels.close(place.name);
+    }
+}
+
+/// What is cancelled when the rights of the user's certificate end; none for a user who shows no certificate of a node. 401 when they have
+/// ended since the request began.
+pub(crate) fn end_of(shared: &Shared, user: &User) -> Result<Option<CancellationToken>, Status> {
+    let Some((node, fingerprint)) = user.node_name().zip(user.certificate()) else {
+        return Ok(None);
+    };
+    // Taken before the check: a deletion that comes after the check cancels it.
+    let end = shared.node_streams.end_of(node);
+    must_accept(shared, node, fingerprint)?;
+    Ok(Some(end))
+}
+
+/// What ends with the rights of nodes' certificates: watches and tunnels, which outlive the check of the request that began them.
+#[derive(Default)]
+pub(crate) struct NodeStreams {
+    /// By node. Bounded by the nodes whose certificates are good: an entry goes with its Node.
+    ends: Mutex<HashMap<String, CancellationToken>>,
+}
+
+impl NodeStreams {
+    fn end_of(&self, node: &str) -> CancellationToken {
+        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        match ends.get(node) {
+            Some(end) => end.clone(),
+            None => ends.entry(node.to_owned()).or_default().clone(),
+        }
+    }
+
+    fn end(&self, node: &str) {
+        let end = self
+            .ends
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(node);
+        if let Some(end) = end {
+            end.cancel();
+        }
     }
 }
 

@@ -112,10 +112,15 @@ impl Request {
         Ok(decoded.value)
     }
 
-    /// 400 unless the body's namespace is the path's; fills it in when the body names none.
+    /// 400 unless the body's namespace is the path's; fills it in when the body names none. An object of the cluster has none, whatever the
+    /// body says.
     pub(crate) fn settle_namespace(&self, object: &mut Value) -> Result<(), Status> {
         let wanted = self.target.namespace.as_str();
         let metadata = api::meta::metadata_mut(object);
+        if !self.target.kind.namespaced {
+            metadata.remove("namespace");
+            return Ok(());
+        }
         match metadata.get("namespace").and_then(Value::as_str) {
             Some(given) if given == wanted => Ok(()),
             None | Some("") => {

@@ -17,7 +17,7 @@ use crate::objects::{self, Object};
 use crate::query::Query;
 use crate::request::Request;
 
-/// Longest text of one `Warning` header; Kubernetes cuts there too.
+/// Where the texts of `Warning` headers are cut when all of them together are too long; Kubernetes cuts there too.
 const WARNING_BYTES_MAX: usize = 256;
 /// All `Warning` headers together stay below this.
 const WARNINGS_BYTES_MAX: usize = 4 * 1024;
@@ -235,25 +235,29 @@ pub(crate) fn status(status: &Status, encoding: Encoding) -> Response<Body> {
     response
 }
 
-/// `Warning: 299 - "text"` headers.
+/// `Warning: 299 - "text"` headers. Texts are cut only when all of them together are too long, as in Kubernetes.
 pub(crate) fn add_warnings(response: &mut Response<Body>, warnings: &[String]) {
-    let mut budget = WARNINGS_BYTES_MAX;
     let mut seen: Vec<&str> = Vec::new();
     for warning in warnings {
-        if seen.contains(&warning.as_str()) {
-            continue;
+        if !seen.contains(&warning.as_str()) {
+            seen.push(warning);
         }
-        seen.push(warning);
+    }
+    let too_long = seen.iter().map(|text| text.len()).sum::<usize>() > WARNINGS_BYTES_MAX;
+    let mut budget = WARNINGS_BYTES_MAX;
+    for warning in seen {
         let mut text: String = warning
             .chars()
             .map(|c| if c.is_control() || !c.is_ascii() { ' ' } else { c })
             .collect();
-        text.truncate(WARNING_BYTES_MAX);
-        let text = text.replace('\\', "\\\\").replace('"', "\\\"");
+        if too_long {
+            text.truncate(WARNING_BYTES_MAX);
+        }
         let Some(left) = budget.checked_sub(text.len()) else {
             return;
         };
         budget = left;
+        let text = text.replace('\\', "\\\\").replace('"', "\\\"");
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
             response.headers_mut().append(WARNING, value);
         }

@@ -139,11 +139,11 @@ async fn serve_authorized(
         Route::Groups => Ok(shared.discovery.groups(headers)),
         Route::Group(group) => shared.discovery.group(&group),
         Route::Resources { group, version } => shared.discovery.resources(&group, &version),
-        Route::CustomKinds => Ok(discovery::no_custom_kinds(shared.objects.revision())),
+        Route::CustomKinds => discovery::no_custom_kinds(shared.objects.revision(), request.method(), &query),
         Route::OpenapiV2 => shared.openapi.v2(headers),
         Route::OpenapiIndex => Ok(shared.openapi.index(headers)),
         Route::Openapi { group, version } => shared.openapi.v3(&group, &version, headers),
-        Route::Tunnel { node } => tunnel::accept(shared, node, request),
+        Route::Tunnel { node } => tunnel::accept(shared, node, &user, request),
         Route::Objects(target) => {
             summary.resource = target.kind.plural;
             let called = Called {

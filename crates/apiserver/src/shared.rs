@@ -13,6 +13,7 @@ use crate::authorization::Rbac;
 use crate::discovery::Discovery;
 use crate::limits::REQUESTS_IN_FLIGHT_MAX;
 use crate::metrics::Metrics;
+use crate::node_credential::NodeStreams;
 use crate::objects::Objects;
 use crate::openapi::Openapi;
 use crate::parsed::Parsed;
@@ -28,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) rbac: Rbac,
     pub(crate) tokens: Tokens,
     pub(crate) tunnels: Tunnels,
+    /// What ends with the rights of nodes' certificates.
+    pub(crate) node_streams: NodeStreams,
     pub(crate) discovery: Discovery,
     pub(crate) openapi: Openapi,
     pub(crate) metrics: Metrics,
@@ -65,6 +68,7 @@ impl Shared {
             objects,
             tokens,
             tunnels: Tunnels::default(),
+            node_streams: NodeStreams::default(),
             discovery: Discovery::default(),
             openapi: Openapi::default(),
             authority: authority.into(),

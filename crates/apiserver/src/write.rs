@@ -64,7 +64,7 @@ pub(crate) async fn update(
         match shared.objects.commit(writes, durability).await {
             Ok(written) => {
                 if removed {
-                    node_credential::has_gone(shared, place);
+                    node_credential::was_deleted(shared, place);
                 }
                 return single(written).map(Payload::Stored);
             }

@@ -119,16 +119,19 @@ async fn step(context: &Context, signer: &Signer, name: &str) -> Result<(), Fail
         return context.api.delete(&requests.object("", name), options).await;
     }
     let node = node_of(&csr);
-    let (exists, secret) = match &node {
+    let (object, secret) = match &node {
         Some(node) => (
-            get(context, &Resource::nodes().object("", node)).await?.is_some(),
+            get(context, &Resource::nodes().object("", node)).await?,
             get(context, &record_path(node)).await?,
         ),
-        None => (false, None),
+        None => (None, None),
     };
     let record = secret.as_ref().and_then(NodeCredential::of_secret);
     let known = KnownNode {
-        exists,
+        exists: object.is_some(),
+        is_being_deleted: object
+            .as_ref()
+            .is_some_and(|node| api::meta::deletion_timestamp(node).is_some()),
         record: record.as_ref(),
     };
     match next_step(&csr, known, signer.longest) {

@@ -235,6 +235,7 @@ async fn say_unschedulable(
 ) -> Result<(), Failure> {
     let mut condition = json!({
         "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
+        "observedGeneration": pod.meta.generation,
     });
     if pod.unscheduled.is_none() {
         condition["lastTransitionTime"] = rfc3339(context.clock.now()).into();

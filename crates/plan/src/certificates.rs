@@ -93,6 +93,8 @@ impl NodeGrant {
 pub struct KnownNode<'a> {
     /// Whether there is a Node object.
     pub exists: bool,
+    /// Whether the Node object is being deleted: finalizers keep it.
+    pub is_being_deleted: bool,
     /// The record of its certificates.
     pub record: Option<&'a NodeCredential>,
 }
@@ -171,7 +173,11 @@ fn node_step(
     let in_use = own_certificate(csr, name);
     let renews = in_use.is_some_and(|mine| node.record.is_some_and(|record| record.accepts(mine)));
     let taken = node.exists && node.record.is_some_and(|record| !record.has_key(&request.key));
-    let refused = if in_use.is_some() && !renews {
+    let refused = if node.is_being_deleted {
+        Some(format!(
+            "node {name:?} is being deleted, and its finalizers keep it. Join again when it is gone"
+        ))
+    } else if in_use.is_some() && !renews {
         Some(format!(
             "the certificate by which node {name:?} asks is not good any more: the node was deleted, or another machine joined under its name"
         ))
@@ -219,13 +225,13 @@ fn check_node_request<'a>(csr: &Value, request: &'a SigningRequest) -> Result<&'
     if request.has_alternative_names {
         return Err("there must be no alternative names".to_owned());
     }
-    check_usages(csr)?;
+    check_usages(csr, &["client auth", "digital signature"])?;
     node_name(request).ok_or_else(|| format!("the common name must be {NODE_USER} and the node's name"))
 }
 
 /// The user that a request for a client's certificate names.
 fn check_client_request(csr: &Value, request: &SigningRequest) -> Result<String, String> {
-    check_usages(csr)?;
+    check_usages(csr, &["client auth"])?;
     let [user] = request.common_names.as_slice() else {
         return Err("there must be one common name".to_owned());
     };
@@ -244,8 +250,8 @@ fn check_client_request(csr: &Value, request: &SigningRequest) -> Result<String,
     Ok(user.clone())
 }
 
-fn check_usages(csr: &Value) -> Result<(), String> {
-    const NEEDED: [&str; 2] = ["client auth", "digital signature"];
+/// Refuses a request without one of the usages `needed`, and one with a usage that no client's certificate has.
+fn check_usages(csr: &Value, needed: &[&str]) -> Result<(), String> {
     const ALLOWED: [&str; 3] = ["client auth", "digital signature", "key encipherment"];
     let usages: Vec<&str> = csr["spec"]["usages"]
         .as_array()
@@ -253,13 +259,14 @@ fn check_usages(csr: &Value) -> Result<(), String> {
         .flatten()
         .filter_map(Value::as_str)
         .collect();
-    let fits = NEEDED.iter().all(|usage| usages.contains(usage))
+    let fits = needed.iter().all(|usage| usages.contains(usage))
         && usages.iter().all(|usage| ALLOWED.contains(usage));
     match fits {
         true => Ok(()),
         false => Err(format!(
-            "usages must be {} and may be key encipherment, no other",
-            NEEDED.join(" and ")
+            "usages must include {}, and may include no others than {}",
+            needed.join(" and "),
+            ALLOWED.join(", ")
         )),
     }
 }

@@ -174,33 +174,28 @@ impl Steps<'_> {
         for container in &self.pod.spec.init_containers {
             let seen = self.container(container);
             if container.is_sidecar() {
-                self.keep_running(container, &seen, RestartPolicy::Always);
+                self.keep_running(container, &seen, true);
                 if !begun && !status::is_started(container, &seen) {
                     return;
                 }
             } else if !begun && !status::has_succeeded(&seen) {
-                let policy = match self.pod.spec.restart_policy {
-                    // An init container that succeeded is not run again: Always means OnFailure here.
-                    RestartPolicy::Always => RestartPolicy::OnFailure,
-                    other => other,
-                };
-                self.keep_running(container, &seen, policy);
+                self.keep_running(container, &seen, true);
                 return;
             }
         }
         for container in &self.pod.spec.containers {
             let seen = self.container(container);
-            self.keep_running(container, &seen, self.pod.spec.restart_policy);
+            self.keep_running(container, &seen, false);
         }
     }
 
-    fn keep_running(&mut self, container: &Container, seen: &ContainerSeen, policy: RestartPolicy) {
+    fn keep_running(&mut self, container: &Container, seen: &ContainerSeen, init: bool) {
         if seen.starting {
             return;
         }
         match &seen.run {
             Run::Running { .. } => self.check_probes(container, seen),
-            Run::Exited(exit) if !status::restarts(policy, exit) => {}
+            Run::Exited(exit) if !status::restarts(self.pod, container, init, exit) => {}
             Run::Exited(exit) => match seen.backoff.until(exit.finished_at) {
                 Some(until) if self.now < until => self.wake_at(until),
                 _ => self.start(container, seen, seen.attempt.saturating_add(1)),

@@ -31,6 +31,9 @@ pub(crate) async fn renew(cluster: Cluster, node: String, shutdown: Cancellation
     }
 }
 
+/// How a Lease is changed in part.
+const MERGE_PATCH: &str = "application/merge-patch+json";
+
 async fn renew_once(cluster: &Cluster, node: &str) -> Result<(), kube::Error> {
     const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
     let spec = json!({
@@ -40,12 +43,10 @@ async fn renew_once(cluster: &Cluster, node: &str) -> Result<(), kube::Error> {
     });
     let path = format!("{LEASES}/{node}");
     let patch = json!({ "spec": spec });
-    let renewed = cluster
-        .call(Method::PATCH, &path, "application/merge-patch+json", &patch)
-        .await;
-    match renewed {
+    match cluster.call(Method::PATCH, &path, MERGE_PATCH, &patch).await {
         Err(kube::Error::Api(status)) if status.code == 404 => {}
-        answer => return answer.map(drop),
+        Err(error) => return Err(error),
+        Ok(lease) => return adopt(cluster, node, &path, &lease).await,
     }
     let mut lease = json!({
         "apiVersion": "coordination.k8s.io/v1",
@@ -58,6 +59,21 @@ async fn renew_once(cluster: &Cluster, node: &str) -> Result<(), kube::Error> {
     }
     cluster
         .call(Method::POST, LEASES, "application/json", &lease)
+        .await
+        .map(drop)
+}
+
+/// Gives the Lease its Node as an owner, when it has none: it was created before the Node.
+async fn adopt(cluster: &Cluster, node: &str, path: &str, lease: &Value) -> Result<(), kube::Error> {
+    if !api::meta::owner_references(lease).is_empty() {
+        return Ok(());
+    }
+    let Some(owner) = owner(cluster, node).await? else {
+        return Ok(());
+    };
+    let patch = json!({"metadata": {"ownerReferences": [owner]}});
+    cluster
+        .call(Method::PATCH, path, MERGE_PATCH, &patch)
         .await
         .map(drop)
 }

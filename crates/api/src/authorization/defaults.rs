@@ -136,6 +136,15 @@ const ROLES: &[Role] = &[
     sum("admin", ""),
     role("cluster-admin", &[on("*", "*", "*"), at("*", "*")]),
     sum("edit", "admin"),
+    // What `why` and `plan` read beside the objects of a namespace.
+    part(
+        "everynode:aggregate-to-view",
+        "view",
+        &[
+            on(READ, "core", "nodes"),
+            on(READ, "scheduling.k8s.io", "priorityclasses"),
+        ],
+    ),
     // What an agent reads beyond what its pods refer to: it is the proxy and the name server of its node, too.
     role(
         "everynode:node",

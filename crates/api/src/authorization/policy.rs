@@ -91,7 +91,11 @@ impl Bindings {
                 "User" => (Subject::User(name_of.into()), name_of.to_owned()),
                 "Group" => (Subject::Group(name_of.into()), name_of.to_owned()),
                 "ServiceAccount" => {
-                    let namespace = text("namespace");
+                    // A RoleBinding that names none means an account in its own namespace.
+                    let namespace = match text("namespace") {
+                        "" => meta::namespace(binding),
+                        named => named,
+                    };
                     let user = format!("system:serviceaccount:{namespace}:{name_of}");
                     (Subject::User(user.into()), format!("{name_of}/{namespace}"))
                 }

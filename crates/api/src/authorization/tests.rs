@@ -147,6 +147,18 @@ fn bindings_reach_as_far_as_their_namespace_and_end_with_their_role() {
     policy.insert(&role("ClusterRole", "", "reader", get.clone()));
     policy.insert(&role("Role", "a", "reader", get));
     let bob = json!([{"kind": "User", "name": "bob"}]);
+    // An account without a namespace is one of the binding's.
+    policy.insert(&binding(
+        "RoleBinding",
+        "b",
+        "accounts",
+        ("ClusterRole", "reader"),
+        json!([{"kind": "ServiceAccount", "name": "y"}]),
+    ));
+    let account = |namespace: &str| format!("system:serviceaccount:{namespace}:y");
+    assert!(allows(&policy, &account("b"), &[], "get", "b").is_some());
+    assert!(allows(&policy, &account("a"), &[], "get", "b").is_none());
+    assert!(allows(&policy, &account(""), &[], "get", "b").is_none());
     policy.insert(&binding(
         "RoleBinding",
         "a",

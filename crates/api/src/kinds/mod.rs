@@ -405,16 +405,22 @@ impl Kind {
         } else {
             metadata.remove("generation");
         }
-        if !self.namespaced {
-            metadata.remove("namespace");
-        }
+        self.settle_scope(object);
         (self.strategy.create)(object);
+    }
+
+    /// An object of the cluster has no namespace, whatever the client says.
+    fn settle_scope(&self, object: &mut Value) {
+        if !self.namespaced {
+            meta::metadata_mut(object).remove("namespace");
+        }
     }
 
     /// Prepares a defaulted update: metadata that only the server sets and the status stay as they were; a change of the spec
     /// counts as a generation.
     pub fn prepare_update(&self, new: &mut Value, old: &Value) {
         meta::carry_over(new, old);
+        self.settle_scope(new);
         if self.strategy.status != StatusField::Absent {
             keep_field(new, old, "status");
         }
@@ -427,6 +433,7 @@ impl Kind {
     /// Prepares an update of the status: everything but the status and the user's part of the metadata stays as it was.
     pub fn prepare_status(&self, new: &mut Value, old: &Value) {
         meta::carry_over(new, old);
+        self.settle_scope(new);
         if let (Some(fields), Some(before)) = (new.as_object_mut(), old.as_object()) {
             fields.retain(|name, _| {
                 matches!(name.as_str(), "metadata" | "status") || before.contains_key(name)

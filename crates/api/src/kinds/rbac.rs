@@ -7,7 +7,7 @@ use crate::field_error::{FieldError, Path};
 use crate::kinds::{AGE, Kind, NAME, Strategy, column, row, wide};
 use crate::meta;
 use crate::print;
-use crate::validate::field::{check_name, check_required_name, list, present, text};
+use crate::validate::field::{check_name, check_required_name, list, text};
 use crate::validate::name;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
@@ -48,9 +48,9 @@ pub static ROLE_BINDING: Kind = Kind {
     strategy: Strategy {
         name: name::path_segment,
         default: binding_default,
-        rules: |object, errors| binding_rules(object, &["Role", "ClusterRole"], errors),
+        rules: |object, errors| binding_rules(object, true, errors),
         update_rules: |new, old, errors| {
-            binding_rules(new, &["Role", "ClusterRole"], errors);
+            binding_rules(new, true, errors);
             same_role(new, old, errors);
         },
         row: binding_row,
@@ -67,9 +67,9 @@ pub static CLUSTER_ROLE_BINDING: Kind = Kind {
     strategy: Strategy {
         name: name::path_segment,
         default: binding_default,
-        rules: |object, errors| binding_rules(object, &["ClusterRole"], errors),
+        rules: |object, errors| binding_rules(object, false, errors),
         update_rules: |new, old, errors| {
-            binding_rules(new, &["ClusterRole"], errors);
+            binding_rules(new, false, errors);
             same_role(new, old, errors);
         },
         row: binding_row,
@@ -186,7 +186,12 @@ fn binding_default(object: &mut Value) {
     }
 }
 
-fn binding_rules(object: &Value, role_kinds: &[&str], errors: &mut Vec<FieldError>) {
+fn binding_rules(object: &Value, namespaced: bool, errors: &mut Vec<FieldError>) {
+    let role_kinds: &[&str] = if namespaced {
+        &["Role", "ClusterRole"]
+    } else {
+        &["ClusterRole"]
+    };
     let role = &object["roleRef"];
     let path = &Path::Root("roleRef");
     if text(role, "apiGroup") != GROUP {
@@ -206,11 +211,11 @@ fn binding_rules(object: &Value, role_kinds: &[&str], errors: &mut Vec<FieldErro
     check_required_name(role, "name", name::path_segment, path, errors);
     let path = Path::Root("subjects");
     for (index, subject) in list(object, "subjects").iter().enumerate() {
-        subject_rules(subject, &path.index(index), errors);
+        subject_rules(subject, namespaced, &path.index(index), errors);
     }
 }
 
-fn subject_rules(subject: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+fn subject_rules(subject: &Value, namespaced: bool, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let (kind, found, group) = (
         text(subject, "kind"),
         text(subject, "name"),
@@ -227,7 +232,8 @@ fn subject_rules(subject: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>)
             if !group.is_empty() {
                 errors.push(FieldError::not_supported(&path.child("apiGroup"), group, &[""]));
             }
-            if text(subject, "namespace").is_empty() {
+            // In a RoleBinding it is the binding's own namespace.
+            if !namespaced && text(subject, "namespace").is_empty() {
                 errors.push(FieldError::required(&path.child("namespace"), ""));
             }
         }
@@ -238,10 +244,6 @@ fn subject_rules(subject: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>)
                     group,
                     &[GROUP],
                 ));
-            }
-            if present(subject, "namespace") && !text(subject, "namespace").is_empty() {
-                let detail = format!("may not be specified when `kind` is '{kind}'");
-                errors.push(FieldError::forbidden(&path.child("namespace"), detail));
             }
         }
         other => {

@@ -55,10 +55,7 @@ fn regular(spec: &Value, grace: Option<i64>, path: &Path<'_>, errors: &mut Vec<F
         common(container, spec, path, errors);
         unique_name(container, &containers[..index], &[], path, errors);
         hooks_and_probes(container, grace, path, errors);
-        if present(container, "restartPolicy") {
-            let detail = "may not be set for non-init containers";
-            errors.push(FieldError::forbidden(&path.child("restartPolicy"), detail));
-        }
+        restart_policy(container, path, errors);
     }
     unique_host_ports(containers, path, errors);
 }
@@ -69,13 +66,7 @@ fn init(spec: &Value, grace: Option<i64>, path: &Path<'_>, errors: &mut Vec<Fiel
         let path = &path.index(index);
         common(container, spec, path, errors);
         let policy = text(container, "restartPolicy");
-        if present(container, "restartPolicy") && policy != "Always" {
-            errors.push(FieldError::not_supported(
-                &path.child("restartPolicy"),
-                policy,
-                &["Always"],
-            ));
-        }
+        restart_policy(container, path, errors);
         unique_name(container, regular, &containers[..index], path, errors);
         unique_host_ports(std::slice::from_ref(container), path, errors);
         if policy == "Always" {
@@ -92,13 +83,14 @@ fn init(spec: &Value, grace: Option<i64>, path: &Path<'_>, errors: &mut Vec<Fiel
 }
 
 fn ephemeral(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    const NOT_FOR_EPHEMERAL: [&str; 8] = [
+    const NOT_FOR_EPHEMERAL: [&str; 9] = [
         "lifecycle",
         "livenessProbe",
         "ports",
         "readinessProbe",
         "resizePolicy",
         "restartPolicy",
+        "restartPolicyRules",
         "startupProbe",
         "volumeDevices",
     ];
@@ -128,6 +120,55 @@ fn ephemeral(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
                 let detail = "cannot be set for an Ephemeral Container";
                 errors.push(FieldError::forbidden(&path.child(field), detail));
             }
+        }
+    }
+}
+
+/// When one container starts again, whatever holds for the pod: its own policy, and exit codes by which it starts again all the same.
+fn restart_policy(container: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    const POLICIES: [&str; 3] = ["Always", "Never", "OnFailure"];
+    const RULES: usize = 20;
+    const CODES: usize = 255;
+    let rules = list(container, "restartPolicyRules");
+    match container["restartPolicy"].as_str() {
+        None if rules.is_empty() => return,
+        None => {
+            let detail = "must specify restartPolicy when restart rules are used";
+            errors.push(FieldError::required(&path.child("restartPolicy"), detail));
+        }
+        Some(policy) if POLICIES.contains(&policy) => {}
+        Some(policy) => {
+            let path = path.child("restartPolicy");
+            errors.push(FieldError::not_supported(&path, policy, &POLICIES));
+        }
+    }
+    let path = path.child("restartPolicyRules");
+    if rules.len() > RULES {
+        errors.push(FieldError::too_many(&path, rules.len(), RULES));
+    }
+    for (index, rule) in rules.iter().enumerate() {
+        let path = path.index(index);
+        if text(rule, "action") != "Restart" {
+            let action = text(rule, "action");
+            errors.push(FieldError::not_supported(
+                &path.child("action"),
+                action,
+                &["Restart"],
+            ));
+        }
+        let (codes, path) = (&rule["exitCodes"], path.child("exitCodes"));
+        if codes.is_null() {
+            errors.push(FieldError::required(&path, "must be specified"));
+            continue;
+        }
+        let operator = text(codes, "operator");
+        if !matches!(operator, "In" | "NotIn") {
+            let path = path.child("operator");
+            errors.push(FieldError::not_supported(&path, operator, &["In", "NotIn"]));
+        }
+        let values = list(codes, "values").len();
+        if values > CODES {
+            errors.push(FieldError::too_many(&path.child("values"), values, CODES));
         }
     }
 }
@@ -185,6 +226,7 @@ fn common(container: &Value, spec: &Value, path: &Path<'_>, errors: &mut Vec<Fie
     if present(container, "securityContext") {
         security::container(
             &container["securityContext"],
+            spec["hostUsers"] != false,
             &path.child("securityContext"),
             errors,
         );

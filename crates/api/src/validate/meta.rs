@@ -11,6 +11,8 @@ use crate::validate::name;
 
 /// How many bytes the keys and values of all annotations may have together.
 const ANNOTATIONS_SIZE: usize = 256 * 1024;
+/// The same for labels, which Kubernetes does not bound. Selectors read all labels of an object, and watches keep them beside it.
+const LABELS_SIZE: usize = 256 * 1024;
 /// Finalizers that need no domain before their names.
 const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", meta::ORPHAN_FINALIZER, meta::FOREGROUND_FINALIZER];
 const METADATA: Path<'static> = Path::Root("metadata");
@@ -114,8 +116,15 @@ fn common(metadata: &Value, errors: &mut Vec<FieldError>) {
     finalizers(metadata, &path.child("finalizers"), errors);
 }
 
-/// A map of labels: keys are qualified names, values short words.
+/// A map of labels: keys are qualified names, values short words, and all together have a size.
 pub(crate) fn labels(labels: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    let size: usize = entries(labels)
+        .map(|(key, value)| key.len() + value.as_str().map_or(0, str::len))
+        .sum();
+    if size > LABELS_SIZE {
+        errors.push(FieldError::too_long(path, LABELS_SIZE));
+        return;
+    }
     for (key, value) in entries(labels) {
         check_name(key, name::qualified, path, errors);
         check_name(
@@ -285,6 +294,17 @@ mod tests {
             large,
             ["metadata.annotations: Too long: may not be more than 262144 bytes"]
         );
+    }
+
+    #[test]
+    fn all_labels_together_have_a_size() {
+        let labels: Map<String, Value> = (0..100_000).map(|n| (format!("a{n}"), json!(""))).collect();
+        assert_eq!(
+            check(json!({"name": "x", "namespace": "d", "labels": labels})),
+            ["metadata.labels: Too long: may not be more than 262144 bytes"]
+        );
+        let labels: Map<String, Value> = (0..10_000).map(|n| (format!("a{n}"), json!(""))).collect();
+        assert!(check(json!({"name": "x", "namespace": "d", "labels": labels})).is_empty());
     }
 
     #[test]

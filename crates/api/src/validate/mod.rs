@@ -9,6 +9,8 @@ pub(crate) mod field;
 pub(crate) mod label_selector;
 pub(crate) mod meta;
 pub mod name;
+pub(crate) mod os;
+pub(crate) mod pod_annotations;
 pub mod pod_spec;
 pub(crate) mod probe;
 pub(crate) mod resources;

@@ -97,22 +97,6 @@ pub fn dns_subdomain(text: &str, messages: &mut Vec<&'static str>) {
     }
 }
 
-/// A DNS label of RFC 1035, which starts with a letter: the name of a Service.
-pub fn dns_1035_label(text: &str, messages: &mut Vec<&'static str>) {
-    if text.len() > LABEL_LENGTH {
-        messages.push("must be no more than 63 characters");
-    }
-    if !is_label(text) || text.starts_with(|first: char| first.is_ascii_digit()) {
-        messages.push(regex!(
-            "a DNS-1035 label must consist of lower case alphanumeric characters or '-', \
-             start with an alphabetic character, and end with an alphanumeric character",
-            "[a-z]([-a-z0-9]*[a-z0-9])?",
-            "my-name",
-            "abc-123"
-        ));
-    }
-}
-
 /// A name that can stand as one segment of a URL path: RBAC objects.
 pub fn path_segment(text: &str, messages: &mut Vec<&'static str>) {
     match text {
@@ -353,11 +337,6 @@ mod tests {
     }
 
     #[test]
-    fn service_names_start_with_a_letter() {
-        check_all(dns_1035_label, &["a", "web-1"], &["1a", "", "a.b", "A"]);
-    }
-
-    #[test]
     fn qualified_names_have_at_most_one_prefix() {
         let long = format!("a/{}", "b".repeat(64));
         check_all(
@@ -404,7 +383,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_makes_a_rule_panic(text in "\\PC{0,80}") {
-            let rules: [Rule; 12] = [dns_label, dns_subdomain, dns_1035_label, path_segment, qualified, label_value, env_var,
+            let rules: [Rule; 11] = [dns_label, dns_subdomain, path_segment, qualified, label_value, env_var,
                 config_key, port_name, http_header, percent, ip];
             for rule in rules {
                 check(rule, &text);

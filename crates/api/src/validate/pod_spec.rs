@@ -6,7 +6,9 @@ use crate::field_error::{FieldError, Path};
 use crate::validate::field::{
     check_name, check_number, check_one_of, check_optional_one_of, flag, list, present, text, texts,
 };
-use crate::validate::{affinity, container, meta, name, resources, security, taint, volume};
+use crate::validate::{
+    affinity, container, meta, name, os, pod_annotations, resources, security, taint, volume,
+};
 
 /// Where a pod spec stands: some rules wait until the real pod.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -91,6 +93,7 @@ pub fn validate(spec: &Value, within: Within, path: &Path<'_>, errors: &mut Vec<
             &path.child("os"),
             errors,
         );
+        os::fields(spec, path, errors);
     }
     if within == Within::Pod {
         image_spaces(spec, path, errors);
@@ -256,6 +259,7 @@ pub(crate) fn template(template: &Value, path: &Path<'_>, errors: &mut Vec<Field
         &path.child("annotations"),
         errors,
     );
+    pod_annotations::rules(template, &path.child("annotations"), errors);
     let spec = path.child("spec");
     validate(&template["spec"], Within::Template, &spec, errors);
     if !list(&template["spec"], "ephemeralContainers").is_empty() {

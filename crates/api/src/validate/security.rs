@@ -109,12 +109,16 @@ fn is_sysctl(text: &str) -> bool {
         })
 }
 
-/// `securityContext` of a container.
-pub(crate) fn container(context: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+/// `securityContext` of a container. `host_users` says whether the users of its pod are those of the node.
+pub(crate) fn container(context: &Value, host_users: bool, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     for field in ["runAsUser", "runAsGroup"] {
         check_range(context, field, IDS, path, errors);
     }
     check_optional_one_of(context, "procMount", &["Default", "Unmasked"], path, errors);
+    if host_users && text(context, "procMount") == "Unmasked" {
+        let detail = "`hostUsers` must be false to use `Unmasked`";
+        errors.push(FieldError::invalid(&path.child("procMount"), "Unmasked", detail));
+    }
     if context["allowPrivilegeEscalation"] == false {
         if flag(context, "privileged") {
             let detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";

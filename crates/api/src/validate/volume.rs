@@ -1,5 +1,7 @@
 //! The rules of a pod's volumes and of the paths inside them.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::field_error::{FieldError, Path};
@@ -19,16 +21,33 @@ const HOST_PATH_TYPES: [&str; 8] = [
     "Socket",
 ];
 const MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
-const VOLUME_FIELDS: [&str; 9] = [
+const VOLUME_FIELDS: [&str; 5] = [
     "metadata.annotations",
     "metadata.labels",
     "metadata.name",
     "metadata.namespace",
     "metadata.uid",
-    "spec.nodeName",
-    "spec.serviceAccountName",
-    "status.hostIP",
-    "status.podIP",
+];
+/// The fields that sources of volumes cannot do without, where that is all there is to judge.
+const REQUIRED: [(&str, &[&str]); 18] = [
+    ("awsElasticBlockStore", &["volumeID"]),
+    ("azureDisk", &["diskName", "diskURI"]),
+    ("azureFile", &["secretName", "shareName"]),
+    ("cephfs", &["monitors"]),
+    ("cinder", &["volumeID"]),
+    ("ephemeral", &["volumeClaimTemplate"]),
+    ("flexVolume", &["driver"]),
+    ("gcePersistentDisk", &["pdName"]),
+    ("gitRepo", &["repository"]),
+    ("glusterfs", &["endpoints", "path"]),
+    ("image", &["reference"]),
+    ("persistentVolumeClaim", &["claimName"]),
+    ("photonPersistentDisk", &["pdID"]),
+    ("portworxVolume", &["volumeID"]),
+    ("quobyte", &["registry", "volume"]),
+    ("rbd", &["monitors", "image"]),
+    ("scaleIO", &["gateway", "system", "volumeName"]),
+    ("vsphereVolume", &["volumePath"]),
 ];
 /// A token must live long enough to be renewed.
 const TOKEN_SECONDS: (i64, i64) = (600, 1 << 32);
@@ -70,6 +89,7 @@ fn source(volume: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
             continue;
         }
         found = true;
+        required_fields(field, value, path, errors);
         match field.as_str() {
             "hostPath" => host_path(value, path, errors),
             "emptyDir" => empty_dir(value, path, errors),
@@ -92,11 +112,8 @@ fn source(volume: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
                 downward_items(value, path, errors);
             }
             "projected" => projected(value, path, errors),
-            "persistentVolumeClaim" if text(value, "claimName").is_empty() => {
-                errors.push(FieldError::required(&path.child("claimName"), ""));
-            }
             "nfs" => nfs(value, path, errors),
-            "csi" => check_required_name(value, "driver", name::dns_subdomain, path, errors),
+            "csi" => csi(value, path, errors),
             "image" => check_optional_one_of(
                 value,
                 "pullPolicy",
@@ -109,6 +126,30 @@ fn source(volume: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     }
     if !found {
         errors.push(FieldError::required(path, "must specify a volume type"));
+    }
+}
+
+fn required_fields(kind: &str, source: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    let fields = REQUIRED.into_iter().find(|(known, _)| *known == kind);
+    for field in fields.map(|(_, fields)| fields).into_iter().flatten() {
+        let is_missing = match &source[*field] {
+            Value::Null => true,
+            Value::String(text) => text.is_empty(),
+            Value::Array(items) => items.is_empty(),
+            _ => false,
+        };
+        if is_missing {
+            errors.push(FieldError::required(&path.child(field), ""));
+        }
+    }
+}
+
+fn csi(source: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    check_required_name(source, "driver", name::dns_subdomain, path, errors);
+    let secret = &source["nodePublishSecretRef"];
+    if !secret.is_null() && text(secret, "name").is_empty() {
+        let path = path.child("nodePublishSecretRef");
+        errors.push(FieldError::required(&path.child("name"), ""));
     }
 }
 
@@ -192,8 +233,32 @@ fn downward_items(source: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>)
 fn projected(source: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     mode(&source["defaultMode"], &path.child("defaultMode"), errors);
     let sources_path = path.child("sources");
-    for (index, source) in list(source, "sources").iter().enumerate() {
+    let sources = list(source, "sources");
+    for (index, source) in sources.iter().enumerate() {
         projected_source(source, &sources_path.index(index), errors);
+    }
+    duplicate_paths(sources, path, errors);
+}
+
+/// No two files of a projected volume may have the same place. The message names the object that a file comes from, or the path of one that
+/// comes from none. The place of a token is not looked at, as in Kubernetes.
+fn duplicate_paths(sources: &[Value], path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    let mut taken: BTreeSet<&str> = BTreeSet::new();
+    for source in sources {
+        let files = ["secret", "configMap", "downwardAPI"]
+            .into_iter()
+            .flat_map(|kind| {
+                let items = list(&source[kind], "items").iter();
+                items.map(move |item| (text(&source[kind], "name"), text(item, "path")))
+            });
+        let bundle = &source["clusterTrustBundle"];
+        let bundle = ("", text(bundle, "path"));
+        for (from, file) in files.chain([bundle]) {
+            if !file.is_empty() && !taken.insert(file) {
+                let bad = if from.is_empty() { file } else { from };
+                errors.push(FieldError::invalid(path, bad, "conflicting duplicate paths"));
+            }
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod certificates;
 mod namespace;
 pub(crate) mod node_restriction;
 mod pod;
+mod pod_security;
 mod priority_class;
 mod service;
 
@@ -68,6 +69,27 @@ pub(crate) fn on_update(
         service::allocate(shared, kind, new, old)?;
     }
     priority_class::one_default(shared, kind, new)
+}
+
+/// Judges a new object that has been admitted and whose kind's rules hold. What the client should know is added to `warnings`.
+pub(crate) fn judge_create(
+    shared: &Shared,
+    kind: &'static Kind,
+    object: &Value,
+    warnings: &mut Vec<String>,
+) -> Result<(), Status> {
+    pod_security::judge(shared, kind, object, None, warnings)
+}
+
+/// The same for the next state of an object.
+pub(crate) fn judge_update(
+    shared: &Shared,
+    kind: &'static Kind,
+    new: &Value,
+    old: &Value,
+    warnings: &mut Vec<String>,
+) -> Result<(), Status> {
+    pod_security::judge(shared, kind, new, Some(old), warnings)
 }
 
 /// Admits the next state of an object's status.

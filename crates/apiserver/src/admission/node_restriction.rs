@@ -22,6 +22,10 @@ const SERVING_SIGNER: &str = "kubernetes.io/kubelet-serving";
 /// What of the metadata a node leaves as it is when it writes a status.
 const SETTLED: [&str; 4] = ["labels", "annotations", "ownerReferences", "finalizers"];
 
+/// What of the metadata of its Node a node leaves as it is. Each decides when a Node goes: a finalizer keeps a Node that was deleted, and an
+/// owner takes a Node away, which comes back as a new one, without the taints that it had.
+const LIFE: [&str; 2] = ["finalizers", "ownerReferences"];
+
 /// A refusal of one object.
 struct Refusal<'a> {
     kind: &'a Kind,
@@ -72,7 +76,8 @@ pub(super) fn on_create(
         return own_ranges(shared, kind, node, object, &refusal);
     }
     if is(kind, "coordination.k8s.io", "Lease") {
-        return lease(node, meta::namespace(object), &refusal);
+        lease(node, meta::namespace(object), &refusal)?;
+        return lease_metadata(node, object, &Value::Null, &refusal);
     }
     if is(kind, "certificates.k8s.io", "CertificateSigningRequest") {
         return signing_request(node, object, &refusal);
@@ -106,7 +111,8 @@ pub(super) fn on_update(
         return changed_node(node, new, old, &refusal);
     }
     if is(kind, "coordination.k8s.io", "Lease") {
-        return lease(node, meta::namespace(old), &refusal);
+        lease(node, meta::namespace(old), &refusal)?;
+        return lease_metadata(node, new, old, &refusal);
     }
     Ok(())
 }
@@ -212,6 +218,26 @@ fn lease(node: &str, namespace: &str, refusal: &Refusal<'_>) -> Result<(), Statu
     Ok(())
 }
 
+/// A node's Lease belongs to its Node, so that it goes with the Node. Nothing else may own it, and nothing may keep it.
+fn lease_metadata(node: &str, new: &Value, old: &Value, refusal: &Refusal<'_>) -> Result<(), Status> {
+    if new["metadata"]["finalizers"] != old["metadata"]["finalizers"] {
+        return refusal.say(format!(
+            "node {} is not allowed to modify finalizers",
+            quote(node)
+        ));
+    }
+    let is_its_node =
+        |owner: &Value| owner["apiVersion"] == "v1" && owner["kind"] == "Node" && owner["name"] == node;
+    let changed = new["metadata"]["ownerReferences"] != old["metadata"]["ownerReferences"];
+    if changed && !meta::owner_references(new).iter().all(is_its_node) {
+        return refusal.say(format!(
+            "node {} is not allowed to give its lease another owner than its node",
+            quote(node)
+        ));
+    }
+    Ok(())
+}
+
 fn pod_status(node: &str, new: &Value, old: &Value, refusal: &Refusal<'_>) -> Result<(), Status> {
     if !is_bound(old, node) {
         let node = quote(node);
@@ -248,7 +274,7 @@ fn new_node(node: &str, object: &Value, refusal: &Refusal<'_>) -> Result<(), Sta
             return refusal.say(format!("node {node} is not allowed to set spec.{field}"));
         }
     }
-    must_not_have_owners(node, object, &Value::Null, refusal)
+    life_must_stay(node, object, &Value::Null, refusal)
 }
 
 /// A node may say which addresses its pods have, but not those of another node: all nodes send packets by it.
@@ -323,7 +349,7 @@ fn changed_node(node: &str, new: &Value, old: &Value, refusal: &Refusal<'_>) -> 
             forbidden.join(", ")
         ));
     }
-    must_not_have_owners(node, new, old, refusal)
+    life_must_stay(node, new, old, refusal)
 }
 
 fn must_be_itself(node: &str, refusal: &Refusal<'_>) -> Result<(), Status> {
@@ -334,15 +360,14 @@ fn must_be_itself(node: &str, refusal: &Refusal<'_>) -> Result<(), Status> {
     refusal.say(format!("node {node} is not allowed to modify node {other}"))
 }
 
-/// A node that is owned by something goes with it, and comes back as a new one: without the taints that it had.
-fn must_not_have_owners(node: &str, new: &Value, old: &Value, refusal: &Refusal<'_>) -> Result<(), Status> {
-    match new["metadata"]["ownerReferences"] == old["metadata"]["ownerReferences"] {
-        true => Ok(()),
-        false => refusal.say(format!(
-            "node {} is not allowed to modify ownerReferences",
-            quote(node)
-        )),
+/// 403 for a change of what decides when the Node goes.
+fn life_must_stay(node: &str, new: &Value, old: &Value, refusal: &Refusal<'_>) -> Result<(), Status> {
+    for field in LIFE {
+        if new["metadata"][field] != old["metadata"][field] {
+            return refusal.say(format!("node {} is not allowed to modify {field}", quote(node)));
+        }
     }
+    Ok(())
 }
 
 /// The labels that differ and that a node must leave alone, sorted.

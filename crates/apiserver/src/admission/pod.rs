@@ -1,4 +1,4 @@
-//! What a pod gets from the cluster: its service account, its priority, its tolerations.
+//! What a pod gets from the cluster: its service account, its priority, its tolerations. And what it names there must exist.
 
 use std::sync::Arc;
 
@@ -11,13 +11,14 @@ use serde_json::Value;
 use crate::objects::{self, core};
 use crate::shared::Shared;
 
-/// ServiceAccount, Priority and DefaultTolerationSeconds, in this order.
+/// ServiceAccount, Priority, RuntimeClass and DefaultTolerationSeconds, in this order.
 pub(crate) fn admit(shared: &Shared, kind: &'static Kind, pod: &mut Value) -> Result<(), Status> {
     let account = service_account(shared, kind, pod)?;
     admission::service_account(pod, &account, &meta::suffix(shared.random()?));
     let class = priority_class(shared, kind, pod)?;
     admission::priority(pod, class.as_deref())
         .map_err(|refusal| Status::forbidden(kind, meta::name(pod), &refusal.to_string()))?;
+    runtime_class(shared, kind, pod)?;
     admission::default_toleration_seconds(pod);
     Ok(())
 }
@@ -33,6 +34,24 @@ fn service_account(shared: &Shared, kind: &'static Kind, pod: &Value) -> Result<
         Status::forbidden(kind, meta::name(pod), &why)
     })?;
     shared.parsed.value(accounts, &account)
+}
+
+/// 403 for a pod that names a RuntimeClass that is not there: it must not run in another runtime than it asks for. The kind is not served, so
+/// none is there.
+fn runtime_class(shared: &Shared, kind: &Kind, pod: &Value) -> Result<(), Status> {
+    let Some(name) = pod["spec"]["runtimeClassName"].as_str() else {
+        return Ok(());
+    };
+    let exists = kinds::by_kind("node.k8s.io", "v1", "RuntimeClass")
+        .is_some_and(|classes| objects::get(&shared.objects, classes, "", name).is_ok());
+    match exists {
+        true => Ok(()),
+        false => {
+            let name = api::field_error::quote(name);
+            let why = format!("pod rejected: RuntimeClass {name} not found");
+            Err(Status::forbidden(kind, meta::name(pod), &why))
+        }
+    }
 }
 
 /// The class that the pod names, or the default one.

@@ -45,6 +45,8 @@ pub(crate) async fn create_object(
         set_generated_name(shared, &mut object)?;
     }
     kind.default(&mut object);
+    // Before the preparation, which mends some of what is warned about.
+    request.warnings.extend(kind.warnings(&object));
     kind.prepare_create(&mut object);
     if *kind == certificates::CERTIFICATE_SIGNING_REQUEST {
         let user = &request.user;
@@ -58,12 +60,13 @@ pub(crate) async fn create_object(
     }
     // Held to the end of the commit by kinds that are given something unique.
     let _allocation = admission::on_create(shared, &request.user, kind, &mut object).await?;
-    request.warnings.extend(kind.warnings(&object));
+    // Generated names differ in their last letters alone, so that what holds for one holds for all.
+    let errors = kind.validate(&object);
+    if !errors.is_empty() {
+        return Err(Status::invalid(kind, meta::name(&object), &errors));
+    }
+    admission::judge_create(shared, kind, &object, &mut request.warnings)?;
     for _ in 0..GENERATE_NAME_TRIES_MAX {
-        let errors = kind.validate(&object);
-        if !errors.is_empty() {
-            return Err(Status::invalid(kind, meta::name(&object), &errors));
-        }
         match store_new(shared, kind, &object, options.dry_run).await? {
             Outcome::Created(payload) => return Ok(payload),
             Outcome::Taken if generated => set_generated_name(shared, &mut object)?,

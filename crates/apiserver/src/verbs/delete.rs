@@ -229,8 +229,8 @@ pub(crate) async fn delete_object(
         match shared.objects.commit(writes, Durability::Durable).await {
             Ok(written) => {
                 let payload = Payload::Stored(write::single(written)?);
+                node_credential::was_deleted(shared, place);
                 return Ok(if gone {
-                    node_credential::has_gone(shared, place);
                     Deletion::Gone { payload, uid }
                 } else {
                     Deletion::Going(payload)

@@ -106,6 +106,7 @@ pub(crate) fn prepare(
     }
     if part == Part::Main {
         *warnings = kind.update_warnings(&new, old);
+        admission::judge_update(shared, kind, &new, old, warnings)?;
     } else if certificates::CERTIFICATE_SIGNING_REQUEST == *kind {
         certificates::stamp_conditions(&mut new, old, shared.clock.now());
     }

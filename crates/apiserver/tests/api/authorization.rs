@@ -164,17 +164,17 @@ async fn nobody_gives_what_he_does_not_have() {
     let post = async |path: &str, object: Value| ask(&cluster, jane(), Method::POST, path, &object).await;
     let pods = json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]);
     assert_eq!(post(&roles, role("own", pods)).await.0, 201);
-    let nodes = json!([{"verbs": ["get", "list"], "apiGroups": [""], "resources": ["nodes"]}]);
-    let (code, answer) = post(&roles, role("more", nodes.clone())).await;
+    let storage = json!([{"verbs": ["get", "list"], "apiGroups": [""], "resources": ["persistentvolumes"]}]);
+    let (code, answer) = post(&roles, role("more", storage.clone())).await;
     assert_eq!(
         (code, text(&answer["message"]).as_str()),
         (
             403,
             "roles.rbac.authorization.k8s.io \"more\" is forbidden: user \"jane\" (groups=[\"system:authenticated\"]) is attempting to \
-               grant RBAC permissions not currently held:\n{APIGroups:[\"\"], Resources:[\"nodes\"], Verbs:[\"get\" \"list\"]}"
+               grant RBAC permissions not currently held:\n{APIGroups:[\"\"], Resources:[\"persistentvolumes\"], Verbs:[\"get\" \"list\"]}"
         )
     );
-    let more = json!({"rules": nodes});
+    let more = json!({"rules": storage});
     assert_eq!(
         ask(&cluster, jane(), Method::PATCH, &format!("{roles}/own"), &more)
             .await

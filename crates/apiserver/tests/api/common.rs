@@ -309,7 +309,8 @@ pub(crate) async fn dial_as_admin(cluster: &Cluster) -> TlsStream<TcpStream> {
     dial_with(cluster, &certificate, &key).await
 }
 
-async fn dial_with(cluster: &Cluster, certificate: &str, key: &str) -> TlsStream<TcpStream> {
+/// A TLS connection to the server, with this credential.
+pub(crate) async fn dial_with(cluster: &Cluster, certificate: &str, key: &str) -> TlsStream<TcpStream> {
     let mut roots = rustls::RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_slice(cluster.server.authority().as_bytes()).unwrap())

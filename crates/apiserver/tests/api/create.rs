@@ -2,7 +2,7 @@
 
 use crate::common::*;
 use http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[tokio::test]
 async fn created_object_is_stamped_and_can_be_read() {
@@ -71,6 +71,25 @@ async fn resource_version_cannot_be_given() {
     let mut object = config_map("a");
     object["metadata"]["resourceVersion"] = "1".into();
     cluster.create(CONFIG_MAPS, &object).await.expect(400);
+}
+
+#[tokio::test]
+async fn an_object_of_the_cluster_has_no_namespace() {
+    let cluster = Cluster::start().await;
+    let mut class = json!({
+        "kind": "PriorityClass", "apiVersion": "scheduling.k8s.io/v1",
+        "metadata": {"name": "high", "namespace": "default"}, "value": 7,
+    });
+    let classes = "/apis/scheduling.k8s.io/v1/priorityclasses";
+    let created = cluster.create(classes, &class).await.expect(201);
+    assert_eq!(created["metadata"]["namespace"], Value::Null);
+    class["description"] = "d".into();
+    let path = format!("{classes}/high");
+    let updated = cluster.put(&path, &class).await.expect(200);
+    assert_eq!(updated["metadata"]["namespace"], Value::Null);
+    let patch = json!({"metadata": {"namespace": "default", "labels": {"a": "b"}}});
+    let patched = cluster.patch(&path, MERGE, &patch).await.expect(200);
+    assert_eq!(patched["metadata"]["namespace"], Value::Null);
 }
 
 #[tokio::test]

@@ -122,6 +122,31 @@ async fn there_are_no_custom_kinds() {
     let list = cluster.get(path).await.expect(200);
     assert_eq!(list["kind"], "CustomResourceDefinitionList");
     assert_eq!(list["items"], serde_json::json!([]));
+    // Anything else would let a client believe that there is one.
+    let definition = serde_json::json!({
+        "kind": "CustomResourceDefinition", "apiVersion": "apiextensions.k8s.io/v1",
+        "metadata": {"name": "gizmos.example.com"}, "spec": {},
+    });
+    let one = format!("{path}/gizmos.example.com");
+    for answer in [
+        cluster.create(path, &definition).await,
+        cluster.delete(path, &Value::Null).await,
+        cluster.get(&format!("{path}?watch=true")).await,
+        cluster
+            .get(&format!("{path}?watch=1&allowWatchBookmarks=true"))
+            .await,
+        cluster.get(&one).await,
+        cluster.put(&one, &definition).await,
+        cluster.patch(&one, MERGE, &definition).await,
+        cluster.patch(&format!("{one}/status"), MERGE, &definition).await,
+    ] {
+        assert_eq!(
+            (answer.code, &answer.json["reason"]),
+            (404, &"NotFound".into()),
+            "{}",
+            answer.text
+        );
+    }
     // It is no resource that discovery tells of.
     assert_eq!(cluster.get("/apis/apiextensions.k8s.io").await.code, 404);
 }

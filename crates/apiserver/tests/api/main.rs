@@ -17,6 +17,7 @@ mod fuzz_seeds;
 mod list_paging;
 mod node_credential;
 mod patch;
+mod pod_security;
 mod proxy;
 mod services;
 mod subresources;

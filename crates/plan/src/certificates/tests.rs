@@ -72,7 +72,12 @@ fn record(fingerprint: &str, key: &KeyPair) -> NodeCredential {
 }
 
 fn step(csr: &Value, exists: bool, record: Option<&NodeCredential>) -> Step {
-    next_step(csr, KnownNode { exists, record }, YEAR)
+    let node = KnownNode {
+        exists,
+        is_being_deleted: false,
+        record,
+    };
+    next_step(csr, node, YEAR)
 }
 
 fn is_approved(step: &Step) -> bool {
@@ -248,6 +253,50 @@ fn a_client_whom_somebody_approved_gets_a_certificate_but_no_power() {
     for group in ["system:masters", "system:nodes"] {
         let failed = step(&approved(client("jane", &[group])), false, None);
         assert!(matches!(failed, Step::Fail { .. }), "{failed:?}");
+    }
+}
+
+#[test]
+fn usages_of_a_clients_certificate_are_those_of_its_signer() {
+    let key = key();
+    for (usages, signed) in [
+        (&["client auth"][..], true),
+        (&["client auth", "digital signature"], true),
+        (&["client auth", "digital signature", "key encipherment"], true),
+        (&["digital signature"], false),
+        (&["client auth", "server auth"], false),
+        (&["any"], false),
+        (&[], false),
+    ] {
+        let mut csr = asked(&pem(&key, "jane", &[], None));
+        csr["spec"]["signerName"] = CLIENT_SIGNER.into();
+        csr["spec"]["usages"] = json!(usages);
+        let found = step(&approved(csr), false, None);
+        assert_eq!(matches!(found, Step::Sign(_)), signed, "{usages:?}: {found:?}");
+    }
+    let mut node = joining(&key);
+    node["spec"]["usages"] = json!(["client auth"]);
+    let found = step(&approved(node), false, None);
+    assert!(
+        matches!(found, Step::Fail { .. }),
+        "a node's needs both: {found:?}"
+    );
+}
+
+#[test]
+fn nothing_is_issued_for_a_node_that_is_being_deleted() {
+    let key = key();
+    let record = record("print", &key);
+    let node = KnownNode {
+        exists: true,
+        is_being_deleted: true,
+        record: Some(&record),
+    };
+    for csr in [joining(&key), renewing(&key, "print")] {
+        let asked = next_step(&csr, node, YEAR);
+        assert!(matches!(asked, Step::Deny { .. }), "{asked:?}");
+        let granted = next_step(&approved(csr), node, YEAR);
+        assert!(matches!(granted, Step::Fail { .. }), "{granted:?}");
     }
 }
 

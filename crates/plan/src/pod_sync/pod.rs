@@ -73,6 +73,34 @@ pub enum RestartPolicy {
     Always,
 }
 
+/// Exits after which a container starts again: the one action that there is.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RestartRule {
+    /// Which exits.
+    pub exit_codes: ExitCodes,
+}
+
+/// A set of exit codes.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ExitCodes {
+    /// `In` or `NotIn`.
+    pub operator: String,
+    /// The codes.
+    pub values: Vec<i32>,
+}
+
+impl ExitCodes {
+    fn contains(&self, code: i32) -> bool {
+        match self.operator.as_str() {
+            "In" => self.values.contains(&code),
+            "NotIn" => !self.values.contains(&code),
+            _ => false,
+        }
+    }
+}
+
 /// When the image of a container is fetched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub enum PullPolicy {
@@ -96,8 +124,10 @@ pub struct Container {
     pub image: String,
     /// When the image is fetched.
     pub image_pull_policy: PullPolicy,
-    /// `Always` on an init container makes it a sidecar.
+    /// When it starts again, whatever holds for the pod. `Always` on an init container makes it a sidecar.
     pub restart_policy: Option<RestartPolicy>,
+    /// Exits after which it starts again, whatever the policy says.
+    pub restart_policy_rules: Vec<RestartRule>,
     /// Restarts the container when it fails.
     pub liveness_probe: Option<Probe>,
     /// Makes the container ready while it succeeds.
@@ -110,6 +140,12 @@ impl Container {
     /// Whether this init container runs beside the pod's containers.
     pub fn is_sidecar(&self) -> bool {
         self.restart_policy == Some(RestartPolicy::Always)
+    }
+
+    /// Whether a rule of the container starts it again after an exit with this code.
+    pub fn restarts_by_rule(&self, code: i32) -> bool {
+        let mut rules = self.restart_policy_rules.iter();
+        rules.any(|rule| rule.exit_codes.contains(code))
     }
 }
 

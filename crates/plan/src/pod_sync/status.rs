@@ -38,13 +38,20 @@ impl Phase {
 
 // ---- questions that the plan asks too
 
-/// Whether a container that ended so starts again.
-pub(super) fn restarts(policy: RestartPolicy, exit: &Exit) -> bool {
-    match policy {
+/// Whether a container that ended so starts again: by its own policy, or by the pod's, or by a rule of its own.
+pub(super) fn restarts(pod: &Pod, container: &Container, init: bool, exit: &Exit) -> bool {
+    let policy = match (container.restart_policy, pod.spec.restart_policy) {
+        (Some(own), _) => own,
+        // An init container that succeeded is not run again.
+        (None, RestartPolicy::Always) if init => RestartPolicy::OnFailure,
+        (None, policy) => policy,
+    };
+    let by_policy = match policy {
         RestartPolicy::Always => true,
         RestartPolicy::OnFailure => exit.exit_code != 0,
         RestartPolicy::Never => false,
-    }
+    };
+    by_policy || container.restarts_by_rule(exit.exit_code)
 }
 
 /// Whether the newest run ended well.
@@ -120,7 +127,7 @@ fn phase(pod: &Pod, seen: &Observed, ended: bool) -> Phase {
                 Run::None => pending = true,
                 Run::Running { .. } => alive = true,
                 Run::Exited(exit) => {
-                    alive |= restarts(pod.spec.restart_policy, exit);
+                    alive |= restarts(pod, container, false, exit);
                     failed |= exit.exit_code != 0;
                 }
             },
@@ -166,11 +173,13 @@ fn incomplete_init<'a>(pod: &'a Pod, seen: &Observed) -> Vec<&'a str> {
 }
 
 fn initialisation_failed(pod: &Pod, seen: &Observed) -> bool {
-    pod.spec.restart_policy == RestartPolicy::Never
-        && pod.spec.init_containers.iter().any(|container| {
-            let run = seen.containers.get(&container.name).map(|seen| &seen.run);
-            !container.is_sidecar() && matches!(run, Some(Run::Exited(exit)) if exit.exit_code != 0)
-        })
+    pod.spec.init_containers.iter().any(|container| {
+        let run = seen.containers.get(&container.name).map(|seen| &seen.run);
+        let Some(Run::Exited(exit)) = run else {
+            return false;
+        };
+        exit.exit_code != 0 && !restarts(pod, container, true, exit)
+    })
 }
 
 // ---- the whole
@@ -405,12 +414,7 @@ impl View<'_> {
         exit: &Exit,
         init: bool,
     ) -> Option<Failure> {
-        let policy = match self.pod.spec.restart_policy {
-            _ if container.is_sidecar() => RestartPolicy::Always,
-            RestartPolicy::Always if init => RestartPolicy::OnFailure,
-            policy => policy,
-        };
-        let over = self.leaving || self.phase.is_terminal() || !restarts(policy, exit);
+        let over = self.leaving || self.phase.is_terminal() || !restarts(self.pod, container, init, exit);
         if over || init && !container.is_sidecar() && has_begun(self.pod, self.seen) {
             return None;
         }

@@ -201,6 +201,73 @@ fn a_pod_that_waits_says_why() {
 }
 
 #[test]
+fn containers_start_again_by_their_own_policy_and_rules() {
+    let rules =
+        |operator: &str| json!([{"action": "Restart", "exitCodes": {"operator": operator, "values": [42]}}]);
+    for (of_pod, container, code, again) in [
+        ("Always", json!({"restartPolicy": "Never"}), 1, false),
+        ("Never", json!({"restartPolicy": "Always"}), 0, true),
+        ("Never", json!({"restartPolicy": "OnFailure"}), 0, false),
+        ("Never", json!({"restartPolicy": "OnFailure"}), 1, true),
+        (
+            "Never",
+            json!({"restartPolicy": "Never", "restartPolicyRules": rules("In")}),
+            42,
+            true,
+        ),
+        (
+            "Never",
+            json!({"restartPolicy": "Never", "restartPolicyRules": rules("In")}),
+            1,
+            false,
+        ),
+        (
+            "Always",
+            json!({"restartPolicy": "Never", "restartPolicyRules": rules("NotIn")}),
+            42,
+            false,
+        ),
+        (
+            "Always",
+            json!({"restartPolicy": "Never", "restartPolicyRules": rules("NotIn")}),
+            1,
+            true,
+        ),
+        ("Always", json!({}), 0, true),
+        ("Never", json!({}), 1, false),
+    ] {
+        let mut spec = container.clone();
+        spec["name"] = "c".into();
+        spec["image"] = "i:1".into();
+        let pod = pod(json!({"restartPolicy": of_pod, "containers": [spec]}));
+        let mut ended = exited(code, 1);
+        ended.image = ImageSeen::Ready;
+        let plan = sync(&pod, &seen(&[("c", ended)]), at(1_000));
+        let starts = plan.actions.contains(&start("c", 1));
+        assert_eq!(starts, again, "{of_pod} {container} {code}: {:?}", plan.actions);
+        let phase = match (again, code) {
+            (true, _) => "Running",
+            (false, 0) => "Succeeded",
+            (false, _) => "Failed",
+        };
+        assert_eq!(plan.status["phase"], phase, "{of_pod} {container} {code}");
+    }
+}
+
+#[test]
+fn an_init_container_that_runs_once_fails_its_pod() {
+    for (policy, fails) in [("Never", true), ("OnFailure", false)] {
+        let pod = pod(json!({
+            "initContainers": [{"name": "i", "image": "i:1", "restartPolicy": policy}],
+            "containers": [{"name": "c", "image": "i:1"}],
+        }));
+        let plan = sync(&pod, &seen(&[("i", exited(1, 1))]), at(1_000));
+        let phase = if fails { "Failed" } else { "Pending" };
+        assert_eq!(plan.status["phase"], phase, "{policy}");
+    }
+}
+
+#[test]
 fn an_image_that_must_not_be_pulled_and_is_missing_is_looked_for_again() {
     let pod = pod(json!({"containers": [{"name": "c", "image": "i:1", "imagePullPolicy": "Never"}]}));
     let missing = ContainerSeen {

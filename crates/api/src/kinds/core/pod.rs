@@ -8,6 +8,7 @@ use crate::kinds::{Kind, StatusField, Strategy, proxy_of, row, status_of, subres
 use crate::meta;
 use crate::validate::field::{check_immutable, check_name, flag, list, present, text};
 use crate::validate::name;
+use crate::validate::pod_annotations;
 use crate::validate::pod_spec::{self, Within};
 
 mod diff;
@@ -73,7 +74,14 @@ fn default(object: &mut Value) {
     }
 }
 
+/// The shortest grace period that lets a node see a deletion, in seconds. Negative ones meant "at once" before they were refused.
+const SHORTEST_GRACE_SECONDS: i64 = 1;
+
 fn create(object: &mut Value) {
+    let grace = object.pointer_mut("/spec/terminationGracePeriodSeconds");
+    if let Some(grace) = grace.filter(|grace| grace.as_i64().is_some_and(|seconds| seconds < 0)) {
+        *grace = SHORTEST_GRACE_SECONDS.into();
+    }
     let mut status = json!({"phase": "Pending", "qosClass": qos_class(&object["spec"])});
     if !list(&object["spec"], "schedulingGates").is_empty() {
         status["conditions"] = json!([{
@@ -81,6 +89,7 @@ fn create(object: &mut Value) {
             "status": "False",
             "reason": "SchedulingGated",
             "message": "Scheduling is blocked due to non-empty scheduling gates",
+            "observedGeneration": meta::generation(object),
             "lastProbeTime": null,
             "lastTransitionTime": meta::creation_timestamp(object),
         }]);
@@ -117,6 +126,8 @@ fn field(object: &Value, path: &str) -> Option<String> {
 }
 
 fn rules(object: &Value, errors: &mut Vec<FieldError>) {
+    let metadata = Path::Root("metadata");
+    pod_annotations::rules(object, &metadata.child("annotations"), errors);
     let spec = &object["spec"];
     let path = &Path::Root("spec");
     spec_rules(spec, path, errors);
@@ -212,10 +223,14 @@ fn no_resurrection(
     if policy == "Always" {
         return;
     }
+    let specs = list(&old["spec"], if init { "initContainers" } else { "containers" });
+    // A container may have a policy of its own, and rules beside it.
     let restarts_always = |container: &str| {
-        init && list(&old["spec"], "initContainers")
-            .iter()
-            .any(|spec| text(spec, "name") == container && text(spec, "restartPolicy") == "Always")
+        specs.iter().any(|spec| {
+            text(spec, "name") == container
+                && (matches!(text(spec, "restartPolicy"), "Always" | "OnFailure")
+                    || !list(spec, "restartPolicyRules").is_empty())
+        })
     };
     for (index, status) in list(before, field).iter().enumerate() {
         let ended = &status["state"]["terminated"];
@@ -281,10 +296,8 @@ pub fn bind(pod: &mut Value, binding: &Value, now: jiff::Timestamp) -> Result<()
             map.extend(given.iter().map(|(key, value)| (key.clone(), value.clone())));
         }
     }
+    // Kubernetes counts no generation here: the node is where the pod runs, not what it is to be.
     let generation = meta::generation(pod);
-    if generation > 0 {
-        meta::set_generation(pod, generation + 1);
-    }
     if let Some(fields) = pod.as_object_mut() {
         if let Some(spec) = default::object_or_new(fields, "spec") {
             spec.insert("nodeName".to_owned(), node.into());
@@ -292,16 +305,17 @@ pub fn bind(pod: &mut Value, binding: &Value, now: jiff::Timestamp) -> Result<()
         if let Some(status) = default::object_or_new(fields, "status") {
             // The nomination has done its work: the pod is there.
             status.remove("nominatedNodeName");
-            set_scheduled(status, now);
+            set_scheduled(status, generation, now);
         }
     }
     Ok(())
 }
 
-fn set_scheduled(status: &mut Map<String, Value>, now: jiff::Timestamp) {
+fn set_scheduled(status: &mut Map<String, Value>, generation: i64, now: jiff::Timestamp) {
     let condition = json!({
         "type": "PodScheduled",
         "status": "True",
+        "observedGeneration": generation,
         "lastProbeTime": null,
         "lastTransitionTime": crate::time::rfc3339(now),
     });
@@ -354,8 +368,11 @@ pub fn deletion_grace_seconds(pod: &Value, asked: Option<i64>) -> i64 {
     let seconds = asked
         .or_else(|| pod["spec"]["terminationGracePeriodSeconds"].as_i64())
         .unwrap_or_default();
-    // Negative numbers meant "at once" before they were refused; one second is the nearest that lets the node see it.
-    if seconds < 0 { 1 } else { seconds }
+    if seconds < 0 {
+        SHORTEST_GRACE_SECONDS
+    } else {
+        seconds
+    }
 }
 
 /// The names of all containers of a pod, init containers first.

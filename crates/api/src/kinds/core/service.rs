@@ -34,7 +34,7 @@ pub static KIND: Kind = Kind {
         default,
         create,
         update,
-        name: name::dns_1035_label,
+        name: name::dns_label,
         rules,
         update_rules,
         row: table_row,

@@ -243,11 +243,12 @@ fn bindings_name_a_role_for_good_and_whole_subjects() {
     assert_eq!(
         check(
             binding,
-            &format!("{role}, subjects: [{{kind: ServiceAccount, name: s}}, {{kind: Robot, name: r}}]")
+            &format!(
+                "{role}, subjects: [{{kind: ServiceAccount, name: s}}, {{kind: User, name: u, namespace: d}}, {{kind: Robot, name: r}}]"
+            )
         ),
         [
-            "subjects[0].namespace: Required value",
-            "subjects[1].kind: Unsupported value: \"Robot\": supported values: \"ServiceAccount\", \"User\", \"Group\"",
+            "subjects[2].kind: Unsupported value: \"Robot\": supported values: \"ServiceAccount\", \"User\", \"Group\"",
         ]
     );
     let (_, errors) = update(binding, &old, |o| o["roleRef"]["name"] = json!("other"));
@@ -258,6 +259,13 @@ fn bindings_name_a_role_for_good_and_whole_subjects() {
             "roleRef: {kind: Role, name: r, apiGroup: rbac.authorization.k8s.io}"
         ),
         ["roleRef.kind: Unsupported value: \"Role\": supported values: \"ClusterRole\""]
+    );
+    assert_eq!(
+        check(
+            &rbac::CLUSTER_ROLE_BINDING,
+            "roleRef: {kind: ClusterRole, name: r}, subjects: [{kind: ServiceAccount, name: s}, {kind: Group, name: g, namespace: d}]"
+        ),
+        ["subjects[0].namespace: Required value"]
     );
 }
 

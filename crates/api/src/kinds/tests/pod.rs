@@ -291,11 +291,17 @@ fn a_binding_names_a_node() {
 #[test]
 fn a_bound_pod_has_its_node_and_is_scheduled() {
     let mut object = good();
+    meta::set_generation(&mut object, 1);
     let binding = json!({"metadata": {"annotations": {"a": "b"}}, "target": {"name": "n1"}});
     assert_eq!(bind(&mut object, &binding, Timestamp::UNIX_EPOCH), Ok(()));
     assert_eq!(object["spec"]["nodeName"], "n1");
     assert_eq!(object["metadata"]["annotations"], json!({"a": "b"}));
+    assert_eq!(
+        object["metadata"]["generation"], 1,
+        "a binding is no change of the spec"
+    );
     assert_eq!(object["status"]["conditions"][0]["type"], "PodScheduled");
+    assert_eq!(object["status"]["conditions"][0]["observedGeneration"], 1);
     assert_eq!(
         object["status"]["conditions"][0]["lastTransitionTime"],
         "1970-01-01T00:00:00Z"

@@ -6,6 +6,7 @@ use super::{KIND, diff, spec_rules};
 use crate::field_error::{FieldError, Path};
 use crate::validate::field::{check_number, list, text};
 use crate::validate::meta::entries;
+use crate::validate::pod_annotations;
 
 /// What may change, as Kubernetes lists it.
 const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,\
@@ -15,6 +16,8 @@ const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 
 /// The rules of a changed pod.
 pub(super) fn rules(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    let metadata = Path::Root("metadata");
+    pod_annotations::update_rules(new, old, &metadata.child("annotations"), errors);
     let path = &Path::Root("spec");
     let (after, before) = (&new["spec"], &old["spec"]);
     if after == before {
