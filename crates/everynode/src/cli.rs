@@ -5,6 +5,7 @@ use clap::{CommandFactory, Error, FromArgMatches, Parser, Subcommand};
 
 use crate::client::connection::ConnectArgs;
 use crate::client::suggest;
+use crate::log::LogArgs;
 use crate::verbs;
 
 /// One copy of a pod on every node that should have it: Kubernetes DaemonSets in one small binary
@@ -21,6 +22,9 @@ pub(crate) struct Cli {
 
     #[command(flatten)]
     pub(crate) connect: ConnectArgs,
+
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
 }
 
 /// What to do.

@@ -9,16 +9,15 @@
 mod cli;
 mod client;
 mod control_plane;
+mod log;
 mod network_args;
 mod node_args;
 mod verbs;
 mod well_known;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use tracing_subscriber::EnvFilter;
 
 use cli::{Cli, Verb};
 
@@ -50,7 +49,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     {
         anyhow::bail!("a TLS provider is installed already");
     }
-    log();
+    cli.log.start();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -71,7 +70,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     code
 }
 
-async fn dispatch(Cli { verb, connect }: Cli) -> Result<ExitCode> {
+async fn dispatch(Cli { verb, connect, .. }: Cli) -> Result<ExitCode> {
     match verb {
         Verb::Up(up) => up.run().await?,
         Verb::Agent(agent) => return agent.run().await,
@@ -103,17 +102,4 @@ async fn dispatch(Cli { verb, connect }: Cli) -> Result<ExitCode> {
         Verb::Exec(exec) => return exec.run(&connect).await,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The log goes to standard error. `EVERYNODE_LOG` says how much of it: `debug`, or `info,apiserver=debug`.
-fn log() {
-    // What a server refuses is told once, by `main`; the client library would say it a second time.
-    let filter =
-        EnvFilter::try_from_env("EVERYNODE_LOG").unwrap_or_else(|_| EnvFilter::new("warn,kube_client=off"));
-    let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(colours)
-        .with_writer(std::io::stderr)
-        .init();
 }

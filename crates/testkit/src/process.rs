@@ -148,6 +148,14 @@ impl Process {
         self.end(Signal::SIGTERM)
     }
 
+    /// Sends SIGHUP, as a terminal does that is closed, and waits until the process has ended.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn hang_up(&mut self) -> Result<ExitStatus> {
+        self.end(Signal::SIGHUP)
+    }
+
     fn end(&mut self, signal: Signal) -> Result<ExitStatus> {
         let mut child = self.child.take().context("the process is not running")?;
         let pid = Pid::from_raw(i32::try_from(child.id()).context("a process's number")?);

@@ -16,6 +16,7 @@ pub(crate) mod node_affinity;
 pub(crate) mod output;
 pub(crate) mod pod_state;
 pub(crate) mod resources;
+pub(crate) mod secret;
 pub(crate) mod selection;
 pub(crate) mod sheet;
 pub(crate) mod suggest;

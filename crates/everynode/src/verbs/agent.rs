@@ -12,6 +12,7 @@ use api::bootstrap_token::JoinToken;
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
+use crate::client::kubeconfig;
 use crate::control_plane::EndSignals;
 use crate::node_args::NodeArgs;
 use crate::well_known::WellKnown;
@@ -53,7 +54,8 @@ pub(crate) struct Agent {
     #[arg(long)]
     keep_secrets: bool,
 
-    /// Stop all pods of this machine and remove everything that the agent made on it, then end
+    /// Stop all pods of this machine and remove everything that the agent made on it, then exit. After `everynode up` the objects and keys of the
+    /// server stay
     #[arg(long)]
     clean_up: bool,
 
@@ -111,11 +113,9 @@ impl Agent {
     /// Leaves the machine as it was before it joined. The server need not answer.
     async fn clean_up(&self) -> Result<()> {
         let data_dir = &self.data_dir;
-        if data_dir.join("pki").exists() {
-            bail!(
-                "{} holds a server's keys and objects: only the data directory of an agent is cleaned up",
-                data_dir.display()
-            );
+        let beside_a_server = data_dir.join("pki").exists();
+        if beside_a_server {
+            refuse_while_it_runs(data_dir).await?;
         }
         if !data_dir.exists() {
             bail!("{} is not there: name the agent's --data-dir", data_dir.display());
@@ -140,6 +140,13 @@ impl Agent {
         agent::stop_all(&options, STOP_GRACE)
             .await
             .context("stop the pods")?;
+        if beside_a_server {
+            eprintln!(
+                "nothing of the node is left on this machine. {} still holds the server's objects and keys: remove it to delete the cluster",
+                data_dir.display()
+            );
+            return Ok(());
+        }
         std::fs::remove_dir_all(data_dir).with_context(|| format!("remove {}", data_dir.display()))?;
         eprintln!(
             "nothing of the agent is left on this machine; delete its node with `everynode delete node NAME`"
@@ -194,6 +201,23 @@ impl Agent {
             taints: self.node.taints.clone(),
         })
     }
+}
+
+/// Cleaning up beside a server that runs would end pods which it starts again.
+async fn refuse_while_it_runs(data_dir: &Path) -> Result<()> {
+    let file = data_dir.join("admin.kubeconfig");
+    let Ok(source) = kubeconfig::read(Some(&file), None).await else {
+        return Ok(());
+    };
+    let url = source.config.cluster_url;
+    let address = (url.host().unwrap_or_default(), url.port_u16().unwrap_or_default());
+    if let Ok(Ok(_)) = tokio::time::timeout(ASK, tokio::net::TcpStream::connect(address)).await {
+        bail!(
+            "the server of {} still runs at {url}: stop `everynode up` first",
+            data_dir.display()
+        );
+    }
+    Ok(())
 }
 
 /// The node was deleted: its pods stop, and what the machine had from the cluster is forgotten.

@@ -13,11 +13,11 @@ use http::Method;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use serde_json::{Value, json};
 
-use super::get::print;
 use crate::client::cluster_info::ClusterInfo;
 use crate::client::connection::{ConnectArgs, Connection, JSON, Payload, WatchEnd};
 use crate::client::output;
 use crate::client::resources::escape;
+use crate::client::secret::print_secret;
 
 const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 /// The signer of client certificates for people and programs.
@@ -92,7 +92,7 @@ impl NewKubeconfig {
         let text = kubeconfig(server, &cluster.authority, &name, &user, namespace)?;
         match &self.file {
             Some(path) => write_file(path, &text).with_context(|| format!("write {}", path.display())),
-            None => print(text.as_bytes()),
+            None => print_secret(&text),
         }
     }
 }

@@ -17,7 +17,10 @@ impl Server {
         let mut end = EndSignals::listen()?;
         let mut control_plane = ControlPlane::start(&self.control_plane).await?;
         eprintln!("serving on {}", control_plane.server.url());
-        eprintln!("kubeconfig: {}", control_plane.server.kubeconfig().display());
+        eprintln!(
+            "export KUBECONFIG={}",
+            control_plane.server.kubeconfig().display()
+        );
         eprintln!("{}", self.control_plane.pod_ranges()?);
         let failed = tokio::select! {
             () = end.next() => None,

@@ -15,6 +15,7 @@ use crate::client::cluster_info::ClusterInfo;
 use crate::client::connection::{ConnectArgs, JSON, Payload};
 use crate::client::duration;
 use crate::client::resources::escape;
+use crate::client::secret::print_secret;
 use crate::client::table::columns;
 
 /// The tokens by which machines join the cluster
@@ -125,8 +126,8 @@ impl Create {
             authority: hash,
         };
         match self.quiet {
-            true => print(format!("{join}\n").as_bytes()),
-            false => print(format!("everynode agent --server {server} --token {join}\n").as_bytes()),
+            true => print_secret(&format!("{join}\n")),
+            false => print_secret(&format!("everynode agent --server {server} --token {join}\n")),
         }
     }
 }

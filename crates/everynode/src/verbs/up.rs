@@ -8,6 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use apiserver::User;
 use clap::Args;
+use k8s_openapi::api::core::v1::Node;
+use kube::Api;
 use tokio_util::sync::CancellationToken;
 
 use crate::control_plane::{ControlPlane, ControlPlaneArgs, EndSignals};
@@ -42,8 +44,15 @@ impl Up {
         let shutdown = CancellationToken::new();
         let mut agent = tokio::spawn(agent::run(options.clone(), shutdown.clone()));
         eprintln!("serving on {}", control_plane.server.url());
-        eprintln!("kubeconfig: {}", control_plane.server.kubeconfig().display());
+        eprintln!("{}", self.control_plane.pod_ranges()?);
+        eprintln!(
+            "export KUBECONFIG={}",
+            control_plane.server.kubeconfig().display()
+        );
         let admin = control_plane.server.client(User::admin());
+        let nodes: Api<Node> = Api::all(admin.clone());
+        let mut ready = std::pin::pin!(ready(nodes, options.node_name.clone()));
+        let mut said_ready = false;
         let kubeconfig = control_plane.server.kubeconfig().to_owned();
         let demo = async {
             if self.demo {
@@ -57,6 +66,10 @@ impl Up {
             tokio::select! {
                 failed = &mut demo => return failed,
                 () = end.next() => break,
+                () = &mut ready, if !said_ready => {
+                    said_ready = true;
+                    eprintln!("node {} is Ready", options.node_name);
+                }
                 error = control_plane.failed() => return Err(error),
                 ended = &mut agent, if !node_deleted => {
                     let ended = ended.context("run the node's agent")?.context("run the node's agent")?;
@@ -136,6 +149,18 @@ impl Up {
             labels,
             taints: self.node.taints.clone(),
         })
+    }
+}
+
+/// Returns when the node is Ready. A watch that fails is not worth an error: the line is a comfort.
+async fn ready(nodes: Api<Node>, name: String) {
+    let is_ready = |node: Option<&Node>| {
+        let conditions = node.and_then(|node| node.status.as_ref()?.conditions.as_ref());
+        conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True"))
+    };
+    if let Err(error) = kube::runtime::wait::await_condition(nodes, &name, is_ready).await {
+        tracing::warn!(%error, "cannot watch the node");
+        std::future::pending::<()>().await;
     }
 }
 

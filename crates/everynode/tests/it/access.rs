@@ -110,6 +110,33 @@ fn kubeconfig_of_a_service_account_uses_its_token() -> Result<()> {
 }
 
 #[test]
+fn secret_in_a_file_that_others_can_read_is_warned_of() -> Result<()> {
+    let server = server()?;
+    for (mode, warns) in [(0o644, true), (0o600, false)] {
+        let path = server.folder().join(format!("token-{mode:o}"));
+        let file = std::fs::File::create(&path).context("create the file")?;
+        file.set_permissions(std::fs::Permissions::from_mode(mode))?;
+        let mut command = server.client().command(&["token", "create", "--quiet"]);
+        let output = command.stdout(file).output().context("run the verb")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(said.contains("other users can read"), warns, "{said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn log_filter_with_a_mistake_is_an_error() {
+    let output = std::process::Command::new(super::binary())
+        .args(["get", "nodes"])
+        .env("EVERYNODE_LOG", "inof")
+        .output()
+        .expect("run the verb");
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("\"inof\" is no level"), "{said}");
+}
+
+#[test]
 fn connection_errors_name_the_address_the_file_and_the_cause() -> Result<()> {
     let (mut one, other) = (server()?, server()?);
     let text = std::fs::read_to_string(one.kubeconfig()).context("read the kubeconfig")?;

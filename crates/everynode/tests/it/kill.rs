@@ -1,6 +1,7 @@
 //! `kill -9` of everything while clients write: nothing acknowledged is lost, nothing is said twice, no daemon stops.
 
 use std::collections::{BTreeMap, HashMap};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -348,5 +349,27 @@ async fn resume(client: &Client, ledger: &Mutex<Ledger>, from: u64) -> Result<()
             bail!("{name}: the resumed watch ended with {value:?}, the server has {known:?}");
         }
     }
+    Ok(())
+}
+
+#[test]
+fn closed_terminal_ends_the_server_in_order() -> Result<()> {
+    let mut server = Process::start(super::binary(), "server", &[])?;
+    assert!(server.hang_up()?.success(), "{}", server.log());
+    server.restart()
+}
+
+#[test]
+fn server_under_nohup_keeps_ignoring_the_hangup() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let nohup = folder.path().join("nohup");
+    let binary = super::binary().display();
+    std::fs::write(&nohup, format!("#!/bin/sh\ntrap '' HUP\nexec {binary} \"$@\"\n"))?;
+    std::fs::set_permissions(&nohup, std::fs::Permissions::from_mode(0o755))?;
+    let server = Process::start(nohup, "server", &[])?;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid()))?;
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = u64::from_str_radix(ignored.expect("the mask").trim(), 16)?;
+    assert_eq!(mask & 1, 1, "{status}");
     Ok(())
 }
