@@ -1,4 +1,4 @@
-//! The project's own tools: `cargo xtask demo|fleet|ci|tidy|bench|prometheus|schema`.
+//! The project's own tools: `cargo xtask demo|fleet|ci|vm|tidy|bench|prometheus|schema`.
 //!
 //! It depends on almost nothing, because the README's first command compiles it before anything else.
 
@@ -18,6 +18,7 @@ mod packages;
 mod prometheus;
 mod schema;
 mod tidy;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -27,6 +28,7 @@ cargo xtask <task>
   demo                     install what is missing, build, and run a DaemonSet on this machine
   fleet [--nodes N]        the same over several machines on this one, drawn while it runs
   ci                       install what is missing, check everything, run all the tests and count them
+  vm quick                 run the tests of isolation on Debian's kernel with cgroup v2, in a virtual machine
   tidy                     check the house: layers, file headers, words that do not belong
   bench fleet --nodes N    drive N simulated nodes and measure the control plane
   bench node               start-up, memory and time to Ready of one machine with real containers
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         ["demo"] => demo::run(),
         ["fleet", rest @ ..] => fleet::run(rest),
         ["ci"] => ci::run(),
+        ["vm", rest @ ..] => vm::run(rest),
         ["tidy"] => tidy::run(),
         ["bench", rest @ ..] => bench::run(rest),
         ["prometheus"] => prometheus::run(),

@@ -90,6 +90,31 @@ const TEST: &[Package] = &[
     },
 ];
 
+/// What virtual machines take.
+const MACHINES: &[Package] = &[
+    Package {
+        name: "qemu-system-x86",
+        proof: "/usr/bin/qemu-system-x86_64",
+    },
+    // It makes the indexes of a kernel's modules, and loads them in the machine.
+    Package {
+        name: "kmod",
+        proof: "/bin/kmod",
+    },
+    Package {
+        name: "busybox-static",
+        proof: "/bin/busybox",
+    },
+    Package {
+        name: "e2fsprogs",
+        proof: "/sbin/mkfs.ext4",
+    },
+    Package {
+        name: "binutils",
+        proof: "/usr/bin/strip",
+    },
+];
+
 /// Installs what the build and the demo need.
 pub(crate) fn for_running() -> Result<()> {
     install(RUN)
@@ -104,7 +129,14 @@ pub(crate) fn for_fleet() -> Result<()> {
 /// Installs what the tests need as well.
 pub(crate) fn for_tests() -> Result<()> {
     for_fleet()?;
-    install(TEST)
+    install(TEST)?;
+    install(MACHINES)
+}
+
+/// Installs what the build and virtual machines need.
+pub(crate) fn for_machines() -> Result<()> {
+    for_fleet()?;
+    install(MACHINES)
 }
 
 fn install(packages: &[Package]) -> Result<()> {

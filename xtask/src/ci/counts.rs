@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 
 /// How many tests passed, failed and were left out.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Counts {
-    pub(super) passed: u32,
-    pub(super) failed: u32,
-    pub(super) skipped: u32,
+pub(crate) struct Counts {
+    pub(crate) passed: u32,
+    pub(crate) failed: u32,
+    pub(crate) skipped: u32,
 }
 
 impl Counts {
     /// Adds those of another program.
-    pub(super) fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
@@ -21,7 +21,7 @@ impl Counts {
 
 /// What one test program has printed so far.
 #[derive(Debug, Default)]
-pub(super) struct Harness {
+pub(crate) struct Harness {
     /// What its closing line says; a program that is ended early has none.
     closed: Option<Counts>,
     /// From the lines of single tests: their names.
@@ -35,7 +35,7 @@ pub(super) struct Harness {
 impl Harness {
     /// Takes a line; whether it is a sign of life, which is what the harness says of a test that ended. What tests and their children
     /// print is none: something may go on printing beside a test that waits for ever.
-    pub(super) fn take(&mut self, line: &str) -> bool {
+    pub(crate) fn take(&mut self, line: &str) -> bool {
         if line.starts_with("skipped: ") {
             self.skipped += 1;
             return false;
@@ -65,12 +65,12 @@ impl Harness {
     }
 
     /// The names of tests that failed.
-    pub(super) fn failed(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn failed(&self) -> impl Iterator<Item = &str> {
         self.failed.iter().map(String::as_str)
     }
 
     /// Which of `all` have not ended.
-    pub(super) fn unfinished<'a>(&self, all: &[&'a str]) -> Vec<&'a str> {
+    pub(crate) fn unfinished<'a>(&self, all: &[&'a str]) -> Vec<&'a str> {
         let ended = |name: &str| {
             [&self.passed, &self.failed, &self.ignored]
                 .iter()
@@ -80,7 +80,7 @@ impl Harness {
     }
 
     /// The count when the program has closed; otherwise what its single tests gave, and `unfinished` failed ones.
-    pub(super) fn counts(&self, unfinished: usize) -> Counts {
+    pub(crate) fn counts(&self, unfinished: usize) -> Counts {
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let counted = match &self.closed {
             Some(closed) => Counts {
@@ -100,7 +100,7 @@ impl Harness {
     }
 
     /// Whether the closing line has come.
-    pub(super) fn has_closed(&self) -> bool {
+    pub(crate) fn has_closed(&self) -> bool {
         self.closed.is_some()
     }
 }

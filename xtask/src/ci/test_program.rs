@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::num::NonZero;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
@@ -30,7 +30,7 @@ const WAITS: &str = "everynode machines";
 const SHOWN_AGAIN: usize = 20;
 
 /// A built test program.
-pub(super) struct TestProgram {
+pub(crate) struct TestProgram {
     /// `plan`, or `store contract` for one of several.
     name: String,
     command: Vec<String>,
@@ -41,15 +41,15 @@ pub(super) struct TestProgram {
 }
 
 /// How a program's tests went.
-pub(super) struct Outcome {
-    pub(super) counts: Counts,
+pub(crate) struct Outcome {
+    pub(crate) counts: Counts,
     /// What failed, a line each.
-    pub(super) failures: Vec<String>,
-    pub(super) took: Duration,
+    pub(crate) failures: Vec<String>,
+    pub(crate) took: Duration,
 }
 
 /// Builds all test programs of the workspace and lists them, the documentation's examples last.
-pub(super) fn build() -> Result<Vec<TestProgram>> {
+pub(crate) fn build() -> Result<Vec<TestProgram>> {
     let args = [
         "test",
         "--workspace",
@@ -117,12 +117,21 @@ fn print_line(line: &str) {
 }
 
 impl TestProgram {
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
+    pub(crate) fn executable(&self) -> &Path {
+        Path::new(&self.command[0])
+    }
+
+    /// The folder of its package.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Runs it to its end, or ends it. `environment` is added to ours.
-    pub(super) fn run(&self, environment: &[(&str, OsString)]) -> Result<Outcome> {
+    pub(crate) fn run(&self, environment: &[(&str, OsString)]) -> Result<Outcome> {
         self.run_for(environment, HUNG_AFTER)
     }
 
@@ -197,7 +206,7 @@ impl TestProgram {
         for line in &run.newest {
             println!("    {line}");
         }
-        let all = self.tests();
+        let all = self.tests(&[]);
         let left = run
             .harness
             .unfinished(&all.iter().map(String::as_str).collect::<Vec<_>>());
@@ -211,10 +220,11 @@ impl TestProgram {
         failures
     }
 
-    /// The names of all its tests; none when it cannot say.
-    fn tests(&self) -> Vec<String> {
+    /// The names of its tests that these words for its harness select; none when it cannot say.
+    pub(crate) fn tests(&self, selection: &[&str]) -> Vec<String> {
         let listed = Command::new(&self.command[0])
             .args(&self.command[1..])
+            .args(selection)
             .args(["--list", "--format=terse"])
             .current_dir(&self.folder)
             .stdin(Stdio::null())

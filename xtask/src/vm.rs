@@ -1,0 +1,168 @@
+//! `cargo xtask vm`: the project on the machine that users have, Debian 12 with its own kernel and cgroup v2, in a virtual machine.
+
+mod disk;
+mod initramfs;
+mod kernel;
+mod load;
+mod machine;
+mod report;
+mod tree;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use self::disk::RawDisk;
+use self::kernel::Kernel;
+use self::load::{Load, Run};
+use self::machine::{Disk, Machine};
+use self::tree::Tree;
+use crate::ci::counts::Counts;
+use crate::ci::test_program::{self, Outcome, TestProgram};
+use crate::command::root;
+use crate::packages;
+
+/// The init of the quick machine.
+const QUICK_INIT: &str = include_str!("vm/guest/quick.sh");
+/// Programs of this machine that the quick one has, beside those of busybox.
+const QUICK_PROGRAMS: &[&str] = &["busybox", "kmod", "nft", "ip", "findmnt"];
+/// What the quick machine has of everything: enough for a runtime's tests.
+const QUICK_MEMORY_MIB: u32 = 2048;
+/// Longer than the quick machine takes beside other load.
+const QUICK_LIMIT: Duration = Duration::from_secs(9 * 60);
+
+/// What the quick machine runs: what protects a machine from its containers, and whether they run at all.
+const QUICK: &[Run] = &[
+    Run {
+        program: "runtime containers",
+        arguments: &[],
+        binaries: &["runtime-test-shim"],
+        limit: 300,
+    },
+    Run {
+        program: "runtime pods",
+        arguments: &[],
+        binaries: &["runtime-test-shim"],
+        limit: 300,
+    },
+];
+
+/// Builds what is needed and runs the machines that the words name.
+pub(crate) fn run(words: &[&str]) -> Result<()> {
+    match words {
+        ["quick"] => {
+            packages::for_machines()?;
+            // All of the workspace, as for the other tests: a part of it would be compiled anew, with other features of its dependencies.
+            let built = test_program::build()?;
+            close(&run_quick(&built)?)
+        }
+        _ => bail!("vm quick"),
+    }
+}
+
+/// Prints what failed, and the closing line.
+fn close(outcome: &Outcome) -> Result<()> {
+    for failure in &outcome.failures {
+        println!("failed: {failure}");
+    }
+    println!(
+        "{} passed, {} failed",
+        outcome.counts.passed, outcome.counts.failed
+    );
+    if !outcome.failures.is_empty() {
+        bail!("{} tests failed in the machine", outcome.counts.failed);
+    }
+    Ok(())
+}
+
+/// Runs the tests of isolation in a machine without a service manager, which is up in seconds.
+pub(crate) fn run_quick(built: &[TestProgram]) -> Result<Outcome> {
+    let started = Instant::now();
+    if std::env::consts::ARCH != "x86_64" {
+        println!("skipped: the virtual machine is made for x86_64 alone");
+        return Ok(Outcome {
+            counts: Counts {
+                skipped: 1,
+                ..Counts::default()
+            },
+            failures: Vec::new(),
+            took: started.elapsed(),
+        });
+    }
+    println!("\n     Running tests on cgroup v2, in a virtual machine");
+    let folder = folder("quick")?;
+    let kernel = Kernel::newest()?;
+    let initramfs = folder.join("initramfs");
+    initramfs::write(&kernel, Path::new("/bin/busybox"), &initramfs)?;
+    let root_disk = folder.join("root.img");
+    disk::of_tree(&quick_root(&folder, &kernel)?, 64, &root_disk)?;
+    let load = Load::new(folder.join("load"))?;
+    let mut report = load.add_tests("plan", QUICK, built)?;
+    let load_disk = folder.join("load.img");
+    load.write(&load_disk)?;
+    let raw = RawDisk::new(folder.join("raw.img"))?;
+    let machine = Machine {
+        kernel: &kernel,
+        initramfs: &initramfs,
+        parameters: "",
+        memory_mib: QUICK_MEMORY_MIB,
+        disks: &[
+            Disk {
+                file: &root_disk,
+                keep: false,
+            },
+            Disk {
+                file: &load_disk,
+                keep: false,
+            },
+            Disk {
+                file: raw.file(),
+                keep: true,
+            },
+        ],
+        console: folder.join("console.log"),
+        limit: QUICK_LIMIT,
+    };
+    let ended = machine.run(|line| {
+        println!("{line}");
+        report.take(line);
+    });
+    report.print();
+    let (mut counts, mut failures) = (report.counts(), report.failures());
+    for error in [ended, raw.check()].into_iter().filter_map(Result::err) {
+        counts.failed += 1;
+        failures.push(format!("on cgroup v2: {error:#}"));
+    }
+    Ok(Outcome {
+        counts,
+        failures,
+        took: started.elapsed(),
+    })
+}
+
+/// The quick machine's root: busybox, the programs that the runtime calls, and the kernel's modules.
+fn quick_root(folder: &Path, kernel: &Kernel) -> Result<Tree> {
+    let tree = Tree::new(folder.join("root"))?;
+    tree.make_debian_folders()?;
+    tree.copy_modules(kernel)?;
+    for program in QUICK_PROGRAMS {
+        tree.copy_program(program)?;
+    }
+    tree.link("usr/sbin/modprobe", "../bin/kmod")?;
+    tree.write("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n")?;
+    tree.write("etc/group", "root:x:0:\n")?;
+    tree.write("sbin/init", QUICK_INIT)?;
+    tree.link_busybox()?;
+    Ok(tree)
+}
+
+/// A folder for a machine's disks, which outlives a run.
+fn folder(machine: &str) -> Result<PathBuf> {
+    let folder = root().join("target/vm").join(machine);
+    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    folder
+        .canonicalize()
+        .with_context(|| format!("find {}", folder.display()))
+}

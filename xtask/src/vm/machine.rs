@@ -1,0 +1,154 @@
+//! A virtual machine in QEMU, without hardware support: it runs wherever the tests run.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use anyhow::{Context, Result, bail};
+
+use super::kernel::Kernel;
+
+const QEMU: &str = "qemu-system-x86_64";
+/// How many lines the machine may be ahead of us. Then it waits.
+const LINES_AHEAD: usize = 1024;
+/// How many lines of a console are shown.
+const CONSOLE_LINES: usize = 100;
+
+/// What a machine consists of.
+pub(super) struct Machine<'a> {
+    pub(super) kernel: &'a Kernel,
+    pub(super) initramfs: &'a Path,
+    /// More words for the kernel.
+    pub(super) parameters: &'a str,
+    pub(super) memory_mib: u32,
+    /// `/dev/vda` and so on.
+    pub(super) disks: &'a [Disk<'a>],
+    /// Where what the kernel and the init print is kept.
+    pub(super) console: PathBuf,
+    /// The machine is ended after this time.
+    pub(super) limit: Duration,
+}
+
+pub(super) struct Disk<'a> {
+    pub(super) file: &'a Path,
+    /// Whether what the machine writes stays in the file after its end.
+    pub(super) keep: bool,
+}
+
+impl Machine<'_> {
+    /// Runs the machine until it turns itself off. `take` gets each line that it writes to its second serial port.
+    ///
+    /// Fails when it does not end in time or ends by a fault; its console is printed then.
+    pub(super) fn run(&self, take: impl FnMut(&str)) -> Result<()> {
+        fs::write(&self.console, "").with_context(|| format!("write {}", self.console.display()))?;
+        let mut child = self.command().spawn().with_context(|| format!("start {QEMU}"))?;
+        let lines = read_lines(child.stdout.take().context("the machine's output")?);
+        let result = follow(&mut child, &lines, self.limit, take);
+        if result.is_err() {
+            self.print_console();
+        }
+        result
+    }
+
+    fn command(&self) -> Command {
+        // The machine ends with this process, however this one ends.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", QEMU]);
+        command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
+        command.args(["-machine", "pc", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max", "-smp", "2"]);
+        command.args(["-m", &self.memory_mib.to_string()]);
+        command.args(["-action", "panic=exit-failure"]);
+        command.arg("-kernel").arg(&self.kernel.image);
+        command.arg("-initrd").arg(self.initramfs);
+        command.args([
+            "-append",
+            &format!("console=ttyS0 quiet panic=-1 mitigations=off {}", self.parameters),
+        ]);
+        command.args(["-device", "virtio-rng-pci"]);
+        let console = format!("file,id=console,path={}", self.console.display());
+        command.args(["-chardev", &console, "-serial", "chardev:console"]);
+        command.args([
+            "-chardev",
+            "stdio,id=results,signal=off",
+            "-serial",
+            "chardev:results",
+        ]);
+        // A network card on a hub that nothing else is on: no packet leaves the machine.
+        command.args([
+            "-netdev",
+            "hubport,id=hub,hubid=0",
+            "-device",
+            "virtio-net-pci,netdev=hub",
+        ]);
+        for disk in self.disks {
+            let snapshot = if disk.keep { "off" } else { "on" };
+            let drive = format!(
+                "file={},format=raw,if=virtio,cache=unsafe,snapshot={snapshot}",
+                disk.file.display()
+            );
+            command.args(["-drive", &drive]);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        command
+    }
+
+    fn print_console(&self) {
+        let text = fs::read(&self.console).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        let newest = lines.len().saturating_sub(CONSOLE_LINES);
+        println!(
+            "\nThe machine's console ({}), its last lines:",
+            self.console.display()
+        );
+        for line in &lines[newest..] {
+            println!("    {}", line.trim_end());
+        }
+    }
+}
+
+/// Reads until the machine ends or the time is over.
+fn follow(
+    child: &mut Child,
+    lines: &Receiver<String>,
+    limit: Duration,
+    mut take: impl FnMut(&str),
+) -> Result<()> {
+    let deadline = Instant::now() + limit;
+    loop {
+        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) if Instant::now() < deadline => take(&line),
+            Err(RecvTimeoutError::Disconnected) => break,
+            Ok(_) | Err(RecvTimeoutError::Timeout) => {
+                child.kill().context("end the machine")?;
+                child.wait().context("wait for the machine's end")?;
+                bail!("the machine was ended: it ran for {} s", limit.as_secs());
+            }
+        }
+    }
+    let status = child.wait().context("wait for the machine's end")?;
+    if !status.success() {
+        bail!("{QEMU} ended with {status}");
+    }
+    Ok(())
+}
+
+/// Reads the machine's lines, so that its port is emptied while a line is looked at.
+fn read_lines(output: ChildStdout) -> Receiver<String> {
+    let (send, lines) = sync_channel(LINES_AHEAD);
+    thread::spawn(move || {
+        let mut reader = BufReader::new(output);
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+            let text = String::from_utf8_lossy(&line);
+            if send.send(text.trim_end().to_owned()).is_err() {
+                return;
+            }
+            line.clear();
+        }
+    });
+    lines
+}

@@ -1,0 +1,145 @@
+//! A folder on this machine that becomes a file system of another.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::kernel::Kernel;
+use crate::command::{output, run};
+
+/// Where Debian has programs.
+const PROGRAM_FOLDERS: &[&str] = &["/usr/bin", "/usr/sbin", "/bin", "/sbin"];
+
+pub(super) struct Tree(PathBuf);
+
+impl Tree {
+    /// An empty folder in the place of what was there.
+    pub(super) fn new(folder: PathBuf) -> Result<Tree> {
+        if folder.exists() {
+            fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
+        }
+        fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+        Ok(Tree(folder))
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.0
+    }
+
+    /// Where an absolute path of the other machine lies here.
+    pub(super) fn at(&self, path: &str) -> PathBuf {
+        self.0.join(path.trim_start_matches('/'))
+    }
+
+    pub(super) fn make_folders(&self, paths: &[&str]) -> Result<()> {
+        for path in paths {
+            fs::create_dir_all(self.at(path)).with_context(|| format!("create {path}"))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn link(&self, path: &str, to: &str) -> Result<()> {
+        symlink(to, self.at(path)).with_context(|| format!("link {path}"))
+    }
+
+    /// Writes a file; a script can be run.
+    pub(super) fn write(&self, path: &str, content: &str) -> Result<()> {
+        let file = self.room_for(path)?;
+        fs::write(&file, content).with_context(|| format!("write {}", file.display()))?;
+        let mode = if content.starts_with("#!") { 0o755 } else { 0o644 };
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).with_context(|| format!("open {path}"))
+    }
+
+    /// Copies a file to the same path.
+    pub(super) fn copy(&self, path: &str) -> Result<()> {
+        let file = self.room_for(path)?;
+        fs::copy(path, &file).with_context(|| format!("copy {path}"))?;
+        Ok(())
+    }
+
+    /// Copies a program that was built here to the same path, without its symbols: they are the larger part.
+    pub(super) fn copy_stripped(&self, path: &Path) -> Result<()> {
+        let from = path.display().to_string();
+        let to = self.room_for(&from)?.display().to_string();
+        run("strip", &["-o", &to, &from])
+    }
+
+    /// Copies a program of this machine, and the libraries that it is linked with.
+    pub(super) fn copy_program(&self, name: &str) -> Result<()> {
+        let found = PROGRAM_FOLDERS.iter().map(|folder| format!("{folder}/{name}"));
+        let Some(program) = found.into_iter().find(|path| Path::new(path).exists()) else {
+            bail!("{name} is not installed");
+        };
+        self.copy(&program)?;
+        // The lines are `name => path (address)` and, for the loader, `path (address)`.
+        // A static program has none, which `ldd` takes for an error.
+        let linked = Command::new("ldd").arg(&program).output().context("start ldd")?;
+        let linked = String::from_utf8_lossy(&linked.stdout).into_owned();
+        for library in linked.split_whitespace().filter(|word| word.starts_with('/')) {
+            if !self.at(library).exists() {
+                self.copy(library)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the programs of busybox their names, except where another program has one.
+    pub(super) fn link_busybox(&self) -> Result<()> {
+        for path in output("/bin/busybox", &["--list-full"])?.lines() {
+            let name = path.rsplit('/').next().unwrap_or(path);
+            let taken = ["usr/bin", "usr/sbin"].iter().any(|folder| {
+                let file = self.at(folder).join(name);
+                file.symlink_metadata().is_ok()
+            });
+            if !taken {
+                self.link(&format!("usr/bin/{name}"), "busybox")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies a kernel's modules.
+    pub(super) fn copy_modules(&self, kernel: &Kernel) -> Result<()> {
+        let to = self.room_for(&format!("/lib/modules/{}", kernel.release))?;
+        let (from, to) = (kernel.modules.display().to_string(), to.display().to_string());
+        run("cp", &["-r", &from, &to])
+    }
+
+    /// Debian's top folders: `/bin` and its like lead into `/usr`.
+    pub(super) fn make_debian_folders(&self) -> Result<()> {
+        self.make_folders(&[
+            "usr/bin",
+            "usr/sbin",
+            "usr/lib",
+            "usr/lib64",
+            "etc",
+            "dev",
+            "proc",
+            "sys",
+            "tmp",
+            "run",
+            "root",
+            "load",
+            "var/lib",
+            "var/log",
+            "var/tmp",
+            "home",
+            "mnt",
+            "srv",
+        ])?;
+        for name in ["bin", "sbin", "lib", "lib64"] {
+            self.link(name, &format!("usr/{name}"))?;
+        }
+        Ok(())
+    }
+
+    fn room_for(&self, path: &str) -> Result<PathBuf> {
+        let file = self.at(path);
+        let folder = file.parent().context("a file in a folder")?;
+        fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+        Ok(file)
+    }
+}
