@@ -33,17 +33,23 @@ const QUICK_MEMORY_MIB: u32 = 2048;
 /// Longer than the quick machine takes beside other load.
 const QUICK_LIMIT: Duration = Duration::from_secs(9 * 60);
 
-/// What the quick machine runs: what protects a machine from its containers, and whether they run at all.
+/// What the quick machine runs: the limits of containers, and whether pods run at all and leave nothing.
 const QUICK: &[Run] = &[
     Run {
         program: "runtime containers",
-        arguments: &[],
+        arguments: &[
+            "--test-threads=2",
+            "limits",
+            "memory",
+            "capabilities",
+            "what_cannot_start",
+        ],
         binaries: &["runtime-test-shim"],
         limit: 300,
     },
     Run {
         program: "runtime pods",
-        arguments: &[],
+        arguments: &["--test-threads=2", "host_ports", "confined", "nothing_is_left"],
         binaries: &["runtime-test-shim"],
         limit: 300,
     },

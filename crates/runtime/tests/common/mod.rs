@@ -265,7 +265,8 @@ pub(crate) fn docker_archive(path: &Path, name: &str, layers: &[Vec<u8>], config
     );
     let archive = layer(|tar| {
         for (index, content) in layers.iter().enumerate() {
-            let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            // Each test makes its own: without optimisation, compressing costs more than all the rest of most tests.
+            let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
             std::io::Write::write_all(&mut packed, content).unwrap();
             file(tar, &format!("{index}.tar"), &packed.finish().unwrap(), 0o644);
         }

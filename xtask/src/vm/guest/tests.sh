@@ -13,4 +13,3 @@ while IFS=$tab read -r name folder limit command; do
     ( cd "$folder" && CARGO_MANIFEST_DIR=$folder exec timeout -s KILL "$limit" $command </dev/null )
     echo "vm: end $? $name"
 done <"$1"
-umount "$workspace"
