@@ -27,7 +27,26 @@ pub(crate) struct ContainerState {
     /// How it ended the last time: `exit code 1`, `OOMKilled`.
     pub(crate) last: Option<String>,
     pub(crate) restarts: i64,
+    /// From the pod's spec.
+    image: String,
+    /// `limits.memory` of the pod's spec.
+    memory_limit: Option<String>,
 }
+
+/// Reasons for which a container does not start or stay up until somebody mends something.
+const BROKEN: [&str; 11] = [
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "CrashLoopBackOff",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+    "StartError",
+    "OOMKilled",
+    "Error",
+];
 
 impl PodState {
     /// Reads a pod's status.
@@ -37,7 +56,7 @@ impl PodState {
             let containers = status[field].as_array().cloned().unwrap_or_default();
             containers
                 .iter()
-                .filter_map(|container| ContainerState::of(container, init))
+                .filter_map(|container| ContainerState::of(container, init, &pod["spec"]))
                 .collect::<Vec<_>>()
         };
         let mut containers = of("initContainerStatuses", true);
@@ -83,12 +102,9 @@ impl PodState {
                 1 => String::new(),
                 count => format!(" (and {} more)", count - 1),
             };
-            return match (container.reason.as_str(), &container.last) {
-                ("Running", _) => format!("{kind} {} runs and is not ready{more}", container.name),
-                (reason, Some(last)) if reason != last => {
-                    format!("{kind} {}: {reason} ({last}){more}", container.name)
-                }
-                (reason, _) => format!("{kind} {}: {reason}{more}", container.name),
+            return match container.reason.as_str() {
+                "Running" => format!("{kind} {} runs and is not ready{more}", container.name),
+                reason => format!("{kind} {}: {reason}{}{more}", container.name, container.cause()),
             };
         }
         match (&self.failure, &self.condition) {
@@ -97,6 +113,15 @@ impl PodState {
             (None, None) if self.running => "it runs and is not ready".to_owned(),
             (None, None) => "its node has not started it yet".to_owned(),
         }
+    }
+}
+
+impl PodState {
+    /// The container that needs mending, if one does.
+    pub(crate) fn broken(&self) -> Option<&ContainerState> {
+        self.containers
+            .iter()
+            .find(|container| BROKEN.contains(&container.reason.as_str()))
     }
 }
 
@@ -111,8 +136,47 @@ fn sentence(reason: &Value, message: &Value) -> String {
 }
 
 impl ContainerState {
+    /// Whether it ended, so that its last log lines say why.
+    pub(crate) fn crashes(&self) -> bool {
+        self.last.is_some() && !self.is_out_of_memory()
+    }
+
+    /// Whether its image is missing.
+    pub(crate) fn lacks_image(&self) -> bool {
+        matches!(
+            self.reason.as_str(),
+            "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName"
+        )
+    }
+
+    fn is_out_of_memory(&self) -> bool {
+        self.reason == "OOMKilled" || self.last.as_deref() == Some("OOMKilled")
+    }
+
+    /// What stands behind the reason, after a colon; the same for all pods with the same trouble.
+    fn cause(&self) -> String {
+        if self.lacks_image() {
+            return format!(": the image {} cannot be pulled", self.image);
+        }
+        if self.is_out_of_memory() {
+            return match &self.memory_limit {
+                Some(limit) => format!(": it used more memory than its limit of {limit}"),
+                None => ": the machine ran out of memory".to_owned(),
+            };
+        }
+        match self.reason.as_str() {
+            "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" | "StartError" => {
+                format!(": {}", self.message)
+            }
+            _ => self
+                .last
+                .as_ref()
+                .map_or_else(String::new, |last| format!(": it ended with {last}")),
+        }
+    }
+
     /// `None` for a container that is as it should be.
-    fn of(status: &Value, init: bool) -> Option<ContainerState> {
+    fn of(status: &Value, init: bool, spec: &Value) -> Option<ContainerState> {
         let state = &status["state"];
         let done = init && (status["ready"] == true || state["terminated"]["exitCode"] == 0);
         if status["ready"] == true || done {
@@ -137,7 +201,18 @@ impl ContainerState {
         } else {
             (None, &Value::Null)
         };
+        let field = if init { "initContainers" } else { "containers" };
+        let mut specs = spec[field].as_array().into_iter().flatten();
+        let spec = specs
+            .find(|spec| spec["name"] == status["name"])
+            .unwrap_or(&Value::Null);
         Some(ContainerState {
+            image: spec["image"]
+                .as_str()
+                .or(status["image"].as_str())
+                .unwrap_or_default()
+                .to_owned(),
+            memory_limit: spec["resources"]["limits"]["memory"].as_str().map(str::to_owned),
             name: status["name"].as_str().unwrap_or_default().to_owned(),
             init,
             reason: reason.unwrap_or("Waiting").to_owned(),
@@ -163,19 +238,39 @@ mod tests {
             {"name": "good", "ready": true, "state": {"running": {}}},
             {"name": "c", "ready": false, "restartCount": 4, "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s restarting c of pod x"}},
              "lastState": {"terminated": {"exitCode": 1, "reason": "Error"}}}]});
-        assert_eq!(in_short(&waiting), "container c: CrashLoopBackOff (exit code 1)");
+        assert_eq!(
+            in_short(&waiting),
+            "container c: CrashLoopBackOff: it ended with exit code 1"
+        );
         let killed = json!({"containerStatuses": [{"name": "c", "ready": false,
             "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}]});
-        assert_eq!(in_short(&killed), "container c: OOMKilled");
+        assert_eq!(
+            in_short(&killed),
+            "container c: OOMKilled: the machine ran out of memory"
+        );
+        let limited = json!({"status": killed, "spec": {"containers": [{"name": "c", "resources": {"limits": {"memory": "64Mi"}}}]}});
+        assert_eq!(
+            PodState::of(&limited).in_short(),
+            "container c: OOMKilled: it used more memory than its limit of 64Mi"
+        );
+        let config = json!({"containerStatuses": [{"name": "c", "ready": false,
+            "state": {"waiting": {"reason": "CreateContainerConfigError", "message": "configmap \"x\" not found"}}}]});
+        assert_eq!(
+            in_short(&config),
+            "container c: CreateContainerConfigError: configmap \"x\" not found"
+        );
         let probed = json!({"containerStatuses": [{"name": "c", "ready": false, "state": {"running": {}}}]});
         assert_eq!(in_short(&probed), "container c runs and is not ready");
     }
 
     #[test]
     fn while_an_init_container_is_not_through_the_others_are_not_blamed() {
-        let status = json!({"initContainerStatuses": [{"name": "first", "ready": false, "state": {"waiting": {"reason": "ImagePullBackOff"}}}],
+        let status = json!({"initContainerStatuses": [{"name": "first", "image": "nope", "ready": false, "state": {"waiting": {"reason": "ImagePullBackOff"}}}],
             "containerStatuses": [{"name": "c", "ready": false, "state": {"waiting": {"reason": "PodInitializing"}}}]});
-        assert_eq!(in_short(&status), "init container first: ImagePullBackOff");
+        assert_eq!(
+            in_short(&status),
+            "init container first: ImagePullBackOff: the image nope cannot be pulled"
+        );
     }
 
     #[test]

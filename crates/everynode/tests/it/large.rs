@@ -61,8 +61,7 @@ fn status_says_how_many(fleet: &Fleet) {
 
 fn why_says_which(client: &Client) {
     let told = client.ok(&["why", "ds/web"]);
-    let summary = "970 of the 1000 nodes that should run it have an available pod of the current template; \
-                   30 nodes are waited for.";
+    let summary = "970 of 1000 nodes run the current version. 30 nodes are down.";
     assert!(told.contains(summary), "{told}");
     let why = client.json(&["why", "ds/web", "-o", "json"]);
     let groups = why["groups"].as_array().cloned().unwrap_or_default();

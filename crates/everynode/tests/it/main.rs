@@ -16,6 +16,7 @@ mod pages;
 mod scenarios;
 mod scheduler;
 mod verbs;
+mod why;
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -324,7 +324,7 @@ fn why_says_how_each_node_stands_and_what_keeps_it_away() -> Result<()> {
     };
     assert_eq!(
         why(&[]),
-        "DaemonSet kube-system/fluentd-elasticsearch: all 2 nodes that should run it have an available pod of the current template.\n\n\
+        "DaemonSet kube-system/fluentd-elasticsearch: 2 of 2 nodes run the current version.\n\n\
          2 nodes: up to date and available\n         node-0, node-1\n"
     );
     client.ok(&["taint", "nodes", "node-0", "own=db:NoExecute"]);
@@ -338,7 +338,7 @@ fn why_says_how_each_node_stands_and_what_keeps_it_away() -> Result<()> {
         )
     })?;
     assert!(
-        left.contains("the 1 node that should run it has an available pod"),
+        left.contains("the 1 node that should run it runs the current version."),
         "{left}"
     );
     let story = client.json(&[

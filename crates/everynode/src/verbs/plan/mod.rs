@@ -5,6 +5,7 @@
 
 mod mistakes;
 mod outlook;
+mod references;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -61,6 +62,7 @@ impl Plan {
             connection: &connection,
             resources: &resources,
             new_namespaces: new_namespaces(&documents),
+            made: made(&documents, &connection.namespace),
             sights: BTreeMap::new(),
             fleetwide: None,
         };
@@ -88,6 +90,19 @@ impl Plan {
 fn new_namespaces(documents: &[Document]) -> BTreeSet<String> {
     let namespaces = documents.iter().filter(|document| document.kind() == "Namespace");
     namespaces.map(|document| document.name().to_owned()).collect()
+}
+
+/// Kind, namespace and name of what the manifest itself makes.
+fn made(documents: &[Document], fallback: &str) -> BTreeSet<(String, String, String)> {
+    let made = documents.iter().filter_map(|document| {
+        let namespace = document.namespace(fallback, false).ok()?;
+        Some((
+            document.kind().to_owned(),
+            namespace.to_owned(),
+            document.name().to_owned(),
+        ))
+    });
+    made.collect()
 }
 
 /// What became of one document.
@@ -124,6 +139,7 @@ struct Planning<'a> {
     connection: &'a Connection,
     resources: &'a Resources,
     new_namespaces: BTreeSet<String>,
+    made: BTreeSet<(String, String, String)>,
     /// What was read, by namespace.
     sights: BTreeMap<String, Sight>,
     fleetwide: Option<Fleetwide>,
@@ -202,7 +218,8 @@ impl Planning<'_> {
         let view = DaemonSetView::deserialize(object).context("read the server's answer to the dry run")?;
         let set = Arc::new(view);
         let forecast = sight.fleet.forecast(&set, sight.now);
-        let mistakes = mistakes::find(&set, sight, fleetwide);
+        let mut mistakes = mistakes::find(&set, sight, fleetwide);
+        mistakes.extend(references::missing(self.connection, namespace, &set.template, &self.made).await);
         Ok(Outlook::new(object, &forecast, sight, mistakes))
     }
 }

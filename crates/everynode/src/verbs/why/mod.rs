@@ -3,9 +3,12 @@
 //! The verb reads nodes, pods, DaemonSets and revisions as any client may, gives them to the planner's index and asks it to
 //! explain itself. So it works against any Kubernetes API server, whoever runs the DaemonSet there.
 
+mod details;
 mod report;
 mod story;
 mod verdict;
+
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -24,12 +27,17 @@ use crate::client::resources::{Resources, Targets, escape};
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  everynode why ds/fluentd -n kube-system           all nodes, those of one state together
+  everynode why -A                                  all DaemonSets, a line each, those in trouble first
+  everynode why fluentd -n kube-system              all nodes, those of one state together
   everynode why ds/fluentd -n kube-system node-7    the whole story of one node")]
 pub(crate) struct Why {
-    /// `ds/NAME` or `ds NAME`, and a node for its whole story
-    #[arg(required = true, value_name = "TYPE/NAME [NODE]")]
+    /// The DaemonSet: NAME, `ds/NAME` or `ds NAME`. With a node: all about that node
+    #[arg(required_unless_present = "all_namespaces", value_name = "NAME [NODE]")]
     target: Vec<String>,
+
+    /// All DaemonSets of all namespaces, a line each
+    #[arg(short = 'A', long, conflicts_with_all = ["target", "all", "output"])]
+    all_namespaces: bool,
 
     /// List every node, not just some of each state
     #[arg(long)]
@@ -47,6 +55,9 @@ impl Why {
     pub(crate) async fn run(self, connect: &ConnectArgs) -> Result<()> {
         let connection = connect.connect().await?;
         let resources = Resources::discover(&connection).await?;
+        if self.all_namespaces {
+            return everywhere(&connection, &resources).await;
+        }
         let (kind, name, node) = target(&self.target)?;
         let resource = resources.named(&kind)?;
         if resource.kind != "DaemonSet" {
@@ -71,7 +82,11 @@ impl Why {
         let text = match node {
             None => {
                 let warning = warnings(&connection, &resources, &set).await?.pop();
-                let report = Report::new(&set, &sight, &explanation, warning);
+                let mut report = Report::new(&set, &sight, &explanation, warning);
+                for (group, pod) in report.broken_pods() {
+                    let details = details::of(&connection, &resources, &pod).await;
+                    report.add_details(group, details);
+                }
                 match self.output {
                     None => report.text(self.all),
                     Some(form) => form.text(&report.data())?,
@@ -96,12 +111,47 @@ impl Why {
     }
 }
 
-/// Type, name and node of `ds/NAME [NODE]` or `ds NAME [NODE]`.
+/// Prints how each DaemonSet of the cluster stands, those that need mending first.
+async fn everywhere(connection: &Connection, resources: &Resources) -> Result<()> {
+    let path = resources.of_kind("apps/v1", "DaemonSet")?.collection(None);
+    let sets = connection.list(&path, "", |set| Ok(set.clone())).await?;
+    let mut by_namespace: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
+    for set in &sets {
+        let namespace = set["metadata"]["namespace"].as_str().unwrap_or_default();
+        by_namespace.entry(namespace).or_default().push(set);
+    }
+    let mut reports = Vec::new();
+    for (namespace, sets) in by_namespace {
+        let sight = Sight::read(connection, namespace).await?;
+        for set in sets {
+            let name = set["metadata"]["name"].as_str().unwrap_or_default();
+            // One that was deleted meanwhile has nothing to explain.
+            if let Some(explanation) = sight.fleet.explain(namespace, name, sight.now) {
+                reports.push(Report::new(set, &sight, &explanation, None));
+            }
+        }
+    }
+    if reports.is_empty() {
+        eprintln!("No DaemonSets found");
+    }
+    reports.sort_by_key(|report| !report.is_broken());
+    let text: String = reports.iter().map(Report::headline).collect();
+    print(text.as_bytes())
+}
+
+/// The names by which a DaemonSet's type is known; any other first word is a name.
+const TYPE_NAMES: [&str; 4] = ["ds", "daemonset", "daemonsets", "daemonsets.apps"];
+
+/// Type, name and node of `NAME [NODE]`, `ds/NAME [NODE]` or `ds NAME [NODE]`.
 fn target(words: &[String]) -> Result<(String, String, Option<String>)> {
     let (set, rest) = match words {
-        [first, rest @ ..] if first.contains('/') => (std::slice::from_ref(first), rest),
-        [_, _, rest @ ..] => (&words[..2], rest),
-        _ => bail!("name the DaemonSet: `everynode why ds/NAME [NODE]`"),
+        [first, rest @ ..] if first.contains('/') => (vec![first.clone()], rest),
+        [kind] if TYPE_NAMES.contains(&kind.as_str()) => {
+            bail!("name the DaemonSet: `everynode why {kind}/NAME [NODE]`")
+        }
+        [kind, _, rest @ ..] if TYPE_NAMES.contains(&kind.as_str()) => (words[..2].to_vec(), rest),
+        [name, rest @ ..] => (vec![format!("ds/{name}")], rest),
+        [] => bail!("name the DaemonSet: `everynode why NAME [NODE]`"),
     };
     let node = match rest {
         [] => None,
@@ -113,7 +163,7 @@ fn target(words: &[String]) -> Result<(String, String, Option<String>)> {
         }
         _ => bail!("name one node, or none: `everynode why ds/NAME [NODE]`"),
     };
-    match Targets::parse(set)?.pairs.as_slice() {
+    match Targets::parse(&set)?.pairs.as_slice() {
         [(kind, Some(name))] => Ok((kind.clone(), name.clone(), node)),
         _ => bail!("name one DaemonSet: `everynode why ds/NAME [NODE]`"),
     }

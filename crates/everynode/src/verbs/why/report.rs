@@ -14,6 +14,8 @@ use crate::client::fleet::Sight;
 
 /// How many nodes of a state are named, unless all are asked for.
 const NAMED: usize = 5;
+/// How many groups get details: each costs two requests.
+const DETAILED: usize = 3;
 
 /// How a DaemonSet stands.
 pub(super) struct Report {
@@ -32,6 +34,10 @@ struct Group {
     verdict: &'static str,
     text: String,
     waits_for: Option<String>,
+    /// Whether its nodes do not answer.
+    down: bool,
+    /// What the logs and events of one of its pods add.
+    details: Vec<String>,
     nodes: Vec<Row>,
 }
 
@@ -63,11 +69,46 @@ impl Report {
             now: sight.now,
         };
         report.notes.extend(unobserved(set));
-        report.notes.extend(update(set, &explanation.rollout));
+        report
+            .notes
+            .extend(update(set, &explanation.rollout, &report.groups));
         report
             .notes
             .extend(warning.and_then(|event| self::warning(&event, sight.now)));
         report
+    }
+
+    /// A pod of each group that needs mending, with the index of the group.
+    pub(super) fn broken_pods(&self) -> Vec<(usize, String)> {
+        let broken = self
+            .groups
+            .iter()
+            .enumerate()
+            .filter(|(_, group)| group.sort == Sort::Broken);
+        broken
+            .filter_map(|(index, group)| Some((index, group.nodes.first()?.pod.clone()?)))
+            .take(DETAILED)
+            .collect()
+    }
+
+    /// Adds what the logs and events of a pod say to its group.
+    pub(super) fn add_details(&mut self, group: usize, details: Vec<String>) {
+        self.groups[group].details = details;
+    }
+
+    /// One line, for a list of DaemonSets: the worst first.
+    pub(super) fn headline(&self) -> String {
+        let mut line = format!("DaemonSet {}: {}\n", self.name, self.summary);
+        if let Some(group) = self.groups.first().filter(|group| group.sort == Sort::Broken) {
+            let first = group.nodes.first().map_or("", |row| &*row.node);
+            push(&mut line, format_args!("  {first}: {}\n", group.text));
+        }
+        line
+    }
+
+    /// Whether a node needs mending.
+    pub(super) fn is_broken(&self) -> bool {
+        self.groups.iter().any(|group| group.sort == Sort::Broken)
     }
 
     /// For people. `all` names every node.
@@ -85,6 +126,7 @@ impl Report {
                 format_args!("{:>width$}: {}", nodes(group.nodes.len()), group.text),
             );
             if let Some(waits_for) = &group.waits_for
+                && group.sort != Sort::Broken
                 && !group.text.starts_with("waiting ")
             {
                 push(&mut text, format_args!("; waiting for {waits_for}"));
@@ -94,6 +136,9 @@ impl Report {
                 push(&mut text, format_args!("{:width$}  {times}\n", ""));
             }
             group.list(&mut text, all, width, self.now);
+            for line in &group.details {
+                push(&mut text, format_args!("{:width$}  {line}\n", ""));
+            }
         }
         text
     }
@@ -107,7 +152,7 @@ impl Report {
             });
             json!({
                 "verdict": group.verdict, "text": group.text, "waitsFor": group.waits_for,
-                "count": group.nodes.len(), "nodes": nodes.collect::<Vec<_>>(),
+                "details": group.details, "count": group.nodes.len(), "nodes": nodes.collect::<Vec<_>>(),
             })
         });
         json!({
@@ -156,6 +201,8 @@ fn groups(decisions: &[Decision], sight: &Sight) -> Vec<Group> {
                 verdict: verdict::name(&decision.verdict),
                 text,
                 waits_for,
+                down: verdict::is_down(decision, sight),
+                details: Vec::new(),
                 nodes: Vec::new(),
             });
         group.nodes.push(Row {
@@ -173,7 +220,7 @@ fn groups(decisions: &[Decision], sight: &Sight) -> Vec<Group> {
 impl Group {
     /// Since and until when, over all its nodes.
     fn times(&self, now: Timestamp) -> Option<String> {
-        if self.sort != Sort::Awaited {
+        if !matches!(self.sort, Sort::Awaited | Sort::Broken) {
             return None;
         }
         let mut times = Vec::new();
@@ -232,29 +279,39 @@ fn summary(explanation: &Explanation, groups: &[Group]) -> String {
     if let Some(why) = explanation.halted {
         return format!("nothing is done for it: {why}.");
     }
-    let count = |sort: Sort| {
-        let of_sort = groups.iter().filter(|group| group.sort == sort);
-        of_sort.map(|group| group.nodes.len()).sum::<usize>()
+    let count = |wanted: &dyn Fn(&Group) -> bool| {
+        let wanted = groups.iter().filter(|group| wanted(group));
+        wanted.map(|group| group.nodes.len()).sum::<usize>()
     };
-    let (served, awaited) = (count(Sort::Served), count(Sort::Awaited));
+    let served = count(&|group| group.sort == Sort::Served);
+    let broken = count(&|group| group.sort == Sort::Broken);
+    let down = count(&|group| group.down);
+    let coming = count(&|group| group.sort == Sort::Awaited && !group.down);
     let desired = usize::try_from(explanation.status.desired_number_scheduled).unwrap_or(0);
-    match (desired, awaited) {
-        (0, 0) if groups.is_empty() => "there are no nodes.".to_owned(),
-        (0, 0) => "no node should run it.".to_owned(),
-        _ => {
-            let all = match (served == desired, desired) {
-                (true, 1) => "the 1 node that should run it has".to_owned(),
-                (true, _) => format!("all {desired} nodes that should run it have"),
-                (false, _) => format!("{served} of the {} that should run it have", nodes(desired)),
-            };
-            let waits = match awaited {
-                0 => String::new(),
-                1 => "; 1 node is waited for".to_owned(),
-                _ => format!("; {awaited} nodes are waited for"),
-            };
-            format!("{all} an available pod of the current template{waits}.")
-        }
+    if groups.is_empty() {
+        return "there are no nodes.".to_owned();
     }
+    if (desired, broken, down, coming) == (0, 0, 0, 0) {
+        return "no node should run it.".to_owned();
+    }
+    let mut text = match desired {
+        1 if served == 1 => "the 1 node that should run it runs the current version.".to_owned(),
+        _ => format!("{served} of {} run the current version.", nodes(desired)),
+    };
+    let parts = [
+        (broken, "cannot run it"),
+        (coming, "not done yet"),
+        (down, "down"),
+    ];
+    for (count, what) in parts.into_iter().filter(|(count, _)| *count > 0) {
+        let verb = match (what, count) {
+            ("cannot run it", _) => "",
+            (_, 1) => "is ",
+            _ => "are ",
+        };
+        push(&mut text, format_args!(" {} {verb}{what}.", nodes(count)));
+    }
+    text
 }
 
 fn status(explanation: &Explanation) -> Value {
@@ -278,39 +335,44 @@ fn unobserved(set: &Value) -> Option<String> {
     })
 }
 
-/// What the update's budget allows and who holds it.
-fn update(set: &Value, rollout: &RolloutState) -> Option<String> {
-    let rolling = &set["spec"]["updateStrategy"]["rollingUpdate"];
-    let raw = |field: &str| match &rolling[field] {
-        Value::Null => String::new(),
-        Value::String(text) => format!(" {text}"),
-        number => format!(" {number}"),
+/// How far an update is, or what it is stuck on.
+fn update(set: &Value, rollout: &RolloutState, groups: &[Group]) -> Option<String> {
+    let field = match rollout.mode {
+        Mode::OnDelete => return None,
+        _ if rollout.candidates == 0 => return None,
+        Mode::InPlace => "maxUnavailable",
+        Mode::Surge => "maxSurge",
     };
-    let (budget, held) = (nodes(rollout.budget), nodes(rollout.held));
-    let has = if rollout.held == 1 { "is" } else { "are" };
-    match rollout.mode {
-        Mode::OnDelete => None,
-        _ if rollout.candidates == 0 => None,
-        Mode::InPlace => Some(format!(
-            "Update: at most {budget} without an available pod at a time (maxUnavailable{}); {held} {has} now, and {} of the old template wait for their turn{}.",
-            raw("maxUnavailable"),
-            rollout.candidates,
-            stuck(rollout)
-        )),
-        Mode::Surge => Some(format!(
-            "Update: at most {budget} with a second pod at a time (maxSurge{}); {held} {has} now, and {} of the old template wait for their turn{}.",
-            raw("maxSurge"),
-            rollout.candidates,
-            stuck(rollout)
-        )),
-    }
-}
-
-fn stuck(rollout: &RolloutState) -> &'static str {
-    match rollout.held >= rollout.budget {
-        true => ": no further one is taken before one of those is available",
-        false => "",
-    }
+    let budget = match &set["spec"]["updateStrategy"]["rollingUpdate"][field] {
+        Value::Null => field.to_owned(),
+        Value::String(text) => format!("{field} {text}"),
+        number => format!("{field} {number}"),
+    };
+    let old = match rollout.candidates {
+        1 => "1 node still runs the old version".to_owned(),
+        count => format!("{count} nodes still run the old version"),
+    };
+    let full = rollout.held >= rollout.budget;
+    let broken = groups
+        .iter()
+        .find(|group| group.sort == Sort::Broken)
+        .and_then(|group| group.nodes.first());
+    Some(match broken {
+        Some(row) if full => {
+            let text = |field: &str| set["metadata"][field].as_str().unwrap_or_default();
+            format!(
+                "The rollout is stuck on {} ({budget}). {old}. To go back: `everynode rollout undo ds/{} -n {}`",
+                row.node,
+                text("name"),
+                text("namespace")
+            )
+        }
+        _ => format!(
+            "The rollout goes on: {} of at most {} at a time ({budget}). {old}.",
+            rollout.held,
+            nodes(rollout.budget)
+        ),
+    })
 }
 
 fn warning(event: &Value, now: Timestamp) -> Option<String> {

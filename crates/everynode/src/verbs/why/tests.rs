@@ -63,7 +63,7 @@ fn ready() -> Value {
 }
 
 fn pulling() -> Value {
-    json!({"phase": "Pending", "containerStatuses": [{"name": "c", "ready": false,
+    json!({"phase": "Pending", "containerStatuses": [{"name": "c", "image": "nope", "ready": false,
         "state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image \"nope\""}}}]})
 }
 
@@ -137,17 +137,17 @@ fn nodes_of_one_state_stand_together_and_what_is_waited_for_is_said() {
     assert_eq!(
         report().text(false),
         "\
-DaemonSet n/x: 2 of the 3 nodes that should run it have an available pod of the current template; 2 nodes are waited for.
+DaemonSet n/x: 2 of 3 nodes run the current version. 1 node cannot run it. 1 node is down.
 
-2 nodes: up to date and available
-         a, b
-
- 1 node: not ready: container c: ImagePullBackOff; waiting for the node
+ 1 node: container c: ImagePullBackOff: the image nope cannot be pulled
          for 10m
          c
 
  1 node: the node does not answer; its pod stays as it is until then; waiting for the node to recover
          f
+
+2 nodes: up to date and available
+         a, b
 
  1 node: not here: nodeSelector disk=ssd does not match
          d
@@ -181,9 +181,9 @@ fn the_data_holds_every_node_of_every_state() {
         .iter()
         .map(|group| group["verdict"].as_str().unwrap())
         .collect();
-    assert_eq!(verdicts, ["UpToDate", "NotReady", "Stays", "NotHere", "NotHere"]);
+    assert_eq!(verdicts, ["NotReady", "Stays", "UpToDate", "NotHere", "NotHere"]);
     assert_eq!(
-        data["groups"][0]["nodes"][0],
+        data["groups"][2]["nodes"][0],
         json!({"name": "a", "pod": "x-a", "since": "2026-01-01T00:55:00Z", "until": null})
     );
 }
@@ -193,7 +193,7 @@ fn one_node_gets_its_whole_story() {
     assert_eq!(
         story("c").text(),
         "\
-DaemonSet n/x on node c: not ready: container c: ImagePullBackOff
+DaemonSet n/x on node c: container c: ImagePullBackOff: the image nope cannot be pulled
   since 2026-01-01T00:50:00Z (10m ago)
   waiting for the node
 
@@ -239,6 +239,8 @@ fn a_set_is_named_in_one_word_or_two_and_a_node_follows() {
     assert_eq!(parse("daemonset x"), of("daemonset", "x", None));
     assert_eq!(parse("ds/x node-1"), of("ds", "x", Some("node-1")));
     assert_eq!(parse("ds x node/node-1"), of("ds", "x", Some("node-1")));
-    assert_eq!(parse("x"), None);
+    assert_eq!(parse("x"), of("ds", "x", None));
+    assert_eq!(parse("x node-1"), of("ds", "x", Some("node-1")));
+    assert_eq!(parse("ds"), None);
     assert_eq!(parse("ds/x a b"), None);
 }

@@ -45,6 +45,7 @@ pub(super) fn text(decision: &Decision, sight: &Sight) -> String {
         }
         Verdict::UpToDate => "up to date and available".to_owned(),
         Verdict::NotReady | Verdict::Surging => match in_short() {
+            Some(why) if state().is_some_and(|state| state.broken().is_some()) => why,
             Some(why) => format!("{}: {why}", decision.verdict),
             None => decision.verdict.to_string(),
         },
@@ -88,17 +89,23 @@ pub(super) fn until(decision: &Decision, now: Timestamp) -> Option<Timestamp> {
     }
 }
 
-/// Where a state stands in the report: what is as it should be, what is waited for, where there is nothing to do.
+/// Where a state stands in the report.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Sort {
-    Served,
+    /// Somebody must mend something.
+    Broken,
+    /// It changes by itself, or when the node is back.
     Awaited,
+    /// As it should be.
+    Served,
+    /// No pod should be there.
     Absent,
 }
 
 /// Whether a node is left out only because it is in trouble.
-fn is_down(decision: &Decision, sight: &Sight) -> bool {
+pub(super) fn is_down(decision: &Decision, sight: &Sight) -> bool {
     match &decision.verdict {
+        Verdict::NodeDown(_) => true,
         Verdict::NotHere(why) | Verdict::Stays(why) => sight.trouble(&decision.node, why).is_some(),
         _ => false,
     }
@@ -106,9 +113,17 @@ fn is_down(decision: &Decision, sight: &Sight) -> bool {
 
 /// The sort of a verdict.
 pub(super) fn sort(decision: &Decision, sight: &Sight) -> Sort {
-    match decision.verdict {
+    let is_broken = || {
+        let pod = decision.pod.as_ref();
+        let state = pod.and_then(|pod| sight.unready.get(&pod.meta.name));
+        state.is_some_and(|state| state.broken().is_some())
+    };
+    match &decision.verdict {
         _ if is_down(decision, sight) => Sort::Awaited,
         Verdict::UpToDate => Sort::Served,
+        Verdict::Refused(..) | Verdict::BackingOff(_) | Verdict::Ended(_) => Sort::Broken,
+        Verdict::Unscheduled(why) if !why.is_empty() => Sort::Broken,
+        Verdict::NotReady | Verdict::Surging if is_broken() => Sort::Broken,
         Verdict::NotHere(_) | Verdict::Stays(_) => Sort::Absent,
         _ => Sort::Awaited,
     }
