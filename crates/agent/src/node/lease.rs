@@ -84,3 +84,45 @@ async fn owner(cluster: &Cluster, node: &str) -> Result<Option<Value>, kube::Err
     let uid = found.and_then(|node| node.metadata.uid);
     Ok(uid.map(|uid| json!({"apiVersion": "v1", "kind": "Node", "name": node, "uid": uid})))
 }
+
+#[cfg(test)]
+mod tests {
+    use apiserver::{Config, Server, ServiceRanges, User};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lease_that_is_older_than_its_node_gets_its_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config {
+            data_dir: dir.path().to_owned(),
+            listen: "127.0.0.1:0".parse().unwrap(),
+            advertise: None,
+            names: Vec::new(),
+            service_ranges: ServiceRanges::default(),
+        };
+        let server = Server::start(config).await.unwrap();
+        let cluster = Cluster::new(server.client(User::node("n")));
+        let lease = async || {
+            let path = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n";
+            cluster
+                .call(Method::GET, path, "application/json", &Value::Null)
+                .await
+                .unwrap()
+        };
+        renew_once(&cluster, "n").await.unwrap();
+        assert!(api::meta::owner_references(&lease().await).is_empty());
+        let node = json!({"kind": "Node", "apiVersion": "v1", "metadata": {"name": "n"}});
+        let node = cluster
+            .call(Method::POST, "/api/v1/nodes", "application/json", &node)
+            .await
+            .unwrap();
+        for _ in 0..2 {
+            renew_once(&cluster, "n").await.unwrap();
+            let owner =
+                json!({"apiVersion": "v1", "kind": "Node", "name": "n", "uid": node["metadata"]["uid"]});
+            assert_eq!(api::meta::owner_references(&lease().await), [owner]);
+        }
+        server.shutdown().await;
+    }
+}

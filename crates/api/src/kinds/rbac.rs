@@ -8,6 +8,7 @@ use crate::kinds::{AGE, Kind, NAME, Strategy, column, row, wide};
 use crate::meta;
 use crate::print;
 use crate::validate::field::{check_name, check_required_name, list, text};
+use crate::validate::label_selector::label_selector;
 use crate::validate::name;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
@@ -33,8 +34,8 @@ pub static CLUSTER_ROLE: Kind = Kind {
     create_on_update: true,
     strategy: Strategy {
         name: name::path_segment,
-        rules: |object, errors| role_rules(object, false, errors),
-        update_rules: |new, _, errors| role_rules(new, false, errors),
+        rules: cluster_role_rules,
+        update_rules: |new, _, errors| cluster_role_rules(new, errors),
         row: role_row,
         ..CLUSTER_ROLE_BASE.strategy
     },
@@ -128,6 +129,24 @@ fn binding_row(object: &Value, now: jiff::Timestamp) -> Vec<Value> {
         named("Group"),
         named("ServiceAccount"),
     ]
+}
+
+fn cluster_role_rules(object: &Value, errors: &mut Vec<FieldError>) {
+    role_rules(object, false, errors);
+    let sum = &object["aggregationRule"];
+    if sum.is_null() {
+        return;
+    }
+    let path = Path::Root("aggregationRule");
+    let path = path.child("clusterRoleSelectors");
+    let selectors = list(sum, "clusterRoleSelectors");
+    if selectors.is_empty() {
+        let detail = "at least one clusterRoleSelector required if aggregationRule is non-nil";
+        errors.push(FieldError::required(&path, detail));
+    }
+    for (index, selector) in selectors.iter().enumerate() {
+        label_selector(selector, &path.index(index), errors);
+    }
 }
 
 fn role_rules(object: &Value, namespaced: bool, errors: &mut Vec<FieldError>) {

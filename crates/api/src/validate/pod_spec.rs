@@ -73,6 +73,7 @@ pub fn validate(spec: &Value, within: Within, path: &Path<'_>, errors: &mut Vec<
     }
     check_if_given(spec, "hostname", name::dns_label, path, errors);
     check_if_given(spec, "subdomain", name::dns_label, path, errors);
+    hostname_override(spec, path, errors);
     taint::tolerations(spec, "tolerations", &path.child("tolerations"), errors);
     host_aliases(spec, &path.child("hostAliases"), errors);
     check_if_given(spec, "priorityClassName", name::dns_subdomain, path, errors);
@@ -221,6 +222,26 @@ fn host_users(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
                 &path.child(field),
                 "when `pod.Spec.HostUsers` is false",
             ));
+        }
+    }
+}
+
+/// A whole hostname, which goes with neither of the other ways to get one.
+fn hostname_override(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    const LENGTH: usize = 64;
+    let host = text(spec, "hostnameOverride");
+    if host.is_empty() {
+        return;
+    }
+    let path = &path.child("hostnameOverride");
+    check_name(host, name::dns_subdomain, path, errors);
+    if host.len() > LENGTH {
+        errors.push(FieldError::too_long(path, LENGTH));
+    }
+    for field in ["hostNetwork", "setHostnameAsFQDN"] {
+        if flag(spec, field) {
+            let detail = format!("may not be set when `{field}` is true");
+            errors.push(FieldError::forbidden(path, detail));
         }
     }
 }

@@ -29,7 +29,7 @@ const VOLUME_FIELDS: [&str; 5] = [
     "metadata.uid",
 ];
 /// The fields that sources of volumes cannot do without, where that is all there is to judge.
-const REQUIRED: [(&str, &[&str]); 18] = [
+const REQUIRED: [(&str, &[&str]); 19] = [
     ("awsElasticBlockStore", &["volumeID"]),
     ("azureDisk", &["diskName", "diskURI"]),
     ("azureFile", &["secretName", "shareName"]),
@@ -41,6 +41,7 @@ const REQUIRED: [(&str, &[&str]); 18] = [
     ("gitRepo", &["repository"]),
     ("glusterfs", &["endpoints", "path"]),
     ("image", &["reference"]),
+    ("iscsi", &["targetPortal", "iqn"]),
     ("persistentVolumeClaim", &["claimName"]),
     ("photonPersistentDisk", &["pdID"]),
     ("portworxVolume", &["volumeID"]),

@@ -273,7 +273,7 @@ async fn nobody_gives_what_he_does_not_have() {
         .0,
         403
     );
-    assert_eq!(post(&roles, role("more", nodes)).await.0, 201);
+    assert_eq!(post(&roles, role("more", storage)).await.0, 201);
 }
 
 #[tokio::test]

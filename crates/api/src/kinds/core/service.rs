@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::default;
 use crate::field_error::{FieldError, Path};
+use crate::kinds::core::endpoints::endpoint_address;
 use crate::kinds::{AGE, Column, Kind, NAME, StatusField, Strategy, column, proxy_of, row, status_of, wide};
 use crate::meta;
 use crate::print;
@@ -214,6 +215,7 @@ fn rules(object: &Value, errors: &mut Vec<FieldError>) {
         _ => {}
     }
     let ports_path = path.child("ports");
+    load_balancer(spec, kind, path, errors);
     for (index, port) in ports.iter().enumerate() {
         port_rules(
             port,
@@ -229,7 +231,7 @@ fn rules(object: &Value, errors: &mut Vec<FieldError>) {
     families::rules(spec, errors);
     let external = path.child("externalIPs");
     for (index, ip) in texts(spec, "externalIPs").enumerate() {
-        check_name(ip, name::ip, &external.index(index), errors);
+        endpoint_address(ip, &external.index(index), errors);
     }
     source_ranges(spec, kind, errors);
     let types = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
@@ -245,7 +247,13 @@ fn rules(object: &Value, errors: &mut Vec<FieldError>) {
     }
     let policies = ["Cluster", "Local"];
     check_optional_one_of(spec, "internalTrafficPolicy", &policies, path, errors);
-    if kind == "ClusterIP" && !text(spec, "externalTrafficPolicy").is_empty() {
+    if present(spec, "trafficDistribution") {
+        let wishes = ["PreferClose", "PreferSameNode", "PreferSameZone"];
+        check_one_of(spec, "trafficDistribution", &wishes, path, errors);
+    }
+    let from_outside = matches!(kind, "NodePort" | "LoadBalancer")
+        || kind == "ClusterIP" && !list(spec, "externalIPs").is_empty();
+    if !from_outside && !text(spec, "externalTrafficPolicy").is_empty() {
         let bad = text(spec, "externalTrafficPolicy");
         let detail = "may only be set for externally-accessible services";
         errors.push(FieldError::invalid(
@@ -255,6 +263,41 @@ fn rules(object: &Value, errors: &mut Vec<FieldError>) {
         ));
     } else {
         check_optional_one_of(spec, "externalTrafficPolicy", &policies, path, errors);
+    }
+}
+
+/// What a load balancer in front of the nodes is asked for, and what none can be asked for otherwise.
+fn load_balancer(spec: &Value, kind: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    const KUBELET_PORT: i64 = 10_250;
+    const ALONE: &str = "may only be used when `type` is 'LoadBalancer'";
+    if kind == "LoadBalancer" {
+        let ports = path.child("ports");
+        for (index, port) in list(spec, "ports").iter().enumerate() {
+            if port["port"] == KUBELET_PORT {
+                let path = ports.index(index);
+                let detail = "may not expose port 10250 externally since it is used by kubelet";
+                errors.push(FieldError::invalid(&path, KUBELET_PORT, detail));
+            }
+        }
+        if !text(spec, "loadBalancerClass").is_empty() {
+            let path = path.child("loadBalancerClass");
+            check_name(text(spec, "loadBalancerClass"), name::qualified, &path, errors);
+        }
+    } else {
+        for field in ["allocateLoadBalancerNodePorts", "loadBalancerClass"] {
+            if present(spec, field) {
+                errors.push(FieldError::forbidden(&path.child(field), ALONE));
+            }
+        }
+    }
+    let checked = spec["healthCheckNodePort"].as_i64().unwrap_or_default();
+    if checked != 0 && (kind != "LoadBalancer" || text(spec, "externalTrafficPolicy") != "Local") {
+        let detail = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+        errors.push(FieldError::invalid(
+            &path.child("healthCheckNodePort"),
+            checked,
+            detail,
+        ));
     }
 }
 
@@ -308,6 +351,19 @@ fn port_rules(port: &Value, before: &[Value], named: bool, path: &Path<'_>, erro
     );
     check_one_of(port, "protocol", &["SCTP", "TCP", "UDP"], path, errors);
     check_port(&port["targetPort"], &path.child("targetPort"), errors);
+    if present(port, "appProtocol") {
+        check_name(
+            text(port, "appProtocol"),
+            name::qualified,
+            &path.child("appProtocol"),
+            errors,
+        );
+    }
+    let node_port = port["nodePort"].as_i64().unwrap_or_default();
+    let same = |other: &&Value| other["nodePort"] == node_port && other["protocol"] == port["protocol"];
+    if node_port != 0 && before.iter().any(|other| same(&other)) {
+        errors.push(FieldError::duplicate(&path.child("nodePort"), node_port));
+    }
     let same = |other: &&Value| other["port"] == port["port"] && other["protocol"] == port["protocol"];
     if before.iter().any(|other| same(&other)) {
         let bad = json!({"port": port["port"], "protocol": port["protocol"]});

@@ -228,6 +228,32 @@ fn roles_say_verbs_groups_and_resources() {
 }
 
 #[test]
+fn a_sum_of_roles_has_selectors() {
+    let role = &rbac::CLUSTER_ROLE;
+    assert_eq!(
+        check(role, "aggregationRule: {}"),
+        [
+            "aggregationRule.clusterRoleSelectors: Required value: at least one clusterRoleSelector required if aggregationRule is non-nil"
+        ]
+    );
+    assert_eq!(
+        check(
+            role,
+            "aggregationRule: {clusterRoleSelectors: [{matchLabels: {a: b}}]}"
+        ),
+        NONE
+    );
+    let errors = check(
+        role,
+        "aggregationRule: {clusterRoleSelectors: [{matchLabels: {a: 'b c'}}]}",
+    );
+    assert!(
+        errors[0].starts_with("aggregationRule.clusterRoleSelectors[0].matchLabels"),
+        "{errors:?}"
+    );
+}
+
+#[test]
 fn bindings_name_a_role_for_good_and_whole_subjects() {
     let binding = &rbac::ROLE_BINDING;
     let role = "roleRef: {kind: ClusterRole, name: 'system:node', apiGroup: ''}";

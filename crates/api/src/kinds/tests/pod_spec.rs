@@ -788,3 +788,20 @@ fn on_the_hosts_network_a_pods_ports_are_the_hosts() {
         ]
     );
 }
+
+#[test]
+fn a_hostname_override_goes_with_no_other_way_to_a_hostname() {
+    assert_eq!(check("hostnameOverride: a.b"), NONE);
+    assert_eq!(
+        check("hostnameOverride: a.b\nsetHostnameAsFQDN: true\nhostNetwork: true"),
+        [
+            "spec.hostnameOverride: Forbidden: may not be set when `hostNetwork` is true",
+            "spec.hostnameOverride: Forbidden: may not be set when `setHostnameAsFQDN` is true",
+        ]
+    );
+    let long = format!("hostnameOverride: {}", ["a"; 33].join("."));
+    assert_eq!(
+        check(&long),
+        ["spec.hostnameOverride: Too long: may not be more than 64 bytes"]
+    );
+}

@@ -167,3 +167,74 @@ fn a_service_prints_its_addresses_and_ports() {
     let elsewhere = json!({"spec": {"type": "ExternalName", "externalName": "example.com"}});
     assert_eq!(cells(&KIND, elsewhere)[2..5], ["<none>", "example.com", "<none>"]);
 }
+
+#[test]
+fn fields_of_load_balancers_and_ports_are_judged() {
+    let check = |spec: &str| create(&KIND, &body(spec)).1;
+    for (spec, complaints) in [
+        (
+            "{type: LoadBalancer, ports: [{port: 10250}]}",
+            &[
+                "spec.ports[0]: Invalid value: 10250: may not expose port 10250 externally since it is used by kubelet",
+            ][..],
+        ),
+        (
+            "{ports: [{port: 1}], loadBalancerClass: a.b/c, allocateLoadBalancerNodePorts: false}",
+            &[
+                "spec.allocateLoadBalancerNodePorts: Forbidden: may only be used when `type` is 'LoadBalancer'",
+                "spec.loadBalancerClass: Forbidden: may only be used when `type` is 'LoadBalancer'",
+            ],
+        ),
+        (
+            "{type: LoadBalancer, ports: [{port: 1}], loadBalancerClass: a.b/c}",
+            &[],
+        ),
+        (
+            "{type: NodePort, ports: [{port: 1}], healthCheckNodePort: 30000}",
+            &[
+                "spec.healthCheckNodePort: Invalid value: 30000: may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'",
+            ],
+        ),
+        (
+            "{type: NodePort, ports: [{name: a, port: 1, nodePort: 30000}, {name: b, port: 2, nodePort: 30000}]}",
+            &["spec.ports[1].nodePort: Duplicate value: 30000"],
+        ),
+        (
+            "{type: NodePort, ports: [{name: a, port: 1, nodePort: 30000}, {name: b, port: 1, nodePort: 30000, protocol: UDP}]}",
+            &[],
+        ),
+        (
+            "{ports: [{port: 1}], externalIPs: [127.0.0.1]}",
+            &[
+                "spec.externalIPs[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
+            ],
+        ),
+        (
+            "{ports: [{port: 1}], externalIPs: [203.0.113.1], externalTrafficPolicy: Local}",
+            &[],
+        ),
+        (
+            "{ports: [{port: 1}], externalTrafficPolicy: Local}",
+            &[
+                "spec.externalTrafficPolicy: Invalid value: \"Local\": may only be set for externally-accessible services",
+            ],
+        ),
+        (
+            "{ports: [{port: 1}], trafficDistribution: Far}",
+            &[
+                "spec.trafficDistribution: Unsupported value: \"Far\": supported values: \"PreferClose\", \"PreferSameNode\", \"PreferSameZone\"",
+            ],
+        ),
+        (
+            "{ports: [{port: 1, appProtocol: kubernetes.io/h2c}], trafficDistribution: PreferClose}",
+            &[],
+        ),
+    ] {
+        assert_eq!(check(spec), complaints, "{spec}");
+    }
+    let errors = check("{ports: [{port: 1, appProtocol: a b}]}");
+    assert!(
+        errors[0].starts_with("spec.ports[0].appProtocol: Invalid value: \"a b\""),
+        "{errors:?}"
+    );
+}
