@@ -11,10 +11,12 @@ mod daemon_set;
 mod node;
 mod others;
 mod pod;
+mod pod_confinement;
 mod pod_spec;
 mod print;
 mod service;
 mod service_families;
+mod volumes;
 mod warnings;
 
 /// A moment after everything in these tests.

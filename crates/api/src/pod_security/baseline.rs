@@ -246,8 +246,8 @@ pub(super) fn se_linux(pod: &Subject<'_>) -> Option<Violation> {
     let mut is_bad = |context: &Value| {
         let options = &context["seLinuxOptions"];
         let kind = text(options, "type");
-        let bad_type = !TYPES.contains(&kind) && !(engine && kind == "container_engine_t");
-        if bad_type {
+        let good_type = TYPES.contains(&kind) || engine && kind == "container_engine_t";
+        if !good_type {
             types.insert(kind.to_owned());
         }
         let (has_user, has_role) = (
@@ -256,7 +256,7 @@ pub(super) fn se_linux(pod: &Subject<'_>) -> Option<Violation> {
         );
         user |= has_user;
         role |= has_role;
-        bad_type || has_user || has_role
+        !good_type || has_user || has_role
     };
     let own = is_bad(pod.context());
     let names = pod.containers_that(|container| is_bad(&container["securityContext"]));

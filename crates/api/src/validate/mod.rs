@@ -14,6 +14,7 @@ pub(crate) mod pod_annotations;
 pub mod pod_spec;
 pub(crate) mod probe;
 pub(crate) mod resources;
+pub(crate) mod restart;
 pub(crate) mod security;
 pub(crate) mod taint;
 pub(crate) mod volume;

@@ -2,7 +2,7 @@ use super::*;
 use crate::kinds::core::pod::KIND;
 
 /// Judges a pod whose spec is the YAML, with a good container unless it names its own.
-fn check(spec: &str) -> Vec<String> {
+pub(super) fn check(spec: &str) -> Vec<String> {
     let containers = if spec.contains("\ncontainers:") || spec.starts_with("containers:") {
         ""
     } else {
@@ -20,7 +20,7 @@ fn check(spec: &str) -> Vec<String> {
 }
 
 /// Judges a pod with one container, whose further fields are the YAML (flow style).
-fn check_container(fields: &str) -> Vec<String> {
+pub(super) fn check_container(fields: &str) -> Vec<String> {
     check(&format!(
         "volumes: [{{name: v, emptyDir: {{}}}}]\ncontainers:\n- {{name: a, image: a, {fields}}}"
     ))
@@ -361,214 +361,6 @@ fn init_containers_have_no_probes_unless_they_stay() {
 }
 
 #[test]
-fn containers_have_restart_policies_and_rules_of_their_own() {
-    for policy in ["Always", "OnFailure", "Never"] {
-        assert_eq!(
-            check_container(&format!("restartPolicy: {policy}")),
-            NONE,
-            "{policy}"
-        );
-    }
-    let rule = "{action: Restart, exitCodes: {operator: In, values: [42]}}";
-    assert_eq!(
-        check_container(&format!("restartPolicy: Never, restartPolicyRules: [{rule}]")),
-        NONE
-    );
-    for (fields, complaints) in [
-        (
-            "restartPolicy: Sometimes".to_owned(),
-            &["restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"Never\", \"OnFailure\""][..],
-        ),
-        (
-            format!("restartPolicyRules: [{rule}]"),
-            &["restartPolicy: Required value: must specify restartPolicy when restart rules are used"],
-        ),
-        (
-            "restartPolicy: Never, restartPolicyRules: [{action: Stop}, {action: Restart, exitCodes: {operator: Is}}]".to_owned(),
-            &[
-                "restartPolicyRules[0].action: Unsupported value: \"Stop\": supported values: \"Restart\"",
-                "restartPolicyRules[0].exitCodes: Required value: must be specified",
-                "restartPolicyRules[1].exitCodes.operator: Unsupported value: \"Is\": supported values: \"In\", \"NotIn\"",
-            ],
-        ),
-        (
-            format!("restartPolicy: Never, restartPolicyRules: [{}]", [rule; 21].join(", ")),
-            &["restartPolicyRules: Too many: 21: must have at most 20 items"],
-        ),
-        (
-            format!(
-                "restartPolicy: Never, restartPolicyRules: [{{action: Restart, exitCodes: {{operator: In, values: {:?}}}}}]",
-                [1; 256]
-            ),
-            &["restartPolicyRules[0].exitCodes.values: Too many: 256: must have at most 255 items"],
-        ),
-    ] {
-        let expected: Vec<String> = complaints
-            .iter()
-            .map(|complaint| format!("spec.containers[0].{complaint}"))
-            .collect();
-        assert_eq!(check_container(&fields), expected, "{fields}");
-    }
-}
-
-#[test]
-fn an_unmasked_proc_needs_users_of_its_own() {
-    assert_eq!(
-        check_container("securityContext: {procMount: Unmasked}"),
-        [
-            "spec.containers[0].securityContext.procMount: Invalid value: \"Unmasked\": `hostUsers` must be false to use `Unmasked`"
-        ]
-    );
-    assert_eq!(
-        check("hostUsers: false\ncontainers: [{name: a, image: a, securityContext: {procMount: Unmasked}}]"),
-        NONE
-    );
-}
-
-#[test]
-fn a_pod_has_no_fields_of_another_operating_system() {
-    assert_eq!(
-        check(
-            "os: {name: windows}\nhostPID: true\nhostIPC: false\nsecurityContext: {runAsUser: 1, sysctls: []}\n\
-             containers: [{name: a, image: a, securityContext: {runAsUser: 1, privileged: false}}]"
-        ),
-        [
-            "spec.securityContext.runAsUser: Forbidden: cannot be set for a windows pod",
-            "spec.hostPID: Forbidden: cannot be set for a windows pod",
-            "spec.containers[0].securityContext.privileged: Forbidden: cannot be set for a windows pod",
-            "spec.containers[0].securityContext.runAsUser: Forbidden: cannot be set for a windows pod",
-        ]
-    );
-    assert_eq!(
-        check("os: {name: linux}\nsecurityContext: {runAsUser: 1, windowsOptions: {hostProcess: true}}"),
-        ["spec.securityContext.windowsOptions: Forbidden: windows options cannot be set for a linux pod"]
-    );
-    assert_eq!(check("os: {name: linux}\nsecurityContext: {runAsUser: 1}"), NONE);
-}
-
-#[test]
-fn files_of_a_projected_volume_do_not_share_a_place() {
-    let volume = |sources: &str| {
-        check(&format!(
-            "volumes: [{{name: v, projected: {{sources: [{sources}]}}}}]"
-        ))
-    };
-    let duplicate = |bad: &str| {
-        vec![format!(
-            "spec.volumes[0].projected: Invalid value: \"{bad}\": conflicting duplicate paths"
-        )]
-    };
-    let secret = "{secret: {name: s, items: [{key: k, path: p}]}}";
-    let config = "{configMap: {name: c, items: [{key: k, path: p}]}}";
-    let field = "{downwardAPI: {items: [{path: p, fieldRef: {fieldPath: metadata.name}}]}}";
-    assert_eq!(volume(&format!("{secret}, {config}")), duplicate("c"));
-    assert_eq!(volume(&format!("{config}, {field}")), duplicate("p"));
-    assert_eq!(
-        volume("{secret: {name: s, items: [{key: a, path: p}, {key: b, path: p}]}}"),
-        duplicate("s")
-    );
-    assert_eq!(volume(&format!("{secret}, {{configMap: {{name: c}}}}")), NONE);
-}
-
-#[test]
-fn a_volume_shows_only_fields_that_are_settled() {
-    assert_eq!(
-        check(
-            "volumes: [{name: v, downwardAPI: {items: [{path: file, fieldRef: {fieldPath: spec.nodeName}}]}}]"
-        ),
-        [
-            "spec.volumes[0].downwardAPI.items[0].fieldRef.fieldPath: Unsupported value: \"spec.nodeName\": supported values: \
-             \"metadata.annotations\", \"metadata.labels\", \"metadata.name\", \"metadata.namespace\", \"metadata.uid\""
-        ]
-    );
-}
-
-#[test]
-fn sources_of_volumes_have_what_they_cannot_do_without() {
-    for (source, missing) in [
-        ("image: {}", &["image.reference"][..]),
-        ("image: {reference: a}", &[]),
-        ("ephemeral: {}", &["ephemeral.volumeClaimTemplate"]),
-        (
-            "persistentVolumeClaim: {claimName: ''}",
-            &["persistentVolumeClaim.claimName"],
-        ),
-        ("gitRepo: {repository: ''}", &["gitRepo.repository"]),
-        ("cephfs: {monitors: []}", &["cephfs.monitors"]),
-        ("rbd: {monitors: [a], image: ''}", &["rbd.image"]),
-        (
-            "azureFile: {secretName: '', shareName: ''}",
-            &["azureFile.secretName", "azureFile.shareName"],
-        ),
-        (
-            "csi: {driver: a.b, nodePublishSecretRef: {}}",
-            &["csi.nodePublishSecretRef.name"],
-        ),
-        ("csi: {driver: a.b}", &[]),
-    ] {
-        let expected: Vec<String> = missing
-            .iter()
-            .map(|field| format!("spec.volumes[0].{field}: Required value"))
-            .collect();
-        assert_eq!(
-            check(&format!("volumes: [{{name: v, {source}}}]")),
-            expected,
-            "{source}"
-        );
-    }
-}
-
-/// Judges a pod with these annotations.
-fn annotated(annotations: Value) -> Vec<String> {
-    let pod = json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": "x", "namespace": "d", "annotations": annotations},
-        "spec": {"containers": [{"name": "a", "image": "a"}]},
-    });
-    create(&KIND, &pod.to_string()).1
-}
-
-#[test]
-fn annotations_name_containers_and_profiles_that_are_there() {
-    const PREFIX: &str = "container.apparmor.security.beta.kubernetes.io/";
-    let profile =
-        |container: &str, profile: &str| annotated(json!({format!("{PREFIX}{container}"): profile}));
-    for good in ["", "runtime/default", "unconfined", "localhost/x"] {
-        assert_eq!(profile("a", good), NONE, "{good}");
-    }
-    assert_eq!(
-        profile("b", "unconfined"),
-        [format!(
-            "metadata.annotations[{PREFIX}b]: Invalid value: \"b\": container not found"
-        )]
-    );
-    assert_eq!(
-        profile("a", "odd"),
-        [format!(
-            "metadata.annotations[{PREFIX}a]: Invalid value: \"odd\": invalid AppArmor profile name: \"odd\""
-        )]
-    );
-    assert_eq!(
-        annotated(json!({"kubernetes.io/config.mirror": "x"})),
-        [
-            "metadata.annotations[kubernetes.io/config.mirror]: Invalid value: \"x\": must set spec.nodeName if mirror pod annotation is set"
-        ]
-    );
-    let cost = |cost: &str| annotated(json!({"controller.kubernetes.io/pod-deletion-cost": cost}));
-    for good in ["0", "-1", "2147483647"] {
-        assert_eq!(cost(good), NONE, "{good}");
-    }
-    for bad in ["", "+1", "01", "2147483648", "a"] {
-        assert_eq!(
-            cost(bad),
-            [format!(
-                "metadata.annotations[controller.kubernetes.io/pod-deletion-cost]: Invalid value: \"{bad}\": must be a 32bit integer"
-            )]
-        );
-    }
-}
-
-#[test]
 fn policies_are_of_fixed_sets() {
     assert_eq!(
         check("restartPolicy: Sometimes\ndnsPolicy: Odd"),
@@ -786,22 +578,5 @@ fn on_the_hosts_network_a_pods_ports_are_the_hosts() {
         [
             "spec.containers[0].ports[0].hostPort: Invalid value: 81: must match `containerPort` when `hostNetwork` is true"
         ]
-    );
-}
-
-#[test]
-fn a_hostname_override_goes_with_no_other_way_to_a_hostname() {
-    assert_eq!(check("hostnameOverride: a.b"), NONE);
-    assert_eq!(
-        check("hostnameOverride: a.b\nsetHostnameAsFQDN: true\nhostNetwork: true"),
-        [
-            "spec.hostnameOverride: Forbidden: may not be set when `hostNetwork` is true",
-            "spec.hostnameOverride: Forbidden: may not be set when `setHostnameAsFQDN` is true",
-        ]
-    );
-    let long = format!("hostnameOverride: {}", ["a"; 33].join("."));
-    assert_eq!(
-        check(&long),
-        ["spec.hostnameOverride: Too long: may not be more than 64 bytes"]
     );
 }
