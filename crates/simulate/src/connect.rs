@@ -22,9 +22,8 @@ use tower::{BoxError, Layer, Service};
 
 use crate::request::Error;
 
-/// Connections at once. A connection's frames are written by one task; a few keep all processors busy, and each carries
-/// some hundred requests at a time.
-const CONNECTIONS: usize = 4;
+/// Connections at once. A server takes 250 requests at a time on each, so this is room for all renewals in flight.
+const CONNECTIONS: usize = 16;
 
 /// Bytes that the server may send ahead on one stream: the watch over pods is the only long one.
 const STREAM_WINDOW: u32 = 4 << 20;

@@ -4,8 +4,8 @@
 //! Running and Ready; and finishes those that are deleted. All nodes of a process share one watch over pods and a few
 //! connections, so a hundred thousand fit in one process: a node costs some bytes and one small request every ten seconds.
 //!
-//! Bounds: each of the three sorts of talk has a fixed number of requests in flight ([`Options::in_flight`]). The pods' watch is read
-//! only while there is room, so a backlog stays in the server, which ends a watch that lags too far; then the present state is
+//! Bounds: registrations and reports of pods have a fixed number of requests in flight each ([`Options::in_flight`]). Renewals wait for nothing: a
+//! node has one in flight. The pods' watch is read only while there is room, so a backlog stays in the server, which ends a watch that lags too far; then the present state is
 //! read anew. A node that was deleted falls silent; it does not come back by itself.
 
 mod connect;
@@ -37,7 +37,7 @@ pub struct Options {
     pub start_up: Duration,
     /// Images that no registry has: a pod with one of them stays Pending, its container waiting to pull it.
     pub missing_images: Vec<String>,
-    /// Requests in flight of each sort of talk.
+    /// Registrations in flight, and reports of pods.
     pub in_flight: usize,
     /// What time it is on the nodes.
     pub clock: Clock,

@@ -1,6 +1,6 @@
 //! The pods of all played nodes, on one watch.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::convert::Infallible;
 use std::pin::pin;
 use std::time::Duration;
@@ -109,6 +109,17 @@ enum Deed {
     Finish,
 }
 
+impl Deed {
+    /// How long a node takes before it does this.
+    fn wait(&self, options: &Options) -> Duration {
+        match self {
+            Deed::Run | Deed::Wait => options.start_up,
+            Deed::Correct => CORRECTED_AFTER,
+            Deed::Finish => Duration::ZERO,
+        }
+    }
+}
+
 impl Pod {
     /// Whether somebody else said that it is not ready although its containers are.
     fn is_given_up(&self) -> bool {
@@ -166,15 +177,24 @@ async fn follow(api: &Api, options: &Options, version: &mut String) -> Result<()
     let events = api.client.request_events::<Pod>(request).await?;
     let mut events = pin!(events);
     let mut running = FuturesUnordered::new();
+    // What is to be done later. It keeps no place among what is running: one pod that waits must not hold up another.
+    let mut delayed = FuturesUnordered::new();
+    let mut due: VecDeque<Task> = VecDeque::new();
     let mut addresses = vec![0u8; options.nodes as usize];
     // Of these something is being reported already, which settles what an event says meanwhile.
     let mut reporting: HashSet<String> = HashSet::new();
     loop {
+        while running.len() < options.in_flight
+            && let Some(task) = due.pop_front()
+        {
+            running.push(perform(api, options, task));
+        }
         tokio::select! {
             biased;
             Some((uid, deed)) = running.next() => if deed != Deed::Finish {
                 reporting.remove(&uid);
             },
+            Some(task) = delayed.next() => due.push_back(task),
             event = events.next(), if running.len() < options.in_flight => {
                 let pod = match event {
                     None => break,
@@ -204,31 +224,47 @@ async fn follow(api: &Api, options: &Options, version: &mut String) -> Result<()
                 }
                 let last = &mut addresses[index as usize];
                 *last = *last % 126 + 1;
-                running.push(perform(api, options, pod, deed, index, *last));
+                let wait = deed.wait(options);
+                let task = Task { pod, deed, index, host: *last };
+                match wait.is_zero() {
+                    true => due.push_back(task),
+                    false => delayed.push(async move {
+                        tokio::time::sleep(wait).await;
+                        task
+                    }),
+                }
             }
         }
     }
-    while running.next().await.is_some() {}
-    Ok(())
+    // What the events asked for is done before the next watch, which does not tell of it again.
+    loop {
+        running.extend(due.drain(..).map(|task| perform(api, options, task)));
+        tokio::select! {
+            Some(_) = running.next() => {}
+            Some(task) = delayed.next() => due.push_back(task),
+            else => return Ok(()),
+        }
+    }
+}
+
+/// What is to be done for a pod.
+struct Task {
+    pod: Pod,
+    deed: Deed,
+    /// The number of its node.
+    index: u32,
+    /// The number of its address among those of the node.
+    host: u8,
 }
 
 /// Does it, however often it fails. Gives back of which pod, and what.
-async fn perform(
-    api: &Api,
-    options: &Options,
-    mut pod: Pod,
-    deed: Deed,
-    index: u32,
-    host: u8,
-) -> (String, Deed) {
-    let wait = match deed {
-        Deed::Run | Deed::Wait => options.start_up,
-        Deed::Correct => CORRECTED_AFTER,
-        Deed::Finish => Duration::ZERO,
-    };
-    if !wait.is_zero() {
-        tokio::time::sleep(wait).await;
-    }
+async fn perform(api: &Api, options: &Options, task: Task) -> (String, Deed) {
+    let Task {
+        mut pod,
+        deed,
+        index,
+        host,
+    } = task;
     let mut attempt = 0;
     loop {
         attempt += 1;
