@@ -52,7 +52,7 @@ pub fn table<'a>(
 ) -> Value {
     let rows: Vec<Value> = objects
         .into_iter()
-        .map(|object| table_row(kind, object, options, now))
+        .map(|object| row(kind, object, options, now))
         .collect();
     let mut table = json!({
         "kind": "Table",
@@ -82,7 +82,8 @@ fn column_definitions(kind: &Kind, headers: bool) -> Value {
         .collect()
 }
 
-fn table_row(kind: &Kind, object: &Value, options: TableOptions<'_>, now: Timestamp) -> Value {
+/// A row of a Table.
+pub fn row(kind: &Kind, object: &Value, options: TableOptions<'_>, now: Timestamp) -> Value {
     let mut row = json!({});
     row["cells"] = kind.row(object, now).into();
     let conditions = kind.row_conditions(object);

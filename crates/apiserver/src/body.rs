@@ -1,6 +1,7 @@
 //! Bodies of requests and responses, whichever way they came in or go out.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -8,27 +9,45 @@ use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 
+use crate::connections::{Active, Progress};
+use crate::flow::Ticket;
+use crate::limits::FRAME_BYTES;
+
 /// Any error of a body.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A body in either direction: whole, or as it comes.
-pub(crate) struct Body(Kind);
+pub(crate) struct Body {
+    kind: Kind,
+    /// What an answer to a connection keeps until it was sent.
+    hold: Option<Box<Hold>>,
+}
 
 enum Kind {
     Whole(Option<Bytes>),
     Stream(UnsyncBoxBody<Bytes, BoxError>),
+    /// A stream of which it is known that it is long, though not how long.
+    Long(UnsyncBoxBody<Bytes, BoxError>),
+}
+
+/// What an answer keeps until it was sent, or its client has gone: the request's place in its queue.
+pub(crate) struct Hold {
+    pub(crate) _ticket: Option<Ticket>,
+    pub(crate) active: Active,
+    /// Of an answer that its client must take in time.
+    pub(crate) progress: Option<Arc<Progress>>,
 }
 
 impl Body {
     /// No bytes.
     pub(crate) fn empty() -> Body {
-        Body(Kind::Whole(None))
+        Body::of(Kind::Whole(None))
     }
 
     /// These bytes.
     pub(crate) fn whole(bytes: impl Into<Bytes>) -> Body {
         let bytes = bytes.into();
-        Body(Kind::Whole((!bytes.is_empty()).then_some(bytes)))
+        Body::of(Kind::Whole((!bytes.is_empty()).then_some(bytes)))
     }
 
     /// What `body` gives, as it gives it.
@@ -37,7 +56,36 @@ impl Body {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        Body(Kind::Stream(body.map_err(Into::into).boxed_unsync()))
+        Body::of(Kind::Stream(body.map_err(Into::into).boxed_unsync()))
+    }
+
+    /// What `body` gives, which is more than a few frames.
+    pub(crate) fn long<B>(body: B) -> Body
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        Body::of(Kind::Long(body.map_err(Into::into).boxed_unsync()))
+    }
+
+    fn of(kind: Kind) -> Body {
+        Body { kind, hold: None }
+    }
+
+    /// The body, which keeps `hold` until it is dropped.
+    pub(crate) fn holding(mut self, hold: Hold) -> Body {
+        self.hold = Some(Box::new(hold));
+        self
+    }
+
+    /// Whether the body is longer than `bytes`; false for a stream of which that is not known.
+    pub(crate) fn is_longer_than(&self, bytes: u64) -> bool {
+        match &self.kind {
+            Kind::Long(_) => true,
+            Kind::Whole(_) | Kind::Stream(_) => http_body::Body::size_hint(self)
+                .exact()
+                .is_some_and(|length| length > bytes),
+        }
     }
 }
 
@@ -49,23 +97,38 @@ impl http_body::Body for Body {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match &mut self.get_mut().0 {
+        let this = self.get_mut();
+        let frame = match &mut this.kind {
+            // A connection takes frames as its client does, and keeps those that it has taken.
+            Kind::Whole(Some(bytes)) if this.hold.is_some() && bytes.len() > FRAME_BYTES => {
+                Poll::Ready(Some(Ok(Frame::data(bytes.split_to(FRAME_BYTES)))))
+            }
             Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Kind::Stream(body) => Pin::new(body).poll_frame(cx),
+            Kind::Stream(body) | Kind::Long(body) => Pin::new(body).poll_frame(cx),
+        };
+        if let Some(Hold {
+            active,
+            progress: Some(progress),
+            ..
+        }) = this.hold.as_deref()
+            && let Poll::Ready(Some(Ok(frame))) = &frame
+        {
+            active.took(progress, frame.data_ref().map_or(0, Bytes::len));
         }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.kind {
             Kind::Whole(bytes) => bytes.is_none(),
-            Kind::Stream(body) => body.is_end_stream(),
+            Kind::Stream(body) | Kind::Long(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.kind {
             Kind::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Kind::Stream(body) => body.size_hint(),
+            Kind::Stream(body) | Kind::Long(body) => body.size_hint(),
         }
     }
 }

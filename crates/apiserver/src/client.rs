@@ -9,9 +9,8 @@ use std::task::{Context, Poll};
 use http::{Request, Response};
 use tower::Service;
 
-use crate::authenticate::Peer;
 use crate::body::Body;
-use crate::service;
+use crate::service::{self, Origin};
 use crate::shared::Shared;
 use crate::user::User;
 
@@ -19,20 +18,20 @@ use crate::user::User;
 #[derive(Clone)]
 pub(crate) struct InProcess {
     shared: Arc<Shared>,
-    peer: Peer,
+    origin: Origin,
 }
 
 impl InProcess {
     pub(crate) fn new(shared: Arc<Shared>, user: User) -> InProcess {
         InProcess {
             shared,
-            peer: Peer::InProcess(Arc::new(user)),
+            origin: Origin::in_process(user),
         }
     }
 
     /// Answers one request.
     pub(crate) async fn request(&self, request: Request<Body>) -> Response<Body> {
-        service::serve(self.shared.clone(), self.peer.clone(), request).await
+        service::serve(self.shared.clone(), self.origin.clone(), request).await
     }
 }
 
@@ -46,7 +45,7 @@ impl Service<Request<kube::client::Body>> for InProcess {
     }
 
     fn call(&mut self, request: Request<kube::client::Body>) -> Self::Future {
-        let (shared, peer) = (self.shared.clone(), self.peer.clone());
-        Box::pin(async move { Ok(service::serve(shared, peer, request.map(Body::stream)).await) })
+        let (shared, origin) = (self.shared.clone(), self.origin.clone());
+        Box::pin(async move { Ok(service::serve(shared, origin, request.map(Body::stream)).await) })
     }
 }

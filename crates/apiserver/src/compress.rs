@@ -9,7 +9,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue, VARY};
 use http::{Response, StatusCode};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 
 use crate::body::{Body, BoxError};
 use crate::limits::{COMPRESSED_FROM_BYTES, FRAME_BYTES};
@@ -29,10 +29,9 @@ pub(crate) fn is_accepted(headers: &HeaderMap) -> bool {
     })
 }
 
-/// The answer, compressed if that is worth it. What is small gains nothing, and what has no length is a stream.
+/// The answer, compressed if that is worth it: a small one gains nothing, and a stream without an end must not wait in the compressor.
 pub(crate) fn compress(response: Response<Body>) -> Response<Body> {
-    let is_large = |length| length > COMPRESSED_FROM_BYTES;
-    if response.status() != StatusCode::OK || !response.body().size_hint().exact().is_some_and(is_large) {
+    if response.status() != StatusCode::OK || !response.body().is_longer_than(COMPRESSED_FROM_BYTES) {
         return response;
     }
     let (mut parts, body) = response.into_parts();
@@ -41,7 +40,7 @@ pub(crate) fn compress(response: Response<Body>) -> Response<Body> {
     parts
         .headers
         .append(VARY, HeaderValue::from_static("Accept-Encoding"));
-    Response::from_parts(parts, Body::stream(Compressed::new(body)))
+    Response::from_parts(parts, Body::long(Compressed::new(body)))
 }
 
 /// A body on its way through the compressor.

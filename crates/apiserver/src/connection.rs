@@ -1,30 +1,36 @@
 //! Connections: taking them, TLS, and HTTP on them until they end.
 
+use std::io::IoSlice;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Response;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::authenticate::{Holder, Peer};
+use crate::authenticate::Holder;
 use crate::body::Body;
+use crate::connections::{Address, Connection};
 use crate::limits::{
-    CONNECTIONS_MAX, HANDSHAKE_TIMEOUT, HEADER_LIST_BYTES_MAX, HTTP1_BUFFER_BYTES_MAX,
-    STREAMS_PER_CONNECTION_MAX,
+    HANDSHAKE_TIMEOUT, HEADER_LIST_BYTES_MAX, HTTP1_BUFFER_BYTES_MAX, IDLE_TIMEOUT, LOCAL_RESETS_MAX,
+    PENDING_RESETS_MAX, PING_INTERVAL, PING_TIMEOUT, STREAMS_PER_CONNECTION_MAX,
 };
-use crate::service;
+use crate::service::{self, Origin};
 use crate::shared::Shared;
 
 /// After a failure to accept (no file descriptor is left, as a rule) the listener rests this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a connection that is given up may take to say goodbye.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Takes connections until the server stops.
 pub(crate) async fn accept(
@@ -33,43 +39,49 @@ pub(crate) async fn accept(
     acceptor: TlsAcceptor,
     abort: CancellationToken,
 ) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut is_failing = false;
     loop {
-        let accepted = async {
-            let permit = connections.clone().acquire_owned().await;
-            (permit, listener.accept().await)
-        };
-        let (permit, accepted) = tokio::select! {
-            accepted = accepted => accepted,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             () = shared.stopping.cancelled() => return,
         };
-        match (permit, accepted) {
-            (Ok(permit), Ok((stream, _peer))) => {
-                let connection = connection(shared.clone(), stream, acceptor.clone(), permit);
-                let abort = abort.clone();
-                shared.tasks.spawn(async move {
-                    tokio::select! {
-                        () = connection => {}
-                        () = abort.cancelled() => {}
-                    }
-                });
-            }
-            (_, Err(error)) => {
-                tracing::warn!(%error, "cannot accept a connection");
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // It fails again and again until files are closed: one line says it.
+                if !std::mem::replace(&mut is_failing, true) {
+                    tracing::warn!(%error, "cannot accept a connection");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
             }
-            (Err(_closed), Ok(_)) => return,
-        }
+        };
+        is_failing = false;
+        let Some(place) = shared.connections.open(Address::of(peer.ip())) else {
+            tracing::debug!(%peer, "a connection was refused: all are in use");
+            continue;
+        };
+        let connection = connection(shared.clone(), stream, acceptor.clone(), place);
+        let abort = abort.clone();
+        shared.tasks.spawn(async move {
+            tokio::select! {
+                () = connection => {}
+                () = abort.cancelled() => {}
+            }
+        });
     }
 }
 
 /// Serves one connection to its end.
-async fn connection(
-    shared: Arc<Shared>,
-    stream: TcpStream,
-    acceptor: TlsAcceptor,
-    _permit: OwnedSemaphorePermit,
-) {
+async fn connection(shared: Arc<Shared>, stream: TcpStream, acceptor: TlsAcceptor, place: Arc<Connection>) {
+    tokio::select! {
+        () = place.closed() => tracing::debug!(address = %place.address(), "a connection gave way to newer ones"),
+        () = serve(shared, stream, acceptor, &place) => {}
+    }
+}
+
+/// Serves one connection until it ends, or its client does nothing for too long.
+async fn serve(shared: Arc<Shared>, stream: TcpStream, acceptor: TlsAcceptor, place: &Arc<Connection>) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot switch off Nagle's algorithm");
     }
@@ -80,27 +92,22 @@ async fn connection(
     };
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let holder = certificate.and_then(|certificate| Holder::of_certificate(certificate));
-    let peer = Peer::Connection(holder.map(Arc::new));
+    let origin = Origin::connection(holder, place.clone());
     let stopping = shared.stopping.clone();
     let answer = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-        let (shared, peer) = (shared.clone(), peer.clone());
+        let (shared, origin) = (shared.clone(), origin.clone());
         async move {
             Ok::<Response<Body>, std::convert::Infallible>(
-                service::serve(shared, peer, request.map(Body::stream)).await,
+                service::serve(shared, origin, request.map(Body::stream)).await,
             )
         }
     });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HANDSHAKE_TIMEOUT)
-        .max_buf_size(HTTP1_BUFFER_BYTES_MAX);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-        .max_header_list_size(HEADER_LIST_BYTES_MAX);
+    let builder = builder();
+    // A connection that is upgraded outlives this function: its place lives as long as its stream.
+    let stream = Placed {
+        stream,
+        _place: place.clone(),
+    };
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
     tokio::pin!(serving);
     let ended = tokio::select! {
@@ -109,9 +116,80 @@ async fn connection(
             serving.as_mut().graceful_shutdown();
             serving.await
         }
+        why = place.given_up() => {
+            tracing::debug!(address = %place.address(), why, "a connection is given up");
+            serving.as_mut().graceful_shutdown();
+            tokio::time::timeout(CLOSE_TIMEOUT, serving).await.unwrap_or(Ok(()))
+        }
     };
     if let Err(error) = ended {
         tracing::debug!(error, "a connection ended");
+    }
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // This begins with the end of the last request. The first one has a shorter time (`Connection::given_up`).
+        .header_read_timeout(IDLE_TIMEOUT)
+        .max_buf_size(HTTP1_BUFFER_BYTES_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(LOCAL_RESETS_MAX)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .max_header_list_size(HEADER_LIST_BYTES_MAX);
+    builder
+}
+
+/// A stream that keeps the place of its connection.
+struct Placed<S> {
+    stream: S,
+    _place: Arc<Connection>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Placed<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Placed<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

@@ -69,7 +69,9 @@ pub(crate) fn authority(shared: &Shared) -> Response<Body> {
 
 /// `/metrics`, in Prometheus' text format.
 pub(crate) fn metrics(shared: &Shared) -> Response<Body> {
-    let text = shared.metrics.text(shared.objects.revision().0);
+    let text = shared
+        .metrics
+        .text(shared.objects.revision().0, &shared.flow, &shared.connections);
     respond::bytes_response(
         StatusCode::OK,
         "text/plain; version=0.0.4; charset=utf-8",

@@ -1,6 +1,6 @@
 //! The API server: Kubernetes' API over HTTP and TLS, on one store.
 //!
-//! A request goes through [`service`](crate): path, user, turn, body, verb. What can be done to objects lies in
+//! A request goes through [`service`](crate): path, user, queue, body, seat, verb. What can be done to objects lies in
 //! `verbs`, what lies below an object in `subresource`, one a file. What the kinds are comes from the crate `api`,
 //! what the wire looks like from `schema`; this crate adds the clock, the store and the network. Objects are encoded
 //! once, when they are written: lists and watches hand out the stored bytes.
@@ -9,6 +9,7 @@
 //! socket, and say who they are by a value that no listener can make.
 
 mod admission;
+mod attempts;
 mod authenticate;
 mod authorization;
 mod body;
@@ -17,7 +18,9 @@ mod bootstrap_token;
 mod client;
 mod compress;
 mod connection;
+mod connections;
 mod discovery;
+mod flow;
 mod health;
 mod in_memory;
 mod limits;

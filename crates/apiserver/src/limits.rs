@@ -18,28 +18,87 @@ pub(crate) const HEADER_LIST_BYTES_MAX: u32 = 256 * 1024;
 /// Buffer of an HTTP/1 connection, in bytes, which also bounds its request head.
 pub(crate) const HTTP1_BUFFER_BYTES_MAX: usize = 256 * 1024;
 
-/// How long a client may take to send an HTTP/1 request head or to finish the TLS handshake.
+/// How long the TLS handshake may take: the value of Go's HTTP client.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Open connections. Each node agent holds two or three, so this is room for 20,000 nodes on one server, and
-/// stays under what a process may open once the file limit is raised.
+/// How long after the handshake the first request may take to come: kube-apiserver's `ReadHeaderTimeout`.
+pub(crate) const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(32);
+
+/// How long a connection may stay without a request, the head of the next one included: kube-apiserver's `IdleTimeout`.
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// How often a busy connection is checked for having become idle. It may stay this much longer than [`IDLE_TIMEOUT`].
+pub(crate) const IDLE_CHECK_PERIOD: Duration = Duration::from_secs(30);
+
+/// A peer of an HTTP/2 connection that sends nothing for this long gets a ping (Go's `ReadIdleTimeout` in Kubernetes).
+pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long the answer to that may take (Go's `PingTimeout` in Kubernetes).
+pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Open connections. Each node agent holds two or three, so this is room for 20,000 nodes on one server. A process that may open fewer files
+/// takes fewer (`connections::Bounds`).
 pub(crate) const CONNECTIONS_MAX: usize = 65_536;
+
+/// Files that connections leave for the store, logs and what else runs in the process, at least.
+pub(crate) const FILES_RESERVED_MIN: usize = 256;
+
+/// Connections of one node. An agent holds three, and for some seconds as many again when it is restarted.
+pub(crate) const NODE_CONNECTIONS_MAX: usize = 64;
 
 /// Concurrent streams of one HTTP/2 connection: the default of Go's server, which Go's clients expect.
 pub(crate) const STREAMS_PER_CONNECTION_MAX: u32 = 250;
 
-/// Requests other than watches and streams that are worked on at one moment. The work itself is measured in
-/// microseconds, so this bounds memory (bodies in hand), not throughput.
-pub(crate) const REQUESTS_IN_FLIGHT_MAX: usize = 2_048;
+/// Streams that a client resets before the server has looked at them, per connection, before the connection is closed: HTTP/2's "rapid reset".
+pub(crate) const PENDING_RESETS_MAX: usize = 20;
 
 /// How many pods of a namespace are held against a Pod Security level that its labels newly ask for: as many as Kubernetes looks at. A pod
 /// takes some tens of microseconds.
 pub(crate) const POD_SECURITY_PODS_MAX: usize = 3_000;
 
-/// How long a request may wait for its turn before it is told to come back (429).
+/// Streams that the server resets for a client's errors, per connection, before the connection is closed.
+pub(crate) const LOCAL_RESETS_MAX: usize = 1_024;
+
+/// A request's body has this long, and a second more for each [`BODY_RATE_MIN`] bytes that have come: 58 s for the largest.
+pub(crate) const BODY_GRACE: Duration = Duration::from_secs(10);
+
+/// Bytes a second at which a body must come in, at least: the slowest mobile networks have that.
+pub(crate) const BODY_RATE_MIN: u64 = 64 * 1024;
+
+/// Bodies up to this many bytes are not counted: the number of requests bounds them.
+pub(crate) const BODY_UNCOUNTED_BYTES: usize = 8 * 1024;
+
+/// How long a client may go without taking a frame of a plain answer. A seat is held as long.
+pub(crate) const ANSWER_STALL: Duration = Duration::from_secs(30);
+
+/// A plain answer has this long, and a second more for each [`ANSWER_RATE_MIN`] bytes that were taken: Kubernetes' request timeout.
+pub(crate) const ANSWER_GRACE: Duration = Duration::from_secs(60);
+
+/// Bytes a second at which an answer must be taken, at least.
+pub(crate) const ANSWER_RATE_MIN: u64 = 64 * 1024;
+
+/// How often the answers of a connection are checked for that.
+pub(crate) const ANSWER_CHECK_PERIOD: Duration = Duration::from_secs(5);
+
+/// Wrong credentials that an address may show at once. Many pods may share the address of their node.
+pub(crate) const ATTEMPTS_BURST: f64 = 50.0;
+
+/// Wrong credentials a second that are looked at from one address after that.
+pub(crate) const ATTEMPTS_PER_SECOND: f64 = 5.0;
+
+/// Wrong credentials a second that are looked at from all addresses that have shown one.
+pub(crate) const ATTEMPTS_PER_SECOND_ALL: f64 = 200.0;
+
+/// Addresses whose failures are remembered, at some 80 bytes each.
+pub(crate) const ATTEMPT_ADDRESSES_MAX: usize = 4_096;
+
+/// What a client that showed too many wrong credentials is told to wait, in seconds.
+pub(crate) const ATTEMPT_RETRY_AFTER_SECONDS: u32 = 5;
+
+/// How long a request may wait for a seat before it is refused (429).
 pub(crate) const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a request that is no watch or stream may take in all, reading its body included.
+/// How long a request that is no watch or stream may take from its seat to the head of its answer. `?timeout=` makes it shorter.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a refused request is told to wait, in seconds.
@@ -71,7 +130,7 @@ pub(crate) const FUTURE_REVISION_WAIT: Duration = Duration::from_secs(3);
 
 /// Tries of a write that gave no resource version and met a concurrent one. Each lost try is a write that another
 /// request won, and all requests in flight may be writing the same object; the request's own timeout comes first.
-pub(crate) const CONFLICT_RETRIES_MAX: usize = REQUESTS_IN_FLIGHT_MAX;
+pub(crate) const CONFLICT_RETRIES_MAX: usize = 2_048;
 
 /// ServiceAccounts and PriorityClasses that are kept parsed, at some 2 KiB each. When full they are forgotten: those
 /// in use come back at once.

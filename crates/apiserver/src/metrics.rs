@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use crate::connections::{self, Connections};
+use crate::flow::FlowControl;
+
 /// Upper bounds of the request duration buckets, in seconds: from a cached read to a slow disk.
 const DURATION_BUCKETS: [f64; 8] = [0.0001, 0.0005, 0.001, 0.005, 0.025, 0.1, 1.0, 10.0];
 
@@ -75,9 +78,11 @@ impl Metrics {
     }
 
     /// Everything as Prometheus reads it.
-    pub(crate) fn text(&self, revision: u64) -> String {
+    pub(crate) fn text(&self, revision: u64, flow: &FlowControl, connections: &Connections) -> String {
         let mut out = String::new();
         self.write(&mut out, revision).unwrap_or_default();
+        flow.write_metrics(&mut out).unwrap_or_default();
+        write_connections(&mut out, &connections.counts()).unwrap_or_default();
         out
     }
 
@@ -121,4 +126,35 @@ impl Metrics {
         writeln!(out, "# TYPE apiserver_storage_revision counter")?;
         writeln!(out, "apiserver_storage_revision {revision}")
     }
+}
+
+fn write_connections(out: &mut String, counts: &connections::Counts) -> std::fmt::Result {
+    let rows: [(&str, &str, &str, u64); 4] = [
+        ("connections", "gauge", "Open connections.", counts.open as u64),
+        (
+            "connections_max",
+            "gauge",
+            "Connections that may be open.",
+            counts.max as u64,
+        ),
+        (
+            "connections_unproven",
+            "gauge",
+            "Open connections on which nothing was authenticated.",
+            counts.unproven as u64,
+        ),
+        (
+            "connections_evicted_total",
+            "counter",
+            "Connections without an authenticated request that were closed for newer ones.",
+            counts.evicted,
+        ),
+    ];
+    for (name, kind, help, value) in rows {
+        let name = format!("everynode_apiserver_{name}");
+        writeln!(out, "# HELP {name} {help}")?;
+        writeln!(out, "# TYPE {name} {kind}")?;
+        writeln!(out, "{name} {value}")?;
+    }
+    Ok(())
 }

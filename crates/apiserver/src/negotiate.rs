@@ -59,7 +59,21 @@ impl Answer {
 
     /// What the client of a request wants: the accepted type, indented for people.
     pub(crate) fn wanted<B>(request: &http::Request<B>) -> Result<Answer, Status> {
-        let mut answer = Answer::of(request.headers())?;
+        Answer::first(request, |_| true)
+    }
+
+    /// The same for an object that has no Table: clients pass over that for the next type that they accept.
+    pub(crate) fn wanted_but_no_table<B>(request: &http::Request<B>) -> Result<Answer, Status> {
+        Answer::first(request, |answer| !answer.is_table())
+    }
+
+    /// Whether the answer is a Table.
+    pub(crate) fn is_table(&self) -> bool {
+        matches!(self.shape, Shape::Table(_))
+    }
+
+    fn first<B>(request: &http::Request<B>, can_be: fn(&Answer) -> bool) -> Result<Answer, Status> {
+        let mut answer = Answer::of(request.headers(), can_be)?;
         if answer.encoding == Encoding::Json && is_for_people(request.uri().query(), request.headers()) {
             answer.encoding = Encoding::PrettyJson;
         }
@@ -67,13 +81,14 @@ impl Answer {
     }
 
     /// The first of the accepted types that can be made. 406 when there is none.
-    fn of(headers: &HeaderMap) -> Result<Answer, Status> {
+    fn of(headers: &HeaderMap, can_be: fn(&Answer) -> bool) -> Result<Answer, Status> {
         let mut clauses = accept_clauses(headers).peekable();
         if clauses.peek().is_none() {
             return Ok(Answer::JSON);
         }
         let mut answers: Vec<(f32, Answer)> = clauses
             .filter_map(|clause| Some((clause.quality, answer(&clause)?)))
+            .filter(|(_, answer)| can_be(answer))
             .collect();
         // Stable, so that among equals the client's own order decides.
         answers.sort_by(|(a, _), (b, _)| b.total_cmp(a));
@@ -213,7 +228,7 @@ mod tests {
     fn accept(text: &str) -> Result<Answer, Status> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, text.parse().unwrap());
-        Answer::of(&headers)
+        Answer::of(&headers, |_| true)
     }
 
     fn shape(shape: Shape) -> Answer {
@@ -225,7 +240,7 @@ mod tests {
 
     #[test]
     fn client_that_says_nothing_gets_json() {
-        assert_eq!(Answer::of(&HeaderMap::new()).unwrap(), Answer::JSON);
+        assert_eq!(Answer::of(&HeaderMap::new(), |_| true).unwrap(), Answer::JSON);
         assert_eq!(accept("*/*").unwrap(), Answer::JSON);
     }
 

@@ -92,29 +92,36 @@ impl Presenter {
         write(&shaped, self.answer.encoding)
     }
 
-    /// A list whose items are not the stored bytes.
-    pub(crate) fn list(&self, bodies: &[Arc<Object>], list_meta: Value) -> Result<Bytes, Status> {
-        let values: Vec<Value> = bodies
-            .iter()
-            .map(|object| objects::value(self.kind, &object.body))
-            .collect::<Result<_, _>>()?;
-        let list = match self.answer.shape {
-            Shape::Object => json!({
-                "kind": format!("{}List", self.kind.kind),
-                "apiVersion": self.kind.api_version(),
-                "metadata": list_meta,
-                "items": values,
-            }),
-            Shape::Metadata(version) => table::partial_metadata_list(&values, list_meta, version),
-            Shape::Table(version) => table::table(
-                self.kind,
-                &values,
-                list_meta,
-                self.table_options(version, true),
-                self.now,
-            ),
-        };
-        write(&list, self.answer.encoding)
+    /// A list without its items, and the name of the field that they stand in.
+    pub(crate) fn empty_list(&self, list_meta: Value) -> (Value, &'static str) {
+        match self.answer.shape {
+            Shape::Object => {
+                let list = json!({
+                    "kind": format!("{}List", self.kind.kind),
+                    "apiVersion": self.kind.api_version(),
+                    "metadata": list_meta,
+                    "items": [],
+                });
+                (list, "items")
+            }
+            Shape::Metadata(version) => (table::partial_metadata_list([], list_meta, version), "items"),
+            Shape::Table(version) => {
+                let options = self.table_options(version, true);
+                (table::table(self.kind, [], list_meta, options, self.now), "rows")
+            }
+        }
+    }
+
+    /// One item of a list.
+    pub(crate) fn list_item(&self, body: &Bytes) -> Result<Value, Status> {
+        let value = objects::value(self.kind, body)?;
+        Ok(match self.answer.shape {
+            Shape::Object => value,
+            Shape::Metadata(version) => table::partial_metadata(&value, version),
+            Shape::Table(version) => {
+                table::row(self.kind, &value, self.table_options(version, false), self.now)
+            }
+        })
     }
 
     fn table_options<'a>(&self, version: &'a str, headers: bool) -> TableOptions<'a> {
@@ -127,7 +134,7 @@ impl Presenter {
 }
 
 /// A value as text.
-fn write(value: &Value, encoding: Encoding) -> Result<Bytes, Status> {
+pub(crate) fn write(value: &Value, encoding: Encoding) -> Result<Bytes, Status> {
     match encoding {
         // `kind` and `apiVersion` first, as Go writes them: people read this with curl.
         Encoding::Json => Ok(head_first(value, None)),

@@ -2,23 +2,26 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use api::status::Status;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
-use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode};
 use http_body::Body as _;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use jiff::Timestamp;
 use tracing::Instrument;
 
-use crate::authenticate::{self, Peer};
+use crate::authenticate::{self, Holder, Peer};
 use crate::authorization::{self, Authorized};
-use crate::body::Body;
+use crate::body::{Body, Hold};
+use crate::connections::{Active, Connection};
+use crate::flow::{self, Ticket};
 use crate::limits::{
-    BODY_BYTES_MAX, DISCARD_BYTES_MAX, DISCARD_TIMEOUT, QUEUE_TIMEOUT, REQUEST_TIMEOUT, RETRY_AFTER_SECONDS,
+    ATTEMPT_RETRY_AFTER_SECONDS, BODY_BYTES_MAX, BODY_GRACE, BODY_RATE_MIN, BODY_UNCOUNTED_BYTES,
+    DISCARD_BYTES_MAX, DISCARD_TIMEOUT, FRAME_BYTES, QUEUE_TIMEOUT, REQUEST_TIMEOUT, RETRY_AFTER_SECONDS,
 };
 use crate::negotiate::{Answer, Encoding};
 use crate::query::Query;
@@ -32,28 +35,79 @@ use crate::verbs::update::Part;
 use crate::verbs::{Verb, create, delete, delete_collection, get, list, patch, update, watch};
 use crate::{compress, discovery, health, review, tunnel};
 
-/// What a request was about, for the counters.
-#[derive(Default)]
-struct Summary {
+/// Where a request comes from.
+#[derive(Clone)]
+pub(crate) struct Origin {
+    peer: Peer,
+    /// None for a component of this process.
+    connection: Option<Arc<Connection>>,
+}
+
+impl Origin {
+    /// A component of this process, which bounds its requests itself.
+    pub(crate) fn in_process(user: User) -> Origin {
+        Origin {
+            peer: Peer::InProcess(Arc::new(user)),
+            connection: None,
+        }
+    }
+
+    /// A connection, whose client may have shown a certificate.
+    pub(crate) fn connection(holder: Option<Holder>, connection: Arc<Connection>) -> Origin {
+        Origin {
+            peer: Peer::Connection(holder.map(Arc::new)),
+            connection: Some(connection),
+        }
+    }
+}
+
+/// A request under way.
+struct Course {
     verb: &'static str,
     resource: &'static str,
+    /// Whether the answer has no end.
+    is_stream: bool,
+    /// The request's place in its queue. None for a component of this process, and before the user is known.
+    ticket: Option<Ticket>,
+}
+
+impl Course {
+    /// Waits for a seat. 429 when there is none in time.
+    async fn seat(&mut self) -> Result<(), Status> {
+        match &mut self.ticket {
+            Some(ticket) => ticket.seat(QUEUE_TIMEOUT).await.map_err(flow::busy),
+            None => Ok(()),
+        }
+    }
+
+    /// Goes on as an answer without an end. 429 when there are too many.
+    fn become_stream(&mut self) -> Result<(), Status> {
+        self.is_stream = true;
+        match &mut self.ticket {
+            Some(ticket) => ticket.become_stream().map_err(flow::busy),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Answers one request. Whatever goes wrong, there is an answer.
 pub(crate) async fn serve(
     shared: Arc<Shared>,
-    peer: Peer,
+    origin: Origin,
     mut request: http::Request<Body>,
 ) -> Response<Body> {
     let began = Instant::now();
+    let active = origin.connection.as_ref().map(Connection::begin);
     let span = tracing::debug_span!("request", method = %request.method(), uri = %request.uri());
-    let mut summary = Summary {
+    let mut course = Course {
         verb: "other",
         resource: "",
+        is_stream: false,
+        ticket: None,
     };
     let wanted = Answer::wanted(&request);
     let encoding = wanted.as_ref().map_or(Encoding::Json, |answer| answer.encoding);
-    let handled = handle(&shared, &peer, &mut request, wanted, &mut summary)
+    let handled = handle(&shared, &origin, &mut request, wanted, &mut course)
         .boxed()
         .instrument(span.clone());
     let result = AssertUnwindSafe(handled)
@@ -73,16 +127,30 @@ pub(crate) async fn serve(
     if request.method() == Method::HEAD {
         response = head_of(response);
     }
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        discard(request.body_mut()).await;
+    match response.status() {
+        // A body that does not come must not keep what refuses it.
+        StatusCode::SWITCHING_PROTOCOLS | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {}
+        _ => discard(request.body_mut()).await,
     }
-    shared.metrics.request(
-        summary.verb,
-        summary.resource,
-        response.status().as_u16(),
-        began.elapsed(),
-    );
-    response
+    let code = response.status().as_u16();
+    let took = began.elapsed();
+    shared.metrics.request(course.verb, course.resource, code, took);
+    match active {
+        Some(active) => response.map(|body| held(body, active, course)),
+        None => response,
+    }
+}
+
+/// The body of an answer to a connection. It keeps the request's seat until it was sent: what is converted or compressed as the client reads takes
+/// memory until then. A client that does not read loses its connection.
+fn held(body: Body, active: Active, course: Course) -> Body {
+    let is_watched = !course.is_stream && body.is_longer_than(FRAME_BYTES as u64);
+    let progress = is_watched.then(|| active.connection().watch_over());
+    body.holding(Hold {
+        _ticket: course.ticket,
+        active,
+        progress,
+    })
 }
 
 /// The answer without its body, whose length is told if it is known. HTTP/2 would send the body of an answer to HEAD
@@ -107,16 +175,69 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
 
 async fn handle(
     shared: &Arc<Shared>,
-    peer: &Peer,
+    origin: &Origin,
     request: &mut http::Request<Body>,
     wanted: Result<Answer, Status>,
-    summary: &mut Summary,
+    course: &mut Course,
 ) -> Result<Response<Body>, Status> {
     let route = routes::route(request.uri().path());
     let now = shared.clock.now();
-    let user = authenticate::authenticate(shared, peer, request.headers(), now)?;
+    let user = authenticate(shared, origin, request.headers(), now)?;
+    if let Some(connection) = &origin.connection {
+        if !connection.prove(&user) {
+            return Err(Status::too_many_requests(
+                "the user has too many connections, close some and try again",
+                RETRY_AFTER_SECONDS,
+            ));
+        }
+        // Those who ask for the server's health must get an answer, and it costs nothing.
+        if !matches!(route, Ok(Route::Health)) {
+            let ticket = shared
+                .flow
+                .enter(&user, route.as_ref().ok(), connection.address())?;
+            course.ticket = Some(ticket);
+        }
+    }
     let authorized = authorization::authorize(shared, user, request.method(), request.uri(), route)?;
-    serve_authorized(shared, authorized, request, wanted, now, summary).await
+    serve_authorized(shared, authorized, request, wanted, now, course).await
+}
+
+/// The user of a request. 429 for an address that has shown too many wrong credentials. A token that was found good before is heard nevertheless,
+/// so that others at the same address do not lock its bearer out.
+fn authenticate(
+    shared: &Shared,
+    origin: &Origin,
+    headers: &HeaderMap,
+    now: Timestamp,
+) -> Result<Arc<User>, Status> {
+    let authenticated = || authenticate::authenticate(shared, &origin.peer, headers, now);
+    let Some(connection) = &origin.connection else {
+        return authenticated();
+    };
+    // A certificate goes before a token.
+    let has_certificate = matches!(origin.peer, Peer::Connection(Some(_)));
+    let Some(credential) = headers.get(AUTHORIZATION).filter(|_| !has_certificate) else {
+        return authenticated();
+    };
+    let token = credential.to_str().ok().and_then(|text| text.split_once(' '));
+    let is_known = || token.is_some_and(|(_, token)| shared.tokens.knows(token.trim()));
+    let (address, instant) = (connection.address(), tokio::time::Instant::now());
+    if !shared.attempts.may_try(address, instant) && !is_known() {
+        tracing::debug!(%address, "a credential was not looked at: its address has shown too many wrong ones");
+        return Err(Status::too_many_requests(
+            "too many wrong credentials came from this address, please try again later",
+            ATTEMPT_RETRY_AFTER_SECONDS,
+        ));
+    }
+    let user = authenticated();
+    if user
+        .as_ref()
+        .is_err_and(|status| status.code == StatusCode::UNAUTHORIZED.as_u16())
+        && !is_known()
+    {
+        shared.attempts.failed(address, instant);
+    }
+    user
 }
 
 /// Serves what has been allowed.
@@ -126,10 +247,13 @@ async fn serve_authorized(
     request: &mut http::Request<Body>,
     wanted: Result<Answer, Status>,
     now: Timestamp,
-    summary: &mut Summary,
+    course: &mut Course,
 ) -> Result<Response<Body>, Status> {
     let (user, route, query) = authorized.into_parts();
     let headers = request.headers();
+    if !matches!(route, Route::Objects(_) | Route::Tunnel { .. }) {
+        query.timeout()?;
+    }
     match route {
         Route::Health => Ok(health::health(shared, request.uri())),
         Route::Version => health::version(request.method()),
@@ -145,14 +269,14 @@ async fn serve_authorized(
         Route::Openapi { group, version } => shared.openapi.v3(&group, &version, headers),
         Route::Tunnel { node } => tunnel::accept(shared, node, &user, request),
         Route::Objects(target) => {
-            summary.resource = target.kind.plural;
+            course.resource = target.kind.plural;
             let called = Called {
                 user,
                 target,
                 query,
                 now,
             };
-            objects(shared, called, request, wanted, summary).await
+            objects(shared, called, request, wanted, course).await
         }
     }
 }
@@ -165,13 +289,13 @@ struct Called {
     now: Timestamp,
 }
 
-/// Requests for objects: the verb from method and path, a turn, the body, the work.
+/// Requests for objects: the verb from method and path, the body, a seat, the work.
 async fn objects(
     shared: &Arc<Shared>,
     called: Called,
     request: &mut http::Request<Body>,
     wanted: Result<Answer, Status>,
-    summary: &mut Summary,
+    course: &mut Course,
 ) -> Result<Response<Body>, Status> {
     let Called {
         user,
@@ -181,7 +305,7 @@ async fn objects(
     } = called;
     let verb =
         Verb::of(request.method(), &target, &query).ok_or_else(|| not_allowed(&target, request.method()))?;
-    summary.verb = verb.name();
+    course.verb = verb.name();
     if target.subresource.is_empty() {
         if !target.kind.has_verb(verb.name()) {
             return Err(Status::method_not_supported(target.kind, verb.name()));
@@ -189,13 +313,19 @@ async fn objects(
     } else if target.kind.subresource(&target.subresource).is_none() {
         return Err(Status::path_not_found());
     }
+    if matches!(target.subresource.as_str(), "log" | "exec" | "proxy") {
+        course.become_stream()?;
+    }
     match target.subresource.as_str() {
         "log" => return log::log(shared, &target, &query).await,
         "exec" => return exec::exec(shared, &target, &query, request).await,
         "proxy" => return proxy::proxy(shared, &target, request).await,
         _ => {}
     }
-    let answer = wanted?;
+    let answer = match wanted? {
+        answer if answer.is_table() && !has_table(&target) => Answer::wanted_but_no_table(request)?,
+        answer => answer,
+    };
     let takes_gzip = matches!(verb, Verb::Get | Verb::List) && compress::is_accepted(request.headers());
     let headers = std::mem::take(request.headers_mut());
     if verb == Verb::Watch {
@@ -210,51 +340,44 @@ async fn objects(
             now,
             warnings: Vec::new(),
         };
-        return watch::watch(shared, request, options).await;
+        course.seat().await?;
+        course.become_stream()?;
+        return watch::watch(shared, request, options, course.ticket.take()).await;
     }
-    let work = async {
-        let body = read_body(&headers, request.body_mut()).await?;
-        let request = Request {
-            user,
-            target,
-            query,
-            headers,
-            body,
-            answer,
-            now,
-            warnings: Vec::new(),
-        };
-        let response = run(shared, verb, request).await?;
-        Ok(match takes_gzip {
-            true => compress::compress(response),
-            false => response,
-        })
+    let timeout = query
+        .timeout()?
+        .map_or(REQUEST_TIMEOUT, |asked| asked.min(REQUEST_TIMEOUT));
+    // Before the seat: a body that does not come keeps nobody else from theirs.
+    let body = read_body(&headers, request.body_mut(), course.ticket.as_mut()).await?;
+    course.seat().await?;
+    let request = Request {
+        user,
+        target,
+        query,
+        headers,
+        body,
+        answer,
+        now,
+        warnings: Vec::new(),
     };
-    let _turn = turn(shared).await?;
     let late = |_| {
         Status::timeout(
             "request did not complete within the allotted timeout",
             RETRY_AFTER_SECONDS,
         )
     };
-    tokio::time::timeout(REQUEST_TIMEOUT, work).await.map_err(late)?
+    let response = tokio::time::timeout(timeout, run(shared, verb, request))
+        .await
+        .map_err(late)??;
+    Ok(match takes_gzip {
+        true => compress::compress(response),
+        false => response,
+    })
 }
 
-/// Waits for a turn; 429 when there is none for too long.
-async fn turn(shared: &Shared) -> Result<tokio::sync::SemaphorePermit<'_>, Status> {
-    let busy = || {
-        Status::too_many_requests(
-            "the server has received too many requests, please try again later",
-            RETRY_AFTER_SECONDS,
-        )
-    };
-    match shared.turns.try_acquire() {
-        Ok(turn) => Ok(turn),
-        Err(_) => match tokio::time::timeout(QUEUE_TIMEOUT, shared.turns.acquire()).await {
-            Ok(Ok(turn)) => Ok(turn),
-            _ => Err(busy()),
-        },
-    }
+/// Whether the target can be shown as a Table: what is not stored has no columns.
+fn has_table(target: &Target) -> bool {
+    target.kind.stored && matches!(target.subresource.as_str(), "" | "status" | "approval")
 }
 
 async fn run(shared: &Arc<Shared>, verb: Verb, request: Request) -> Result<Response<Body>, Status> {
@@ -283,7 +406,12 @@ async fn run(shared: &Arc<Shared>, verb: Verb, request: Request) -> Result<Respo
     }
 }
 
-async fn read_body(headers: &HeaderMap, body: &mut Body) -> Result<Bytes, Status> {
+/// The body of a request, which must come at [`BODY_RATE_MIN`].
+async fn read_body(
+    headers: &HeaderMap,
+    body: &mut Body,
+    mut ticket: Option<&mut Ticket>,
+) -> Result<Bytes, Status> {
     let too_large = || Status::too_large(BODY_BYTES_MAX);
     let announced = headers
         .get(CONTENT_LENGTH)
@@ -291,13 +419,40 @@ async fn read_body(headers: &HeaderMap, body: &mut Body) -> Result<Bytes, Status
     if announced.is_some_and(|length| length > BODY_BYTES_MAX) {
         return Err(too_large());
     }
-    match Limited::new(body, BODY_BYTES_MAX).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-        Err(error) => Err(Status::bad_request(format!(
-            "the body of the request could not be read: {error}"
-        ))),
+    let began = tokio::time::Instant::now();
+    let (mut read, mut counted) = (BytesMut::new(), 0);
+    loop {
+        let deadline = began + BODY_GRACE + Duration::from_secs(read.len() as u64 / BODY_RATE_MIN);
+        let data = match tokio::time::timeout_at(deadline, body.frame()).await {
+            Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+            Ok(Some(Err(error))) => {
+                let why = format!("the body of the request could not be read: {error}");
+                return Err(Status::bad_request(why));
+            }
+            Ok(None) => return Ok(read.freeze()),
+            Err(_) => return Err(late_body()),
+        };
+        let length = read.len() + data.len();
+        if length > BODY_BYTES_MAX {
+            return Err(too_large());
+        }
+        if length > BODY_UNCOUNTED_BYTES
+            && let Some(ticket) = &mut ticket
+        {
+            ticket.hold_bytes(length - counted).map_err(flow::busy)?;
+            counted = length;
+        }
+        if read.is_empty() && body.is_end_stream() {
+            return Ok(data);
+        }
+        read.extend_from_slice(&data);
     }
+}
+
+fn late_body() -> Status {
+    let why =
+        format!("the body of the request did not come in time: send at least {BODY_RATE_MIN} bytes a second");
+    Status::new(StatusCode::REQUEST_TIMEOUT.as_u16(), "Timeout", why)
 }
 
 /// Reads what the handler left of the body, within bounds. An HTTP/1 connection whose request was not read to its end

@@ -1,17 +1,19 @@
 //! What all requests of a server share.
 
-use std::sync::Mutex as SyncMutex;
+use std::sync::{Arc, Mutex as SyncMutex};
 
 use api::status::Status;
 use clock::Clock;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Taken;
+use crate::attempts::Attempts;
 use crate::authorization::Rbac;
+use crate::connections::{Bounds, Connections};
 use crate::discovery::Discovery;
-use crate::limits::REQUESTS_IN_FLIGHT_MAX;
+use crate::flow::FlowControl;
 use crate::metrics::Metrics;
 use crate::node_credential::NodeStreams;
 use crate::objects::Objects;
@@ -38,8 +40,12 @@ pub(crate) struct Shared {
     pub(crate) authority: Box<str>,
     /// Cancelled when the server stops: watches and streams end.
     pub(crate) stopping: CancellationToken,
-    /// Turns of requests that are no watch or stream.
-    pub(crate) turns: Semaphore,
+    /// Seats of requests.
+    pub(crate) flow: FlowControl,
+    /// Credentials that were refused.
+    pub(crate) attempts: Attempts,
+    /// Open connections.
+    pub(crate) connections: Arc<Connections>,
     /// What runs beside the requests: upgraded connections.
     pub(crate) tasks: TaskTracker,
     /// Held while a Service gets its addresses and ports, so that no two get the same.
@@ -74,7 +80,9 @@ impl Shared {
             authority: authority.into(),
             metrics: Metrics::default(),
             stopping: CancellationToken::new(),
-            turns: Semaphore::new(REQUESTS_IN_FLIGHT_MAX),
+            flow: FlowControl::default(),
+            attempts: Attempts::default(),
+            connections: Connections::new(Bounds::of_this_process()),
             tasks: TaskTracker::new(),
             service_allocation: Mutex::new(()),
             services_taken: SyncMutex::default(),

@@ -153,6 +153,12 @@ impl Tokens {
         Ok(claims)
     }
 
+    /// Whether the signature of `token` was found good lately.
+    pub(crate) fn knows(&self, token: &str) -> bool {
+        let verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        verified.contains_key(token)
+    }
+
     fn signed_claims(&self, token: &str) -> Result<Arc<Claims>, TokenError> {
         if let Some(claims) = self
             .verified

@@ -177,6 +177,10 @@ impl ControlPlane {
             true => args.cluster_ranges()?,
             false => Vec::new(),
         };
+        // The server takes as many connections as the limit allows; with a low one it takes fewer.
+        if let Err(error) = runtime::raise_open_files() {
+            tracing::warn!(%error, "the limit on open files stays as it is");
+        }
         let config = Config {
             data_dir: args.data_dir.clone(),
             listen: args.listen,

@@ -17,6 +17,7 @@
 mod cgroup;
 mod error;
 mod exec;
+mod files;
 mod images;
 mod layout;
 mod network;
@@ -31,6 +32,7 @@ mod wire;
 
 pub use error::{Error, ErrorKind, Result};
 pub use exec::Exec;
+pub use files::raise_open_files;
 pub use images::{Credentials, ImageInfo, Images, ScratchFile, normalize_name};
 pub use network::{
     Cni, Destination, NetworkConfig, ROUTE_PROTOCOL, Range, Ranges, Redirect, RedirectTo, Route,

@@ -18,6 +18,7 @@ use nix::unistd::Pid;
 
 use crate::cgroup::{self, Hierarchies};
 use crate::error::Context as _;
+use crate::files;
 use crate::layout::{self, Layout};
 use crate::network::Network;
 use crate::patience::read_within;
@@ -331,6 +332,7 @@ impl Runtime {
             .arg(&place.0)
             // The agent's environment is nobody else's business.
             .env_clear()
+            .envs(files::variable())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)

@@ -22,6 +22,7 @@ use crate::objects::{Entry, INDEX_NODE, Object};
 use crate::request::Request;
 use crate::respond::{self, Presenter};
 use crate::shared::Shared;
+use crate::verbs::converted_list;
 use crate::verbs::list_options::{self, ListOptions, Match, Selection};
 
 /// Where the next page of a list begins.
@@ -96,10 +97,7 @@ pub(crate) async fn list(
     let presenter = Presenter::of(request.target.kind, request.answer, &request.query, request.now)?;
     let mut response = match presenter.is_plain() {
         true => shared_bytes(&presenter, &list_meta, page.objects),
-        false => {
-            let bytes = presenter.list(&page.objects, list_meta)?;
-            respond::bytes_response(StatusCode::OK, request.answer.content_type(), bytes)
-        }
+        false => converted_list::answer(presenter, list_meta, page.objects)?,
     };
     respond::add_warnings(&mut response, &request.warnings);
     Ok(response)

@@ -1,5 +1,6 @@
 //! What can be done to objects, one verb a file.
 
+mod converted_list;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod delete_collection;

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::body::{Body, BoxError};
+use crate::flow::Ticket;
 use crate::limits::{BOOKMARK_BEFORE_END, BOOKMARK_PERIOD, FRAME_BYTES, WATCH_BATCH_MAX, WATCH_LIFE_MIN};
 use crate::metrics::WatchGauge;
 use crate::negotiate::{Answer, Encoding, JSON, Shape};
@@ -25,12 +26,13 @@ use crate::respond::{self, Presenter};
 use crate::shared::Shared;
 use crate::verbs::list_options::{self, ListOptions, Selection};
 
-/// Starts a watch. What cannot begin (history gone, a revision that does not come) is an HTTP error, what ends it
+/// Starts a watch, which keeps `ticket`. What cannot begin (history gone, a revision that does not come) is an HTTP error, what ends it
 /// later an ERROR event.
 pub(crate) async fn watch(
     shared: &Arc<Shared>,
     request: Request,
     options: ListOptions,
+    ticket: Option<Ticket>,
 ) -> Result<Response<Body>, Status> {
     let rights_end = node_credential::end_of(shared, &request.user)?;
     let prefix = options.selection.prefix(&request.target.namespace);
@@ -94,6 +96,7 @@ pub(crate) async fn watch(
         stopping: shared.stopping.clone(),
         rights_end,
         over: false,
+        ticket,
         _gauge: shared.metrics.watch_began(),
     };
     let frames = stream::unfold(state, |mut state| async move {
@@ -154,6 +157,8 @@ struct Watch {
     /// Cancelled when the rights of the client's certificate end; for nodes.
     rights_end: Option<CancellationToken>,
     over: bool,
+    /// The watch has a seat until the initial objects are sent, which it keeps in memory.
+    ticket: Option<Ticket>,
     _gauge: WatchGauge,
 }
 
@@ -176,6 +181,9 @@ impl Watch {
         }
         if let Some(frame) = self.initial_frame() {
             return Some(frame);
+        }
+        if let Some(ticket) = &mut self.ticket {
+            ticket.leave_seat();
         }
         while !self.over {
             let frame = match self.next_happening().await {

@@ -8,6 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Request};
 use http_body_util::BodyExt;
+use rustls::client::WantsClientCert;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::{Value, json};
@@ -309,22 +310,35 @@ pub(crate) async fn dial_as_admin(cluster: &Cluster) -> TlsStream<TcpStream> {
     dial_with(cluster, &certificate, &key).await
 }
 
+/// A TLS connection to the server, without a credential.
+pub(crate) async fn dial_as_stranger(cluster: &Cluster) -> TlsStream<TcpStream> {
+    let config = trusting(cluster).with_no_client_auth();
+    connect(cluster, config).await
+}
+
 /// A TLS connection to the server, with this credential.
 pub(crate) async fn dial_with(cluster: &Cluster, certificate: &str, key: &str) -> TlsStream<TcpStream> {
+    let config = trusting(cluster)
+        .with_client_auth_cert(
+            vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
+            PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
+        )
+        .unwrap();
+    connect(cluster, config).await
+}
+
+fn trusting(cluster: &Cluster) -> rustls::ConfigBuilder<rustls::ClientConfig, WantsClientCert> {
     let mut roots = rustls::RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_slice(cluster.server.authority().as_bytes()).unwrap())
         .unwrap();
-    let config =
-        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_client_auth_cert(
-                vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
-                PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
-            )
-            .unwrap();
+    rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+}
+
+async fn connect(cluster: &Cluster, config: rustls::ClientConfig) -> TlsStream<TcpStream> {
     let stream = TcpStream::connect(cluster.server.address()).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
     TlsConnector::from(Arc::new(config))

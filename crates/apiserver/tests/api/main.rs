@@ -15,6 +15,7 @@ mod eviction;
 mod field_validation;
 mod fuzz_seeds;
 mod list_paging;
+mod load;
 mod node_credential;
 mod patch;
 mod pod_security;

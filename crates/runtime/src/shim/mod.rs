@@ -18,6 +18,7 @@ use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
 
+use crate::files;
 use crate::layout::{self, PodLayout};
 use crate::{Error, PodNetwork, Result, SandboxSpec};
 
@@ -85,6 +86,7 @@ fn start(folder: &Path) -> Result<server::Server> {
     let layout = PodLayout(folder.to_path_buf());
     let record: PodRecord = layout::read_json(&layout.record())?
         .ok_or_else(|| Error::machine(format!("{} is missing", layout.record().display())))?;
+    files::restore_limit()?;
     sandbox::enter(&layout, &record)?;
     server::Server::new(layout, record)
 }

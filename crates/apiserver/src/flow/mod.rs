@@ -1,0 +1,379 @@
+//! Who gets a seat: requests are sorted into priority levels by what they are about and who sends them, and each level has seats, a queue
+//! and memory of its own. A level is a row of [`LEVELS`], the rule that leads there a row of [`SCHEMAS`]; their names are those of Kubernetes'
+//! API priority and fairness where it has the same.
+//!
+//! Within a level a flow is one user (one address, for clients without a credential). See [`fair_queue`] for what a flow may hold.
+
+mod fair_queue;
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use api::status::Status;
+
+use self::fair_queue::{Bounds, Counts, FairQueue};
+pub(crate) use self::fair_queue::{Busy, Ticket};
+use crate::connections::Address;
+use crate::limits::{BODY_BYTES_MAX, RETRY_AFTER_SECONDS};
+use crate::routes::{Route, Target};
+use crate::user::{GROUP_NODES, GROUP_SERVICE_ACCOUNTS, User};
+
+/// A priority level.
+struct Level {
+    name: &'static str,
+    bounds: Bounds,
+}
+
+/// Bytes of bodies that a level holds: twenty bodies of the largest size.
+const LEVEL_BODY_BYTES: usize = 20 * BODY_BYTES_MAX;
+/// Bytes of bodies that a flow holds. An object as a tree takes some ten times its text, so this bounds a user to some 120 MiB.
+const FLOW_BODY_BYTES: usize = 4 * BODY_BYTES_MAX;
+
+/// The levels. A seat costs at most some 0.5 MiB (two frames of the answer and the state of the compressor); a request that is present, a stream
+/// that is idle, some 16 KiB.
+///
+/// One user's requests get 64 seats, which at a commit of 5 ms are 12,800 writes a second, and nodes fewer, as each is a user. A stream is most often
+/// the watch of a daemon, and all pods of a DaemonSet are one user: hence the high number.
+static LEVELS: [Level; 7] = [
+    // Heartbeats: they are small, and what a late one costs is a node that is given up.
+    Level {
+        name: "node-high",
+        bounds: Bounds {
+            seats: 512,
+            flow_seats: 8,
+            present: 16_384,
+            flow_present: 32,
+            streams: 32_768,
+            flow_streams: 16,
+            body_bytes: LEVEL_BODY_BYTES,
+            flow_body_bytes: BODY_BYTES_MAX,
+        },
+    },
+    Level {
+        name: "system",
+        bounds: Bounds {
+            seats: 512,
+            flow_seats: 32,
+            present: 8_192,
+            flow_present: 256,
+            streams: 262_144,
+            flow_streams: 1_024,
+            body_bytes: LEVEL_BODY_BYTES,
+            flow_body_bytes: 2 * BODY_BYTES_MAX,
+        },
+    },
+    Level {
+        name: "administrators",
+        bounds: Bounds {
+            seats: 512,
+            flow_seats: 512,
+            present: 8_192,
+            flow_present: 8_192,
+            streams: 65_536,
+            flow_streams: 65_536,
+            body_bytes: LEVEL_BODY_BYTES,
+            flow_body_bytes: LEVEL_BODY_BYTES,
+        },
+    },
+    Level {
+        name: "workload-high",
+        bounds: SHARED,
+    },
+    Level {
+        name: "workload-low",
+        bounds: SHARED,
+    },
+    Level {
+        name: "global-default",
+        bounds: SHARED,
+    },
+    // Clients without a credential may see the health and the version.
+    Level {
+        name: "catch-all",
+        bounds: Bounds {
+            seats: 32,
+            flow_seats: 8,
+            present: 1_024,
+            flow_present: 64,
+            streams: 64,
+            flow_streams: 4,
+            body_bytes: BODY_BYTES_MAX,
+            flow_body_bytes: BODY_BYTES_MAX / 4,
+        },
+    },
+];
+
+/// A level that unrelated users share.
+const SHARED: Bounds = Bounds {
+    seats: 256,
+    flow_seats: 64,
+    present: 2_048,
+    flow_present: 512,
+    streams: 65_536,
+    flow_streams: 16_384,
+    body_bytes: LEVEL_BODY_BYTES,
+    flow_body_bytes: FLOW_BODY_BYTES,
+};
+
+/// What a rule looks at.
+struct Asked<'a> {
+    user: &'a User,
+    is_heartbeat: bool,
+}
+
+/// A rule: the requests that it matches belong to a level.
+struct Schema {
+    name: &'static str,
+    level: &'static str,
+    matches: fn(&Asked<'_>) -> bool,
+}
+
+/// The rules. The first that matches counts; the last matches everything.
+static SCHEMAS: [Schema; 8] = [
+    Schema {
+        name: "administrators",
+        level: "administrators",
+        matches: |asked| asked.user.is_master(),
+    },
+    Schema {
+        name: "system-node-high",
+        level: "node-high",
+        matches: |asked| asked.is_heartbeat && has_group(asked.user, GROUP_NODES),
+    },
+    Schema {
+        name: "system-nodes",
+        level: "system",
+        matches: |asked| has_group(asked.user, GROUP_NODES),
+    },
+    // Machines that join.
+    Schema {
+        name: "system-bootstrappers",
+        level: "system",
+        matches: |asked| has_group(asked.user, "system:bootstrappers"),
+    },
+    Schema {
+        name: "system-components",
+        level: "workload-high",
+        matches: |asked| {
+            asked.user.name.starts_with("system:kube-")
+                || has_group(asked.user, "system:serviceaccounts:kube-system")
+        },
+    },
+    Schema {
+        name: "service-accounts",
+        level: "workload-low",
+        matches: |asked| has_group(asked.user, GROUP_SERVICE_ACCOUNTS),
+    },
+    Schema {
+        name: "catch-all",
+        level: "catch-all",
+        matches: |asked| asked.user.is_anonymous(),
+    },
+    Schema {
+        name: "global-default",
+        level: "global-default",
+        matches: |_| true,
+    },
+];
+
+fn has_group(user: &User, group: &str) -> bool {
+    user.groups.iter().any(|of_user| of_user == group)
+}
+
+/// The queues of all levels.
+pub(crate) struct FlowControl {
+    queues: Vec<Arc<FairQueue>>,
+    /// The index of each schema's level.
+    levels: Vec<usize>,
+}
+
+impl Default for FlowControl {
+    fn default() -> FlowControl {
+        let level_of = |schema: &Schema| LEVELS.iter().position(|level| level.name == schema.level);
+        FlowControl {
+            queues: LEVELS.iter().map(|level| FairQueue::new(level.bounds)).collect(),
+            levels: SCHEMAS
+                .iter()
+                .map(|schema| level_of(schema).unwrap_or_default())
+                .collect(),
+        }
+    }
+}
+
+impl FlowControl {
+    /// Takes a request in, which came from `address`. 429 when its flow, or its level, has too many already.
+    pub(crate) fn enter(
+        &self,
+        user: &User,
+        route: Option<&Route>,
+        address: Address,
+    ) -> Result<Ticket, Status> {
+        let asked = Asked {
+            user,
+            is_heartbeat: route.is_some_and(is_heartbeat),
+        };
+        let schema = SCHEMAS.iter().position(|schema| (schema.matches)(&asked));
+        let schema = schema.unwrap_or(SCHEMAS.len() - 1);
+        let flow = match user.is_anonymous() {
+            true => Cow::Owned(address.to_string()),
+            false => Cow::Borrowed(user.name.as_str()),
+        };
+        let ticket = self.queues[self.levels[schema]].enter(&flow);
+        ticket.map_err(|error| {
+            tracing::debug!(flow_schema = SCHEMAS[schema].name, %flow, "a request was refused: there are too many");
+            busy(error)
+        })
+    }
+
+    /// What all levels hold and have done, as Prometheus reads it.
+    pub(crate) fn write_metrics(&self, out: &mut String) -> std::fmt::Result {
+        type Value = fn(&Bounds, &Counts) -> u64;
+        const ROWS: [(&str, &str, &str, Value); 8] = [
+            (
+                "apiserver_flowcontrol_nominal_limit_seats",
+                "gauge",
+                "Seats of a priority level.",
+                |bounds, _| bounds.seats as u64,
+            ),
+            (
+                "apiserver_flowcontrol_current_executing_seats",
+                "gauge",
+                "Seats that are taken.",
+                |_, counts| counts.seated as u64,
+            ),
+            (
+                "apiserver_flowcontrol_current_inqueue_requests",
+                "gauge",
+                "Requests that wait for a seat.",
+                |_, counts| counts.waiting as u64,
+            ),
+            (
+                "apiserver_flowcontrol_current_requests",
+                "gauge",
+                "Requests that are read, wait, are worked on or are being answered.",
+                |_, counts| counts.present as u64,
+            ),
+            (
+                "apiserver_flowcontrol_current_streams",
+                "gauge",
+                "Answers without an end: watches, logs that are followed.",
+                |_, counts| counts.streams as u64,
+            ),
+            (
+                "apiserver_flowcontrol_current_body_bytes",
+                "gauge",
+                "Bytes of request bodies in memory.",
+                |_, counts| counts.body_bytes as u64,
+            ),
+            (
+                "apiserver_flowcontrol_dispatched_requests_total",
+                "counter",
+                "Requests that got a seat.",
+                |_, counts| counts.dispatched,
+            ),
+            (
+                "apiserver_flowcontrol_rejected_requests_total",
+                "counter",
+                "Requests that were refused.",
+                |_, counts| counts.refused_full,
+            ),
+        ];
+        for (name, kind, help, value) in ROWS {
+            writeln!(out, "# HELP {name} {help}")?;
+            writeln!(out, "# TYPE {name} {kind}")?;
+            let is_rejection = name.ends_with("rejected_requests_total");
+            for (level, queue) in LEVELS.iter().zip(&self.queues) {
+                let counts = queue.counts();
+                let level = level.name;
+                let value = value(queue.bounds(), &counts);
+                match is_rejection {
+                    false => writeln!(out, "{name}{{priority_level=\"{level}\"}} {value}")?,
+                    true => {
+                        let late = counts.refused_late;
+                        writeln!(
+                            out,
+                            "{name}{{priority_level=\"{level}\",reason=\"queue-full\"}} {value}"
+                        )?;
+                        writeln!(
+                            out,
+                            "{name}{{priority_level=\"{level}\",reason=\"time-out\"}} {late}"
+                        )?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a node sends to show that it lives.
+fn is_heartbeat(route: &Route) -> bool {
+    match route {
+        Route::Objects(Target {
+            kind, subresource, ..
+        }) => match kind.kind {
+            "Lease" => true,
+            "Node" => subresource == "status",
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// 429: the client comes back later.
+pub(crate) fn busy(_busy: Busy) -> Status {
+    Status::too_many_requests(
+        "the server has received too many requests, please try again later",
+        RETRY_AFTER_SECONDS,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routes;
+
+    /// The schema and the level of a request.
+    fn sorted(user: &User, path: &str) -> (&'static str, &'static str) {
+        let asked = Asked {
+            user,
+            is_heartbeat: is_heartbeat(&routes::route(path).unwrap()),
+        };
+        let schema = SCHEMAS.iter().find(|schema| (schema.matches)(&asked)).unwrap();
+        (schema.name, schema.level)
+    }
+
+    #[test]
+    fn each_schema_leads_to_a_level_that_exists() {
+        for schema in &SCHEMAS {
+            let levels = LEVELS.iter().filter(|level| level.name == schema.level);
+            assert_eq!(levels.count(), 1, "{}", schema.name);
+        }
+    }
+
+    #[test]
+    fn requests_are_sorted_by_user_and_by_what_they_are_about() {
+        let pods = "/api/v1/pods";
+        let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n";
+        let level = |user: &User, path: &str| sorted(user, path).1;
+        assert_eq!(level(&User::admin(), lease), "administrators");
+        assert_eq!(level(&User::node("n"), lease), "node-high");
+        assert_eq!(level(&User::node("n"), "/api/v1/nodes/n/status"), "node-high");
+        assert_eq!(level(&User::node("n"), pods), "system");
+        assert_eq!(
+            level(&User::component("system:kube-scheduler"), pods),
+            "workload-high"
+        );
+        assert_eq!(
+            level(&User::service_account("kube-system", "dns", ""), pods),
+            "workload-high"
+        );
+        assert_eq!(
+            level(&User::service_account("default", "x", ""), lease),
+            "workload-low"
+        );
+        assert_eq!(level(&User::new("jane", &["dev"]), pods), "global-default");
+        assert_eq!(level(&User::anonymous(), "/healthz"), "catch-all");
+    }
+}
