@@ -1,6 +1,6 @@
 //! The command line: roles first, then the client's verbs.
 
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Error, FromArgMatches, Parser, Subcommand};
 
 use crate::client::connection::ConnectArgs;
@@ -10,12 +10,7 @@ use crate::verbs;
 
 /// One copy of a pod on every node that should have it: Kubernetes DaemonSets in one small binary
 #[derive(Parser, Debug)]
-#[command(
-    name = "everynode",
-    version,
-    propagate_version = true,
-    disable_help_subcommand = true
-)]
+#[command(name = "everynode", version, propagate_version = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) verb: Verb,
@@ -57,6 +52,7 @@ pub(crate) enum Verb {
     Logs(verbs::logs::Logs),
     Exec(verbs::exec::Exec),
     Completion(verbs::completion::Completion),
+    Version(verbs::version::Version),
 }
 
 /// The verbs in the order in which somebody new to it meets them.
@@ -81,7 +77,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
         ],
     ),
     ("Nodes", &["cordon", "uncordon", "drain", "taint"]),
-    ("Your shell", &["completion"]),
+    ("Other", &["completion", "version"]),
 ];
 
 /// The command line, with its verbs in groups on the first page of help.
@@ -101,8 +97,8 @@ pub(crate) fn command() -> clap::Command {
     }
     command.help_template(format!(
         "{{about}}\n\n{{usage-heading}} {{usage}}\n\n{verbs}\
-        All but the first group work against any Kubernetes API server, and speak as kubectl does.\n\
-        `everynode COMMAND --help` tells more about one.\n\nOptions:\n{{options}}"
+        The commands below \"Run it\" work with any Kubernetes API server and take kubectl's arguments.\n\
+        `everynode help COMMAND` describes one.\n\nOptions:\n{{options}}"
     ))
 }
 
@@ -114,12 +110,43 @@ pub(crate) fn parse() -> Cli {
     parsed.unwrap_or_else(|error| harmless(error).exit())
 }
 
+/// Commands of kubectl that are left to it: they would do here what they do there.
+const KUBECTL_ONLY: [&str; 21] = [
+    "api-resources",
+    "api-versions",
+    "attach",
+    "auth",
+    "autoscale",
+    "certificate",
+    "cluster-info",
+    "config",
+    "cp",
+    "debug",
+    "diff",
+    "edit",
+    "explain",
+    "expose",
+    "kustomize",
+    "patch",
+    "port-forward",
+    "proxy",
+    "replace",
+    "set",
+    "wait",
+];
+
 /// Removes the suggestions that do harm when they are followed.
 fn harmless(mut error: Error) -> Error {
     // For an unknown flag clap suggests `-- --flag`. `delete ds x -- --dry-run` deletes x.
     error.remove(ContextKind::Suggested);
     // clap suggests `up` for `upgrade`, and `taint` for `wait`.
     let word = error.get(ContextKind::InvalidSubcommand).map(ToString::to_string);
+    if let Some(word) = word.as_deref().filter(|word| KUBECTL_ONLY.contains(word)) {
+        let text = format!(
+            "everynode has no command '{word}'. kubectl has it and works with this server: kubectl {word} --kubeconfig FILE"
+        );
+        return command().error(ErrorKind::InvalidSubcommand, text);
+    }
     if let Some(word) = word
         && let Some(ContextValue::Strings(names)) = error.remove(ContextKind::SuggestedSubcommand)
         && let Some(near) = suggest::nearest(&word, names.iter().map(String::as_str))
@@ -145,6 +172,9 @@ mod tests {
     fn an_unknown_flag_is_never_offered_as_a_value() {
         let command = command();
         for verb in command.get_subcommands() {
+            if verb.get_name() == "help" {
+                continue;
+            }
             let said = refusal(&format!("{} --no-such-flag x", verb.get_name()));
             assert!(said.contains("unexpected argument '--no-such-flag'"), "{said}");
             assert!(!said.contains("-- --no-such-flag"), "{said}");
@@ -154,11 +184,16 @@ mod tests {
 
     #[test]
     fn only_a_near_command_is_suggested() {
-        for word in ["upgrade", "wait", "rm", "start"] {
+        for word in ["upgrade", "rm", "start"] {
             let said = refusal(word);
             assert!(said.contains("unrecognized subcommand"), "{said}");
             assert!(!said.contains("tip:"), "{said}");
         }
+        let said = refusal("wait ds/x");
+        assert!(
+            said.contains("kubectl has it") && !said.contains("tip:"),
+            "{said}"
+        );
         assert!(refusal("delte ds x").contains("'delete'"));
         assert!(refusal("rollout und ds/x").contains("'undo'"));
     }
@@ -180,7 +215,9 @@ mod tests {
     #[test]
     fn the_first_page_names_every_verb_once_and_fits_a_terminal() {
         let command = command();
-        let shown = command.get_subcommands().filter(|verb| !verb.is_hide_set());
+        let shown = command
+            .get_subcommands()
+            .filter(|verb| !verb.is_hide_set() && verb.get_name() != "help");
         for verb in shown {
             let name = verb.get_name();
             let groups = GROUPS.iter().filter(|(_, names)| names.contains(&name));

@@ -76,6 +76,7 @@ async fn dispatch(Cli { verb, connect, .. }: Cli) -> Result<ExitCode> {
         Verb::Agent(agent) => return agent.run().await,
         Verb::Token(token) => token.run(&connect).await?,
         Verb::Kubeconfig(kubeconfig) => kubeconfig.run(&connect).await?,
+        Verb::Version(version) => version.run(&connect).await?,
         Verb::Server(server) => server.run().await?,
         Verb::Simulate(simulate) => simulate.run(&connect).await?,
         Verb::Image(image) => tokio::task::spawn_blocking(|| image.run())

@@ -2,34 +2,61 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
+use bytes::Bytes;
 use clap::Args;
-use futures::TryStreamExt;
+use futures::{Stream, StreamExt, TryStreamExt};
 use http::Method;
 use http_body_util::BodyExt;
 
 use super::get::print;
-use super::{container_of, pod_of};
-use crate::client::connection::ConnectArgs;
+use super::{container_of, list_pods, pods_of};
+use crate::client::connection::{ConnectArgs, Connection};
 use crate::client::duration;
+use crate::client::error::Failures;
 use crate::client::resources::{Resources, escape};
 
-/// Show what a container wrote
+/// Print the logs of containers
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  everynode logs fluentd-x7k2p                        one pod
+  everynode logs ds/fluentd -n kube-system --node n7  the pod of a DaemonSet on one node
+  everynode logs -l app=fluentd -f                    several pods, each line with its pod")]
 pub(crate) struct Logs {
-    /// A pod's name, or `ds/NAME` for one of its pods
-    #[arg(value_name = "POD | TYPE/NAME")]
-    target: String,
+    /// A pod, or `ds/NAME` for one of its pods
+    #[arg(value_name = "POD | TYPE/NAME", required_unless_present = "selector")]
+    target: Option<String>,
 
-    /// The container (default: the one that the pod names, else the first)
+    /// All pods with these labels
+    #[arg(short = 'l', long, value_name = "SELECTOR", conflicts_with = "target")]
+    selector: Option<String>,
+
+    /// Only pods on this node
+    #[arg(long, value_name = "NODE")]
+    node: Option<String>,
+
+    /// All pods of `ds/NAME`, not just one
+    #[arg(long, requires = "target")]
+    all_pods: bool,
+
+    /// Begin each line with its pod and container; always so for several pods
+    #[arg(long)]
+    prefix: bool,
+
+    /// Most pods whose logs are followed at the same time
+    #[arg(long, value_name = "PODS", default_value_t = FOLLOWED)]
+    max_log_requests: usize,
+
+    /// The container (default: the one that the pod's annotation names, else the first)
     #[arg(short, long)]
     container: Option<String>,
 
-    /// Go on as the container writes
+    /// Keep printing new lines
     #[arg(short, long)]
     follow: bool,
 
-    /// Of the container's run before this one
+    /// Print the log of the previous run, before the last restart
     #[arg(short, long)]
     previous: bool,
 
@@ -37,7 +64,7 @@ pub(crate) struct Logs {
     #[arg(long, value_name = "LINES", default_value_t = -1, allow_negative_numbers = true)]
     tail: i64,
 
-    /// Only what is younger: `90s`, `10m`, `2h`
+    /// Only lines younger than this: `90s`, `10m`, `2h`
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     since: Option<Duration>,
 
@@ -50,24 +77,112 @@ pub(crate) struct Logs {
     limit_bytes: Option<u64>,
 }
 
+/// kubectl's default.
+const FOLLOWED: usize = 5;
+/// Longest part of a line that is held back until its end comes.
+const LINE_BYTES_MAX: usize = 64 * 1024;
+
 impl Logs {
     pub(crate) async fn run(self, connect: &ConnectArgs) -> Result<()> {
         let connection = connect.connect().await?;
         let resources = Resources::discover(&connection).await?;
-        let pod = pod_of(&connection, &resources, &self.target).await?;
-        let container = container_of(&connection, &pod, self.container.clone()).await?;
-        let pods = resources.of_kind("v1", "Pod")?;
+        let pods = self.pods(&connection, &resources).await?;
+        if self.follow && pods.len() > self.max_log_requests {
+            bail!(
+                "{} pods match, and at most {} are followed at the same time: choose fewer, or use --max-log-requests {}",
+                pods.len(),
+                self.max_log_requests,
+                pods.len()
+            );
+        }
+        if let ([pod], false) = (pods.as_slice(), self.prefix) {
+            let (_, mut chunks) = self.open(&connection, pod).await?;
+            while let Some(chunk) = chunks.try_next().await? {
+                print(&chunk)?;
+            }
+            return Ok(());
+        }
+        let mut failures = Failures::default();
+        let copies = pods.iter().map(|pod| self.copy(&connection, pod));
+        // Logs that end are printed one after the other: their lines stay together.
+        let at_once = if self.follow {
+            self.max_log_requests.max(1)
+        } else {
+            1
+        };
+        let mut copies = futures::stream::iter(copies).buffered(at_once);
+        while let Some(copied) = copies.next().await {
+            failures.note(copied);
+        }
+        failures.finish()
+    }
+
+    /// The pods to print, by name.
+    async fn pods(&self, connection: &Connection, resources: &Resources) -> Result<Vec<String>> {
+        let found = match (&self.target, &self.selector) {
+            (Some(target), _) => pods_of(connection, resources, target, self.node.as_deref()).await?,
+            (None, Some(selector)) => {
+                list_pods(connection, resources, selector, self.node.as_deref()).await?
+            }
+            (None, None) => bail!("name a pod, `ds/NAME`, or pods with -l"),
+        };
+        let whole = self.selector.is_some() || self.all_pods;
+        match found.as_slice() {
+            [] => {
+                let place = self
+                    .node
+                    .as_ref()
+                    .map_or_else(String::new, |node| format!(" on node {node}"));
+                bail!("no pod matches{place} in the namespace {}", connection.namespace)
+            }
+            [first, _, ..] if !whole => {
+                eprintln!("Found {} pods, using pod/{first}", found.len());
+                Ok(vec![first.clone()])
+            }
+            _ => Ok(found),
+        }
+    }
+
+    /// The name of a pod's container, and what it wrote.
+    async fn open(
+        &self,
+        connection: &Connection,
+        pod: &str,
+    ) -> Result<(String, impl Stream<Item = Result<Bytes>> + use<>)> {
+        let container = container_of(connection, pod, self.container.clone()).await?;
         let path = format!(
-            "{}/log?{}",
-            pods.object(&connection.namespace, &pod),
+            "/api/v1/namespaces/{}/pods/{}/log?{}",
+            escape(&connection.namespace),
+            escape(pod),
             self.query(container.as_deref())?
         );
         let response = connection.send(Method::GET, &path, "*/*", None).await?;
-        let mut chunks = response.into_body().into_data_stream();
-        while let Some(chunk) = chunks.try_next().await.context("read the log")? {
-            print(&chunk)?;
+        let chunks = response.into_body().into_data_stream();
+        let chunks = chunks.map_err(|error| anyhow::Error::new(error).context("read the log"));
+        Ok((container.unwrap_or_default(), Box::pin(chunks)))
+    }
+
+    /// Prints a pod's log, each line after the names of the pod and the container.
+    async fn copy(&self, connection: &Connection, pod: &str) -> Result<()> {
+        let (container, mut chunks) = self.open(connection, pod).await?;
+        let prefix = format!("[pod/{pod}/{container}] ");
+        let mut line = prefix.clone().into_bytes();
+        while let Some(chunk) = chunks.try_next().await? {
+            for byte in chunk {
+                line.push(byte);
+                if byte == b'\n' || line.len() >= LINE_BYTES_MAX {
+                    print(&line)?;
+                    line.truncate(0);
+                    if byte == b'\n' {
+                        line.extend_from_slice(prefix.as_bytes());
+                    }
+                }
+            }
         }
-        Ok(())
+        match line.len() > prefix.len() {
+            true => print(&[&line[..], b"\n"].concat()),
+            false => Ok(()),
+        }
     }
 
     fn query(&self, container: Option<&str>) -> Result<String> {

@@ -25,9 +25,11 @@ pub(crate) mod simulate;
 pub(crate) mod taint;
 pub(crate) mod token;
 pub(crate) mod up;
+pub(crate) mod version;
 pub(crate) mod why;
 
 use anyhow::{Result, bail};
+use serde_json::Value;
 
 use crate::client::connection::Connection;
 use crate::client::resources::{Resources, Targets, escape};
@@ -84,10 +86,28 @@ async fn container_of(connection: &Connection, pod: &str, named: Option<String>)
     Ok(first)
 }
 
-/// The pod that `target` names: a pod's own name, `pod/NAME`, or `ds/NAME` for the first of its pods.
+/// The pod that `target` names, or one of the pods of `ds/NAME`.
 async fn pod_of(connection: &Connection, resources: &Resources, target: &str) -> Result<String> {
+    let pods = pods_of(connection, resources, target, None).await?;
+    match pods.as_slice() {
+        [] => bail!("{target} has no pods"),
+        [pod] => Ok(pod.clone()),
+        [first, ..] => {
+            eprintln!("Found {} pods, using pod/{first}", pods.len());
+            Ok(first.clone())
+        }
+    }
+}
+
+/// The pods that `target` names: a pod by its own name or as `pod/NAME`, or those of `ds/NAME`, the running ones first. With a node: those there.
+async fn pods_of(
+    connection: &Connection,
+    resources: &Resources,
+    target: &str,
+    node: Option<&str>,
+) -> Result<Vec<String>> {
     if !target.contains('/') {
-        return Ok(target.to_owned());
+        return Ok(vec![target.to_owned()]);
     }
     let pairs = Targets::parse(&[target.to_owned()])?.pairs;
     let [(kind, Some(name))] = pairs.as_slice() else {
@@ -95,7 +115,7 @@ async fn pod_of(connection: &Connection, resources: &Resources, target: &str) ->
     };
     let resource = resources.named(kind)?;
     if resource.kind == "Pod" {
-        return Ok(name.clone());
+        return Ok(vec![name.clone()]);
     }
     let owner = connection
         .get(&resource.object(&connection.namespace, name))
@@ -103,18 +123,31 @@ async fn pod_of(connection: &Connection, resources: &Resources, target: &str) ->
     let Some(selector) = rollout::selector_query(&owner["spec"]["selector"]) else {
         bail!("{target} selects no pods");
     };
-    let pods = resources
+    list_pods(connection, resources, &selector, node).await
+}
+
+/// The pods of the namespace with these labels, the running ones first. With a node: those there.
+async fn list_pods(
+    connection: &Connection,
+    resources: &Resources,
+    selector: &str,
+    node: Option<&str>,
+) -> Result<Vec<String>> {
+    let path = resources
         .of_kind("v1", "Pod")?
         .collection(Some(&connection.namespace));
-    let list = connection
-        .get(&format!("{pods}?labelSelector={}", escape(&selector)))
-        .await?;
-    let items = || list["items"].as_array().into_iter().flatten();
-    let running = items()
-        .find(|pod| pod["status"]["phase"] == "Running")
-        .or_else(|| items().next());
-    match running.and_then(|pod| pod["metadata"]["name"].as_str()) {
-        Some(pod) => Ok(pod.to_owned()),
-        None => bail!("{target} has no pods"),
+    let mut query = format!("labelSelector={}", escape(selector));
+    if let Some(node) = node {
+        query = format!(
+            "{query}&fieldSelector={}",
+            escape(&format!("spec.nodeName={node}"))
+        );
     }
+    let pod = |pod: &Value| {
+        let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        Ok((pod["status"]["phase"] != "Running", name))
+    };
+    let mut pods = connection.list(&path, &query, pod).await?;
+    pods.sort();
+    Ok(pods.into_iter().map(|(_, name)| name).collect())
 }

@@ -11,6 +11,7 @@ mod kill;
 mod kubectl;
 mod large;
 mod libraries;
+mod logs;
 mod network;
 mod pages;
 mod scenarios;
