@@ -70,8 +70,12 @@ impl PodFiles {
         self.logs(container).join(format!("{attempt}.log"))
     }
 
+    pub(crate) fn terminations(&self) -> PathBuf {
+        self.0.join("termination")
+    }
+
     pub(crate) fn termination_message(&self, container: &str, attempt: u32) -> PathBuf {
-        self.0.join("termination").join(format!("{container}-{attempt}"))
+        self.terminations().join(format!("{container}-{attempt}"))
     }
 }
 
@@ -117,7 +121,6 @@ pub(crate) fn sandbox(pod: &Pod, node_name: &str, names: &ClusterNames) -> Sandb
             .flatten()
             .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))
             .collect(),
-        mount_propagation: mounts::propagates(&spec),
         host_ports: if host_network {
             Vec::new()
         } else {

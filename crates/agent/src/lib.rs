@@ -20,6 +20,7 @@ mod api_client;
 mod cluster;
 mod container;
 mod credential;
+mod disk;
 mod events;
 mod hold;
 mod hooks;

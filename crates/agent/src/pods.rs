@@ -191,6 +191,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<Ended,
         api_service: options.api_redirect().map(|redirect| redirect.from),
         hold,
         pulls: Semaphore::new(PULLS),
+        walks: Semaphore::new(1),
         uids: std::sync::Mutex::default(),
     });
     if let Some(membership) = options.membership.clone() {

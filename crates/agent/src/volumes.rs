@@ -25,6 +25,8 @@ use crate::container::{PodFiles, Surroundings};
 use crate::sources::Sources;
 use payload::Payload;
 
+pub(crate) use host_path::kind_of_file;
+
 /// How often a running pod's volumes of configuration are compared with what the API says: the kubelet's period.
 pub(crate) const REFRESH: Duration = Duration::from_secs(60);
 
@@ -69,7 +71,8 @@ pub(crate) fn may_change(pod: &Pod) -> bool {
     volumes.into_iter().flatten().any(is_configuration)
 }
 
-fn is_configuration(volume: &Volume) -> bool {
+/// Whether the node writes what a volume holds, and containers only read it.
+pub(crate) fn is_configuration(volume: &Volume) -> bool {
     volume.config_map.is_some()
         || volume.secret.is_some()
         || volume.projected.is_some()
@@ -94,7 +97,8 @@ async fn one(
         return host_path::check(Path::new(&source.path), source.type_.as_deref().unwrap_or(""));
     }
     if let Some(source) = &volume.empty_dir {
-        return empty_dir(source, &folder, group).map_err(failed);
+        let most = memory_of(pod, surroundings);
+        return empty_dir(source, &folder, group, most).map_err(failed);
     }
     if is_configuration(volume) {
         let mut payload = Payload::new(origins, pod, &folder, surroundings, tokens);
@@ -119,19 +123,31 @@ fn kind(volume: &Volume) -> String {
         .join(", ")
 }
 
-fn empty_dir(source: &EmptyDirVolumeSource, folder: &Path, group: Option<u32>) -> io::Result<()> {
+/// Bytes of memory that a pod may take: the sum of its containers' limits if all have one, else what the node gives to pods.
+fn memory_of(pod: &Pod, surroundings: &Surroundings) -> Option<u64> {
+    let of_pod = pod.spec.as_ref().map(crate::container::pod_resources);
+    let of_node = surroundings.allocatable.get("memory");
+    let of_node = of_node.and_then(|amount| Quantity::parse(amount).ok());
+    let of_node = of_node.and_then(|amount| u64::try_from(amount.value()).ok());
+    of_pod.and_then(|limits| limits.memory_limit).or(of_node)
+}
+
+/// Makes an emptyDir. One in memory holds `most` bytes, or less if its own limit says so.
+fn empty_dir(
+    source: &EmptyDirVolumeSource,
+    folder: &Path,
+    group: Option<u32>,
+    most: Option<u64>,
+) -> io::Result<()> {
     if !folder.exists() {
         fs::DirBuilder::new().recursive(true).mode(0o777).create(folder)?;
     }
     if source.medium.as_deref() == Some("Memory") {
-        let limit = source
-            .size_limit
-            .as_ref()
-            .and_then(|limit| Quantity::parse(&limit.0).ok());
-        tmpfs::mount(
-            folder,
-            limit.map(|limit| limit.value()).filter(|bytes| *bytes > 0),
-        )?;
+        let limit = source.size_limit.as_ref();
+        let limit = limit.and_then(|limit| Quantity::parse(&limit.0).ok());
+        let limit = limit.and_then(|limit| u64::try_from(limit.value()).ok());
+        let limit = limit.filter(|bytes| *bytes > 0);
+        tmpfs::mount(folder, limit.into_iter().chain(most).min())?;
     }
     if fs::metadata(folder)?.permissions().mode() & 0o777 != 0o777 {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o777))?;
@@ -152,10 +168,7 @@ pub(crate) fn remove(files: &PodFiles) -> io::Result<()> {
 /// Unmounts what is mounted below `folder`, and removes it; fine when there is none.
 pub(crate) fn remove_below(folder: &Path) -> io::Result<()> {
     tmpfs::unmount_below(folder)?;
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    runtime::beneath::remove_tree(folder)
 }
 
 #[cfg(test)]
@@ -175,7 +188,7 @@ mod tests {
     fn an_empty_dir_is_writable_by_everyone() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("volumes/v");
-        empty_dir(&EmptyDirVolumeSource::default(), &path, None).expect("make");
+        empty_dir(&EmptyDirVolumeSource::default(), &path, None, None).expect("make");
         let mode = fs::metadata(&path).expect("stat").permissions().mode();
         assert_eq!(mode & 0o7777, 0o777);
         let files = PodFiles(folder.path().to_owned());

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::Offer;
 use crate::cluster::{Cluster, PodRef};
 use crate::container::{ClusterNames, PodFiles, Surroundings};
+use crate::disk;
 use crate::events::Recorder;
 use crate::hold;
 use crate::probes::{self, Verdict};
@@ -64,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) hold: hold::Listener,
     /// Pulls at a time: the kubelet pulls one by one; a few keep a slow registry from blocking the rest.
     pub(crate) pulls: Semaphore,
+    /// Pods whose disk use is measured at a time.
+    pub(crate) walks: Semaphore,
     /// Uids of the pods that have workers, by namespace and name: who asks for logs knows only those.
     pub(crate) uids: std::sync::Mutex<HashMap<(String, String), String>>,
 }
@@ -187,6 +190,8 @@ pub(crate) struct Worker {
     refresh_at: Option<tokio::time::Instant>,
     /// What the volumes show changed while they were written.
     refresh_again: bool,
+    /// When the pod's disk use is measured next; `None` while that is under way, and when it has no limits.
+    measure_at: Option<tokio::time::Instant>,
     leaving: bool,
     /// It had ended before this process came, and nothing of it is left here: what was said of it stands.
     settled: bool,
@@ -230,11 +235,13 @@ impl Worker {
             report_after: None,
             refresh_at: None,
             refresh_again: false,
+            measure_at: None,
             leaving: false,
             settled: false,
             waiting_reasons: HashMap::new(),
         };
         worker.take_pod(pod);
+        worker.schedule_measurement();
         let started = worker.seen.reported["startTime"]
             .as_str()
             .and_then(|at| at.parse().ok());
@@ -267,7 +274,7 @@ impl Worker {
                 let span = at.duration_since(Timestamp::now());
                 Duration::try_from(span).unwrap_or_default()
             });
-            let refresh = self.refresh_at;
+            let (refresh, measure) = (self.refresh_at, self.measure_at);
             tokio::select! {
                 message = inbox.recv() => match message {
                     Some(message) => self.receive(message),
@@ -281,6 +288,7 @@ impl Worker {
                 Ok(()) = addresses.changed() => {}
                 () = sleep(until_wake) => {}
                 () = sleep_until(refresh) => self.refresh_volumes(),
+                () = sleep_until(measure) => self.measure(),
             }
         }
     }
@@ -379,6 +387,7 @@ impl Worker {
                 }
                 self.schedule_refresh();
             }
+            Done::Measured(found) => self.measured(found),
             Done::Reported(answer) => self.reported(answer, now),
             Done::Deleted(Ok(())) => self.leaving = true,
             Done::Deleted(Err(message)) => {
@@ -514,6 +523,32 @@ impl Worker {
             false => volumes::REFRESH,
         };
         self.refresh_at = volumes::may_change(&self.pod).then(|| now + wait);
+    }
+
+    // ---- the disk
+
+    fn schedule_measurement(&mut self) {
+        let limited = self.seen.evicted.is_none() && disk::Limits::of(&self.pod).is_some();
+        self.measure_at = limited.then(|| tokio::time::Instant::now() + disk::PERIOD);
+    }
+
+    fn measure(&mut self) {
+        self.measure_at = None;
+        if self.seen.sandbox != Sandbox::Ready {
+            return self.schedule_measurement();
+        }
+        let runs = self.seen.containers.iter();
+        let runs = runs.map(|(name, seen)| (name.clone(), seen.attempt)).collect();
+        self.jobs.spawn(jobs::measure(self.context(), runs));
+    }
+
+    fn measured(&mut self, found: Option<Failure>) {
+        if let Some(why) = found {
+            self.event("", true, &why.reason, why.message.clone());
+            self.seen.evicted = Some(why);
+            self.ending.cancel();
+        }
+        self.schedule_measurement();
     }
 
     // ---- the status

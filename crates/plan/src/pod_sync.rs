@@ -29,6 +29,8 @@ pub use status::{Phase, patch};
 const LOOK_FOR_IMPORT: SignedDuration = SignedDuration::from_secs(3);
 /// How long the error of a pull itself is shown before "back-off" takes its place.
 const PULL_ERROR_SHOWN: SignedDuration = SignedDuration::from_secs(3);
+/// Grace of a pod that is evicted for what it took of the disk, as the kubelet gives it.
+const EVICTION_GRACE_SECONDS: i64 = 1;
 /// Sidecars have at least this much of the pod's grace left after its containers ended, in seconds.
 const SIDECAR_GRACE_SECONDS: i64 = 2;
 
@@ -91,6 +93,8 @@ pub enum StopReason {
     PodDeleted,
     /// The pod has reached its active deadline.
     DeadlineExceeded,
+    /// The pod took more of the node's disk than it may.
+    Evicted,
     /// Its liveness probe failed; it starts again as the restart policy says.
     Liveness,
     /// Its startup probe failed; likewise.
@@ -135,6 +139,8 @@ impl Steps<'_> {
             self.end(StopReason::PodDeleted);
         } else if self.seen.rejected.is_some() {
             // A refused pod stays as it is until someone deletes it.
+        } else if self.seen.evicted.is_some() {
+            self.end(StopReason::Evicted);
         } else if self.is_overdue() {
             self.end(StopReason::DeadlineExceeded);
         } else if status::is_terminal(self.pod, self.seen) {
@@ -289,7 +295,10 @@ impl Steps<'_> {
     fn stop_containers(&mut self, why: StopReason) -> bool {
         let spec = &self.pod.spec;
         let mut alive = false;
-        let grace = self.pod.grace_seconds();
+        let grace = match why {
+            StopReason::Evicted => EVICTION_GRACE_SECONDS,
+            _ => self.pod.grace_seconds(),
+        };
         let ordinary = spec.init_containers.iter().filter(|init| !init.is_sidecar());
         for container in ordinary.chain(&spec.containers) {
             let seen = self.container(container);

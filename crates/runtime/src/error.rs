@@ -32,6 +32,8 @@ pub enum ErrorKind {
     StartFailed,
     /// The image runs as root, or as a name, where [`crate::SecuritySpec::run_as_non_root`] forbids it.
     RunAsNonRoot,
+    /// A sub path leads out of its volume or cannot be made.
+    SubPath,
     /// A registry could not be reached (name, connection, TLS).
     RegistryUnavailable,
     /// A registry refused the credentials, or wants some.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::Context as _;
-use crate::{Error, Result};
+use crate::{Error, Result, beneath};
 
 /// Paths and names of one data directory.
 #[derive(Clone, Debug)]
@@ -225,9 +225,5 @@ pub(crate) fn folders(path: &Path) -> Vec<String> {
 
 /// Removes a folder and what it holds; fine when it is gone already.
 pub(crate) fn remove_tree(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(Error::machine(format!("remove {}: {error}", path.display()))),
-    }
+    beneath::remove_tree(path).context(|| format!("remove {}", path.display()))
 }

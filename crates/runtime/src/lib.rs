@@ -14,6 +14,7 @@
 //! No Kubernetes types live here: the caller resolves volumes, environment and security contexts into the plain types of this crate.
 #![allow(unsafe_code)] // namespaces, descriptor passing and terminals: each use says what it relies on
 
+pub mod beneath;
 mod cgroup;
 mod error;
 mod exec;

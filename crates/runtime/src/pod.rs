@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::beneath::Usage;
 use crate::cgroup::Hierarchies;
+use crate::error::Context as _;
 use crate::layout::{self, PodLayout};
 use crate::shim::PodRecord;
 use crate::wire::{self, Reply, Request, Start};
@@ -51,6 +53,13 @@ impl Pod {
     /// Its addresses; `None` on the host's network.
     pub fn network(&self) -> Option<&PodNetwork> {
         self.inner.record.network.as_ref()
+    }
+
+    /// What a container, running or ended, has written to its own root, looking at `limit` files at most ([`crate::beneath::usage`]).
+    pub fn written(&self, container: &str, limit: u64) -> Result<Usage> {
+        layout::check_id("container", container, 100)?;
+        let upper = self.inner.layout.container(container).upper();
+        crate::beneath::usage(&upper, limit).context(|| format!("measure {}", upper.display()))
     }
 
     fn connect(&self) -> Result<UnixStream> {

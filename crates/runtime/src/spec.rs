@@ -32,8 +32,6 @@ pub struct SandboxSpec {
     pub resources: Resources,
     /// Kernel parameters of the pod's namespaces, such as `net.ipv4.ip_local_port_range`.
     pub sysctls: BTreeMap<String, String>,
-    /// Whether one of its containers will ask for [`Propagation::Bidirectional`]: else what is mounted in the pod never shows outside.
-    pub mount_propagation: bool,
     /// Ports of the machine that lead to the pod. Ignored on the host's network.
     pub host_ports: Vec<HostPort>,
     /// What network plugins are told of the pod, where the network is theirs.
@@ -94,7 +92,7 @@ pub struct ContainerSpec {
     pub working_dir: Option<String>,
     /// Environment, in order; added to the image's, same names replaced.
     pub env: Vec<(String, String)>,
-    /// Mounts beside the standard ones (`/proc`, `/sys`, `/dev`, `/dev/shm`, `/dev/pts`, `/dev/mqueue`, `/sys/fs/cgroup`), in order.
+    /// Mounts beside the standard ones (`/proc`, `/sys`, `/dev`, `/dev/shm`, `/dev/pts`, `/dev/mqueue`, `/sys/fs/cgroup`), in any order.
     pub mounts: Vec<Mount>,
     /// Limits of the container.
     pub resources: Resources,
@@ -106,37 +104,57 @@ pub struct ContainerSpec {
     pub log_path: Option<PathBuf>,
 }
 
-/// One mount in a container.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A file or folder of the machine that a container sees, with the mounts below it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Mount {
-    /// Absolute path in the container; made when missing (as a file when the source is one).
+    /// What errors call it, such as the volume's name.
+    pub name: String,
+    /// Path in the container; made when missing (as a file unless the source is a folder).
     pub target: PathBuf,
-    /// What is mounted there.
-    pub source: MountSource,
-    /// Read-only in the container (of a bind mount: at its top, as Kubernetes does it).
+    /// Absolute path on the machine. Containers must not be able to change it; what lies below it they may.
+    pub source: PathBuf,
+    /// A path below the source that is mounted in its place; made as a folder when missing. It cannot lead out of the source.
+    pub sub_path: Option<PathBuf>,
+    /// What the source must be.
+    pub kind: Option<FileKind>,
+    /// Read-only in the container, at its top, as Kubernetes does it.
     pub read_only: bool,
+    /// Whether targets of other mounts are made in it although it is read-only.
+    pub nests: bool,
+    /// Whether mounts made later pass between the machine and the container.
+    pub propagation: Propagation,
 }
 
-/// What a [`Mount`] shows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum MountSource {
-    /// A file or folder of the machine, which must exist, with the mounts below it.
-    Bind {
-        /// Absolute path on the machine.
-        path: PathBuf,
-        /// Whether mounts made later pass between the machine and the container.
-        propagation: Propagation,
-    },
-    /// A fresh tmpfs.
-    Tmpfs {
-        /// Bytes it may hold; `None` is half of the machine's memory.
-        size: Option<u64>,
-        /// Mode bits of its root, such as `0o1777`.
-        mode: u32,
-    },
+/// Kinds of files that a [`Mount`] may insist on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FileKind {
+    /// A folder.
+    Folder,
+    /// A regular file.
+    File,
+    /// A socket.
+    Socket,
+    /// A character device.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
 }
 
-/// Kubernetes' mount propagation of a bind mount.
+impl FileKind {
+    /// As Kubernetes' errors name it, such as `a directory`.
+    pub fn noun(self) -> &'static str {
+        match self {
+            FileKind::Folder => "a directory",
+            FileKind::File => "a file",
+            FileKind::Socket => "a socket file",
+            FileKind::CharDevice => "a character device",
+            FileKind::BlockDevice => "a block device",
+        }
+    }
+}
+
+/// Kubernetes' mount propagation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Propagation {
     /// Neither way.

@@ -97,35 +97,23 @@ fn the_root_file_system_may_be_read_only_and_mounts_may_not() {
     let folder = machine.folder.path().join("volume");
     std::fs::create_dir(&folder).unwrap();
     let mount = |target: &str, read_only| runtime::Mount {
+        name: "v".into(),
         target: target.into(),
-        source: runtime::MountSource::Bind {
-            path: folder.clone(),
-            propagation: runtime::Propagation::None,
-        },
+        source: folder.clone(),
         read_only,
+        ..runtime::Mount::default()
     };
-    let script =
-        "echo a > /x; echo b > /rw/f; echo c > /ro/f; cat /ro/f; echo d > /tmp/f && cat /tmp/f; true";
+    let script = "echo a > /x; echo b > /rw/f; echo c > /ro/f; cat /ro/f; pwd; true";
     let (log, status) = machine.run(&pod, script, |spec| {
         spec.security.read_only_root = true;
-        spec.mounts = vec![
-            mount("/rw", false),
-            mount("/ro", true),
-            runtime::Mount {
-                target: "/tmp".into(),
-                source: runtime::MountSource::Tmpfs {
-                    size: Some(1 << 20),
-                    mode: 0o1777,
-                },
-                read_only: false,
-            },
-        ];
+        spec.mounts = vec![mount("/rw", false), mount("/ro", true)];
+        spec.working_dir = Some("/rw/made".into());
     });
     assert_eq!(exit_code(&status), 0);
     assert_eq!(log.matches("Read-only file system").count(), 2, "{log}");
     // Two streams: their lines may change places.
     assert!(
-        ["b", "d"]
+        ["b", "/rw/made"]
             .iter()
             .all(|line| log.lines().any(|said| said == *line)),
         "{log}"
@@ -263,11 +251,7 @@ fn containers_of_a_pod_share_names_and_memory_but_not_processes() {
 #[test]
 fn mounts_propagate_as_asked() {
     let machine = Machine::new();
-    let pod = machine.pod_of(runtime::SandboxSpec {
-        id: "p".into(),
-        mount_propagation: true,
-        ..runtime::SandboxSpec::default()
-    });
+    let pod = machine.pod("p");
     let folder = machine.folder.path().join("shared");
     let (down, up) = (folder.join("down"), folder.join("up"));
     std::fs::create_dir_all(&down).unwrap();
@@ -276,12 +260,11 @@ fn mounts_propagate_as_asked() {
         let spec = machine.shell(script, |spec| {
             spec.security.privileged = privileged;
             spec.mounts = vec![runtime::Mount {
+                name: "v".into(),
                 target: "/shared".into(),
-                source: runtime::MountSource::Bind {
-                    path: folder.clone(),
-                    propagation,
-                },
-                read_only: false,
+                source: folder.clone(),
+                propagation,
+                ..runtime::Mount::default()
             }];
         });
         pod.start_container(&spec).unwrap();

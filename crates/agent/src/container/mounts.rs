@@ -1,19 +1,21 @@
 //! A container's mounts: its volumes, the shared files in `/etc`, and the file for its last words.
 
-use std::fs;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
+use std::{fs, process};
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Volume, VolumeMount};
-use runtime::{Mount, MountSource, Propagation};
+use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeMount};
+use runtime::{Mount, Propagation};
 
 use super::environment::Environment;
 use super::{PodFiles, expansion};
+use crate::volumes;
 
 /// Where a container leaves its last words when its spec does not say.
 const TERMINATION_LOG: &str = "/dev/termination-log";
 
-/// The mounts of a run, in the order in which they are made.
+/// The mounts of a run.
 pub(super) fn mounts(
     pod: &Pod,
     container: &Container,
@@ -33,7 +35,7 @@ pub(super) fn mounts(
         let source = files.etc().join(name);
         let target = Path::new("/etc").join(name);
         if source.exists() && !mounts.iter().any(|mount| mount.target == target) {
-            mounts.push(bind(target, source, false));
+            mounts.push(own_file(name, target, source));
         }
     }
     let message = files.termination_message(&container.name, attempt);
@@ -42,33 +44,35 @@ pub(super) fn mounts(
         .termination_message_path
         .as_deref()
         .filter(|path| !path.is_empty());
-    mounts.push(bind(target.unwrap_or(TERMINATION_LOG).into(), message, false));
+    let target = target.unwrap_or(TERMINATION_LOG).into();
+    mounts.push(own_file("termination-log", target, message));
     Ok(mounts)
 }
 
-/// Whether what is mounted in the pod is to show outside.
-pub(super) fn propagates(spec: &PodSpec) -> bool {
-    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
-    let mut mounts = containers.flat_map(|container| container.volume_mounts.iter().flatten());
-    mounts.any(|mount| mount.mount_propagation.as_deref() == Some("Bidirectional"))
-}
-
-fn bind(target: PathBuf, path: PathBuf, read_only: bool) -> Mount {
-    let propagation = Propagation::None;
+fn own_file(name: &str, target: PathBuf, source: PathBuf) -> Mount {
     Mount {
+        name: name.to_owned(),
         target,
-        source: MountSource::Bind { path, propagation },
-        read_only,
+        source,
+        ..Mount::default()
     }
 }
 
-fn termination_file(path: &Path) -> std::io::Result<()> {
+/// Makes the empty file for last words. It is made aside and renamed, so that nothing that lies there already is opened or changed.
+fn termination_file(path: &Path) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    fs::write(path, "")?;
-    // Whatever user the container runs as must be able to write here.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o666))
+    let fresh = path.with_extension(format!("new{}", process::id()));
+    match fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = fs::OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(0o600).open(&fresh)?;
+    // The container's user must be able to write here, whichever it is.
+    file.set_permissions(fs::Permissions::from_mode(0o666))?;
+    fs::rename(&fresh, path)
 }
 
 fn volume_mount(
@@ -77,11 +81,31 @@ fn volume_mount(
     files: &PodFiles,
     env: &Environment,
 ) -> Result<Mount, String> {
-    let root = match &volume.host_path {
-        Some(host_path) => PathBuf::from(&host_path.path),
-        None => files.volume(&volume.name),
-    };
-    let sub_path = match (&mount.sub_path_expr, &mount.sub_path) {
+    let host_path = volume.host_path.as_ref();
+    let fixed = volumes::is_configuration(volume);
+    Ok(Mount {
+        name: mount.name.clone(),
+        target: PathBuf::from(&mount.mount_path),
+        source: match host_path {
+            Some(host_path) => PathBuf::from(&host_path.path),
+            None => files.volume(&volume.name),
+        },
+        sub_path: sub_path(mount, env)?,
+        kind: host_path.and_then(|host_path| volumes::kind_of_file(host_path.type_.as_deref())),
+        read_only: fixed || mount.read_only == Some(true),
+        // The node fills it, so a place to mount at in it changes nothing that is somebody else's.
+        nests: fixed,
+        propagation: match mount.mount_propagation.as_deref() {
+            Some("HostToContainer") => Propagation::HostToContainer,
+            Some("Bidirectional") => Propagation::Bidirectional,
+            _ => Propagation::None,
+        },
+    })
+}
+
+/// The path below a volume that a mount shows, variables expanded; `None` for the whole volume.
+fn sub_path(mount: &VolumeMount, env: &Environment) -> Result<Option<PathBuf>, String> {
+    let path = match (&mount.sub_path_expr, &mount.sub_path) {
         (Some(expression), _) if !expression.is_empty() => {
             let expanded = expansion::expand(expression, |name| env.get(name));
             if expanded.contains("$(") {
@@ -89,52 +113,21 @@ fn volume_mount(
                     "subPathExpr {expression:?} uses a variable that is not set"
                 ));
             }
-            Some(expanded)
+            expanded
         }
-        (_, Some(path)) if !path.is_empty() => Some(path.clone()),
-        _ => None,
+        (_, Some(path)) if !path.is_empty() => path.clone(),
+        _ => return Ok(None),
     };
-    let path = match sub_path {
-        Some(sub_path) => inside(&root, &sub_path)?,
-        None => root,
-    };
-    let fixed = volume.config_map.is_some()
-        || volume.secret.is_some()
-        || volume.projected.is_some()
-        || volume.downward_api.is_some();
-    let propagation = match mount.mount_propagation.as_deref() {
-        Some("HostToContainer") => Propagation::HostToContainer,
-        Some("Bidirectional") => Propagation::Bidirectional,
-        _ => Propagation::None,
-    };
-    Ok(Mount {
-        target: PathBuf::from(&mount.mount_path),
-        source: MountSource::Bind { path, propagation },
-        read_only: fixed || mount.read_only == Some(true),
-    })
-}
-
-/// A path inside a volume; made as a folder when missing. Links that lead out of the volume are refused.
-fn inside(root: &Path, sub_path: &str) -> Result<PathBuf, String> {
-    let relative = Path::new(sub_path);
-    let plain = relative
-        .components()
-        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    if !plain {
-        return Err(format!("subPath {sub_path:?} must stay inside the volume"));
+    let path = PathBuf::from(path);
+    let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+    match path.components().all(inside) {
+        true => Ok(Some(path)),
+        false => Err(format!(
+            "subPath {:?} of volumeMount {:?} must stay inside the volume: use a relative path without ..",
+            path.display().to_string(),
+            mount.name
+        )),
     }
-    let failed = |error: std::io::Error| format!("prepare subPath {sub_path:?}: {error}");
-    let root = root.canonicalize().map_err(failed)?;
-    let mut path = root.clone();
-    for part in relative.components() {
-        path.push(part);
-        match path.canonicalize() {
-            Ok(resolved) if resolved.starts_with(&root) => path = resolved,
-            Ok(_) => return Err(format!("subPath {sub_path:?} leads out of the volume")),
-            Err(_) => fs::DirBuilder::new().mode(0o755).create(&path).map_err(failed)?,
-        }
-    }
-    Ok(path)
 }
 
 #[cfg(test)]
@@ -142,18 +135,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_sub_path_is_made_and_a_link_out_is_refused() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let root = folder.path().join("volume");
-        fs::create_dir_all(root.join("a")).expect("create");
-        std::os::unix::fs::symlink("/etc", root.join("out")).expect("link");
-        std::os::unix::fs::symlink("a", root.join("in")).expect("link");
-        let root = root.canonicalize().expect("resolve");
-        assert_eq!(inside(&root, "a/b/c"), Ok(root.join("a/b/c")));
-        assert!(root.join("a/b/c").is_dir());
-        assert_eq!(inside(&root, "in/b"), Ok(root.join("a/b")));
-        for path in ["out", "out/passwd", "../x", "/etc"] {
-            assert!(inside(&root, path).is_err(), "{path}");
+    fn a_sub_path_must_be_relative_and_without_dots() {
+        let env = Environment::default();
+        let taken = |path: &str| {
+            let mount = VolumeMount {
+                sub_path: Some(path.to_owned()),
+                ..VolumeMount::default()
+            };
+            sub_path(&mount, &env)
+        };
+        assert_eq!(taken("a/./b"), Ok(Some("a/./b".into())));
+        assert_eq!(taken(""), Ok(None));
+        for path in ["..", "a/../../b", "/etc"] {
+            assert!(taken(path).is_err(), "{path}");
         }
+    }
+
+    #[test]
+    fn a_termination_file_replaces_what_lies_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (target, file) = (folder.path().join("target"), folder.path().join("t/c-0"));
+        fs::create_dir(folder.path().join("t")).expect("create");
+        fs::write(&target, "kept").expect("write");
+        std::os::unix::fs::symlink(&target, &file).expect("link");
+        termination_file(&file).expect("make");
+        assert_eq!(fs::read_to_string(&target).expect("read"), "kept");
+        let found = fs::symlink_metadata(&file).expect("stat");
+        assert!(found.is_file() && found.len() == 0);
+        assert_eq!(found.permissions().mode() & 0o777, 0o666);
     }
 }

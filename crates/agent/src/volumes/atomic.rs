@@ -4,17 +4,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown, symlink};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use runtime::beneath::remove_tree;
 
 /// One file of a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct File {
     pub(super) content: Vec<u8>,
     pub(super) mode: u32,
+    /// Owner; root when `None`.
+    pub(super) user: Option<u32>,
 }
 
 const DATA: &str = "..data";
@@ -40,7 +43,9 @@ pub(super) fn write(folder: &Path, files: &BTreeMap<PathBuf, File>, group: Optio
     fs::rename(&next, &data)?;
     link_tops(folder, files)?;
     match old {
-        Some(old) => fs::remove_dir_all(folder.join(old)),
+        Some(old) if old.components().count() == 1 => remove_tree(&folder.join(old)),
+        // Not a version of ours.
+        Some(_) => Ok(()),
         None => Ok(()),
     }
 }
@@ -49,13 +54,16 @@ fn write_file(path: &Path, file: &File, group: Option<u32>) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }
-    fs::write(path, &file.content)?;
+    let mut options = fs::OpenOptions::new();
+    // Nobody else reads it before its owner and its mode are what they have to be.
+    let mut out = options.write(true).create_new(true).mode(0o600).open(path)?;
+    out.write_all(&file.content)?;
     let mut mode = file.mode;
-    if let Some(group) = group {
-        chown(path, None, Some(group))?;
+    if group.is_some() {
         mode |= 0o440;
     }
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+    fchown(&out, file.user, group)?;
+    out.set_permissions(fs::Permissions::from_mode(mode))
 }
 
 /// Whether the newest version already is what is asked for.
@@ -126,6 +134,7 @@ mod tests {
         let file = |content: &str| File {
             content: content.into(),
             mode: 0o640,
+            user: None,
         };
         list.iter()
             .map(|(path, content)| (PathBuf::from(path), file(content)))

@@ -2,52 +2,51 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-/// Checks that `path` is what `kind` says, making it where the kind allows. The empty kind promises nothing; a missing path
-/// becomes a folder then, as container runtimes have it.
+use runtime::FileKind;
+
+/// The kind of file that a type of hostPath promises; `None` where it promises nothing.
+pub(crate) fn kind_of_file(kind: Option<&str>) -> Option<FileKind> {
+    Some(match kind.unwrap_or_default() {
+        "Directory" | "DirectoryOrCreate" => FileKind::Folder,
+        "File" | "FileOrCreate" => FileKind::File,
+        "Socket" => FileKind::Socket,
+        "CharDevice" => FileKind::CharDevice,
+        "BlockDevice" => FileKind::BlockDevice,
+        _ => return None,
+    })
+}
+
+/// Makes `path` where `kind` allows it and nothing is there, and says early what is wrong. The empty kind promises nothing; a
+/// missing path becomes a folder then, as container runtimes have it. What is mounted is checked again, by its descriptor.
 pub(super) fn check(path: &Path, kind: &str) -> Result<(), String> {
-    let found = fs::metadata(path).ok();
     let failed = |error: io::Error| format!("create {}: {error}", path.display());
-    match (kind, &found) {
-        ("" | "DirectoryOrCreate", None) => {
-            return fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o755)
-                .create(path)
-                .map_err(failed);
+    let made = match kind {
+        "" | "DirectoryOrCreate" if !path.exists() => {
+            fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
         }
-        ("FileOrCreate", None) => {
+        "FileOrCreate" => {
             let mut options = fs::OpenOptions::new();
-            let made = options
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o644)
-                .open(path);
-            return made.map(drop).map_err(failed);
+            let made = options.write(true).create_new(true).mode(0o644).open(path);
+            made.map(drop)
         }
-        ("", Some(_)) => return Ok(()),
+        _ => Ok(()),
+    };
+    match made {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
         _ => {}
     }
-    let kind_of_file = found.map(|metadata| metadata.file_type());
-    let is = |test: fn(&fs::FileType) -> bool| kind_of_file.as_ref().is_some_and(test);
-    let (fits, noun) = match kind {
-        "Directory" | "DirectoryOrCreate" => (is(fs::FileType::is_dir), "a directory"),
-        "File" | "FileOrCreate" => (is(fs::FileType::is_file), "a file"),
-        "Socket" => (is(FileTypeExt::is_socket), "a socket file"),
-        "CharDevice" => (is(FileTypeExt::is_char_device), "a character device"),
-        "BlockDevice" => (is(FileTypeExt::is_block_device), "a block device"),
-        other => return Err(format!("{other:?} is not a type of hostPath")),
-    };
-    if fits {
-        Ok(())
-    } else {
-        Err(format!(
-            "hostPath type check failed: {} is not {noun}",
-            path.display()
-        ))
+    match kind_of_file(Some(kind)) {
+        Some(wanted) if wanted.is(path) => Ok(()),
+        Some(wanted) => Err(format!(
+            "hostPath type check failed: {} is not {}",
+            path.display(),
+            wanted.noun()
+        )),
+        None if kind.is_empty() => Ok(()),
+        None => Err(format!("{kind:?} is not a type of hostPath")),
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{
-    DownwardAPIVolumeFile, KeyToPath, Pod, ServiceAccountTokenProjection, Volume, VolumeProjection,
+    DownwardAPIVolumeFile, KeyToPath, Pod, PodSpec, ServiceAccountTokenProjection, Volume, VolumeProjection,
 };
 
 use super::atomic::File;
@@ -15,6 +15,8 @@ use crate::container::{Surroundings, downward};
 
 /// Mode of a file when neither it nor its volume says.
 const DEFAULT_MODE: i32 = 0o644;
+/// Mode of a token's file in a pod that names its user or group; the group may read it, too, where there is one.
+const TOKEN_MODE: i32 = 0o600;
 /// Life of a token that its volume does not say, in seconds.
 const TOKEN_SECONDS: i64 = 3600;
 /// A token is renewed when this share of its life is over, in percent.
@@ -199,7 +201,7 @@ impl<'a> Payload<'a> {
         let held = self.tokens.get(&key).filter(|held| now < held.renew_at);
         if let Some(held) = held {
             let token = held.token.clone();
-            return self.file(&source.path, token.into_bytes(), mode);
+            return self.token_file(&source.path, token.into_bytes(), mode);
         }
         let spec = self.pod.spec.as_ref();
         let account = spec.and_then(|spec| spec.service_account_name.as_deref());
@@ -212,7 +214,7 @@ impl<'a> Payload<'a> {
             Err(error) => {
                 let failed = format!("fetch service account token: {}", message(&error));
                 let stale = self.stale_token(&source.path).filter(|_| is_away(&error));
-                return self.file(&source.path, stale.ok_or(failed)?, mode);
+                return self.token_file(&source.path, stale.ok_or(failed)?, mode);
             }
         };
         let life = fresh.expires.duration_since(now).as_secs();
@@ -222,7 +224,20 @@ impl<'a> Payload<'a> {
             renew_at: now.saturating_add(renew_in).unwrap_or(now),
         };
         self.tokens.insert(key, held);
-        self.file(&source.path, fresh.token.into_bytes(), mode)
+        self.token_file(&source.path, fresh.token.into_bytes(), mode)
+    }
+
+    /// A token's file, as the kubelet makes it: where the pod names its user or a group of its volumes, nobody else reads it.
+    fn token_file(&mut self, path: &str, content: Vec<u8>, mode: i32) -> Result<(), String> {
+        let spec = self.pod.spec.as_ref();
+        let user = spec.and_then(only_user);
+        let context = spec.and_then(|spec| spec.security_context.as_ref());
+        let group = context.and_then(|context| context.fs_group);
+        let mode = match user.is_some() || group.is_some() {
+            true => TOKEN_MODE,
+            false => mode,
+        };
+        self.add(path, content, mode, user)
     }
 
     /// What stands in for a token that no server makes now: the one that is there, were it ended, since whom it could be shown to is away,
@@ -233,13 +248,61 @@ impl<'a> Payload<'a> {
     }
 
     fn file(&mut self, path: &str, content: Vec<u8>, mode: i32) -> Result<(), String> {
+        self.add(path, content, mode, None)
+    }
+
+    fn add(&mut self, path: &str, content: Vec<u8>, mode: i32, user: Option<u32>) -> Result<(), String> {
         let path = Path::new(path);
         let inside = path.components().all(|part| matches!(part, Component::Normal(_)));
         if !inside || path.as_os_str().is_empty() || path.starts_with("..data") {
             return Err(format!("path {path:?} must stay inside the volume"));
         }
         let mode = u32::try_from(mode).unwrap_or(0) & 0o777;
-        self.files.insert(path.to_owned(), File { content, mode });
+        self.files.insert(path.to_owned(), File { content, mode, user });
         Ok(())
+    }
+}
+
+/// The user that all containers of a pod run as, if their specs name one and the same.
+fn only_user(spec: &PodSpec) -> Option<u32> {
+    let of_pod = spec
+        .security_context
+        .as_ref()
+        .and_then(|context| context.run_as_user);
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let mut users = containers.map(|container| {
+        let own = container.security_context.as_ref();
+        own.and_then(|context| context.run_as_user).or(of_pod)
+    });
+    let first = users.next()??;
+    let same = users.all(|user| user == Some(first));
+    u32::try_from(first).ok().filter(|_| same)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::only_user;
+
+    #[test]
+    fn a_pod_has_one_user_when_all_its_containers_name_it() {
+        let own = |user: i64| json!({"name": "c", "securityContext": {"runAsUser": user}});
+        let plain = json!({"name": "c"});
+        let cases = [
+            (json!({"containers": [plain]}), None),
+            (json!({"containers": [own(1000)]}), Some(1000)),
+            (json!({"containers": [own(1000), plain]}), None),
+            (json!({"containers": [own(1000), own(2000)]}), None),
+            (
+                json!({"securityContext": {"runAsUser": 7}, "containers": [plain, own(7)]}),
+                Some(7),
+            ),
+            (json!({"containers": [own(7)], "initContainers": [own(8)]}), None),
+        ];
+        for (spec, user) in cases {
+            let parsed = serde_json::from_value(spec.clone()).expect("a spec");
+            assert_eq!(only_user(&parsed), user, "{spec}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::mount::{MntFlags, MsFlags};
 
 /// Mounts a tmpfs on `folder`, unless one is there already.
-pub(super) fn mount(folder: &Path, bytes: Option<i64>) -> io::Result<()> {
+pub(super) fn mount(folder: &Path, bytes: Option<u64>) -> io::Result<()> {
     let parent = folder.parent().unwrap_or(folder);
     if fs::metadata(folder)?.dev() != fs::metadata(parent)?.dev() {
         return Ok(());
@@ -43,7 +43,7 @@ pub(super) fn unmount_below(folder: &Path) -> io::Result<()> {
     let mut points: Vec<PathBuf> = points.filter(|point| point.starts_with(&folder)).collect();
     points.sort();
     for point in points.iter().rev() {
-        nix::mount::umount2(point, MntFlags::MNT_DETACH)?;
+        nix::mount::umount2(point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Shared, failure};
 use crate::cluster::{PodRef, is_gone, message};
 use crate::container::{self, Note, PodFiles, Surroundings, run_id};
+use crate::disk::Limits;
 use crate::hooks::{self, LEAST_GRACE};
 use crate::network;
 use crate::volumes::{self, Tokens};
@@ -64,6 +65,8 @@ pub(super) enum Done {
     Released(Result<(), String>),
     Removed(Result<(), String>),
     Refreshed(Result<(), String>),
+    /// Why the pod is to be evicted, if it is.
+    Measured(Option<Failure>),
     Reported(Answer),
     Deleted(Result<(), String>),
 }
@@ -169,26 +172,37 @@ pub(super) async fn create_sandbox(context: Context) -> Done {
     Done::Sandbox(made.await)
 }
 
+/// What of a pod's files goes with its sandbox.
+enum Leave {
+    /// The sandbox is made anew: volumes live as long as their pod.
+    Files,
+    /// The pod has ended, and its logs can still be read.
+    Logs,
+    /// The pod does not come back.
+    Nothing,
+}
+
 pub(super) async fn release_sandbox(context: Context) -> Done {
-    Done::Released(take_down(&context, false).await)
+    Done::Released(take_down(&context, Leave::Logs).await)
 }
 
-/// Removes the sandbox; with `all`, also the logs, because the pod does not come back.
+/// Removes the sandbox; with `all`, also the pod's files, because it does not come back.
 pub(super) async fn remove_sandbox(context: Context, all: bool) -> Done {
-    Done::Removed(take_down(&context, all).await)
+    let leave = if all { Leave::Nothing } else { Leave::Files };
+    Done::Removed(take_down(&context, leave).await)
 }
 
-/// Removes what the pod has on the machine; its logs too when `all`.
-async fn take_down(context: &Context, all: bool) -> Result<(), String> {
+/// Removes what the pod has on the machine.
+async fn take_down(context: &Context, leave: Leave) -> Result<(), String> {
     let runtime = context.shared.runtime.clone();
     let files = context.files.clone();
     let uid = context.identity.uid.clone();
     let work = move || {
         runtime.remove_pod(&uid)?;
-        let removed = if all {
-            volumes::remove_below(&files.0)
-        } else {
-            volumes::remove(&files)
+        let removed = match leave {
+            Leave::Files => Ok(()),
+            Leave::Logs => volumes::remove(&files),
+            Leave::Nothing => volumes::remove_below(&files.0),
         };
         removed.map_err(|error| runtime::Error {
             kind: ErrorKind::Machine,
@@ -208,6 +222,23 @@ pub(super) async fn refresh_volumes(context: Context) -> Done {
         &mut tokens,
     );
     Done::Refreshed(volumes.await)
+}
+
+/// Measures what the pod's runs, given by name and number, take of the disk.
+pub(super) async fn measure(context: Context, runs: Vec<(String, u32)>) -> Done {
+    let (Some(limits), Some(sandbox)) = (Limits::of(&context.pod), sandbox(&context)) else {
+        return Done::Measured(None);
+    };
+    let permit = context.shared.walks.acquire().await;
+    let files = context.files.clone();
+    let walk = move || limits.exceeded(&files, &sandbox, &runs);
+    let found = tokio::task::spawn_blocking(walk).await;
+    drop(permit);
+    let found = found.map_err(std::io::Error::other).flatten();
+    Done::Measured(found.unwrap_or_else(|error| {
+        tracing::warn!(pod = context.identity.name, %error, "measure what the pod takes of the disk");
+        None
+    }))
 }
 
 // ---- images
@@ -366,6 +397,7 @@ async fn start(context: &Context, container: &Container, attempt: u32) -> Starte
             let message = format!("{error} (pod: \"{full_name}\", container: {name})");
             failure("CreateContainerConfigError", message)
         }
+        ErrorKind::SubPath => failure("CreateContainerConfigError", error.message),
         ErrorKind::StartFailed => failure("RunContainerError", error.message),
         _ => failure("CreateContainerError", error.message),
     })?;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use plan::pod_sync::{Exit, Failure, ImageSeen, Run, Sandbox, Verdicts};
+use runtime::beneath::Root;
 use runtime::{ContainerState, ContainerStatus};
 use serde_json::Value;
 
@@ -11,10 +12,14 @@ use super::{Shared, Worker, jobs, lost};
 use crate::container::{ATTEMPT, CONTAINER, write_network_files};
 use crate::probes;
 
-/// What a container's last words may hold, as the kubelet cuts them, in bytes.
-const MESSAGE_BYTES: usize = 4096;
-/// What is taken from the end of the log in their place, in bytes.
+/// Bytes of a container's last words, from their end, as the kubelet cuts them.
+const MESSAGE_BYTES: u64 = 4096;
+/// Bytes of the last words of all containers of a pod, as the kubelet shares them out.
+const POD_MESSAGE_BYTES: u64 = 12 << 10;
+/// Bytes that are taken from the end of the log in their place, as the kubelet takes them.
 const MESSAGE_FROM_LOG_BYTES: u64 = 2048;
+/// Lines that are taken from the end of the log at most.
+const MESSAGE_FROM_LOG_LINES: usize = 80;
 
 impl Worker {
     // ---- finding the pod again
@@ -392,15 +397,53 @@ impl Worker {
 
     /// What the container left in its termination message, or at the end of its log when it failed and that is asked for.
     fn last_words(&self, name: &str, attempt: u32, exit_code: i32) -> String {
-        let written = std::fs::read(self.files.termination_message(name, attempt)).unwrap_or_default();
-        let written = &written[..written.len().min(MESSAGE_BYTES)];
+        let limit = self.message_limit();
+        let file = self.files.termination_message(name, attempt);
+        let written = match (file.parent(), file.file_name()) {
+            (Some(folder), Some(file)) => Root::volume(folder)
+                .and_then(|root| root.read_end(Path::new(file), limit))
+                .unwrap_or_else(|error| {
+                    tracing::warn!(pod = self.identity.name, container = name, %error, "read a termination message");
+                    None
+                }),
+            _ => None,
+        };
+        let written = written.unwrap_or_default();
         let container = self.container(name).unwrap_or_default();
         let from_log = container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError");
         if written.is_empty() && from_log && exit_code != 0 {
-            return crate::log_files::tail(&self.files.log(name, attempt), MESSAGE_FROM_LOG_BYTES);
+            let text =
+                crate::log_files::tail(&self.files.log(name, attempt), MESSAGE_FROM_LOG_BYTES.min(limit));
+            return last_lines(&text, MESSAGE_FROM_LOG_LINES).to_owned();
         }
-        String::from_utf8_lossy(written).into_owned()
+        end_of(&String::from_utf8_lossy(&written), limit).to_owned()
     }
+
+    /// Bytes of one container's termination message: a pod's containers share what its status may hold.
+    fn message_limit(&self) -> u64 {
+        let spec = self.pod.spec.as_ref();
+        let containers = spec.map_or(1, |spec| {
+            spec.containers.len() + spec.init_containers.as_ref().map_or(0, Vec::len)
+        });
+        MESSAGE_BYTES.min(POD_MESSAGE_BYTES / (containers.max(1) as u64))
+    }
+}
+
+/// The last lines of a text.
+fn last_lines(text: &str, lines: usize) -> &str {
+    let starts = text.split_inclusive('\n').rev().take(lines).map(str::len);
+    &text[text.len() - starts.sum::<usize>()..]
+}
+
+/// The last bytes of a text, from the start of a character.
+fn end_of(text: &str, bytes: u64) -> &str {
+    let mut start = text
+        .len()
+        .saturating_sub(usize::try_from(bytes).unwrap_or(usize::MAX));
+    while !text.is_char_boundary(start) {
+        start += 1;
+    }
+    &text[start..]
 }
 
 /// The end of the newest run, as a container's status tells it.
@@ -445,5 +488,20 @@ fn reason(exit_code: i32, oom_killed: bool) -> &'static str {
         (_, true) => "OOMKilled",
         (0, _) => "Completed",
         _ => "Error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{end_of, last_lines};
+
+    #[test]
+    fn the_end_of_a_text_is_cut_at_lines_and_characters() {
+        assert_eq!(last_lines("a\nb\nc\n", 2), "b\nc\n");
+        assert_eq!(last_lines("a\nb", 5), "a\nb");
+        assert_eq!(last_lines("", 5), "");
+        assert_eq!(end_of("aéb", 2), "b");
+        assert_eq!(end_of("aéb", 3), "éb");
+        assert_eq!(end_of("ab", 9), "ab");
     }
 }

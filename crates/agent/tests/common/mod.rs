@@ -143,6 +143,7 @@ impl Cluster {
             .await
             .unwrap();
         self.server.shutdown().await;
+        testkit::assert_no_mounts(self.folder.path());
     }
 
     pub(crate) fn pods(&self) -> Api<Pod> {

@@ -22,6 +22,8 @@ pub struct Observed {
     pub containers: BTreeMap<String, ContainerSeen>,
     /// The node refused the pod.
     pub rejected: Option<Failure>,
+    /// The node ends the pod because it took more of the node's disk than it may.
+    pub evicted: Option<Failure>,
     /// The API no longer has the pod, or the node wants it gone: end it, whatever its metadata say.
     pub unwanted: bool,
     /// The status that was reported last: transition times and foreign conditions come from it.

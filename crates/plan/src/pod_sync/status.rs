@@ -112,6 +112,9 @@ fn phase(pod: &Pod, seen: &Observed, ended: bool) -> Phase {
         Some("Failed") => return Phase::Failed,
         _ => {}
     }
+    if ended && seen.evicted.is_some() {
+        return Phase::Failed;
+    }
     if ended {
         return phase_at_end(pod, seen);
     }
@@ -187,7 +190,8 @@ fn initialisation_failed(pod: &Pod, seen: &Observed) -> bool {
 /// The status of `pod`, as far as its node sets it.
 pub(super) fn status(pod: &Pod, seen: &Observed, now: Timestamp) -> Value {
     let overdue = deadline(pod, seen).is_some_and(|deadline| now >= deadline);
-    let leaving = overdue || seen.unwanted || pod.metadata.deletion_timestamp.is_some();
+    let leaving =
+        overdue || seen.evicted.is_some() || seen.unwanted || pod.metadata.deletion_timestamp.is_some();
     let alive = seen
         .containers
         .values()
@@ -211,7 +215,8 @@ pub(super) fn status(pod: &Pod, seen: &Observed, now: Timestamp) -> Value {
         reason: "DeadlineExceeded".into(),
         message: "Pod was active on the node longer than the specified deadline".into(),
     });
-    if let Some(failure) = seen.rejected.as_ref().or(deadline_passed.as_ref()) {
+    let refused = seen.rejected.as_ref().or(seen.evicted.as_ref());
+    if let Some(failure) = refused.or(deadline_passed.as_ref()) {
         status.insert("reason".into(), failure.reason.clone().into());
         status.insert("message".into(), failure.message.clone().into());
     }
@@ -266,7 +271,11 @@ impl View<'_> {
             self.condition("ContainersReady", containers.is_none(), containers),
             self.condition("PodScheduled", true, None),
         ];
-        conditions.into_iter().collect()
+        let disruption = self.seen.evicted.as_ref().map(|why| {
+            let why = reason("TerminationByKubelet", &why.message);
+            self.condition("DisruptionTarget", true, Some(why))
+        });
+        conditions.into_iter().chain(disruption).collect()
     }
 
     fn initialized_condition(&self) -> Value {

@@ -460,6 +460,40 @@ fn a_pod_past_its_deadline_fails_and_stays() {
 }
 
 #[test]
+fn an_evicted_pod_ends_within_a_second_and_fails() {
+    let mut pod = one_container();
+    pod.spec.termination_grace_period_seconds = Some(300);
+    let mut node = seen(&[("c", running())]);
+    node.evicted = Some(Failure {
+        reason: "Evicted".into(),
+        message: "too much".into(),
+    });
+    let plan = sync(&pod, &node, at(10));
+    assert!(matches!(
+        plan.actions[..],
+        [Action::StopContainer {
+            grace_seconds: 1,
+            why: StopReason::Evicted,
+            ..
+        }]
+    ));
+    node.containers.insert("c".into(), exited(0, 11));
+    let plan = sync(&pod, &node, at(11));
+    assert_eq!(plan.actions, [Action::ReleaseSandbox]);
+    let status = &plan.status;
+    assert_eq!(
+        (&status["phase"], &status["reason"]),
+        (&"Failed".into(), &"Evicted".into())
+    );
+    assert_eq!(status["message"], "too much");
+    let conditions = status["conditions"].as_array().unwrap();
+    let disruption = conditions
+        .iter()
+        .find(|condition| condition["type"] == "DisruptionTarget");
+    assert_eq!(disruption.unwrap()["reason"], "TerminationByKubelet");
+}
+
+#[test]
 fn a_refused_pod_fails_and_starts_nothing() {
     let rejected = Failure {
         reason: "NodePorts".into(),

@@ -25,7 +25,6 @@ use crate::{Error, ErrorKind, Result};
 
 pub use name::normalize_name;
 pub use pull::Credentials;
-pub(crate) use unpack::ensure_folder;
 
 /// What an image says about the containers made from it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,16 +3,15 @@
 use std::ffi::{CString, OsStr};
 use std::fs;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown, lchown, symlink};
 use std::path::{Component, Path, PathBuf};
 
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use tar::EntryType;
 
 use super::ScratchFile;
+use crate::beneath::{Root, magic_path};
 use crate::error::Context as _;
 use crate::layout;
 use crate::{Error, Result};
@@ -66,7 +65,7 @@ pub(super) fn unpack(blob: impl Read, folder: &Path) -> Result<String> {
         inner: decompress(blob).context(|| "read layer")?,
         digest: ring::digest::Context::new(&ring::digest::SHA256),
     };
-    let root = open_root(folder)?;
+    let root = Root::container(folder).context(|| format!("open {}", folder.display()))?;
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
         .context(|| format!("set mode of {}", folder.display()))?;
     let mut archive = tar::Archive::new(&mut input);
@@ -79,7 +78,7 @@ pub(super) fn unpack(blob: impl Read, folder: &Path) -> Result<String> {
             .map_err(|cause| Error::machine(format!("unpack {}: {cause}", path.display())))?;
     }
     for (path, seconds) in folder_times.into_iter().rev() {
-        if let Ok(folder) = open_folder(&root, &path, false) {
+        if let Ok(folder) = root.open_folder(&path) {
             set_times(&magic_path(&folder, OsStr::new(".")), seconds)
                 .map_err(|cause| Error::machine(format!("unpack {}: {cause}", path.display())))?;
         }
@@ -90,7 +89,7 @@ pub(super) fn unpack(blob: impl Read, folder: &Path) -> Result<String> {
 }
 
 fn place<R: Read>(
-    root: &OwnedFd,
+    root: &Root,
     entry: &mut tar::Entry<'_, R>,
     path: &Path,
     folder_times: &mut Vec<(PathBuf, i64)>,
@@ -98,14 +97,14 @@ fn place<R: Read>(
     let Some((parent, name)) = split(path) else {
         // The root itself: only its owner and mode matter.
         if entry.header().entry_type() == EntryType::Directory {
-            let here = magic_path(root, OsStr::new("."));
+            let here = magic_path(&root.folder(), OsStr::new("."));
             let header = entry.header();
             lchown(&here, Some(owner(header.uid())), Some(owner(header.gid())))?;
             fs::set_permissions(&here, fs::Permissions::from_mode(header.mode()? & 0o7777))?;
         }
         return Ok(());
     };
-    let folder = open_folder(root, &parent, true)?;
+    let folder = root.make_folders(&parent, 0o755)?;
     let text = name.to_string_lossy();
     if text == OPAQUE {
         return set_xattr(
@@ -161,7 +160,7 @@ fn place<R: Read>(
                 .link_name()?
                 .ok_or_else(|| io::Error::other("hard link to nowhere"))?;
             let (from, from_name) = split(&to).ok_or_else(|| io::Error::other("hard link to the root"))?;
-            let from = open_folder(root, &from, false)?;
+            let from = root.open_folder(&from)?;
             // Same file, so its owner, mode and times are set already.
             return Ok(nix::unistd::linkat(
                 &from,
@@ -240,62 +239,6 @@ fn split(path: &Path) -> Option<(PathBuf, std::ffi::OsString)> {
     let name = clean.file_name()?.to_os_string();
     clean.pop();
     Some((clean, name))
-}
-
-/// Makes a folder of a container's root file system if it is missing, links resolved inside it.
-pub(crate) fn ensure_folder(rootfs: &Path, path: &Path) -> Result<()> {
-    let root = open_root(rootfs)?;
-    let path: PathBuf = path
-        .components()
-        .filter(|part| matches!(part, Component::Normal(_)))
-        .collect();
-    open_folder(&root, &path, true)
-        .map(drop)
-        .context(|| format!("create the folder /{} of the container", path.display()))
-}
-
-fn open_root(folder: &Path) -> Result<OwnedFd> {
-    nix::fcntl::open(
-        folder,
-        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )
-    .context(|| format!("open {}", folder.display()))
-}
-
-/// Opens a folder of the layer, symbolic links resolved as if the layer were the root; makes missing ones if asked.
-fn open_folder(root: &OwnedFd, path: &Path, make: bool) -> io::Result<OwnedFd> {
-    let how = OpenHow::new()
-        .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let open = |path: &Path| {
-        openat2(
-            root,
-            if path.as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                path
-            },
-            how,
-        )
-    };
-    match open(path) {
-        Ok(folder) => Ok(folder),
-        Err(nix::errno::Errno::ENOENT) if make => {
-            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-                return Err(io::Error::from_raw_os_error(libc::ENOENT));
-            };
-            let parent = open_folder(root, parent, true)?;
-            fs::create_dir(magic_path(&parent, name))?;
-            Ok(open(path)?)
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// A path whose last part is `name` in that open folder: nothing before it can be swapped or followed.
-fn magic_path(folder: &OwnedFd, name: &OsStr) -> PathBuf {
-    Path::new(&format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name)
 }
 
 /// A later member of the same name replaces an earlier one.

@@ -10,9 +10,7 @@ use super::executor::DEFAULT_PATH;
 use super::users::User;
 use crate::cgroup::Hierarchies;
 use crate::images::Image;
-use crate::{
-    ContainerSpec, Error, Mount, MountSource, Propagation, Result, SandboxSpec, SecuritySpec, seccomp,
-};
+use crate::{ContainerSpec, Error, Mount, Propagation, Result, SandboxSpec, SecuritySpec, seccomp};
 
 /// What Docker and containerd give a container that asks for nothing.
 const DEFAULT_CAPABILITIES: &[&str] = &[
@@ -169,7 +167,7 @@ pub(super) fn bundle(parts: &Parts<'_>) -> Result<Bundle> {
         "cgroupsPath": parts.cgroup,
         "resources": resources(spec),
         "namespaces": namespaces,
-        "rootfsPropagation": propagation(&spec.mounts),
+        "rootfsPropagation": root_propagation(&spec.mounts),
     });
     if security.privileged {
         linux["devices"] = json!(machine_devices());
@@ -186,7 +184,8 @@ pub(super) fn bundle(parts: &Parts<'_>) -> Result<Bundle> {
     }
     let config = json!({
         "ociVersion": "1.0.2",
-        "root": {"path": parts.rootfs, "readonly": security.read_only_root},
+        // Made read-only when the volumes are in place, which may need folders to be mounted at.
+        "root": {"path": parts.rootfs, "readonly": false},
         "process": process,
         "mounts": mounts(parts),
         "linux": linux,
@@ -332,13 +331,10 @@ fn resources(spec: &ContainerSpec) -> Value {
     resources
 }
 
-/// libcontainer knows one propagation a container; the widest that is asked for.
-fn propagation(mounts: &[Mount]) -> &'static str {
-    let asks = |wanted: Propagation| {
-        mounts.iter().any(
-            |mount| matches!(&mount.source, MountSource::Bind { propagation, .. } if *propagation == wanted),
-        )
-    };
+/// Propagation of the container's root, as other runtimes set it by the widest that a mount asks for. That of each mount is set when it
+/// is attached.
+fn root_propagation(mounts: &[Mount]) -> &'static str {
+    let asks = |wanted| mounts.iter().any(|mount| mount.propagation == wanted);
     if asks(Propagation::Bidirectional) {
         "shared"
     } else if asks(Propagation::HostToContainer) {
@@ -370,6 +366,7 @@ fn read_only_cgroups(parts: &Parts<'_>) -> Vec<PathBuf> {
     paths.filter(|path| !asked(path)).map(Path::to_path_buf).collect()
 }
 
+/// The standard mounts. Volumes are attached later ([`super::volumes`]).
 fn mounts(parts: &Parts<'_>) -> Vec<Value> {
     let security = &parts.spec.security;
     let system = if security.privileged { "rw" } else { "ro" };
@@ -404,44 +401,20 @@ fn mounts(parts: &Parts<'_>) -> Vec<Value> {
             json!({"type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev", "relatime", system]}),
         ),
     ];
+    // The runtime itself needs these two: a volume there covers them.
+    let needed = |target: &str| matches!(target, "/dev" | "/proc");
     let asked = |target: &str| {
-        parts
-            .spec
-            .mounts
-            .iter()
-            .any(|mount| mount.target == Path::new(target))
+        let mut mounts = parts.spec.mounts.iter();
+        mounts.any(|mount| mount.target == Path::new(target))
     };
-    let mut mounts: Vec<Value> = standard
+    let standard = standard
         .into_iter()
-        .filter(|(target, _)| !asked(target))
-        .map(|(target, mut mount)| {
-            mount["destination"] = json!(target);
-            mount
-        })
-        .collect();
-    mounts.extend(parts.spec.mounts.iter().map(mount_value));
-    mounts
-}
-
-fn mount_value(mount: &Mount) -> Value {
-    let access = if mount.read_only { "ro" } else { "rw" };
-    match &mount.source {
-        MountSource::Bind { path, .. } => json!({
-            "destination": mount.target, "type": "bind", "source": path, "options": ["rbind", access],
-        }),
-        MountSource::Tmpfs { size, mode } => {
-            let mut options = vec![
-                "nosuid".to_owned(),
-                "nodev".to_owned(),
-                access.to_owned(),
-                format!("mode={mode:o}"),
-            ];
-            if let Some(size) = size {
-                options.push(format!("size={size}"));
-            }
-            json!({"destination": mount.target, "type": "tmpfs", "source": "tmpfs", "options": options})
-        }
-    }
+        .filter(|(target, _)| needed(target) || !asked(target));
+    let standard = standard.map(|(target, mut mount)| {
+        mount["destination"] = json!(target);
+        mount
+    });
+    standard.collect()
 }
 
 /// Every device of the machine, for a privileged container.

@@ -22,7 +22,9 @@ use super::PodRecord;
 use super::bundle::{self, Bundle, Parts};
 use super::executor::Payload;
 use super::log::{Lines, LogFile, Stream};
+use super::volumes::{self, Namespaces};
 use super::{sandbox, users};
+use crate::beneath::Root;
 use crate::cgroup::Hierarchies;
 use crate::error::Context as _;
 use crate::layout::{self, ContainerLayout, PodLayout};
@@ -72,18 +74,21 @@ impl Container {
     pub(super) fn start(
         pod: &PodLayout,
         record: &PodRecord,
+        namespaces: &Namespaces,
         hierarchies: &Hierarchies,
         start: wire::Start,
     ) -> Result<Container> {
         layout::check_id("container", &start.spec.id, 100)?;
         let place = pod.container(&start.spec.id);
         let cgroup = format!("{}/{}", record.cgroup(), start.spec.id);
-        let started = Container::try_start(pod, record, hierarchies, start, &place, &cgroup);
+        let id = start.spec.id.clone();
+        let started = Container::try_start(pod, record, namespaces, hierarchies, start, &place, &cgroup);
         if started.is_err() {
             // What failed halfway must leave nothing; the first error is the one that tells.
             let cleared = hierarchies
                 .kill(&cgroup)
                 .and_then(|()| hierarchies.remove(&cgroup))
+                .and_then(|()| layout::remove_tree(&pod.oci().join(id)))
                 .and_then(|()| unmount(&place.rootfs()))
                 .and_then(|()| layout::remove_tree(&place.0));
             if let Err(error) = cleared {
@@ -96,6 +101,7 @@ impl Container {
     fn try_start(
         pod: &PodLayout,
         record: &PodRecord,
+        namespaces: &Namespaces,
         hierarchies: &Hierarchies,
         start: wire::Start,
         place: &ContainerLayout,
@@ -118,10 +124,11 @@ impl Container {
             oom_score_adj,
             hierarchies,
         })?;
-        crate::images::ensure_folder(
-            &rootfs,
-            Path::new(config["process"]["cwd"].as_str().unwrap_or("/")),
-        )?;
+        let working_dir = Path::new(config["process"]["cwd"].as_str().unwrap_or("/"));
+        Root::container(&rootfs)
+            .and_then(|root| root.make_folders(working_dir, 0o755))
+            .context(|| format!("create the folder {} of the container", working_dir.display()))?;
+        let volumes = volumes::take(namespaces, &spec.mounts)?;
         layout::write_json(&place.bundle_config(), &config, false)?;
         let log = match &spec.log_path {
             Some(path) => Some(LogFile::open(path).context(|| format!("open log {}", path.display()))?),
@@ -129,7 +136,22 @@ impl Container {
         };
         let oci_root = pod.oci();
         fs::create_dir_all(&oci_root).context(|| format!("create {}", oci_root.display()))?;
-        let (pid, outputs) = launch(&spec, place, &oci_root, environment.clone())?;
+        let payload = |failure| {
+            let payload = Payload::new(failure, environment.clone());
+            match spec
+                .mounts
+                .iter()
+                .any(|mount| working_dir.starts_with(&mount.target))
+            {
+                true => payload.with_folder(working_dir.to_owned()),
+                false => payload,
+            }
+        };
+        let attach = |pid| {
+            let read_only = spec.security.read_only_root;
+            volumes::attach(namespaces, pid, volumes, working_dir, read_only)
+        };
+        let (pid, outputs) = launch(&spec, place, &oci_root, payload, attach)?;
         let status = ContainerStatus {
             id: spec.id.clone(),
             annotations: spec.annotations.clone(),
@@ -444,16 +466,16 @@ fn unmount(rootfs: &Path) -> Result<()> {
     }
 }
 
-/// Creates and starts the container's first process; returns it and our ends of its streams.
+/// Creates the container's first process, calls `attach` with it, and starts it; returns it and our ends of its streams.
 fn launch(
     spec: &ContainerSpec,
     place: &ContainerLayout,
     oci_root: &Path,
-    environment: Vec<(String, String)>,
+    payload: impl FnOnce(OwnedFd) -> Payload,
+    attach: impl FnOnce(Pid) -> Result<()>,
 ) -> Result<(Pid, Vec<Output>)> {
     let (failure_reader, failure) = pipe()?;
-    let payload = Payload::new(failure, environment);
-    let mut builder = builder(&spec.id, oci_root)?.with_executor(payload);
+    let mut builder = builder(&spec.id, oci_root)?.with_executor(payload(failure));
     let console = if spec.tty {
         Some(Console::new(&place.0)?)
     } else {
@@ -488,12 +510,14 @@ fn launch(
             lines: Lines::new(Stream::Stdout),
         });
     }
-    container.start().map_err(|error| start_failed(&error))?;
-    exec_succeeded(failure_reader)?;
     let pid = container
         .pid()
         .ok_or_else(|| Error::new(ErrorKind::StartFailed, "the container has no process"))?;
-    Ok((Pid::from_raw(pid.as_raw()), outputs))
+    let pid = Pid::from_raw(pid.as_raw());
+    attach(pid)?;
+    container.start().map_err(|error| start_failed(&error))?;
+    exec_succeeded(failure_reader)?;
+    Ok((pid, outputs))
 }
 
 fn launch_exec(

@@ -22,6 +22,7 @@ pub(super) struct Payload {
     failure: Arc<OwnedFd>,
     environment: Vec<(String, String)>,
     filter: Option<LinuxSeccomp>,
+    folder: Option<PathBuf>,
 }
 
 impl Payload {
@@ -30,7 +31,14 @@ impl Payload {
             failure: Arc::new(failure),
             environment,
             filter: None,
+            folder: None,
         }
+    }
+
+    /// Changes to the working directory first: it lies in a volume that was mounted after libcontainer had changed to what it covers.
+    pub(super) fn with_folder(mut self, folder: PathBuf) -> Payload {
+        self.folder = Some(folder);
+        self
     }
 
     /// Loads a system call filter first: libcontainer does so for a container's first process only.
@@ -43,6 +51,15 @@ impl Payload {
         let Some(name) = arguments.first() else {
             return "no command specified".into();
         };
+        if let Some(folder) = &self.folder
+            && let Err(error) = nix::unistd::chdir(folder)
+        {
+            return format!(
+                "chdir to cwd ({:?}) set in config failed: {}",
+                folder.display().to_string(),
+                words_of(error)
+            );
+        }
         let path = match find(name, &self.search_path()) {
             Ok(path) => path,
             Err(message) => return message,
@@ -94,16 +111,9 @@ impl Executor for Payload {
         Err(ExecutorError::Other(message))
     }
 
-    fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
-        let arguments = spec.process().as_ref().and_then(|process| process.args().clone());
-        let Some(name) = arguments.as_ref().and_then(|words| words.first()) else {
-            return Err(ExecutorValidationError::ArgValidationError(
-                "no command specified".into(),
-            ));
-        };
-        find(name, &self.search_path())
-            .map(drop)
-            .map_err(ExecutorValidationError::ArgValidationError)
+    fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
+        // The program may lie in a volume, which is mounted later; what is wrong with it is found when it is run.
+        Ok(())
     }
 
     fn setup_envs(&self, _: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {

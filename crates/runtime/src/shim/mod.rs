@@ -10,6 +10,7 @@ mod log;
 mod sandbox;
 mod server;
 mod users;
+mod volumes;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -87,8 +88,8 @@ fn start(folder: &Path) -> Result<server::Server> {
     let record: PodRecord = layout::read_json(&layout.record())?
         .ok_or_else(|| Error::machine(format!("{} is missing", layout.record().display())))?;
     files::restore_limit()?;
-    sandbox::enter(&layout, &record)?;
-    server::Server::new(layout, record)
+    let namespaces = sandbox::enter(&layout, &record)?;
+    server::Server::new(layout, record, namespaces)
 }
 
 /// Says something to the agent and closes standard output, so that it does not wait for more.

@@ -7,6 +7,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use super::PodRecord;
+use super::volumes::{MountNamespace, Namespaces};
 use crate::cgroup::Hierarchies;
 use crate::error::Context as _;
 use crate::layout::PodLayout;
@@ -16,7 +17,7 @@ use crate::{Error, Result};
 const SHARED_MEMORY: &str = "size=65536k,mode=1777";
 
 /// Makes the pod's namespaces around this process.
-pub(super) fn enter(layout: &PodLayout, record: &PodRecord) -> Result<()> {
+pub(super) fn enter(layout: &PodLayout, record: &PodRecord) -> Result<Namespaces> {
     let spec = &record.spec;
     nix::unistd::setsid().context(|| "start a session")?;
     // Containers inherit it; the agent's own may be stricter.
@@ -29,17 +30,16 @@ pub(super) fn enter(layout: &PodLayout, record: &PodRecord) -> Result<()> {
     flags.set(CloneFlags::CLONE_NEWNET, !spec.host_network);
     flags.set(CloneFlags::CLONE_NEWIPC, !spec.host_ipc);
     flags.set(CloneFlags::CLONE_NEWUTS, spec.hostname.is_some());
+    let machine = MountNamespace::current()?;
     unshare(flags).context(|| "make namespaces")?;
-    if !spec.mount_propagation {
-        mount(
-            None::<&str>,
-            "/",
-            None::<&str>,
-            MsFlags::MS_SLAVE | MsFlags::MS_REC,
-            None::<&str>,
-        )
-        .context(|| "keep the pod's mounts to itself")?;
-    }
+    mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_SLAVE | MsFlags::MS_REC,
+        None::<&str>,
+    )
+    .context(|| "keep the pod's mounts to itself")?;
     if let Some(hostname) = &spec.hostname {
         nix::unistd::sethostname(hostname).context(|| format!("set the host name {hostname}"))?;
     }
@@ -49,7 +49,7 @@ pub(super) fn enter(layout: &PodLayout, record: &PodRecord) -> Result<()> {
     let shared = shared_memory(layout);
     fs::create_dir_all(&shared).context(|| format!("create {}", shared.display()))?;
     if spec.host_ipc {
-        bind("/dev/shm".as_ref(), &shared)
+        bind("/dev/shm".as_ref(), &shared)?;
     } else {
         mount(
             Some("shm"),
@@ -58,8 +58,10 @@ pub(super) fn enter(layout: &PodLayout, record: &PodRecord) -> Result<()> {
             MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
             Some(SHARED_MEMORY),
         )
-        .context(|| "mount the pod's /dev/shm")
+        .context(|| "mount the pod's /dev/shm")?;
     }
+    let own = MountNamespace::current()?;
+    Ok(Namespaces { machine, own })
 }
 
 /// Where the pod's `/dev/shm` is mounted, in the shim's mount namespace.

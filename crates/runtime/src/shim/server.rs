@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 
 use super::PodRecord;
 use super::container::{Container, Exit};
+use super::volumes::Namespaces;
 use crate::cgroup::Hierarchies;
 use crate::error::Context as _;
 use crate::layout::PodLayout;
@@ -33,6 +34,7 @@ const CHUNK: usize = 64 << 10;
 pub(super) struct Server {
     layout: PodLayout,
     record: PodRecord,
+    namespaces: Namespaces,
     hierarchies: Hierarchies,
     listener: UnixListener,
     children: SignalFd,
@@ -59,7 +61,7 @@ enum Source {
 }
 
 impl Server {
-    pub(super) fn new(layout: PodLayout, record: PodRecord) -> Result<Server> {
+    pub(super) fn new(layout: PodLayout, record: PodRecord, namespaces: Namespaces) -> Result<Server> {
         let mut signals = SigSet::empty();
         signals.add(Signal::SIGCHLD);
         signals.thread_block().context(|| "block SIGCHLD")?;
@@ -76,6 +78,7 @@ impl Server {
         Ok(Server {
             layout,
             record,
+            namespaces,
             hierarchies,
             listener,
             children,
@@ -249,7 +252,13 @@ impl Server {
                 format!("container {id} is in this pod already"),
             ));
         }
-        let container = Container::start(&self.layout, &self.record, &self.hierarchies, start)?;
+        let container = Container::start(
+            &self.layout,
+            &self.record,
+            &self.namespaces,
+            &self.hierarchies,
+            start,
+        )?;
         let status = container.status().clone();
         self.containers.insert(id, container);
         self.publish(&status);

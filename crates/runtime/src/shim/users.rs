@@ -1,12 +1,8 @@
 //! Who a container runs as: names and numbers of an image's `USER`, looked up in the image's own files.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-use nix::sys::stat::Mode;
-
+use crate::beneath::Root;
 use crate::error::Context as _;
 use crate::{Error, ErrorKind, Result, SecuritySpec};
 
@@ -144,22 +140,11 @@ fn groups(group: &str) -> impl Iterator<Item = Group<'_>> {
     })
 }
 
-/// A file of the image, links resolved inside it; empty when there is none.
+/// A file of the image, links resolved inside it; empty when there is none, or when it is no regular file.
 fn read_in(rootfs: &Path, path: &str) -> Result<String> {
-    let root = File::open(rootfs).context(|| format!("open {}", rootfs.display()))?;
-    let how = OpenHow::new()
-        .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
-        .mode(Mode::empty())
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let Ok(file) = openat2(&root, path, how) else {
-        return Ok(String::new());
-    };
-    let mut bytes = Vec::new();
-    File::from(file)
-        .take(FILE_LIMIT)
-        .read_to_end(&mut bytes)
-        .context(|| format!("read the image's /{path}"))?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    let root = Root::container(rootfs).context(|| format!("open {}", rootfs.display()))?;
+    let bytes = root.read(Path::new(path), FILE_LIMIT).ok().flatten();
+    Ok(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned())
 }
 
 #[cfg(test)]

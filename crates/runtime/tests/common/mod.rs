@@ -131,6 +131,9 @@ impl Drop for Machine {
                 cleaned.unwrap();
             }
         }
+        if !std::thread::panicking() {
+            testkit::assert_no_mounts(self.folder.path());
+        }
     }
 }
 

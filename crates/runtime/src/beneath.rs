@@ -1,0 +1,482 @@
+//! Paths inside folders that a pod or an image writes to.
+//!
+//! A check of a name is worth nothing: the writer replaces the name by a link before it is used. Here the kernel resolves each path
+//! below an open folder, in one step (`openat2`), and everything after that acts on the descriptor.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat, renameat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use crate::FileKind;
+
+/// How often a path is resolved again while somebody renames parts of it. The kernel asks for that only where `..` is involved.
+const ATTEMPTS: usize = 64;
+
+/// Links to missing files that are followed while folders are made, as many as the kernel follows.
+const LINKS: usize = 40;
+
+/// Depth to which [`usage`] descends. Each level holds a descriptor open.
+const USAGE_DEPTH: usize = 128;
+
+/// Bytes of a block in `st_blocks`.
+const BLOCK: u64 = 512;
+
+/// A folder below which paths are resolved.
+#[derive(Debug)]
+pub struct Root {
+    folder: OwnedFd,
+    resolve: ResolveFlag,
+}
+
+impl Root {
+    /// The root of a volume. Links are followed inside it; a link that leads out, or that is absolute, is an error. The path itself
+    /// is resolved as the machine has it.
+    pub fn volume(path: &Path) -> io::Result<Root> {
+        Ok(Root::of_volume(open_path(path)?))
+    }
+
+    /// The root of a volume that is open already.
+    pub fn of_volume(folder: OwnedFd) -> Root {
+        Root {
+            folder,
+            resolve: ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS,
+        }
+    }
+
+    /// The root of a container or of an image's layer. Absolute links start there, and `..` ends there.
+    pub fn container(path: &Path) -> io::Result<Root> {
+        Ok(Root::of_container(open_path(path)?))
+    }
+
+    /// The root of a container that is open already.
+    pub fn of_container(folder: OwnedFd) -> Root {
+        Root {
+            folder,
+            resolve: ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS,
+        }
+    }
+
+    /// The folder itself.
+    pub fn folder(&self) -> BorrowedFd<'_> {
+        self.folder.as_fd()
+    }
+
+    /// Opens a path for reference only (`O_PATH`): nothing is read, no device is touched.
+    pub fn open(&self, path: &Path) -> io::Result<OwnedFd> {
+        self.resolve(path, OFlag::O_PATH)
+    }
+
+    /// Opens a folder for reference only.
+    pub fn open_folder(&self, path: &Path) -> io::Result<OwnedFd> {
+        self.resolve(path, OFlag::O_PATH | OFlag::O_DIRECTORY)
+    }
+
+    fn resolve(&self, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
+        let path = match path.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => path,
+        };
+        let how = OpenHow::new()
+            .flags(flags | OFlag::O_CLOEXEC)
+            .resolve(self.resolve);
+        for _ in 0..ATTEMPTS {
+            match openat2(&self.folder, path, how) {
+                Err(Errno::EAGAIN) => {}
+                Err(Errno::EXDEV) => return Err(io::Error::other("a link leads out of the folder")),
+                other => return Ok(other?),
+            }
+        }
+        Err(io::Error::other("a part of the path is renamed all the time"))
+    }
+
+    /// Opens a folder; makes what is missing of it, each with exactly this mode.
+    pub fn make_folders(&self, path: &Path, mode: u32) -> io::Result<OwnedFd> {
+        self.make_folders_within(path, mode, LINKS)
+    }
+
+    fn make_folders_within(&self, path: &Path, mode: u32, links: usize) -> io::Result<OwnedFd> {
+        let missing = match self.open_folder(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => error,
+            other => return other,
+        };
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(missing);
+        };
+        let above = self.make_folders_within(parent, mode, links)?;
+        match mkdirat(&above, name, Mode::empty()) {
+            Ok(()) => {
+                let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+                let made = openat(&above, name, flags, Mode::empty())?;
+                fchmod(&made, Mode::from_bits_truncate(mode))?;
+                Ok(made)
+            }
+            Err(Errno::EEXIST) if self.resolve.contains(ResolveFlag::RESOLVE_IN_ROOT) => {
+                // A link to something that is missing, such as an image's /var/run to /run.
+                let Some(links) = links.checked_sub(1) else {
+                    return Err(Errno::ELOOP.into());
+                };
+                match readlinkat(&above, name) {
+                    Ok(target) => self.make_folders_within(&parent.join(target), mode, links),
+                    Err(_) => self.open_folder(path),
+                }
+            }
+            Err(Errno::EEXIST) => self.open_folder(path),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens a path for reference only; makes an empty file with this mode, and the folders above it, when it is missing.
+    pub fn make_file(&self, path: &Path, mode: u32) -> io::Result<OwnedFd> {
+        match self.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let above = self.make_folders(parent, 0o755)?;
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_WRONLY;
+        match openat(&above, name, flags, Mode::from_bits_truncate(mode)) {
+            Ok(made) => Ok(made),
+            Err(Errno::EEXIST) => self.open(path),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The first `limit` bytes of a regular file; `None` when there is none. A pipe or a device in its place is an error, and is not opened.
+    pub fn read(&self, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        let found = match self.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            found => found?,
+        };
+        let mut bytes = Vec::new();
+        regular(&found)?.take(limit).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+
+    /// The last `limit` bytes of a regular file; `None` when there is none.
+    pub fn read_end(&self, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        let found = match self.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            found => found?,
+        };
+        let mut file = regular(&found)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(limit)))?;
+        let mut bytes = Vec::new();
+        // It may grow meanwhile.
+        file.take(limit).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+}
+
+/// Opens a path of the machine for reference only, links followed.
+pub fn open_path(path: &Path) -> io::Result<OwnedFd> {
+    Ok(nix::fcntl::open(
+        path,
+        OFlag::O_PATH | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?)
+}
+
+/// Opens for reading what a descriptor refers to, if it is a regular file.
+fn regular(found: &OwnedFd) -> io::Result<File> {
+    if kind(&fstat(found)?) != SFlag::S_IFREG {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    File::open(magic_path(found, OsStr::new("")))
+}
+
+/// The kind of file in a status.
+pub(crate) fn kind(status: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(status.st_mode & SFlag::S_IFMT.bits())
+}
+
+impl FileKind {
+    pub(crate) fn fits(self, kind: SFlag) -> bool {
+        kind == match self {
+            FileKind::Folder => SFlag::S_IFDIR,
+            FileKind::File => SFlag::S_IFREG,
+            FileKind::Socket => SFlag::S_IFSOCK,
+            FileKind::CharDevice => SFlag::S_IFCHR,
+            FileKind::BlockDevice => SFlag::S_IFBLK,
+        }
+    }
+
+    /// Whether what lies at a path now, links followed, is of this kind.
+    pub fn is(self, path: &Path) -> bool {
+        let found = open_path(path).and_then(|found| Ok(fstat(&found)?));
+        found.is_ok_and(|status| self.fits(kind(&status)))
+    }
+}
+
+/// A path whose last part is `name` in that open folder: nothing before it can be swapped or followed. An empty name is the
+/// descriptor itself.
+pub(crate) fn magic_path(folder: &impl std::os::fd::AsRawFd, name: &OsStr) -> PathBuf {
+    let own = format!("/proc/self/fd/{}", folder.as_raw_fd());
+    match name.is_empty() {
+        true => own.into(),
+        false => Path::new(&own).join(name),
+    }
+}
+
+/// Opens a folder in a folder that must be on the same mount, without following a link.
+fn descend(folder: &impl AsFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+    let how = OpenHow::new()
+        .flags(
+            OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK,
+        )
+        .resolve(
+            ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV,
+        );
+    openat2(folder, name, how)
+}
+
+fn entries(folder: &OwnedFd) -> io::Result<fs::ReadDir> {
+    fs::read_dir(magic_path(folder, OsStr::new("")))
+}
+
+/// Removes a file, or a folder with what it holds; fine when it is gone. Links are removed, not followed; what is mounted below is
+/// an error, and nothing of it is touched.
+///
+/// The depth costs nothing: folders in folders are moved up before they are emptied, so a tree of any depth takes three descriptors.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let parent = match File::open(parent) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        parent => OwnedFd::from(parent?),
+    };
+    if unlink(&parent, name)? {
+        return Ok(());
+    }
+    let top = match descend(&parent, name) {
+        Err(Errno::ENOENT) => return Ok(()),
+        top => top.map_err(|error| in_the_way(name, error))?,
+    };
+    let mut moved = 0u64;
+    loop {
+        let mut empty = true;
+        for entry in entries(&top)? {
+            let name = entry?.file_name();
+            empty = false;
+            if !unlink(&top, &name)? {
+                empty_folder(&top, &name, &mut moved)?;
+            }
+        }
+        if empty {
+            break;
+        }
+    }
+    unlinkat(&parent, name, UnlinkatFlags::RemoveDir).map_err(|error| in_the_way(name, error))
+}
+
+/// Removes a folder of `top` after it moved the folders in it up to `top`.
+fn empty_folder(top: &OwnedFd, name: &OsStr, moved: &mut u64) -> io::Result<()> {
+    let folder = match descend(top, name) {
+        Err(Errno::ENOENT) => return Ok(()),
+        folder => folder.map_err(|error| in_the_way(name, error))?,
+    };
+    for entry in entries(&folder)? {
+        let inner = entry?.file_name();
+        if unlink(&folder, &inner)? {
+            continue;
+        }
+        loop {
+            *moved += 1;
+            match renameat(
+                &folder,
+                inner.as_os_str(),
+                top,
+                format!(".removed-{moved}").as_str(),
+            ) {
+                // The name is taken.
+                Err(Errno::ENOTEMPTY | Errno::EEXIST | Errno::ENOTDIR) => {}
+                Ok(()) | Err(Errno::ENOENT) => break,
+                Err(error) => return Err(in_the_way(&inner, error)),
+            }
+        }
+    }
+    match unlinkat(top, name, UnlinkatFlags::RemoveDir) {
+        // Somebody still writes there; the next round takes it.
+        Ok(()) | Err(Errno::ENOENT | Errno::ENOTEMPTY) => Ok(()),
+        Err(error) => Err(in_the_way(name, error)),
+    }
+}
+
+/// Removes what is no folder; answers whether nothing is left there.
+fn unlink(folder: &OwnedFd, name: &OsStr) -> io::Result<bool> {
+    match unlinkat(folder, name, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(true),
+        Err(Errno::EISDIR | Errno::EPERM) if is_folder(folder, name) => Ok(false),
+        Err(error) => Err(in_the_way(name, error)),
+    }
+}
+
+fn is_folder(folder: &OwnedFd, name: &OsStr) -> bool {
+    fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok_and(|status| kind(&status) == SFlag::S_IFDIR)
+}
+
+fn in_the_way(name: &OsStr, error: Errno) -> io::Error {
+    let why = match error {
+        Errno::EXDEV | Errno::EBUSY => "a file system is mounted there".to_owned(),
+        other => io::Error::from(other).to_string(),
+    };
+    io::Error::other(format!("{}: {why}", Path::new(name).display()))
+}
+
+/// What a tree of files takes on the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of all blocks of its files and folders. A file with several names counts once for each.
+    pub bytes: u64,
+    /// Files and folders that were looked at.
+    pub entries: u64,
+}
+
+/// Measures what lies at `path`, without following links and without what is mounted below. It looks at `limit` entries and
+/// [`USAGE_DEPTH`] levels at most: of a larger tree the answer is a lower bound. Nothing there is nothing used.
+pub fn usage(path: &Path, limit: u64) -> io::Result<Usage> {
+    let mut used = Usage::default();
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let parent = match File::open(parent) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(used),
+        parent => OwnedFd::from(parent?),
+    };
+    let top = match descend(&parent, name) {
+        Err(Errno::ENOENT) => return Ok(used),
+        top => top?,
+    };
+    let mut levels = vec![(entries(&top)?, top)];
+    while let Some((left, folder)) = levels.last_mut() {
+        let Some(entry) = left.next() else {
+            levels.pop();
+            continue;
+        };
+        let name = entry?.file_name();
+        used.entries += 1;
+        if used.entries > limit {
+            break;
+        }
+        let Ok(status) = fstatat(&*folder, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) else {
+            // It has just been removed.
+            continue;
+        };
+        used.bytes += u64::try_from(status.st_blocks).unwrap_or(0) * BLOCK;
+        if kind(&status) == SFlag::S_IFDIR
+            && let Ok(inner) = descend(folder, &name)
+            && levels.len() < USAGE_DEPTH
+        {
+            levels.push((entries(&inner)?, inner));
+        }
+    }
+    Ok(used)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_link_out_of_a_volume_is_refused_and_one_inside_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let volume = folder.path().join("volume");
+        fs::create_dir_all(volume.join("a")).unwrap();
+        symlink("/etc", volume.join("out")).unwrap();
+        symlink("../..", volume.join("up")).unwrap();
+        symlink("a", volume.join("in")).unwrap();
+        let root = Root::volume(&volume).unwrap();
+        let made = root.make_folders(Path::new("in/b/c"), 0o2775).unwrap();
+        assert_eq!(fstat(&made).unwrap().st_mode & 0o7777, 0o2775);
+        assert!(volume.join("a/b/c").is_dir());
+        for path in ["out", "out/passwd", "../x", "/etc", "up", "out/made"] {
+            assert!(root.make_folders(Path::new(path), 0o755).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn links_of_a_container_end_at_its_root() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, secret) = (folder.path().join("root"), folder.path().join("secret"));
+        fs::create_dir(&root).unwrap();
+        fs::write(&secret, "secret").unwrap();
+        symlink("../../../../secret", root.join("up")).unwrap();
+        symlink("/run", root.join("dangling")).unwrap();
+        let container = Root::container(&root).unwrap();
+        assert_eq!(container.read(Path::new("/up"), 10).unwrap(), None);
+        container
+            .make_folders(Path::new("/dangling/secrets"), 0o755)
+            .unwrap();
+        assert!(root.join("run/secrets").is_dir());
+        container.make_file(Path::new("/made/file"), 0o644).unwrap();
+        assert!(root.join("made/file").is_file());
+    }
+
+    #[test]
+    fn a_read_is_bounded_and_opens_regular_files_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::volume(folder.path()).unwrap();
+        let path = folder.path().join("huge");
+        File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        assert_eq!(
+            root.read_end(Path::new("huge"), 4096).unwrap(),
+            Some(vec![0; 4096])
+        );
+        assert_eq!(root.read(Path::new("huge"), 16).unwrap(), Some(vec![0; 16]));
+        nix::unistd::mkfifo(&folder.path().join("pipe"), Mode::S_IRWXU).unwrap();
+        assert!(root.read(Path::new("pipe"), 16).is_err());
+        assert_eq!(root.read(Path::new("none"), 16).unwrap(), None);
+    }
+
+    #[test]
+    fn a_tree_is_removed_at_any_depth_and_links_are_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = folder.path().join("kept");
+        fs::create_dir(&kept).unwrap();
+        fs::write(kept.join("file"), "").unwrap();
+        let tree = folder.path().join("tree");
+        fs::create_dir_all(tree.join(".removed-1/full")).unwrap();
+        symlink(&kept, tree.join("link")).unwrap();
+        fs::write(tree.join(".removed-2"), "").unwrap();
+        let mut deepest = OwnedFd::from(File::open(&tree).unwrap());
+        // Deeper than a path can name, and than descriptors could be held open.
+        for _ in 0..3000 {
+            mkdirat(&deepest, "d", Mode::S_IRWXU).unwrap();
+            deepest = descend(&deepest, OsStr::new("d")).unwrap();
+        }
+        remove_tree(&tree).unwrap();
+        assert!(!tree.exists());
+        assert!(kept.join("file").exists());
+        remove_tree(&tree).unwrap();
+        fs::write(&tree, "").unwrap();
+        remove_tree(&tree).unwrap();
+        assert!(!tree.exists());
+    }
+
+    #[test]
+    fn usage_counts_blocks_and_stops_at_its_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = folder.path().join("tree");
+        assert_eq!(usage(&tree, 10).unwrap(), Usage::default());
+        fs::create_dir_all(tree.join("a/b")).unwrap();
+        fs::write(tree.join("a/b/file"), vec![1; 1 << 20]).unwrap();
+        symlink("/", tree.join("root")).unwrap();
+        let used = usage(&tree, 100).unwrap();
+        assert!((1 << 20..2 << 20).contains(&used.bytes), "{used:?}");
+        assert_eq!(used.entries, 4);
+        assert!(usage(&tree, 2).unwrap().bytes < 1 << 20);
+    }
+}
