@@ -139,7 +139,8 @@ fn empty_dir(
     group: Option<u32>,
     most: Option<u64>,
 ) -> io::Result<()> {
-    if !folder.exists() {
+    let mut fresh = !folder.exists();
+    if fresh {
         fs::DirBuilder::new().recursive(true).mode(0o777).create(folder)?;
     }
     if source.medium.as_deref() == Some("Memory") {
@@ -147,17 +148,16 @@ fn empty_dir(
         let limit = limit.and_then(|limit| Quantity::parse(&limit.0).ok());
         let limit = limit.and_then(|limit| u64::try_from(limit.value()).ok());
         let limit = limit.filter(|bytes| *bytes > 0);
-        tmpfs::mount(folder, limit.into_iter().chain(most).min())?;
+        fresh |= tmpfs::mount(folder, limit.into_iter().chain(most).min())?;
     }
-    if fs::metadata(folder)?.permissions().mode() & 0o777 != 0o777 {
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o777))?;
+    if !fresh {
+        // What its pod made of it stays.
+        return Ok(());
     }
-    if let Some(group) = group {
-        std::os::unix::fs::chown(folder, None, Some(group))?;
-        // New files take the group of the folder.
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o2777))?;
-    }
-    Ok(())
+    std::os::unix::fs::chown(folder, None, group)?;
+    // New files take the group of the folder.
+    let mode = if group.is_some() { 0o2777 } else { 0o777 };
+    fs::set_permissions(folder, fs::Permissions::from_mode(mode))
 }
 
 /// Unmounts what was mounted below the pod's volumes, and removes them.

@@ -94,7 +94,7 @@ async fn last_words_are_bounded_whatever_a_container_writes() {
         container
     };
     let long = "/bin/busybox head -c 9000 /dev/zero | /bin/busybox tr '\\0' x > /dev/termination-log; echo end >> /dev/termination-log";
-    let sparse = "/bin/busybox truncate -s 1T /dev/termination-log; exit 3";
+    let sparse = "/bin/busybox truncate -s 1099511627776 /dev/termination-log; exit 3";
     let lines = "for i in $(/bin/busybox seq 1 200); do echo line $i; done; exit 3";
     let spec = |containers: Value| json!({"containers": containers, "restartPolicy": "Never"});
     let some = [
@@ -153,11 +153,13 @@ async fn an_empty_dir_outlives_its_pods_sandbox() {
     let order = || fs::read_to_string(folder.join("log/order")).unwrap_or_default();
     assert_eq!(order(), "first\nsecond\nmain\n");
     kill(shim(&uid), Signal::SIGKILL).unwrap();
-    testkit::eventually("the pod begins anew", || match order().as_str() {
-        "first\nsecond\nmain\nfirst\nsecond\nmain\n" => Ok(true),
+    let again = async || match order().as_str() {
+        "first\nsecond\nmain\nfirst\nsecond\nmain\n" => Ok(()),
         other => Err(other.to_owned()),
-    })
-    .unwrap();
+    };
+    testkit::wait_for_async("the pod begins anew", again)
+        .await
+        .unwrap();
     assert_eq!(fs::read_to_string(folder.join("memory/kept")).unwrap(), "kept\n");
     cluster.delete("inits").await;
     cluster.until_gone("inits").await;

@@ -195,6 +195,33 @@ fn nothing_may_be_mounted_over_what_proc_shows() {
 }
 
 #[test]
+fn nothing_of_the_shim_is_reached_by_its_descriptors() {
+    let machine = Machine::new();
+    let pod = machine.pod("p");
+    let volume = machine.folder.path().join("volume");
+    fs::create_dir(&volume).unwrap();
+    // More than a shim has open.
+    for number in 3..24 {
+        symlink(
+            format!("/proc/self/fd/{number}"),
+            volume.join(format!("l{number}")),
+        )
+        .unwrap();
+        let spec = machine.shell("pwd; ls", |spec| {
+            spec.mounts = vec![mount(&volume, "/v")];
+            spec.working_dir = Some(format!("/v/l{number}"));
+        });
+        let (kind, message) = kind(pod.start_container(&spec));
+        assert_eq!(kind, ErrorKind::StartFailed, "{message}");
+        let spec = machine.shell("", |spec| {
+            spec.command = vec![format!("/proc/self/fd/{number}/bin/ls"), "/".into()];
+        });
+        let (kind, message) = common::kind(pod.start_container(&spec));
+        assert_eq!(kind, ErrorKind::StartFailed, "{message}");
+    }
+}
+
+#[test]
 fn propagation_is_each_mounts_own() {
     let machine = Machine::new();
     let pod = machine.pod("p");

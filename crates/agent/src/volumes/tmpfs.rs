@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags};
 
-/// Mounts a tmpfs on `folder`, unless one is there already.
-pub(super) fn mount(folder: &Path, bytes: Option<u64>) -> io::Result<()> {
+/// Mounts a tmpfs on `folder`, unless one is there already; answers whether it did.
+pub(super) fn mount(folder: &Path, bytes: Option<u64>) -> io::Result<bool> {
     let parent = folder.parent().unwrap_or(folder);
     if fs::metadata(folder)?.dev() != fs::metadata(parent)?.dev() {
-        return Ok(());
+        return Ok(false);
     }
     let mut options = String::from("mode=0777");
     if let Some(bytes) = bytes {
@@ -27,7 +27,7 @@ pub(super) fn mount(folder: &Path, bytes: Option<u64>) -> io::Result<()> {
         flags,
         Some(options.as_str()),
     )?;
-    Ok(())
+    Ok(true)
 }
 
 /// Unmounts everything that is mounted at or below `folder`, the deepest first.

@@ -128,7 +128,6 @@ impl Container {
         Root::container(&rootfs)
             .and_then(|root| root.make_folders(working_dir, 0o755))
             .context(|| format!("create the folder {} of the container", working_dir.display()))?;
-        let volumes = volumes::take(namespaces, &spec.mounts)?;
         layout::write_json(&place.bundle_config(), &config, false)?;
         let log = match &spec.log_path {
             Some(path) => Some(LogFile::open(path).context(|| format!("open log {}", path.display()))?),
@@ -149,7 +148,7 @@ impl Container {
         };
         let attach = |pid| {
             let read_only = spec.security.read_only_root;
-            volumes::attach(namespaces, pid, volumes, working_dir, read_only)
+            volumes::attach(namespaces, pid, &spec.mounts, working_dir, read_only)
         };
         let (pid, outputs) = launch(&spec, place, &oci_root, payload, attach)?;
         let status = ContainerStatus {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +12,8 @@ use std::sync::Arc;
 use libcontainer::oci_spec::runtime::{LinuxSeccomp, Spec};
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+
+use crate::beneath::Root;
 
 /// `PATH` where neither the image nor the pod sets one.
 pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -52,12 +54,11 @@ impl Payload {
             return "no command specified".into();
         };
         if let Some(folder) = &self.folder
-            && let Err(error) = nix::unistd::chdir(folder)
+            && let Err(error) = change_folder(folder)
         {
             return format!(
-                "chdir to cwd ({:?}) set in config failed: {}",
-                folder.display().to_string(),
-                words_of(error)
+                "chdir to cwd ({folder:?}) set in config failed: {}",
+                io_words(&error)
             );
         }
         let path = match find(name, &self.search_path()) {
@@ -102,6 +103,7 @@ impl Payload {
 
 impl Executor for Payload {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
+        close_others(&self.failure);
         let arguments = spec.process().as_ref().and_then(|process| process.args().clone());
         let message = self.run(&arguments.unwrap_or_default());
         if let Ok(copy) = self.failure.try_clone() {
@@ -120,6 +122,25 @@ impl Executor for Payload {
         // `execve` gets the environment in the order it was given.
         Ok(())
     }
+}
+
+/// Closes what this process has from the shim, but for its standard streams and `kept`. `execve` would do so too late: a program, an interpreter or a
+/// folder may be named through `/proc/self/fd`.
+fn close_others(kept: &OwnedFd) {
+    let kept = kept.as_raw_fd().unsigned_abs();
+    let close = |first: u32, last: u32| {
+        // SAFETY: this process has one thread and is about to become another program; nothing here uses those descriptors again.
+        let closed = first > last || unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } == 0;
+        debug_assert!(closed);
+    };
+    close(3, kept.saturating_sub(1));
+    close(kept + 1, u32::MAX);
+}
+
+/// Changes to a folder of the container, not through links of `/proc` such as `/proc/self/fd`.
+fn change_folder(path: &Path) -> std::io::Result<()> {
+    let folder = Root::container(Path::new("/"))?.open_folder(path)?;
+    Ok(nix::unistd::fchdir(&folder)?)
 }
 
 /// What the shim blocks and ignores must not be inherited.

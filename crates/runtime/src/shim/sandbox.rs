@@ -7,7 +7,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use super::PodRecord;
-use super::volumes::{MountNamespace, Namespaces};
+use super::volumes::{self, Namespaces};
 use crate::cgroup::Hierarchies;
 use crate::error::Context as _;
 use crate::layout::PodLayout;
@@ -30,7 +30,7 @@ pub(super) fn enter(layout: &PodLayout, record: &PodRecord) -> Result<Namespaces
     flags.set(CloneFlags::CLONE_NEWNET, !spec.host_network);
     flags.set(CloneFlags::CLONE_NEWIPC, !spec.host_ipc);
     flags.set(CloneFlags::CLONE_NEWUTS, spec.hostname.is_some());
-    let machine = MountNamespace::current()?;
+    let machine = volumes::current()?;
     unshare(flags).context(|| "make namespaces")?;
     mount(
         None::<&str>,
@@ -60,8 +60,7 @@ pub(super) fn enter(layout: &PodLayout, record: &PodRecord) -> Result<Namespaces
         )
         .context(|| "mount the pod's /dev/shm")?;
     }
-    let own = MountNamespace::current()?;
-    Ok(Namespaces { machine, own })
+    Namespaces::new(machine)
 }
 
 /// Where the pod's `/dev/shm` is mounted, in the shim's mount namespace.

@@ -38,52 +38,27 @@ const PROC_FILES: &[&str] = &[
     "/proc/uptime",
 ];
 
-/// A mount namespace, and the root of the processes in it.
-pub(super) struct MountNamespace {
-    namespace: File,
-    root: OwnedFd,
-}
-
-impl MountNamespace {
-    /// The one that this process is in.
-    pub(super) fn current() -> Result<MountNamespace> {
-        let namespace = File::open("/proc/self/ns/mnt").context(|| "open the mount namespace")?;
-        let root = beneath::open_path(Path::new("/")).context(|| "open /")?;
-        Ok(MountNamespace { namespace, root })
-    }
-
-    fn of(pid: Pid) -> Result<MountNamespace> {
-        let namespace = File::open(format!("/proc/{pid}/ns/mnt"));
-        let namespace = namespace.context(|| format!("open the mount namespace of {pid}"))?;
-        let root = beneath::open_path(Path::new(&format!("/proc/{pid}/root")));
-        let root = root.context(|| format!("open the root of {pid}"))?;
-        Ok(MountNamespace { namespace, root })
-    }
-
-    fn enter(&self) -> nix::Result<()> {
-        setns(&self.namespace, CloneFlags::CLONE_NEWNS)?;
-        // Where the agent runs in another root, the shim does, too.
-        nix::unistd::fchdir(&self.root)?;
-        nix::unistd::chroot(".")
-    }
-}
-
 /// The mount namespaces of a shim.
 pub(super) struct Namespaces {
     /// The machine's, which the agent is in: volumes are taken from there.
-    pub(super) machine: MountNamespace,
+    machine: File,
     /// The shim's own. Nothing that is mounted in it shows on the machine.
-    pub(super) own: MountNamespace,
+    own: File,
 }
 
 impl Namespaces {
-    /// Calls `act` in another mount namespace. This process has one thread, so nobody else is there meanwhile.
-    fn inside<T>(&self, other: &MountNamespace, act: impl FnOnce() -> Result<T>) -> Result<T> {
-        let result = other
-            .enter()
+    /// Of a shim that is in its own mount namespace now; `machine` is [`current`] as it was before.
+    pub(super) fn new(machine: File) -> Result<Namespaces> {
+        let own = current()?;
+        Ok(Namespaces { machine, own })
+    }
+
+    /// Calls `act` in another mount namespace, at its root. This process has one thread, so nobody else is there meanwhile.
+    fn inside<T>(&self, other: &File, act: impl FnOnce() -> Result<T>) -> Result<T> {
+        let result = setns(other, CloneFlags::CLONE_NEWNS)
             .context(|| "enter a mount namespace")
             .and_then(|()| act());
-        if let Err(error) = self.own.enter() {
+        if let Err(error) = setns(&self.own, CloneFlags::CLONE_NEWNS) {
             super::complain(&Error::machine(format!(
                 "return to the own mount namespace: {error}"
             )));
@@ -92,6 +67,16 @@ impl Namespaces {
         }
         result
     }
+}
+
+/// The mount namespace that this process is in.
+pub(super) fn current() -> Result<File> {
+    namespace("self")
+}
+
+fn namespace(process: &str) -> Result<File> {
+    let path = format!("/proc/{process}/ns/mnt");
+    File::open(&path).context(|| format!("open {path}"))
 }
 
 /// A mount whose source is held.
@@ -104,7 +89,7 @@ pub(super) struct Taken {
 
 /// Opens the sources of `mounts` and clones their mounts. The result is in the order in which they have to be attached: what lies
 /// above comes first, whatever order they are listed in.
-pub(super) fn take(namespaces: &Namespaces, mounts: &[Mount]) -> Result<Vec<Taken>> {
+fn take(namespaces: &Namespaces, mounts: &[Mount]) -> Result<Vec<Taken>> {
     let mut taken = namespaces.inside(&namespaces.machine, || {
         mounts.iter().map(Taken::new).collect::<Result<Vec<Taken>>>()
     })?;
@@ -117,12 +102,13 @@ pub(super) fn take(namespaces: &Namespaces, mounts: &[Mount]) -> Result<Vec<Take
 pub(super) fn attach(
     namespaces: &Namespaces,
     pid: Pid,
-    taken: Vec<Taken>,
+    mounts: &[Mount],
     working_dir: &Path,
     read_only_root: bool,
 ) -> Result<()> {
-    let container = MountNamespace::of(pid)?;
-    namespaces.inside(&container, || {
+    // Not before: that process would hold the descriptors, too.
+    let taken = take(namespaces, mounts)?;
+    namespaces.inside(&namespace(&pid.to_string())?, || {
         let root = Root::container(Path::new("/")).context(|| "open the container's root")?;
         for taken in &taken {
             taken.attach(&root).map_err(|error| taken.failed(&error))?;
