@@ -39,7 +39,7 @@ impl Limits {
         let mut limits = Limits::default();
         for volume in spec.volumes.iter().flatten() {
             let Some(source) = &volume.empty_dir else { continue };
-            if source.medium.as_deref().is_some_and(|medium| medium != "") {
+            if source.medium.as_deref().is_some_and(|medium| !medium.is_empty()) {
                 // In memory: its file system holds the limit.
                 continue;
             }

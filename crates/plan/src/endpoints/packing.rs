@@ -184,6 +184,8 @@ impl<'s> Packing<'s> {
             let chunk = std::mem::replace(&mut left, rest);
             let empty = self.of_family(family).find(|(_, count)| *count == 0);
             if let Some(name) = empty.map(|(name, _)| name.clone()) {
+                // It has no more room for what is left after this.
+                others.retain(|(other, _)| *other != name);
                 self.ports.insert(name.clone(), ports.into());
                 self.edit(&name).extend(chunk);
             } else {
