@@ -16,6 +16,7 @@ mod network;
 mod pages;
 mod scenarios;
 mod scheduler;
+mod silence;
 mod verbs;
 mod why;
 

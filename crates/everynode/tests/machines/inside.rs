@@ -172,6 +172,23 @@ impl Inside {
         })
     }
 
+    /// The same after `count` requests in a row were answered. A machine that is busy now and then answers one too late; what leads nowhere
+    /// fails again and again.
+    pub(crate) fn answered(&self, fleet: &Fleet, node: &str, target: &str, count: u64) -> Result<Counts> {
+        let mut first = self.counts(fleet, node, target)?;
+        wait_for("requests that are answered in a row", || {
+            let now = self.counts(fleet, node, target)?;
+            if now.failed != first.failed {
+                first = now.clone();
+            }
+            Ok(if now.asked >= first.asked + count {
+                Ok(now)
+            } else {
+                Err(format!("{now:?}"))
+            })
+        })
+    }
+
     /// What the client on a node has seen of the name.
     pub(crate) fn names(&self, fleet: &Fleet, node: &str) -> Result<Names> {
         let said = self
