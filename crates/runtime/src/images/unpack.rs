@@ -11,7 +11,7 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use tar::EntryType;
 
 use super::ScratchFile;
-use crate::beneath::{Root, magic_path};
+use crate::beneath::{Root, magic_path, remove_tree};
 use crate::error::Context as _;
 use crate::layout;
 use crate::{Error, Result};
@@ -244,7 +244,7 @@ fn split(path: &Path) -> Option<(PathBuf, std::ffi::OsString)> {
 /// A later member of the same name replaces an earlier one.
 fn clear(target: &Path) -> io::Result<()> {
     match fs::symlink_metadata(target) {
-        Ok(found) if found.is_dir() => fs::remove_dir_all(target),
+        Ok(found) if found.is_dir() => remove_tree(target),
         Ok(_) => fs::remove_file(target),
         Err(_) => Ok(()),
     }
