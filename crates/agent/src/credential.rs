@@ -5,10 +5,9 @@
 //! named after it: whenever the agent is killed, the next one goes on where it was.
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use disk::Disk;
 use jiff::Timestamp;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PublicKeyData};
 use x509_parser::pem::Pem;
@@ -35,6 +34,7 @@ pub struct CredentialError {
 #[derive(Clone, Debug)]
 pub(crate) struct Files {
     dir: PathBuf,
+    disk: Disk,
 }
 
 /// The certificate that a machine has.
@@ -51,6 +51,7 @@ impl Files {
     pub(crate) fn of(data_dir: &Path) -> Self {
         Self {
             dir: data_dir.join(DIR),
+            disk: Disk::default(),
         }
     }
 
@@ -161,38 +162,20 @@ impl Files {
         }
     }
 
-    /// Writes a file so that a reader, or a power cut, sees the old content or the new; only the owner may read it.
+    /// Writes a file whole or not at all. Only the owner may read it.
     fn write(&self, file: &str, content: &[u8]) -> Result<(), CredentialError> {
         const OWNER: u32 = 0o600;
-        let write = || -> std::io::Result<()> {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&self.dir)?;
-            let (path, next) = (self.dir.join(file), self.dir.join(format!("{file}.new")));
-            let mut opened = fs::OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(OWNER)
-                .open(&next)?;
-            // One left over from a crash keeps its own mode unless it is told.
-            opened.set_permissions(fs::Permissions::from_mode(OWNER))?;
-            opened.write_all(content)?;
-            opened.sync_all()?;
-            fs::rename(&next, &path)?;
-            fs::File::open(&self.dir)?.sync_all()
-        };
-        write().map_err(|error| self.failed("write", file)(&error))
+        let written = self
+            .disk
+            .create_private_dir(&self.dir)
+            .and_then(|()| self.disk.replace(&self.dir.join(file), content, OWNER));
+        written.map_err(|error| self.failed("write", file)(&error))
     }
 
     fn remove(&self, file: &str) -> Result<(), CredentialError> {
-        match fs::remove_file(self.dir.join(file)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(self.failed("remove", file)(&error))
-            }
-            _ => Ok(()),
-        }
+        self.disk
+            .remove(&self.dir.join(file))
+            .map_err(|error| self.failed("remove", file)(&error))
     }
 }
 
@@ -239,4 +222,65 @@ pub(crate) fn signing_request(node: &str, key: &KeyPair) -> Result<(String, Stri
         .map_err(|error| error.to_string())?;
     let digest = api::certificates::sha256(&key.subject_public_key_info());
     Ok((request, format!("node-csr-{}", &digest[..40])))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use disk::CutOff;
+
+    use super::*;
+
+    /// A certificate of node `n` for the key.
+    fn certificate(key: &KeyPair) -> Vec<u8> {
+        let mut params = CertificateParams::default();
+        let mut name = DistinguishedName::new();
+        name.push(DnType::CommonName, format!("{NODE_USER}n"));
+        params.distinguished_name = name;
+        let signed = params.self_signed(key).expect("sign");
+        signed.pem().into_bytes()
+    }
+
+    #[test]
+    fn machine_can_go_on_joining_wherever_it_was_cut_off() {
+        for torn in [false, true] {
+            for passes in 0.. {
+                let folder = tempfile::tempdir().expect("make a folder");
+                let cut = Arc::new(match torn {
+                    false => CutOff::after(passes),
+                    true => CutOff::within(passes),
+                });
+                let files = Files {
+                    disk: Disk::gated(cut.clone()),
+                    ..Files::of(folder.path())
+                };
+                let authority = files.keep_authority(b"authority").is_ok();
+                let asked = files.next_key().ok();
+                let kept = asked
+                    .as_ref()
+                    .and_then(|key| files.keep_certificate(&certificate(key), key).ok());
+                let after = Files::of(folder.path());
+                let found = after.authority().expect("read");
+                assert!(found.as_deref() == Some(b"authority") || (found.is_none() && !authority));
+                let has = after
+                    .certificate()
+                    .unwrap_or_else(|error| panic!("cut after {passes}: {error}"));
+                assert!(has.is_some() || kept.is_none(), "cut after {passes}");
+                if let (None, Some(asked)) = (&has, &asked) {
+                    // The server may have signed for this key.
+                    let next = after.next_key().expect("the key that was asked for");
+                    assert_eq!(next.serialize_pem(), asked.serialize_pem(), "cut after {passes}");
+                }
+                let key = after.next_key().expect("a key");
+                after
+                    .keep_certificate(&certificate(&key), &key)
+                    .unwrap_or_else(|error| panic!("cut after {passes}: {error}"));
+                if !cut.has_cut() {
+                    assert!(passes > 15, "only {passes} operations were cut off");
+                    break;
+                }
+            }
+        }
+    }
 }

@@ -11,12 +11,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use disk::Disk;
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,8 @@ const RETRY: Duration = Duration::from_secs(60);
 const MOST: u64 = 64 << 20;
 /// History that a file may hold besides as much as it held when it was last written anew, in bytes.
 const HISTORY: u64 = 256 << 10;
+/// Only the owner may read what the node was told.
+const MODE: u32 = 0o600;
 /// The name of the file in its folder.
 const FILE: &str = "told";
 /// The format, which the first line names, followed by the node.
@@ -67,6 +69,7 @@ struct State {
 
 struct File {
     path: PathBuf,
+    disk: Disk,
     node: String,
     /// Bytes that it holds, and held when it was last written anew. Unknown after a write that failed.
     sizes: Option<(u64, u64)>,
@@ -76,9 +79,14 @@ impl Kept {
     /// Opens what is kept in `folder` of the node `node`, and reads it. Keys that are not `wanted` are dropped at once. What is of no use is
     /// set aside: it never keeps an agent from starting.
     pub(crate) fn open(folder: &Path, node: &str, wanted: impl Fn(&str) -> bool) -> (Kept, Values) {
+        Kept::open_on(Disk::default(), folder, node, wanted)
+    }
+
+    fn open_on(disk: Disk, folder: &Path, node: &str, wanted: impl Fn(&str) -> bool) -> (Kept, Values) {
         let path = folder.join(FILE);
         let mut file = File {
             path,
+            disk,
             node: node.to_owned(),
             sizes: None,
         };
@@ -266,7 +274,7 @@ impl File {
     /// Where the file lies now; one that was set aside before is gone.
     fn set_aside(&self) -> String {
         let aside = self.path.with_extension("damaged");
-        match fs::rename(&self.path, &aside) {
+        match self.disk.rename(&self.path, &aside) {
             Ok(()) => aside.display().to_string(),
             Err(error) => format!("({error})"),
         }
@@ -287,9 +295,9 @@ impl File {
         };
         // Until it is known to be whole again.
         self.sizes = None;
-        let mut file = fs::OpenOptions::new().append(true).open(&self.path)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_data()?;
+        let file = fs::OpenOptions::new().append(true).open(&self.path)?;
+        self.disk.write(&file, &self.path, text.as_bytes())?;
+        self.disk.sync(&file, &self.path)?;
         self.sizes = Some((now + length, anew));
         Ok(())
     }
@@ -328,22 +336,8 @@ impl File {
             );
         }
         let folder = self.path.parent().unwrap_or(Path::new("/"));
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        let next = self.path.with_extension("new");
-        // One left over from a crash may have another mode.
-        match fs::remove_file(&next) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&next)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&next, &self.path)?;
-        fs::File::open(folder)?.sync_all()?;
+        self.disk.create_private_dir(folder)?;
+        self.disk.replace(&self.path, text.as_bytes(), MODE)?;
         let length = text.len() as u64;
         self.sizes = Some((length, length));
         Ok(())

@@ -7,29 +7,142 @@ use serde_json::json;
 use crate::body::Body;
 use crate::query::Query;
 use crate::respond;
-use crate::shared::Shared;
+use crate::shared::{Part, Shared};
 
 /// The Kubernetes version whose API this is.
 const KUBERNETES_MAJOR: &str = "1";
 const KUBERNETES_MINOR: &str = "36";
 
-/// `/healthz`, `/livez`, `/readyz`: `ok`, until the server stops. With `verbose` what was looked at is told.
+/// A named check, and why it fails now.
+struct Check {
+    name: &'static str,
+    failed: fn(&Shared) -> Option<String>,
+}
+
+/// Whether the server answers at all.
+const PING: Check = Check {
+    name: "ping",
+    failed: |_| None,
+};
+/// Whether the store takes writes. Kubernetes' name for it, which its monitoring asks for.
+const ETCD: Check = Check {
+    name: "etcd",
+    failed: |shared| shared.objects.trouble().map(|trouble| trouble.to_string()),
+};
+/// Whether the objects that every cluster has are there.
+const BOOTSTRAP: Check = Check {
+    name: "poststarthook/rbac/bootstrap-roles",
+    failed: |shared| shared.started.lacks(Part::Objects),
+};
+/// Whether the administrator's kubeconfig is written.
+const KUBECONFIG: Check = Check {
+    name: "poststarthook/admin-kubeconfig",
+    failed: |shared| shared.started.lacks(Part::Kubeconfig),
+};
+/// Whether the server goes on.
+const SHUTDOWN: Check = Check {
+    name: "shutdown",
+    failed: |shared| {
+        shared
+            .stopping
+            .is_cancelled()
+            .then(|| "the server is shutting down".to_owned())
+    },
+};
+
+/// What each endpoint looks at. A server whose disk is full is alive: a restart would help nothing.
+const LIVEZ: &[Check] = &[PING];
+const HEALTHZ: &[Check] = &[PING, ETCD, BOOTSTRAP, SHUTDOWN];
+const READYZ: &[Check] = &[PING, ETCD, BOOTSTRAP, KUBECONFIG, SHUTDOWN];
+
+/// `/healthz`, `/livez`, `/readyz`, and `/readyz/<check>` for one check, as kube-apiserver answers them: `ok`, or 500
+/// with the names of what fails. `verbose` lists the checks, `exclude` leaves some out. Why a check fails stands under
+/// its own path, which not everybody may read.
 pub(crate) fn health(shared: &Shared, uri: &Uri) -> Response<Body> {
-    let (code, short, check, outcome) = match shared.stopping.is_cancelled() {
-        false => (StatusCode::OK, "ok", "[+]ping ok", "passed"),
-        true => (
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "the server is shutting down",
-            "[-]shutdown failed: the server is shutting down",
-            "failed",
-        ),
+    let path = uri.path().trim_matches('/');
+    let (endpoint, one) = path.split_once('/').unwrap_or((path, ""));
+    let checks = match endpoint {
+        "livez" => LIVEZ,
+        "healthz" => HEALTHZ,
+        _ => READYZ,
     };
-    if Query::parse(uri.query()).get("verbose").is_none() {
-        return respond::text(code, short);
+    if !one.is_empty() {
+        return match checks.iter().find(|check| check.name == one) {
+            None => respond::text(StatusCode::NOT_FOUND, "404 page not found\n"),
+            Some(check) => match (check.failed)(shared) {
+                None => respond::text(StatusCode::OK, "ok"),
+                Some(why) => respond::text(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    format!("internal server error: {why}\n"),
+                ),
+            },
+        };
     }
-    let endpoint = uri.path().trim_start_matches('/');
-    let endpoint = endpoint.split('/').next().unwrap_or(endpoint);
-    respond::text(code, format!("{check}\n{endpoint} check {outcome}\n"))
+    let query = Query::parse(uri.query());
+    let mut excluded: Vec<&str> = query.all("exclude").collect();
+    let mut report = String::new();
+    let mut failed = false;
+    for check in checks {
+        let name = check.name;
+        let line = if excluded.contains(&name) {
+            excluded.retain(|excluded| *excluded != name);
+            format!("[+]{name} excluded: ok\n")
+        } else if (check.failed)(shared).is_some() {
+            failed = true;
+            format!("[-]{name} failed: reason withheld\n")
+        } else {
+            format!("[+]{name} ok\n")
+        };
+        report.push_str(&line);
+    }
+    if !excluded.is_empty() {
+        let names: Vec<String> = excluded.iter().map(|name| format!("{name:?}")).collect();
+        report.push_str(&format!(
+            "warn: some health checks cannot be excluded: no matches for {}\n",
+            names.join(",")
+        ));
+    }
+    if failed {
+        report.push_str(&format!("{endpoint} check failed\n"));
+        return respond::text(StatusCode::INTERNAL_SERVER_ERROR, report);
+    }
+    if query.get("verbose").is_none() {
+        return respond::text(StatusCode::OK, "ok");
+    }
+    report.push_str(&format!("{endpoint} check passed\n"));
+    respond::text(StatusCode::OK, report)
+}
+
+/// The checks of `/readyz` as Kubernetes' metric `kubernetes_healthcheck`, and what the store has done.
+fn store_metrics(shared: &Shared) -> String {
+    let mut out = String::from(
+        "# HELP kubernetes_healthcheck The result of a health check: 1 is passed, 0 failed.\n\
+         # TYPE kubernetes_healthcheck gauge\n",
+    );
+    for Check { name, failed } in READYZ {
+        let passed = u8::from(failed(shared).is_none());
+        out.push_str(&format!(
+            "kubernetes_healthcheck{{name=\"{name}\",type=\"readyz\"}} {passed}\n"
+        ));
+    }
+    let stats = shared.objects.stats();
+    for (name, help, value) in [
+        (
+            "apiserver_storage_write_failures_total",
+            "Writes that the disk refused, retries included.",
+            stats.failures,
+        ),
+        (
+            "apiserver_storage_flushes_total",
+            "Batches of transactions that were written to the disk.",
+            stats.flushes,
+        ),
+    ] {
+        out.push_str(&format!(
+            "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}\n"
+        ));
+    }
+    out
 }
 
 /// `/version`: what clients compare their own version with.
@@ -69,9 +182,10 @@ pub(crate) fn authority(shared: &Shared) -> Response<Body> {
 
 /// `/metrics`, in Prometheus' text format.
 pub(crate) fn metrics(shared: &Shared) -> Response<Body> {
-    let text = shared
+    let mut text = shared
         .metrics
         .text(shared.objects.revision().0, &shared.flow, &shared.connections);
+    text.push_str(&store_metrics(shared));
     respond::bytes_response(
         StatusCode::OK,
         "text/plain; version=0.0.4; charset=utf-8",

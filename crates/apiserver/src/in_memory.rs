@@ -23,7 +23,7 @@ use crate::pki::{self, PkiError};
 use crate::random::Random;
 use crate::server::StartError;
 use crate::service_ranges::ServiceRanges;
-use crate::shared::Shared;
+use crate::shared::{Part, Shared};
 use crate::token::Tokens;
 use crate::user::User;
 
@@ -76,6 +76,9 @@ impl InMemory {
         let shared = Arc::new(shared);
         let admin = InProcess::new(shared.clone(), User::admin());
         bootstrap::bootstrap(&admin, AUTHORITY, ADDRESS, &shared.service_ranges).await?;
+        shared.started.done(Part::Objects);
+        // Nobody reads files of a simulation.
+        shared.started.done(Part::Kubeconfig);
         Ok(InMemory {
             objects,
             clock,

@@ -12,6 +12,7 @@ mod admission;
 mod attempts;
 mod authenticate;
 mod authorization;
+pub mod backup;
 mod body;
 mod bootstrap;
 mod bootstrap_token;
@@ -55,8 +56,8 @@ mod write;
 
 pub use bootstrap::BootstrapError;
 pub use in_memory::{AnswerBody, Change, Changes, InMemory, Line};
-pub use pki::{Credential, Pki, PkiError, kubeconfig, write_atomically};
-pub use server::{Config, CredentialError, Server, Signer, StartError};
+pub use pki::{Credential, Pki, PkiError, kubeconfig};
+pub use server::{Config, CredentialError, Server, Signer, StartError, StopError};
 pub use service_ranges::{ServiceRanges, ServiceRangesError};
 pub use tls::TlsError;
 pub use token::SigningKeyError;

@@ -1,7 +1,7 @@
 //! The store as the API server uses it: where the objects of a kind lie, and what is kept beside their bytes.
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use api::attributes::{self, Attributes};
@@ -50,6 +50,14 @@ pub(crate) type Objects = Store<Entry>;
 /// A change of one object.
 pub(crate) type Write = store::Write<Entry>;
 
+/// The folder of the store in a data directory.
+const STORE: &str = "store";
+
+/// Where the store of a data directory lies.
+pub(crate) fn folder(data_dir: &Path) -> PathBuf {
+    data_dir.join(STORE)
+}
+
 /// Opens the store under `dir`.
 pub(crate) fn open(dir: &Path) -> Result<Objects, OpenError> {
     Store::open(dir, options())
@@ -66,6 +74,7 @@ fn options() -> store::Options<Entry> {
         splice: encode::splice,
         indexes: INDEXES,
         history: store::HistoryLimits::default(),
+        disk: disk::Disk::default(),
     }
 }
 

@@ -33,6 +33,8 @@ pub(crate) enum Route {
     Openapi { group: String, version: String },
     /// `/everynode/v1/authority`
     Authority,
+    /// `/everynode/v1/backup`
+    Backup,
     /// `/everynode/v1/nodes/<name>/tunnel`
     Tunnel { node: String },
     /// Objects.
@@ -140,6 +142,7 @@ pub(crate) fn route(path: &str) -> Result<Route, Status> {
             version: (*version).to_owned(),
         }),
         ["everynode", "v1", "authority"] => Ok(Route::Authority),
+        ["everynode", "v1", "backup"] => Ok(Route::Backup),
         ["everynode", "v1", "nodes", node, "tunnel"] => Ok(Route::Tunnel {
             node: (*node).to_owned(),
         }),

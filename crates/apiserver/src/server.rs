@@ -1,13 +1,15 @@
 //! The server: what it opens, where it listens, how it ends.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clock::Clock;
-use jiff::{SignedDuration, Timestamp};
+use disk::Disk;
+use jiff::SignedDuration;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -18,16 +20,22 @@ use crate::limits::DRAIN_TIMEOUT;
 use crate::pki::{self, Credential, Pki, PkiError};
 use crate::random::Random;
 use crate::service_ranges::ServiceRanges;
-use crate::shared::Shared;
+use crate::shared::{Part, Shared};
 use crate::tls::{self, ServedCertificate, TlsError};
 use crate::token::{SigningKeyError, Tokens};
 use crate::user::User;
-use crate::{connection, names, node_credential, objects, stray_services};
+use crate::{backup, connection, names, node_credential, objects, stray_services};
 
 /// The file in the data directory that kubectl needs.
 const ADMIN_KUBECONFIG: &str = "admin.kubeconfig";
 /// How often a running server looks whether its certificate nears its end.
 const RENEWAL_PERIOD: Duration = Duration::from_secs(12 * 3600);
+/// The pause before the rest of a start is tried again on a disk that takes no writes, and the longest one. It doubles
+/// with each failure.
+const FINISH_RETRY_MIN: Duration = Duration::from_millis(500);
+const FINISH_RETRY_MAX: Duration = Duration::from_secs(10);
+/// Only the owner may read keys.
+const OWNER_ONLY: u32 = 0o600;
 
 /// How a server is started.
 #[derive(Debug, Clone)]
@@ -59,6 +67,12 @@ pub enum StartError {
     /// The store.
     #[error("cannot open the store")]
     Store(#[source] store::OpenError),
+    /// The data directory is half of one cluster and half of another.
+    #[error("a restore was interrupted, says {0}: repeat `everynode store restore`")]
+    Unfinished(PathBuf),
+    /// A fault of this program.
+    #[error("the start panicked: {0}")]
+    Panic(String),
     /// The address.
     #[error("cannot listen on {address}")]
     Listen {
@@ -70,6 +84,27 @@ pub enum StartError {
     /// An object that every cluster has could not be made.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
+}
+
+impl StartError {
+    /// Whether a file could not be written because the disk takes nothing now.
+    fn is_of_the_disk(&self) -> bool {
+        let StartError::Pki(PkiError::File { source, .. }) = self else {
+            return false;
+        };
+        matches!(
+            source.kind(),
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem
+        )
+    }
+}
+
+/// Why a server did not stop in order.
+#[derive(Debug, thiserror::Error)]
+pub enum StopError {
+    /// Relaxed writes may be lost, and the next start has to find out what is there.
+    #[error("the store could not be closed: {0}")]
+    Store(String),
 }
 
 /// Why the agent beside a server got no credential.
@@ -130,11 +165,19 @@ impl Server {
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
 
+        if let Some(marker) = backup::unfinished(&config.data_dir) {
+            return Err(StartError::Unfinished(marker));
+        }
         let clock = Clock::system();
         let now = clock.now();
-        let pki = Arc::new(Pki::open(&config.data_dir, now).map_err(StartError::Pki)?);
+        let store = objects::folder(&config.data_dir);
+        let pki = Pki::open(&config.data_dir, &Disk::default(), store::exists(&store), now);
+        let pki = Arc::new(pki.map_err(StartError::Pki)?);
         let tokens = Tokens::new(pki.service_account_key()).map_err(StartError::Tokens)?;
-        let objects = objects::open(&config.data_dir.join("store")).map_err(StartError::Store)?;
+        let opened = tokio::task::spawn_blocking(move || objects::open(&store)).await;
+        let objects = opened
+            .map_err(|panic| StartError::Panic(panic.to_string()))?
+            .map_err(StartError::Store)?;
         let shared = Arc::new(Shared::new(
             objects,
             tokens,
@@ -143,47 +186,65 @@ impl Server {
             clock,
             Random::kernel(),
         ));
+        let abort = CancellationToken::new();
+        let server = Server {
+            advertised: SocketAddr::new(names::advertised(config.advertise, address.ip()), address.port()),
+            shared,
+            pki,
+            address,
+            kubeconfig: config.data_dir.join(ADMIN_KUBECONFIG),
+            abort,
+        };
+        match server.serve(listener, &config.names).await {
+            Ok(()) => Ok(server),
+            Err(error) => {
+                // A process that ends now would cut the store's closing off.
+                if let Err(error) = server.stop().await {
+                    tracing::error!(%error, "the server did not stop in order");
+                }
+                Err(error)
+            }
+        }
+    }
 
-        let advertised = names::advertised(config.advertise, address.ip());
-        let advertised = SocketAddr::new(advertised, address.port());
-        let services = stray_services::kubernetes_addresses(&shared);
-        let names = names::certified(&config.names, &services, address.ip(), advertised.ip());
+    /// What a start does once the store is open.
+    async fn serve(&self, listener: TcpListener, names: &[String]) -> Result<(), StartError> {
+        let Server { shared, pki, .. } = self;
+        let now = shared.clock.now();
+        let services = stray_services::kubernetes_addresses(shared);
+        let names = names::certified(names, &services, self.address.ip(), self.advertised.ip());
         let credential = pki.server(&names, now).map_err(StartError::Pki)?;
         let (tls, served) = tls::server_config(pki.authority(), &credential).map_err(StartError::Tls)?;
 
-        bootstrap::bootstrap(
-            &InProcess::new(shared.clone(), User::admin()),
-            pki.authority(),
-            advertised,
-            &shared.service_ranges,
-        )
-        .await?;
-        stray_services::tell_outside(&shared).await;
-
-        let abort = CancellationToken::new();
-        let acceptor = TlsAcceptor::from(tls);
+        if let Err(error) = self.rest().finish().await {
+            if shared.objects.trouble().is_none() && !error.is_of_the_disk() {
+                return Err(error);
+            }
+            // The disk is full or broken. What is there can be read, and the rest follows when the disk takes writes.
+            tracing::error!(error = %describe(&error), "the start is not complete; it goes on when the disk takes writes");
+            shared.tasks.spawn(self.rest().finish_later());
+        }
         shared.tasks.spawn(connection::accept(
             shared.clone(),
             listener,
-            acceptor,
-            abort.clone(),
+            TlsAcceptor::from(tls),
+            self.abort.clone(),
         ));
         shared
             .tasks
             .spawn(renew(shared.clone(), pki.clone(), names, served));
+        tracing::info!(address = %self.address, "the API server listens");
+        Ok(())
+    }
 
-        let kubeconfig = config.data_dir.join(ADMIN_KUBECONFIG);
-        let server = Server {
-            shared,
-            pki,
-            address,
-            advertised,
-            kubeconfig,
-            abort,
-        };
-        server.write_kubeconfig(now).map_err(StartError::Pki)?;
-        tracing::info!(%address, data_dir = %config.data_dir.display(), "the API server listens");
-        Ok(server)
+    fn rest(&self) -> Rest {
+        Rest {
+            shared: self.shared.clone(),
+            pki: self.pki.clone(),
+            url: self.url(),
+            advertised: self.advertised,
+            kubeconfig: self.kubeconfig.clone(),
+        }
     }
 
     /// Where it listens.
@@ -243,7 +304,11 @@ impl Server {
     }
 
     /// Stops: watches and streams end, requests in hand are finished within a bound, the store is closed.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(self) -> Result<(), StopError> {
+        self.stop().await
+    }
+
+    async fn stop(&self) -> Result<(), StopError> {
         self.shared.stopping.cancel();
         self.shared.tasks.close();
         if tokio::time::timeout(DRAIN_TIMEOUT, self.shared.tasks.wait())
@@ -259,19 +324,80 @@ impl Server {
         }
         let objects = self.shared.objects.clone();
         match tokio::task::spawn_blocking(move || objects.close()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "the store could not be closed"),
-            Err(error) => tracing::error!(%error, "the store's closing panicked"),
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(StopError::Store(error.to_string())),
+            Err(panic) => Err(StopError::Store(panic.to_string())),
         }
     }
+}
 
-    fn write_kubeconfig(&self, now: Timestamp) -> Result<(), PkiError> {
-        const OWNER_ONLY: u32 = 0o600;
+/// What a start writes: the objects that every cluster has, and the administrator's kubeconfig.
+struct Rest {
+    shared: Arc<Shared>,
+    pki: Arc<Pki>,
+    url: String,
+    advertised: SocketAddr,
+    kubeconfig: PathBuf,
+}
+
+impl Rest {
+    async fn finish(&self) -> Result<(), StartError> {
+        let Rest { shared, pki, .. } = self;
         let admin = User::admin();
-        let credential = self.pki.client("admin", &admin, now)?;
-        let text = pki::kubeconfig(&self.url(), self.pki.authority(), &admin.name, &credential);
-        pki::write_atomically(&self.kubeconfig, text.as_bytes(), OWNER_ONLY)
+        bootstrap::bootstrap(
+            &InProcess::new(shared.clone(), admin.clone()),
+            pki.authority(),
+            self.advertised,
+            &shared.service_ranges,
+        )
+        .await?;
+        shared.started.done(Part::Objects);
+        stray_services::tell_outside(shared).await;
+        let credential = pki
+            .client("admin", &admin, shared.clock.now())
+            .map_err(StartError::Pki)?;
+        let text = pki::kubeconfig(&self.url, pki.authority(), &admin.name, &credential);
+        pki.keep(&self.kubeconfig, &text, OWNER_ONLY)
+            .map_err(StartError::Pki)?;
+        shared.started.done(Part::Kubeconfig);
+        Ok(())
     }
+
+    /// Tries until it is done or the server stops. What is missing stands in `/readyz`.
+    async fn finish_later(self) {
+        let mut pause = FINISH_RETRY_MIN;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.shared.stopping.cancelled() => return,
+            }
+            // Without space each try would fail, and say so in the log.
+            if self.shared.objects.trouble().is_some() {
+                continue;
+            }
+            match self.finish().await {
+                Ok(()) => {
+                    tracing::warn!("the start is complete");
+                    return;
+                }
+                Err(error) => {
+                    tracing::debug!(error = %describe(&error), "the start is not complete");
+                    pause = (2 * pause).min(FINISH_RETRY_MAX);
+                }
+            }
+        }
+    }
+}
+
+/// An error with its causes.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
 }
 
 /// Renews the server's certificate before it ends.

@@ -33,7 +33,7 @@ use crate::user::User;
 use crate::verbs::list_options::ListOptions;
 use crate::verbs::update::Part;
 use crate::verbs::{Verb, create, delete, delete_collection, get, list, patch, update, watch};
-use crate::{compress, discovery, health, review, tunnel};
+use crate::{backup, compress, discovery, health, review, tunnel};
 
 /// Where a request comes from.
 #[derive(Clone)]
@@ -258,6 +258,7 @@ async fn serve_authorized(
         Route::Health => Ok(health::health(shared, request.uri())),
         Route::Version => health::version(request.method()),
         Route::Authority => Ok(health::authority(shared)),
+        Route::Backup => Ok(backup::stream(shared)),
         Route::Metrics => Ok(health::metrics(shared)),
         Route::CoreVersions => Ok(shared.discovery.core(headers)),
         Route::Groups => Ok(shared.discovery.groups(headers)),

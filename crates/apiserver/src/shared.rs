@@ -1,5 +1,6 @@
 //! What all requests of a server share.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as SyncMutex};
 
 use api::status::Status;
@@ -24,6 +25,44 @@ use crate::service_ranges::ServiceRanges;
 use crate::token::Tokens;
 use crate::tunnels::Tunnels;
 
+/// A part of a start that comes after the store is open.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Part {
+    /// The objects that every cluster has.
+    Objects,
+    /// The administrator's kubeconfig.
+    Kubeconfig,
+}
+
+/// Which parts of the start are done.
+#[derive(Debug, Default)]
+pub(crate) struct Started {
+    objects: AtomicBool,
+    kubeconfig: AtomicBool,
+}
+
+impl Started {
+    fn flag(&self, part: Part) -> &AtomicBool {
+        match part {
+            Part::Objects => &self.objects,
+            Part::Kubeconfig => &self.kubeconfig,
+        }
+    }
+
+    pub(crate) fn done(&self, part: Part) {
+        self.flag(part).store(true, Ordering::Release);
+    }
+
+    /// What is missing, in words, unless the part is done.
+    pub(crate) fn lacks(&self, part: Part) -> Option<String> {
+        let missing = match part {
+            Part::Objects => "the objects that every cluster has are not created yet",
+            Part::Kubeconfig => "the administrator's kubeconfig is not written yet",
+        };
+        (!self.flag(part).load(Ordering::Acquire)).then(|| missing.to_owned())
+    }
+}
+
 /// What all requests of a server share.
 pub(crate) struct Shared {
     pub(crate) objects: Objects,
@@ -38,6 +77,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     /// The certificate authority, PEM.
     pub(crate) authority: Box<str>,
+    /// How far the start is.
+    pub(crate) started: Started,
     /// Cancelled when the server stops: watches and streams end.
     pub(crate) stopping: CancellationToken,
     /// Seats of requests.
@@ -79,6 +120,7 @@ impl Shared {
             openapi: Openapi::default(),
             authority: authority.into(),
             metrics: Metrics::default(),
+            started: Started::default(),
             stopping: CancellationToken::new(),
             flow: FlowControl::default(),
             attempts: Attempts::default(),

@@ -125,7 +125,8 @@ pub(crate) fn commit_failed(error: &CommitError<Entry>) -> Status {
     match error {
         CommitError::Closed => Status::unavailable("the server is shutting down"),
         error => {
-            tracing::error!(%error, "a commit failed");
+            // The store logs once that the disk refuses writes. Every client may try as often as it likes.
+            tracing::debug!(%error, "a commit failed");
             Status::internal(error)
         }
     }

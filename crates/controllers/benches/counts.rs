@@ -230,7 +230,7 @@ impl Cluster {
         for task in self.tasks {
             task.await.expect("a task ends in order");
         }
-        self.server.shutdown().await;
+        self.server.shutdown().await.expect("stop the server");
     }
 
     /// What happens to all nodes at once.

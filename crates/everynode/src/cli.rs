@@ -32,6 +32,7 @@ pub(crate) enum Verb {
     Kubeconfig(verbs::kubeconfig::NewKubeconfig),
     Simulate(verbs::simulate::Simulate),
     Image(verbs::image::Image),
+    Store(verbs::store::Store),
     #[command(name = "demo-page", hide = true)]
     Page(verbs::page::Page),
     Get(verbs::get::Get),
@@ -67,6 +68,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
             "kubeconfig",
             "simulate",
             "image",
+            "store",
         ],
     ),
     ("Look", &["get", "describe", "why", "events", "logs", "exec"]),

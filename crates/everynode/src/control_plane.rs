@@ -219,13 +219,20 @@ impl ControlPlane {
         }
     }
 
-    /// Ends the controllers, and then the server.
-    pub(crate) async fn stop(self) {
+    /// Ends the controllers, and then the server. Every way out of a role passes here: a process that ends before its
+    /// store is closed leaves work to the next start.
+    ///
+    /// # Errors
+    /// When the store could not be closed in order.
+    pub(crate) async fn stop(self) -> Result<()> {
         self.shutdown.cancel();
-        if let Err(fault) = self.controllers.await {
+        // After a fault they have been waited for already.
+        if !self.controllers.is_finished()
+            && let Err(fault) = self.controllers.await
+        {
             tracing::error!(%fault, "the controllers failed while they ended");
         }
-        self.server.shutdown().await;
+        self.server.shutdown().await.context("stop the API server")
     }
 }
 

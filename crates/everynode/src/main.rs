@@ -82,6 +82,7 @@ async fn dispatch(Cli { verb, connect, .. }: Cli) -> Result<ExitCode> {
         Verb::Image(image) => tokio::task::spawn_blocking(|| image.run())
             .await
             .context("work on the images")??,
+        Verb::Store(store) => store.run().await?,
         Verb::Page(page) => page.run().await?,
         Verb::Get(get) => get.run(&connect).await?,
         Verb::Describe(describe) => describe.run(&connect).await?,

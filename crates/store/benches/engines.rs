@@ -69,7 +69,7 @@ fn main() {
 
 fn open(engine: &str, dir: &Path) -> Box<dyn Engine> {
     match engine {
-        "redb" => Box::new(Redb::open(dir).expect("it opens")),
+        "redb" => Box::new(Redb::open(dir, &disk::Disk::default()).expect("it opens")),
         "fjall" => Box::new(Fjall::open(dir)),
         "log" => Box::new(Log::open(dir)),
         other => panic!("no engine {other}"),
@@ -92,6 +92,7 @@ fn options() -> Options<()> {
         splice,
         indexes: 0,
         history: HistoryLimits::default(),
+        disk: disk::Disk::default(),
     }
 }
 

@@ -174,6 +174,18 @@ impl<A: Attributes> Cache<A> {
         Snapshot::new(revision, tree, prefix)
     }
 
+    /// All objects of all collections at one revision.
+    pub(crate) fn everything(&self) -> (Revision, Vec<Snapshot<A>>) {
+        let state = self.read();
+        let collections = state.collections.iter();
+        let snapshots = collections
+            .map(|(name, collection)| {
+                Snapshot::new(state.revision, collection.tree.clone(), &format!("/{name}/"))
+            })
+            .collect();
+        (state.revision, snapshots)
+    }
+
     pub(crate) fn list_where(&self, prefix: &str, index: usize, value: &str) -> Snapshot<A> {
         let state = self.read();
         let members = collection_of(prefix)

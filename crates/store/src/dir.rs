@@ -7,47 +7,66 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
+use disk::Disk;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::engine::FILE_NAME;
 use crate::open::OpenError;
-use crate::record::Ledger;
+use crate::record::{LEDGER_BYTES, Ledger};
 
 const LOCK: &str = "lock";
 const SEAL: &str = "seal";
-const SEAL_DRAFT: &str = "seal.new";
+/// Secrets lie beside it.
+const SEAL_MODE: u32 = 0o600;
 
 /// An open directory. Locked until it is dropped, or the process ends in whatever way.
 #[derive(Debug)]
 pub(crate) struct Dir {
     path: PathBuf,
+    disk: Disk,
     _lock: File,
 }
 
 /// What the seal says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Seal {
-    /// The store was opened, and its ledger said this then.
-    Open(Ledger),
-    /// The store was closed in order with this ledger.
-    Closed(Ledger),
+pub(crate) struct Seal {
+    /// What the store was doing.
+    pub(crate) state: State,
+    /// What its ledger said then.
+    pub(crate) ledger: Ledger,
+    /// The engine's file. Seals of earlier versions do not name it.
+    pub(crate) file: Option<FileId>,
+}
+
+/// What the store was doing when the seal was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It was opened.
+    Open,
+    /// It was closed in order.
+    Closed,
+}
+
+/// Tells a file from a copy of it. Device numbers are left out: they change when a machine starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileId {
+    inode: u64,
+    /// Nanoseconds since the epoch; 0 where the filesystem does not know.
+    created: u64,
 }
 
 impl Dir {
     /// Makes the directory where it is missing, and locks it.
-    pub(crate) fn lock(path: &Path) -> Result<Dir, OpenError> {
+    pub(crate) fn lock(path: &Path, disk: &Disk) -> Result<Dir, OpenError> {
         let io = |source| OpenError::Io {
             path: path.into(),
             source,
         };
-        // Secrets are kept here.
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(io)?;
+        disk.create_private_dir(path).map_err(io)?;
         let lock_path = path.join(LOCK);
         let lock_io = |source| OpenError::Io {
             path: lock_path.clone(),
@@ -76,12 +95,21 @@ impl Dir {
             }
             Err(TryLockError::Error(source)) => return Err(lock_io(source)),
         }
-        lock.set_len(0).map_err(lock_io)?;
-        write!(lock, "{}", std::process::id()).map_err(lock_io)?;
+        // The number only helps who reads it. A full disk, which refuses it, keeps no store from being opened.
+        drop(
+            lock.set_len(0)
+                .and_then(|()| write!(lock, "{}", std::process::id())),
+        );
         Ok(Dir {
             path: path.into(),
+            disk: disk.clone(),
             _lock: lock,
         })
+    }
+
+    /// Whether somebody had a store open here.
+    pub(crate) fn is_sealed(path: &Path) -> bool {
+        path.join(SEAL).exists()
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -105,36 +133,65 @@ impl Dir {
     }
 
     /// Replaces the seal, durably.
-    pub(crate) fn write_seal(&self, seal: Seal) -> Result<(), OpenError> {
-        let draft = self.path.join(SEAL_DRAFT);
-        let write = || {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&draft)?;
-            file.write_all(&seal.encode())?;
-            file.sync_all()?;
-            fs::rename(&draft, self.path.join(SEAL))?;
-            File::open(&self.path)?.sync_all()
+    pub(crate) fn write_seal(&self, state: State, ledger: Ledger) -> Result<(), OpenError> {
+        let seal = Seal {
+            state,
+            ledger,
+            file: self.file_id(),
         };
-        write().map_err(|source| OpenError::Io {
-            path: self.path.join(SEAL),
-            source,
+        let path = self.path.join(SEAL);
+        self.disk
+            .replace(&path, &seal.encode(), SEAL_MODE)
+            .map_err(|source| OpenError::Io { path, source })
+    }
+
+    /// Which file the engine's is. `None` when it cannot be looked at, which costs only that a copy is not noticed.
+    pub(crate) fn file_id(&self) -> Option<FileId> {
+        let found = fs::metadata(self.path.join(FILE_NAME)).ok()?;
+        let created = found.created().ok();
+        let created = created.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let created = created.and_then(|time| u64::try_from(time.as_nanos()).ok());
+        Some(FileId {
+            inode: found.ino(),
+            created: created.unwrap_or(0),
         })
+    }
+
+    /// The engine's file, to be compared with [`Dir::check_file`].
+    pub(crate) fn watched_file(&self) -> Option<(u64, u64)> {
+        let found = fs::metadata(self.path.join(FILE_NAME)).ok()?;
+        Some((found.dev(), found.ino()))
+    }
+
+    /// Checks that the engine's file is still the one that was opened. What is written to a file that was removed is
+    /// gone when the process ends.
+    pub(crate) fn check_file(&self, opened: (u64, u64)) -> Result<(), String> {
+        let path = self.path.join(FILE_NAME);
+        let what = match fs::metadata(&path) {
+            Ok(found) if (found.dev(), found.ino()) == opened => return Ok(()),
+            Ok(_) => "another file is in its place".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        Err(format!(
+            "{} was removed or replaced while the store was open ({what}): stop this process, put the directory back, \
+             and start again",
+            path.display()
+        ))
     }
 }
 
 impl Seal {
-    /// One byte for the kind, the ledger, a checksum over both.
+    /// One byte for the state, the ledger, the file, a checksum over all.
     fn encode(self) -> Vec<u8> {
-        let (kind, ledger) = match self {
-            Seal::Open(ledger) => (b'o', ledger),
-            Seal::Closed(ledger) => (b'c', ledger),
-        };
-        let mut bytes = vec![kind];
-        bytes.extend(ledger.encode());
+        let mut bytes = vec![match self.state {
+            State::Open => b'o',
+            State::Closed => b'c',
+        }];
+        bytes.extend(self.ledger.encode());
+        if let Some(file) = self.file {
+            bytes.extend(file.inode.to_le_bytes());
+            bytes.extend(file.created.to_le_bytes());
+        }
         bytes.extend(xxh3_64(&bytes).to_le_bytes());
         bytes
     }
@@ -144,12 +201,25 @@ impl Seal {
         if u64::from_le_bytes(*sum) != xxh3_64(content) {
             return None;
         }
-        let (kind, ledger) = content.split_first()?;
-        let ledger = Ledger::decode(ledger).ok()?;
-        match kind {
-            b'o' => Some(Seal::Open(ledger)),
-            b'c' => Some(Seal::Closed(ledger)),
-            _ => None,
-        }
+        let (state, content) = content.split_first()?;
+        let (ledger, file) = content.split_at_checked(LEDGER_BYTES)?;
+        let file = match file.as_chunks::<8>() {
+            ([], []) => None,
+            ([inode, created], []) => Some(FileId {
+                inode: u64::from_le_bytes(*inode),
+                created: u64::from_le_bytes(*created),
+            }),
+            _ => return None,
+        };
+        let state = match state {
+            b'o' => State::Open,
+            b'c' => State::Closed,
+            _ => return None,
+        };
+        Some(Seal {
+            state,
+            ledger: Ledger::decode(ledger).ok()?,
+            file,
+        })
     }
 }

@@ -7,6 +7,7 @@
 
 use std::path::PathBuf;
 
+mod pages;
 mod redb;
 
 pub use self::redb::{FILE_NAME, Redb};
@@ -46,4 +47,14 @@ pub trait Engine: Send {
 
     /// Makes a batch durable: all of it or nothing. No key appears twice. Blocks until it cannot be lost.
     fn write(&mut self, batch: &[Entry]) -> Result<(), EngineError>;
+
+    /// Opens the engine anew after a write that failed, from what the disk holds, and gives the record of `key`. The
+    /// batch that failed is there whole or not at all. An engine that cannot do so takes no more writes.
+    fn reopen(&mut self, _key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
+        Err(EngineError::Io {
+            operation: "reopen",
+            path: PathBuf::new(),
+            source: std::io::Error::from(std::io::ErrorKind::Unsupported),
+        })
+    }
 }

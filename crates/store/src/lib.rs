@@ -15,10 +15,12 @@
 //! The store knows no kinds: what an object says of itself beside its bytes is the caller's [`Attributes`].
 //! Only `apiserver` uses this crate.
 
+mod archive;
 mod cache;
 mod committer;
 mod dir;
 pub mod engine;
+mod health;
 mod history;
 mod log;
 mod object;
@@ -30,14 +32,16 @@ mod transaction;
 mod tree;
 mod watch;
 
+pub use archive::{Archive, ArchiveError, Contents, check, copy, restore};
 pub use cache::{CacheStats, ListError};
 pub use committer::RELAXED_DELAY_MAX;
+pub use health::{STALL_MIN, Trouble};
 pub use history::{
     Event, EventKind, HISTORY_BYTES_MIN, HISTORY_EVENTS_MAX, HISTORY_LIVE_SHARE, HistoryLimits,
 };
 pub use object::{Attributes, Change, CommitError, Durability, Expect, Key, Object, Revision, Write};
-pub use open::{DecodeError, OpenError};
+pub use open::{DecodeError, OpenError, REVISIONS_SKIPPED};
 pub use snapshot::Snapshot;
-pub use store::{Options, Stats, Store};
+pub use store::{Locked, Options, Stats, Store, exists, lock};
 pub use tree::Items;
 pub use watch::{Interest, WATCH_QUEUE_MAX, WatchError, Watcher};

@@ -184,9 +184,10 @@ pub enum CommitError<A> {
         /// The key.
         key: Key,
     },
-    /// The disk refused a write, now or earlier. Whether this transaction survives a restart is unknown. The store
-    /// takes no more writes until it is opened again; reads go on.
-    #[error("commit: the store takes no more writes: {0}")]
+    /// The disk refused a write, now or a moment ago. Nothing of the transaction is visible; a start after a kill at
+    /// this moment may find it all the same. The store tries again by itself and takes writes when the disk does.
+    /// Reads go on, and so do relaxed writes as far as the reserved revisions reach.
+    #[error("commit: the store takes no writes now: {0}")]
     Failed(Arc<str>),
     /// The store has been closed; nothing of the transaction happened.
     #[error("commit: the store is closed")]

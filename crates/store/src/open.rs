@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use crate::dir::Seal;
+use crate::dir::{Seal, State};
 use crate::engine::{Engine, EngineError, Entry};
 use crate::object::{Attributes, Key, Object, Revision};
 use crate::record::{self, LEDGER_KEY, Ledger};
@@ -114,46 +114,82 @@ pub(crate) fn load<A: Attributes>(
     Ok(Loaded { ledger, objects })
 }
 
+/// Revisions that are skipped when the store may be an older copy of itself: more than a busy cluster writes in a day.
+/// Whatever clients saw of the lost ones is below, so that they list again instead of missing changes.
+pub const REVISIONS_SKIPPED: u64 = 1_000_000_000;
+
 /// Checks what was found against what the seal says must be found.
-pub(crate) fn check_seal(path: &Path, seal: Option<Seal>, found: &Ledger) -> Result<(), OpenError> {
-    let (holds, wanted) = match seal {
-        None => return Ok(()),
-        Some(Seal::Open(wanted)) => (
-            found.revision >= wanted.revision && found.reserved >= wanted.reserved,
-            wanted,
-        ),
-        // Whoever opened it and died before the first write may have reserved more revisions.
-        Some(Seal::Closed(wanted)) => (
-            Ledger {
-                reserved: wanted.reserved,
-                ..*found
-            } == wanted
-                && found.reserved >= wanted.reserved,
-            wanted,
-        ),
+pub(crate) fn check_seal(path: &Path, seal: Option<&Seal>, found: &Ledger) -> Result<(), OpenError> {
+    let Some(Seal {
+        state,
+        ledger: wanted,
+        ..
+    }) = seal
+    else {
+        return Ok(());
     };
-    if holds {
+    let mut differences = Vec::new();
+    if found.revision < wanted.revision {
+        differences.push(format!(
+            "its revision is {} instead of at least {}",
+            found.revision, wanted.revision
+        ));
+    }
+    if found.reserved < wanted.reserved {
+        differences.push(format!(
+            "it has reserved revisions up to {} instead of at least {}",
+            found.reserved, wanted.reserved
+        ));
+    }
+    // A store that was opened and ended before its seal said so has reserved revisions, and written no objects.
+    if *state == State::Closed {
+        if found.count != wanted.count {
+            differences.push(format!(
+                "it holds {} objects instead of {}",
+                found.count, wanted.count
+            ));
+        } else if found.digest != wanted.digest {
+            differences.push(format!(
+                "its {} objects are of other revisions than those it was closed with",
+                found.count
+            ));
+        }
+    }
+    if differences.is_empty() {
         return Ok(());
     }
-    let what = format!(
-        "it is at revision {} with {} objects, but the seal beside it says that it was at {} with {}",
-        found.revision, found.count, wanted.revision, wanted.count
-    );
+    let when = match state {
+        State::Open => "opened",
+        State::Closed => "closed",
+    };
     Err(OpenError::Damaged {
         path: path.into(),
-        what,
+        what: format!(
+            "it is not the file that was last {when}, says the seal beside it: {}",
+            differences.join(", ")
+        ),
     })
 }
 
-/// Reserves the first block of this run; every revision of it is above all that were ever given out.
-pub(crate) fn open_block(engine: &mut dyn Engine, ledger: &mut Ledger) -> Result<Revision, OpenError> {
+/// The first revision of a run: above all that were ever given out.
+pub(crate) fn base(ledger: &Ledger) -> Revision {
     // Kubernetes gives resourceVersion 0 a meaning of its own, so the first state of all is 1.
-    let base = Revision(ledger.reserved.0.max(1));
-    ledger.revision = base;
-    ledger.reserved = Revision(base.0 + REVISION_BLOCK);
+    Revision(ledger.reserved.0.max(1))
+}
+
+/// The ledger of a run that begins at `base`, with its first block of revisions.
+pub(crate) fn with_block(ledger: &Ledger, base: Revision) -> Ledger {
+    Ledger {
+        revision: base,
+        reserved: Revision(base.0 + REVISION_BLOCK),
+        ..*ledger
+    }
+}
+
+/// Writes a ledger alone.
+pub(crate) fn write_ledger(engine: &mut dyn Engine, ledger: &Ledger) -> Result<(), EngineError> {
     let entry: Entry = (LEDGER_KEY.to_vec(), Some(ledger.encode()));
-    engine.write(&[entry])?;
-    Ok(base)
+    engine.write(&[entry])
 }
 
 impl From<EngineError> for OpenError {

@@ -17,7 +17,7 @@ pub(crate) const LEDGER_KEY: &[u8] = b"";
 const MAGIC: &[u8; 8] = b"evrynd\x00\x01";
 
 const HEADER_BYTES: usize = 16;
-const LEDGER_BYTES: usize = 8 + 4 * 8 + 8;
+pub(crate) const LEDGER_BYTES: usize = 8 + 4 * 8 + 8;
 
 /// A record that is not what was written.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

@@ -6,18 +6,21 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use disk::Disk;
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::archive::Archive;
 use crate::cache::{Cache, CacheStats, ListError, Shape};
-use crate::committer::{CommitterLog, Counters};
-use crate::dir::{Dir, Seal};
-use crate::engine::{self, Engine, Redb};
+use crate::committer::{Beginning, CommitterLog, Counters};
+use crate::dir::{Dir, State};
+use crate::engine::{self, Engine, EngineError, Redb};
+use crate::health::{Health, Trouble};
 use crate::history::HistoryLimits;
 use crate::log::{Log, MemoryLog};
 use crate::object::{
     Attributes, Change, CommitError, Durability, Key, Object, Revision, Write, collection_of,
 };
-use crate::open::{self, DecodeError, Loaded, OpenError};
+use crate::open::{self, DecodeError, OpenError, REVISIONS_SKIPPED};
 use crate::snapshot::Snapshot;
 use crate::transaction::{Pending, Sequencer, Transaction};
 use crate::watch::{Interest, WatchError, Watcher};
@@ -38,6 +41,8 @@ pub struct Options<A> {
     pub indexes: usize,
     /// How long the history of each collection may get.
     pub history: HistoryLimits,
+    /// The way to the disk.
+    pub disk: Disk,
 }
 
 /// What the store holds and has done, for metrics.
@@ -49,6 +54,8 @@ pub struct Stats {
     pub transactions: u64,
     /// Batches that were made durable; the others shared them.
     pub flushes: u64,
+    /// Writes that the disk refused, retries included.
+    pub failures: u64,
 }
 
 /// An ordered log of transactions over revisioned keys, and its watch cache. A clone is another handle of the same;
@@ -70,6 +77,7 @@ struct Inner<A: Attributes> {
     log: Box<dyn Log<A>>,
     queue: Arc<Semaphore>,
     counters: Arc<Counters>,
+    health: Arc<Health>,
 }
 
 impl<A: Attributes> Drop for Inner<A> {
@@ -80,10 +88,27 @@ impl<A: Attributes> Drop for Inner<A> {
     }
 }
 
+/// Whether a store lies in the directory, whole or damaged.
+pub fn exists(dir: &Path) -> bool {
+    dir.join(engine::FILE_NAME).exists() || Dir::is_sealed(dir)
+}
+
+/// A directory that no store can be opened in while this lives.
+#[derive(Debug)]
+pub struct Locked(#[allow(dead_code, reason = "it holds the lock")] Dir);
+
+/// Keeps others from opening the store in a directory, which is made where it is missing.
+pub fn lock(dir: &Path) -> Result<Locked, OpenError> {
+    Dir::lock(dir, &Disk::default()).map(Locked)
+}
+
 impl<A: Attributes> Store<A> {
     /// Opens the store in a directory, or makes one there. Blocks while it reads all objects.
+    ///
+    /// A disk that takes no write, because it is full, does not keep a store from being opened that was there before:
+    /// it can be read, and takes writes when the disk does. [`Store::trouble`] says so until then.
     pub fn open(dir: &Path, options: Options<A>) -> Result<Store<A>, OpenError> {
-        let dir = Dir::lock(dir)?;
+        let dir = Dir::lock(dir, &options.disk)?;
         let seal = dir.read_seal()?;
         let path = dir.path().join(engine::FILE_NAME);
         if seal.is_some() && !path.exists() {
@@ -92,19 +117,61 @@ impl<A: Attributes> Store<A> {
                 what: "it is gone".into(),
             });
         }
-        let mut engine = Redb::open(dir.path())?;
-        let mut loaded = open::load(&mut engine, &path, options.decode)?;
-        open::check_seal(&path, seal, &loaded.ledger)?;
-        let base = open::open_block(&mut engine, &mut loaded.ledger)?;
-        dir.write_seal(Seal::Open(loaded.ledger))?;
-        Store::start(Box::new(engine), Some(dir), options, loaded, base)
+        let existed = path.exists();
+        let (mut engine, mut refused) = match Redb::open(dir.path(), &options.disk) {
+            Ok(engine) => (engine, None),
+            Err(error @ EngineError::Io { .. }) if existed => {
+                let engine = Redb::open_to_read(dir.path(), &options.disk)?;
+                (engine, Some(error.to_string()))
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let loaded = open::load(&mut engine, &path, options.decode)?;
+        open::check_seal(&path, seal.as_ref(), &loaded.ledger)?;
+        let mut base = open::base(&loaded.ledger);
+        let file = seal.and_then(|seal| seal.file);
+        if file.is_some() && file != dir.file_id() {
+            base.0 += REVISIONS_SKIPPED;
+            tracing::warn!(
+                path = %path.display(),
+                skipped = REVISIONS_SKIPPED,
+                "the store's file is a copy: revisions are moved ahead and clients list again"
+            );
+        }
+        let mut engine: Box<dyn Engine> = Box::new(engine);
+        let wanted = open::with_block(&loaded.ledger, base);
+        if refused.is_none() {
+            refused = match open::write_ledger(&mut *engine, &wanted) {
+                Ok(()) => {
+                    let sealed = dir.write_seal(State::Open, wanted);
+                    sealed.err().map(|error| error.to_string())
+                }
+                Err(error @ EngineError::Io { .. }) => Some(error.to_string()),
+                Err(damaged) => return Err(damaged.into()),
+            };
+        }
+        let beginning = Beginning {
+            base,
+            durable: loaded.ledger,
+            wanted,
+            refused: refused.map(Into::into),
+        };
+        Store::start(engine, Some(dir), options, loaded.objects, beginning)
     }
 
     /// Opens a store on an engine of the caller's, without a directory of its own: for measurements and tests.
     pub fn open_on(mut engine: Box<dyn Engine>, options: Options<A>) -> Result<Store<A>, OpenError> {
-        let mut loaded = open::load(&mut *engine, Path::new("engine"), options.decode)?;
-        let base = open::open_block(&mut *engine, &mut loaded.ledger)?;
-        Store::start(engine, None, options, loaded, base)
+        let loaded = open::load(&mut *engine, Path::new("engine"), options.decode)?;
+        let base = open::base(&loaded.ledger);
+        let wanted = open::with_block(&loaded.ledger, base);
+        open::write_ledger(&mut *engine, &wanted)?;
+        let beginning = Beginning {
+            base,
+            durable: loaded.ledger,
+            wanted,
+            refused: None,
+        };
+        Store::start(engine, None, options, loaded.objects, beginning)
     }
 
     /// A store that lasts as long as its handles. It has no thread: a commit is done by the time its future is first
@@ -120,39 +187,45 @@ impl<A: Attributes> Store<A> {
             Arc::clone(&cache),
             Sequencer::new(base, options.splice),
         ));
-        Store::of(cache, log, Arc::default())
+        Store::of(cache, log, Arc::default(), Arc::default())
     }
 
     fn start(
         engine: Box<dyn Engine>,
         dir: Option<Dir>,
         options: Options<A>,
-        loaded: Loaded<A>,
-        base: Revision,
+        objects: Vec<Arc<Object<A>>>,
+        beginning: Beginning,
     ) -> Result<Store<A>, OpenError> {
         let shape = Shape {
             indexes: options.indexes,
             history: options.history,
         };
-        let cache = Arc::new(Cache::new(shape, base, loaded.objects));
-        let sequencer = Sequencer::new(base, options.splice);
+        let cache = Arc::new(Cache::new(shape, beginning.base, objects));
+        let sequencer = Sequencer::new(beginning.base, options.splice);
         let counters = Arc::<Counters>::default();
+        let health = Arc::<Health>::default();
         let path = dir
             .as_ref()
             .map_or_else(Default::default, |dir| dir.path().to_owned());
         let log = CommitterLog::start(
             Arc::clone(&cache),
             sequencer,
-            engine,
-            dir,
-            loaded.ledger,
+            (engine, dir),
+            beginning,
             Arc::clone(&counters),
+            Arc::clone(&health),
         )
         .map_err(|source| OpenError::Io { path, source })?;
-        Ok(Store::of(cache, Box::new(log), counters))
+        Ok(Store::of(cache, Box::new(log), counters, health))
     }
 
-    fn of(cache: Arc<Cache<A>>, log: Box<dyn Log<A>>, counters: Arc<Counters>) -> Store<A> {
+    fn of(
+        cache: Arc<Cache<A>>,
+        log: Box<dyn Log<A>>,
+        counters: Arc<Counters>,
+        health: Arc<Health>,
+    ) -> Store<A> {
         let queue = Arc::new(Semaphore::new(QUEUE_SHARES as usize));
         Store {
             inner: Arc::new(Inner {
@@ -160,6 +233,7 @@ impl<A: Attributes> Store<A> {
                 log,
                 queue,
                 counters,
+                health,
             }),
         }
     }
@@ -241,13 +315,26 @@ impl<A: Attributes> Store<A> {
         self.inner.cache.compact(revision);
     }
 
+    /// The store as it is now, to be written elsewhere, with files to be kept beside it. Takes no time and stops no
+    /// writer; see [`restore`](crate::restore).
+    pub fn archive(&self, files: &[(String, Vec<u8>)]) -> Archive<A> {
+        let (revision, snapshots) = self.inner.cache.everything();
+        Archive::new(revision, snapshots, files)
+    }
+
     /// What the store holds and has done.
     pub fn stats(&self) -> Stats {
         Stats {
             cache: self.inner.cache.stats(),
             transactions: self.inner.counters.transactions.load(Ordering::Relaxed),
             flushes: self.inner.counters.flushes.load(Ordering::Relaxed),
+            failures: self.inner.health.failures(),
         }
+    }
+
+    /// Why the store takes no durable writes now. Costs a lock for a moment and never waits for the disk.
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.inner.health.trouble()
     }
 
     /// Does what waits, writes down what is not durable yet, and ends. Commits after it fail, reads go on, watches end

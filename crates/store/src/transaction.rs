@@ -65,6 +65,11 @@ impl Sequencer {
         self.last
     }
 
+    /// Takes back the revisions after `last`. Nobody may have seen them, and the engine may not hold them.
+    pub(crate) fn rewind(&mut self, last: Revision) {
+        self.last = last;
+    }
+
     /// Decides one transaction. When all conditions hold, its events are added to the group; else nothing changes.
     pub(crate) fn decide<A>(
         &mut self,

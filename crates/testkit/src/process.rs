@@ -45,11 +45,32 @@ impl Process {
         Ok(process)
     }
 
-    /// Starts the role again, on the same data, after [`Process::kill`] or [`Process::stop`].
+    /// Starts the role again, on the same data, after [`Process::kill`] or [`Process::stop`], and waits until it is
+    /// ready.
     ///
     /// # Errors
     /// When it cannot be started or ends at once.
     pub fn restart(&mut self) -> Result<()> {
+        self.launch()?;
+        let client = self.client();
+        wait_for("the server to answer", || {
+            if let Some(status) = self.ended()? {
+                bail!("{} ended with {status}:\n{}", self.role, self.log());
+            }
+            let answer = client.run(&["get", "--raw", "/readyz"]);
+            Ok(if answer.success {
+                Ok(())
+            } else {
+                Err(answer.stderr)
+            })
+        })
+    }
+
+    /// Starts the role without waiting for it.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn launch(&mut self) -> Result<()> {
         let log = File::options()
             .create(true)
             .append(true)
@@ -67,18 +88,28 @@ impl Process {
             .spawn()
             .with_context(|| format!("start {} {}", self.binary.display(), self.role))?;
         self.child = Some(child);
-        let client = self.client();
-        wait_for("the server to answer", || {
-            if let Some(status) = self.ended()? {
-                bail!("{} ended with {status}:\n{}", self.role, self.log());
-            }
-            let answer = client.run(&["get", "--raw", "/readyz"]);
-            Ok(if answer.success {
-                Ok(())
-            } else {
-                Err(answer.stderr)
-            })
-        })
+        Ok(())
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Errors
+    /// When it is not running, or goes on.
+    pub fn wait_for_end(&mut self) -> Result<ExitStatus> {
+        let status = wait_for("the process to end", || {
+            Ok(self.ended()?.ok_or_else(|| "it goes on".to_owned()))
+        })?;
+        self.child = None;
+        Ok(status)
+    }
+
+    /// Sends it SIGTERM, and does not wait.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn terminate(&self) -> Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.pid()).context("a process's number")?);
+        kill(pid, Signal::SIGTERM).with_context(|| format!("send SIGTERM to {pid}"))
     }
 
     fn ended(&mut self) -> Result<Option<ExitStatus>> {

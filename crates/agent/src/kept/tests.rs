@@ -210,3 +210,49 @@ proptest! {
         after(&file);
     }
 }
+
+#[test]
+fn kept_values_are_old_or_new_wherever_a_write_is_cut() {
+    use disk::{CutOff, Disk};
+    for torn in [false, true] {
+        for passes in 0.. {
+            let folder = folder();
+            let (kept, _) = open(&folder);
+            kept.put("pods/a", "1".into());
+            kept.put("secrets/s", "1".into());
+            assert!(kept.write());
+            let cut = Arc::new(match torn {
+                false => CutOff::after(passes),
+                true => CutOff::within(passes),
+            });
+            let disk = Disk::gated(cut.clone());
+            let (kept, _) = Kept::open_on(disk, &folder.path().join("agent"), "n", |_| true);
+            // Appended, then written anew, since a secret goes.
+            kept.put("pods/a", "2".into());
+            let appended = kept.write();
+            kept.remove("secrets/s");
+            kept.put("pods/b", "1".into());
+            let anew = kept.write();
+            let (after, values) = open(&folder);
+            let point = format!("cut after {passes} operations (torn: {torn}): {values:?}");
+            let is = |key: &str| values.get(key).map(String::as_str);
+            assert!(
+                is("pods/a") == Some("2") || (is("pods/a") == Some("1") && !appended),
+                "{point}"
+            );
+            assert!(is("secrets/s").is_none() || !anew, "{point}");
+            assert!(is("pods/b") == Some("1") || !anew, "{point}");
+            after.put("pods/c", "1".into());
+            assert!(after.write(), "{point}");
+            assert_eq!(
+                open(&folder).1.get("pods/c").map(String::as_str),
+                Some("1"),
+                "{point}"
+            );
+            if !cut.has_cut() {
+                assert!(passes >= 7, "only {passes} operations were cut off");
+                break;
+            }
+        }
+    }
+}

@@ -123,6 +123,6 @@ mod tests {
                 json!({"apiVersion": "v1", "kind": "Node", "name": "n", "uid": node["metadata"]["uid"]});
             assert_eq!(api::meta::owner_references(&lease().await), [owner]);
         }
-        server.shutdown().await;
+        server.shutdown().await.expect("stop the server");
     }
 }

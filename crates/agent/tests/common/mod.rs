@@ -126,7 +126,7 @@ impl Cluster {
 
     /// The API server goes away; the node stays.
     pub(crate) async fn lose_server(self) -> Node {
-        self.server.shutdown().await;
+        self.server.shutdown().await.expect("stop the server");
         Node {
             options: self.options,
             agent: self.agent.expect("an agent"),
@@ -142,7 +142,7 @@ impl Cluster {
         agent::stop_all(&self.options, Duration::from_secs(1))
             .await
             .unwrap();
-        self.server.shutdown().await;
+        self.server.shutdown().await.expect("stop the server");
         testkit::assert_no_mounts(self.folder.path());
     }
 

@@ -58,6 +58,7 @@ pub(super) fn actions<'a>(
         Route::Health
         | Route::Version
         | Route::Authority
+        | Route::Backup
         | Route::Metrics
         | Route::CoreVersions
         | Route::Groups

@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use disk::Disk;
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
@@ -21,7 +22,6 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::user::User;
-pub use file::write_atomically;
 pub use kubeconfig::kubeconfig;
 
 /// Life of the authority.
@@ -80,6 +80,14 @@ pub enum PkiError {
         /// What is wrong with it.
         what: String,
     },
+    /// The keys of a cluster are not where its objects are. New ones would lock all its nodes and clients out.
+    #[error(
+        "{path} is missing, but the store beside it holds a cluster whose nodes and clients rely on it: put the folder pki back from a backup, or move the folder store away to begin with an empty cluster"
+    )]
+    Lost {
+        /// The file.
+        path: PathBuf,
+    },
 }
 
 /// A certificate and its private key, both PEM.
@@ -94,24 +102,44 @@ pub struct Credential {
 /// The certificate authority of a server and the files below it.
 pub struct Pki {
     dir: PathBuf,
+    disk: Disk,
     authority: String,
     issuer: Issuer<'static, KeyPair>,
     service_account_key: String,
 }
 
 impl Pki {
-    /// Opens `<data_dir>/pki`, making the authority and the service account key when they are missing.
-    pub fn open(data_dir: &Path, now: Timestamp) -> Result<Pki, PkiError> {
+    /// Opens `<data_dir>/pki`. The authority and the service account key are made when they are missing, unless
+    /// `must_exist`: the cluster that they belong to is there.
+    pub fn open(data_dir: &Path, disk: &Disk, must_exist: bool, now: Timestamp) -> Result<Pki, PkiError> {
         let dir = data_dir.join("pki");
-        file::create_private_dir(&dir)?;
-        let (authority, issuer) = open_authority(&dir, now)?;
-        let service_account_key = open_key(&dir.join("service-account.key"))?;
+        let key_path = dir.join("service-account.key");
+        if must_exist
+            && let Some(path) = [dir.join("ca.crt"), key_path.clone()]
+                .into_iter()
+                .find(|path| !path.exists())
+        {
+            return Err(PkiError::Lost { path });
+        }
+        disk.create_private_dir(&dir)
+            .map_err(file::failed("make the directory", &dir))?;
+        let (authority, issuer) = open_authority(&dir, disk, now)?;
+        let service_account_key = open_key(&key_path, disk)?;
         Ok(Pki {
             dir,
+            disk: disk.clone(),
             authority,
             issuer,
             service_account_key,
         })
+    }
+
+    /// Writes a file of the data directory whole or not at all. One that holds this already is left alone.
+    pub(crate) fn keep(&self, path: &Path, content: &str, mode: u32) -> Result<(), PkiError> {
+        if file::read(path)?.as_deref() == Some(content) {
+            return Ok(());
+        }
+        write(&self.disk, path, content, mode)
     }
 
     /// The authority's certificate, PEM.
@@ -236,8 +264,13 @@ impl Pki {
             certificate: certificate.pem(),
             key: key.serialize_pem(),
         };
-        write_atomically(&key_path, credential.key.as_bytes(), MODE_PRIVATE)?;
-        write_atomically(&certificate_path, credential.certificate.as_bytes(), MODE_PUBLIC)?;
+        write(&self.disk, &key_path, &credential.key, MODE_PRIVATE)?;
+        write(
+            &self.disk,
+            &certificate_path,
+            &credential.certificate,
+            MODE_PUBLIC,
+        )?;
         Ok(credential)
     }
 
@@ -282,7 +315,16 @@ pub(crate) fn certificate_holder(der: &[u8]) -> Option<(User, i64)> {
     Some((user, certificate.validity().not_after.timestamp()))
 }
 
-fn open_authority(dir: &Path, now: Timestamp) -> Result<(String, Issuer<'static, KeyPair>), PkiError> {
+fn write(disk: &Disk, path: &Path, content: &str, mode: u32) -> Result<(), PkiError> {
+    disk.replace(path, content.as_bytes(), mode)
+        .map_err(file::failed("write", path))
+}
+
+fn open_authority(
+    dir: &Path,
+    disk: &Disk,
+    now: Timestamp,
+) -> Result<(String, Issuer<'static, KeyPair>), PkiError> {
     let (certificate_path, key_path) = (dir.join("ca.crt"), dir.join("ca.key"));
     let failed = |operation: &str| {
         let operation = format!("{operation} the certificate authority in {}", dir.display());
@@ -312,13 +354,13 @@ fn open_authority(dir: &Path, now: Timestamp) -> Result<(String, Issuer<'static,
     ];
     set_life(&mut params, now, AUTHORITY_LIFE, CLOCK_SKEW);
     let certificate = params.self_signed(&key).map_err(failed("sign"))?.pem();
-    write_atomically(&key_path, key.serialize_pem().as_bytes(), MODE_PRIVATE)?;
-    write_atomically(&certificate_path, certificate.as_bytes(), MODE_PUBLIC)?;
+    write(disk, &key_path, &key.serialize_pem(), MODE_PRIVATE)?;
+    write(disk, &certificate_path, &certificate, MODE_PUBLIC)?;
     let issuer = Issuer::from_ca_cert_pem(&certificate, key).map_err(failed("read"))?;
     Ok((certificate, issuer))
 }
 
-fn open_key(path: &Path) -> Result<String, PkiError> {
+fn open_key(path: &Path, disk: &Disk) -> Result<String, PkiError> {
     let failed = |source| PkiError::Certificate {
         operation: format!("read or make the key {}", path.display()),
         source,
@@ -328,7 +370,7 @@ fn open_key(path: &Path) -> Result<String, PkiError> {
         return Ok(key);
     }
     let key = new_key().map_err(failed)?.serialize_pem();
-    write_atomically(path, key.as_bytes(), MODE_PRIVATE)?;
+    write(disk, path, &key, MODE_PRIVATE)?;
     Ok(key)
 }
 

@@ -80,7 +80,7 @@ impl Cluster {
     /// The same, with other ranges of Services.
     pub(crate) async fn restart_with_services(self, ranges: &str) -> Cluster {
         let Cluster { server, dir } = self;
-        server.shutdown().await;
+        server.shutdown().await.expect("stop the server");
         Cluster {
             server: start(&dir, ranges).await,
             dir,

@@ -86,14 +86,76 @@ async fn version_and_health_answer() {
     let cluster = Cluster::start().await;
     let version = cluster.get("/version").await.expect(200);
     assert!(text(&version["gitVersion"]).starts_with("v1.36."));
-    for path in ["/healthz", "/livez", "/readyz", "/readyz/ping"] {
-        assert_eq!(cluster.get(path).await.text, "ok");
+    for path in [
+        "/healthz",
+        "/livez",
+        "/readyz",
+        "/readyz/ping",
+        "/readyz/etcd",
+        "/readyz/poststarthook/admin-kubeconfig",
+    ] {
+        assert_eq!(cluster.get(path).await.text, "ok", "{path}");
     }
+    assert_eq!(cluster.get("/readyz/unknown").await.code, 404);
     assert_eq!(
-        cluster.get("/readyz?verbose").await.text,
-        "[+]ping ok\nreadyz check passed\n"
+        cluster.get("/livez?verbose").await.text,
+        "[+]ping ok\nlivez check passed\n"
+    );
+    assert_eq!(
+        cluster
+            .get("/readyz?verbose&exclude=etcd&exclude=unknown")
+            .await
+            .text,
+        "[+]ping ok\n[+]etcd excluded: ok\n[+]poststarthook/rbac/bootstrap-roles ok\n\
+         [+]poststarthook/admin-kubeconfig ok\n[+]shutdown ok\n\
+         warn: some health checks cannot be excluded: no matches for \"unknown\"\nreadyz check passed\n"
     );
     assert_eq!(cluster.send(Method::POST, "/version", &[], "").await.code, 405);
+}
+
+#[tokio::test]
+async fn readyz_names_the_store_when_its_directory_is_gone() {
+    let cluster = Cluster::start().await;
+    std::fs::remove_dir_all(cluster.dir.path().join("store")).unwrap();
+    let answer = loop {
+        let answer = cluster.get("/readyz").await;
+        if answer.code != 200 {
+            break answer;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    assert_eq!(answer.code, 500);
+    assert!(
+        answer.text.contains("[-]etcd failed: reason withheld\n"),
+        "{}",
+        answer.text
+    );
+    assert!(answer.text.ends_with("readyz check failed\n"), "{}", answer.text);
+    let why = cluster.get("/readyz/etcd").await.text;
+    assert!(
+        why.starts_with("internal server error: the store takes no writes: ") && why.contains("was removed"),
+        "{why}"
+    );
+    assert_eq!(cluster.get("/readyz?exclude=etcd").await.text, "ok");
+    assert_eq!(
+        cluster.get("/livez").await.text,
+        "ok",
+        "a restart would lose what is in memory"
+    );
+    let metrics = cluster.get("/metrics").await.text;
+    assert!(
+        metrics.contains("kubernetes_healthcheck{name=\"etcd\",type=\"readyz\"} 0\n"),
+        "{metrics}"
+    );
+    let object = serde_json::json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "lost"}});
+    let refused = cluster
+        .send(Method::POST, CONFIG_MAPS, &[], object.to_string())
+        .await;
+    assert_eq!(refused.code, 500, "{}", refused.text);
+    assert!(
+        cluster.server.shutdown().await.is_err(),
+        "it was not closed in order"
+    );
 }
 
 #[tokio::test]

@@ -202,7 +202,7 @@ async fn watches_end_when_the_server_stops() {
     let mut watch = cluster.watch(&format!("{CONFIG_MAPS}?watch=1")).await;
     assert_eq!(watch.next_seen().await, seen("ADDED", "kube-root-ca.crt"));
     let Cluster { server, dir } = cluster;
-    server.shutdown().await;
+    server.shutdown().await.expect("stop the server");
     assert!(watch.next().await.is_none());
     drop(dir);
 }

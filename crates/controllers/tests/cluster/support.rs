@@ -114,7 +114,7 @@ impl Cluster {
         for task in self.tasks {
             task.await.expect("a task ends in order");
         }
-        self.server.shutdown().await;
+        self.server.shutdown().await.expect("stop the server");
         assert!(
             restarted.is_empty(),
             "controllers failed and were started again: {restarted:?}"

@@ -22,6 +22,7 @@ pub(crate) mod plan;
 pub(crate) mod rollout;
 pub(crate) mod server;
 pub(crate) mod simulate;
+pub(crate) mod store;
 pub(crate) mod taint;
 pub(crate) mod token;
 pub(crate) mod up;

@@ -15,21 +15,18 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) async fn run(self) -> Result<()> {
         let mut end = EndSignals::listen()?;
+        let ranges = self.control_plane.pod_ranges()?;
         let mut control_plane = ControlPlane::start(&self.control_plane).await?;
         eprintln!("serving on {}", control_plane.server.url());
         eprintln!(
             "export KUBECONFIG={}",
             control_plane.server.kubeconfig().display()
         );
-        eprintln!("{}", self.control_plane.pod_ranges()?);
-        let failed = tokio::select! {
-            () = end.next() => None,
-            error = control_plane.failed() => Some(error),
+        eprintln!("{ranges}");
+        let ended = tokio::select! {
+            () = end.next() => Ok(()),
+            error = control_plane.failed() => Err(error),
         };
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        control_plane.stop().await;
-        Ok(())
+        ended.and(control_plane.stop().await)
     }
 }

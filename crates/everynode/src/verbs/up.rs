@@ -37,11 +37,28 @@ impl Up {
     pub(crate) async fn run(self) -> Result<()> {
         NodeArgs::check_root()?;
         let node_name = self.node.name()?;
-        let data_dir = &self.control_plane.data_dir;
         let mut end = EndSignals::listen()?;
         let mut control_plane = ControlPlane::start(&self.control_plane).await?;
-        let options = self.agent(&control_plane, node_name).await?;
+        let done = self.run_node(&mut control_plane, &mut end, node_name).await;
+        let stopped = control_plane.stop().await;
+        // The first failure is the cause.
+        done.and(stopped)?;
+        eprintln!("stopped: nothing of it is left running on this machine");
+        Ok(())
+    }
+
+    /// Runs the node beside the control plane until a signal or a failure ends it.
+    async fn run_node(
+        &self,
+        control_plane: &mut ControlPlane,
+        end: &mut EndSignals,
+        node_name: String,
+    ) -> Result<()> {
+        let data_dir = &self.control_plane.data_dir;
+        let options = self.agent(control_plane, node_name).await?;
         let shutdown = CancellationToken::new();
+        // However this ends, the agent ends before its server does.
+        let _ends_with_this = shutdown.clone().drop_guard();
         let mut agent = tokio::spawn(agent::run(options.clone(), shutdown.clone()));
         eprintln!("serving on {}", control_plane.server.url());
         eprintln!("{}", self.control_plane.pod_ranges()?);
@@ -99,15 +116,10 @@ impl Up {
                 .await
                 .context("stop the pods")
         };
-        let result = tokio::select! {
+        tokio::select! {
             stopped = stopped => stopped,
             () = end.next() => Err(anyhow!("interrupted: the pods that are left run on; the next `everynode up` adopts them")),
-        };
-        control_plane.stop().await;
-        if result.is_ok() {
-            eprintln!("stopped: nothing of it is left running on this machine");
         }
-        result
     }
 
     async fn agent(&self, control_plane: &ControlPlane, node_name: String) -> Result<agent::Options> {

@@ -5,6 +5,7 @@ mod bad_input;
 mod conformance;
 mod containers;
 mod daemonsets;
+mod durability;
 mod fleet;
 mod joining;
 mod kill;

@@ -3,13 +3,16 @@
 //! Why this one: `docs/decisions/0002-storage-engine.md`.
 
 use std::any::Any;
-use std::fs::{self, File};
+use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use disk::Disk;
 use redb::{Builder, Database, ReadableDatabase, TableDefinition};
+use rustix::fs::{Advice, fadvise};
 
+use super::pages::{Overlay, Pages};
 use super::{Engine, EngineError, Entry};
 
 /// The name of the file in the store's directory.
@@ -24,48 +27,120 @@ const PAGE_CACHE_BYTES: usize = 8 << 20;
 
 const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
 
+/// The file holds secrets.
+const MODE: u32 = 0o600;
+
 /// A redb file.
 pub struct Redb {
-    database: Database,
+    /// `None` after a failure, until the file is opened again.
+    database: Option<Database>,
+    /// What it writes would be forgotten.
+    is_read_only: bool,
     path: PathBuf,
+    disk: Disk,
 }
 
 impl Redb {
     /// Opens `<dir>/store.redb`, or makes it. redb checks the whole file first, and repairs what an interrupted commit
     /// left.
-    pub fn open(dir: &Path) -> Result<Redb, EngineError> {
+    pub fn open(dir: &Path, disk: &Disk) -> Result<Redb, EngineError> {
         let path = dir.join(FILE_NAME);
-        if path.exists() {
-            let database = guard("open", &path, || Ok(builder().open(&path)?))?;
-            return Ok(Redb { database, path });
-        }
-        // redb takes several writes to make a file. One that is killed meanwhile must not leave what looks like a
-        // damaged store, so a new file gets its name when it is whole.
-        let draft = dir.join(DRAFT_NAME);
+        let database = match path.exists() {
+            true => open_existing(&path, disk)?,
+            false => create(&path, &dir.join(DRAFT_NAME), disk)?,
+        };
+        Ok(Redb {
+            database: Some(database),
+            is_read_only: false,
+            path,
+            disk: disk.clone(),
+        })
+    }
+
+    /// Opens `<dir>/store.redb` without writing to it, for a disk that takes no writes now. [`Engine::reopen`] opens
+    /// it for writing.
+    pub(crate) fn open_to_read(dir: &Path, disk: &Disk) -> Result<Redb, EngineError> {
+        let path = dir.join(FILE_NAME);
         let io = |source| EngineError::Io {
-            operation: "create",
+            operation: "open",
             path: path.clone(),
             source,
         };
-        if draft.exists() {
-            fs::remove_file(&draft).map_err(io)?;
-        }
-        let database = guard("create", &draft, || {
-            let database = builder().create(&draft)?;
-            let transaction = database.begin_write()?;
-            transaction.open_table(RECORDS)?;
-            transaction.commit()?;
-            Ok(database)
-        })?;
-        fs::rename(&draft, &path).map_err(io)?;
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(io)?;
-        Ok(Redb { database, path })
+        let overlay = File::open(&path).and_then(Overlay::new).map_err(io)?;
+        let database = guard("open", &path, || Ok(builder().create_with_backend(overlay)?))?;
+        Ok(Redb {
+            database: Some(database),
+            is_read_only: true,
+            path,
+            disk: disk.clone(),
+        })
     }
+
+    fn database(&mut self) -> Result<(&mut Database, &Path), EngineError> {
+        match &mut self.database {
+            Some(database) => Ok((database, &self.path)),
+            None => Err(EngineError::Io {
+                operation: "use",
+                path: self.path.clone(),
+                source: std::io::Error::other("it could not be opened again after a failed write"),
+            }),
+        }
+    }
+}
+
+/// redb takes several writes to make a file. One that is killed meanwhile must not leave what looks like a damaged
+/// store, so a new file gets its name when it is whole.
+fn create(path: &Path, draft: &Path, disk: &Disk) -> Result<Database, EngineError> {
+    let io = |source| EngineError::Io {
+        operation: "create",
+        path: path.into(),
+        source,
+    };
+    disk.remove(draft).map_err(io)?;
+    let file = disk.create(draft, MODE).map_err(io)?;
+    let database = open_file(file, draft, disk, "create")?;
+    guard("create", draft, || {
+        let transaction = database.begin_write()?;
+        transaction.open_table(RECORDS)?;
+        transaction.commit()?;
+        Ok(())
+    })?;
+    disk.rename(draft, path).map_err(io)?;
+    Ok(database)
+}
+
+fn open_existing(path: &Path, disk: &Disk) -> Result<Database, EngineError> {
+    let io = |source| EngineError::Io {
+        operation: "open",
+        path: path.into(),
+        source,
+    };
+    let file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
+    if file.metadata().map_err(io)?.len() == 0 {
+        return Err(EngineError::Damaged {
+            operation: "open",
+            path: path.into(),
+            what: "it is empty".into(),
+        });
+    }
+    // After a flush that failed, the kernel may hold pages that never reached the disk and count as written. They must
+    // be read from the disk again.
+    fadvise(&file, 0, None, Advice::DontNeed).map_err(|errno| io(errno.into()))?;
+    open_file(file, path, disk, "open")
+}
+
+fn open_file(file: File, path: &Path, disk: &Disk, operation: &'static str) -> Result<Database, EngineError> {
+    let pages = Pages {
+        file,
+        path: path.into(),
+        disk: disk.clone(),
+    };
+    guard(operation, path, || Ok(builder().create_with_backend(pages)?))
 }
 
 impl Engine for Redb {
     fn load(&mut self, visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), EngineError> {
-        let Redb { database, path } = self;
+        let (database, path) = self.database()?;
         guard("read", path, || {
             let transaction = database.begin_read()?;
             let table = match transaction.open_table(RECORDS) {
@@ -81,7 +156,14 @@ impl Engine for Redb {
     }
 
     fn write(&mut self, batch: &[Entry]) -> Result<(), EngineError> {
-        let Redb { database, path } = self;
+        if self.is_read_only {
+            return Err(EngineError::Io {
+                operation: "write",
+                path: self.path.clone(),
+                source: ErrorKind::ReadOnlyFilesystem.into(),
+            });
+        }
+        let (database, path) = self.database()?;
         guard("write", path, || {
             let transaction = database.begin_write()?;
             {
@@ -96,6 +178,20 @@ impl Engine for Redb {
             // Durability::Immediate is redb's default: it returns after the flush.
             transaction.commit()?;
             Ok(())
+        })
+    }
+
+    fn reopen(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
+        // redb takes nothing any more after a failed write, and leaves the file as it is when it is dropped then.
+        self.database = None;
+        self.database = Some(open_existing(&self.path, &self.disk)?);
+        self.is_read_only = false;
+        let (database, path) = self.database()?;
+        guard("read", path, || {
+            let transaction = database.begin_read()?;
+            let table = transaction.open_table(RECORDS)?;
+            let record = table.get(key)?;
+            Ok(record.map(|record| record.value().to_vec()))
         })
     }
 }

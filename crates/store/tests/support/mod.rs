@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use disk::Disk;
 use store::{
     Attributes, Change, CommitError, DecodeError, Durability, Event, EventKind, Expect, HistoryLimits, Key,
     Object, Options, Revision, Store, Watcher, Write,
@@ -42,6 +43,7 @@ pub(crate) fn options() -> Options<Node> {
         splice,
         indexes: 1,
         history: HistoryLimits::default(),
+        disk: Disk::default(),
     }
 }
 
@@ -135,4 +137,14 @@ pub(crate) fn tell(event: &Event<Node>) -> String {
 /// The revision before everything that a fresh store does.
 pub(crate) fn start(store: &Store<Node>) -> Revision {
     store.revision()
+}
+
+/// A directory in memory where there is such a place: what matters is which writes happen, not how long they take.
+pub(crate) fn directory() -> tempfile::TempDir {
+    let memory = std::path::Path::new("/dev/shm");
+    let parent = match memory.is_dir() {
+        true => memory.to_owned(),
+        false => std::env::temp_dir(),
+    };
+    tempfile::tempdir_in(parent).expect("make a directory")
 }

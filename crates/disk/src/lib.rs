@@ -1,0 +1,187 @@
+//! Writes that survive a kill and a power cut, and the seam at which a test cuts them off.
+//!
+//! A step that must be durable often consists of several writes: a key and its certificate, a database and the seal
+//! beside it. Every such write passes through a [`Disk`]. In production a `Disk` adds nothing. A test gives it a
+//! [`Gate`], stops the step after any number of operations, and then looks at what the next start makes of the rest.
+
+mod cut_off;
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use cut_off::CutOff;
+
+/// What is done to a file or a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Create a file or a directory, or empty a file.
+    Create,
+    /// Write bytes.
+    Write,
+    /// Change the length of a file.
+    SetLength,
+    /// Flush a file or a directory to the disk.
+    Sync,
+    /// Give a file another name.
+    Rename,
+    /// Remove a file.
+    Remove,
+}
+
+/// What happens to an operation.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It is done.
+    Pass,
+    /// It fails with this error, and nothing is done.
+    Fail(io::Error),
+    /// The first half of its bytes is written, and then it fails with this error. Operations that write no bytes are
+    /// not done.
+    Tear(io::Error),
+}
+
+/// Decides about each operation before it is done.
+pub trait Gate: Send + Sync {
+    /// What happens to this operation on this path.
+    fn pass(&self, operation: Operation, path: &Path) -> Verdict;
+}
+
+/// The way to the disk. A clone shares the gate.
+#[derive(Clone, Default)]
+pub struct Disk {
+    gate: Option<Arc<dyn Gate>>,
+}
+
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Disk")
+            .field("gated", &self.gate.is_some())
+            .finish()
+    }
+}
+
+impl Disk {
+    /// A disk whose operations pass through `gate`.
+    pub fn gated(gate: Arc<dyn Gate>) -> Disk {
+        Disk { gate: Some(gate) }
+    }
+
+    fn pass(&self, operation: Operation, path: &Path) -> io::Result<()> {
+        match self.verdict(operation, path) {
+            Verdict::Pass => Ok(()),
+            Verdict::Fail(error) | Verdict::Tear(error) => Err(error),
+        }
+    }
+
+    fn verdict(&self, operation: Operation, path: &Path) -> Verdict {
+        self.gate
+            .as_ref()
+            .map_or(Verdict::Pass, |gate| gate.pass(operation, path))
+    }
+
+    /// Creates `path` and the directories above it that are missing. Only the owner may enter new ones.
+    pub fn create_private_dir(&self, path: &Path) -> io::Result<()> {
+        if path.is_dir() {
+            return Ok(());
+        }
+        self.pass(Operation::Create, path)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    }
+
+    /// Replaces `path` so that a reader, or a start after a kill or a power cut, sees the old content or the new,
+    /// never a part. The content is written to `<path>.new` first. The mode is set before there is any content.
+    pub fn replace(&self, path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+        let mut draft = path.as_os_str().to_owned();
+        draft.push(".new");
+        let draft = PathBuf::from(draft);
+        // A draft that a crash left may have another mode or be somebody's link.
+        self.remove(&draft)?;
+        let file = self.create(&draft, mode)?;
+        self.write(&file, &draft, content)?;
+        self.sync(&file, &draft)?;
+        drop(file);
+        self.rename(&draft, path)
+    }
+
+    /// Creates a file that must not exist yet, for reading and writing, with exactly this mode.
+    pub fn create(&self, path: &Path, mode: u32) -> io::Result<File> {
+        self.pass(Operation::Create, path)?;
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(path)?;
+        // The umask may have taken something away.
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        Ok(file)
+    }
+
+    /// Writes at the position of `file`, which is open at `path`.
+    pub fn write(&self, mut file: &File, path: &Path, content: &[u8]) -> io::Result<()> {
+        self.halved(path, content, |part| file.write_all(part))
+    }
+
+    /// Writes at an offset of `file`, which is open at `path`.
+    pub fn write_at(&self, file: &File, path: &Path, offset: u64, content: &[u8]) -> io::Result<()> {
+        self.halved(path, content, |part| file.write_all_at(part, offset))
+    }
+
+    fn halved(
+        &self,
+        path: &Path,
+        content: &[u8],
+        mut write: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        match self.verdict(Operation::Write, path) {
+            Verdict::Pass => write(content),
+            Verdict::Fail(error) => Err(error),
+            Verdict::Tear(error) => {
+                write(&content[..content.len() / 2])?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Changes the length of `file`, which is open at `path`.
+    pub fn set_len(&self, file: &File, path: &Path, length: u64) -> io::Result<()> {
+        self.pass(Operation::SetLength, path)?;
+        file.set_len(length)
+    }
+
+    /// Flushes the content of `file`, which is open at `path`.
+    pub fn sync(&self, file: &File, path: &Path) -> io::Result<()> {
+        self.pass(Operation::Sync, path)?;
+        file.sync_data()
+    }
+
+    /// Gives a file or a directory another name in the same directory or another one, and flushes the new directory.
+    pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.pass(Operation::Rename, to)?;
+        fs::rename(from, to)?;
+        self.sync_dir_of(to)
+    }
+
+    /// Removes a file. It is no error when there is none.
+    pub fn remove(&self, path: &Path) -> io::Result<()> {
+        if let Err(error) = fs::symlink_metadata(path)
+            && error.kind() == ErrorKind::NotFound
+        {
+            return Ok(());
+        }
+        self.pass(Operation::Remove, path)?;
+        fs::remove_file(path)
+    }
+
+    /// Flushes the directory in which `path` lies: names that were created, changed or removed there are durable then.
+    pub fn sync_dir_of(&self, path: &Path) -> io::Result<()> {
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+        let dir = dir.unwrap_or(Path::new("."));
+        self.pass(Operation::Sync, dir)?;
+        File::open(dir)?.sync_all()
+    }
+}
