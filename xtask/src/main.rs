@@ -28,6 +28,7 @@ cargo xtask <task>
   demo                     install what is missing, build, and run a DaemonSet on this machine
   fleet [--nodes N]        the same over several machines on this one, drawn while it runs
   ci                       install what is missing, check everything, run all the tests and count them
+  vm [PARTS...]            run tests, the demo and the units of docs/join.md in a virtual Debian 12 with systemd
   vm quick                 run the tests of isolation on Debian's kernel with cgroup v2, in a virtual machine
   tidy                     check the house: layers, file headers, words that do not belong
   bench fleet --nodes N    drive N simulated nodes and measure the control plane

@@ -113,6 +113,11 @@ const MACHINES: &[Package] = &[
         name: "binutils",
         proof: "/usr/bin/strip",
     },
+    // It makes the disk of a whole Debian.
+    Package {
+        name: "mmdebstrap",
+        proof: "/usr/bin/mmdebstrap",
+    },
 ];
 
 /// Installs what the build and the demo need.

@@ -1,5 +1,6 @@
 //! `cargo xtask vm`: the project on the machine that users have, Debian 12 with its own kernel and cgroup v2, in a virtual machine.
 
+mod debian;
 mod disk;
 mod initramfs;
 mod kernel;
@@ -7,6 +8,7 @@ mod load;
 mod machine;
 mod report;
 mod tree;
+mod whole;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,6 +20,7 @@ use self::disk::RawDisk;
 use self::kernel::Kernel;
 use self::load::{Load, Run};
 use self::machine::{Disk, Machine};
+use self::report::Report;
 use self::tree::Tree;
 use crate::ci::counts::Counts;
 use crate::ci::test_program::{self, Outcome, TestProgram};
@@ -57,15 +60,14 @@ const QUICK: &[Run] = &[
 
 /// Builds what is needed and runs the machines that the words name.
 pub(crate) fn run(words: &[&str]) -> Result<()> {
-    match words {
-        ["quick"] => {
-            packages::for_machines()?;
-            // All of the workspace, as for the other tests: a part of it would be compiled anew, with other features of its dependencies.
-            let built = test_program::build()?;
-            close(&run_quick(&built)?)
-        }
-        _ => bail!("vm quick"),
-    }
+    packages::for_machines()?;
+    // All of the workspace, as for the other tests: a part of it would be compiled anew, with other features of its dependencies.
+    let built = test_program::build()?;
+    let outcome = match words {
+        ["quick"] => run_quick(&built)?,
+        names => whole::run(names, &built)?,
+    };
+    close(&outcome)
 }
 
 /// Prints what failed, and the closing line.
@@ -105,7 +107,7 @@ pub(crate) fn run_quick(built: &[TestProgram]) -> Result<Outcome> {
     let root_disk = folder.join("root.img");
     disk::of_tree(&quick_root(&folder, &kernel)?, 64, &root_disk)?;
     let load = Load::new(folder.join("load"))?;
-    let mut report = load.add_tests("plan", QUICK, built)?;
+    let report = load.add_tests("plan", QUICK, built)?;
     let load_disk = folder.join("load.img");
     load.write(&load_disk)?;
     let raw = RawDisk::new(folder.join("raw.img"))?;
@@ -131,6 +133,11 @@ pub(crate) fn run_quick(built: &[TestProgram]) -> Result<Outcome> {
         console: folder.join("console.log"),
         limit: QUICK_LIMIT,
     };
+    run_machine(&machine, report, &raw, started)
+}
+
+/// Runs a machine and judges what it said.
+fn run_machine(machine: &Machine, mut report: Report, raw: &RawDisk, started: Instant) -> Result<Outcome> {
     let ended = machine.run(|line| {
         println!("{line}");
         report.take(line);
@@ -139,7 +146,7 @@ pub(crate) fn run_quick(built: &[TestProgram]) -> Result<Outcome> {
     let (mut counts, mut failures) = (report.counts(), report.failures());
     for error in [ended, raw.check()].into_iter().filter_map(Result::err) {
         counts.failed += 1;
-        failures.push(format!("on cgroup v2: {error:#}"));
+        failures.push(format!("virtual machine: {error:#}"));
     }
     Ok(Outcome {
         counts,

@@ -8,7 +8,7 @@ use super::disk;
 use super::report::{Expected, Report};
 use super::tree::Tree;
 use crate::ci::test_program::TestProgram;
-use crate::command::{built, root};
+use crate::command::{built, root, run};
 
 const TESTS: &str = include_str!("guest/tests.sh");
 /// Room for what is written to the disk, in MiB.
@@ -72,6 +72,41 @@ impl Load {
         }
         self.tree.write(plan, &lines)?;
         Ok(Report::new(expected))
+    }
+
+    /// Adds a script whose checks are its tests.
+    pub(super) fn add_script(&self, name: &str, script: &str) -> Result<Report> {
+        self.tree.write(&format!("{name}.sh"), script)?;
+        let lines = script.lines().map(str::trim_start);
+        let checks = lines.filter_map(|line| line.strip_prefix("check \"")?.split('"').next());
+        // A name that the script completes is judged by its closing line alone.
+        let names = checks
+            .filter(|name| !name.contains('$'))
+            .map(str::to_owned)
+            .collect();
+        Ok(Report::new(vec![Expected::new(name, names)]))
+    }
+
+    /// Adds a file at the disk's top.
+    pub(super) fn write_file(&self, name: &str, text: &str) -> Result<()> {
+        self.tree.write(name, text)
+    }
+
+    /// Copies a file of the workspace to the same path below it.
+    pub(super) fn copy(&self, file: &Path) -> Result<()> {
+        let file = file
+            .canonicalize()
+            .with_context(|| format!("find {}", file.display()))?;
+        self.tree.copy(&file.display().to_string())
+    }
+
+    /// Adds a binary at the disk's top.
+    pub(super) fn add_program(&self, name: &str) -> Result<()> {
+        let (from, to) = (built("debug", name), self.tree.at(name));
+        run(
+            "strip",
+            &["-o", &to.display().to_string(), &from.display().to_string()],
+        )
     }
 
     /// Makes the disk.

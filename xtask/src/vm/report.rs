@@ -64,6 +64,7 @@ impl Expected {
 }
 
 /// The programs of a plan, filled line by line.
+#[derive(Default)]
 pub(super) struct Report {
     programs: Vec<Expected>,
     current: Option<usize>,
@@ -75,6 +76,11 @@ impl Report {
             programs,
             current: None,
         }
+    }
+
+    /// Adds the programs of another plan for the same machine.
+    pub(super) fn join(&mut self, other: Report) {
+        self.programs.extend(other.programs);
     }
 
     /// Takes a line of the machine's.
