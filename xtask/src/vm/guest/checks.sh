@@ -17,9 +17,9 @@ check() {
     fi
 }
 
-# Runs a command until it succeeds, for five minutes at most: the processor is emulated.
+# Runs a command until it succeeds, for a quarter of an hour at most: the processor is emulated.
 until_ok() {
-    deadline=$(($(date +%s) + 300))
+    deadline=$(($(date +%s) + 900))
     until "$@"; do
         [ "$(date +%s)" -lt $deadline ] || return 1
         sleep 1
