@@ -8,7 +8,7 @@ check() {
     name=$1
     shift
     checked=$((checked + 1))
-    if "$@" >/tmp/check.log 2>&1; then
+    if "$@" </dev/null >/tmp/check.log 2>&1; then
         echo "test $name ... ok"
     else
         failed=$((failed + 1))
