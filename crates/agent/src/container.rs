@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use plan::pod_sync::Failure;
-use runtime::{ContainerSpec, SandboxSpec};
+use runtime::{ContainerSpec, LogPath, SandboxSpec};
 
 use crate::cluster::PodRef;
 use crate::sources::Sources;
@@ -60,14 +60,6 @@ impl PodFiles {
 
     pub(crate) fn etc(&self) -> PathBuf {
         self.0.join("etc")
-    }
-
-    pub(crate) fn logs(&self, container: &str) -> PathBuf {
-        self.0.join("logs").join(container)
-    }
-
-    pub(crate) fn log(&self, container: &str, attempt: u32) -> PathBuf {
-        self.logs(container).join(format!("{attempt}.log"))
     }
 
     pub(crate) fn terminations(&self) -> PathBuf {
@@ -138,6 +130,7 @@ pub(crate) async fn run(
     container: &Container,
     attempt: u32,
     files: &PodFiles,
+    log: LogPath,
     surroundings: &Surroundings,
 ) -> Result<ContainerSpec, Failure> {
     let config_error = |message: String| Failure {
@@ -170,7 +163,7 @@ pub(crate) async fn run(
         resources: resources::container_resources(&spec, container),
         security: security::security(&spec, container),
         tty: container.tty == Some(true),
-        log_path: Some(files.log(&container.name, attempt)),
+        log_path: Some(log),
         env: env.into_pairs(),
     })
 }

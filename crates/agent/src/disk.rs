@@ -64,6 +64,7 @@ impl Limits {
     pub(crate) fn exceeded(
         &self,
         files: &PodFiles,
+        logs: &runtime::PodLog,
         sandbox: &runtime::Pod,
         attempts: &[(String, u32)],
     ) -> io::Result<Option<Failure>> {
@@ -83,7 +84,7 @@ impl Limits {
             of_pod += measure(files.volume(name))?;
         }
         for (name, attempt) in attempts {
-            let mut used = measure(files.logs(name))?;
+            let mut used = measure(logs.folder(name))?;
             // The run before is kept, too.
             for attempt in [Some(*attempt), attempt.checked_sub(1)].into_iter().flatten() {
                 let written = sandbox.written(&run_id(name, attempt), FILES);

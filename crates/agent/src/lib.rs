@@ -26,6 +26,7 @@ mod hold;
 mod hooks;
 mod join;
 mod kept;
+mod kubelet_dir;
 mod log_files;
 mod mirror;
 mod names;
@@ -47,10 +48,10 @@ pub use api_client::api_client;
 pub use credential::CredentialError;
 pub use join::{Join, JoinError, Membership, has_joined, no_client};
 pub use mirror::kept_service;
-pub use options::{Error, NetworkOptions, Options, PodRanges};
+pub use options::{Error, KUBELET_DIR, NetworkOptions, Options, POD_LOGS_DIR, PodRanges};
 pub use pods::{Ended, run};
 pub use servers::{Dialer, Identity, ServerAddress};
-pub use stop::stop_all;
+pub use stop::{remove_shared_folders, stop_all};
 
 /// The Kubernetes release whose behaviour this agent has; peers compare it with their own.
 pub const KUBELET_VERSION: &str = "v1.36.0+everynode";

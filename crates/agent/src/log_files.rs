@@ -1,13 +1,13 @@
 //! Containers' logs as the shims write them: one line a record in CRI form, `TIME STREAM TAG TEXT`, rotated to `X.1`, `X.2`, …
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use runtime::LogPath;
 use tokio::sync::mpsc;
 
 /// How often a followed log is looked at: quick enough for an eye, and cheaper than a kernel watch for each reader (of which
@@ -19,6 +19,8 @@ const LOOKS_BETWEEN_QUESTIONS: u32 = 5;
 const PIECE: usize = 32 << 10;
 /// How much of a log is read at a time while counting lines from its end, in bytes.
 const STRIDE: u64 = 64 << 10;
+/// Longest record that is read, in bytes: a shim cuts lines at 16 KiB. A pod that may write in the log folder can make longer ones.
+const RECORD: u64 = 64 << 10;
 
 /// Which part of a log, and how.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -101,36 +103,18 @@ impl Printer {
     }
 }
 
-/// A log and its rotated predecessors, the oldest first.
-fn files(log: &Path) -> Vec<PathBuf> {
-    let rotated = |number: u32| PathBuf::from(format!("{}.{number}", log.display()));
-    let mut files: Vec<PathBuf> = (1..).map(rotated).take_while(|path| path.exists()).collect();
-    files.reverse();
-    files.push(log.to_owned());
-    files
-}
-
-/// Removes a log and its rotated predecessors.
-pub(crate) fn remove(log: &Path) {
-    for path in files(log) {
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::debug!(%error, path = %path.display(), "remove a log");
-            }
-            _ => {}
-        }
-    }
-}
-
 /// The text of a log's last bytes, from the start of a line.
-pub(crate) fn tail(log: &Path, bytes: u64) -> String {
+pub(crate) fn tail(log: &LogPath, bytes: u64) -> String {
     // More than is asked for, because times and tags take most of a short line.
     let read = || -> io::Result<Vec<u8>> {
-        let mut file = File::open(log)?;
+        let Some(mut file) = log.open(0)? else {
+            return Ok(Vec::new());
+        };
         let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(STRIDE.max(bytes))))?;
+        let most = STRIDE.max(bytes);
+        file.seek(SeekFrom::Start(length.saturating_sub(most)))?;
         let mut text = Vec::new();
-        file.read_to_end(&mut text)?;
+        file.take(most).read_to_end(&mut text)?;
         Ok(text)
     };
     let mut out = Vec::new();
@@ -145,13 +129,9 @@ pub(crate) fn tail(log: &Path, bytes: u64) -> String {
 }
 
 /// Where the last `lines` lines of a log begin: the file (an index into `files`) and the byte in it.
-fn start_of_tail(files: &[PathBuf], lines: u64) -> io::Result<(usize, u64)> {
+fn start_of_tail(files: &mut [File], lines: u64) -> io::Result<(usize, u64)> {
     let mut wanted = lines;
-    for (index, path) in files.iter().enumerate().rev() {
-        let mut file = match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            file => file?,
-        };
+    for (index, file) in files.iter_mut().enumerate().rev() {
         let mut end = file.metadata()?.len();
         if wanted == 0 {
             return Ok((index, end));
@@ -187,26 +167,20 @@ fn start_of_tail(files: &[PathBuf], lines: u64) -> io::Result<(usize, u64)> {
 /// Sends the selected part of a log, and what is added to it until `ended` says that nothing comes any more. Stops when nobody
 /// listens.
 pub(crate) async fn copy<E: Future<Output = bool>>(
-    log: PathBuf,
+    log: LogPath,
     selection: Selection,
     ended: impl Fn() -> E,
     out: mpsc::Sender<Bytes>,
 ) -> io::Result<()> {
-    let files = files(&log);
+    let mut files = log.open_all()?;
     let (first, offset) = match selection.tail_lines {
-        Some(lines) => start_of_tail(&files, lines)?,
+        Some(lines) => start_of_tail(&mut files, lines)?,
         None => (0, 0),
     };
     let mut printer = Printer::new(&selection);
     let mut reader = None;
-    for (index, path) in files.iter().enumerate().skip(first) {
-        let mut file = match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            file => file?,
-        };
-        if index == first {
-            file.seek(SeekFrom::Start(offset))?;
-        }
+    for (index, mut file) in files.into_iter().enumerate().skip(first) {
+        file.seek(SeekFrom::Start(if index == first { offset } else { 0 }))?;
         let mut lines = Lines::new(file);
         if !lines.drain(&mut printer, &out).await? {
             return Ok(());
@@ -229,7 +203,13 @@ pub(crate) async fn copy<E: Future<Output = bool>>(
             silent += 1;
         }
         if replaced(reader.as_ref(), &log) {
-            reader = File::open(&log).ok().map(Lines::new);
+            // What was written between the last look and the rotation.
+            if let Some(mut rotated) = reader.take()
+                && !rotated.drain(&mut printer, &out).await?
+            {
+                return Ok(());
+            }
+            reader = log.open(0)?.map(Lines::new);
             continue;
         }
         if last_look {
@@ -251,11 +231,9 @@ pub(crate) async fn copy<E: Future<Output = bool>>(
 }
 
 /// Whether the path now names another file than the one that is read.
-fn replaced(reader: Option<&Lines>, log: &Path) -> bool {
-    let Ok(now) = fs::metadata(log) else {
-        return false;
-    };
-    reader.is_none_or(|lines| lines.inode != now.ino())
+fn replaced(reader: Option<&Lines>, log: &LogPath) -> bool {
+    let now = log.inode();
+    now.is_some_and(|now| reader.is_none_or(|lines| lines.inode != now))
 }
 
 /// Whole lines of a growing file.
@@ -281,9 +259,15 @@ impl Lines {
     async fn drain(&mut self, printer: &mut Printer, out: &mpsc::Sender<Bytes>) -> io::Result<bool> {
         let mut piece = Vec::with_capacity(PIECE);
         loop {
-            let read = self.file.read_until(b'\n', &mut self.begun)?;
+            let room = RECORD.saturating_sub(self.begun.len() as u64);
+            let read = self.file.by_ref().take(room).read_until(b'\n', &mut self.begun)?;
             self.position += read as u64;
             let whole = self.begun.last() == Some(&b'\n');
+            if !whole && self.begun.len() as u64 >= RECORD {
+                // No shim has written it.
+                self.begun.clear();
+                continue;
+            }
             let mut more = true;
             if whole {
                 self.begun.pop();
@@ -306,14 +290,21 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
+
+    fn log(folder: &Path) -> LogPath {
+        LogPath::new(folder, "0.log")
+    }
 
     const LOG: &str = "2026-01-01T00:00:00Z stdout F one\n2026-01-01T00:00:01Z stderr P tw\n\
                        2026-01-01T00:00:02Z stderr F o\n2026-01-01T00:00:03Z stdout F \n";
 
     async fn text(folder: &Path, selection: Selection) -> String {
         let (out, mut received) = mpsc::channel(64);
-        copy(folder.join("0.log"), selection, || async { true }, out)
+        copy(log(folder), selection, || async { true }, out)
             .await
             .expect("copy");
         let mut all = Vec::new();
@@ -409,7 +400,7 @@ mod tests {
     async fn a_followed_log_is_read_through_its_rotation_until_the_container_ends() {
         let line = |text: &str| format!("2026-01-01T00:00:00Z stdout F {text}\n");
         let folder = written(&[("0.log", &line("a"))]);
-        let log = folder.path().join("0.log");
+        let path = folder.path().join("0.log");
         let (out, mut received) = mpsc::channel(64);
         let over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
         let selection = Selection {
@@ -417,15 +408,15 @@ mod tests {
             ..Default::default()
         };
         let reader = {
-            let (log, over) = (log.clone(), over.clone());
+            let (log, over) = (log(folder.path()), over.clone());
             tokio::spawn(async move {
                 let ended = || std::future::ready(over.load(std::sync::atomic::Ordering::SeqCst));
                 copy(log, selection, ended, out).await
             })
         };
         assert_eq!(received.recv().await.as_deref(), Some(&b"a\n"[..]));
-        fs::rename(&log, folder.path().join("0.log.1")).expect("rotate");
-        fs::write(&log, line("b")).expect("write");
+        fs::rename(&path, folder.path().join("0.log.1")).expect("rotate");
+        fs::write(&path, line("b")).expect("write");
         assert_eq!(received.recv().await.as_deref(), Some(&b"b\n"[..]));
         over.store(true, std::sync::atomic::Ordering::SeqCst);
         assert_eq!(received.recv().await, None);
@@ -435,8 +426,18 @@ mod tests {
     #[test]
     fn the_tail_of_a_log_is_its_text() {
         let folder = written(&[("0.log", LOG)]);
-        assert_eq!(tail(&folder.path().join("0.log"), 100), "one\ntwo\n\n");
-        assert_eq!(tail(&folder.path().join("0.log"), 3), "o\n\n");
-        assert_eq!(tail(&folder.path().join("none"), 3), "");
+        assert_eq!(tail(&log(folder.path()), 100), "one\ntwo\n\n");
+        assert_eq!(tail(&log(folder.path()), 3), "o\n\n");
+        assert_eq!(tail(&LogPath::new(folder.path(), "none"), 3), "");
+    }
+
+    #[tokio::test]
+    async fn a_line_without_an_end_is_skipped() {
+        let endless = "x".repeat(3 * RECORD as usize);
+        let folder = written(&[("0.log", &format!("{LOG}{endless}\n{LOG}"))]);
+        assert_eq!(
+            text(folder.path(), Selection::default()).await,
+            "one\ntwo\n\none\ntwo\n\n"
+        );
     }
 }

@@ -38,6 +38,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 const PODS: u32 = 110;
 /// Images that the node tells of, the largest first: the kubelet's default.
 const IMAGES: usize = 50;
+/// Names told of each image: the kubelet's bound.
+const IMAGE_NAMES: usize = 5;
 /// Below this much free memory the node is under memory pressure: the kubelet's default.
 const LEAST_MEMORY: u64 = 100 << 20;
 /// Below this share of free disk the node is under disk pressure, in percent: the kubelet's default.
@@ -342,14 +344,31 @@ impl Keeper {
     }
 
     fn images(&self) -> Vec<Value> {
-        let mut images = self.images.list().unwrap_or_else(|error| {
+        let images = self.images.list().unwrap_or_else(|error| {
             tracing::warn!(%error, "list the node's images");
             Vec::new()
         });
-        images.sort_by_key(|image| std::cmp::Reverse(image.size));
+        // One entry an image, under all its names: those with digests first, as the kubelet has them.
+        let mut by_id: BTreeMap<String, (Vec<String>, u64)> = BTreeMap::new();
+        for image in images {
+            let (names, size) = by_id.entry(image.digest).or_default();
+            let digests = names.iter().filter(|name| name.contains('@')).count();
+            if let Some(digest) = image.repo_digest.filter(|digest| !names.contains(digest)) {
+                names.insert(digests, digest);
+            }
+            if !names.contains(&image.name) {
+                names.push(image.name);
+            }
+            *size = image.size;
+        }
+        let mut images: Vec<(Vec<String>, u64)> = by_id.into_values().collect();
+        images.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
         let largest = images.into_iter().take(IMAGES);
         largest
-            .map(|image| json!({"names": [image.name], "sizeBytes": image.size}))
+            .map(|(mut names, size)| {
+                names.truncate(IMAGE_NAMES);
+                json!({"names": names, "sizeBytes": size})
+            })
             .collect()
     }
 

@@ -28,6 +28,12 @@ pub struct Options {
     pub cluster_domain: String,
     /// Images, shims and pod files live below it. It names what the agent makes on the machine.
     pub data_dir: PathBuf,
+    /// Logs of containers lie below it, `/var/log/pods`; the links to them in `containers` beside it. Several agents may share it.
+    pub pod_logs_dir: PathBuf,
+    /// The folder that pods know as the kubelet's, `/var/lib/kubelet`: folders are made in it that pods mount. Several agents may share it.
+    pub kubelet_dir: PathBuf,
+    /// What an image may take of the disk.
+    pub image_limits: runtime::ImageLimits,
     /// Keep the Secrets that pods use on the disk, so that a machine that boots without a server starts those pods, too. Else they are kept in
     /// memory, which a boot empties.
     pub keep_secrets: bool,
@@ -44,6 +50,11 @@ pub struct Options {
     /// Taints that the node registers with.
     pub taints: Vec<k8s_openapi::api::core::v1::Taint>,
 }
+
+/// Where Kubernetes has the logs of pods; log collectors look there.
+pub const POD_LOGS_DIR: &str = "/var/log/pods";
+/// Where Kubernetes has the kubelet's folder; pods of drivers and plugins mount folders of it.
+pub const KUBELET_DIR: &str = "/var/lib/kubelet";
 
 /// How the pods of a node get addresses and reach those of other nodes.
 #[derive(Clone, Debug, Default)]
@@ -99,6 +110,17 @@ pub enum Error {
     /// The cluster's domain is not a DNS name.
     #[error("{0}")]
     Domain(String),
+    /// The folder of the pods' logs could not be made.
+    #[error("{0}; --pod-logs-dir names another folder")]
+    PodLogs(runtime::Error),
+    /// The kubelet's folder could not be made.
+    #[error("create {path}; --root-dir names another folder than {KUBELET_DIR}")]
+    KubeletDir {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The data directory could not be made.
     #[error("create {path}")]
     DataDir {

@@ -12,7 +12,7 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::watcher::{self, Event, watcher};
-use runtime::Runtime;
+use runtime::{PodLogs, Runtime};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,7 @@ use crate::cluster::{Cluster, PodRef};
 use crate::events::Recorder;
 use crate::hold;
 use crate::kept::{Kept, SECRETS, Values, parsed};
+use crate::kubelet_dir;
 use crate::mirror::{self, Mirror};
 use crate::names::{self, Names};
 use crate::network::Network;
@@ -31,7 +32,6 @@ use crate::options::{Error, Options};
 use crate::services;
 use crate::sources::{Places, Sources};
 use crate::tunnel;
-use crate::volumes;
 use crate::worker::{INBOX, Message, Origin, Shared, Word, Worker, blocking};
 
 /// Events of the runtime that wait to be handed on: some hundred containers may end at once when the machine is stopped.
@@ -98,6 +98,8 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<Ended,
         path: pods_dir.clone(),
         source,
     })?;
+    let logs = PodLogs::open(&options.pod_logs_dir).map_err(Error::PodLogs)?;
+    kubelet_dir::make(&options.kubelet_dir)?;
     let (told, events) = mpsc::channel(RUNTIME_EVENTS);
     let names = Names::open(&options).await?;
     let redirects = names.iter().flat_map(Names::redirects).collect();
@@ -183,6 +185,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<Ended,
         recorder,
         runtime,
         pods_dir,
+        logs,
         offer,
         node_name: options.node_name.clone(),
         names: cluster_names,
@@ -234,6 +237,7 @@ pub(crate) async fn open(
         network: None,
         cni: options.network.cni.clone(),
         shim: options.shim.clone(),
+        image_limits: options.image_limits,
         redirects: options.api_redirect().into_iter().chain(redirects).collect(),
         events,
     };
@@ -504,7 +508,7 @@ impl Pods {
             let name = folder.file_name().to_string_lossy().into_owned();
             if !known.contains(&name)
                 && !strangers.contains_key(&name)
-                && let Err(error) = volumes::remove_below(&folder.path())
+                && let Err(error) = crate::stop::remove_files(&self.shared.logs, &folder.path())
             {
                 tracing::warn!(uid = name, %error, "remove the files of a pod that is gone");
             }
@@ -512,9 +516,10 @@ impl Pods {
         for (uid, pod) in strangers {
             tracing::info!(uid, "stop a pod that the API does not know");
             let (runtime, folder) = (runtime.clone(), pods_dir.join(&uid));
+            let logs = self.shared.logs.clone();
             self.strangers.spawn(async move {
-                let stopped =
-                    blocking(move || crate::stop::stop_pod(&runtime, &pod, &folder, STRANGER_GRACE)).await;
+                let stop = move || crate::stop::stop_pod(&runtime, &pod, &logs, &folder, STRANGER_GRACE);
+                let stopped = blocking(stop).await;
                 if let Err(error) = stopped {
                     tracing::warn!(uid, %error, "stop a pod that the API does not know");
                 }

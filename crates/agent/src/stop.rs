@@ -5,11 +5,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
-use runtime::{ErrorKind, Runtime};
+use runtime::{ErrorKind, PodLogs, Runtime};
 
 use crate::cluster::{Cluster, message};
 use crate::container::{ATTEMPT, CONTAINER, find};
 use crate::hooks::{self, LEAST_GRACE};
+use crate::kubelet_dir;
 use crate::options::{Error, Options};
 use crate::pods::{Keeps, open, pods_dir};
 use crate::volumes;
@@ -24,6 +25,7 @@ pub async fn stop_all(options: &Options, grace: Duration) -> Result<(), Error> {
     let runtime = open(options, Vec::new(), None).await?;
     Keeps::of(&options.data_dir, &runtime).forget();
     let folder = pods_dir(&options.data_dir);
+    let logs = PodLogs::at(&options.pod_logs_dir).map_err(Error::PodLogs)?;
     let cluster = Cluster::new(options.client.clone());
     let specs = match tokio::time::timeout(ASK, cluster.pods_of(&options.node_name)).await {
         Ok(Ok(pods)) => pods,
@@ -41,7 +43,7 @@ pub async fn stop_all(options: &Options, grace: Duration) -> Result<(), Error> {
         .map(|pod| (pod.metadata.uid.clone().unwrap_or_default(), pod))
         .collect();
     let stopping = runtime.pods().into_iter().map(|pod| {
-        let (runtime, folder) = (runtime.clone(), folder.join(pod.id()));
+        let (runtime, folder, logs) = (runtime.clone(), folder.join(pod.id()), logs.clone());
         let spec = specs.remove(pod.id()).unwrap_or_default();
         async move {
             let began = Instant::now();
@@ -52,13 +54,18 @@ pub async fn stop_all(options: &Options, grace: Duration) -> Result<(), Error> {
             let grace = own.map_or(grace, |own| grace.min(Duration::from_secs(own.unsigned_abs())));
             run_hooks(&pod, &spec, grace).await;
             let left = grace.saturating_sub(began.elapsed()).max(LEAST_GRACE.min(grace));
-            if let Err(error) = blocking(move || stop_pod(&runtime, &pod, &folder, left)).await {
+            if let Err(error) = blocking(move || stop_pod(&runtime, &pod, &logs, &folder, left)).await {
                 tracing::warn!(%error, "stop a pod");
             }
         }
     });
     futures::future::join_all(stopping).await;
     let stopped = blocking(move || {
+        for pod in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if let Err(error) = remove_files(&logs, &pod.path()) {
+                tracing::warn!(%error, "remove a pod's files");
+            }
+        }
         if let Err(error) = volumes::remove_below(&folder) {
             tracing::warn!(%error, "remove the pods' files");
         }
@@ -68,6 +75,15 @@ pub async fn stop_all(options: &Options, grace: Duration) -> Result<(), Error> {
         data_dir: options.data_dir.clone(),
         source,
     })
+}
+
+/// Removes the folders that an agent makes outside of its data directory, unless something uses them: for a machine that is no node any more.
+pub fn remove_shared_folders(options: &Options) -> Result<(), Error> {
+    PodLogs::at(&options.pod_logs_dir)
+        .map_err(Error::PodLogs)?
+        .remove_if_unused();
+    kubelet_dir::remove_if_unused(&options.kubelet_dir);
+    Ok(())
 }
 
 /// Stops the containers of a pod that have no preStop hook and runs those of the others, for at most `grace`.
@@ -113,6 +129,7 @@ async fn run_hooks(pod: &runtime::Pod, spec: &Pod, grace: Duration) {
 pub(crate) fn stop_pod(
     runtime: &Runtime,
     pod: &runtime::Pod,
+    logs: &PodLogs,
     folder: &Path,
     grace: Duration,
 ) -> runtime::Result<()> {
@@ -138,8 +155,16 @@ pub(crate) fn stop_pod(
         }
     }
     runtime.remove_pod(pod.id())?;
-    volumes::remove_below(folder).map_err(|error| runtime::Error {
+    remove_files(logs, folder).map_err(|error| runtime::Error {
         kind: ErrorKind::Machine,
-        message: format!("remove {}: {error}", folder.display()),
+        message: format!("remove {} and the pod's logs: {error}", folder.display()),
     })
+}
+
+/// Removes the logs and files of a pod, whose uid is the name of their folder. The folder goes last: it is how the next agent knows of what is left.
+pub(crate) fn remove_files(logs: &PodLogs, folder: &Path) -> std::io::Result<()> {
+    if let Some(uid) = folder.file_name().and_then(|name| name.to_str()) {
+        logs.remove(uid)?;
+    }
+    volumes::remove_below(folder)
 }

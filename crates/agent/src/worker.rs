@@ -17,7 +17,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use plan::pod_sync::{
     self, Action, Backoff, ContainerSeen, Exit, Failure, ImageSeen, Observed, Sandbox, StopReason,
 };
-use runtime::{ContainerStatus, Runtime};
+use runtime::{ContainerStatus, PodLog, PodLogs, Runtime};
 use serde_json::Value;
 use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -52,6 +52,7 @@ pub(crate) struct Shared {
     pub(crate) runtime: Runtime,
     /// Pods' files, by uid.
     pub(crate) pods_dir: PathBuf,
+    pub(crate) logs: PodLogs,
     pub(crate) offer: watch::Receiver<Offer>,
     pub(crate) node_name: String,
     /// The cluster's domain, and who knows its names.
@@ -117,6 +118,10 @@ impl Shared {
 
     pub(crate) fn files(&self, uid: &str) -> PodFiles {
         PodFiles(self.pods_dir.join(uid))
+    }
+
+    pub(crate) fn log(&self, pod: &PodRef) -> PodLog {
+        self.logs.pod(&pod.namespace, &pod.name, &pod.uid)
     }
 
     fn origins(&self) -> Origins<'_> {

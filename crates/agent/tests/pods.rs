@@ -157,6 +157,55 @@ async fn a_crashing_container_is_restarted_with_a_growing_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn logs_lie_where_collectors_look_until_the_pod_goes() {
+    let cluster = Cluster::start().await;
+    let logs = cluster.options.pod_logs_dir.clone();
+    let links = logs.with_file_name("containers");
+    // As a pod can that mounts /var/log: a link in the place of a log leads nowhere.
+    let secret = cluster.options.data_dir.join("secret");
+    std::fs::write(&secret, "2026-01-01T00:00:00Z stdout F secret\n").unwrap();
+    let container = shell(&format!("echo to the collector; {FOREVER}"));
+    let pod = cluster.create("talk", json!({"containers": [container]})).await;
+    let uid = pod.metadata.uid.unwrap();
+    let pod = cluster.until_ready("talk").await;
+    let id = pod["status"]["containerStatuses"][0]["containerID"]
+        .as_str()
+        .unwrap();
+    let id = id.strip_prefix("everynode://").unwrap();
+    assert!(
+        id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        "{id}"
+    );
+    let log = logs.join(format!("default_talk_{uid}/c/0.log"));
+    let link = links.join(format!("talk_default_c-{id}.log"));
+    cluster
+        .until_log("talk", &LogParams::default(), |log| !log.is_empty())
+        .await;
+    for path in [&log, &link] {
+        let text = std::fs::read_to_string(path).unwrap();
+        assert!(text.ends_with(" stdout F to the collector\n"), "{text}");
+    }
+    assert_eq!(std::fs::read_link(&link).unwrap(), log);
+    std::fs::remove_file(&log).unwrap();
+    std::os::unix::fs::symlink(&secret, &log).unwrap();
+    let read = cluster.pods().logs("talk", &LogParams::default()).await;
+    assert!(!read.is_ok_and(|text| text.contains("secret")));
+    cluster.delete("talk").await;
+    cluster.until_gone("talk").await;
+    for folder in [&logs, &links] {
+        let left: Vec<_> = std::fs::read_dir(folder).unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+    assert!(secret.exists());
+    let kubelet = cluster.options.kubelet_dir.clone();
+    assert!(kubelet.join("plugins_registry").is_dir());
+    let options = cluster.options.clone();
+    agent::remove_shared_folders(&options).unwrap();
+    assert!(!logs.exists() && !links.exists() && !kubelet.exists());
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_missing_image_says_what_to_do() {
     let cluster = Cluster::start().await;
     let container = json!({"name": "c", "image": "127.0.0.1:1/none:1"});

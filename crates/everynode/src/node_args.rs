@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
@@ -45,6 +46,12 @@ pub(crate) struct NodeArgs {
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
 
+    #[command(flatten)]
+    pub(crate) images: ImageArgs,
+
+    #[command(flatten)]
+    pub(crate) folders: FolderArgs,
+
     /// Addresses at which pods ask for names, at most one of each family, which every node answers itself; empty for no DNS
     /// (default: those of the cluster's Service kube-dns)
     #[arg(long, value_name = "ADDRESS[,ADDRESS]", value_parser = cluster_dns)]
@@ -53,6 +60,41 @@ pub(crate) struct NodeArgs {
     /// Domain of the names of Services and pods
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     pub(crate) cluster_domain: String,
+}
+
+/// Folders of the machine that pods know by Kubernetes' names.
+#[derive(Args, Debug, Clone)]
+#[command(next_help_heading = "The node")]
+pub(crate) struct FolderArgs {
+    /// Folder of the containers' logs; links to them are made in the folder `containers` beside it, where log collectors look
+    #[arg(long, value_name = "DIR", default_value = agent::POD_LOGS_DIR, env = "EVERYNODE_POD_LOGS_DIR", value_parser = absolute)]
+    pub(crate) pod_logs_dir: PathBuf,
+
+    /// Folder in which the ones of drivers and plugins are made that pods mount (plugins, plugins_registry, device-plugins, ...)
+    #[arg(long, value_name = "DIR", default_value = agent::KUBELET_DIR, env = "EVERYNODE_ROOT_DIR", value_parser = absolute)]
+    pub(crate) root_dir: PathBuf,
+}
+
+/// What an image may take of the disk.
+#[derive(Args, Debug, Clone, Copy)]
+#[command(next_help_heading = "The node")]
+pub(crate) struct ImageArgs {
+    /// Most bytes of an image, packed as well as unpacked; a larger one is refused
+    #[arg(long, value_name = "QUANTITY", default_value = "32Gi", value_parser = bytes)]
+    image_max_bytes: u64,
+
+    /// Most files of an image
+    #[arg(long, value_name = "NUMBER", default_value_t = runtime::ImageLimits::default().files)]
+    image_max_files: u64,
+}
+
+impl ImageArgs {
+    pub(crate) fn limits(self) -> runtime::ImageLimits {
+        runtime::ImageLimits {
+            bytes: self.image_max_bytes,
+            files: self.image_max_files,
+        }
+    }
 }
 
 /// Where pods ask for names, if anywhere.
@@ -107,6 +149,22 @@ impl NodeArgs {
                 "containers need root: run this with sudo, or run `everynode server` alone"
             )),
         }
+    }
+}
+
+fn absolute(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match path.is_absolute() && path.file_name().is_some() {
+        true => Ok(path),
+        false => Err("write an absolute path, such as /var/log/pods".to_owned()),
+    }
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    let quantity = schema::quantity::Quantity::parse(text).map_err(|error| error.to_string())?;
+    match u64::try_from(quantity.value()) {
+        Ok(bytes) if bytes > 0 => Ok(bytes),
+        _ => Err("write a number of bytes above zero, such as 32Gi".to_owned()),
     }
 }
 
@@ -182,6 +240,18 @@ mod tests {
         );
         for wrong in ["rack", "=7", "ra ck=7", "rack=a b"] {
             assert!(label(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_quantities_and_folders_absolute() {
+        assert_eq!(bytes("32Gi"), Ok(runtime::ImageLimits::default().bytes));
+        for wrong in ["0", "-1", "much", ""] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(absolute("/var/log/pods"), Ok(PathBuf::from("/var/log/pods")));
+        for wrong in ["pods", "/", ""] {
+            assert!(absolute(wrong).is_err(), "{wrong}");
         }
     }
 

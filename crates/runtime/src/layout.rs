@@ -166,11 +166,15 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Extension of a file that is being written and then takes the place of another. A file has one writer at a time, so what a killed
+/// one left is overwritten by the next.
+pub(crate) const UNFINISHED: &str = "unfinished";
+
 /// Writes a JSON file so that a reader sees the old or the new one, never a part. It is not forced to the disk: what it
 /// describes (processes, mounts) does not outlive the machine either; `durable` is for what does.
 pub(crate) fn write_json(path: &Path, value: &impl Serialize, durable: bool) -> Result<()> {
     let bytes = serde_json::to_vec(value).context(|| format!("encode {}", path.display()))?;
-    let temporary = path.with_extension(format!("tmp{}", std::process::id()));
+    let temporary = path.with_extension(UNFINISHED);
     let written = fs::File::create(&temporary).and_then(|mut file| {
         file.write_all(&bytes)?;
         if durable {

@@ -24,6 +24,7 @@ mod layout;
 mod network;
 mod patience;
 mod pod;
+mod pod_logs;
 mod runtime;
 mod seccomp;
 pub mod shim;
@@ -34,12 +35,13 @@ mod wire;
 pub use error::{Error, ErrorKind, Result};
 pub use exec::Exec;
 pub use files::raise_open_files;
-pub use images::{Credentials, ImageInfo, Images, ScratchFile, normalize_name};
+pub use images::{Credentials, ImageInfo, ImageLimits, Images, ScratchFile, normalize_name};
 pub use network::{
     Cni, Destination, NetworkConfig, ROUTE_PROTOCOL, Range, Ranges, Redirect, RedirectTo, Route,
     RouteFailures, ServiceChanges, ServiceCost, ServiceRoute, Services, TUNNEL_PORT, TunnelEnd, Via,
 };
 pub use pod::Pod;
+pub use pod_logs::{LOG_FILES, LOG_SIZE_LIMIT, LogPath, PodLog, PodLogs, container_id};
 pub use runtime::{Options, Runtime, ShimCommand};
 pub use seccomp::default_profile as seccomp_default;
 pub use spec::*;

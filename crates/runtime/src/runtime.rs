@@ -25,8 +25,8 @@ use crate::patience::read_within;
 use crate::shim::{PodRecord, Ready};
 use crate::wire::{self, Reply};
 use crate::{
-    Cni, Error, ErrorKind, Event, Images, NetworkConfig, Pod, Range, Redirect, Result, Route, RouteFailures,
-    SandboxSpec, pod,
+    Cni, Error, ErrorKind, Event, ImageLimits, Images, NetworkConfig, Pod, Range, Redirect, Result, Route,
+    RouteFailures, SandboxSpec, pod,
 };
 use ipnet::IpNet;
 
@@ -50,6 +50,8 @@ pub struct Options {
     pub redirects: Vec<Redirect>,
     /// How to start a shim.
     pub shim: ShimCommand,
+    /// What an image may take of the disk.
+    pub image_limits: ImageLimits,
     /// Where to tell what happens to pods. Bounded: when it is full, the teller waits; when it is closed, it stops.
     pub events: Option<tokio::sync::mpsc::Sender<Event>>,
 }
@@ -139,7 +141,7 @@ impl Runtime {
         let run = layout.run();
         let runtime = Runtime {
             inner: Arc::new(Inner {
-                images: Images::with_layout(Arc::clone(&layout))?,
+                images: Images::with_layout(Arc::clone(&layout))?.with_limits(options.image_limits),
                 hierarchies: Hierarchies::find()?,
                 network,
                 pods: Mutex::default(),

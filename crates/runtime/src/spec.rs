@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::LogPath;
+
 /// A pod's sandbox: the namespaces, the address and the cgroup that its containers share.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -100,8 +102,8 @@ pub struct ContainerSpec {
     pub security: SecuritySpec,
     /// A terminal as its standard streams. All output is then `stdout` in the log.
     pub tty: bool,
-    /// The container's log in CRI format, appended to; its folder is made. `None` throws the output away.
-    pub log_path: Option<PathBuf>,
+    /// The container's log in CRI format, appended to and rotated; its folder is made. `None` throws the output away.
+    pub log_path: Option<LogPath>,
 }
 
 /// A file or folder of the machine that a container sees, with the mounts below it.

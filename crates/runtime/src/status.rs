@@ -1,7 +1,6 @@
 //! What a pod's shim reports: the states of containers, kept in files that outlive both the agent and the shim.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -17,12 +16,13 @@ pub struct ContainerStatus {
     pub image: String,
     /// Digest of the image that runs, `sha256:…`.
     pub image_id: String,
+    /// The image as Kubernetes names it in a pod's status: `repository@sha256:…` of its manifest, else [`Self::image_id`].
+    #[serde(default)]
+    pub image_ref: String,
     /// Where it is in its life.
     pub state: ContainerState,
     /// Cgroup of the container, absolute below the hierarchies' roots.
     pub cgroup: String,
-    /// Its log, if kept.
-    pub log_path: Option<PathBuf>,
 }
 
 /// Where a container is in its life.

@@ -4,16 +4,15 @@
 
 mod common;
 
-use std::collections::HashMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Instant;
 
-use common::{Machine, docker_archive, exit_code, file, kind, layer};
+use common::registry::{Answer, Blobs, Registry, not_found, pull};
+use common::{Machine, architecture, docker_archive, exit_code, file, kind, layer};
 use runtime::{Credentials, ErrorKind, Images, ScratchFile};
 
 fn store() -> (tempfile::TempDir, Images) {
@@ -204,25 +203,11 @@ fn damaged_and_foreign_archives_are_refused_with_a_reason() {
 fn an_oci_archive_is_imported_under_any_name() {
     let (folder, images) = store();
     let content = layer(|tar| file(tar, "f", b"oci", 0o644));
-    let blobs = registry_blobs(&content, "");
-    let index = format!(
-        r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{}","size":1,
-            "annotations":{{"io.containerd.image.name":"registry.k8s.io/e2e/agnhost:2.47"}}}}]}}"#,
-        blobs.manifest
-    );
+    let mut blobs = Blobs::default();
+    let manifest = blobs.image(architecture(), &content, "");
     let path = folder.path().join("oci.tar");
-    let archive = layer(|tar| {
-        file(tar, "index.json", index.as_bytes(), 0o644);
-        for (digest, content) in &blobs.content {
-            file(
-                tar,
-                &format!("blobs/{}", digest.replace(':', "/")),
-                content,
-                0o644,
-            );
-        }
-    });
-    fs::write(&path, &archive).unwrap();
+    blobs.archive(&path, "registry.k8s.io/e2e/agnhost:2.47", &manifest);
+    let archive = fs::read(&path).unwrap();
     let info = images.import(&path, None).unwrap().remove(0);
     assert_eq!(info.name, "registry.k8s.io/e2e/agnhost:2.47");
     // Packed as a whole, under a name of one's own.
@@ -289,6 +274,30 @@ fn upper_layers_hide_what_is_below_and_an_image_in_use_stays() {
 }
 
 #[test]
+fn a_container_knows_the_manifest_that_it_was_started_by() {
+    let machine = Machine::new();
+    let images = machine.runtime().images();
+    let base = layer(|tar| {
+        let mut busybox = fs::File::open("/bin/busybox").unwrap();
+        tar.append_file("bin/sh", &mut busybox).unwrap();
+    });
+    let mut blobs = Blobs::default();
+    let manifest = blobs.image(architecture(), &base, "");
+    let path = machine.folder.path().join("bb.tar");
+    blobs.archive(&path, "example.com/bb:1", &manifest);
+    let id = images.import(&path, None).unwrap().remove(0).digest;
+    let pod = machine.pod("p");
+    let pinned = format!("example.com/bb@{manifest}");
+    let (_, status) = machine.run(&pod, "exit 0", |spec| spec.image.clone_from(&pinned));
+    assert_eq!((status.image_ref, status.image_id), (pinned.clone(), id));
+    // The digest is all that the container has of the name.
+    assert_eq!(kind(images.remove("example.com/bb:1")).0, ErrorKind::InUse);
+    machine.runtime().remove_pod("p").unwrap();
+    images.remove("example.com/bb:1").unwrap();
+    assert_eq!(images.resolve(&pinned).unwrap(), None);
+}
+
+#[test]
 fn an_image_of_one_program_needs_no_archive() {
     let machine = Machine::new();
     let program = ScratchFile {
@@ -312,136 +321,49 @@ fn an_image_of_one_program_needs_no_archive() {
     assert_eq!(log, "alone\n");
 }
 
-struct Blobs {
-    manifest: String,
-    content: HashMap<String, Vec<u8>>,
-}
-
-fn digest(bytes: &[u8]) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
-    let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{hex}")
-}
-
-/// The blobs of an image of one plain layer.
-fn registry_blobs(layer: &[u8], config: &str) -> Blobs {
-    let config = format!(
-        r#"{{"architecture":"amd64","os":"linux","config":{{{config}}},"rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#,
-        digest(layer)
-    );
-    let manifest = format!(
-        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",
-            "config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{}","size":{}}},
-            "layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{}","size":{}}}]}}"#,
-        digest(config.as_bytes()),
-        config.len(),
-        digest(layer),
-        layer.len()
-    );
-    let id = digest(manifest.as_bytes());
-    let content = [layer.to_vec(), config.into_bytes(), manifest.into_bytes()];
-    Blobs {
-        manifest: id,
-        content: content.into_iter().map(|bytes| (digest(&bytes), bytes)).collect(),
-    }
-}
-
-/// A registry that serves one image as `app:1`, and wants a password for `secret`.
-fn registry(blobs: Blobs) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let blobs = Arc::new(blobs);
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { return };
-            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-            let request = lines.next().unwrap().unwrap();
-            let head: Vec<String> = lines
-                .by_ref()
-                .map_while(Result::ok)
-                .take_while(|line| !line.is_empty())
-                .collect();
-            let authorized = head
-                .iter()
-                .any(|line| line.to_lowercase().starts_with("authorization: basic"));
-            let path = request.split(' ').nth(1).unwrap();
-            let found = match path {
-                "/v2/app/manifests/1" => blobs.content.get(&blobs.manifest).cloned(),
-                "/v2/secret/manifests/1" if authorized => blobs.content.get(&blobs.manifest).cloned(),
-                path => path
-                    .rsplit('/')
-                    .next()
-                    .and_then(|digest| blobs.content.get(digest))
-                    .cloned(),
-            };
-            let (status, body) = match found {
-                Some(body) => ("200 OK", body),
-                None if path == "/v2/" || path.contains("secret") => (
-                    "401 Unauthorized\r\nwww-authenticate: Basic realm=\"here\"",
-                    br#"{"errors":[{"code":"UNAUTHORIZED","message":"who are you"}]}"#.to_vec(),
-                ),
-                None => (
-                    "404 Not Found",
-                    br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"no such image"}]}"#.to_vec(),
-                ),
-            };
-            let kind = if path.contains("manifests") && status.starts_with("200") {
-                "application/vnd.oci.image.manifest.v1+json"
-            } else {
-                "application/octet-stream"
-            };
-            write!(
-                stream,
-                "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-                body.len()
-            )
-            .unwrap();
-            stream.write_all(&body).ok();
-        }
-    });
-    port
-}
-
-fn pull(images: &Images, name: &str, credentials: Credentials) -> runtime::Result<runtime::ImageInfo> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(images.pull(name, &credentials))
+/// A registry that serves one image as `app:1`, and wants a password for `secret:1`.
+fn registry(blobs: Blobs, manifest: String) -> Registry {
+    Registry::serve(move |request| {
+        let content = |digest: &str| blobs.0.get(digest).cloned().map(Answer::Blob);
+        let found = match request.path.as_str() {
+            "/v2/app/manifests/1" => content(&manifest),
+            "/v2/secret/manifests/1" if request.is_basic => content(&manifest),
+            path => path.rsplit('/').next().and_then(content),
+        };
+        found.unwrap_or_else(|| match request.path.contains("secret") {
+            true => Answer::Other(
+                "401 Unauthorized",
+                "www-authenticate: Basic realm=\"here\"\r\n".into(),
+                br#"{"errors":[{"code":"UNAUTHORIZED","message":"who are you"}]}"#.to_vec(),
+            ),
+            false => not_found(),
+        })
+    })
 }
 
 #[test]
 fn an_image_is_pulled_from_a_registry() {
     let (folder, images) = store();
-    let port = registry(registry_blobs(
+    let mut blobs = Blobs::default();
+    let manifest = blobs.image(
+        architecture(),
         &layer(|tar| file(tar, "f", b"pulled", 0o644)),
         r#""User":"33""#,
-    ));
-    let info = pull(
-        &images,
-        &format!("127.0.0.1:{port}/app:1"),
-        Credentials::Anonymous,
-    )
-    .unwrap();
+    );
+    let registry = registry(blobs, manifest.clone());
+    let info = pull(&images, &registry.name("app:1"), Credentials::Anonymous).unwrap();
     assert_eq!(info.user, "33");
+    assert_eq!(info.repo_digest, Some(registry.name(&format!("app@{manifest}"))));
     assert_eq!(fs::read(layers(folder.path())[0].join("f")).unwrap(), b"pulled");
-    let (error, message) = kind(pull(
-        &images,
-        &format!("127.0.0.1:{port}/other:1"),
-        Credentials::Anonymous,
-    ));
+    let (error, message) = kind(pull(&images, &registry.name("other:1"), Credentials::Anonymous));
     assert_eq!(error, ErrorKind::ImageNotFound, "{message}");
-    let (error, message) = kind(pull(
-        &images,
-        &format!("127.0.0.1:{port}/secret:1"),
-        Credentials::Anonymous,
-    ));
+    let (error, message) = kind(pull(&images, &registry.name("secret:1"), Credentials::Anonymous));
     assert_eq!(error, ErrorKind::Unauthorized, "{message}");
     let basic = Credentials::Basic {
         username: "u".into(),
         password: "p".into(),
     };
-    pull(&images, &format!("127.0.0.1:{port}/secret:1"), basic).unwrap();
+    pull(&images, &registry.name("secret:1"), basic).unwrap();
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub use images::{busybox, scratch};
 pub use mounts::assert_no_mounts;
 pub use observer::{Observer, Seen, ask, get};
 pub use port::free_port;
-pub use process::{Nodes, Process};
+pub use process::{Nodes, Process, node_folders};
 pub use wait::{eventually, wait_for, wait_for_async};
 
 /// The first manifest that the project was made from, verbatim.

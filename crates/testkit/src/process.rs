@@ -13,6 +13,14 @@ use crate::client::Client;
 use crate::port::free_port;
 use crate::wait::wait_for;
 
+/// The environment in which a node makes, below this folder, what it would make in the machine's `/var/log` and `/var/lib`.
+pub fn node_folders(folder: &Path) -> [(&'static str, PathBuf); 2] {
+    [
+        ("EVERYNODE_POD_LOGS_DIR", folder.join("var/log/pods")),
+        ("EVERYNODE_ROOT_DIR", folder.join("var/lib/kubelet")),
+    ]
+}
+
 /// `everynode server` or `everynode up` with a data directory and a port of its own. Dropped, it is stopped with
 /// SIGTERM, and what it left behind is removed.
 pub struct Process {
@@ -82,6 +90,7 @@ impl Process {
             .arg(self.data_dir())
             .args(["--listen", &format!("127.0.0.1:{}", self.port)])
             .args(&self.extra)
+            .envs(node_folders(self.folder.path()))
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("share the log")?)
             .stderr(log)

@@ -114,7 +114,9 @@ fn start(folder: &Path, role: &str, name: &str, extra: &[&str]) -> Result<(Measu
         .arg("--data-dir")
         .arg(folder.join(name))
         .args(["--listen", &format!("127.0.0.1:{port}")])
-        .args(extra);
+        .args(extra)
+        .env("EVERYNODE_POD_LOGS_DIR", folder.join("var/log/pods"))
+        .env("EVERYNODE_ROOT_DIR", folder.join("var/lib/kubelet"));
     let started = Instant::now();
     Ok((
         Measured::start(command, &folder.join(format!("{name}.log")))?,

@@ -1,6 +1,5 @@
 //! `GET /containerLogs/<namespace>/<pod>/<container>`.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -25,8 +24,8 @@ pub(super) async fn answer(shared: Arc<Shared>, wanted: Wanted, query: &Query) -
         Ok(selection) => selection,
         Err(message) => return refuse(StatusCode::BAD_REQUEST, &message),
     };
-    let files = shared.files(&wanted.uid);
-    let Some(newest) = newest(&files.logs(&wanted.container)) else {
+    let logs = shared.logs.pod(&wanted.namespace, &wanted.pod, &wanted.uid);
+    let Some(newest) = logs.newest(&wanted.container) else {
         let pod = shared.cluster.pod(&wanted.namespace, &wanted.pod).await;
         let reason = match &pod {
             Ok(pod) => waiting_reason(pod, &wanted.container),
@@ -44,7 +43,7 @@ pub(super) async fn answer(shared: Arc<Shared>, wanted: Wanted, query: &Query) -
         } else {
             newest.checked_sub(1)
         } {
-            Some(attempt) if files.log(&wanted.container, attempt).exists() => attempt,
+            Some(attempt) if logs.run(&wanted.container, attempt).inode().is_some() => attempt,
             _ => {
                 let Wanted { pod, container, .. } = &wanted;
                 let message = format!("previous terminated container {container:?} in pod {pod:?} not found");
@@ -54,13 +53,13 @@ pub(super) async fn answer(shared: Arc<Shared>, wanted: Wanted, query: &Query) -
     } else {
         newest
     };
-    let log = files.log(&wanted.container, attempt);
+    let log = logs.run(&wanted.container, attempt);
     let (out, pieces) = mpsc::channel(PIECES);
     // The task ends when the reader leaves or the log ends.
     tokio::spawn(async move {
         let ended = || ended(&shared, &wanted, attempt);
         if let Err(error) = log_files::copy(log.clone(), selection, ended, out).await {
-            tracing::warn!(log = %log.display(), %error, "read a container's log");
+            tracing::warn!(log = %log.path().display(), %error, "read a container's log");
         }
     });
     let pieces = futures::stream::unfold(pieces, |mut pieces: mpsc::Receiver<Bytes>| async move {
@@ -124,13 +123,6 @@ fn selection(query: &Query, now: Timestamp) -> Result<Selection, String> {
         since,
         limit_bytes: number("limitBytes")?,
     })
-}
-
-/// Number of the newest run that has a log.
-fn newest(folder: &Path) -> Option<u32> {
-    let entries = std::fs::read_dir(folder).ok()?.flatten();
-    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".log")?.parse().ok());
-    numbers.max()
 }
 
 /// Whether a run writes nothing any more.

@@ -196,17 +196,18 @@ pub(super) async fn remove_sandbox(context: Context, all: bool) -> Done {
 async fn take_down(context: &Context, leave: Leave) -> Result<(), String> {
     let runtime = context.shared.runtime.clone();
     let files = context.files.clone();
+    let logs = context.shared.logs.clone();
     let uid = context.identity.uid.clone();
     let work = move || {
         runtime.remove_pod(&uid)?;
         let removed = match leave {
             Leave::Files => Ok(()),
             Leave::Logs => volumes::remove(&files),
-            Leave::Nothing => volumes::remove_below(&files.0),
+            Leave::Nothing => crate::stop::remove_files(&logs, &files.0),
         };
         removed.map_err(|error| runtime::Error {
             kind: ErrorKind::Machine,
-            message: format!("remove {}: {error}", files.0.display()),
+            message: format!("remove {} and the pod's logs: {error}", files.0.display()),
         })
     };
     blocking(work).await.map_err(|error| error.message)
@@ -231,7 +232,8 @@ pub(super) async fn measure(context: Context, runs: Vec<(String, u32)>) -> Done 
     };
     let permit = context.shared.walks.acquire().await;
     let files = context.files.clone();
-    let walk = move || limits.exceeded(&files, &sandbox, &runs);
+    let logs = context.shared.log(&context.identity);
+    let walk = move || limits.exceeded(&files, &logs, &sandbox, &runs);
     let found = tokio::task::spawn_blocking(walk).await;
     drop(permit);
     let found = found.map_err(std::io::Error::other).flatten();
@@ -292,6 +294,8 @@ fn advice(error: &runtime::Error, image: &str) -> String {
             format!("{error}; name a Secret with the registry's credentials in imagePullSecrets, or {import}")
         }
         ErrorKind::ImageNotFound => format!("{error}; check the name {image:?}, or {import}"),
+        // The image itself is wrong, and says how.
+        ErrorKind::Invalid => error.to_string(),
         _ => format!("{error}; check the network, or {import}"),
     }
 }
@@ -373,12 +377,14 @@ pub(super) async fn start_container(
 
 async fn start(context: &Context, container: &Container, attempt: u32) -> Started {
     let name = &container.name;
+    let log = context.shared.log(&context.identity).run(name, attempt);
     let spec = container::run(
         &context.shared.sources,
         &context.pod,
         container,
         attempt,
         &context.files,
+        log.clone(),
         &context.surroundings,
     );
     let spec = spec.await?;
@@ -401,6 +407,7 @@ async fn start(context: &Context, container: &Container, attempt: u32) -> Starte
         ErrorKind::StartFailed => failure("RunContainerError", error.message),
         _ => failure("CreateContainerError", error.message),
     })?;
+    link_log(context, name, attempt, log).await;
     context.event(name, false, "Created", format!("Created container: {name}"));
     context.event(name, false, "Started", format!("Started container {name}"));
     forget_old_runs(context, &sandbox, name, attempt).await;
@@ -436,6 +443,27 @@ async fn start(context: &Context, container: &Container, attempt: u32) -> Starte
     Ok(status)
 }
 
+/// Makes the link by which collectors find the log. A run without it is a run all the same.
+async fn link_log(context: &Context, name: &str, attempt: u32, log: runtime::LogPath) {
+    let PodRef {
+        namespace,
+        name: pod,
+        uid,
+    } = &context.identity;
+    let id = runtime::container_id(uid, &run_id(name, attempt));
+    let link = format!("{pod}_{namespace}_{name}-{id}");
+    let folder = context.shared.log(&context.identity);
+    let linked = blocking(move || {
+        folder.link(&log, &link).map_err(|error| runtime::Error {
+            kind: ErrorKind::Machine,
+            message: error.to_string(),
+        })
+    });
+    if let Err(error) = linked.await {
+        tracing::warn!(pod, container = name, %error, "link a container's log");
+    }
+}
+
 /// Keeps the run before this one (its log and its exit can still be asked for) and removes the one before that.
 async fn forget_old_runs(context: &Context, sandbox: &runtime::Pod, name: &str, attempt: u32) {
     let Some(old) = attempt.checked_sub(2) else {
@@ -443,10 +471,13 @@ async fn forget_old_runs(context: &Context, sandbox: &runtime::Pod, name: &str, 
     };
     let sandbox = sandbox.clone();
     let id = run_id(name, old);
-    let log = context.files.log(name, old);
+    let folder = context.shared.log(&context.identity);
+    let log = folder.run(name, old);
     let words = context.files.termination_message(name, old);
     let removed = blocking(move || {
-        crate::log_files::remove(&log);
+        if let Err(error) = folder.remove_run(&log) {
+            tracing::debug!(%error, "remove an old log");
+        }
         match std::fs::remove_file(&words) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 tracing::debug!(%error, "remove an old termination message");

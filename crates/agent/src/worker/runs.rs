@@ -1,7 +1,5 @@
 //! What becomes of sandboxes, images and runs: each fact that arrives, entered into what the worker has seen.
 
-use std::path::Path;
-
 use jiff::Timestamp;
 use plan::pod_sync::{Exit, Failure, ImageSeen, Run, Sandbox, Verdicts};
 use runtime::beneath::Root;
@@ -9,7 +7,7 @@ use runtime::{ContainerState, ContainerStatus};
 use serde_json::Value;
 
 use super::{Shared, Worker, jobs, lost};
-use crate::container::{ATTEMPT, CONTAINER, write_network_files};
+use crate::container::{ATTEMPT, CONTAINER, run_id, write_network_files};
 use crate::probes;
 
 /// Bytes of a container's last words, from their end, as the kubelet cuts them.
@@ -39,8 +37,9 @@ impl Worker {
             seen.attempt = attempt.unwrap_or(0).saturating_add(1);
             seen.last = Some(lost(id.to_owned(), now));
         }
-        for name in folders(&self.files.0.join("logs")) {
-            let Some(newest) = newest_log(&self.files.logs(&name)) else {
+        let log = self.shared.log(&self.identity);
+        for name in log.containers() {
+            let Some(newest) = log.newest(&name) else {
                 continue;
             };
             let known = self.seen.containers.get(&name);
@@ -337,7 +336,7 @@ impl Worker {
             }
             seen.attempt = attempt;
         }
-        seen.image_id.clone_from(&status.image_id);
+        seen.image_id.clone_from(&status.image_ref);
         match status.state {
             ContainerState::Running { started_at, .. } if matches!(seen.run, Run::None) => {
                 let container_id = self.container_id(&name, attempt);
@@ -392,7 +391,8 @@ impl Worker {
     }
 
     fn container_id(&self, name: &str, attempt: u32) -> String {
-        format!("{}://{}-{name}-{attempt}", crate::RUNTIME_NAME, self.identity.uid)
+        let id = runtime::container_id(&self.identity.uid, &run_id(name, attempt));
+        format!("{}://{id}", crate::RUNTIME_NAME)
     }
 
     /// What the container left in its termination message, or at the end of its log when it failed and that is asked for.
@@ -412,8 +412,8 @@ impl Worker {
         let container = self.container(name).unwrap_or_default();
         let from_log = container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError");
         if written.is_empty() && from_log && exit_code != 0 {
-            let text =
-                crate::log_files::tail(&self.files.log(name, attempt), MESSAGE_FROM_LOG_BYTES.min(limit));
+            let log = self.shared.log(&self.identity).run(name, attempt);
+            let text = crate::log_files::tail(&log, MESSAGE_FROM_LOG_BYTES.min(limit));
             return last_lines(&text, MESSAGE_FROM_LOG_LINES).to_owned();
         }
         end_of(&String::from_utf8_lossy(&written), limit).to_owned()
@@ -464,21 +464,6 @@ fn reported_exit(status: &Value) -> Option<Exit> {
 }
 
 /// The number of the newest run that has left a log.
-fn newest_log(folder: &Path) -> Option<u32> {
-    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let names = files.filter_map(|file| file.file_name().into_string().ok());
-    names
-        .filter_map(|name| name.split('.').next()?.parse::<u32>().ok())
-        .max()
-}
-
-fn folders(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect()
-}
-
 fn attempt_of(status: &ContainerStatus) -> Option<u32> {
     status.annotations.get(ATTEMPT)?.parse().ok()
 }

@@ -130,6 +130,9 @@ impl Agent {
             cluster_domain: String::new(),
             data_dir: data_dir.clone(),
             keep_secrets: false,
+            pod_logs_dir: self.node.folders.pod_logs_dir.clone(),
+            kubelet_dir: self.node.folders.root_dir.clone(),
+            image_limits: self.node.images.limits(),
             node_name: self.node.name()?,
             node_ips: Vec::new(),
             network: agent::NetworkOptions::default(),
@@ -140,6 +143,7 @@ impl Agent {
         agent::stop_all(&options, STOP_GRACE)
             .await
             .context("stop the pods")?;
+        agent::remove_shared_folders(&options)?;
         if beside_a_server {
             eprintln!(
                 "nothing of the node is left on this machine. {} still holds the server's objects and keys: remove it to delete the cluster",
@@ -193,6 +197,9 @@ impl Agent {
             cluster_domain: self.node.cluster_domain.clone(),
             data_dir: self.data_dir.clone(),
             keep_secrets: self.keep_secrets,
+            pod_logs_dir: self.node.folders.pod_logs_dir.clone(),
+            kubelet_dir: self.node.folders.root_dir.clone(),
+            image_limits: self.node.images.limits(),
             node_name,
             node_ips: self.node.network.node_ip.clone(),
             network: self.node.network.options(None),

@@ -8,6 +8,7 @@ use runtime::{ImageInfo, Images};
 
 use super::get::print;
 use crate::client::table::columns;
+use crate::node_args::ImageArgs;
 
 /// Bring, list or remove the container images of this machine
 #[derive(Args, Debug)]
@@ -30,6 +31,8 @@ enum Verb {
         /// Give the image this name instead of the one in the archive
         #[arg(long)]
         name: Option<String>,
+        #[command(flatten)]
+        limits: ImageArgs,
     },
     /// List the images
     #[command(alias = "ls")]
@@ -56,7 +59,8 @@ impl Image {
         let images = Images::open(&self.data_dir)
             .with_context(|| format!("open the images in {}", self.data_dir.display()))?;
         match self.verb {
-            Verb::Import { files, name } => {
+            Verb::Import { files, name, limits } => {
+                let images = images.with_limits(limits.limits());
                 if name.is_some() && files.len() > 1 {
                     bail!("--name gives a name to one archive; {} are named", files.len());
                 }

@@ -151,6 +151,9 @@ impl Up {
             data_dir: self.control_plane.data_dir.clone(),
             // Its server starts with it.
             keep_secrets: false,
+            pod_logs_dir: self.node.folders.pod_logs_dir.clone(),
+            kubelet_dir: self.node.folders.root_dir.clone(),
+            image_limits: self.node.images.limits(),
             node_name,
             node_ips: self.node.network.node_ip.clone(),
             network: self

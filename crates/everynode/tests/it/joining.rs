@@ -10,7 +10,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use testkit::{Process, eventually, is_root, skip, wait_for};
+use testkit::{Process, eventually, is_root, node_folders, skip, wait_for};
 
 /// A machine's agent: a data directory, and the process when it runs.
 struct Machine {
@@ -50,6 +50,7 @@ impl Machine {
             .arg("--data-dir")
             .arg(self.data_dir())
             .args(extra)
+            .envs(node_folders(self.folder.path()))
             .env("EVERYNODE_LOG", "warn")
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -151,6 +152,7 @@ fn clean_up(data_dir: &Path) -> Result<Output> {
     Command::new(super::binary())
         .args(["agent", "--clean-up", "--data-dir"])
         .arg(data_dir)
+        .envs(data_dir.parent().map(node_folders).into_iter().flatten())
         .stdin(Stdio::null())
         .output()
         .context("run the clean-up")

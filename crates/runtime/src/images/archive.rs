@@ -8,46 +8,25 @@ use std::path::{Component, Path};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{Image, ImageInfo, Images, layer_folder, normalize_name, parse_config, unpack};
+use super::limits::{ImageLimits, Meter, PATH_LIMIT};
+use super::manifest::{
+    Config, DOCUMENT_LIMIT, Descriptor, Document, Platform, check_digest, parse_digest, wrong_platform,
+};
+use super::{ImageInfo, Images, layer_folder, normalize_name, unpack};
 use crate::error::Context as _;
 use crate::{Error, Result};
 
 /// Indexes may name indexes; nobody nests deeper.
 const INDEX_DEPTH: usize = 4;
 
-/// Longest JSON document of an archive in bytes; registries draw the line at 4 MiB.
-const DOCUMENT_LIMIT: u64 = 4 << 20;
+/// Most members of an archive. Each layer, config and manifest is one, so this is for hundreds of images.
+const MEMBERS_LIMIT: usize = 50_000;
+
+/// Most names that one archive may give to its images. Each is a file that is forced to the disk.
+const NAMES_LIMIT: usize = 1_000;
 
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
 const OCI_REF_NAME: &str = "org.opencontainers.image.ref.name";
-
-#[derive(Deserialize)]
-struct Index {
-    manifests: Vec<Descriptor>,
-}
-
-#[derive(Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Descriptor {
-    #[serde(default)]
-    media_type: String,
-    digest: String,
-    #[serde(default)]
-    annotations: HashMap<String, String>,
-    platform: Option<Platform>,
-}
-
-#[derive(Clone, Deserialize)]
-struct Platform {
-    architecture: String,
-    os: String,
-}
-
-#[derive(Deserialize)]
-struct Manifest {
-    config: Descriptor,
-    layers: Vec<Descriptor>,
-}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -62,6 +41,15 @@ struct Found {
     names: Vec<String>,
     config: String,
     layers: Vec<String>,
+    /// Of what the index names, then of the manifest; none in the older form, which has no manifests.
+    digests: Vec<String>,
+}
+
+/// The images of an archive that are for other machines.
+#[derive(Default)]
+struct Foreign {
+    names: Vec<String>,
+    platforms: Vec<Platform>,
 }
 
 pub(super) fn import(images: &Images, path: &Path, name: Option<&str>) -> Result<Vec<ImageInfo>> {
@@ -87,34 +75,33 @@ pub(super) fn import(images: &Images, path: &Path, name: Option<&str>) -> Result
 }
 
 fn import_one(images: &Images, archive: &mut Archive, found: &Found) -> Result<Vec<ImageInfo>> {
-    let config = archive.bytes(&found.config)?;
-    let (mut image, diff_ids): (Image, _) = parse_config(&config)?;
-    if diff_ids.len() != found.layers.len() {
-        return Err(Error::invalid(format!(
-            "the config lists {} layers, the manifest {}",
-            diff_ids.len(),
-            found.layers.len()
-        )));
-    }
+    let config = archive.config(&found.config, found.layers.len())?;
+    let mut image = config.image;
+    let mut allowance = images.allowance();
     let mut staged: Vec<(String, super::Staging)> = Vec::new();
-    for (diff_id, blob) in diff_ids.iter().zip(&found.layers) {
+    for (diff_id, blob) in config.diff_ids.iter().zip(&found.layers) {
         let folder = layer_folder(diff_id);
         image.size += archive.size(blob)?;
         if images.has_layer(&folder) || staged.iter().any(|(other, _)| *other == folder) {
             continue;
         }
-        if let Some(staging) = images.unpack_layer(archive.reader(blob)?, diff_id)? {
-            staged.push((folder, staging));
-        }
+        let staging = images.unpack_layer(archive.reader(blob)?, diff_id, &mut allowance)?;
+        staged.push((folder, staging));
     }
-    images.record(&found.names, &image, staged)
+    images.record(&found.names, &image, &found.digests, staged)
 }
+
+/// Position and size of members, by name.
+type Places = HashMap<String, (u64, u64)>;
+/// What links among members lead to.
+type Links = HashMap<String, String>;
 
 /// A tar whose members are found by name.
 struct Archive {
     file: File,
-    members: HashMap<String, (u64, u64)>,
-    links: HashMap<String, String>,
+    members: Places,
+    links: Links,
+    foreign: Foreign,
 }
 
 impl Archive {
@@ -134,37 +121,16 @@ impl Archive {
                 .create_new(true)
                 .open(&plain)
                 .context(|| format!("create {}", plain.display()))?;
-            let mut input = unpack::decompress(file).context(|| "decompress")?;
-            io::copy(&mut input, &mut output).context(|| "decompress")?;
+            unpack_whole(file, &mut output, images.limits)?;
             file = output;
         }
-        let mut members = HashMap::new();
-        let mut links = HashMap::new();
-        file.rewind().context(|| "read")?;
-        let mut tar = tar::Archive::new(&file);
-        for entry in tar.entries_with_seek().context(|| "read the archive")? {
-            let entry = entry.map_err(|cause| Error::invalid(format!("not an image archive: {cause}")))?;
-            let name = clean(&entry.path().context(|| "read the archive")?);
-            match entry.header().entry_type() {
-                kind if kind.is_file() => {
-                    members.insert(name, (entry.raw_file_position(), entry.size()));
-                }
-                kind if kind.is_symlink() || kind.is_hard_link() => {
-                    let to = entry
-                        .link_name()
-                        .context(|| "read the archive")?
-                        .unwrap_or_default();
-                    let to = if kind.is_symlink() {
-                        clean(&Path::new(&name).parent().unwrap_or(Path::new("")).join(to))
-                    } else {
-                        clean(&to)
-                    };
-                    links.insert(name, to);
-                }
-                _ => {}
-            }
-        }
-        Ok(Archive { file, members, links })
+        let (members, links) = members(&mut file)?;
+        Ok(Archive {
+            file,
+            members,
+            links,
+            foreign: Foreign::default(),
+        })
     }
 
     fn member(&self, name: &str) -> Result<(u64, u64)> {
@@ -200,7 +166,8 @@ impl Archive {
                 "{name} has {size} bytes, more than {DOCUMENT_LIMIT}"
             )));
         }
-        let mut bytes = Vec::with_capacity(size as usize);
+        // The archive may be shorter than the size that it states.
+        let mut bytes = Vec::new();
         self.reader(name)?
             .read_to_end(&mut bytes)
             .context(|| format!("read {name}"))?;
@@ -212,75 +179,177 @@ impl Archive {
         serde_json::from_slice(&bytes).map_err(|cause| Error::invalid(format!("{name}: {cause}")))
     }
 
+    fn config(&mut self, name: &str, layers: usize) -> Result<Config> {
+        Config::parse(&self.bytes(name)?, layers)
+    }
+
+    /// The images for this machine, with their names.
     fn images(&mut self) -> Result<Vec<Found>> {
         let docker: Vec<DockerEntry> = if self.has("manifest.json") {
             self.json("manifest.json")?
         } else {
             Vec::new()
         };
-        if !self.has("index.json") {
-            if docker.is_empty() {
-                return Err(Error::invalid("neither index.json nor manifest.json is in it"));
-            }
-            return docker.into_iter().map(docker_image).collect();
-        }
-        let index: Index = self.json("index.json")?;
         let mut found: Vec<Found> = Vec::new();
-        for descriptor in &index.manifests {
-            let Some(mut image) = self.oci_image(descriptor, INDEX_DEPTH)? else {
-                continue;
-            };
-            image.names = names_of(descriptor)?;
-            match found.iter_mut().find(|other| other.config == image.config) {
-                Some(other) => other.names.extend(image.names),
-                None => found.push(image),
-            }
+        if self.has("index.json") {
+            self.oci_images(&mut found)?;
+        } else if docker.is_empty() {
+            return Err(Error::invalid("neither index.json nor manifest.json is in it"));
         }
         // Newer `docker save` writes both; the tags of the older form are whole names.
         for entry in docker {
             let entry = docker_image(entry)?;
-            match found
-                .iter_mut()
-                .find(|other| same_blob(&other.config, &entry.config))
-            {
+            let same = |other: &&mut Found| same_blob(&other.config, &entry.config);
+            match found.iter_mut().find(same) {
                 Some(image) if !entry.names.is_empty() => image.names = entry.names,
                 Some(_) => {}
-                None => found.push(entry),
+                None if self.is_for_this_machine(&entry)? => found.push(entry),
+                None => {}
             }
         }
-        if found.is_empty() {
-            return Err(Error::invalid("no image for this machine is in it"));
+        self.refuse_foreign(&found)?;
+        let names: usize = found.iter().map(|image| image.names.len()).sum();
+        if found.len().max(names) > NAMES_LIMIT {
+            return Err(Error::invalid(format!(
+                "it holds more than {NAMES_LIMIT} images or names"
+            )));
         }
         Ok(found)
     }
 
+    fn oci_images(&mut self, found: &mut Vec<Found>) -> Result<()> {
+        let Document::Index(manifests) = Document::parse(&self.bytes("index.json")?)? else {
+            return Err(Error::invalid("index.json: it lists no manifests"));
+        };
+        for descriptor in &manifests {
+            let names = names_of(descriptor)?;
+            match self.oci_image(descriptor, INDEX_DEPTH)? {
+                Some(mut image) => {
+                    image.names = names;
+                    match found.iter_mut().find(|other| other.config == image.config) {
+                        Some(other) => other.names.extend(image.names),
+                        None => found.push(image),
+                    }
+                }
+                None => self.foreign.names.extend(names),
+            }
+        }
+        Ok(())
+    }
+
     /// The image of a descriptor, for this machine's platform when it is an index.
     fn oci_image(&mut self, descriptor: &Descriptor, depth: usize) -> Result<Option<Found>> {
-        let name = blob_path(&descriptor.digest)?;
-        if descriptor.media_type.contains("index") || descriptor.media_type.contains("manifest.list") {
-            if depth == 0 {
-                return Err(Error::invalid("its indexes are nested too deeply"));
-            }
-            let index: Index = self.json(&name)?;
-            for inner in index.manifests.iter().filter(|inner| fits(inner)) {
-                // An archive may hold fewer platforms than its index lists.
-                if self.has(&blob_path(&inner.digest)?) {
-                    return self.oci_image(inner, depth - 1);
+        let blob = blob_path(&descriptor.digest)?;
+        let bytes = self.bytes(&blob)?;
+        check_digest(&descriptor.digest, &bytes)?;
+        match Document::parse(&bytes)? {
+            Document::Index(_) if depth == 0 => Err(Error::invalid("its indexes are nested too deeply")),
+            Document::Index(manifests) => {
+                for inner in manifests {
+                    let fits = inner.platform.as_ref().is_none_or(Platform::fits);
+                    if !fits {
+                        self.foreign.platforms.extend(inner.platform);
+                    } else if self.has(&blob_path(&inner.digest)?)
+                        // An archive may hold fewer platforms than its index lists.
+                        && let Some(mut found) = self.oci_image(&inner, depth - 1)?
+                    {
+                        found.digests.insert(0, descriptor.digest.clone());
+                        return Ok(Some(found));
+                    }
                 }
+                Ok(None)
             }
-            return Ok(None);
+            Document::Manifest { config, layers } => {
+                let found = Found {
+                    names: Vec::new(),
+                    config: blob_path(&config.digest)?,
+                    layers: layers
+                        .iter()
+                        .map(|layer| blob_path(&layer.digest))
+                        .collect::<Result<_>>()?,
+                    digests: vec![descriptor.digest.clone()],
+                };
+                check_digest(&config.digest, &self.bytes(&found.config)?)?;
+                Ok(self.is_for_this_machine(&found)?.then_some(found))
+            }
         }
-        let manifest: Manifest = self.json(&name)?;
-        Ok(Some(Found {
-            names: Vec::new(),
-            config: blob_path(&manifest.config.digest)?,
-            layers: manifest
-                .layers
-                .iter()
-                .map(|layer| blob_path(&layer.digest))
-                .collect::<Result<_>>()?,
-        }))
     }
+
+    fn is_for_this_machine(&mut self, image: &Found) -> Result<bool> {
+        let platform = self.config(&image.config, image.layers.len())?.platform;
+        let fits = platform.fits();
+        if !fits {
+            self.foreign.platforms.push(platform);
+            self.foreign.names.extend(image.names.iter().cloned());
+        }
+        Ok(fits)
+    }
+
+    /// Refuses the archive when a name in it stands for an image of another platform alone, or nothing is left.
+    fn refuse_foreign(&self, found: &[Found]) -> Result<()> {
+        let Foreign { names, platforms } = &self.foreign;
+        let mut lost = names
+            .iter()
+            .filter(|name| !found.iter().any(|image| image.names.contains(name)));
+        match lost.next() {
+            Some(name) => Err(wrong_platform(&format!("image {name}"), platforms)),
+            None if found.is_empty() && platforms.is_empty() => Err(Error::invalid("it holds no image")),
+            None if found.is_empty() => Err(wrong_platform("its image", platforms)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Unpacks an archive that is packed as a whole.
+fn unpack_whole(packed: File, plain: &mut File, limits: ImageLimits) -> Result<()> {
+    let input = unpack::decompress(packed).context(|| "decompress")?;
+    let size = io::copy(&mut input.take(limits.bytes.saturating_add(1)), plain).context(|| "decompress")?;
+    match size > limits.bytes {
+        true => Err(limits.too_many_bytes("the unpacked archive")),
+        false => Ok(()),
+    }
+}
+
+/// Where the members of a tar lie, and the links among them.
+fn members(file: &mut File) -> Result<(Places, Links)> {
+    let mut members = HashMap::new();
+    let mut links = HashMap::new();
+    file.rewind().context(|| "read")?;
+    let (meter, gate) = Meter::new(&*file, u64::MAX);
+    let mut tar = tar::Archive::new(meter);
+    let mut entries = tar.entries_with_seek().context(|| "read the archive")?;
+    loop {
+        gate.begin();
+        let Some(entry) = entries.next() else { break };
+        let entry = entry.map_err(|cause| Error::invalid(format!("not an image archive: {cause}")))?;
+        let name = clean(&entry.path().context(|| "read the archive")?);
+        let link = entry.link_name().context(|| "read the archive")?;
+        let longest = link
+            .as_ref()
+            .map_or(0, |link| link.as_os_str().len())
+            .max(name.len());
+        if longest > PATH_LIMIT || members.len() + links.len() >= MEMBERS_LIMIT {
+            return Err(Error::invalid(format!(
+                "not an image archive: it has more than {MEMBERS_LIMIT} members, or a name of more than {PATH_LIMIT} bytes"
+            )));
+        }
+        match entry.header().entry_type() {
+            kind if kind.is_file() => {
+                members.insert(name, (entry.raw_file_position(), entry.size()));
+            }
+            kind if kind.is_symlink() || kind.is_hard_link() => {
+                let to = link.unwrap_or_default();
+                let to = if kind.is_symlink() {
+                    clean(&Path::new(&name).parent().unwrap_or(Path::new("")).join(to))
+                } else {
+                    clean(&to)
+                };
+                links.insert(name, to);
+            }
+            _ => {}
+        }
+    }
+    Ok((members, links))
 }
 
 fn docker_image(entry: DockerEntry) -> Result<Found> {
@@ -293,6 +362,7 @@ fn docker_image(entry: DockerEntry) -> Result<Found> {
             .collect::<Result<_>>()?,
         config: clean(Path::new(&entry.config)),
         layers: entry.layers,
+        digests: Vec::new(),
     })
 }
 
@@ -311,24 +381,9 @@ fn names_of(descriptor: &Descriptor) -> Result<Vec<String>> {
     }
 }
 
-fn fits(descriptor: &Descriptor) -> bool {
-    let here = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    descriptor
-        .platform
-        .as_ref()
-        .is_none_or(|platform| platform.os == "linux" && platform.architecture == here)
-}
-
 fn blob_path(digest: &str) -> Result<String> {
-    digest
-        .split_once(':')
-        .filter(|(algorithm, hex)| !algorithm.is_empty() && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
-        .map(|(algorithm, hex)| format!("blobs/{algorithm}/{hex}"))
-        .ok_or_else(|| Error::invalid(format!("digest {digest:?} is malformed")))
+    parse_digest(digest)?;
+    Ok(format!("blobs/{}", digest.replacen(':', "/", 1)))
 }
 
 /// `docker save` calls a config `<hex>.json` in one form and `blobs/sha256/<hex>` in the other.

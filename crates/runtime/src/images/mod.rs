@@ -1,16 +1,21 @@
 //! Images: names, their records, and layers that are unpacked once and shared by every container's overlay.
 //!
 //! Several processes may use one store (the agent, and `image import` beside it): each change holds a file lock, and nothing
-//! is cached. A layer's folder appears whole, by renaming, so a half-unpacked one is never used.
+//! is cached. A layer's folder appears whole, by renaming, so a half-unpacked one is never used. A folder for what is not whole yet is
+//! locked by its process as long as that lives; who opens the store next removes the others.
 
 mod archive;
+mod limits;
+mod manifest;
 mod name;
 mod pull;
+mod registry;
 mod unpack;
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,8 +28,11 @@ use crate::error::Context as _;
 use crate::layout::{self, Layout};
 use crate::{Error, ErrorKind, Result};
 
+use limits::Allowance;
+pub use limits::ImageLimits;
 pub use name::normalize_name;
-pub use pull::Credentials;
+use name::{Reference, parse_name};
+pub use registry::Credentials;
 
 /// What an image says about the containers made from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +41,8 @@ pub struct ImageInfo {
     pub name: String,
     /// The image id: the digest of its config, `sha256:…`.
     pub digest: String,
+    /// `repository@sha256:…` of the index or manifest that the name stands for; `None` when the image came without one.
+    pub repo_digest: Option<String>,
     /// `Entrypoint` of the config.
     pub entrypoint: Vec<String>,
     /// `Cmd` of the config.
@@ -75,24 +85,48 @@ pub(crate) struct Image {
     pub(crate) size: u64,
     /// Names of the layers' folders, lowest first.
     pub(crate) layers: Vec<String>,
+    /// What a pod's status calls the image that a container was started with: [`ImageInfo::repo_digest`], else the id.
+    #[serde(default)]
+    pub(crate) reference: String,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Record {
     name: String,
     image: Image,
+    /// Digests of the documents that describe it: what the name stands for, then the manifest that an index led to.
+    #[serde(default)]
+    digests: Vec<String>,
     imported_at: Timestamp,
 }
 
 impl Record {
+    fn repo_digest(&self) -> Option<String> {
+        let name = parse_name(&self.name).ok()?;
+        self.digests.first().map(|digest| name.with_digest(digest))
+    }
+
+    /// Whether the image is the one of that name. A digest decides; the tag beside it does not count, as in Kubernetes.
+    fn serves(&self, name: &Reference) -> bool {
+        if self.name == name.to_string() {
+            return true;
+        }
+        let known = |digest: &str| self.digests.iter().any(|known| known == digest);
+        name.digest().is_some_and(known)
+            && parse_name(&self.name).is_ok_and(|own| own.shares_repository(name))
+    }
+
     fn info(self) -> ImageInfo {
+        let repo_digest = self.repo_digest();
         let Record {
             name,
             image,
             imported_at,
+            ..
         } = self;
         ImageInfo {
             name,
+            repo_digest,
             digest: image.id,
             entrypoint: image.entrypoint,
             cmd: image.cmd,
@@ -110,6 +144,7 @@ impl Record {
 #[derive(Clone, Debug)]
 pub struct Images {
     layout: Arc<Layout>,
+    limits: ImageLimits,
 }
 
 impl Images {
@@ -119,11 +154,52 @@ impl Images {
     }
 
     pub(crate) fn with_layout(layout: Arc<Layout>) -> Result<Images> {
-        let images = Images { layout };
+        let images = Images {
+            layout,
+            limits: ImageLimits::default(),
+        };
         for folder in [images.records(), images.layers(), images.temporary()] {
             fs::create_dir_all(&folder).context(|| format!("create {}", folder.display()))?;
         }
+        images.remove_leftovers()?;
         Ok(images)
+    }
+
+    /// The same store, with other limits for what comes in.
+    #[must_use]
+    pub fn with_limits(self, limits: ImageLimits) -> Images {
+        Images { limits, ..self }
+    }
+
+    /// Removes what processes that were killed have left.
+    fn remove_leftovers(&self) -> Result<()> {
+        let lock = self.lock()?;
+        let temporary = self.temporary();
+        for entry in list(&temporary)? {
+            let path = entry.path();
+            // Everything is made under the lock that is held here, so what nobody has locked belongs to nobody.
+            match lock_folder(&path, FlockArg::LockExclusiveNonblock) {
+                Ok(Some(_)) => layout::remove_tree(&path)?,
+                Ok(None) => {}
+                // No folder, so not of this version.
+                Err(cause) if cause.kind() == io::ErrorKind::NotADirectory => {
+                    fs::remove_file(&path).context(|| format!("remove {}", path.display()))?;
+                }
+                Err(cause) => return Err(Error::machine(format!("lock {}: {cause}", path.display()))),
+            }
+        }
+        for entry in list(&self.records())? {
+            let path = entry.path();
+            // A record is written under the lock, too.
+            if path
+                .extension()
+                .is_some_and(|extension| extension == layout::UNFINISHED)
+            {
+                fs::remove_file(&path).context(|| format!("remove {}", path.display()))?;
+            }
+        }
+        drop(lock);
+        Ok(())
     }
 
     fn records(&self) -> PathBuf {
@@ -184,9 +260,8 @@ impl Images {
             layers: vec![layer_folder(&layer)],
             ..Image::default()
         };
-        self.record(&[name], &image, vec![(layer_folder(&layer), staging)])?
-            .pop()
-            .ok_or_else(|| Error::machine("no image was recorded"))
+        let staged = vec![(layer_folder(&layer), staging)];
+        self.record_one(name, &image, &[], staged)
     }
 
     /// All images by name.
@@ -201,9 +276,10 @@ impl Images {
 
     /// The image and the folders of its layers, lowest first.
     pub(crate) fn for_container(&self, name: &str) -> Result<(Image, Vec<PathBuf>)> {
-        let record = self
+        let mut record = self
             .find(name)?
             .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("image {name:?} is not on this node")))?;
+        record.image.reference = record.repo_digest().unwrap_or_else(|| record.image.id.clone());
         let layers = self.layers();
         let folders = record
             .image
@@ -215,8 +291,15 @@ impl Images {
     }
 
     fn find(&self, name: &str) -> Result<Option<Record>> {
-        let whole = normalize_name(name)?;
-        layout::read_json(&self.record_path(&whole))
+        let name = parse_name(name)?;
+        let found = layout::read_json(&self.record_path(&name.to_string()))?;
+        if found.is_some() || name.digest().is_none() {
+            return Ok(found);
+        }
+        Ok(self
+            .read_records()?
+            .into_iter()
+            .find(|record| record.serves(&name)))
     }
 
     /// Forgets a name. Its layers go when no image and no container needs them. Refused while a container was started by that
@@ -231,14 +314,12 @@ impl Images {
                 format!("image {whole} is not on this node"),
             ));
         };
-        let other_names = records
-            .iter()
-            .filter(|other| other.image.id == record.image.id)
-            .count()
-            > 1;
+        let others = || records.iter().filter(|other| other.name != whole);
+        let is_last = !others().any(|other| other.image.id == record.image.id);
         let uses = |user: &crate::ContainerStatus| {
-            let by_name = normalize_name(&user.image).is_ok_and(|name| name == whole);
-            by_name || (!other_names && user.image_id == record.image.id)
+            let by_name = parse_name(&user.image)
+                .is_ok_and(|name| record.serves(&name) && !others().any(|other| other.serves(&name)));
+            by_name || (is_last && user.image_id == record.image.id)
         };
         if let Some(user) = self.users().into_iter().find(uses) {
             return Err(Error::new(
@@ -322,14 +403,38 @@ impl Images {
     /// A fresh folder that goes away unless it becomes a layer.
     fn staging(&self) -> Result<Staging> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let path = self.temporary().join(format!(
-            "{}-{}",
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        ));
-        layout::remove_tree(&path)?;
-        fs::create_dir(&path).context(|| format!("create {}", path.display()))?;
-        Ok(Staging(path))
+        let lock = self.lock()?;
+        let path = loop {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let path = self.temporary().join(format!("{}-{number}", std::process::id()));
+            match fs::create_dir(&path) {
+                Ok(()) => break path,
+                // Of a process of the same number in another namespace.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(Error::machine(format!("create {}: {error}", path.display()))),
+            }
+        };
+        let held =
+            lock_folder(&path, FlockArg::LockExclusive).context(|| format!("lock {}", path.display()))?;
+        drop(lock);
+        Ok(Staging { path, _held: held })
+    }
+
+    /// An allowance for the layers of one image.
+    fn allowance(&self) -> Allowance {
+        Allowance::new(self.limits)
+    }
+
+    fn record_one(
+        &self,
+        name: String,
+        image: &Image,
+        digests: &[String],
+        staged: Vec<(String, Staging)>,
+    ) -> Result<ImageInfo> {
+        self.record(&[name], image, digests, staged)?
+            .pop()
+            .ok_or_else(|| Error::machine("no image was recorded"))
     }
 
     /// Makes staged folders layers and writes the names' records.
@@ -337,6 +442,7 @@ impl Images {
         &self,
         names: &[String],
         image: &Image,
+        digests: &[String],
         staged: Vec<(String, Staging)>,
     ) -> Result<Vec<ImageInfo>> {
         let lock = self.lock()?;
@@ -357,6 +463,7 @@ impl Images {
             let record = Record {
                 name: name.clone(),
                 image: image.clone(),
+                digests: digests.to_vec(),
                 imported_at: Timestamp::now(),
             };
             layout::write_json(&self.record_path(name), &record, true)?;
@@ -366,32 +473,55 @@ impl Images {
         Ok(infos)
     }
 
-    /// Unpacks one layer unless it is here; returns its folder's name.
-    fn unpack_layer(&self, blob: impl Read, diff_id: &str) -> Result<Option<Staging>> {
+    /// Unpacks one layer.
+    fn unpack_layer(&self, blob: impl Read, diff_id: &str, allowance: &mut Allowance) -> Result<Staging> {
         let staging = self.staging()?;
-        let got = unpack::unpack(blob, staging.path())?;
+        let got = unpack::unpack(blob, staging.path(), allowance)
+            .map_err(|error| Error::new(error.kind, format!("layer {diff_id}: {error}")))?;
         if got != diff_id {
             return Err(Error::invalid(format!(
                 "layer {diff_id} is damaged: its digest is {got}"
             )));
         }
-        Ok(Some(staging))
+        Ok(staging)
+    }
+}
+
+/// What is in a folder.
+fn list(folder: &Path) -> Result<Vec<fs::DirEntry>> {
+    let entries = fs::read_dir(folder).and_then(|entries| entries.collect());
+    entries.context(|| format!("list {}", folder.display()))
+}
+
+/// Locks a folder until the lock is dropped or the process ends; `None` when another process has it.
+fn lock_folder(path: &Path, how: FlockArg) -> io::Result<Option<Flock<fs::File>>> {
+    let folder = fs::File::options()
+        .read(true)
+        .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
+        .open(path)?;
+    match Flock::lock(folder, how) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, error)) => Err(error.into()),
     }
 }
 
 /// A folder below `images/tmp`.
-struct Staging(PathBuf);
+struct Staging {
+    path: PathBuf,
+    _held: Option<Flock<fs::File>>,
+}
 
 impl Staging {
     fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if let Err(error) = layout::remove_tree(&self.0) {
-            tracing::warn!(%error, "a temporary folder stays");
+        if let Err(error) = layout::remove_tree(&self.path) {
+            tracing::warn!(%error, "remove a temporary folder");
         }
     }
 }
@@ -401,56 +531,4 @@ impl Drop for Staging {
 fn layer_folder(diff_id: &str) -> String {
     let digits = diff_id.trim_start_matches("sha256:");
     digits.chars().take(24).collect()
-}
-
-/// The parts of an image's config that matter here.
-#[derive(Debug, Default, Deserialize)]
-struct ConfigFile {
-    #[serde(default)]
-    config: Option<ConfigSection>,
-    rootfs: Option<RootFs>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct ConfigSection {
-    entrypoint: Option<Vec<String>>,
-    cmd: Option<Vec<String>>,
-    env: Option<Vec<String>>,
-    working_dir: Option<String>,
-    user: Option<String>,
-    stop_signal: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct RootFs {
-    diff_ids: Vec<String>,
-}
-
-/// Reads an image's config; returns the image without its size, and the diff ids of its layers.
-fn parse_config(bytes: &[u8]) -> Result<(Image, Vec<String>)> {
-    let file: ConfigFile =
-        serde_json::from_slice(bytes).map_err(|cause| Error::invalid(format!("image config: {cause}")))?;
-    let diff_ids = file.rootfs.unwrap_or_default().diff_ids;
-    if let Some(odd) = diff_ids.iter().find(|id| {
-        id.strip_prefix("sha256:")
-            .is_none_or(|digits| digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
-    }) {
-        return Err(Error::invalid(format!(
-            "image config: diff id {odd:?} is not a sha256 digest"
-        )));
-    }
-    let section = file.config.unwrap_or_default();
-    let image = Image {
-        id: format!("sha256:{}", layout::short_hash(bytes, 64)),
-        entrypoint: section.entrypoint.unwrap_or_default(),
-        cmd: section.cmd.unwrap_or_default(),
-        env: section.env.unwrap_or_default(),
-        working_dir: section.working_dir.unwrap_or_default(),
-        user: section.user.unwrap_or_default(),
-        stop_signal: section.stop_signal.filter(|signal| !signal.is_empty()),
-        size: 0,
-        layers: diff_ids.iter().map(|id| layer_folder(id)).collect(),
-    };
-    Ok((image, diff_ids))
 }

@@ -1,9 +1,6 @@
-//! The names of images: `[registry/]repository[:tag][@digest]`, as the distribution specification has them.
-//!
-//! The library that pulls reads them, too, by a regular expression with a repetition of all letters of Unicode; compiled, it takes 20 MiB
-//! of an agent's memory for as long as it runs.
+//! The names of images: `[registry/]repository[:tag][@digest]`, as the distribution specification defines them.
 
-use oci_client::Reference;
+use std::fmt;
 
 use crate::Error;
 
@@ -20,9 +17,69 @@ const LONGEST: (usize, usize) = (255, 128);
 /// The kinds of digest and how many hexadecimal digits each has.
 const DIGESTS: [(&str, usize); 3] = [("sha256", 64), ("sha384", 96), ("sha512", 128)];
 
+/// The host that serves the images of the default registry.
+const DEFAULT_REGISTRY_HOST: &str = "registry-1.docker.io";
+
+/// A parsed image name. Its text is the whole form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Reference {
+    registry: String,
+    repository: String,
+    /// `latest` when the name has neither tag nor digest.
+    tag: Option<String>,
+    digest: Option<String>,
+}
+
+impl Reference {
+    /// The registry's host, with its port if it is not the usual one.
+    pub(super) fn host(&self) -> &str {
+        match self.registry.as_str() {
+            DEFAULT_REGISTRY => DEFAULT_REGISTRY_HOST,
+            other => other,
+        }
+    }
+
+    pub(super) fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    pub(super) fn digest(&self) -> Option<&str> {
+        self.digest.as_deref()
+    }
+
+    /// What a registry is asked for: the digest, if the name has one, because a tag may move.
+    pub(super) fn version(&self) -> &str {
+        let tag = self.tag.as_deref().unwrap_or(DEFAULT_TAG);
+        self.digest.as_deref().unwrap_or(tag)
+    }
+
+    /// `registry/repository@digest`.
+    pub(super) fn with_digest(&self, digest: &str) -> String {
+        format!("{}/{}@{digest}", self.registry, self.repository)
+    }
+
+    /// Whether both names are of one repository.
+    pub(super) fn shares_repository(&self, other: &Reference) -> bool {
+        (&self.registry, &self.repository) == (&other.registry, &other.repository)
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.registry, self.repository)?;
+        if let Some(tag) = &self.tag {
+            write!(f, ":{tag}")?;
+        }
+        match &self.digest {
+            Some(digest) => write!(f, "@{digest}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// The whole form of an image's name: `busybox` is `docker.io/library/busybox:latest`.
 pub fn normalize_name(name: &str) -> crate::Result<String> {
-    Ok(parse_name(name)?.whole())
+    Ok(parse_name(name)?.to_string())
 }
 
 pub(super) fn parse_name(name: &str) -> crate::Result<Reference> {
@@ -70,15 +127,12 @@ fn parse(text: &str) -> Result<Reference, &'static str> {
     if repository.len() > LONGEST.0 {
         return Err("repository name must not be more than 255 characters");
     }
-    let (registry, tag) = (registry.to_owned(), tag.map(str::to_owned));
-    Ok(match (tag, digest.map(str::to_owned)) {
-        (tag, None) => Reference::with_tag(
-            registry,
-            repository,
-            tag.unwrap_or_else(|| DEFAULT_TAG.to_owned()),
-        ),
-        (None, Some(digest)) => Reference::with_digest(registry, repository, digest),
-        (Some(tag), Some(digest)) => Reference::with_tag_and_digest(registry, repository, tag, digest),
+    let is_bare = tag.is_none() && digest.is_none();
+    Ok(Reference {
+        registry: registry.to_owned(),
+        repository,
+        tag: tag.or(is_bare.then_some(DEFAULT_TAG)).map(str::to_owned),
+        digest: digest.map(str::to_owned),
     })
 }
 
@@ -161,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_name_is_told_why() {
+    fn a_wrong_name_is_refused_with_its_reason() {
         let short = "f".repeat(63);
         let long = format!("{}/b", "a".repeat(255));
         let tag = format!("a:{}", "t".repeat(129));
@@ -188,12 +242,12 @@ mod tests {
     }
 
     proptest! {
-        /// The library's reading of the same grammar. It takes for a registry what has an underscore, which no host has.
+        /// The whole form of a name is a name of the same image, and is its own whole form.
         #[test]
-        fn names_are_read_as_the_library_reads_them(name in "[ab0./_:-]{1,12}|[ab./]{1,6}:[aB.0_-]{1,4}") {
-            let theirs: Option<Reference> = name.parse().ok();
-            let theirs = theirs.filter(|read| !read.registry().contains('_'));
-            prop_assert_eq!(parse(&name).ok(), theirs);
+        fn a_whole_name_is_read_as_itself(name in "[ab0./_:-]{1,12}|[ab./]{1,6}:[aB.0_-]{1,4}") {
+            if let Ok(read) = parse(&name) {
+                prop_assert_eq!(parse(&read.to_string()), Ok(read));
+            }
         }
     }
 }

@@ -1,44 +1,34 @@
 //! Pulling images from OCI registries.
 
-use std::error::Error as _;
-use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
 
-use oci_client::client::{ClientConfig, ClientProtocol};
-use oci_client::errors::{OciDistributionError, OciErrorCode};
-use oci_client::secrets::RegistryAuth;
-use oci_client::{Client, Reference};
-
-use super::name::parse_name;
-use super::{ImageInfo, Images, layer_folder, parse_config};
+use super::manifest::{Config, DOCUMENT_LIMIT, Descriptor, Document, Platform, digest_of, wrong_platform};
+use super::name::{Reference, parse_name};
+use super::registry::{Credentials, Registry};
+use super::{ImageInfo, Images, Staging, layer_folder};
 use crate::error::Context as _;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
-/// A registry that does not answer within this time is down: name resolution and connection together.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Indexes that lead to indexes; registries have one.
+const INDEX_DEPTH: usize = 2;
 
-/// A transfer that brings nothing for so long is dead.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Who asks a registry.
-#[derive(Clone, Debug, Default)]
-pub enum Credentials {
-    /// Nobody in particular.
-    #[default]
-    Anonymous,
-    /// A user with a password.
-    Basic {
-        /// User name.
-        username: String,
-        /// Password or access token.
-        password: String,
-    },
-    /// A registry token.
-    Bearer(String),
+/// The manifest that a name leads to on this machine.
+struct Manifest {
+    config: Descriptor,
+    layers: Vec<Descriptor>,
+    /// Of what the name stands for, then of the manifest, if an index led to it.
+    digests: Vec<String>,
 }
 
 impl Images {
     /// Pulls an image for this machine's platform; layers that are here are not fetched again. Loopback registries are spoken to
-    /// in plain HTTP. Fails with [`ErrorKind::RegistryUnavailable`], [`ErrorKind::Unauthorized`] or [`ErrorKind::ImageNotFound`].
+    /// in plain HTTP. Fails with [`RegistryUnavailable`], [`Unauthorized`] or [`ImageNotFound`], and with [`Invalid`] when the image
+    /// is damaged, too large or for another platform.
+    ///
+    /// [`RegistryUnavailable`]: crate::ErrorKind::RegistryUnavailable
+    /// [`Unauthorized`]: crate::ErrorKind::Unauthorized
+    /// [`ImageNotFound`]: crate::ErrorKind::ImageNotFound
+    /// [`Invalid`]: crate::ErrorKind::Invalid
     pub async fn pull(&self, name: &str, credentials: &Credentials) -> Result<ImageInfo> {
         let reference = parse_name(name)?;
         self.pull_reference(&reference, credentials)
@@ -46,128 +36,103 @@ impl Images {
             .map_err(|error| {
                 Error::new(
                     error.kind,
-                    format!("failed to pull image {:?}: {}", reference.whole(), error.message),
+                    format!("failed to pull image \"{reference}\": {}", error.message),
                 )
             })
     }
 
     async fn pull_reference(&self, reference: &Reference, credentials: &Credentials) -> Result<ImageInfo> {
-        let registry = reference.resolve_registry();
-        let client = client_for(registry);
-        let auth = match credentials {
-            Credentials::Anonymous => RegistryAuth::Anonymous,
-            Credentials::Basic { username, password } => {
-                RegistryAuth::Basic(username.clone(), password.clone())
-            }
-            Credentials::Bearer(token) => RegistryAuth::Bearer(token.clone()),
-        };
-        let explain = |error: OciDistributionError| explain(registry, &error);
-        let (manifest, _, config) = client
-            .pull_manifest_and_config(reference, &auth)
-            .await
-            .map_err(explain)?;
-        let (mut image, diff_ids) = parse_config(config.as_bytes())?;
-        if diff_ids.len() != manifest.layers.len() {
-            return Err(Error::invalid(format!(
-                "its config lists {} layers, its manifest {}",
-                diff_ids.len(),
-                manifest.layers.len()
-            )));
+        let mut registry = Registry::new(reference, credentials)?;
+        let Manifest {
+            config,
+            layers,
+            digests,
+        } = manifest(&mut registry, reference).await?;
+        let packed = layers
+            .iter()
+            .try_fold(0u64, |sum, layer| sum.checked_add(layer.size));
+        if packed.is_none_or(|packed| packed > self.limits.bytes) {
+            return Err(self.limits.too_many_bytes("the packed image"));
         }
-        let mut staged: Vec<(String, super::Staging)> = Vec::new();
-        for (diff_id, layer) in diff_ids.iter().zip(&manifest.layers) {
-            image.size += u64::try_from(layer.size).unwrap_or(0);
+        let bytes = registry.document(&config, DOCUMENT_LIMIT).await?;
+        let Config {
+            platform,
+            mut image,
+            diff_ids,
+        } = Config::parse(&bytes, layers.len())?;
+        if !platform.fits() {
+            return Err(wrong_platform("the image", &[platform]));
+        }
+        image.size = packed.unwrap_or(0);
+        let mut allowance = self.allowance();
+        let mut staged: Vec<(String, Staging)> = Vec::new();
+        for (diff_id, layer) in diff_ids.iter().zip(&layers) {
             let folder = layer_folder(diff_id);
             if self.has_layer(&folder) || staged.iter().any(|(other, _)| *other == folder) {
                 continue;
             }
             // The blob waits on the disk, not in memory: layers have gigabytes.
-            let blob = self.staging()?;
-            let path = blob.path().join("blob");
-            let mut file = tokio::fs::File::create(&path)
-                .await
-                .context(|| format!("create {}", path.display()))?;
-            client
-                .pull_blob(reference, layer, &mut file)
-                .await
-                .map_err(explain)?;
+            let blob = self.download(&mut registry, layer).await?;
             let (images, diff_id) = (self.clone(), diff_id.clone());
             let unpacked = tokio::task::spawn_blocking(move || {
+                let path = blob.path().join(BLOB);
                 let file = std::fs::File::open(&path).context(|| format!("open {}", path.display()))?;
-                images.unpack_layer(file, &diff_id)
-            })
-            .await
-            .context(|| "unpack a layer")??;
-            if let Some(staging) = unpacked {
-                staged.push((folder, staging));
-            }
+                let staging = images.unpack_layer(file, &diff_id, &mut allowance)?;
+                Ok::<_, Error>((staging, allowance))
+            });
+            let (staging, left) = unpacked.await.context(|| "unpack a layer")??;
+            allowance = left;
+            staged.push((folder, staging));
         }
-        self.record(&[reference.whole()], &image, staged)?
-            .pop()
-            .ok_or_else(|| Error::machine("no image was recorded"))
+        self.record_one(reference.to_string(), &image, &digests, staged)
+    }
+
+    /// Fetches a layer into a temporary folder, as [`BLOB`].
+    async fn download(&self, registry: &mut Registry, layer: &Descriptor) -> Result<Staging> {
+        let folder = self.staging()?;
+        let path = folder.path().join(BLOB);
+        let write = || format!("write {}", path.display());
+        let mut file = tokio::fs::File::create(&path).await.context(write)?;
+        let mut body = registry.blob(layer).await?;
+        while let Some(piece) = body.next().await? {
+            file.write_all(&piece).await.context(write)?;
+        }
+        body.check()?;
+        file.flush().await.context(write)?;
+        Ok(folder)
     }
 }
 
-fn client_for(registry: &str) -> Client {
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Somebody else may install one at the same moment; either is fine.
-        drop(rustls::crypto::ring::default_provider().install_default());
-    }
-    let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
-    let plain = host == "localhost" || host == "[::1]" || host.starts_with("127.");
-    Client::new(ClientConfig {
-        protocol: if plain {
-            ClientProtocol::Http
-        } else {
-            ClientProtocol::Https
-        },
-        connect_timeout: Some(CONNECT_TIMEOUT),
-        read_timeout: Some(READ_TIMEOUT),
-        ..ClientConfig::default()
-    })
-}
+/// The name of a layer's blob in its temporary folder.
+const BLOB: &str = "blob";
 
-/// What went wrong, in words that name the registry, and of which kind it is.
-fn explain(registry: &str, error: &OciDistributionError) -> Error {
-    let (kind, what) = match error {
-        OciDistributionError::RequestError(cause)
-            if cause.is_connect() || cause.is_timeout() || cause.is_request() =>
-        {
-            (ErrorKind::RegistryUnavailable, "is not reachable")
-        }
-        OciDistributionError::RequestError(_) | OciDistributionError::ServerError { .. } => {
-            (ErrorKind::RegistryUnavailable, "does not answer as it should")
-        }
-        OciDistributionError::AuthenticationFailure(_) | OciDistributionError::UnauthorizedError { .. } => {
-            (ErrorKind::Unauthorized, "refuses access")
-        }
-        OciDistributionError::ImageManifestNotFoundError(_) => (ErrorKind::ImageNotFound, "does not have it"),
-        OciDistributionError::RegistryError { envelope, .. } => {
-            let code =
-                |wanted: &[OciErrorCode]| envelope.errors.iter().any(|error| wanted.contains(&error.code));
-            if code(&[
-                OciErrorCode::ManifestUnknown,
-                OciErrorCode::NameUnknown,
-                OciErrorCode::NotFound,
-            ]) {
-                (ErrorKind::ImageNotFound, "does not have it")
-            } else if code(&[OciErrorCode::Unauthorized, OciErrorCode::Denied]) {
-                (ErrorKind::Unauthorized, "refuses access")
-            } else {
-                (ErrorKind::Machine, "refuses")
+/// The manifest that a name leads to, through an index if there is one.
+async fn manifest(registry: &mut Registry, reference: &Reference) -> Result<Manifest> {
+    let mut version = reference.version().to_owned();
+    let mut pinned = reference.digest().map(str::to_owned);
+    let mut digests = Vec::new();
+    for _ in 0..=INDEX_DEPTH {
+        let bytes = registry.manifest(&version, pinned.as_deref()).await?;
+        digests.push(pinned.unwrap_or_else(|| digest_of(&bytes)));
+        match Document::parse(&bytes)? {
+            Document::Manifest { config, layers } => {
+                return Ok(Manifest {
+                    config,
+                    layers,
+                    digests,
+                });
+            }
+            Document::Index(manifests) => {
+                let fits = |one: &&Descriptor| one.platform.as_ref().is_none_or(Platform::fits);
+                let Some(chosen) = manifests.iter().find(fits) else {
+                    let platforms: Vec<Platform> =
+                        manifests.into_iter().filter_map(|one| one.platform).collect();
+                    return Err(wrong_platform("the image", &platforms));
+                };
+                version.clone_from(&chosen.digest);
+                pinned = Some(chosen.digest.clone());
             }
         }
-        _ => (ErrorKind::Machine, "could not be understood"),
-    };
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let text = inner.to_string();
-        if !words.contains(&text) {
-            words.push_str(": ");
-            words.push_str(&text);
-        }
-        cause = inner.source();
     }
-    Error::new(kind, format!("registry {registry} {what}: {words}"))
+    Err(Error::invalid("its indexes are nested too deeply"))
 }

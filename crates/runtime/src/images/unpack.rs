@@ -11,6 +11,7 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use tar::EntryType;
 
 use super::ScratchFile;
+use super::limits::{Allowance, PATH_LIMIT};
 use crate::beneath::{Root, magic_path, remove_tree};
 use crate::error::Context as _;
 use crate::layout;
@@ -59,33 +60,91 @@ impl<R: Read> Read for Hashing<R> {
     }
 }
 
-/// Unpacks a layer into an empty folder; returns its diff id, the digest of the uncompressed archive.
-pub(super) fn unpack(blob: impl Read, folder: &Path) -> Result<String> {
-    let mut input = Hashing {
+/// Unpacks a layer into an empty folder, within what the image may still take; returns its diff id, the digest of the uncompressed archive.
+pub(super) fn unpack(blob: impl Read, folder: &Path, allowance: &mut Allowance) -> Result<String> {
+    let hashing = Hashing {
         inner: decompress(blob).context(|| "read layer")?,
         digest: ring::digest::Context::new(&ring::digest::SHA256),
     };
+    let (mut input, gate) = allowance.meter(hashing);
     let root = Root::container(folder).context(|| format!("open {}", folder.display()))?;
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
         .context(|| format!("set mode of {}", folder.display()))?;
     let mut archive = tar::Archive::new(&mut input);
     // Folders get their times last: making what is in them changes them.
     let mut folder_times = Vec::new();
-    for entry in archive.entries().context(|| "read layer")? {
+    let mut entries = archive.entries().context(|| "read layer")?;
+    loop {
+        gate.begin();
+        let Some(entry) = entries.next() else { break };
+        gate.end();
         let mut entry = entry.context(|| "read layer")?;
         let path = entry.path().context(|| "read layer")?.into_owned();
+        account(&root, &mut entry, &path, allowance)?;
         place(&root, &mut entry, &path, &mut folder_times)
-            .map_err(|cause| Error::machine(format!("unpack {}: {cause}", path.display())))?;
+            .and_then(|()| io::copy(&mut entry, &mut io::sink()))
+            .map_err(|cause| Error::machine(format!("unpack {}: {cause}", shown(&path))))?;
     }
+    gate.end();
     for (path, seconds) in folder_times.into_iter().rev() {
         if let Ok(folder) = root.open_folder(&path) {
             set_times(&magic_path(&folder, OsStr::new(".")), seconds)
-                .map_err(|cause| Error::machine(format!("unpack {}: {cause}", path.display())))?;
+                .map_err(|cause| Error::machine(format!("unpack {}: {cause}", shown(&path))))?;
         }
     }
     // The digest covers the padding too.
     io::copy(&mut input, &mut io::sink()).context(|| "read layer")?;
-    Ok(format!("sha256:{}", layout::hex(input.digest.finish().as_ref())))
+    let digest = input.into_inner().digest.finish();
+    Ok(format!("sha256:{}", layout::hex(digest.as_ref())))
+}
+
+/// The beginning of a member's path. It goes into pod statuses and logs, and an archive may write anything.
+fn shown(path: &Path) -> String {
+    const MOST: usize = 200;
+    let text = path.to_string_lossy();
+    let plain = text.chars().filter(|letter| !letter.is_control());
+    plain.take(MOST).collect()
+}
+
+/// Takes what a member needs from what the image may have, before anything of it is made.
+fn account<R: Read>(
+    root: &Root,
+    entry: &mut tar::Entry<'_, R>,
+    path: &Path,
+    allowance: &mut Allowance,
+) -> Result<()> {
+    let length = path.as_os_str().len();
+    if length > PATH_LIMIT {
+        return Err(Error::invalid(format!(
+            "the layer has a path of {length} bytes, and the longest is {PATH_LIMIT}"
+        )));
+    }
+    allowance.take_files(1)?;
+    if let Some((parent, _)) = split(path)
+        && root.open_folder(&parent).is_err()
+    {
+        // At most so many folders are made for it.
+        allowance.take_files(parent.components().count() as u64)?;
+    }
+    match entry.header().entry_type() {
+        EntryType::Directory => allowance.take_folder_name(length)?,
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+            allowance.take_bytes(entry.size())?;
+        }
+        _ => {}
+    }
+    for record in entry
+        .pax_extensions()
+        .context(|| "read layer")?
+        .into_iter()
+        .flatten()
+    {
+        let record = record.context(|| "read layer")?;
+        if record.key_bytes().starts_with(XATTR_RECORD.as_bytes()) {
+            allowance.take_bytes(record.value_bytes().len() as u64)?;
+        }
+    }
+    Ok(())
 }
 
 fn place<R: Read>(

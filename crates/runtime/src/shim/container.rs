@@ -130,7 +130,9 @@ impl Container {
             .context(|| format!("create the folder {} of the container", working_dir.display()))?;
         layout::write_json(&place.bundle_config(), &config, false)?;
         let log = match &spec.log_path {
-            Some(path) => Some(LogFile::open(path).context(|| format!("open log {}", path.display()))?),
+            Some(path) => {
+                Some(LogFile::open(path).context(|| format!("open log {}", path.path().display()))?)
+            }
             None => None,
         };
         let oci_root = pod.oci();
@@ -156,12 +158,12 @@ impl Container {
             annotations: spec.annotations.clone(),
             image: spec.image.clone(),
             image_id: image.id.clone(),
+            image_ref: image.reference.clone(),
             state: ContainerState::Running {
                 pid: pid.as_raw(),
                 started_at: Timestamp::now(),
             },
             cgroup: cgroup.to_owned(),
-            log_path: spec.log_path.clone(),
         };
         let container = Container {
             layout: place.clone(),

@@ -1,16 +1,14 @@
 //! Container logs in the CRI format: `TIME STREAM F|P text`, one line each, rotated by size.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
 
 use jiff::Timestamp;
+use nix::errno::Errno;
+use nix::fcntl::renameat;
 
-/// Kubernetes' `containerLogMaxSize`, in bytes.
-pub const LOG_SIZE_LIMIT: u64 = 10 << 20;
-
-/// Kubernetes' `containerLogMaxFiles`: the one written to and `.1` (newest) to `.4`.
-pub const LOG_FILES: u32 = 5;
+use crate::pod_logs::{LOG_FILES, LOG_SIZE_LIMIT, LogPath, append};
 
 /// Longer lines are cut into parts tagged `P`, in bytes; containerd's limit.
 const LINE_LIMIT: usize = 16 << 10;
@@ -85,23 +83,23 @@ fn format_line(output: &mut Vec<u8>, now: Timestamp, stream: Stream, whole: bool
     output.push(b'\n');
 }
 
-/// A container's log file.
+/// A container's log file. Its folder stays open: whoever may write in the folders above moves nothing of it.
 #[derive(Debug)]
 pub(super) struct LogFile {
-    path: PathBuf,
+    path: LogPath,
+    folder: OwnedFd,
     file: File,
     size: u64,
 }
 
 impl LogFile {
-    pub(super) fn open(path: &Path) -> io::Result<LogFile> {
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        let file = append(path)?;
+    pub(super) fn open(path: &LogPath) -> io::Result<LogFile> {
+        let folder = path.folder(true)?;
+        let file = append(&folder, &path.file_name(0))?;
         let size = file.metadata()?.len();
         Ok(LogFile {
-            path: path.to_path_buf(),
+            path: path.clone(),
+            folder,
             file,
             size,
         })
@@ -121,27 +119,17 @@ impl LogFile {
     }
 
     fn rotate(&mut self) -> io::Result<()> {
-        for older in (1..LOG_FILES - 1).rev() {
-            match fs::rename(numbered(&self.path, older), numbered(&self.path, older + 1)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        for older in (0..LOG_FILES - 1).rev() {
+            let (from, to) = (self.path.file_name(older), self.path.file_name(older + 1));
+            match renameat(&self.folder, from.as_str(), &self.folder, to.as_str()) {
+                Err(error) if error != Errno::ENOENT => return Err(error.into()),
                 _ => {}
             }
         }
-        fs::rename(&self.path, numbered(&self.path, 1))?;
-        self.file = append(&self.path)?;
+        self.file = append(&self.folder, &self.path.file_name(0))?;
         self.size = 0;
         Ok(())
     }
-}
-
-fn append(path: &Path) -> io::Result<File> {
-    File::options().create(true).append(true).open(path)
-}
-
-fn numbered(path: &Path, number: u32) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{number}"));
-    name.into()
 }
 
 #[cfg(test)]
@@ -183,14 +171,14 @@ mod tests {
     #[test]
     fn full_files_are_rotated_and_the_oldest_goes() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("sub/0.log");
+        let path = LogPath::new(folder.path(), "sub/0.log");
         let mut log = LogFile::open(&path).unwrap();
         let chunk = vec![b'x'; LOG_SIZE_LIMIT as usize];
         for _ in 0..LOG_FILES + 2 {
             log.write(&chunk).unwrap();
         }
-        let files = fs::read_dir(path.parent().unwrap()).unwrap().count();
+        let files = std::fs::read_dir(folder.path().join("sub")).unwrap().count();
         assert_eq!(files, LOG_FILES as usize);
-        assert!(numbered(&path, LOG_FILES - 1).exists());
+        assert!(path.open(LOG_FILES - 1).unwrap().is_some());
     }
 }

@@ -23,8 +23,6 @@ use crate::files;
 use crate::layout::{self, PodLayout};
 use crate::{Error, PodNetwork, Result, SandboxSpec};
 
-pub use log::{LOG_FILES, LOG_SIZE_LIMIT};
-
 /// The hidden verb that [`crate::ShimCommand::default`] starts this executable with.
 pub const VERB: &str = "shim";
 

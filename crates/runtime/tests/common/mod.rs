@@ -3,14 +3,16 @@
 //! These tests need root and the Debian packages `busybox-static` and `nftables`.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod registry;
+
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use runtime::{
-    ContainerSpec, ContainerState, ContainerStatus, ErrorKind, Event, ExecSpec, NetworkConfig, Options, Pod,
-    Ranges, Redirect, Runtime, SandboxSpec, ShimCommand,
+    ContainerSpec, ContainerState, ContainerStatus, ErrorKind, Event, ExecSpec, LogPath, NetworkConfig,
+    Options, Pod, Ranges, Redirect, Runtime, SandboxSpec, ShimCommand,
 };
 use tokio::sync::mpsc;
 
@@ -118,7 +120,7 @@ impl Machine {
             ..ContainerSpec::default()
         };
         change(&mut spec);
-        spec.log_path = Some(self.log_path(&spec.id));
+        spec.log_path = Some(LogPath::new(self.folder.path(), format!("logs/{}", spec.id)));
         spec
     }
 }
@@ -244,6 +246,15 @@ pub(crate) fn layer(fill: impl FnOnce(&mut tar::Builder<Vec<u8>>)) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
+/// This machine's, as images name it.
+pub(crate) fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
 fn sha256(bytes: &[u8]) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
@@ -256,7 +267,8 @@ pub(crate) fn docker_archive(path: &Path, name: &str, layers: &[Vec<u8>], config
         .map(|layer| format!("\"sha256:{}\"", sha256(layer)))
         .collect();
     let config = format!(
-        r#"{{"architecture":"amd64","os":"linux","config":{{"Env":["PATH=/bin","FROM_IMAGE=1"]{config}}},"rootfs":{{"type":"layers","diff_ids":[{}]}}}}"#,
+        r#"{{"architecture":"{}","os":"linux","config":{{"Env":["PATH=/bin","FROM_IMAGE=1"]{config}}},"rootfs":{{"type":"layers","diff_ids":[{}]}}}}"#,
+        architecture(),
         diff_ids.join(",")
     );
     let names: Vec<String> = (0..layers.len())

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use testkit::{get, wait_for};
+use testkit::{busybox, get, wait_for};
 
 use super::{daemon, headless, package};
 use crate::fleet;
@@ -14,12 +14,15 @@ const RSYSLOG: &str = "docker.io/rsyslog/rsyslog:8.2302";
 const COLLECTD: &str = "docker.io/collectd/collectd:5.12.0";
 const INFLUXDB: &str = "docker.io/library/influxdb:1.6.7";
 
-/// Reads a file of the node and sends each line, with the node's name before it.
+/// Prints one line, which nothing but its log holds.
+const TALKER: &str = "docker.io/library/talker:1";
+
+/// Reads what containers of the node print and sends each line, with the node's name before it.
 const COLLECTOR_CONF: &str = r#"
 global(workDirectory="/tmp")
 module(load="imfile")
 template(name="line" type="string" string="%$.node% %msg%")
-input(type="imfile" File="/var/log/app.log" Tag="app:" reopenOnTruncate="on")
+input(type="imfile" File="/var/log/containers/talker-*_default_main-*.log" Tag="containers:")
 set $.node = getenv("NODE_NAME");
 action(type="omfwd" target="central.default.svc.cluster.local" port="514" protocol="tcp" template="line"
        action.resumeRetryCount="-1" action.resumeInterval="1")
@@ -75,16 +78,28 @@ fn log_collectors_on_every_node_push_to_a_central_one() -> Result<()> {
         },
     ));
     fleet.running("collector", 3)?;
-    let mut expected = BTreeSet::new();
-    for node in fleet.nodes() {
-        let name = node.machine.name();
-        std::fs::write(node.machine.file("/var/log/app.log"), format!("said by {name}\n"))?;
-        expected.insert(format!("{name} said by {name}"));
-    }
+    fleet.import(&busybox(fleet.topology().folder(), TALKER, &["sh"])?)?;
+    let say = ["sh", "-c", "echo said by $NODE_NAME; exec sleep 1000"];
+    fleet.apply(&daemon("talker", TALKER, &say, |spec| {
+        spec["containers"][0]["env"] =
+            json!([{"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]);
+    }));
+    fleet.running("talker", 3)?;
+    let nodes = fleet.nodes().iter().map(|node| node.machine.name());
+    let expected: BTreeSet<String> = nodes
+        .map(|name| format!("{name} stdout F said by {name}"))
+        .collect();
     let out = fleet.nodes()[0].machine.file("/var/log/central/all.log");
     wait_for("the central collector to have every node's line", || {
         let text = std::fs::read_to_string(&out).unwrap_or_default();
-        let lines: BTreeSet<String> = text.lines().map(str::to_owned).collect();
+        // The node, the record's time, and the rest of the record.
+        let lines: BTreeSet<String> = text
+            .lines()
+            .filter_map(|line| {
+                let mut words = line.splitn(3, ' ');
+                Some(format!("{} {}", words.next()?, words.nth(1)?))
+            })
+            .collect();
         Ok(if lines == expected {
             Ok(())
         } else {

@@ -1,0 +1,552 @@
+//! A client of one repository of an OCI registry. The registry is not trusted: every answer of it has a bound in bytes, in redirects and
+//! in time without progress, and what has a digest is compared with it.
+
+use std::time::{Duration, Instant};
+
+use reqwest::header::{ACCEPT, HeaderMap, WWW_AUTHENTICATE};
+use reqwest::redirect::{Attempt, Policy};
+use reqwest::{Client, Response, StatusCode, Url};
+use serde::Deserialize;
+
+use super::manifest::{Check, DOCUMENT_LIMIT, Descriptor, check_digest, parse_digest};
+use super::name::Reference;
+use crate::{Error, ErrorKind, Result};
+
+/// A registry that does not answer within this time is down: name resolution and connection together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A registry that sends nothing for so long does not answer.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// A transfer that brings fewer than [`LEAST_PROGRESS`] bytes in this time is given up: it would hold one of the node's few transfers.
+const PROGRESS_TIME: Duration = Duration::from_secs(60);
+
+/// Bytes; 1 KiB a second is less than the slowest links of machines bring.
+const LEAST_PROGRESS: u64 = 60 << 10;
+
+/// Redirects that one request follows: from a registry to its storage takes one or two, and 10 is the bound of Go's client, which
+/// Kubernetes' runtimes use.
+const REDIRECTS: usize = 10;
+
+/// Longest answer of a token server, in bytes. Tokens of cloud providers have a few kilobytes.
+const TOKEN_LIMIT: u64 = 256 << 10;
+
+/// How much of an error's body is read, in bytes.
+const ERROR_LIMIT: u64 = 64 << 10;
+
+/// How much of an error's text is repeated, in letters. It goes into a pod's status.
+const ERROR_TEXT: usize = 300;
+
+/// Kinds of documents that a name may stand for.
+const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
+
+/// Who asks a registry.
+#[derive(Clone, Debug, Default)]
+pub enum Credentials {
+    /// Nobody in particular.
+    #[default]
+    Anonymous,
+    /// A user with a password.
+    Basic {
+        /// User name.
+        username: String,
+        /// Password or access token.
+        password: String,
+    },
+    /// A registry token.
+    Bearer(String),
+}
+
+/// What goes with each request once the registry has asked for it.
+#[derive(Clone)]
+enum Authorization {
+    None,
+    Basic,
+    Bearer(String),
+}
+
+/// One repository of a registry.
+pub(super) struct Registry {
+    client: Client,
+    host: String,
+    repository: String,
+    /// Loopback registries are spoken to in plain HTTP.
+    is_plain: bool,
+    credentials: Credentials,
+    authorization: Authorization,
+}
+
+impl Registry {
+    pub(super) fn new(reference: &Reference, credentials: &Credentials) -> Result<Registry> {
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            // Somebody else may install one at the same moment; either is fine.
+            drop(rustls::crypto::ring::default_provider().install_default());
+        }
+        let host = reference.host().to_owned();
+        let name = host.rsplit_once(':').map_or(host.as_str(), |(name, _)| name);
+        let is_plain = name == "localhost" || name.starts_with("127.");
+        let client = Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(Policy::custom(follow))
+            .user_agent(concat!("everynode/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|cause| Error::machine(format!("make an HTTP client: {}", chain(&cause))))?;
+        Ok(Registry {
+            client,
+            repository: reference.repository().to_owned(),
+            is_plain,
+            authorization: match credentials {
+                Credentials::Bearer(token) => Authorization::Bearer(token.clone()),
+                _ => Authorization::None,
+            },
+            credentials: credentials.clone(),
+            host,
+        })
+    }
+
+    /// The bytes of an index or a manifest. `digest` is what they must have; without it, a tag is asked for.
+    pub(super) async fn manifest(&mut self, version: &str, digest: Option<&str>) -> Result<Vec<u8>> {
+        if let Some(digest) = digest {
+            parse_digest(digest)?;
+        }
+        let response = self.get(&format!("manifests/{version}"), MANIFEST_TYPES).await?;
+        let bytes = self.body(response, DOCUMENT_LIMIT, "the manifest").all().await?;
+        if let Some(digest) = digest {
+            check_digest(digest, &bytes)?;
+        }
+        Ok(bytes)
+    }
+
+    /// The bytes of a small blob.
+    pub(super) async fn document(&mut self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>> {
+        if descriptor.size > limit {
+            return Err(Error::invalid(format!(
+                "image config: the manifest announces {} bytes, and at most {limit} are read",
+                descriptor.size
+            )));
+        }
+        let mut body = self.blob(descriptor).await?;
+        let bytes = body.all().await?;
+        body.check()?;
+        Ok(bytes)
+    }
+
+    /// The content of a blob, which has exactly the announced size and digest.
+    pub(super) async fn blob(&mut self, descriptor: &Descriptor) -> Result<Body> {
+        let check = Check::new(&descriptor.digest)?;
+        let response = self.get(&format!("blobs/{}", descriptor.digest), "*/*").await?;
+        let mut body = self.body(response, descriptor.size, &descriptor.digest);
+        body.expected = Some((check, descriptor.size));
+        Ok(body)
+    }
+
+    fn body(&self, response: Response, limit: u64, what: &str) -> Body {
+        Body {
+            registry: self.host.clone(),
+            what: what.to_owned(),
+            response,
+            limit,
+            received: 0,
+            progress: Progress::new(Instant::now()),
+            expected: None,
+        }
+    }
+
+    /// Asks for something of the repository; proves who asks when the registry wants to know.
+    async fn get(&mut self, path: &str, accept: &'static str) -> Result<Response> {
+        let scheme = if self.is_plain { "http" } else { "https" };
+        let url = format!("{scheme}://{}/v2/{}/{path}", self.host, self.repository);
+        let url: Url = url
+            .parse()
+            .map_err(|cause| Error::invalid(format!("registry {}: {cause}", self.host)))?;
+        let mut response = self.send(&url, accept).await?;
+        if response.status() == StatusCode::UNAUTHORIZED
+            && let Some(authorization) = self.answer(response.headers()).await?
+        {
+            self.authorization = authorization;
+            response = self.send(&url, accept).await?;
+        }
+        match response.status().is_success() {
+            true => Ok(response),
+            false => Err(self.refusal(response).await),
+        }
+    }
+
+    async fn send(&self, url: &Url, accept: &'static str) -> Result<Response> {
+        let request = self.client.get(url.clone()).header(ACCEPT, accept);
+        let request = match (&self.authorization, &self.credentials) {
+            (Authorization::Bearer(token), _) => request.bearer_auth(token),
+            (Authorization::Basic, Credentials::Basic { username, password }) => {
+                request.basic_auth(username, Some(password))
+            }
+            _ => request,
+        };
+        self.response(request).await
+    }
+
+    /// The head of an answer.
+    async fn response(&self, request: reqwest::RequestBuilder) -> Result<Response> {
+        match tokio::time::timeout(SILENCE, request.send()).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) if error.is_redirect() => {
+                Err(self.unavailable("does not answer as it should", &error))
+            }
+            Ok(Err(error)) => Err(self.unavailable("is not reachable", &error)),
+            Err(_) => Err(silent(&self.host)),
+        }
+    }
+
+    fn unavailable(&self, what: &str, error: &reqwest::Error) -> Error {
+        Error::new(
+            ErrorKind::RegistryUnavailable,
+            format!("registry {} {what}: {}", self.host, chain(error)),
+        )
+    }
+
+    /// How to answer a registry that asks who is there; `None` when there is nothing to answer.
+    async fn answer(&self, headers: &HeaderMap) -> Result<Option<Authorization>> {
+        let challenges = headers.get_all(WWW_AUTHENTICATE).iter();
+        for challenge in challenges.filter_map(|value| Challenge::parse(value.to_str().ok()?)) {
+            match (challenge, &self.credentials) {
+                (Challenge::Basic, Credentials::Basic { .. }) => return Ok(Some(Authorization::Basic)),
+                (
+                    Challenge::Bearer { realm, service },
+                    Credentials::Anonymous | Credentials::Basic { .. },
+                ) => {
+                    let token = self.token(&realm, service.as_deref()).await?;
+                    return Ok(Some(Authorization::Bearer(token)));
+                }
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// A token for reading the repository, from the token server that the registry names.
+    async fn token(&self, realm: &str, service: Option<&str>) -> Result<String> {
+        #[derive(Deserialize)]
+        struct Answer {
+            token: Option<String>,
+            access_token: Option<String>,
+        }
+        let url = realm.parse::<Url>().ok();
+        // The password goes there.
+        let is_private = |url: &Url| url.scheme() == "https" || (self.is_plain && url.scheme() == "http");
+        let Some(mut url) = url.filter(is_private) else {
+            return Err(Error::new(
+                ErrorKind::Unauthorized,
+                format!(
+                    "registry {} names a token server without https: {}",
+                    self.host,
+                    plain(realm)
+                ),
+            ));
+        };
+        url.query_pairs_mut()
+            .extend_pairs(service.map(|service| ("service", service)))
+            .append_pair("scope", &format!("repository:{}:pull", self.repository));
+        let mut request = self.client.get(url);
+        if let Credentials::Basic { username, password } = &self.credentials {
+            request = request.basic_auth(username, Some(password));
+        }
+        let response = self.response(request).await?;
+        if !response.status().is_success() {
+            return Err(self.refusal(response).await);
+        }
+        let bytes = self.body(response, TOKEN_LIMIT, "the token").all().await?;
+        let answer: Option<Answer> = serde_json::from_slice(&bytes).ok();
+        answer
+            .and_then(|answer| answer.token.or(answer.access_token))
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Unauthorized,
+                    format!(
+                        "registry {} refuses access: its token server gives no token",
+                        self.host
+                    ),
+                )
+            })
+    }
+
+    /// What an answer that is no success says.
+    async fn refusal(&self, response: Response) -> Error {
+        let status = response.status();
+        let (kind, what) = match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => (ErrorKind::Unauthorized, "refuses access"),
+            StatusCode::NOT_FOUND => (ErrorKind::ImageNotFound, "does not have it"),
+            _ => (ErrorKind::RegistryUnavailable, "does not answer as it should"),
+        };
+        let body = self.body(response, ERROR_LIMIT, "an error").all().await;
+        let text = body.ok().and_then(|bytes| error_text(&bytes));
+        let text = text.map(|text| format!(": {text}")).unwrap_or_default();
+        Error::new(kind, format!("registry {} {what}: {status}{text}", self.host))
+    }
+}
+
+/// Follows a redirect unless there were too many, or it would leave TLS.
+fn follow(attempt: Attempt<'_>) -> reqwest::redirect::Action {
+    let is_secure = |url: &Url| url.scheme() == "https";
+    if attempt.previous().len() > REDIRECTS {
+        return attempt.error(format!("more than {REDIRECTS} redirects"));
+    }
+    if attempt.previous().last().is_some_and(is_secure) && !is_secure(attempt.url()) {
+        return attempt.error("a redirect from https to http");
+    }
+    attempt.follow()
+}
+
+/// The body of an answer, in pieces.
+pub(super) struct Body {
+    registry: String,
+    what: String,
+    response: Response,
+    limit: u64,
+    received: u64,
+    progress: Progress,
+    expected: Option<(Check, u64)>,
+}
+
+impl Body {
+    /// The next piece; `None` at the end. Fails as soon as the body is longer than its bound.
+    pub(super) async fn next(&mut self) -> Result<Option<bytes::Bytes>> {
+        let piece = match tokio::time::timeout(SILENCE, self.response.chunk()).await {
+            Ok(Ok(piece)) => piece,
+            Ok(Err(error)) => {
+                return Err(Error::new(
+                    ErrorKind::RegistryUnavailable,
+                    format!(
+                        "registry {} breaks {} off: {}",
+                        self.registry,
+                        self.what,
+                        chain(&error)
+                    ),
+                ));
+            }
+            Err(_) => return Err(silent(&self.registry)),
+        };
+        let Some(piece) = piece else { return Ok(None) };
+        self.received += piece.len() as u64;
+        if self.received > self.limit {
+            return Err(Error::invalid(format!(
+                "registry {} sends more than {} bytes as {}",
+                self.registry, self.limit, self.what
+            )));
+        }
+        if !self.progress.suffices(Instant::now(), piece.len() as u64) {
+            return Err(Error::new(
+                ErrorKind::RegistryUnavailable,
+                format!(
+                    "registry {} sends less than {LEAST_PROGRESS} bytes of {} in {} seconds",
+                    self.registry,
+                    self.what,
+                    PROGRESS_TIME.as_secs()
+                ),
+            ));
+        }
+        if let Some((check, _)) = &mut self.expected {
+            check.update(&piece);
+        }
+        Ok(Some(piece))
+    }
+
+    async fn all(&mut self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        while let Some(piece) = self.next().await? {
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(bytes)
+    }
+
+    /// After the last piece: whether size and digest are those that were announced.
+    pub(super) fn check(self) -> Result<()> {
+        let Some((check, size)) = self.expected else {
+            return Ok(());
+        };
+        if self.received != size {
+            return Err(Error::invalid(format!(
+                "registry {} sends {} bytes as {}, and {size} were announced",
+                self.registry, self.received, self.what
+            )));
+        }
+        match check.holds() {
+            true => Ok(()),
+            false => Err(Error::invalid(format!(
+                "registry {} sends something else as {}",
+                self.registry, self.what
+            ))),
+        }
+    }
+}
+
+/// Whether a transfer goes on fast enough.
+struct Progress {
+    /// When the present stretch of time began.
+    since: Instant,
+    received: u64,
+}
+
+impl Progress {
+    fn new(now: Instant) -> Progress {
+        Progress {
+            since: now,
+            received: 0,
+        }
+    }
+
+    /// Counts a piece; answers whether the stretch of time that ends with it, if one does, brought enough.
+    fn suffices(&mut self, now: Instant, bytes: u64) -> bool {
+        self.received += bytes;
+        if now.duration_since(self.since) < PROGRESS_TIME {
+            return true;
+        }
+        let enough = self.received >= LEAST_PROGRESS;
+        *self = Progress::new(now);
+        enough
+    }
+}
+
+/// How a registry wants to know who asks.
+#[derive(Debug, PartialEq)]
+enum Challenge {
+    Basic,
+    Bearer { realm: String, service: Option<String> },
+}
+
+impl Challenge {
+    /// Reads one header of RFC 9110, section 11.6.1, with one challenge; the parameters are a list of `name="value"`.
+    fn parse(header: &str) -> Option<Challenge> {
+        let (scheme, mut rest) = header.trim().split_once(' ').unwrap_or((header.trim(), ""));
+        if scheme.eq_ignore_ascii_case("basic") {
+            return Some(Challenge::Basic);
+        }
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return None;
+        }
+        let (mut realm, mut service) = (None, None);
+        while let Some((name, after)) = rest.split_once('=') {
+            let name = name.trim_matches([' ', ',']);
+            let (value, after) = match after.strip_prefix('"') {
+                Some(quoted) => quoted.split_once('"')?,
+                None => after.split_once(',').unwrap_or((after, "")),
+            };
+            match name.to_ascii_lowercase().as_str() {
+                "realm" => realm = Some(value.to_owned()),
+                "service" => service = Some(value.to_owned()),
+                _ => {}
+            }
+            rest = after;
+        }
+        realm.map(|realm| Challenge::Bearer { realm, service })
+    }
+}
+
+fn silent(registry: &str) -> Error {
+    Error::new(
+        ErrorKind::RegistryUnavailable,
+        format!(
+            "registry {registry} sends nothing for {} seconds",
+            SILENCE.as_secs()
+        ),
+    )
+}
+
+/// The codes and messages of an error's body, as the distribution specification has them.
+fn error_text(bytes: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Envelope {
+        errors: Vec<One>,
+    }
+    #[derive(Deserialize)]
+    struct One {
+        #[serde(default)]
+        code: String,
+        #[serde(default)]
+        message: String,
+    }
+    let envelope: Envelope = serde_json::from_slice(bytes).ok()?;
+    let texts: Vec<String> = envelope
+        .errors
+        .into_iter()
+        .take(3)
+        .map(|one| format!("{} {}", one.code, one.message).trim().to_owned())
+        .filter(|text| !text.is_empty())
+        .collect();
+    (!texts.is_empty()).then(|| plain(&texts.join("; ")))
+}
+
+/// A stranger's text, cut to a bearable length and without control characters.
+fn plain(text: &str) -> String {
+    let letters = text.chars().filter(|letter| !letter.is_control());
+    letters.take(ERROR_TEXT).collect()
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let text = inner.to_string();
+        if !words.contains(&text) {
+            words.push_str(": ");
+            words.push_str(&text);
+        }
+        cause = inner.source();
+    }
+    plain(&words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_challenge_names_the_token_server() {
+        let bearer = |realm: &str, service: Option<&str>| {
+            Some(Challenge::Bearer {
+                realm: realm.to_owned(),
+                service: service.map(str::to_owned),
+            })
+        };
+        let cases = [
+            ("Basic realm=\"here\"", Some(Challenge::Basic)),
+            ("basic", Some(Challenge::Basic)),
+            (
+                "Bearer realm=\"https://a/token\",service=\"b c\",scope=\"repository:x:pull\"",
+                bearer("https://a/token", Some("b c")),
+            ),
+            (
+                "bearer service=b, realm=https://a/t",
+                bearer("https://a/t", Some("b")),
+            ),
+            ("Bearer service=\"b\"", None),
+            ("Bearer realm=\"open", None),
+            ("Negotiate", None),
+            ("", None),
+        ];
+        for (header, expected) in cases {
+            assert_eq!(Challenge::parse(header), expected, "{header}");
+        }
+    }
+
+    #[test]
+    fn a_transfer_that_drips_is_given_up() {
+        let start = Instant::now();
+        let mut drips = Progress::new(start);
+        let second = |number: u64| start + Duration::from_secs(number);
+        assert!((1..60).all(|number| drips.suffices(second(number), 1)));
+        assert!(!drips.suffices(second(60), 1));
+        let mut flows = Progress::new(start);
+        assert!((1..300).all(|number| flows.suffices(second(number), 1 << 10)));
+    }
+
+    #[test]
+    fn error_text_is_cut_and_has_no_control_characters() {
+        let long = "x".repeat(10_000);
+        let body = format!(r#"{{"errors":[{{"code":"DENIED","message":"a\u001b[2Jb {long}"}}]}}"#);
+        let text = error_text(body.as_bytes()).expect("a text");
+        assert!(text.starts_with("DENIED a[2Jb x"), "{text}");
+        assert_eq!(text.chars().count(), ERROR_TEXT);
+        assert_eq!(error_text(b"<html>"), None);
+    }
+}

@@ -1,0 +1,490 @@
+//! Where the logs of containers lie, as log collectors expect it: `/var/log/pods/<namespace>_<pod>_<uid>/<container>/<n>.log`, and a
+//! link to each in `/var/log/containers`.
+//!
+//! Collectors are pods that mount `/var/log`, and some of them may write there. So the machine's own path ends at the folder that holds
+//! both (`/var/log`); everything below is opened one name at a time by descriptor, and no link there is followed. Several agents may
+//! share these folders: a pod's uid is in the names of all that belongs to it.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
+use nix::sys::stat::{Mode, SFlag, fchmod, fstatat, mkdirat};
+use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Context as _;
+use crate::layout;
+use crate::{Error, Result};
+
+/// Kubernetes' `containerLogMaxSize`, in bytes.
+pub const LOG_SIZE_LIMIT: u64 = 10 << 20;
+
+/// Kubernetes' `containerLogMaxFiles`: the one written to and `.1` (newest) to `.4`.
+pub const LOG_FILES: u32 = 5;
+
+/// Longest name of a file, in bytes.
+const NAME_LIMIT: usize = 255;
+
+/// The folder of links, beside that of the pods.
+const LINKS: &str = "containers";
+
+/// Mode of the folders: collectors need not be root, as with the kubelet.
+const FOLDER_MODE: u32 = 0o755;
+
+/// Mode of a log: the text is not everybody's.
+const LOG_MODE: u32 = 0o640;
+
+/// The id of a run of a container, 64 hexadecimal digits: collectors know a link's parts by an id of that form.
+pub fn container_id(pod: &str, run: &str) -> String {
+    layout::short_hash(format!("{pod}/{run}").as_bytes(), 64)
+}
+
+/// The folder of all pods' logs.
+#[derive(Clone, Debug)]
+pub struct PodLogs {
+    /// What the machine alone writes to, such as `/var/log`.
+    parent: PathBuf,
+    /// The folder's name in it, such as `pods`.
+    name: String,
+}
+
+impl PodLogs {
+    /// Makes the folder and that of the links, if they are missing.
+    pub fn open(folder: &Path) -> Result<PodLogs> {
+        let logs = PodLogs::at(folder)?;
+        fs::create_dir_all(&logs.parent).context(|| format!("create {}", logs.parent.display()))?;
+        for name in [logs.name.as_str(), LINKS] {
+            enter(&logs.parent, Path::new(name), true)
+                .context(|| format!("open the log folder {}", logs.parent.join(name).display()))?;
+        }
+        Ok(logs)
+    }
+
+    /// The folder, which need not be there.
+    pub fn at(folder: &Path) -> Result<PodLogs> {
+        let parent = folder.parent().filter(|_| folder.is_absolute());
+        let name = folder.file_name().and_then(|name| name.to_str());
+        match (parent, name) {
+            (Some(parent), Some(name)) if name != LINKS => Ok(PodLogs {
+                parent: parent.to_owned(),
+                name: name.to_owned(),
+            }),
+            _ => Err(Error::invalid(format!(
+                "the log folder {} must be an absolute path, and its last part not {LINKS:?}, which holds the links",
+                folder.display()
+            ))),
+        }
+    }
+
+    /// The logs of one pod.
+    pub fn pod(&self, namespace: &str, name: &str, uid: &str) -> PodLog {
+        // Only the name may be too long for a file's name: the others have 63 and 36 letters.
+        let room = NAME_LIMIT.saturating_sub(namespace.len() + uid.len() + 2);
+        let name = &name[..name.floor_char_boundary(room)];
+        PodLog {
+            logs: self.clone(),
+            folder: format!("{namespace}_{name}_{uid}"),
+        }
+    }
+
+    /// Removes all logs of the pods of that uid, and the links to them; fine when there are none.
+    pub fn remove(&self, uid: &str) -> io::Result<()> {
+        let Some(pods) = absent_is_none(enter(&self.parent, Path::new(&self.name), false))? else {
+            return Ok(());
+        };
+        for name in names(&pods)? {
+            if name.rsplit_once('_').is_some_and(|(_, of)| of == uid) {
+                self.unlink(|target| target.starts_with(&name))?;
+                // Removing does not follow links, and everything above is open.
+                match fs::remove_dir_all(magic_path(&pods, &name)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the folder and that of the links when they are empty: another agent may use them.
+    pub fn remove_if_unused(&self) {
+        for name in [self.name.as_str(), LINKS] {
+            match fs::remove_dir(self.parent.join(name)) {
+                Err(error)
+                    if !matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty
+                    ) =>
+                {
+                    tracing::debug!(name, %error, "remove a log folder");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Removes the links to logs whose path below the folder is chosen.
+    fn unlink(&self, is_chosen: impl Fn(&Path) -> bool) -> io::Result<()> {
+        let Some(links) = absent_is_none(enter(&self.parent, Path::new(LINKS), false))? else {
+            return Ok(());
+        };
+        let own = self.parent.join(&self.name);
+        for name in names(&links)? {
+            let target = readlinkat(&links, name.as_str()).map(PathBuf::from);
+            if target.is_ok_and(|target| target.strip_prefix(&own).is_ok_and(&is_chosen)) {
+                unlink(&links, &name)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The logs of one pod.
+#[derive(Clone, Debug)]
+pub struct PodLog {
+    logs: PodLogs,
+    folder: String,
+}
+
+impl PodLog {
+    /// The log of one run of a container.
+    pub fn run(&self, container: &str, attempt: u32) -> LogPath {
+        let below = Path::new(&self.logs.name)
+            .join(&self.folder)
+            .join(container)
+            .join(format!("{attempt}.log"));
+        LogPath {
+            parent: self.logs.parent.clone(),
+            below,
+        }
+    }
+
+    /// The folder of a container's logs, to be measured. Whoever opens what is in it goes through [`PodLog::run`].
+    pub fn folder(&self, container: &str) -> PathBuf {
+        self.logs.parent.join(&self.logs.name).join(&self.folder).join(container)
+    }
+
+    /// The names of the containers that have logs.
+    pub fn containers(&self) -> Vec<String> {
+        self.list("")
+    }
+
+    /// Number of the newest run of a container that has a log.
+    pub fn newest(&self, container: &str) -> Option<u32> {
+        let files = self.list(container).into_iter();
+        files
+            .filter_map(|name| name.split_once(".log")?.0.parse().ok())
+            .max()
+    }
+
+    fn list(&self, below: &str) -> Vec<String> {
+        let path = Path::new(&self.logs.name).join(&self.folder).join(below);
+        let folder = enter(&self.logs.parent, &path, false);
+        folder.and_then(|folder| names(&folder)).unwrap_or_default()
+    }
+
+    /// Makes the link to the log of a run: `<pod>_<namespace>_<container>-<id>.log`, cut where it is too long, as the kubelet does.
+    pub fn link(&self, run: &LogPath, name: &str) -> io::Result<()> {
+        const END: &str = ".log";
+        let name = &name[..name.floor_char_boundary(NAME_LIMIT - END.len())];
+        let name = format!("{name}{END}");
+        let links = enter(&self.logs.parent, Path::new(LINKS), true)?;
+        let path = run.path();
+        match symlinkat(&path, &links, name.as_str()) {
+            Err(Errno::EEXIST) => {
+                unlink(&links, &name)?;
+                Ok(symlinkat(&path, &links, name.as_str())?)
+            }
+            made => Ok(made?),
+        }
+    }
+
+    /// Removes the log of a run, what was rotated of it, and its link; fine when there are none.
+    pub fn remove_run(&self, run: &LogPath) -> io::Result<()> {
+        let below = run.below.strip_prefix(&self.logs.name).unwrap_or(&run.below);
+        self.logs.unlink(|target| target == below)?;
+        let Some(folder) = absent_is_none(run.folder(false))? else {
+            return Ok(());
+        };
+        for rotated in 0..LOG_FILES {
+            unlink(&folder, &run.file_name(rotated))?;
+        }
+        Ok(())
+    }
+}
+
+/// The path of a log: a folder that the machine alone writes to, and a path below it that is opened without following links.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogPath {
+    parent: PathBuf,
+    below: PathBuf,
+}
+
+impl LogPath {
+    /// A log below a folder.
+    pub fn new(parent: impl Into<PathBuf>, below: impl Into<PathBuf>) -> LogPath {
+        LogPath {
+            parent: parent.into(),
+            below: below.into(),
+        }
+    }
+
+    /// The whole path, for people and for links.
+    pub fn path(&self) -> PathBuf {
+        self.parent.join(&self.below)
+    }
+
+    /// Opens the log for reading, or a rotated predecessor of it: 1 is the newest. `None` when there is none.
+    pub fn open(&self, rotated: u32) -> io::Result<Option<File>> {
+        let Some(folder) = absent_is_none(self.folder(false))? else {
+            return Ok(None);
+        };
+        absent_is_none(open_file(&folder, &self.file_name(rotated), OFlag::O_RDONLY))
+    }
+
+    /// The log and its rotated predecessors, the oldest first.
+    pub fn open_all(&self) -> io::Result<Vec<File>> {
+        let mut files = Vec::new();
+        for rotated in (0..LOG_FILES).rev() {
+            files.extend(self.open(rotated)?);
+        }
+        Ok(files)
+    }
+
+    /// Number of the file that is written to now; another number after a rotation.
+    pub fn inode(&self) -> Option<u64> {
+        let folder = self.folder(false).ok()?;
+        let status = fstatat(&folder, self.file_name(0).as_str(), AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
+        Some(status.st_ino)
+    }
+
+    /// Opens the folder of the log.
+    pub(crate) fn folder(&self, make: bool) -> io::Result<OwnedFd> {
+        enter(&self.parent, self.below.parent().unwrap_or(Path::new("")), make)
+    }
+
+    pub(crate) fn file_name(&self, rotated: u32) -> String {
+        let name = self.below.file_name().unwrap_or_default().to_string_lossy();
+        match rotated {
+            0 => name.into_owned(),
+            rotated => format!("{name}.{rotated}"),
+        }
+    }
+}
+
+/// Opens a log in its folder for appending; makes it if it is missing.
+pub(crate) fn append(folder: &OwnedFd, name: &str) -> io::Result<File> {
+    open_file(folder, name, OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT)
+}
+
+/// Opens a regular file in a folder. A link is not followed, and a pipe in its place is not waited for.
+fn open_file(folder: &OwnedFd, name: &str, flags: OFlag) -> io::Result<File> {
+    let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let file = File::from(openat(folder, name, flags, Mode::from_bits_truncate(LOG_MODE))?);
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other(format!("{name} is not a regular file"))),
+    }
+}
+
+/// Opens a folder below `parent`, one name at a time, without following a link below it; makes missing ones if asked.
+fn enter(parent: &Path, below: &Path, make: bool) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut folder = nix::fcntl::open(parent, flags, Mode::empty())?;
+    for part in below.components() {
+        let Component::Normal(name) = part else {
+            return Err(io::Error::other(format!(
+                "{} is no path below a folder",
+                below.display()
+            )));
+        };
+        let open = || openat(&folder, name, flags | OFlag::O_NOFOLLOW, Mode::empty());
+        let inner = match open() {
+            Err(Errno::ENOENT) if make => {
+                let mode = Mode::from_bits_truncate(FOLDER_MODE);
+                match mkdirat(&folder, name, mode) {
+                    Ok(()) | Err(Errno::EEXIST) => {}
+                    Err(error) => return Err(error.into()),
+                }
+                let made = open()?;
+                // The mask of the process may have taken bits.
+                fchmod(&made, mode)?;
+                made
+            }
+            // With O_DIRECTORY the kernel says this of links, too.
+            Err(Errno::ENOTDIR | Errno::ELOOP) => {
+                let name = Path::new(name).display();
+                return Err(io::Error::other(format!(
+                    "{name} is a link or a file, not a folder"
+                )));
+            }
+            other => other?,
+        };
+        folder = inner;
+    }
+    Ok(folder)
+}
+
+fn names(folder: &OwnedFd) -> io::Result<Vec<String>> {
+    let entries = fs::read_dir(magic_path(folder, "."))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        // Other names are nobody's here.
+        names.extend(entry?.file_name().into_string());
+    }
+    Ok(names)
+}
+
+/// A path whose last part is `name` in that open folder.
+fn magic_path(folder: &OwnedFd, name: &str) -> PathBuf {
+    Path::new(&format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name)
+}
+
+/// Removes what is no folder; fine when it is gone.
+fn unlink(folder: &impl AsFd, name: &str) -> io::Result<()> {
+    match unlinkat(folder, name, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        // Somebody made a folder of that name; it is not ours.
+        Err(Errno::EISDIR | Errno::EPERM) if is_folder(folder, name) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn is_folder(folder: &impl AsFd, name: &str) -> bool {
+    let status = fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW);
+    status.is_ok_and(|status| status.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits())
+}
+
+fn absent_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    fn logs(folder: &tempfile::TempDir) -> PodLogs {
+        PodLogs::open(&folder.path().join("pods")).unwrap()
+    }
+
+    fn write(run: &LogPath, text: &str) {
+        let folder = run.folder(true).unwrap();
+        append(&folder, &run.file_name(0))
+            .unwrap()
+            .write_all(text.as_bytes())
+            .unwrap();
+    }
+
+    #[test]
+    fn a_log_lies_where_collectors_look() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = logs(&folder);
+        let pod = logs.pod("ns", "web", "u-1");
+        let run = pod.run("c", 3);
+        write(&run, "x\n");
+        let path = folder.path().join("pods/ns_web_u-1/c/3.log");
+        assert_eq!(run.path(), path);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o7777,
+            LOG_MODE
+        );
+        assert_eq!(
+            (pod.containers(), pod.newest("c")),
+            (vec!["c".to_owned()], Some(3))
+        );
+        let id = container_id("u-1", "c-3");
+        pod.link(&run, &format!("web_ns_c-{id}")).unwrap();
+        // Another run of the agent makes it again.
+        pod.link(&run, &format!("web_ns_c-{id}")).unwrap();
+        let link = folder.path().join(format!("containers/web_ns_c-{id}.log"));
+        assert_eq!(fs::read_to_string(&link).unwrap(), "x\n");
+        // Another agent's pod stays.
+        write(&logs.pod("ns", "web", "u-2").run("c", 0), "");
+        logs.remove("u-1").unwrap();
+        assert!(!path.exists() && fs::symlink_metadata(&link).is_err());
+        assert!(folder.path().join("pods/ns_web_u-2/c/0.log").exists());
+        logs.remove("u-1").unwrap();
+    }
+
+    #[test]
+    fn a_run_is_removed_with_its_link_and_the_others_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let pod = logs(&folder).pod("ns", "web", "u");
+        for attempt in 0..2 {
+            let run = pod.run("c", attempt);
+            write(&run, "x");
+            fs::write(format!("{}.1", run.path().display()), "").unwrap();
+            pod.link(&run, &format!("web_ns_c-{attempt}")).unwrap();
+        }
+        pod.remove_run(&pod.run("c", 0)).unwrap();
+        let left = |below: &str| fs::read_dir(folder.path().join(below)).unwrap().count();
+        assert_eq!((left("pods/ns_web_u/c"), left("containers")), (2, 1));
+        assert!(folder.path().join("containers/web_ns_c-1.log").exists());
+    }
+
+    #[test]
+    fn names_are_cut_to_what_a_file_system_takes() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = logs(&folder);
+        let (namespace, name, uid) = ("n".repeat(63), "p".repeat(253), "u".repeat(36));
+        let pod = logs.pod(&namespace, &name, &uid);
+        let run = pod.run("c", 0);
+        write(&run, "x");
+        pod.link(
+            &run,
+            &format!("{name}_{namespace}_c-{}", container_id(&uid, "c-0")),
+        )
+        .unwrap();
+        let links: Vec<_> = fs::read_dir(folder.path().join("containers")).unwrap().collect();
+        let link = links[0].as_ref().unwrap().file_name();
+        assert_eq!(link.len(), NAME_LIMIT);
+        assert!(link.to_str().unwrap().ends_with(".log"));
+        logs.remove(&uid).unwrap();
+        logs.remove_if_unused();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn links_and_pipes_of_a_pod_are_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = logs(&folder);
+        let secret = folder.path().join("secret");
+        fs::create_dir(&secret).unwrap();
+        fs::write(secret.join("0.log"), "secret").unwrap();
+        let (pods, pod) = (folder.path().join("pods"), logs.pod("ns", "web", "u"));
+        // The pod's folder, the container's and the file itself, each swapped for a link.
+        symlink(&secret, pods.join("ns_web_u")).unwrap();
+        let check = |container: &str| {
+            let run = pod.run(container, 0);
+            assert!(run.open(0).is_err(), "{container}");
+            let written = run.folder(true).and_then(|folder| append(&folder, "0.log"));
+            assert!(written.is_err(), "{container}");
+            // It may say what is in the way, but touches nothing.
+            drop(pod.remove_run(&run));
+            assert!(secret.join("0.log").exists());
+        };
+        check("c");
+        logs.remove("u").unwrap();
+        assert!(secret.exists());
+        fs::create_dir(pods.join("ns_web_u")).unwrap();
+        symlink(&secret, pods.join("ns_web_u/c")).unwrap();
+        check("c");
+        fs::create_dir(pods.join("ns_web_u/d")).unwrap();
+        symlink(secret.join("0.log"), pods.join("ns_web_u/d/0.log")).unwrap();
+        check("d");
+        fs::create_dir(pods.join("ns_web_u/e")).unwrap();
+        nix::unistd::mkfifo(&pods.join("ns_web_u/e/0.log"), Mode::S_IRWXU).unwrap();
+        check("e");
+        logs.remove("u").unwrap();
+        assert_eq!(fs::read_to_string(secret.join("0.log")).unwrap(), "secret");
+    }
+}
