@@ -249,12 +249,11 @@ async fn while_the_api_server_is_away_a_container_is_restarted_with_what_was_kno
     cluster.until_ready("alone").await;
     let node = cluster.lose_server().await;
     std::fs::write(gate.path().join("go"), "").unwrap();
+    let uid = pod.metadata.uid.unwrap();
     let log = node
         .options
-        .data_dir
-        .join("kubelet")
-        .join(pod.metadata.uid.unwrap())
-        .join("logs/c/1.log");
+        .pod_logs_dir
+        .join(format!("default_alone_{uid}/c/1.log"));
     let look = async || {
         let text = std::fs::read_to_string(&log).unwrap_or_default();
         if text.contains("known") { Ok(()) } else { Err(text) }
