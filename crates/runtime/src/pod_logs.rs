@@ -5,9 +5,10 @@
 //! both (`/var/log`); everything below is opened one name at a time by descriptor, and no link there is followed. Several agents may
 //! share these folders: a pod's uid is in the names of all that belongs to it.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
@@ -17,8 +18,7 @@ use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Context as _;
-use crate::layout;
-use crate::{Error, Result};
+use crate::{Error, Result, beneath, layout};
 
 /// Kubernetes' `containerLogMaxSize`, in bytes.
 pub const LOG_SIZE_LIMIT: u64 = 10 << 20;
@@ -99,11 +99,8 @@ impl PodLogs {
         for name in names(&pods)? {
             if name.rsplit_once('_').is_some_and(|(_, of)| of == uid) {
                 self.unlink(|target| target.starts_with(&name))?;
-                // Removing does not follow links, and everything above is open.
-                match fs::remove_dir_all(magic_path(&pods, &name)) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    _ => {}
-                }
+                // Everything above is open.
+                beneath::remove_tree(&beneath::magic_path(&pods, OsStr::new(&name)))?;
             }
         }
         Ok(())
@@ -329,18 +326,13 @@ fn enter(parent: &Path, below: &Path, make: bool) -> io::Result<OwnedFd> {
 }
 
 fn names(folder: &OwnedFd) -> io::Result<Vec<String>> {
-    let entries = fs::read_dir(magic_path(folder, "."))?;
+    let entries = fs::read_dir(beneath::magic_path(folder, OsStr::new(".")))?;
     let mut names = Vec::new();
     for entry in entries {
         // Other names are nobody's here.
         names.extend(entry?.file_name().into_string());
     }
     Ok(names)
-}
-
-/// A path whose last part is `name` in that open folder.
-fn magic_path(folder: &OwnedFd, name: &str) -> PathBuf {
-    Path::new(&format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name)
 }
 
 /// Removes what is no folder; fine when it is gone.

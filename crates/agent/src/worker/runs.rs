@@ -1,5 +1,7 @@
 //! What becomes of sandboxes, images and runs: each fact that arrives, entered into what the worker has seen.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 use plan::pod_sync::{Exit, Failure, ImageSeen, Run, Sandbox, Verdicts};
 use runtime::beneath::Root;
