@@ -34,10 +34,16 @@ const QUICK_PROGRAMS: &[&str] = &["busybox", "kmod", "nft", "ip", "findmnt"];
 /// What the quick machine has of everything: enough for a runtime's tests.
 const QUICK_MEMORY_MIB: u32 = 2048;
 /// Longer than the quick machine takes beside other load.
-const QUICK_LIMIT: Duration = Duration::from_secs(9 * 60);
+const QUICK_LIMIT: Duration = Duration::from_secs(15 * 60);
 
-/// What the quick machine runs: the limits of containers, and whether pods run at all and leave nothing.
+/// What the quick machine runs: what keeps containers from the machine, their limits, and whether pods run at all and leave nothing.
 const QUICK: &[Run] = &[
+    Run {
+        program: "runtime isolation",
+        arguments: &["--test-threads=2"],
+        binaries: &["runtime-test-shim"],
+        limit: 400,
+    },
     Run {
         program: "runtime containers",
         arguments: &[

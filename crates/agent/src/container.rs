@@ -160,6 +160,7 @@ pub(crate) async fn run(
         args: expand(&container.args),
         working_dir: container.working_dir.clone().filter(|folder| !folder.is_empty()),
         mounts,
+        devices: Vec::new(),
         resources: resources::container_resources(&spec, container),
         security: security::security(&spec, container),
         tty: container.tty == Some(true),

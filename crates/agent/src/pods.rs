@@ -239,6 +239,7 @@ pub(crate) async fn open(
         shim: options.shim.clone(),
         image_limits: options.image_limits,
         redirects: options.api_redirect().into_iter().chain(redirects).collect(),
+        pods: runtime::Resources::default(),
         events,
     };
     let opened = blocking(move || Runtime::open(&data_dir, runtime_options)).await;

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::devices::{self, Rule};
 use crate::error::Context as _;
-use crate::{Resources, Result, Stats};
+use crate::{Error, ErrorKind, Resources, Result, Stats, bpf};
 
 /// How long killed processes may take to leave a cgroup; the kernel needs milliseconds unless a disk hangs.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
@@ -58,7 +59,13 @@ impl Hierarchies {
         self.v1_roots().chain(self.v2.as_deref())
     }
 
-    fn v1_of(&self, controller: &str) -> Option<&Path> {
+    /// Where the v2 hierarchy is mounted.
+    #[cfg(test)]
+    pub(crate) fn v2_root(&self) -> Option<&Path> {
+        self.v2.as_deref()
+    }
+
+    pub(crate) fn v1_of(&self, controller: &str) -> Option<&Path> {
         self.v1
             .iter()
             .find(|(_, options)| options.iter().any(|option| option == controller))
@@ -96,7 +103,9 @@ impl Hierarchies {
                 }
                 at.push(part);
             }
-            return write_all(&folder, &v2_limits(limits));
+            let values = v2_limits(limits);
+            check_controllers(root, &folder, &values)?;
+            return write_all(&folder, &values);
         }
         for (controller, values) in v1_limits(limits) {
             if values.is_empty() {
@@ -110,6 +119,28 @@ impl Hierarchies {
             write_all(&folder, &values)?;
         }
         Ok(())
+    }
+
+    /// Completes the cgroup of a container whose payload does not run yet by what libcontainer leaves out: on v2 the rules of devices, and that the
+    /// container ends as a whole when memory runs out, as Kubernetes has it there. `None` allows all devices.
+    ///
+    /// Fails where the kernel cannot hold the container to the rules.
+    pub(crate) fn confine(&self, cgroup: &str, devices: Option<&[Rule]>) -> Result<()> {
+        let Some(root) = self.v2.as_deref().filter(|_| self.unified()) else {
+            return match (devices, self.v1_of("devices")) {
+                // libcontainer wrote the rules when it made the cgroup.
+                (None, _) | (_, Some(_)) => Ok(()),
+                (Some(_), None) => Err(unconfined(&"the devices controller of cgroup v1 is not mounted")),
+            };
+        };
+        let folder = below(root, cgroup);
+        let as_a_whole = folder.join("memory.oom.group");
+        // There is none where the memory controller is missing: then there is no limit to reach either.
+        if as_a_whole.exists() {
+            fs::write(&as_a_whole, "1").context(|| format!("set {} to 1", as_a_whole.display()))?;
+        }
+        let Some(rules) = devices else { return Ok(()) };
+        bpf::attach_device_program(&folder, &devices::program(rules)).map_err(|error| unconfined(&error))
     }
 
     /// Kills what is in a cgroup and below, and waits until it is empty.
@@ -130,7 +161,7 @@ impl Hierarchies {
                 }
             }
             if started.elapsed() > KILL_PATIENCE {
-                return Err(crate::Error::machine(format!(
+                return Err(Error::machine(format!(
                     "processes {pids:?} of cgroup {cgroup} do not end"
                 )));
             }
@@ -203,6 +234,16 @@ impl Hierarchies {
     }
 }
 
+fn unconfined(cause: &dyn std::fmt::Display) -> Error {
+    Error::new(
+        ErrorKind::StartFailed,
+        format!(
+            "keep the container from the machine's devices: {cause}; only privileged containers run without this. On cgroup v2 it takes a kernel with \
+             CONFIG_CGROUP_BPF, and an agent with CAP_BPF and CAP_NET_ADMIN"
+        ),
+    )
+}
+
 fn below(root: &Path, cgroup: &str) -> PathBuf {
     root.join(cgroup.trim_start_matches('/'))
 }
@@ -245,7 +286,7 @@ fn remove_folder(folder: &Path) -> Result<()> {
                 std::thread::sleep(Duration::from_millis(1));
             }
             Err(error) => {
-                return Err(crate::Error::machine(format!(
+                return Err(Error::machine(format!(
                     "remove cgroup {}: {error}",
                     folder.display()
                 )));
@@ -299,6 +340,35 @@ fn v2_limits(limits: &Resources) -> Values {
         values.push(("pids.max", limit.to_string()));
     }
     values
+}
+
+/// Fails where a limit needs a controller that the cgroup does not have.
+fn check_controllers(root: &Path, folder: &Path, values: &Values) -> Result<()> {
+    let has = |folder: &Path, wanted: &str| {
+        fs::read_to_string(folder.join("cgroup.controllers"))
+            .is_ok_and(|all| all.split_whitespace().any(|controller| controller == wanted))
+    };
+    for (file, _) in values {
+        let controller = file.split('.').next().unwrap_or(file);
+        if has(folder, controller) {
+            continue;
+        }
+        let remedy = if has(root, controller) {
+            "a cgroup on the way to it holds processes, or belongs to somebody who does not pass it on: the agent takes the machine's own cgroup tree, \
+             not that of a container"
+                .to_owned()
+        } else {
+            format!(
+                "the kernel has none, or cgroup v1 holds it: boot with `cgroup_enable={controller}`, or with \
+                 `systemd.unified_cgroup_hierarchy=1`"
+            )
+        };
+        return Err(Error::machine(format!(
+            "cgroup {} has no controller {controller}, which {file} takes: {remedy}",
+            folder.display()
+        )));
+    }
+    Ok(())
 }
 
 fn write_all(folder: &Path, values: &Values) -> Result<()> {

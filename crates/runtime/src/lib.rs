@@ -15,21 +15,26 @@
 #![allow(unsafe_code)] // namespaces, descriptor passing and terminals: each use says what it relies on
 
 pub mod beneath;
+mod bpf;
 mod cgroup;
+mod devices;
 mod error;
 mod exec;
 mod files;
 mod images;
+mod kernel;
 mod layout;
 mod network;
 mod patience;
 mod pod;
 mod pod_logs;
 mod runtime;
+mod seal;
 mod seccomp;
 pub mod shim;
 mod spec;
 mod status;
+mod sysctl;
 mod wire;
 
 pub use error::{Error, ErrorKind, Result};

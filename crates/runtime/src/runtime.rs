@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -22,11 +23,12 @@ use crate::files;
 use crate::layout::{self, Layout};
 use crate::network::Network;
 use crate::patience::read_within;
+use crate::seal::SealedExecutable;
 use crate::shim::{PodRecord, Ready};
 use crate::wire::{self, Reply};
 use crate::{
-    Cni, Error, ErrorKind, Event, ImageLimits, Images, NetworkConfig, Pod, Range, Redirect, Result, Route,
-    RouteFailures, SandboxSpec, pod,
+    Cni, Error, ErrorKind, Event, ImageLimits, Images, NetworkConfig, Pod, Range, Redirect, Resources, Result, Route,
+    RouteFailures, SandboxSpec, kernel, pod,
 };
 use ipnet::IpNet;
 
@@ -38,6 +40,12 @@ const SHIM_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long an agent may take to end while the next one waits for its data directory.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+
+/// The cgroup of all pods below the instance's own. Programs that observe a machine know pods by this name.
+const PODS_CGROUP: &str = "kubepods";
+
+/// What a shim is called in lists of processes, beside its arguments.
+const SHIM_NAME: &str = "everynode";
 
 /// How a [`Runtime`] is opened.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +60,8 @@ pub struct Options {
     pub shim: ShimCommand,
     /// What an image may take of the disk.
     pub image_limits: ImageLimits,
+    /// Limits of all pods together.
+    pub pods: Resources,
     /// Where to tell what happens to pods. Bounded: when it is full, the teller waits; when it is closed, it stops.
     pub events: Option<tokio::sync::mpsc::Sender<Event>>,
 }
@@ -59,7 +69,7 @@ pub struct Options {
 /// The command that ends up in [`crate::shim::main`] with the given arguments after its own.
 #[derive(Clone, Debug)]
 pub struct ShimCommand {
-    /// The executable.
+    /// The executable. What runs is a sealed view of it, taken when the runtime is opened.
     pub program: PathBuf,
     /// Its arguments before the shim's.
     pub arguments: Vec<OsString>,
@@ -84,6 +94,8 @@ pub struct Runtime {
 struct Inner {
     layout: Arc<Layout>,
     options: Options,
+    /// The shim's executable, which its processes take into containers.
+    shim: SealedExecutable,
     images: Images,
     hierarchies: Hierarchies,
     network: Network,
@@ -136,12 +148,14 @@ impl Runtime {
             options.redirects.clone(),
             options.cni.clone(),
         );
+        kernel::ensure_file_system("overlay")?;
         share_mounts()?;
         let fresh = private_run_folder(&layout)?;
         let run = layout.run();
         let runtime = Runtime {
             inner: Arc::new(Inner {
                 images: Images::with_layout(Arc::clone(&layout))?.with_limits(options.image_limits),
+                shim: SealedExecutable::new(&options.shim.program, &run.join("empty"))?,
                 hierarchies: Hierarchies::find()?,
                 network,
                 pods: Mutex::default(),
@@ -197,6 +211,8 @@ impl Runtime {
                 }
             }
         }
+        let pods = format!("/{}/{PODS_CGROUP}", inner.layout.name());
+        inner.hierarchies.create(&pods, &inner.options.pods)?;
         for record in records {
             let id = record.spec.id.clone();
             match self.watch(record) {
@@ -308,6 +324,7 @@ impl Runtime {
             spec: spec.clone(),
             network,
             instance: inner.layout.name(),
+            pods_cgroup: PODS_CGROUP.to_owned(),
             ready: false,
         };
         layout::write_json(&place.record(), &record, false)?;
@@ -329,7 +346,8 @@ impl Runtime {
             .open(place.log())
             .context(|| format!("open {}", place.log().display()))?;
         let command = &self.inner.options.shim;
-        let mut child = Command::new(&command.program)
+        let mut child = Command::new(self.inner.shim.path())
+            .arg0(SHIM_NAME)
             .args(&command.arguments)
             .arg(&place.0)
             // The agent's environment is nobody else's business.
@@ -484,8 +502,9 @@ impl Runtime {
             inner.hierarchies.kill(&cgroup)?;
             inner.hierarchies.remove(&cgroup)?;
             // The folders of quality-of-service classes, when this was their last pod.
+            let pods = record.pods_cgroup();
             let mut above = Path::new(&cgroup).parent();
-            while let Some(folder) = above.filter(|folder| folder.components().count() > 2) {
+            while let Some(folder) = above.filter(|folder| *folder != Path::new(&pods)) {
                 inner.hierarchies.remove_if_empty(&folder.to_string_lossy());
                 above = folder.parent();
             }

@@ -96,6 +96,8 @@ pub struct ContainerSpec {
     pub env: Vec<(String, String)>,
     /// Mounts beside the standard ones (`/proc`, `/sys`, `/dev`, `/dev/shm`, `/dev/pts`, `/dev/mqueue`, `/sys/fs/cgroup`), in any order.
     pub mounts: Vec<Mount>,
+    /// Devices of the machine that it may use beside the usual ones; privileged or not.
+    pub devices: Vec<Device>,
     /// Limits of the container.
     pub resources: Resources,
     /// Users, capabilities and what else confines it.
@@ -104,6 +106,29 @@ pub struct ContainerSpec {
     pub tty: bool,
     /// The container's log in CRI format, appended to and rotated; its folder is made. `None` throws the output away.
     pub log_path: Option<LogPath>,
+}
+
+/// A device of the machine that a container is given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Absolute path on the machine, such as `/dev/fuse`; a link is followed.
+    pub path: PathBuf,
+    /// Absolute path in the container, in `/dev`.
+    pub target: PathBuf,
+    /// What the container may do with it.
+    pub access: DeviceAccess,
+}
+
+/// What a container may do with a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeviceAccess {
+    /// Read from it.
+    pub read: bool,
+    /// Write to it.
+    pub write: bool,
+    /// Make further nodes of it.
+    pub make: bool,
 }
 
 /// A file or folder of the machine that a container sees, with the mounts below it.

@@ -157,7 +157,7 @@ fn limits_reach_the_containers_cgroup() {
     assert!(
         status
             .cgroup
-            .starts_with(&format!("/{}/podp/", machine.runtime().name())),
+            .starts_with(&format!("/{}/kubepods/podp/", machine.runtime().name())),
         "{}",
         status.cgroup
     );

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use common::{Machine, PATIENCE, eventually, exec, kind, pid};
+use common::{Machine, PATIENCE, eventually, exec, kind, pid, shim_of};
 use runtime::{ErrorKind, Event, ExecSpec, HostPort, Pod, Protocol, SandboxSpec, TerminalSize};
 
 const SLEEP: &str = "echo up; trap 'exit 0' TERM; while true; do sleep 0.05; done";
@@ -326,18 +326,6 @@ fn ended(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
 }
 
-fn shim_of(container: &runtime::ContainerStatus) -> i32 {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", pid(container))).unwrap();
-    stat.rsplit_once(") ")
-        .unwrap()
-        .1
-        .split(' ')
-        .nth(1)
-        .unwrap()
-        .parse()
-        .unwrap()
-}
-
 #[test]
 fn two_instances_live_side_by_side() {
     let (one, two) = (Machine::new(), Machine::new());
@@ -359,7 +347,7 @@ fn nothing_is_left_of_a_pod_nor_of_an_instance() {
     });
     let container = sleeper(&machine, &pod);
     let shim = shim_of(&container);
-    assert!(!cgroups(&machine, "burstable").is_empty());
+    assert!(!cgroups(&machine, "kubepods/burstable").is_empty());
     let namespace = format!("/proc/{shim}/ns/net");
     // While it is held open here its number is not given to the pod of another test.
     let held = fs::File::open(&namespace).unwrap();
@@ -391,8 +379,8 @@ fn assert_nothing_of_pods(machine: &Machine) {
         "{}",
         mounts()
     );
-    assert_eq!(cgroups(machine, "burstable"), Vec::<String>::new());
-    assert_eq!(cgroups(machine, "podp"), Vec::<String>::new());
+    assert_eq!(cgroups(machine, "kubepods/burstable"), Vec::<String>::new());
+    assert_eq!(cgroups(machine, "kubepods/podp"), Vec::<String>::new());
     let cables = fs::read_dir(format!("/sys/class/net/{}/brif", bridge(machine)))
         .unwrap()
         .count();

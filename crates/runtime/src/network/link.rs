@@ -9,12 +9,12 @@ use futures::TryStreamExt;
 use nix::net::if_::{if_indextoname, if_nametoindex};
 use nix::sched::{CloneFlags, setns};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
-use rtnetlink::packet_route::link::{InfoData, InfoVeth};
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteScope};
 use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use crate::error::Context as _;
-use crate::{Error, PodNetwork, Result};
+use crate::{Error, PodNetwork, Result, kernel};
 
 /// The pod's end of the cable.
 const POD_LINK: &str = "eth0";
@@ -25,10 +25,7 @@ pub(super) fn ensure_bridge(name: &str, addresses: &[(IpAddr, u8)]) -> Result<()
     let addresses = addresses.to_vec();
     netlink(None, async move |handle| {
         if if_nametoindex(name.as_str()).is_err() {
-            handle
-                .link()
-                .add(LinkBridge::new(&name).build())
-                .execute()
+            create(&handle, LinkBridge::new(&name).build(), "bridge")
                 .await
                 .context(|| format!("create bridge {name}"))?;
         }
@@ -48,6 +45,21 @@ pub(super) fn ensure_bridge(name: &str, addresses: &[(IpAddr, u8)]) -> Result<()
             .await
             .context(|| format!("set bridge {name} up"))
     })
+}
+
+/// Creates a link of a kind whose module has the same name. The kernel loads a module that it knows of by itself; where it does not, the error
+/// says what is missing.
+pub(super) async fn create(handle: &Handle, link: LinkMessage, module: &str) -> Result<()> {
+    let attempt = async || handle.link().add(link.clone()).execute().await;
+    match attempt().await {
+        Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::EOPNOTSUPP => {
+            let kind = format!("links of the kind {module}");
+            kernel::load_module(module).map_err(|why| kernel::missing(module, &kind, &why))?;
+            attempt().await
+        }
+        answer => answer,
+    }
+    .map_err(|error| Error::machine(error.to_string()))
 }
 
 /// Adds an address, or puts it in order. One of IPv6 is used at once, without asking the link whether somebody has it: it is ours to give.
@@ -105,13 +117,10 @@ pub(super) fn attach(cable: &str, bridge: &str, network: &PodNetwork, pid: u32) 
             peer = peer.mtu(mtu);
             link = link.mtu(mtu);
         }
-        handle
-            .link()
-            .add(
-                link.set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build())))
-                    .build(),
-            )
-            .execute()
+        let link = link
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build())))
+            .build();
+        create(&handle, link, "veth")
             .await
             .context(|| format!("create link {name}"))
     })?;

@@ -1,16 +1,19 @@
 //! From a container's spec to the OCI runtime config that libcontainer takes.
 
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::executor::DEFAULT_PATH;
+use super::nodes::Devices;
 use super::users::User;
 use crate::cgroup::Hierarchies;
+use crate::devices::Rule;
 use crate::images::Image;
-use crate::{ContainerSpec, Error, Mount, Propagation, Result, SandboxSpec, SecuritySpec, seccomp};
+use crate::{
+    ContainerSpec, Error, Mount, Propagation, Resources, Result, SandboxSpec, SecuritySpec, seccomp,
+};
 
 /// What Docker and containerd give a container that asks for nothing.
 const DEFAULT_CAPABILITIES: &[&str] = &[
@@ -102,16 +105,6 @@ const READ_ONLY: &[&str] = &[
 /// Where a container finds its cgroups.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// Where the machine's own devices lie that every container has its own of.
-const OWN_DEVICES: &[&str] = &[
-    "/dev/pts",
-    "/dev/shm",
-    "/dev/mqueue",
-    "/dev/fd",
-    "/dev/console",
-    "/dev/ptmx",
-];
-
 /// Everything a container's config is made from.
 pub(super) struct Parts<'a> {
     pub(super) sandbox: &'a SandboxSpec,
@@ -123,6 +116,7 @@ pub(super) struct Parts<'a> {
     pub(super) shared_memory: &'a Path,
     pub(super) cgroup: &'a str,
     pub(super) oom_score_adj: i32,
+    pub(super) devices: &'a Devices,
     pub(super) hierarchies: &'a Hierarchies,
 }
 
@@ -165,13 +159,12 @@ pub(super) fn bundle(parts: &Parts<'_>) -> Result<Bundle> {
     }
     let mut linux = json!({
         "cgroupsPath": parts.cgroup,
-        "resources": resources(spec),
+        "resources": resources(&spec.resources, parts.devices.rules.as_deref()),
         "namespaces": namespaces,
         "rootfsPropagation": root_propagation(&spec.mounts),
+        "devices": parts.devices.nodes,
     });
-    if security.privileged {
-        linux["devices"] = json!(machine_devices());
-    } else {
+    if !security.privileged {
         let mut read_only = read_only_cgroups(parts);
         if !security.unmasked_proc {
             linux["maskedPaths"] = json!(MASKED);
@@ -308,11 +301,12 @@ fn capability_sets(capabilities: &[String], uid: u32) -> Value {
     json!({"bounding": capabilities, "effective": held, "permitted": held, "inheritable": [], "ambient": []})
 }
 
-fn resources(spec: &ContainerSpec) -> Value {
-    let limits = &spec.resources;
-    let mut resources = json!({
-        "devices": [{"allow": spec.security.privileged, "access": "rwm"}],
-    });
+/// The container's limits; the rules of devices are for v1, where libcontainer writes them.
+fn resources(limits: &Resources, devices: Option<&[Rule]>) -> Value {
+    let everything = json!({"allow": devices.is_none(), "access": "rwm"});
+    let allowed = devices.unwrap_or_default().iter().map(Rule::oci);
+    let devices: Vec<Value> = std::iter::once(everything).chain(allowed).collect();
+    let mut resources = json!({ "devices": devices });
     if let Some(bytes) = limits.memory_limit {
         resources["memory"] = json!({"limit": bytes});
     }
@@ -415,41 +409,6 @@ fn mounts(parts: &Parts<'_>) -> Vec<Value> {
         mount
     });
     standard.collect()
-}
-
-/// Every device of the machine, for a privileged container.
-fn machine_devices() -> Vec<Value> {
-    let mut devices = Vec::new();
-    let mut folders = vec![PathBuf::from("/dev")];
-    while let Some(folder) = folders.pop() {
-        let Ok(entries) = fs::read_dir(&folder) else {
-            continue;
-        };
-        for entry in entries.flatten() {
-            let path = entry.path();
-            if OWN_DEVICES.iter().any(|own| path == Path::new(own)) {
-                continue;
-            }
-            let Ok(found) = fs::symlink_metadata(&path) else {
-                continue;
-            };
-            let kind = found.file_type();
-            if kind.is_dir() {
-                folders.push(path);
-            } else if kind.is_char_device() || kind.is_block_device() {
-                devices.push(json!({
-                    "path": path,
-                    "type": if kind.is_block_device() { "b" } else { "c" },
-                    "major": libc::major(found.rdev()),
-                    "minor": libc::minor(found.rdev()),
-                    "fileMode": found.mode() & 0o7777,
-                    "uid": found.uid(),
-                    "gid": found.gid(),
-                }));
-            }
-        }
-    }
-    devices
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use super::bundle::{self, Bundle, Parts};
 use super::executor::Payload;
 use super::log::{Lines, LogFile, Stream};
 use super::volumes::{self, Namespaces};
-use super::{sandbox, users};
+use super::{nodes, sandbox, users};
 use crate::beneath::Root;
 use crate::cgroup::Hierarchies;
 use crate::error::Context as _;
@@ -113,6 +113,7 @@ impl Container {
         let rootfs = place.rootfs();
         let user = users::resolve(&rootfs, &spec.security, &image.user)?;
         let oom_score_adj = OomScore::reachable(spec.resources.oom_score_adj.unwrap_or(0))?;
+        let devices = nodes::devices(&spec)?;
         let Bundle { config, environment } = bundle::bundle(&Parts {
             sandbox: &record.spec,
             spec: &spec,
@@ -122,6 +123,7 @@ impl Container {
             shared_memory: &sandbox::shared_memory(pod),
             cgroup,
             oom_score_adj,
+            devices: &devices,
             hierarchies,
         })?;
         let working_dir = Path::new(config["process"]["cwd"].as_str().unwrap_or("/"));
@@ -149,6 +151,7 @@ impl Container {
             }
         };
         let attach = |pid| {
+            hierarchies.confine(cgroup, devices.rules.as_deref())?;
             let read_only = spec.security.read_only_root;
             volumes::attach(namespaces, pid, &spec.mounts, working_dir, read_only)
         };
@@ -467,7 +470,8 @@ fn unmount(rootfs: &Path) -> Result<()> {
     }
 }
 
-/// Creates the container's first process, calls `attach` with it, and starts it; returns it and our ends of its streams.
+/// Creates the container's first process, calls `attach` with it, and starts it; returns it and our ends of its streams. While `attach` runs,
+/// the process is in its cgroup, and none of the image's programs runs.
 fn launch(
     spec: &ContainerSpec,
     place: &ContainerLayout,

@@ -7,12 +7,13 @@ mod bundle;
 mod container;
 mod executor;
 mod log;
+mod nodes;
 mod sandbox;
 mod server;
 mod users;
 mod volumes;
 
-use std::ffi::OsString;
+use std::ffi::{CStr, OsString};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -26,13 +27,19 @@ use crate::{Error, PodNetwork, Result, SandboxSpec};
 /// The hidden verb that [`crate::ShimCommand::default`] starts this executable with.
 pub const VERB: &str = "shim";
 
+/// The name of a shim's process, in place of its executable's.
+const NAME: &CStr = c"everynode-shim";
+
 /// What is kept of a pod beside its containers, in `pod.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct PodRecord {
     pub(crate) spec: SandboxSpec,
     pub(crate) network: Option<PodNetwork>,
-    /// The instance's name, which is the cgroup above all of its pods.
+    /// The instance's name, which is the cgroup above all of its own.
     pub(crate) instance: String,
+    /// The cgroup of all pods below the instance's; empty for a pod of an earlier version.
+    #[serde(default)]
+    pub(crate) pods_cgroup: String,
     /// Written last: the cable lies and the host ports lead here. A pod without it was never made whole.
     pub(crate) ready: bool,
 }
@@ -41,10 +48,20 @@ impl PodRecord {
     /// The pod's cgroup, absolute below the hierarchies' roots.
     pub(crate) fn cgroup(&self) -> String {
         let parent = self.spec.cgroup_parent.trim_matches('/');
+        let above = self.pods_cgroup();
         if parent.is_empty() {
-            format!("/{}/pod{}", self.instance, self.spec.id)
+            format!("{above}/pod{}", self.spec.id)
         } else {
-            format!("/{}/{parent}", self.instance)
+            format!("{above}/{parent}")
+        }
+    }
+
+    /// The cgroup of all pods.
+    pub(crate) fn pods_cgroup(&self) -> String {
+        if self.pods_cgroup.is_empty() {
+            format!("/{}", self.instance)
+        } else {
+            format!("/{}/{}", self.instance, self.pods_cgroup)
         }
     }
 }
@@ -62,6 +79,10 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     let Some(folder) = arguments.first().map(PathBuf::from) else {
         return ExitCode::from(2);
     };
+    // The executable has no name that would say it.
+    if let Err(error) = nix::sys::prctl::set_name(NAME) {
+        complain(&Error::machine(format!("name the process: {error}")));
+    }
     match start(&folder) {
         Ok(mut server) => {
             tell(&Ready::Yes);

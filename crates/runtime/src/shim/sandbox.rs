@@ -11,10 +11,13 @@ use super::volumes::{self, Namespaces};
 use crate::cgroup::Hierarchies;
 use crate::error::Context as _;
 use crate::layout::PodLayout;
-use crate::{Error, Result};
+use crate::{Error, Result, sysctl};
 
 /// Size of a pod's `/dev/shm`, as in other runtimes.
 const SHARED_MEMORY: &str = "size=65536k,mode=1777";
+
+/// A shim's preference with the out-of-memory killer, the one of other runtimes' shims: its end would be that of the whole pod.
+const OOM_SCORE: &str = "-998";
 
 /// Makes the pod's namespaces around this process.
 pub(super) fn enter(layout: &PodLayout, record: &PodRecord) -> Result<Namespaces> {
@@ -24,6 +27,14 @@ pub(super) fn enter(layout: &PodLayout, record: &PodRecord) -> Result<Namespaces
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     nix::unistd::chdir("/").context(|| "change to /")?;
     nix::sys::prctl::set_child_subreaper(true).context(|| "become a subreaper")?;
+    if let Err(error) = fs::write("/proc/self/oom_score_adj", OOM_SCORE) {
+        // Without CAP_SYS_RESOURCE it keeps the agent's.
+        if error.kind() != std::io::ErrorKind::PermissionDenied {
+            return Err(Error::machine(format!(
+                "set the shim's out-of-memory score: {error}"
+            )));
+        }
+    }
     // A service manager that stops the agent kills what is in the agent's cgroup.
     Hierarchies::find()?.move_self(&format!("/{}/shims", record.instance))?;
     let mut flags = CloneFlags::CLONE_NEWNS;
@@ -43,9 +54,7 @@ pub(super) fn enter(layout: &PodLayout, record: &PodRecord) -> Result<Namespaces
     if let Some(hostname) = &spec.hostname {
         nix::unistd::sethostname(hostname).context(|| format!("set the host name {hostname}"))?;
     }
-    for (name, value) in &spec.sysctls {
-        set_sysctl(name, value)?;
-    }
+    sysctl::apply(spec)?;
     let shared = shared_memory(layout);
     fs::create_dir_all(&shared).context(|| format!("create {}", shared.display()))?;
     if spec.host_ipc {
@@ -77,19 +86,6 @@ fn bind(source: &Path, target: &Path) -> Result<()> {
         None::<&str>,
     )
     .context(|| format!("bind {} to {}", source.display(), target.display()))
-}
-
-fn set_sysctl(name: &str, value: &str) -> Result<()> {
-    // Slashes may stand for dots where a name holds a dot (net/ipv4/conf/eth0.1/…).
-    let path = if name.contains('/') {
-        name.to_owned()
-    } else {
-        name.replace('.', "/")
-    };
-    if path.split('/').any(|part| part.is_empty() || part == "..") {
-        return Err(Error::invalid(format!("sysctl {name:?} is malformed")));
-    }
-    fs::write(Path::new("/proc/sys").join(path), value).context(|| format!("set sysctl {name} to {value}"))
 }
 
 /// Replaces standard output by `/dev/null`.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use runtime::{
     ContainerSpec, ContainerState, ContainerStatus, ErrorKind, Event, ExecSpec, LogPath, NetworkConfig,
-    Options, Pod, Ranges, Redirect, Runtime, SandboxSpec, ShimCommand,
+    Options, Pod, Ranges, Redirect, Resources, Runtime, SandboxSpec, ShimCommand,
 };
 use tokio::sync::mpsc;
 
@@ -34,7 +34,16 @@ impl Machine {
         Machine::with(Vec::new())
     }
 
+    /// One whose pods are limited together.
+    pub(crate) fn limited(pods: Resources) -> Machine {
+        Machine::open(|options| options.pods = pods)
+    }
+
     pub(crate) fn with(redirects: Vec<Redirect>) -> Machine {
+        Machine::open(|options| options.redirects = redirects)
+    }
+
+    fn open(change: impl FnOnce(&mut Options)) -> Machine {
         static NEXT: AtomicU8 = AtomicU8::new(1);
         // Processes of other test files run at the same time; their ranges must differ too.
         let range = (std::process::id() as u8)
@@ -42,10 +51,8 @@ impl Machine {
             .wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
         let folder = tempfile::tempdir().unwrap();
         let (sender, events) = mpsc::channel(1024);
-        let options = Options {
-            redirects,
-            ..options(range, Some(sender))
-        };
+        let mut options = options(range, Some(sender));
+        change(&mut options);
         let runtime = Runtime::open(folder.path(), options).unwrap();
         runtime
             .images()
@@ -172,6 +179,13 @@ pub(crate) fn pid(status: &ContainerStatus) -> i32 {
         ContainerState::Running { pid, .. } => pid,
         ContainerState::Exited { .. } => panic!("{} has ended", status.id),
     }
+}
+
+/// The process id of the shim that a container is the child of.
+pub(crate) fn shim_of(container: &ContainerStatus) -> i32 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid(container))).unwrap();
+    let fields = stat.rsplit_once(") ").unwrap().1;
+    fields.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
 /// Waits for something that comes true by itself.

@@ -1,0 +1,60 @@
+//! Parts of the kernel that may be modules, and may be missing.
+
+use std::fs;
+use std::process::Command;
+
+use crate::{Error, Result};
+
+/// Fails unless the kernel has a file system, which is loaded if it is a module.
+pub(crate) fn ensure_file_system(name: &str) -> Result<()> {
+    let has = || {
+        fs::read_to_string("/proc/filesystems").is_ok_and(|all| {
+            all.lines()
+                .any(|line| line.split_whitespace().next_back() == Some(name))
+        })
+    };
+    if has() {
+        return Ok(());
+    }
+    load_module(name).map_err(|why| missing(name, &format!("the file system {name}"), &why))?;
+    match has() {
+        true => Ok(()),
+        false => Err(missing(name, &format!("the file system {name}"), "it was loaded")),
+    }
+}
+
+/// Loads a module; the error says why not.
+pub(crate) fn load_module(name: &str) -> std::result::Result<(), String> {
+    match Command::new("modprobe").arg(name).output() {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => {
+            let words = String::from_utf8_lossy(&output.stderr);
+            Err(words
+                .lines()
+                .next()
+                .unwrap_or("modprobe failed")
+                .trim()
+                .to_owned())
+        }
+        Err(error) => Err(format!("modprobe: {error}")),
+    }
+}
+
+/// The error of a part of the kernel that is not there, with the remedy.
+pub(crate) fn missing(module: &str, part: &str, why: &str) -> Error {
+    Error::machine(format!(
+        "this kernel lacks {part} ({why}): load the module with `modprobe {module}`, or run a kernel that has it, such as the distribution's own"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_system_that_is_missing_is_named_with_its_remedy() {
+        assert!(ensure_file_system("proc").is_ok());
+        let why = ensure_file_system("nosuchfs").unwrap_err().message;
+        assert!(why.contains("`modprobe nosuchfs`"), "{why}");
+    }
+}
