@@ -34,6 +34,7 @@ mod network;
 mod node;
 mod options;
 mod pods;
+mod policy;
 mod probes;
 mod servers;
 mod services;
@@ -50,6 +51,7 @@ pub use join::{Join, JoinError, Membership, has_joined, no_client};
 pub use mirror::kept_service;
 pub use options::{Error, KUBELET_DIR, NetworkOptions, Options, POD_LOGS_DIR, PodRanges};
 pub use pods::{Ended, run};
+pub use policy::{POD_MAX_PIDS, PodPolicy, SysctlPattern};
 pub use servers::{Dialer, Identity, ServerAddress};
 pub use stop::{remove_shared_folders, stop_all};
 

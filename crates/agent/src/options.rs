@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::join::Membership;
+use crate::policy::PodPolicy;
 use crate::servers::Dialer;
 
 /// How an agent is started.
@@ -43,6 +44,8 @@ pub struct Options {
     pub node_ips: Vec<IpAddr>,
     /// The pods' network.
     pub network: NetworkOptions,
+    /// What pods are granted of the machine's kernel.
+    pub policy: PodPolicy,
     /// How pods' shims are started.
     pub shim: runtime::ShimCommand,
     /// Labels of the node besides Kubernetes' own.
@@ -107,6 +110,9 @@ pub enum Error {
     /// The certificate, key or CA of the tunnel is unusable.
     #[error("use the node's TLS identity: {0}")]
     Identity(String),
+    /// What is reserved for the machine leaves nothing for pods.
+    #[error("{0}")]
+    Policy(String),
     /// The cluster's domain is not a DNS name.
     #[error("{0}")]
     Domain(String),

@@ -187,6 +187,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<Ended,
         pods_dir,
         logs,
         offer,
+        policy: options.policy.clone(),
         node_name: options.node_name.clone(),
         names: cluster_names,
         addresses,
@@ -233,13 +234,17 @@ pub(crate) async fn open(
     events: Option<mpsc::Sender<runtime::Event>>,
 ) -> Result<Runtime, Error> {
     let data_dir = options.data_dir.clone();
+    let pods = runtime::Resources {
+        pids_limit: Some(options.policy.all_pids().map_err(Error::Policy)?),
+        ..runtime::Resources::default()
+    };
     let runtime_options = runtime::Options {
         network: None,
         cni: options.network.cni.clone(),
         shim: options.shim.clone(),
         image_limits: options.image_limits,
         redirects: options.api_redirect().into_iter().chain(redirects).collect(),
-        pods: runtime::Resources::default(),
+        pods,
         events,
     };
     let opened = blocking(move || Runtime::open(&data_dir, runtime_options)).await;
@@ -438,6 +443,9 @@ impl Pods {
         if started {
             // It was let in before (and lost its sandbox, say by a restart of the machine).
             return (Origin::New, Some(Claim::of(pod)));
+        }
+        if let Some(why) = self.shared.policy.refuse_sysctls(pod) {
+            return (Origin::Rejected(why), None);
         }
         let others: Vec<&Claim> = self
             .held

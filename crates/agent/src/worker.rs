@@ -29,6 +29,7 @@ use crate::container::{ClusterNames, PodFiles, Surroundings};
 use crate::disk;
 use crate::events::Recorder;
 use crate::hold;
+use crate::policy::PodPolicy;
 use crate::probes::{self, Verdict};
 use crate::sources::Sources;
 use crate::volumes::{self, Origins, Tokens};
@@ -54,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) pods_dir: PathBuf,
     pub(crate) logs: PodLogs,
     pub(crate) offer: watch::Receiver<Offer>,
+    /// What pods are granted of the machine's kernel.
+    pub(crate) policy: PodPolicy,
     pub(crate) node_name: String,
     /// The cluster's domain, and who knows its names.
     pub(crate) names: ClusterNames,

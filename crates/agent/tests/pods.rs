@@ -65,6 +65,50 @@ async fn a_pod_runs_and_its_logs_and_commands_are_reached_over_the_tunnel() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pod_gets_parameters_and_processes_within_its_bounds() {
+    let cluster = Cluster::start().await;
+    let swappiness = || std::fs::read_to_string("/proc/sys/vm/swappiness").unwrap();
+    let before = swappiness();
+    let asking = |name: &str, value: &str| json!([{"name": name, "value": value}]);
+    let spec = |sysctls: Value| {
+        let script = format!("/bin/busybox cat /proc/sys/net/ipv4/ip_unprivileged_port_start; {FOREVER}");
+        json!({"containers": [shell(&script)], "securityContext": {"sysctls": sysctls}})
+    };
+    cluster.create("bad", spec(asking("vm.swappiness", "61"))).await;
+    let pod = cluster
+        .until("bad", "fail", |pod| pod["status"]["phase"] == "Failed")
+        .await;
+    assert_eq!(pod["status"]["reason"], "SysctlForbidden");
+    assert_eq!(
+        pod["status"]["message"],
+        "Pod was rejected: forbidden sysctl: \"vm.swappiness\" not allowlisted"
+    );
+    cluster
+        .create("good", spec(asking("net.ipv4.ip_unprivileged_port_start", "77")))
+        .await;
+    let pod = cluster.until_ready("good").await;
+    let log = cluster
+        .until_log("good", &LogParams::default(), |log| !log.is_empty())
+        .await;
+    assert_eq!((log.as_str(), swappiness()), ("77\n", before));
+    let uid = pod["metadata"]["uid"].as_str().unwrap();
+    let limits = pids_limits(&format!("/kubepods/besteffort/pod{uid}"));
+    assert_eq!(limits, [agent::POD_MAX_PIDS.to_string()]);
+    cluster.finish().await;
+}
+
+/// The limits of processes of the cgroups whose path ends so, in whichever hierarchy has them.
+fn pids_limits(end: &str) -> Vec<String> {
+    let roots = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"].map(std::fs::read_dir);
+    let folders = roots.into_iter().flatten().flatten().flatten();
+    folders
+        .map(|instance| format!("{}{end}/pids.max", instance.path().display()))
+        .filter_map(|file| std::fs::read_to_string(file).ok())
+        .map(|limit| limit.trim().to_owned())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_node_registers_with_what_it_has() {
     let cluster = Cluster::start().await;
     let nodes: Api<Node> = Api::all(cluster.admin.clone());

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use agent::{PodPolicy, SysctlPattern};
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use k8s_openapi::api::core::v1::Taint;
@@ -51,6 +52,19 @@ pub(crate) struct NodeArgs {
 
     #[command(flatten)]
     pub(crate) folders: FolderArgs,
+
+    /// A kernel parameter that pods may set (`securityContext.sysctls`) beside those that Kubernetes calls safe, or a front of such with a `*`;
+    /// only parameters that a pod has values of its own for. May be given more than once
+    #[arg(long, value_name = "NAME|FRONT*", value_delimiter = ',')]
+    pub(crate) allowed_unsafe_sysctls: Vec<SysctlPattern>,
+
+    /// Processes and threads that one pod may have; -1 for no limit but that of all pods together
+    #[arg(long, value_name = "N", default_value_t = agent::POD_MAX_PIDS, allow_negative_numbers = true, value_parser = pod_max_pids)]
+    pub(crate) pod_max_pids: i64,
+
+    /// Processes and threads that all pods together leave to the machine (default: a tenth of what its kernel has, at least 1,000)
+    #[arg(long, value_name = "pid=N", value_parser = system_reserved)]
+    pub(crate) system_reserved: Option<u64>,
 
     /// Addresses at which pods ask for names, at most one of each family, which every node answers itself; empty for no DNS
     /// (default: those of the cluster's Service kube-dns)
@@ -141,6 +155,15 @@ impl NodeArgs {
         }
     }
 
+    /// What pods are granted of the machine's kernel.
+    pub(crate) fn policy(&self) -> PodPolicy {
+        PodPolicy {
+            unsafe_sysctls: self.allowed_unsafe_sysctls.clone(),
+            pod_max_pids: self.pod_max_pids,
+            reserved_pids: self.system_reserved,
+        }
+    }
+
     /// What needs root says so before anything else happens.
     pub(crate) fn check_root() -> Result<()> {
         match rustix::process::geteuid().is_root() {
@@ -177,6 +200,18 @@ fn cluster_dns(text: &str) -> Result<ClusterDns, String> {
         Ok(_) | Err(_) => {}
     }
     Err("write an address, such as 10.96.0.10, or one of each family with a comma between them".to_owned())
+}
+
+fn pod_max_pids(text: &str) -> Result<i64, String> {
+    match text.parse() {
+        Ok(limit) if limit == -1 || limit > 0 => Ok(limit),
+        _ => Err("write a number above 0, or -1 for no limit".to_owned()),
+    }
+}
+
+fn system_reserved(text: &str) -> Result<u64, String> {
+    let number = text.strip_prefix("pid=").and_then(|number| number.parse().ok());
+    number.ok_or_else(|| "write it as pid=N: only processes are reserved".to_owned())
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
@@ -276,6 +311,18 @@ mod tests {
         assert_eq!(cluster_dns(""), Ok(ClusterDns(vec![])));
         for wrong in ["kube-dns", "10.96.0.10,10.96.0.11", "10.96.0.10,fd00::a,fd00::b"] {
             assert!(cluster_dns(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn limits_of_processes_are_numbers_and_may_be_lifted_for_a_pod() {
+        assert_eq!((pod_max_pids("-1"), pod_max_pids("1024")), (Ok(-1), Ok(1024)));
+        for wrong in ["0", "-2", "many", ""] {
+            assert!(pod_max_pids(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(system_reserved("pid=500"), Ok(500));
+        for wrong in ["500", "cpu=1", "pid=-1", "pid=1,cpu=1"] {
+            assert!(system_reserved(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -133,7 +133,8 @@ pub(super) async fn create_sandbox(context: Context) -> Done {
             &mut tokens,
         );
         volumes.await.map_err(|message| failure("FailedMount", message))?;
-        let spec = container::sandbox(&context.pod, &context.shared.node_name, &context.shared.names);
+        let mut spec = container::sandbox(&context.pod, &context.shared.node_name, &context.shared.names);
+        spec.resources.pids_limit = context.shared.policy.pod_pids();
         let runtime = context.shared.runtime.clone();
         let identity = context.identity.clone();
         let sandbox = blocking(move || {

@@ -89,6 +89,7 @@ impl Cluster {
                 ranges: agent::PodRanges::Own(runtime::Ranges::Given(vec![pod_range])),
                 ..agent::NetworkOptions::default()
             },
+            policy: agent::PodPolicy::default(),
             shim: ShimCommand {
                 program: env!("CARGO_BIN_EXE_agent-test-shim").into(),
                 arguments: Vec::new(),

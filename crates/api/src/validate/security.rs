@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::field_error::{FieldError, Path};
+use crate::sysctl::{self, Namespace};
 use crate::validate::field::{
     check_number, check_optional_one_of, check_range, flag, list, present, text, texts,
 };
@@ -11,7 +12,6 @@ use crate::validate::volume::check_descending_path;
 /// User and group numbers: Linux keeps them in 32 bits.
 const IDS: (i64, i64) = (0, 0xffff_ffff);
 const PROFILE_TYPES: [&str; 3] = ["Localhost", "RuntimeDefault", "Unconfined"];
-const SYSCTL_LENGTH: usize = 253;
 
 /// `spec.securityContext` of a pod.
 pub(crate) fn pod(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
@@ -60,15 +60,16 @@ pub(crate) fn pod(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
 
 fn sysctls(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let sysctls = list(&spec["securityContext"], "sysctls");
-    for (index, sysctl) in sysctls.iter().enumerate() {
+    for (index, asked) in sysctls.iter().enumerate() {
         let path = path.index(index);
         let path = path.child("name");
-        let found = text(sysctl, "name");
+        let found = text(asked, "name");
         if found.is_empty() {
             errors.push(FieldError::required(&path, ""));
-        } else if !is_sysctl(found) {
+        } else if !sysctl::is_valid(found) {
             let detail = format!(
-                "must have at most {SYSCTL_LENGTH} characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$"
+                "must have at most {} characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$",
+                sysctl::LENGTH
             );
             errors.push(FieldError::invalid(&path, found, detail));
         } else if sysctls[..index]
@@ -77,36 +78,16 @@ fn sysctls(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
         {
             errors.push(FieldError::duplicate(&path, found));
         }
-        if flag(spec, "hostNetwork") && found.starts_with("net.") {
-            errors.push(FieldError::invalid(
-                &path,
-                found,
-                "may not be specified when 'hostNetwork' is true",
-            ));
-        }
-        let of_ipc = ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."]
-            .iter()
-            .any(|front| found.starts_with(front));
-        if flag(spec, "hostIPC") && of_ipc {
-            errors.push(FieldError::invalid(
-                &path,
-                found,
-                "may not be specified when 'hostIPC' is true",
-            ));
+        let shared = match sysctl::namespace(found) {
+            Some(Namespace::Net) => "hostNetwork",
+            Some(Namespace::Ipc) => "hostIPC",
+            None => continue,
+        };
+        if flag(spec, shared) {
+            let detail = format!("may not be specified when '{shared}' is true");
+            errors.push(FieldError::invalid(&path, found, detail));
         }
     }
-}
-
-fn is_sysctl(text: &str) -> bool {
-    let edge = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    text.len() <= SYSCTL_LENGTH
-        && text.split(['.', '/']).map(str::as_bytes).all(|segment| {
-            segment.first().is_some_and(edge)
-                && segment.last().is_some_and(edge)
-                && segment
-                    .iter()
-                    .all(|byte| edge(byte) || matches!(byte, b'-' | b'_'))
-        })
 }
 
 /// `securityContext` of a container. `host_users` says whether the users of its pod are those of the node.

@@ -160,6 +160,7 @@ impl Up {
                 .node
                 .network
                 .options(Some(&self.control_plane.cluster_ranges()?)),
+            policy: self.node.policy(),
             shim: runtime::ShimCommand::default(),
             labels,
             taints: self.node.taints.clone(),

@@ -414,6 +414,20 @@ fn security_contexts_do_not_contradict_themselves() {
             "spec.securityContext.sysctls[0].name: Invalid value: \"net.ipv4.tcp_syncookies\": may not be specified when 'hostNetwork' is true"
         ]
     );
+    assert_eq!(
+        check("hostNetwork: true\nsecurityContext: {sysctls: [{name: net/ipv4/tcp_syncookies, value: '1'}]}"),
+        [
+            "spec.securityContext.sysctls[0].name: Invalid value: \"net/ipv4/tcp_syncookies\": may not be specified when 'hostNetwork' is true"
+        ]
+    );
+    assert_eq!(
+        check(
+            "hostIPC: true\nsecurityContext: {sysctls: [{name: kernel/shmmax, value: '1'}, {name: vm.swappiness, value: '1'}]}"
+        ),
+        [
+            "spec.securityContext.sysctls[0].name: Invalid value: \"kernel/shmmax\": may not be specified when 'hostIPC' is true"
+        ]
+    );
 }
 
 #[test]
