@@ -161,7 +161,11 @@ impl PodLog {
 
     /// The folder of a container's logs, to be measured. Whoever opens what is in it goes through [`PodLog::run`].
     pub fn folder(&self, container: &str) -> PathBuf {
-        self.logs.parent.join(&self.logs.name).join(&self.folder).join(container)
+        self.logs
+            .parent
+            .join(&self.logs.name)
+            .join(&self.folder)
+            .join(container)
     }
 
     /// The names of the containers that have logs.

@@ -27,8 +27,8 @@ use crate::seal::SealedExecutable;
 use crate::shim::{PodRecord, Ready};
 use crate::wire::{self, Reply};
 use crate::{
-    Cni, Error, ErrorKind, Event, ImageLimits, Images, NetworkConfig, Pod, Range, Redirect, Resources, Result, Route,
-    RouteFailures, SandboxSpec, kernel, pod,
+    Cni, Error, ErrorKind, Event, ImageLimits, Images, NetworkConfig, Pod, Range, Redirect, Resources,
+    Result, Route, RouteFailures, SandboxSpec, kernel, pod,
 };
 use ipnet::IpNet;
 
