@@ -246,7 +246,7 @@ fn backup_of_a_running_server_brings_the_cluster_back() -> Result<()> {
     let done = store_verb(&server, &["backup"], &file);
     ensure!(done.success, "{}", done.stderr);
     ensure!(create(&server, "lost", 10).success);
-    let lost: Value = server.client().json(&["get", "configmap", "lost"]);
+    let lost: Value = server.client().json(&["get", "configmap", "lost", "-o", "json"]);
     let lost = lost["metadata"]["resourceVersion"]
         .as_str()
         .context("its version")?
