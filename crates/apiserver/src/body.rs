@@ -20,7 +20,7 @@ pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) struct Body {
     kind: Kind,
     /// What an answer to a connection keeps until it was sent.
-    hold: Option<Box<Hold>>,
+    hold: Option<Arc<Hold>>,
 }
 
 enum Kind {
@@ -36,6 +36,18 @@ pub(crate) struct Hold {
     pub(crate) active: Active,
     /// Of an answer that its client must take in time.
     pub(crate) progress: Option<Arc<Progress>>,
+}
+
+/// The bytes of a frame, which keep what the answer keeps: HTTP/2 takes the last frame of an answer long before the client does.
+struct Unsent {
+    bytes: Bytes,
+    _hold: Arc<Hold>,
+}
+
+impl AsRef<[u8]> for Unsent {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl Body {
@@ -74,7 +86,7 @@ impl Body {
 
     /// The body, which keeps `hold` until it is dropped.
     pub(crate) fn holding(mut self, hold: Hold) -> Body {
-        self.hold = Some(Box::new(hold));
+        self.hold = Some(Arc::new(hold));
         self
     }
 
@@ -106,16 +118,23 @@ impl http_body::Body for Body {
             Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Stream(body) | Kind::Long(body) => Pin::new(body).poll_frame(cx),
         };
-        if let Some(Hold {
-            active,
-            progress: Some(progress),
-            ..
-        }) = this.hold.as_deref()
-            && let Poll::Ready(Some(Ok(frame))) = &frame
-        {
-            active.took(progress, frame.data_ref().map_or(0, Bytes::len));
-        }
-        frame
+        let Some(hold) = &this.hold else {
+            return frame;
+        };
+        let Some(progress) = &hold.progress else {
+            return frame;
+        };
+        frame.map_ok(|frame| {
+            hold.active
+                .connection()
+                .took(progress, frame.data_ref().map_or(0, Bytes::len));
+            frame.map_data(|bytes| {
+                Bytes::from_owner(Unsent {
+                    bytes,
+                    _hold: hold.clone(),
+                })
+            })
+        })
     }
 
     fn is_end_stream(&self) -> bool {

@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -275,17 +274,16 @@ impl Connection {
         Active(self.clone())
     }
 
-    /// Watches over an answer that is longer than a frame: its client must take it.
+    /// Watches over an answer: its client must take it.
     pub(crate) fn watch_over(&self) -> Arc<Progress> {
         let progress = Arc::new(Progress::new(self.activity.now()));
-        let mut answers = self
-            .activity
-            .answers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        answers.push(progress.clone());
-        self.activity.changed.notify_one();
+        self.activity.answers().push(progress.clone());
         progress
+    }
+
+    /// Notes that the client took a frame of an answer.
+    pub(crate) fn took(&self, progress: &Progress, bytes: usize) {
+        progress.took(bytes, self.activity.now());
     }
 
     /// Returns when the client has said nothing for too long, or has stopped taking an answer; says which.
@@ -293,12 +291,12 @@ impl Connection {
         loop {
             let (now, activity) = (self.activity.now(), &self.activity);
             let is_answering = {
-                let mut answers = activity.answers.lock().unwrap_or_else(PoisonError::into_inner);
-                answers.retain(|answer| Arc::strong_count(answer) > 1);
-                if answers.iter().any(|answer| answer.is_stalled(now)) {
+                let mut answers = activity.answers();
+                answers.forget_sent();
+                if answers.under_way.iter().any(|answer| answer.is_stalled(now)) {
                     return "the client does not take its answer";
                 }
-                !answers.is_empty()
+                !answers.under_way.is_empty()
             };
             let last = Duration::from_millis(activity.last.load(Ordering::Relaxed));
             let may_idle = match activity.requests.load(Ordering::Relaxed) {
@@ -314,10 +312,8 @@ impl Connection {
                 (false, true) => (last + may_idle).saturating_sub(now),
                 (false, false) => IDLE_CHECK_PERIOD,
             };
-            tokio::select! {
-                () = tokio::time::sleep(next) => {}
-                () = activity.changed.notified() => {}
-            }
+            // Answers that begin meanwhile are looked at then: to wake up for each would cost more than it saves.
+            tokio::time::sleep(next.min(IDLE_CHECK_PERIOD)).await;
         }
     }
 }
@@ -355,9 +351,31 @@ struct Activity {
     /// Requests whose answers have not been sent.
     active: AtomicUsize,
     requests: AtomicU64,
-    /// Long answers that are being sent. Bounded by the streams of a connection.
-    answers: Mutex<Vec<Arc<Progress>>>,
-    changed: Notify,
+    answers: Mutex<Answers>,
+}
+
+/// Answers that are being sent. Bounded by the streams of a connection.
+#[derive(Default)]
+struct Answers {
+    under_way: Vec<Arc<Progress>>,
+    /// How many there may be before those that were sent are forgotten.
+    forget_at: usize,
+}
+
+impl Answers {
+    fn push(&mut self, progress: Arc<Progress>) {
+        if self.under_way.len() >= self.forget_at {
+            self.forget_sent();
+        }
+        self.under_way.push(progress);
+    }
+
+    fn forget_sent(&mut self) {
+        /// Of a connection with few answers at a time.
+        const FORGET_AT_MIN: usize = 16;
+        self.under_way.retain(|answer| Arc::strong_count(answer) > 1);
+        self.forget_at = FORGET_AT_MIN.max(2 * self.under_way.len());
+    }
 }
 
 impl Activity {
@@ -368,12 +386,15 @@ impl Activity {
             active: AtomicUsize::new(0),
             requests: AtomicU64::new(0),
             answers: Mutex::default(),
-            changed: Notify::new(),
         }
     }
 
     fn now(&self) -> Duration {
         self.began.elapsed()
+    }
+
+    fn answers(&self) -> MutexGuard<'_, Answers> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn touch(&self) {
@@ -402,7 +423,7 @@ impl Drop for Active {
     }
 }
 
-/// How far a long answer has got.
+/// How far an answer has got.
 #[derive(Debug)]
 pub(crate) struct Progress {
     began: Duration,
@@ -431,13 +452,6 @@ impl Progress {
         let bytes = self.bytes.load(Ordering::Relaxed);
         let allowed = ANSWER_GRACE + Duration::from_secs(bytes / ANSWER_RATE_MIN);
         now.saturating_sub(last) > ANSWER_STALL || now.saturating_sub(self.began) > allowed
-    }
-}
-
-impl Active {
-    /// Notes that the client took a frame of a long answer.
-    pub(crate) fn took(&self, progress: &Progress, bytes: usize) {
-        progress.took(bytes, self.0.activity.now());
     }
 }
 
@@ -548,11 +562,25 @@ mod tests {
         assert!(waits.is_err(), "a request is being answered");
     }
 
+    #[test]
+    fn answers_that_were_sent_are_forgotten() {
+        let all = Connections::new(Bounds::of_files(1_024));
+        let connection = all.open(address(1)).unwrap();
+        let kept = connection.watch_over();
+        for _ in 0..1_000 {
+            drop(connection.watch_over());
+        }
+        let answers = connection.activity.answers();
+        assert!(answers.under_way.len() <= answers.forget_at);
+        assert!(answers.forget_at < 100);
+        assert!(answers.under_way.iter().any(|answer| Arc::ptr_eq(answer, &kept)));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn client_that_takes_no_answer_is_given_up() {
         let all = Connections::new(Bounds::of_files(1_024));
         let connection = all.open(address(1)).unwrap();
-        let active = connection.begin();
+        let _active = connection.begin();
         let progress = connection.watch_over();
         assert_eq!(connection.given_up().await, "the client does not take its answer");
         drop(progress);
@@ -561,7 +589,7 @@ mod tests {
         let trickle = async {
             for _ in 0..1_000 {
                 tokio::time::sleep(ANSWER_STALL / 2).await;
-                active.took(&progress, 1);
+                connection.took(&progress, 1);
             }
         };
         tokio::select! {

@@ -52,6 +52,14 @@ pub(crate) fn must_accept(shared: &Shared, node: &str, fingerprint: &str) -> Res
     }
 }
 
+/// 401 when the rights of the user's certificate have ended since the request began. Users who show no certificate of a node have none to lose.
+pub(crate) fn must_still_accept(shared: &Shared, user: &User) -> Result<(), Status> {
+    match user.node_name().zip(user.certificate()) {
+        Some((node, fingerprint)) => must_accept(shared, node, fingerprint),
+        None => Ok(()),
+    }
+}
+
 /// The writes of a transaction in which an object goes: with a node goes the record of its certificates, so that none of them is good for
 /// a node that later has its name. The object's own write is the last.
 pub(crate) fn ended_with(shared: &Shared, place: Place<'_>, write: Write) -> Vec<Write> {

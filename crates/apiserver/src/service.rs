@@ -21,7 +21,7 @@ use crate::connections::{Active, Connection};
 use crate::flow::{self, Ticket};
 use crate::limits::{
     ATTEMPT_RETRY_AFTER_SECONDS, BODY_BYTES_MAX, BODY_GRACE, BODY_RATE_MIN, BODY_UNCOUNTED_BYTES,
-    DISCARD_BYTES_MAX, DISCARD_TIMEOUT, FRAME_BYTES, QUEUE_TIMEOUT, REQUEST_TIMEOUT, RETRY_AFTER_SECONDS,
+    DISCARD_BYTES_MAX, DISCARD_TIMEOUT, QUEUE_TIMEOUT, REQUEST_TIMEOUT, RETRY_AFTER_SECONDS,
 };
 use crate::negotiate::{Answer, Encoding};
 use crate::query::Query;
@@ -33,7 +33,7 @@ use crate::user::User;
 use crate::verbs::list_options::ListOptions;
 use crate::verbs::update::Part;
 use crate::verbs::{Verb, create, delete, delete_collection, get, list, patch, update, watch};
-use crate::{backup, compress, discovery, health, review, tunnel};
+use crate::{backup, compress, discovery, health, node_credential, review, tunnel};
 
 /// Where a request comes from.
 #[derive(Clone)]
@@ -69,6 +69,8 @@ struct Course {
     is_stream: bool,
     /// The request's place in its queue. None for a component of this process, and before the user is known.
     ticket: Option<Ticket>,
+    /// None for a component of this process.
+    connection: Option<Arc<Connection>>,
 }
 
 impl Course {
@@ -88,6 +90,12 @@ impl Course {
             None => Ok(()),
         }
     }
+
+    /// The seat of a watch.
+    fn seat_of_watch(&mut self) -> Option<watch::Seat> {
+        let ticket = self.ticket.take()?;
+        Some(watch::Seat::new(ticket, self.connection.clone()?))
+    }
 }
 
 /// Answers one request. Whatever goes wrong, there is an answer.
@@ -104,6 +112,7 @@ pub(crate) async fn serve(
         resource: "",
         is_stream: false,
         ticket: None,
+        connection: origin.connection.clone(),
     };
     let wanted = Answer::wanted(&request);
     let encoding = wanted.as_ref().map_or(Encoding::Json, |answer| answer.encoding);
@@ -144,8 +153,7 @@ pub(crate) async fn serve(
 /// The body of an answer to a connection. It keeps the request's seat until it was sent: what is converted or compressed as the client reads takes
 /// memory until then. A client that does not read loses its connection.
 fn held(body: Body, active: Active, course: Course) -> Body {
-    let is_watched = !course.is_stream && body.is_longer_than(FRAME_BYTES as u64);
-    let progress = is_watched.then(|| active.connection().watch_over());
+    let progress = (!course.is_stream).then(|| active.connection().watch_over());
     body.holding(Hold {
         _ticket: course.ticket,
         active,
@@ -343,7 +351,7 @@ async fn objects(
         };
         course.seat().await?;
         course.become_stream()?;
-        return watch::watch(shared, request, options, course.ticket.take()).await;
+        return watch::watch(shared, request, options, course.seat_of_watch()).await;
     }
     let timeout = query
         .timeout()?
@@ -351,6 +359,10 @@ async fn objects(
     // Before the seat: a body that does not come keeps nobody else from theirs.
     let body = read_body(&headers, request.body_mut(), course.ticket.as_mut()).await?;
     course.seat().await?;
+    if !body.is_empty() {
+        // The node may have been deleted while the body came.
+        node_credential::must_still_accept(shared, &user)?;
+    }
     let request = Request {
         user,
         target,

@@ -32,6 +32,10 @@ pub(crate) struct Bounds {
 /// it do not lock out those who do not.
 const LET_IN_BELOW: usize = 8;
 
+/// A flow with fewer seats than this gets one although all are taken, until twice as many are taken as there should be: a few flows that
+/// keep their seats for long do not lock out the others.
+const SEATED_BELOW: usize = 1;
+
 /// What a queue holds at one moment, and what it has done so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
@@ -164,11 +168,24 @@ impl State {
         }
     }
 
+    /// The flow that gets the next seat. While all seats are taken, that is the first with few of them.
+    fn next_turn(&mut self, bounds: &Bounds) -> Option<Arc<str>> {
+        let State { counts, flows, turns } = self;
+        if counts.seated < bounds.seats {
+            return turns.pop_front();
+        }
+        let has_few = |name: &Arc<str>| {
+            flows
+                .get(name)
+                .is_some_and(|flow| may_sit(counts, flow.seated, bounds))
+        };
+        let next = turns.iter().position(has_few)?;
+        turns.remove(next)
+    }
+
     /// Gives free seats to those whose turn it is.
     fn dispatch(&mut self, bounds: &Bounds) {
-        while self.counts.seated < bounds.seats
-            && let Some(name) = self.turns.pop_front()
-        {
+        while let Some(name) = self.next_turn(bounds) {
             let Some(flow) = self.flows.get_mut(&name) else {
                 continue;
             };
@@ -185,6 +202,12 @@ impl State {
             self.queue_up(&name, bounds);
         }
     }
+}
+
+/// Whether a flow with `seated` seats may have another at this moment.
+fn may_sit(counts: &Counts, seated: usize, bounds: &Bounds) -> bool {
+    let is_free = counts.seated < bounds.seats || (seated < SEATED_BELOW && counts.seated < 2 * bounds.seats);
+    is_free && seated < bounds.flow_seats
 }
 
 /// One request in a queue, from its head to the end of its answer. Dropped, it leaves.
@@ -228,7 +251,7 @@ impl Ticket {
         let Some(flow) = flows.get_mut(&self.flow) else {
             return;
         };
-        if counts.seated < bounds.seats && flow.seated < bounds.flow_seats && flow.waiting.is_empty() {
+        if may_sit(counts, flow.seated, bounds) && flow.waiting.is_empty() {
             flow.seated += 1;
             counts.seated += 1;
             counts.dispatched += 1;
@@ -387,20 +410,23 @@ mod tests {
         let queue = FairQueue::new(BOUNDS);
         let mut held: Vec<_> = ["a", "a", "b", "b"].map(|flow| ask(&queue, flow).0).into();
         let mut flood: Vec<_> = (0..8).map(|_| ask(&queue, "flood").0).collect();
-        let (mut late, has_seat) = ask(&queue, "late");
-        assert!(!has_seat);
-        held.pop();
-        assert!(is_seated(&mut flood[0]));
-        assert!(!is_seated(&mut late));
-        held.pop();
-        assert!(is_seated(&mut late), "the flood waits for its next turn");
+        let mut late: Vec<_> = (0..2).map(|_| ask(&queue, "late").0).collect();
+        // Each has its first seat beyond those that there are.
+        held.truncate(2);
         assert!(!is_seated(&mut flood[1]));
+        held.pop();
+        assert!(is_seated(&mut flood[1]));
+        assert!(!is_seated(&mut late[1]));
+        held.pop();
+        assert!(is_seated(&mut late[1]), "the flood waits for its next turn");
+        assert!(!is_seated(&mut flood[2]));
     }
 
     #[test]
     fn request_that_leaves_takes_no_seat_with_it() {
         let queue = FairQueue::new(BOUNDS);
         let held: Vec<_> = ["a", "a", "b", "b"].map(|flow| ask(&queue, flow).0).into();
+        let (first, _) = ask(&queue, "c");
         let gone = ask(&queue, "c").0;
         let (mut next, _) = ask(&queue, "c");
         // One goes before it gets a seat, one with a seat that it never saw.
@@ -408,10 +434,9 @@ mod tests {
         drop(held);
         assert!(is_seated(&mut next));
         let held: Vec<_> = ["a", "a", "b", "b"].map(|flow| ask(&queue, flow)).into();
-        let granted = ask(&queue, "d").0;
+        let [other, granted] = ["d", "d"].map(|flow| ask(&queue, flow).0);
         drop(held);
-        drop(granted);
-        drop(next);
+        drop((granted, other, next, first));
         assert_eq!(
             queue.counts(),
             Counts {
@@ -434,6 +459,19 @@ mod tests {
         assert_eq!(second.len(), LET_IN_BELOW);
         assert_eq!(enter("third", 1).len(), 1);
         assert_eq!(queue.counts().refused_full, 8 + 12);
+    }
+
+    #[test]
+    fn flow_without_a_seat_gets_one_when_others_keep_all() {
+        let queue = FairQueue::new(BOUNDS);
+        let _kept: Vec<_> = ["a", "a", "b", "b"].map(|flow| ask(&queue, flow)).into();
+        let mut seated: Vec<_> = ["c", "d", "e", "f"].map(|flow| ask(&queue, flow)).into();
+        assert!(seated.iter().all(|(_, has_seat)| *has_seat));
+        assert!(!ask(&queue, "c").1, "one, not more");
+        let (mut late, has_seat) = ask(&queue, "late");
+        assert!(!has_seat, "twice as many are taken as there are");
+        seated.pop();
+        assert!(is_seated(&mut late));
     }
 
     #[tokio::test(start_paused = true)]

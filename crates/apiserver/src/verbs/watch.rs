@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::body::{Body, BoxError};
+use crate::connections::{Connection, Progress};
 use crate::flow::Ticket;
 use crate::limits::{BOOKMARK_BEFORE_END, BOOKMARK_PERIOD, FRAME_BYTES, WATCH_BATCH_MAX, WATCH_LIFE_MIN};
 use crate::metrics::WatchGauge;
@@ -26,13 +27,45 @@ use crate::respond::{self, Presenter};
 use crate::shared::Shared;
 use crate::verbs::list_options::{self, ListOptions, Selection};
 
-/// Starts a watch, which keeps `ticket`. What cannot begin (history gone, a revision that does not come) is an HTTP error, what ends it
+/// What a watch keeps: its place in the queue, and a seat there until the objects that it begins with are sent, for they are in memory. Its
+/// client must take these in time.
+pub(crate) struct Seat {
+    ticket: Ticket,
+    connection: Arc<Connection>,
+    /// None when the seat was left.
+    progress: Option<Arc<Progress>>,
+}
+
+impl Seat {
+    pub(crate) fn new(ticket: Ticket, connection: Arc<Connection>) -> Seat {
+        let progress = Some(connection.watch_over());
+        Seat {
+            ticket,
+            connection,
+            progress,
+        }
+    }
+
+    /// Notes that the client took a frame.
+    fn took(&self, bytes: usize) {
+        if let Some(progress) = &self.progress {
+            self.connection.took(progress, bytes);
+        }
+    }
+
+    fn leave(&mut self) {
+        self.progress = None;
+        self.ticket.leave_seat();
+    }
+}
+
+/// Starts a watch, which keeps `seat`. What cannot begin (history gone, a revision that does not come) is an HTTP error, what ends it
 /// later an ERROR event.
 pub(crate) async fn watch(
     shared: &Arc<Shared>,
     request: Request,
     options: ListOptions,
-    ticket: Option<Ticket>,
+    seat: Option<Seat>,
 ) -> Result<Response<Body>, Status> {
     let rights_end = node_credential::end_of(shared, &request.user)?;
     let prefix = options.selection.prefix(&request.target.namespace);
@@ -96,7 +129,7 @@ pub(crate) async fn watch(
         stopping: shared.stopping.clone(),
         rights_end,
         over: false,
-        ticket,
+        seat,
         _gauge: shared.metrics.watch_began(),
     };
     let frames = stream::unfold(state, |mut state| async move {
@@ -157,8 +190,8 @@ struct Watch {
     /// Cancelled when the rights of the client's certificate end; for nodes.
     rights_end: Option<CancellationToken>,
     over: bool,
-    /// The watch has a seat until the initial objects are sent, which it keeps in memory.
-    ticket: Option<Ticket>,
+    /// None for a component of this process.
+    seat: Option<Seat>,
     _gauge: WatchGauge,
 }
 
@@ -180,10 +213,13 @@ impl Watch {
             return None;
         }
         if let Some(frame) = self.initial_frame() {
+            if let Some(seat) = &self.seat {
+                seat.took(frame.len());
+            }
             return Some(frame);
         }
-        if let Some(ticket) = &mut self.ticket {
-            ticket.leave_seat();
+        if let Some(seat) = &mut self.seat {
+            seat.leave();
         }
         while !self.over {
             let frame = match self.next_happening().await {

@@ -298,6 +298,73 @@ async fn client_that_reads_no_tables_holds_its_own_seats_alone() {
     }
 }
 
+/// HTTP/2 whose client takes `window` bytes of each answer.
+async fn http2_with_window(
+    stream: TlsStream<TcpStream>,
+    window: u32,
+) -> (SendRequest<RequestBody>, tokio_util::task::AbortOnDropHandle<()>) {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder.initial_stream_window_size(window);
+    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+    let driver = tokio::spawn(async move {
+        let _ended = connection.await;
+    });
+    (sender, tokio_util::task::AbortOnDropHandle::new(driver))
+}
+
+/// Asks for `count` short answers, whose heads come.
+async fn unread_answers(
+    sender: &mut SendRequest<RequestBody>,
+    token: &str,
+    count: usize,
+) -> Vec<http::Response<Incoming>> {
+    let review = json!({"spec": {"nonResourceAttributes": {"verb": "get", "path": "/"}}}).to_string();
+    let mut unread = Vec::new();
+    for _ in 0..count {
+        let asked = request(Method::POST, REVIEWS, Some(token), whole(review.clone()));
+        sender.ready().await.unwrap();
+        let response = sender.send_request(asked).await.unwrap();
+        assert_eq!(response.status(), 201);
+        unread.push(response);
+    }
+    unread
+}
+
+#[tokio::test]
+async fn accounts_that_take_no_answer_lock_nobody_out() {
+    const SEATS_OF_ALL: usize = 256;
+    const SEATS_OF_ONE: usize = 64;
+    let cluster = Cluster::start().await;
+    let mut kept = Vec::new();
+    for number in 0..SEATS_OF_ALL / SEATS_OF_ONE {
+        let token = account(&cluster, &format!("lazy-{number}")).await;
+        let (mut sender, driver) = http2_with_window(dial_as_stranger(&cluster).await, 0).await;
+        let unread = unread_answers(&mut sender, &token, SEATS_OF_ONE).await;
+        kept.push((sender, driver, unread));
+    }
+    let other = account(&cluster, "other").await;
+    let (mut sender, _driver) = http2(dial_as_stranger(&cluster).await).await;
+    assert_eq!(unread_answers(&mut sender, &other, 1).await.len(), 1);
+}
+
+#[tokio::test]
+async fn answer_counts_until_its_last_byte_is_taken() {
+    const ANSWERS: usize = 20;
+    let cluster = Cluster::start().await;
+    let token = account(&cluster, "lazy").await;
+    // One byte is enough for the server to hand the whole answer to HTTP/2, which keeps it.
+    let (mut sender, driver) = http2_with_window(dial_as_stranger(&cluster).await, 1).await;
+    let unread = unread_answers(&mut sender, &token, ANSWERS).await;
+    let present = "apiserver_flowcontrol_current_requests{priority_level=\"workload-low\"}";
+    for _ in 0..ANSWERS {
+        assert_eq!(metric(&cluster, present).await, ANSWERS as u64);
+    }
+    drop((unread, sender, driver));
+    while metric(&cluster, present).await > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test]
 async fn timeouts_and_tables_that_make_no_sense_are_refused() {
     let cluster = Cluster::start().await;

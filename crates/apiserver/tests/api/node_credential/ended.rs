@@ -1,5 +1,8 @@
 //! When the rights of a certificate end.
 
+use futures::{StreamExt, stream};
+use http_body::Frame;
+use http_body_util::StreamBody;
 use hyper::client::conn::http1::SendRequest;
 
 use super::*;
@@ -73,6 +76,40 @@ async fn rights_end_with_the_deletion_of_a_node_that_is_kept() {
             "the record is gone, too"
         );
     }
+}
+
+#[tokio::test]
+async fn request_whose_body_ends_after_the_deletion_is_refused() {
+    let world = world().await;
+    let cluster = &world.cluster;
+    let stream = TokioIo::new(dial(cluster, "n").await);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    // The server asks for the body after it has looked at the certificate.
+    let node = named("Node", "n").to_string();
+    let (first, last) = node.split_at(1);
+    let [first, last] = [first, last].map(|part| Frame::data(Bytes::copy_from_slice(part.as_bytes())));
+    let (go_on, gone_on) = tokio::sync::oneshot::channel::<()>();
+    let rest = stream::once(async move {
+        gone_on.await.unwrap();
+        Ok(last)
+    });
+    let body = stream::iter([Ok::<_, std::convert::Infallible>(first)]).chain(rest);
+    let create = Request::post("/api/v1/nodes")
+        .header("host", "localhost")
+        .header("content-type", JSON)
+        .header("content-length", node.len())
+        .body(StreamBody::new(body).boxed_unsync())
+        .unwrap();
+    let answer = tokio::spawn(async move { sender.send_request(create).await.unwrap() });
+    let present = "apiserver_flowcontrol_current_requests{priority_level=\"system\"} 1\n";
+    while !cluster.get("/metrics").await.text.contains(present) {
+        tokio::task::yield_now().await;
+    }
+    cluster.delete("/api/v1/nodes/n", &Value::Null).await.expect(200);
+    go_on.send(()).unwrap();
+    assert_eq!(answer.await.unwrap().status(), 401);
+    assert_eq!(cluster.get("/api/v1/nodes/n").await.code, 404);
 }
 
 #[tokio::test]
