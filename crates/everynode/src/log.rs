@@ -63,7 +63,8 @@ fn filter(text: &str) -> Result<String, String> {
         .filter(|directive| !directive.is_empty())
     {
         let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level);
-        if LevelFilter::from_str(level).is_err() {
+        // The library takes no level for `error`.
+        if level.is_empty() || LevelFilter::from_str(level).is_err() {
             return Err(format!(
                 "{directive:?} is no level (error, warn, info, debug, trace, off) and not TARGET=LEVEL"
             ));
