@@ -36,6 +36,10 @@ const LET_IN_BELOW: usize = 8;
 /// keep their seats for long do not lock out the others.
 const SEATED_BELOW: usize = 1;
 
+/// A flow that holds up to this part of the bytes that it may hold gets them although the queue holds all that it should, until it holds twice
+/// as many: bodies that come slowly do not lock out those of others. For users that is one body of the largest size.
+const LITTLE_OF_BODIES: usize = 4;
+
 /// What a queue holds at one moment, and what it has done so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
@@ -327,7 +331,10 @@ impl Ticket {
         let Some(flow) = flows.get_mut(&self.flow) else {
             return Ok(());
         };
-        if counts.body_bytes + bytes > bounds.body_bytes || flow.body_bytes + bytes > bounds.flow_body_bytes {
+        let (of_all, of_flow) = (counts.body_bytes + bytes, flow.body_bytes + bytes);
+        let has_little = of_flow <= bounds.flow_body_bytes / LITTLE_OF_BODIES;
+        let is_full = of_all > bounds.body_bytes && (!has_little || of_all > 2 * bounds.body_bytes);
+        if is_full || of_flow > bounds.flow_body_bytes {
             counts.refused_full += 1;
             return Err(Busy);
         }
@@ -495,7 +502,14 @@ mod tests {
         assert_eq!(tickets[1].hold_bytes(1), Err(Busy));
         let mut other = queue.enter("b").unwrap();
         assert_eq!((other.hold_bytes(41), other.hold_bytes(40)), (Err(Busy), Ok(())));
-        drop(tickets);
+        let mut late = queue.enter("c").unwrap();
+        assert_eq!(
+            (late.hold_bytes(16), late.hold_bytes(15)),
+            (Err(Busy), Ok(())),
+            "the queue is full, and the flow has little"
+        );
+        assert_eq!(late.hold_bytes(1), Err(Busy));
+        drop((tickets, late));
         assert_eq!((queue.counts().streams, queue.counts().body_bytes), (0, 40));
     }
 }
