@@ -317,6 +317,19 @@ fn a_container_cannot_lift_its_own_limits() {
         log.contains("Read-only file system") && !log.contains("made"),
         "{log}"
     );
+    // A volume at the root hides nothing from the first process, whose root it already is.
+    let (log, _) = machine.run(&pod, script, |spec| {
+        spec.mounts = vec![runtime::Mount {
+            name: "v".into(),
+            source: machine.folder.path().to_owned(),
+            target: "/".into(),
+            ..Default::default()
+        }];
+    });
+    assert!(
+        log.contains("Read-only file system") && !log.contains("made"),
+        "{log}"
+    );
     let script = "for d in /sys/fs/cgroup /sys/fs/cgroup/*; do
         busybox mkdir $d/mine 2>/dev/null && busybox rmdir $d/mine && echo made; done; true";
     let (log, _) = machine.run(&pod, script, |spec| spec.security.privileged = true);

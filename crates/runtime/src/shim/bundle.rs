@@ -340,24 +340,23 @@ fn root_propagation(mounts: &[Mount]) -> &'static str {
 
 /// What a container must not write to lest it lift its own limits: libcontainer binds v1 hierarchies writable, whatever the
 /// mount asks for. The folder comes before what is mounted in it, because making it read-only binds it anew.
+///
+/// A volume above them or over one of them changes nothing here: a volume at `/`, or one behind a link of the image, hides nothing. Only a
+/// volume at the folder itself counts, because then they are not mounted ([`mounts`]).
 fn read_only_cgroups(parts: &Parts<'_>) -> Vec<PathBuf> {
     let folder = Path::new(CGROUPS);
-    let asked = |path: &Path| {
-        parts
-            .spec
-            .mounts
-            .iter()
-            .any(|mount| path.starts_with(&mount.target))
-    };
-    if parts.hierarchies.unified() || asked(folder) {
+    let replaced = parts.spec.mounts.iter().any(|mount| mount.target == folder);
+    if parts.hierarchies.unified() || replaced {
         return Vec::new();
     }
     let below = parts
         .hierarchies
         .v1_roots()
         .filter(|root| root.starts_with(folder));
-    let paths = std::iter::once(folder).chain(below);
-    paths.filter(|path| !asked(path)).map(Path::to_path_buf).collect()
+    std::iter::once(folder)
+        .chain(below)
+        .map(Path::to_path_buf)
+        .collect()
 }
 
 /// The standard mounts. Volumes are attached later ([`super::volumes`]).
