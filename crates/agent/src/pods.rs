@@ -12,7 +12,7 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::watcher::{self, Event, watcher};
-use runtime::{PodLogs, Runtime};
+use runtime::{PodLogs, Runtime, beneath};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -94,7 +94,7 @@ pub enum Ended {
 /// Runs the agent of one node until `shutdown`, or until the node is deleted. Its pods run on afterwards.
 pub async fn run(options: Options, shutdown: CancellationToken) -> Result<Ended, Error> {
     let pods_dir = pods_dir(&options.data_dir);
-    std::fs::create_dir_all(&pods_dir).map_err(|source| Error::DataDir {
+    beneath::make_private(&pods_dir).map_err(|source| Error::DataDir {
         path: pods_dir.clone(),
         source,
     })?;

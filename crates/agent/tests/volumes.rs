@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -54,6 +55,9 @@ async fn mounts_nest_in_any_order_and_sub_paths_take_the_mode() {
         log,
         "777 /buffer\n777 /whole\n777 /config/made\nvaluevalue\nwritten\n/whole\n"
     );
+    // The container's user comes by the mounts alone; users of the machine come to none of it.
+    let pods = fs::metadata(cluster.options.data_dir.join("kubelet")).unwrap();
+    assert_eq!(pods.permissions().mode() & 0o7777, 0o700);
     cluster.finish().await;
 }
 

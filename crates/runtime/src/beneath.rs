@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 
 use std::path::{Path, PathBuf};
 
@@ -176,6 +177,14 @@ impl Root {
         file.take(limit).read_to_end(&mut bytes)?;
         Ok(Some(bytes))
     }
+}
+
+/// Makes a folder that its owner alone may enter, and takes that right from others where the folder is there already. Images and pods
+/// bring set-user-id programs and secrets, and the modes in what is below are for the users of containers.
+pub fn make_private(path: &Path) -> io::Result<()> {
+    const MODE: u32 = 0o700;
+    fs::DirBuilder::new().recursive(true).mode(MODE).create(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(MODE))
 }
 
 /// Opens a path of the machine for reference only, links followed.

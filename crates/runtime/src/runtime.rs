@@ -17,6 +17,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::Pid;
 
+use crate::beneath;
 use crate::cgroup::{self, Hierarchies};
 use crate::error::Context as _;
 use crate::files;
@@ -662,7 +663,7 @@ fn wait_for_end(shim: Pid) -> Result<()> {
 /// Mounts the run folder on itself, private: what shims mount below never shows outside of them. Answers whether it was not mounted before.
 fn private_run_folder(layout: &Layout) -> Result<bool> {
     let run = layout.run();
-    fs::create_dir_all(&run).context(|| format!("create {}", run.display()))?;
+    beneath::make_private(&run).context(|| format!("create {}", run.display()))?;
     let mounted = || -> Result<bool> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").context(|| "read mounts")?;
         Ok(mounts

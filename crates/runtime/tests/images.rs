@@ -45,6 +45,22 @@ fn wild_file(tar: &mut tar::Builder<Vec<u8>>, path: &str, content: &[u8]) {
 }
 
 #[test]
+fn users_of_the_machine_cannot_enter_what_images_and_pods_bring() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = folder.path().join("images");
+    // As an earlier version, or somebody else, has made it.
+    fs::create_dir(&images).unwrap();
+    fs::set_permissions(&images, fs::Permissions::from_mode(0o755)).unwrap();
+    Images::open(folder.path()).unwrap();
+    let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(images), 0o700);
+    let machine = Machine::new();
+    for name in ["images", "run"] {
+        assert_eq!(mode(machine.folder.path().join(name)), 0o700, "{name}");
+    }
+}
+
+#[test]
 fn names_have_one_whole_form() {
     for (name, whole) in [
         ("busybox", "docker.io/library/busybox:latest"),

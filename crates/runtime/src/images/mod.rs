@@ -24,6 +24,7 @@ use jiff::Timestamp;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
+use crate::beneath;
 use crate::error::Context as _;
 use crate::layout::{self, Layout};
 use crate::{Error, ErrorKind, Result};
@@ -158,6 +159,8 @@ impl Images {
             layout,
             limits: ImageLimits::default(),
         };
+        let all = images.layout.images();
+        beneath::make_private(&all).context(|| format!("create {}", all.display()))?;
         for folder in [images.records(), images.layers(), images.temporary()] {
             fs::create_dir_all(&folder).context(|| format!("create {}", folder.display()))?;
         }
