@@ -184,7 +184,11 @@ impl Stage {
             skip("a daemon that speaks UDP needs perl");
             return Ok(None);
         }
-        let Some(mut fleet) = fleet(2, &["--cluster-cidr", "10.244.0.0/16", "--node-cidr-mask-size", BITS])? else {
+        let Some(mut fleet) = fleet(
+            2,
+            &["--cluster-cidr", "10.244.0.0/16", "--node-cidr-mask-size", BITS],
+        )?
+        else {
             return Ok(None);
         };
         let image = programs(fleet.topology().folder(), TALK, &[perl], &["sh"])?;
