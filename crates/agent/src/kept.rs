@@ -30,7 +30,7 @@ const RETRY: Duration = Duration::from_secs(60);
 const MOST: u64 = 64 << 20;
 /// History that a file may hold besides as much as it held when it was last written anew, in bytes.
 const HISTORY: u64 = 256 << 10;
-/// Only the owner may read what the node was told.
+/// Only the owner may read what the cluster sent to the node.
 const MODE: u32 = 0o600;
 /// The name of the file in its folder.
 const FILE: &str = "told";

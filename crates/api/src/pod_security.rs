@@ -94,7 +94,7 @@ impl fmt::Display for Standard {
 pub struct Policy {
     /// Pods that violate it are refused.
     pub enforce: Standard,
-    /// Who writes pods or workloads that violate it is warned.
+    /// A client that writes pods or workloads which violate it gets a warning.
     pub warn: Standard,
 }
 
@@ -344,7 +344,7 @@ pub fn is_significant_update(new: &Value, old: &Value) -> bool {
             .any(|field| images(new, field) != images(old, field))
 }
 
-/// What an administrator who tightens a namespace is told of the pods that are there. `checked` of `total` pods were looked at; `found` are
+/// The warnings for an administrator who tightens a namespace, about the pods that are there. `checked` of `total` pods were looked at; `found` are
 /// their names with what they violate, for those that violate something.
 pub fn describe_existing(
     namespace: &str,

@@ -1,7 +1,7 @@
 //! Backups: the store and the keys of a cluster in one file, and a data directory made of one.
 //!
 //! The objects come from a running server ([`stream`]) or from the store of one that is stopped ([`write`]). The keys
-//! are read from the data directory by whoever makes the backup; no request gives them away.
+//! are read from the data directory by the process that makes the backup; no request returns them.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};

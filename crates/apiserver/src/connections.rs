@@ -200,7 +200,7 @@ impl Table {
     }
 }
 
-/// Whose a connection is.
+/// The owner of a connection.
 enum Standing {
     Unproven,
     Administrator,

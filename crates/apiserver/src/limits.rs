@@ -92,7 +92,7 @@ pub(crate) const ATTEMPTS_PER_SECOND_ALL: f64 = 200.0;
 /// Addresses whose failures are remembered, at some 80 bytes each.
 pub(crate) const ATTEMPT_ADDRESSES_MAX: usize = 4_096;
 
-/// What a client that showed too many wrong credentials is told to wait, in seconds.
+/// `Retry-After` for a client that showed too many wrong credentials, in seconds.
 pub(crate) const ATTEMPT_RETRY_AFTER_SECONDS: u32 = 5;
 
 /// How long a request may wait for a seat before it is refused (429).

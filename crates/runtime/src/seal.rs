@@ -27,7 +27,7 @@ const MOUNT_ATTR_NODEV: libc::c_uint = 4;
 /// `MFD_EXEC` of `linux/memfd.h`, since Linux 6.3: the file may be run although the machine's default is that such files may not.
 const MFD_EXEC: libc::c_uint = 0x10;
 
-/// An executable that runs and cannot be written to, whoever has a descriptor of it.
+/// An executable that runs and cannot be written to through any descriptor of it.
 #[derive(Debug)]
 pub(crate) struct SealedExecutable(OwnedFd);
 

@@ -1,4 +1,4 @@
-//! Who gets a seat: requests are sorted into priority levels by what they are about and who sends them, and each level has seats, a queue
+//! Seats for requests: requests are sorted into priority levels by what they are about and who sends them, and each level has seats, a queue
 //! and memory of its own. A level is a row of [`LEVELS`], the rule that leads there a row of [`SCHEMAS`]; their names are those of Kubernetes'
 //! API priority and fairness where it has the same.
 //!

@@ -41,7 +41,7 @@ const ERROR_TEXT: usize = 300;
 const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
 
-/// Who asks a registry.
+/// The client of a registry.
 #[derive(Clone, Debug, Default)]
 pub enum Credentials {
     /// Nobody in particular.

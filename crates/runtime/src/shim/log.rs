@@ -83,7 +83,7 @@ fn format_line(output: &mut Vec<u8>, now: Timestamp, stream: Stream, whole: bool
     output.push(b'\n');
 }
 
-/// A container's log file. Its folder stays open: whoever may write in the folders above moves nothing of it.
+/// A container's log file. Its folder stays open, so a process that can write in the folders above cannot move the file.
 #[derive(Debug)]
 pub(super) struct LogFile {
     path: LogPath,
