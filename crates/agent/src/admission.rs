@@ -14,6 +14,11 @@ use schema::quantity::Quantity;
 /// The resources that are counted, in the order in which a shortage is reported; the value is in milli-units for `cpu`, else whole.
 const COUNTED: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 
+/// The operating system of every node that this agent runs on, as `spec.os.name` has it.
+const OS: &str = "linux";
+/// The label of a node that names its operating system.
+const OS_LABEL: &str = "kubernetes.io/os";
+
 /// What a node offers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Offer {
@@ -100,6 +105,17 @@ impl Claim {
 /// Whether `pod` may run on the node beside the pods that hold `others`; the refusal is what its status says.
 pub(crate) fn admit(pod: &Pod, offer: &Offer, others: &[&Claim]) -> Result<Claim, Failure> {
     let claim = Claim::of(pod);
+    let spec = pod.spec.as_ref();
+    let selected = spec.and_then(|spec| spec.node_selector.as_ref()?.get(OS_LABEL));
+    if selected.is_some_and(|selected| offer.labels.get(OS_LABEL) != Some(selected)) {
+        let message = "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label";
+        return Err(refusal("PodOSSelectorNodeLabelDoesNotMatch", message));
+    }
+    let os = spec.and_then(|spec| spec.os.as_ref());
+    if os.is_some_and(|os| os.name != OS) {
+        let message = "Failed to admit pod as the OS field doesn't match node OS";
+        return Err(refusal("PodOSNotSupported", message));
+    }
     if !selects(pod, offer) {
         let message = "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
         return Err(refusal("NodeAffinity", message));
@@ -275,5 +291,14 @@ mod tests {
         assert_eq!(reason(spec.clone(), &[]), None);
         spec["affinity"] = aimed("m");
         assert_eq!(reason(spec, &[]).as_deref(), Some("NodeAffinity"));
+        let mut spec = asking("0");
+        spec["os"] = json!({"name": "linux"});
+        assert_eq!(reason(spec.clone(), &[]), None);
+        spec["os"] = json!({"name": "windows"});
+        assert_eq!(reason(spec, &[]).as_deref(), Some("PodOSNotSupported"));
+        let mut spec = asking("0");
+        spec["nodeSelector"] = json!({"kubernetes.io/os": "windows"});
+        let refused = reason(spec, &[]);
+        assert_eq!(refused.as_deref(), Some("PodOSSelectorNodeLabelDoesNotMatch"));
     }
 }

@@ -1,23 +1,20 @@
 //! postStart and preStop hooks, and commands that probes run in a container.
 
-use std::io::Read;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler};
-use runtime::ExecSpec;
+use runtime::{ExecSpec, Finished};
 
+use crate::calls::PROBES;
 use crate::container::{self, run_id};
 use crate::probes::http;
-use crate::worker::blocking;
 
 /// Longest a hook's command may run: nothing in Kubernetes bounds postStart; this does. preStop is bounded by the pod's grace.
 const LONGEST: Duration = Duration::from_secs(3600);
 /// After a preStop hook that took all the grace there is this much left, as the kubelet has it.
 pub(crate) const LEAST_GRACE: Duration = Duration::from_secs(2);
 /// What is kept of a command's output, in bytes, as the kubelet cuts it.
-const OUTPUT: u64 = 10 << 10;
-/// SIGKILL.
-const KILL: i32 = 9;
+const OUTPUT: usize = 10 << 10;
 
 /// Runs a hook to its end. The error is the message of its event.
 pub(crate) async fn run(
@@ -33,8 +30,11 @@ pub(crate) async fn run(
     }
     if let Some(get) = &hook.http_get {
         let port = container::port(&get.port, container).ok_or("the hook's port is unknown")?;
-        let status = http::get(get, &container::host(pod_ips), port, "kube-lifecycle/1.36").await?;
-        return match status {
+        let host = container::host(pod_ips);
+        let page = http::get(get, &host, port, "kube-lifecycle/1.36");
+        let page = tokio::time::timeout(LONGEST, page).await;
+        let page = page.map_err(|_| format!("HTTP hook did not end within {}s", LONGEST.as_secs()))??;
+        return match page.status {
             200..400 => Ok(()),
             other => Err(format!("HTTP hook failed with statuscode: {other}")),
         };
@@ -45,7 +45,8 @@ pub(crate) async fn run(
     Ok(())
 }
 
-/// Runs a command in a container; an error unless it ends with 0 within the limit.
+/// Runs a command in a container; an error unless it ends with 0 within the limit. Out of time, and when the caller leaves, it ends with all that it
+/// has started; what a command that ended by itself left in the background stays, as other runtimes have it.
 pub(crate) async fn exec(
     sandbox: &runtime::Pod,
     container: &Container,
@@ -53,50 +54,27 @@ pub(crate) async fn exec(
     command: Vec<String>,
     limit: Duration,
 ) -> Result<(), String> {
-    let sandbox = sandbox.clone();
+    let (pod, sandbox) = (sandbox.id().to_owned(), sandbox.clone());
     let id = run_id(&container.name, attempt);
     let shown = command.join(" ");
-    let ran = blocking(move || {
-        let spec = ExecSpec {
-            command,
-            stdout: true,
-            stderr: true,
-            ..Default::default()
-        };
-        let process = sandbox.exec(&id, &spec)?;
-        let readers = [process.stdout(), process.stderr()].map(|pipe| pipe.map(read));
-        let code = process.wait(limit)?;
-        if code.is_none() {
-            process.signal(KILL)?;
-        }
-        let texts = readers
-            .into_iter()
-            .flatten()
-            .filter_map(|reader| reader.join().ok());
-        let text: String = texts.collect();
-        Ok((code, text))
-    });
-    match ran.await {
-        Ok((Some(0), _)) => Ok(()),
-        Ok((Some(code), text)) if text.is_empty() => Err(format!("command \"{shown}\" exited with {code}")),
-        Ok((Some(_), text)) => Err(text),
-        Ok((None, _)) => Err(format!(
+    let spec = ExecSpec {
+        command,
+        stdout: true,
+        stderr: true,
+        ..Default::default()
+    };
+    let finished = match PROBES.run(&pod, move || sandbox.exec(&id, &spec)).await {
+        Ok(process) => process.finish(limit, OUTPUT).await,
+        Err(error) => Err(error),
+    };
+    let Finished { code, output } = finished.map_err(|error| error.message)?;
+    match code {
+        Some(0) => Ok(()),
+        Some(code) if output.is_empty() => Err(format!("command \"{shown}\" exited with {code}")),
+        Some(_) => Err(String::from_utf8_lossy(&output).into_owned()),
+        None => Err(format!(
             "command timed out: \"{shown}\" timed out after {}s",
             limit.as_secs()
         )),
-        Err(error) => Err(error.message),
     }
-}
-
-/// Reads a pipe beside the command, so that a full one does not stop it; the rest is thrown away.
-fn read(mut pipe: std::fs::File) -> std::thread::JoinHandle<String> {
-    std::thread::spawn(move || {
-        let mut kept = Vec::new();
-        let read = pipe.by_ref().take(OUTPUT).read_to_end(&mut kept);
-        let rest = read.and_then(|_| std::io::copy(&mut pipe, &mut std::io::sink()));
-        if let Err(error) = rest {
-            tracing::debug!(%error, "read the output of a command");
-        }
-        String::from_utf8_lossy(&kept).into_owned()
-    })
 }

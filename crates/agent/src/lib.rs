@@ -17,6 +17,7 @@
 mod addresses;
 mod admission;
 mod api_client;
+mod calls;
 mod cluster;
 mod container;
 mod credential;
@@ -36,6 +37,7 @@ mod options;
 mod pods;
 mod policy;
 mod probes;
+mod progress;
 mod servers;
 mod services;
 mod sources;
@@ -52,6 +54,7 @@ pub use mirror::kept_service;
 pub use options::{Error, KUBELET_DIR, NetworkOptions, Options, POD_LOGS_DIR, PodRanges};
 pub use pods::{Ended, run};
 pub use policy::{POD_MAX_PIDS, PodPolicy, SysctlPattern};
+pub use progress::STALLED_AFTER;
 pub use servers::{Dialer, Identity, ServerAddress};
 pub use stop::{remove_shared_folders, stop_all};
 

@@ -24,11 +24,11 @@ use runtime::{NetworkConfig, Range, Ranges, Route, Runtime, TunnelEnd, Via};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::calls::blocking;
 use crate::cluster::{Cluster, message};
 use crate::events::Recorder;
 use crate::mirror::Mirror;
 use crate::options::{NetworkOptions, PodRanges};
-use crate::worker::blocking;
 
 /// How often the machine's routes are compared with what they should be.
 const LOOK: Duration = Duration::from_secs(10);

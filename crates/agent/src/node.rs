@@ -22,6 +22,7 @@ use crate::cluster::{Cluster, is_gone, message};
 use crate::events::Recorder;
 use crate::network;
 use crate::options::{Options, PodRanges};
+use crate::progress::Progress;
 
 pub(crate) use lease::renew;
 pub(crate) use machine::{
@@ -59,6 +60,7 @@ pub(crate) struct Keeper {
     name: String,
     addresses: watch::Receiver<Vec<IpAddr>>,
     network: watch::Receiver<network::State>,
+    progress: Progress,
     /// Whether the node registers with the ranges that it has.
     network_is_own: bool,
     labels: BTreeMap<String, String>,
@@ -83,6 +85,7 @@ impl Keeper {
         images: runtime::Images,
         addresses: watch::Receiver<Vec<IpAddr>>,
         network: watch::Receiver<network::State>,
+        progress: Progress,
         deleted: CancellationToken,
     ) -> (Self, watch::Receiver<Offer>) {
         let mut labels = options.labels.clone();
@@ -100,6 +103,7 @@ impl Keeper {
             name: options.node_name.clone(),
             addresses,
             network,
+            progress,
             network_is_own: matches!(options.network.ranges, PodRanges::Own(_)),
             labels,
             taints: serde_json::to_value(&options.taints).unwrap_or_default(),
@@ -323,7 +327,10 @@ impl Keeper {
                 let status = if pressed { "True" } else { "False" };
                 json!({"type": kind, "status": status, "reason": reason, "message": message})
             })
-            .chain(network_conditions(&self.network.borrow()))
+            .chain(network_conditions(
+                &self.network.borrow(),
+                self.progress.stalled(),
+            ))
             .collect();
         let ips = self
             .addresses
@@ -404,12 +411,13 @@ fn contradicts(node: &Node, posted: &Value) -> bool {
     })
 }
 
-/// Whether pods can be made, and whether they reach those of other nodes.
-fn network_conditions(state: &network::State) -> Vec<Value> {
+/// Whether pods can be made, whether the agent gets on, and whether they reach those of other nodes.
+fn network_conditions(state: &network::State, stalled: Option<String>) -> Vec<Value> {
     let condition = |kind: &str, status: &str, reason: &str, message: &str| json!({"type": kind, "status": status, "reason": reason, "message": message});
-    let ready = match &state.not_ready {
+    let not_ready = stalled.or_else(|| state.not_ready.as_deref().map(network::not_ready));
+    let ready = match &not_ready {
         None => condition("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
-        Some(why) => condition("Ready", "False", "KubeletNotReady", &network::not_ready(why)),
+        Some(why) => condition("Ready", "False", "KubeletNotReady", why),
     };
     let routes = match &state.routes {
         None => None,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::join::Membership;
 use crate::policy::PodPolicy;
@@ -46,6 +47,8 @@ pub struct Options {
     pub network: NetworkOptions,
     /// What pods are granted of the machine's kernel.
     pub policy: PodPolicy,
+    /// After how long without an answer of a pod's shim the node says that it is not ready: [`crate::STALLED_AFTER`].
+    pub stalled_after: Duration,
     /// How pods' shims are started.
     pub shim: runtime::ShimCommand,
     /// Labels of the node besides Kubernetes' own.

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::addresses;
 use crate::admission::{self, Claim};
+use crate::calls::{PODS, blocking};
 use crate::cluster::{Cluster, PodRef};
 use crate::events::Recorder;
 use crate::hold;
@@ -29,10 +30,11 @@ use crate::names::{self, Names};
 use crate::network::Network;
 use crate::node::{self, Keeper};
 use crate::options::{Error, Options};
+use crate::progress::{self, Beat};
 use crate::services;
 use crate::sources::{Places, Sources};
 use crate::tunnel;
-use crate::worker::{INBOX, Message, Origin, Shared, Word, Worker, blocking};
+use crate::worker::{INBOX, Message, Origin, Shared, Word, Worker};
 
 /// Events of the runtime that wait to be handed on: some hundred containers may end at once when the machine is stopped.
 const RUNTIME_EVENTS: usize = 256;
@@ -44,7 +46,7 @@ const STRANGER_GRACE: Duration = Duration::from_secs(30);
 const WATCH_RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
 /// Keys of pods, as they are kept; their uids follow.
-const PODS: &str = "pods/";
+const POD_KEYS: &str = "pods/";
 
 /// Where an agent keeps what it was told.
 pub(crate) struct Keeps {
@@ -147,6 +149,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<Ended,
     })?;
     tasks.spawn(network.run(mirror.clone(), stop.clone()));
     let ranges = network_state.clone();
+    let (beat, progress) = progress::channel(options.stalled_after);
     let (keeper, offer) = Keeper::new(
         cluster.clone(),
         recorder.clone(),
@@ -154,6 +157,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<Ended,
         runtime.images().clone(),
         addresses.clone(),
         network_state,
+        progress,
         deleted.clone(),
     );
     if let Some(labels) = mirror::labels_of(&known, &options.node_name) {
@@ -206,7 +210,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<Ended,
         let connector = tunnel::Connector::new(dialer, &options.node_name);
         tasks.spawn(tunnel::serve(connector, Arc::clone(&shared), stop.clone()));
     }
-    let pods = Pods::new(shared, kept.clone(), &known);
+    let pods = Pods::new(shared, kept.clone(), &known, beat);
     drop((known, known_secrets));
     tokio::select! {
         biased;
@@ -274,19 +278,24 @@ struct Pods {
     /// Pods of that list, the oldest first when it is whole: the older ones were here before.
     pending: Vec<Pod>,
     strangers: JoinSet<()>,
+    beat: Beat,
+    /// The runtime is being asked whether it answers.
+    asking: JoinSet<bool>,
 }
 
 impl Pods {
-    fn new(shared: Arc<Shared>, kept: Kept, known: &Values) -> Self {
+    fn new(shared: Arc<Shared>, kept: Kept, known: &Values, beat: Beat) -> Self {
         Self {
             shared,
             kept,
-            before: parsed(known, PODS),
+            before: parsed(known, POD_KEYS),
             held: HashMap::new(),
             workers: JoinSet::new(),
             listed: HashSet::new(),
             pending: Vec::new(),
             strangers: JoinSet::new(),
+            beat,
+            asking: JoinSet::new(),
         }
     }
 
@@ -296,6 +305,8 @@ impl Pods {
         let mut changes = std::pin::pin!(watcher(self.shared.cluster.pods(), config));
         let mut wait = WATCH_RETRY.0;
         let shared = Arc::clone(&self.shared);
+        let mut ask = tokio::time::interval(self.beat.interval());
+        ask.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -320,6 +331,12 @@ impl Pods {
                     self.tell(&uid, Message::SourceChanged).await;
                 },
                 Some(ended) = self.workers.join_next_with_id() => self.worker_ended(ended),
+                _ = ask.tick(), if self.asking.is_empty() => {
+                    self.asking.spawn(progress::ask(shared.runtime.clone()));
+                }
+                Some(answered) = self.asking.join_next() => if matches!(answered, Ok(true)) {
+                    self.beat.beat();
+                },
             }
         }
     }
@@ -392,8 +409,8 @@ impl Pods {
         for pod in pods {
             self.kept.put(&kept_key(&uid(pod)), bare(pod));
         }
-        for key in self.kept.keys(PODS) {
-            if !self.listed.contains(&key[PODS.len()..]) {
+        for key in self.kept.keys(POD_KEYS) {
+            if !self.listed.contains(&key[POD_KEYS.len()..]) {
                 self.kept.remove(&key);
             }
         }
@@ -528,7 +545,7 @@ impl Pods {
             let logs = self.shared.logs.clone();
             self.strangers.spawn(async move {
                 let stop = move || crate::stop::stop_pod(&runtime, &pod, &logs, &folder, STRANGER_GRACE);
-                let stopped = blocking(stop).await;
+                let stopped = PODS.run(&uid, stop).await;
                 if let Err(error) = stopped {
                     tracing::warn!(uid, %error, "stop a pod that the API does not know");
                 }
@@ -547,7 +564,7 @@ fn is_terminal(pod: &Pod) -> bool {
 }
 
 fn kept_key(uid: &str) -> String {
-    format!("{PODS}{uid}")
+    format!("{POD_KEYS}{uid}")
 }
 
 /// What is kept of a pod: what the node was told. Of its status, which is the node's own word, only that it was let in and that it has ended, so

@@ -71,6 +71,14 @@ pub(crate) struct Target {
     pub(crate) pod_ips: Vec<String>,
 }
 
+impl Target {
+    fn event(&self, reason: &str, message: String) {
+        self.shared
+            .recorder
+            .pod(&self.identity, self.field.clone(), true, reason, message);
+    }
+}
+
 /// Probes a run until the answer is dropped.
 pub(crate) fn watch(target: Target, verdicts: mpsc::Sender<Message>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
@@ -107,17 +115,13 @@ async fn repeat(target: &Target, kind: Kind, verdicts: &mpsc::Sender<Message>, u
         last = Some(Timestamp::now());
         let limit = Duration::from_secs(facts.timeout_seconds.max(1).unsigned_abs());
         let result = once(target, probe, limit).await;
-        if let Err(why) = &result {
-            let message = format!("{} probe failed: {why}", kind.name());
-            let Target {
-                shared,
-                identity,
-                field,
-                ..
-            } = target;
-            shared
-                .recorder
-                .pod(identity, field.clone(), true, "Unhealthy", message);
+        match &result {
+            Ok(None) => {}
+            Ok(Some(warning)) => {
+                let message = format!("{} probe warning: {warning}", kind.name());
+                target.event("ProbeWarning", message);
+            }
+            Err(why) => target.event("Unhealthy", format!("{} probe failed: {why}", kind.name())),
         }
         let verdict = tally.record(&facts, result.is_ok());
         if let Some(success) = verdict
@@ -144,8 +148,8 @@ async fn repeat(target: &Target, kind: Kind, verdicts: &mpsc::Sender<Message>, u
     }
 }
 
-/// One run of a probe. The error is the message of its event.
-async fn once(target: &Target, probe: &ApiProbe, limit: Duration) -> Result<(), String> {
+/// One run of a probe: a warning if there is one, or why it failed.
+async fn once(target: &Target, probe: &ApiProbe, limit: Duration) -> Result<Option<String>, String> {
     let container = &target.container;
     let host = || container::host(&target.pod_ips);
     let run = async {
@@ -153,12 +157,17 @@ async fn once(target: &Target, probe: &ApiProbe, limit: Duration) -> Result<(), 
             let sandbox = target.shared.runtime.pod(&target.identity.uid);
             let sandbox = sandbox.ok_or("the pod's sandbox is gone")?;
             let command = exec.command.clone().unwrap_or_default();
-            hooks::exec(&sandbox, container, target.attempt, command, limit).await
+            let ran = hooks::exec(&sandbox, container, target.attempt, command, limit);
+            ran.await.map(|()| None)
         } else if let Some(get) = &probe.http_get {
             let port = container::port(&get.port, container).ok_or("the probe's port is unknown")?;
-            let status = http::get(get, &host(), port, "kube-probe/1.36").await?;
-            match status {
-                200..400 => Ok(()),
+            let page = http::get(get, &host(), port, "kube-probe/1.36").await?;
+            match page.status {
+                200..300 => Ok(None),
+                300..400 => Ok(Some(format!(
+                    "Probe terminated redirects, Response body: {}",
+                    page.body
+                ))),
                 other => Err(format!("HTTP probe failed with statuscode: {other}")),
             }
         } else if let Some(socket) = &probe.tcp_socket {
@@ -167,14 +176,15 @@ async fn once(target: &Target, probe: &ApiProbe, limit: Duration) -> Result<(), 
             let address = format!("{}:{port}", named.unwrap_or_else(host));
             let connected = TcpStream::connect(&address).await;
             connected
-                .map(drop)
+                .map(|_| None)
                 .map_err(|error| format!("dial tcp {address}: {error}"))
         } else if let Some(grpc) = &probe.grpc {
             let port = u16::try_from(grpc.port).map_err(|_| "the probe's port is unknown")?;
             let address = format!("{}:{port}", host());
-            http::grpc_health(&address, grpc.service.as_deref().unwrap_or_default()).await
+            let asked = http::grpc_health(&address, grpc.service.as_deref().unwrap_or_default());
+            asked.await.map(|()| None)
         } else {
-            Ok(())
+            Ok(None)
         }
     };
     // A command has the limit itself, and words for it.

@@ -15,9 +15,9 @@ use runtime::{ServiceChanges, ServiceCost, ServiceRoute};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::calls::blocking;
 use crate::hold;
 use crate::mirror::Mirror;
-use crate::worker::blocking;
 
 /// Least time from one change of the rules to the next.
 const GATHER: Duration = Duration::from_millis(50);

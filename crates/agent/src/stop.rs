@@ -4,20 +4,26 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use runtime::{ErrorKind, PodLogs, Runtime};
+use runtime::{ContainerState, ContainerStatus, ErrorKind, PodLogs, Runtime};
+use serde_json::{Map, Value, json};
 
-use crate::cluster::{Cluster, message};
+use crate::calls::{PODS, blocking};
+use crate::cluster::{Cluster, PodRef, message};
 use crate::container::{ATTEMPT, CONTAINER, find};
 use crate::hooks::{self, LEAST_GRACE};
 use crate::kubelet_dir;
 use crate::options::{Error, Options};
 use crate::pods::{Keeps, open, pods_dir};
 use crate::volumes;
-use crate::worker::blocking;
+use crate::worker::exit_reason;
 
 /// How long the API server may take to tell what the pods were promised; without its answer they are stopped all the same.
 const ASK: Duration = Duration::from_secs(3);
+
+/// How long the exit of a container that was killed may take.
+const LAST_EXIT: Duration = Duration::from_secs(2);
 
 /// Stops all pods of an agent whose [`crate::run`] has returned, each with its own grace but at most `grace`: preStop hooks,
 /// SIGTERM, SIGKILL. Then removes shims, mounts, cgroups, network and the pods' files; images stay.
@@ -43,7 +49,12 @@ pub async fn stop_all(options: &Options, grace: Duration) -> Result<(), Error> {
         .map(|pod| (pod.metadata.uid.clone().unwrap_or_default(), pod))
         .collect();
     let stopping = runtime.pods().into_iter().map(|pod| {
-        let (runtime, folder, logs) = (runtime.clone(), folder.join(pod.id()), logs.clone());
+        let (runtime, folder, logs, cluster) = (
+            runtime.clone(),
+            folder.join(pod.id()),
+            logs.clone(),
+            cluster.clone(),
+        );
         let spec = specs.remove(pod.id()).unwrap_or_default();
         async move {
             let began = Instant::now();
@@ -54,8 +65,13 @@ pub async fn stop_all(options: &Options, grace: Duration) -> Result<(), Error> {
             let grace = own.map_or(grace, |own| grace.min(Duration::from_secs(own.unsigned_abs())));
             run_hooks(&pod, &spec, grace).await;
             let left = grace.saturating_sub(began.elapsed()).max(LEAST_GRACE.min(grace));
-            if let Err(error) = blocking(move || stop_pod(&runtime, &pod, &logs, &folder, left)).await {
-                tracing::warn!(%error, "stop a pod");
+            let id = pod.id().to_owned();
+            match PODS
+                .run(&id, move || stop_pod(&runtime, &pod, &logs, &folder, left))
+                .await
+            {
+                Ok(ended) => report(&cluster, &spec, &ended).await,
+                Err(error) => tracing::warn!(%error, "stop a pod"),
             }
         }
     });
@@ -89,7 +105,8 @@ pub fn remove_shared_folders(options: &Options) -> Result<(), Error> {
 /// Stops the containers of a pod that have no preStop hook and runs those of the others, for at most `grace`.
 async fn run_hooks(pod: &runtime::Pod, spec: &Pod, grace: Duration) {
     let sandbox = pod.clone();
-    let runs = blocking(move || sandbox.containers()).await.unwrap_or_default();
+    let asked = PODS.run(pod.id(), move || sandbox.containers()).await;
+    let runs = asked.unwrap_or_default();
     let (Some(containers), false) = (&spec.spec, grace.is_zero()) else {
         return;
     };
@@ -109,7 +126,8 @@ async fn run_hooks(pod: &runtime::Pod, spec: &Pod, grace: Duration) {
         Some(async move {
             let Some(hook) = hook else {
                 let sandbox = pod.clone();
-                if let Err(error) = blocking(move || sandbox.stop_container(&run.id, grace)).await {
+                let stop = move || sandbox.stop_container(&run.id, grace);
+                if let Err(error) = PODS.run(pod.id(), stop).await {
                     tracing::debug!(%error, "a container has ended by itself");
                 }
                 return;
@@ -125,40 +143,126 @@ async fn run_hooks(pod: &runtime::Pod, spec: &Pod, grace: Duration) {
     futures::future::join_all(stopping).await;
 }
 
-/// Stops a pod's containers, all at once, and removes it and its files. Blocks for at most `grace` and what removing takes.
+/// Tells the API how the containers of a pod ended, so that the node's next agent does not have to say that it does not know. A server that does not
+/// answer is not waited for.
+async fn report(cluster: &Cluster, pod: &Pod, ended: &[ContainerStatus]) {
+    let status = serde_json::to_value(&pod.status).unwrap_or_default();
+    let Some(patch) = ends(&status, ended) else {
+        return;
+    };
+    let pod = PodRef::of(pod);
+    let told = cluster.patch_pod_status(&pod, &patch);
+    match tokio::time::timeout(ASK, told).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::debug!("report how a pod ended: {}", message(&error)),
+        Err(_) => tracing::debug!("report how a pod ended: the API server does not answer"),
+    }
+}
+
+/// The patch of a pod's status that enters the ends of its newest runs; `None` when it has none of them.
+fn ends(status: &Value, ended: &[ContainerStatus]) -> Option<Value> {
+    let mut patch = Map::new();
+    for list in ["initContainerStatuses", "containerStatuses"] {
+        let mut statuses = status[list].as_array().cloned().unwrap_or_default();
+        let mut changed = false;
+        for status in &mut statuses {
+            let end = ended.iter().find_map(|run| {
+                let newest = run.annotations.get(CONTAINER).map(String::as_str) == status["name"].as_str()
+                    && run
+                        .annotations
+                        .get(ATTEMPT)
+                        .and_then(|attempt| attempt.parse().ok())
+                        == status["restartCount"].as_u64();
+                newest.then(|| terminated(run, &status["containerID"])).flatten()
+            });
+            if let Some(end) = end {
+                status["state"] = end;
+                status["ready"] = false.into();
+                status["started"] = false.into();
+                changed = true;
+            }
+        }
+        if changed {
+            patch.insert(list.into(), statuses.into());
+        }
+    }
+    if patch.is_empty() {
+        return None;
+    }
+    let now = api::time::rfc3339(Timestamp::now());
+    let unready = ["Ready", "ContainersReady"].map(|kind| {
+        let message = "the node was stopped";
+        json!({"type": kind, "status": "False", "reason": "ContainersNotReady", "message": message, "lastTransitionTime": now})
+    });
+    patch.insert("conditions".into(), unready.into_iter().collect());
+    Some(patch.into())
+}
+
+/// The state of a run that has ended.
+fn terminated(run: &ContainerStatus, container_id: &Value) -> Option<Value> {
+    let ContainerState::Exited {
+        exit_code,
+        oom_killed,
+        started_at,
+        finished_at,
+        ..
+    } = run.state
+    else {
+        return None;
+    };
+    Some(json!({"terminated": {
+        "exitCode": exit_code,
+        "reason": exit_reason(exit_code, oom_killed),
+        "startedAt": api::time::rfc3339(started_at),
+        "finishedAt": api::time::rfc3339(finished_at),
+        "containerID": container_id,
+    }}))
+}
+
+/// Stops a pod's containers, all at once, and removes it and its files; answers how those ended that ran. Blocks for at most `grace` and what
+/// removing takes.
 pub(crate) fn stop_pod(
     runtime: &Runtime,
     pod: &runtime::Pod,
     logs: &PodLogs,
     folder: &Path,
     grace: Duration,
-) -> runtime::Result<()> {
-    let deadline = Instant::now() + grace;
-    let running = pod.containers().unwrap_or_default();
-    let running: Vec<String> = running
-        .into_iter()
-        .filter(|container| container.state.is_running())
-        .map(|container| container.id)
-        .collect();
-    for id in &running {
-        match pod.stop_container(id, grace) {
-            Err(error) if !matches!(error.kind, ErrorKind::NotFound | ErrorKind::NotRunning) => {
-                tracing::warn!(container = id, %error, "stop a container");
-            }
-            _ => {}
+) -> runtime::Result<Vec<ContainerStatus>> {
+    let ended = match stop_containers(pod, grace) {
+        Ok(ended) => ended,
+        // Removing it ends what is there all the same.
+        Err(error) => {
+            tracing::warn!(pod = pod.id(), %error, "stop the containers of a pod");
+            Vec::new()
         }
-    }
-    for id in &running {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if let Err(error) = pod.wait_container(id, left) {
-            tracing::debug!(container = id, %error, "wait for a container");
-        }
-    }
+    };
     runtime.remove_pod(pod.id())?;
     remove_files(logs, folder).map_err(|error| runtime::Error {
         kind: ErrorKind::Machine,
         message: format!("remove {} and the pod's logs: {error}", folder.display()),
-    })
+    })?;
+    Ok(ended)
+}
+
+/// Stops the containers of a pod, and answers how they stand then.
+fn stop_containers(pod: &runtime::Pod, grace: Duration) -> runtime::Result<Vec<ContainerStatus>> {
+    let deadline = Instant::now() + grace;
+    let mut running = pod.containers()?;
+    running.retain(|container| container.state.is_running());
+    for container in &running {
+        match pod.stop_container(&container.id, grace) {
+            Err(error) if !matches!(error.kind, ErrorKind::NotFound | ErrorKind::NotRunning) => {
+                return Err(error);
+            }
+            _ => {}
+        }
+    }
+    for container in &running {
+        // The shim sends SIGKILL when the grace is over, and then has an exit to tell.
+        let left = deadline.saturating_duration_since(Instant::now()) + LAST_EXIT;
+        pod.wait_container(&container.id, left)?;
+    }
+    pod.containers()
 }
 
 /// Removes the logs and files of a pod, whose uid is the name of their folder. The folder goes last: it is how the next agent knows of what is left.

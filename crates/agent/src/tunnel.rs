@@ -24,6 +24,8 @@ const REDIAL: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 const DIAL: Duration = Duration::from_secs(15);
 /// A tunnel on which nothing moved is asked for a sign of life this often, and dropped when none comes.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// Bytes of the headers of one request: a command line is in its path, so it is as much as the API server takes, and some for what that adds.
+const HEADERS: u32 = 320 << 10;
 /// Logs and commands at a time.
 const STREAMS: u32 = 1024;
 
@@ -107,6 +109,7 @@ async fn attend(connection: hyper::upgrade::Upgraded, shared: &Arc<Shared>) {
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEADERS)
         .serve_connection(connection, service);
     if let Err(error) = served.await {
         tracing::debug!(%error, "the tunnel to the API server broke");

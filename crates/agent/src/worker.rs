@@ -34,8 +34,7 @@ use crate::probes::{self, Verdict};
 use crate::sources::Sources;
 use crate::volumes::{self, Origins, Tokens};
 use jobs::Done;
-
-pub(crate) use jobs::blocking;
+pub(crate) use runs::exit_reason;
 
 /// Messages that wait for one worker. It never blocks on anything else than its messages, so they only queue for the time
 /// of one step.
@@ -176,6 +175,8 @@ pub(crate) struct Worker {
     pod: Arc<Pod>,
     view: pod_sync::Pod,
     version: u64,
+    /// Its sandbox, when it lives: the runs in it are not looked at yet.
+    adopted: Option<runtime::Pod>,
     /// Whether a server has told this process of the pod. Before, nothing is reported: what was reported last is not known.
     heard: bool,
     seen: Observed,
@@ -220,6 +221,7 @@ impl Worker {
         let mut worker = Self {
             view: pod_sync::Pod::default(),
             version: 0,
+            adopted: None,
             heard: word == Word::Server,
             seen: Observed {
                 host_ips: shared.host_ips(),
@@ -264,7 +266,7 @@ impl Worker {
                 worker.settled = true;
             }
             Origin::New => worker.recall(),
-            Origin::Adopted(sandbox) => worker.adopt(&sandbox),
+            Origin::Adopted(sandbox) => worker.adopted = Some(sandbox),
             Origin::Rejected(why) => {
                 worker.event("", true, &why.reason, why.message.clone());
                 worker.seen.rejected = Some(why);
@@ -276,6 +278,9 @@ impl Worker {
     /// Works until the pod is gone from this node and from the API.
     pub(crate) async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
         let mut addresses = self.shared.addresses.clone();
+        if let Some(sandbox) = self.adopted.take() {
+            self.adopt(&sandbox).await;
+        }
         while !self.leaving {
             let wake = self.step();
             let until_wake = wake.map(|at| {
@@ -342,7 +347,10 @@ impl Worker {
         let version = version(pod.metadata.resource_version.as_deref());
         let mut value = serde_json::to_value(&pod).unwrap_or_default();
         match serde_json::from_value(value.clone()) {
-            Ok(view) => self.view = view,
+            Ok(view) => {
+                let before = std::mem::replace(&mut self.view, view);
+                self.forget_images(&before);
+            }
             Err(error) => tracing::error!(pod = self.identity.name, %error, "a pod could not be understood"),
         }
         if version >= self.version {
@@ -353,6 +361,24 @@ impl Worker {
             self.ending.cancel();
         }
         self.pod = Arc::new(pod);
+    }
+
+    /// What is known of an image is of no use for a container that has another one now.
+    fn forget_images(&mut self, before: &pod_sync::Pod) {
+        let inits = self.view.spec.init_containers.iter();
+        for container in inits.chain(&self.view.spec.containers) {
+            if before
+                .image(&container.name)
+                .is_some_and(|image| image != container.image)
+            {
+                self.pull_backoff.remove(&container.name);
+                self.make_failures.remove(&container.name);
+                if let Some(seen) = self.seen.containers.get_mut(&container.name) {
+                    seen.image = ImageSeen::Unknown;
+                    seen.failure = None;
+                }
+            }
+        }
     }
 
     fn verdict(&mut self, verdict: Verdict) {
@@ -372,8 +398,17 @@ impl Worker {
         let now = Timestamp::now();
         match done {
             Done::Sandbox(made) => self.sandbox_made(made, now),
-            Done::LookedUp { container, found } => self.image_looked_up(&container, found, now),
-            Done::Pulled { container, pulled } => self.image_pulled(&container, pulled, now),
+            Done::LookedUp { container, found } => {
+                self.looking.remove(&container.name);
+                if self.has_image(&container) {
+                    self.image_looked_up(&container, found, now);
+                }
+            }
+            Done::Pulled { container, pulled } => {
+                if self.has_image(&container) {
+                    self.image_pulled(&container, pulled, now);
+                }
+            }
             Done::Started {
                 container,
                 attempt,
@@ -490,12 +525,14 @@ impl Worker {
         let Some(seen) = self.seen.containers.get_mut(name) else {
             return;
         };
+        seen.renewed |= why == StopReason::Changed;
         let again = seen.stopping.replace(grace).is_some();
         let attempt = seen.attempt;
         if !again {
             let message = match why {
                 StopReason::Liveness => format!("Container {name} failed liveness probe, will be restarted"),
                 StopReason::Startup => format!("Container {name} failed startup probe, will be restarted"),
+                StopReason::Changed => format!("Container {name} definition changed, will be restarted"),
                 _ => format!("Stopping container {name}"),
             };
             self.event(name, false, "Killing", message);
@@ -668,8 +705,8 @@ impl Worker {
         }
     }
 
-    /// Where the pod's containers reach the API server. The machine's own network is not redirected, for it is not one
-    /// instance's alone: there the server is where it listens.
+    /// Where the pod's containers reach the API server. On the machine's own network several instances may lead the Service's address to their
+    /// servers: there pods get the address at which this one listens.
     fn api_address(&self) -> SocketAddr {
         let spec = self.pod.spec.as_ref();
         let host_network = spec.is_some_and(|spec| spec.host_network == Some(true));
@@ -682,6 +719,12 @@ impl Worker {
     fn container(&self, name: &str) -> Option<Container> {
         let spec = self.pod.spec.as_ref()?;
         crate::container::find(spec, name).cloned()
+    }
+
+    /// Whether the pod's container still has the image that a job worked for.
+    fn has_image(&self, worked_for: &Container) -> bool {
+        let container = self.container(&worked_for.name);
+        container.is_some_and(|container| container.image == worked_for.image)
     }
 
     /// When to try again to make something that failed now.

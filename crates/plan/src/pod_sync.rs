@@ -101,6 +101,8 @@ pub enum StopReason {
     Startup,
     /// The pod's containers have ended, and this is a sidecar.
     PodFinished,
+    /// Its image in the spec is not the one that it runs; it starts again, whatever the restart policy says.
+    Changed,
 }
 
 /// The next steps for `pod`, given what the node sees of it.
@@ -200,7 +202,11 @@ impl Steps<'_> {
             return;
         }
         match &seen.run {
+            Run::Running { .. } if is_changed(container, seen) && (!init || container.is_sidecar()) => {
+                self.stop(container, seen, self.pod.grace_seconds(), StopReason::Changed);
+            }
             Run::Running { .. } => self.check_probes(container, seen),
+            Run::Exited(_) if seen.renewed => self.start(container, seen, seen.attempt.saturating_add(1)),
             Run::Exited(exit) if !status::restarts(self.pod, container, init, exit) => {}
             Run::Exited(exit) => match seen.backoff.until(exit.finished_at) {
                 Some(until) if self.now < until => self.wake_at(until),
@@ -371,6 +377,11 @@ impl Steps<'_> {
     fn wake_at(&mut self, at: Timestamp) {
         self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
     }
+}
+
+/// Whether a container runs another image than its spec names.
+fn is_changed(container: &Container, seen: &ContainerSeen) -> bool {
+    !seen.image_name.is_empty() && seen.image_name != container.image
 }
 
 fn is_alive(seen: &ContainerSeen) -> bool {

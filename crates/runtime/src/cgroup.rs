@@ -1,5 +1,7 @@
 //! Cgroups of this instance: one tree under its name in every hierarchy (v1, v2, or both side by side).
 
+mod group;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -7,6 +9,8 @@ use std::time::{Duration, Instant};
 use crate::devices::{self, Rule};
 use crate::error::Context as _;
 use crate::{Error, ErrorKind, Resources, Result, Stats, bpf};
+
+pub(crate) use group::Group;
 
 /// How long killed processes may take to leave a cgroup; the kernel needs milliseconds unless a disk hangs.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);

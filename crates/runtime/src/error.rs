@@ -42,8 +42,10 @@ pub enum ErrorKind {
     ImageNotFound,
     /// The container's process is not running.
     NotRunning,
-    /// The pod's shim does not answer.
+    /// The pod's shim is not there any more.
     ShimGone,
+    /// The pod's shim is there and does not answer.
+    ShimStuck,
     /// Pods get no addresses yet.
     NetworkNotReady,
     /// No address is left in the pod range.

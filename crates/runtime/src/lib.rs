@@ -38,7 +38,7 @@ mod sysctl;
 mod wire;
 
 pub use error::{Error, ErrorKind, Result};
-pub use exec::Exec;
+pub use exec::{Exec, ExecStream, Finished, LAST_OUTPUT};
 pub use files::raise_open_files;
 pub use images::{Credentials, ImageInfo, ImageLimits, Images, ScratchFile, normalize_name};
 pub use network::{

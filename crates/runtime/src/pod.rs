@@ -20,6 +20,13 @@ use crate::{
     SandboxSpec, Stats,
 };
 
+/// How long a shim may take to make and start a container; the kubelet's limit for calls of a runtime.
+const START_LIMIT: Duration = Duration::from_secs(120);
+/// How long a shim may take for anything else. It answers within milliseconds, unless it starts a container first.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// How long a shim may take to kill all that is in its pod; it is killed then, and its pod's processes are found by their cgroup.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(15);
+
 /// A pod whose shim lives.
 #[derive(Clone, Debug)]
 pub struct Pod {
@@ -62,29 +69,39 @@ impl Pod {
         crate::beneath::usage(&upper, limit).context(|| format!("measure {}", upper.display()))
     }
 
-    fn connect(&self) -> Result<UnixStream> {
-        wire::connect(&self.inner.layout.socket()).map_err(|cause| {
-            Error::new(
-                ErrorKind::ShimGone,
-                format!("the shim of pod {} does not answer: {cause}", self.id()),
-            )
-        })
-    }
-
     /// One request, one reply, on a connection of its own.
     fn ask(&self, request: &Request) -> Result<(Reply, Vec<std::os::fd::OwnedFd>, UnixStream)> {
-        let mut stream = self.connect()?;
-        let gone = |cause: io::Error| {
-            Error::new(
-                ErrorKind::ShimGone,
-                format!("the shim of pod {} does not answer: {cause}", self.id()),
-            )
+        let limit = match request {
+            Request::Start(_) => START_LIMIT,
+            Request::Shutdown => SHUTDOWN_LIMIT,
+            _ => ANSWER_LIMIT,
         };
-        wire::send(&mut stream, request).map_err(gone)?;
-        match wire::receive::<Reply>(&mut stream).map_err(gone)? {
+        let failed = |cause: io::Error| {
+            let kind = match cause.kind() {
+                io::ErrorKind::WouldBlock => ErrorKind::ShimStuck,
+                _ => ErrorKind::ShimGone,
+            };
+            let message = match kind {
+                ErrorKind::ShimStuck => format!(
+                    "the shim of pod {} did not answer within {} s",
+                    self.id(),
+                    limit.as_secs()
+                ),
+                _ => format!("the shim of pod {} does not answer: {cause}", self.id()),
+            };
+            Error::new(kind, message)
+        };
+        let mut stream = wire::connect(&self.inner.layout.socket()).map_err(failed)?;
+        stream.set_read_timeout(Some(limit)).map_err(failed)?;
+        stream.set_write_timeout(Some(limit)).map_err(failed)?;
+        wire::send(&mut stream, request).map_err(failed)?;
+        let answer = wire::receive::<Reply>(&mut stream).map_err(failed)?;
+        // Whoever listens to what comes later has limits of his own.
+        stream.set_read_timeout(None).map_err(failed)?;
+        match answer {
             Some((Reply::Failed(error), _)) => Err(error),
             Some((reply, descriptors)) => Ok((reply, descriptors, stream)),
-            None => Err(gone(io::ErrorKind::UnexpectedEof.into())),
+            None => Err(failed(io::ErrorKind::UnexpectedEof.into())),
         }
     }
 
@@ -193,7 +210,12 @@ impl Pod {
             .container(id)?
             .filter(|status| status.state.is_running())
             .ok_or_else(|| Error::new(ErrorKind::NotRunning, format!("container {id} is not running")))?;
-        Ok(self.inner.hierarchies.stats(&status.cgroup))
+        Ok(self.stats_of(&status))
+    }
+
+    /// What a container uses whose status is known.
+    pub fn stats_of(&self, status: &ContainerStatus) -> Stats {
+        self.inner.hierarchies.stats(&status.cgroup)
     }
 
     /// A connection that brings all states first and then every change.

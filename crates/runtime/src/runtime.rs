@@ -217,9 +217,9 @@ impl Runtime {
         for record in records {
             let id = record.spec.id.clone();
             match self.watch(record) {
-                // It was dying when it was looked at.
-                Err(error) if error.kind == ErrorKind::ShimGone => {
-                    tracing::info!(pod = id, "removing what a dead shim left");
+                // It was dying when it was looked at, or hangs and is killed now: the other pods do not wait for it.
+                Err(error) if matches!(error.kind, ErrorKind::ShimGone | ErrorKind::ShimStuck) => {
+                    tracing::warn!(pod = id, %error, "remove a pod whose shim does not answer");
                     self.remove_or_keep(&id);
                 }
                 watched => drop(watched?),
@@ -462,6 +462,13 @@ impl Runtime {
             left.remove(id);
         }
         Ok(())
+    }
+
+    /// Kills the shim of a pod, for one that does not answer: [`Event::PodGone`] follows, and [`Runtime::remove_pod`] ends what is left.
+    pub fn kill_shim(&self, id: &str) {
+        if let Some(entry) = self.inner.lock().get(id) {
+            kill(entry.shim);
+        }
     }
 
     /// Removes what a pod without a living shim left. What cannot be removed now is left to [`Runtime::remove_left_overs`].

@@ -6,7 +6,11 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recvmsg,
+    sendmsg, setsockopt, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike as _};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +18,9 @@ use crate::{ContainerSpec, ContainerStatus, Error, ExecSpec};
 
 /// Longest message in bytes: a container's environment and mounts are the longest, bounded by the API server's 3 MiB objects.
 pub(crate) const MESSAGE_LIMIT: usize = 8 << 20;
+
+/// How long a shim's queue of connections may stay full.
+const CONNECT_SECONDS: i64 = 10;
 
 /// Descriptors that one message may carry: an exec's three streams.
 const DESCRIPTORS: usize = 3;
@@ -25,11 +32,12 @@ pub(crate) enum Request {
     Start(Box<Start>),
     /// End a container: its stop signal now, SIGKILL after the grace.
     Stop { container: String, grace_ms: u64 },
-    /// Send a signal to a container's first process, or with no container to the exec of this connection.
+    /// Send a signal to a container's first process, or with no container to the exec of this connection. SIGKILL ends all that the exec started.
     Signal { container: Option<String>, signal: i32 },
     /// Forget an ended container, kill a running one first.
     Remove { container: String },
-    /// Run a process in a container; the streams come with the reply, its exit as a second reply.
+    /// Run a process in a container; the streams come with the reply, its exit as a second reply. A connection that closes before ends it and all
+    /// that it started.
     Exec { container: String, exec: ExecSpec },
     /// All containers' states, once.
     Status,
@@ -67,7 +75,18 @@ pub(crate) enum Reply {
 
 /// Connects to a shim. The path goes through a descriptor of its folder, because a socket's path holds 107 bytes only.
 pub(crate) fn connect(socket: &Path) -> io::Result<UnixStream> {
-    with_short_path(socket, |path| UnixStream::connect(path))
+    with_short_path(socket, |path| {
+        let stream = nix::sys::socket::socket(
+            AddressFamily::Unix,
+            SockType::Stream,
+            SockFlag::SOCK_CLOEXEC,
+            None,
+        )?;
+        // A shim that does not accept any more has a queue that fills, and then connecting blocks.
+        setsockopt(&stream, sockopt::SendTimeout, &TimeVal::seconds(CONNECT_SECONDS))?;
+        nix::sys::socket::connect(stream.as_raw_fd(), &UnixAddr::new(path)?)?;
+        Ok(UnixStream::from(stream))
+    })
 }
 
 /// Calls `act` with a path to `socket` that fits into a socket address.

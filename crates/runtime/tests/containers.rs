@@ -347,17 +347,10 @@ fn a_command_that_somebody_waits_for_can_be_signalled() {
         ..Default::default()
     };
     let exec = pod.exec(&spec.id, &exec).unwrap();
-    let code = std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| exec.wait(PATIENCE));
-        let mut signalled = 0;
-        common::eventually("the command ends", || {
-            let sent = exec.signal(9);
-            // Once it has ended there is nothing to signal.
-            sent.unwrap_or_else(|error| assert!(signalled > 0, "{error}"));
-            signalled += 1;
-            waiting.is_finished()
-        });
-        waiting.join().unwrap().unwrap()
+    let code = common::on_reactor(async {
+        let waiting = exec.wait();
+        exec.signal(15)?;
+        waiting.await
     });
-    assert_eq!(code, Some(137));
+    assert_eq!(code.unwrap(), 143);
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use common::{Machine, PATIENCE, eventually, exec, kind, pid, shim_of};
+use common::{Machine, PATIENCE, eventually, exec, kind, on_reactor, pid, shim_of};
 use runtime::{ErrorKind, Event, ExecSpec, HostPort, Pod, Protocol, SandboxSpec, TerminalSize};
 
 const SLEEP: &str = "echo up; trap 'exit 0' TERM; while true; do sleep 0.05; done";
@@ -141,14 +141,19 @@ fn an_exec_has_its_own_streams_and_exit_code() {
         ..ExecSpec::default()
     };
     let process = pod.exec(&container, &spec).unwrap();
-    let mut input = process.stdin().unwrap();
-    input.write_all(b"through\n").unwrap();
-    drop(input);
-    let (mut output, mut errors) = (String::new(), String::new());
-    process.stdout().unwrap().read_to_string(&mut output).unwrap();
-    process.stderr().unwrap().read_to_string(&mut errors).unwrap();
-    assert_eq!((output.as_str(), errors.as_str()), ("through\n", "done\n"));
-    assert_eq!(process.wait(PATIENCE).unwrap(), Some(0));
+    on_reactor(async {
+        let input = process.stdin().unwrap().unwrap();
+        assert_eq!(input.write(b"through\n").await.unwrap(), 8);
+        drop(input);
+        let (mut output, mut errors) = ([0; 100], [0; 100]);
+        let stdout = process.stdout().unwrap().unwrap();
+        let read = stdout.read(&mut output).await.unwrap();
+        assert_eq!(&output[..read], b"through\n");
+        let stderr = process.stderr().unwrap().unwrap();
+        let read = stderr.read(&mut errors).await.unwrap();
+        assert_eq!(&errors[..read], b"done\n");
+        assert_eq!(process.wait().await.unwrap(), 0);
+    });
     let spec = ExecSpec {
         command: vec!["nosuch".into()],
         ..ExecSpec::default()
@@ -164,9 +169,115 @@ fn an_exec_has_its_own_streams_and_exit_code() {
         ..ExecSpec::default()
     };
     let process = pod.exec(&container, &spec).unwrap();
-    assert_eq!(process.wait(Duration::from_millis(20)).unwrap(), None);
     process.signal(9).unwrap();
-    assert_eq!(process.wait(PATIENCE).unwrap(), Some(137));
+    assert_eq!(on_reactor(process.wait()).unwrap(), 137);
+}
+
+/// Whether a process that was started with this number as its word still runs on this machine.
+fn runs(number: &str) -> bool {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let words = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+    words
+        .filter_map(|words| String::from_utf8(words).ok())
+        .any(|words| words.starts_with("sleep\0") && words.contains(number))
+}
+
+/// A command that leaves `number`, double-forked and in a session of its own, and then does `rest`.
+fn leaving(number: &str, rest: &str) -> ExecSpec {
+    let script = format!("(setsid sleep {number} &); sleep {number} & {rest}");
+    ExecSpec {
+        command: ["sh".into(), "-c".into(), script].into(),
+        stdout: true,
+        stderr: true,
+        ..ExecSpec::default()
+    }
+}
+
+#[test]
+fn an_exec_out_of_time_ends_with_all_that_it_started() {
+    let machine = Machine::new();
+    let pod = machine.pod("p");
+    let container = sleeper(&machine, &pod).id;
+    let number = "770001";
+    let process = pod
+        .exec(&container, &leaving(number, "echo begun; wait"))
+        .unwrap();
+    let finished = on_reactor(process.finish(Duration::from_secs(1), 100)).unwrap();
+    assert_eq!(finished.code, None);
+    assert_eq!(finished.output, b"begun\n");
+    eventually("all that it started has ended", || !runs(number));
+    assert_eq!(exec(&pod, &container, &["echo", "fine"]), ("fine\n".into(), 0));
+}
+
+#[test]
+fn an_exec_whose_caller_leaves_ends_with_all_that_it_started() {
+    let machine = Machine::new();
+    let pod = machine.pod("p");
+    let container = sleeper(&machine, &pod).id;
+    let number = "770002";
+    let process = pod.exec(&container, &leaving(number, "wait")).unwrap();
+    eventually("it has begun", || runs(number));
+    drop(process);
+    eventually("all that it started has ended", || !runs(number));
+}
+
+#[test]
+fn an_exec_ends_with_its_first_process_and_leaves_the_rest() {
+    let machine = Machine::new();
+    let pod = machine.pod("p");
+    let container = sleeper(&machine, &pod).id;
+    let number = "770003";
+    let process = pod
+        .exec(&container, &leaving(number, "echo started; exit 3"))
+        .unwrap();
+    let began = std::time::Instant::now();
+    let finished = on_reactor(process.finish(PATIENCE, 100)).unwrap();
+    assert!(
+        began.elapsed() < PATIENCE,
+        "the pipe that is held open is not waited for"
+    );
+    assert_eq!((finished.code, &*finished.output), (Some(3), &b"started\n"[..]));
+    assert!(runs(number), "a daemon that was started runs on");
+    pod.stop_container(&container, Duration::ZERO).unwrap();
+    pod.wait_container(&container, PATIENCE).unwrap();
+    eventually("it ends with its container", || !runs(number));
+}
+
+#[test]
+fn the_output_of_an_exec_is_kept_up_to_a_bound() {
+    let machine = Machine::new();
+    let pod = machine.pod("p");
+    let container = sleeper(&machine, &pod).id;
+    let spec = ExecSpec {
+        command: ["sh", "-c", "yes | head -c 9000000; exit 4"]
+            .map(String::from)
+            .into(),
+        stdout: true,
+        ..ExecSpec::default()
+    };
+    let process = pod.exec(&container, &spec).unwrap();
+    let finished = on_reactor(process.finish(PATIENCE, 10)).unwrap();
+    assert_eq!(
+        (finished.code, &*finished.output),
+        (Some(4), &b"y\ny\ny\ny\ny\n"[..])
+    );
+}
+
+#[test]
+fn a_pod_whose_shim_hangs_is_removed() {
+    let machine = Machine::new();
+    let pod = machine.pod("p");
+    let status = sleeper(&machine, &pod);
+    let first = pid(&status);
+    let shim = fs::read_to_string(format!("/proc/{first}/stat")).unwrap();
+    let (_, fields) = shim.rsplit_once(") ").unwrap();
+    let parent = fields.split(' ').nth(1).unwrap();
+    Command::new("kill").args(["-STOP", parent]).status().unwrap();
+    machine.runtime().remove_pod("p").unwrap();
+    for pid in [&*first.to_string(), parent] {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        assert!(stat.is_empty() || stat.contains(") Z "), "it lives: {stat}");
+    }
 }
 
 #[test]
@@ -216,23 +327,17 @@ fn an_exec_may_have_a_terminal_of_the_size_one_says() {
             height: 43,
         })
         .unwrap();
-    process.stdin().unwrap().write_all(b"word\n").unwrap();
-    let mut output = process.stdout().unwrap();
-    let mut text = Vec::new();
-    let mut chunk = [0; 256];
-    // The other side's end reads as an error.
-    while let Ok(count) = output.read(&mut chunk) {
-        if count == 0 {
-            break;
-        }
-        text.extend_from_slice(&chunk[..count]);
-    }
-    let text = String::from_utf8(text).unwrap();
+    let finished = on_reactor(async {
+        let input = process.stdin().unwrap().unwrap();
+        assert_eq!(input.write(b"word\n").await.unwrap(), 5);
+        process.finish(PATIENCE, 1000).await.unwrap()
+    });
+    let text = String::from_utf8(finished.output).unwrap();
     assert!(
         text.contains("43 132\r\n") && text.contains("got word\r\n"),
         "{text:?}"
     );
-    assert_eq!(process.wait(PATIENCE).unwrap(), Some(0));
+    assert_eq!(finished.code, Some(0));
 }
 
 #[test]

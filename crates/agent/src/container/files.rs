@@ -13,11 +13,15 @@ use super::resolver::{self, ClusterNames, Note};
 /// Longest host name that Linux keeps.
 const HOSTNAME_LENGTH: usize = 63;
 
-/// Host name of a pod: its own wish, else its name; the node's on the host's network.
+/// Host name of a pod: `hostnameOverride` as it is, else `hostname`, else its name; the node's on the host's network.
 pub(crate) fn hostname(pod: &Pod, node_name: &str) -> String {
     let spec = pod.spec.as_ref();
     if spec.is_some_and(|spec| spec.host_network == Some(true)) {
         return node_name.to_owned();
+    }
+    let whole = spec.and_then(|spec| spec.hostname_override.as_deref());
+    if let Some(name) = whole.filter(|name| !name.is_empty()) {
+        return name.to_owned();
     }
     let wish = spec
         .and_then(|spec| spec.hostname.as_deref())
@@ -55,7 +59,13 @@ fn hosts(pod: &Pod, pod_ips: &[String], node_name: &str, domain: &str, host_file
                      fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n";
         let name = hostname(pod, node_name);
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        let names = match spec.subdomain.as_deref().filter(|domain| !domain.is_empty()) {
+        // An override says nothing of names in DNS.
+        let overridden = spec
+            .hostname_override
+            .as_deref()
+            .is_some_and(|name| !name.is_empty());
+        let subdomain = spec.subdomain.as_deref().filter(|domain| !domain.is_empty());
+        let names = match subdomain.filter(|_| !overridden) {
             Some(subdomain) => format!("{name}.{subdomain}.{namespace}.svc.{domain}\t{name}"),
             None => name,
         };
@@ -131,6 +141,8 @@ mod tests {
     #[test]
     fn a_pod_on_the_hosts_network_has_the_nodes_name() {
         assert_eq!(hostname(&pod(json!({"containers": []})), "n"), "web-1");
+        let whole = json!({"containers": [], "hostname": "h", "hostnameOverride": "a.example.org"});
+        assert_eq!(hostname(&pod(whole), "n"), "a.example.org");
         assert_eq!(
             hostname(&pod(json!({"containers": [], "hostname": "h"})), "n"),
             "h"

@@ -4,29 +4,28 @@
 //! Each message begins with its channel: 0 standard input, 1 output, 2 error, 3 the exit as a Status, 4 terminal sizes, and in
 //! the fifth version of the protocol 255, which closes the channel that follows.
 
-use std::fs::File;
-use std::io::{Read, Write};
+use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, BodyStream, StreamBody};
 use hyper::body::{Frame, Incoming};
-use runtime::{Exec, ExecSpec, TerminalSize};
+use runtime::{Exec, ExecSpec, ExecStream, LAST_OUTPUT, TerminalSize};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_util::io::{ReaderStream, StreamReader};
+use tokio_util::sync::CancellationToken;
 
 use super::{Body, Query, Wanted, refuse};
+use crate::calls::STREAMS;
 use crate::container::{ATTEMPT, CONTAINER};
-use crate::worker::{Shared, blocking};
+use crate::worker::Shared;
 
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
@@ -37,14 +36,12 @@ const CLOSE: u8 = 255;
 
 /// Bytes between the command and the connection.
 const PIPE: usize = 64 << 10;
-/// Messages that wait for a slow command or a slow client.
-const MESSAGES: usize = 16;
 /// How much of the output is one message, in bytes.
 const PIECE: usize = 16 << 10;
-/// How long the exit is waited for at a time; the answer comes at once when it ends.
-const WAIT: Duration = Duration::from_secs(60);
-/// A process in the background may hold the output open after the command has ended: it is not waited for longer.
-const LAST_OUTPUT: Duration = Duration::from_secs(1);
+/// Longest message of a client, in bytes: Python's sends a whole input as one.
+const MESSAGE: usize = 4 << 20;
+/// What is read of a stream at most after the command has ended: all that the kernel may still hold of what it wrote itself.
+const LAST_BYTES: usize = 1 << 20;
 /// SIGKILL.
 const KILL: i32 = 9;
 
@@ -85,19 +82,34 @@ pub(super) async fn answer(
         data.map_err(std::io::Error::other).transpose()
     });
     let socket = tokio::io::join(StreamReader::new(Box::pin(incoming)), near);
+    let left = CancellationToken::new();
+    let leaves = left.clone().drop_guard();
     // The task ends with the command or with the connection.
     tokio::spawn(async move {
-        let socket = WebSocketStream::from_raw_socket(socket, Role::Server, None).await;
-        serve(&shared, &wanted, id, spec, socket).await;
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(MESSAGE))
+            .max_frame_size(Some(MESSAGE));
+        let socket = WebSocketStream::from_raw_socket(socket, Role::Server, Some(config)).await;
+        tokio::select! {
+            () = serve(&shared, &wanted, id, spec, socket) => {}
+            // What the command is doing with the client's input does not matter then: it ends with all that it started.
+            () = left.cancelled() => {}
+        }
     });
-    let body = StreamBody::new(ReaderStream::new(far).map(|piece| piece.map(Frame::data)));
+    let body = StreamBody::new(ReaderStream::new(far).map(move |piece| {
+        let _until_dropped = &leaves;
+        piece.map(Frame::data)
+    }));
     Response::new(BodyExt::boxed(body))
 }
 
 /// Id of the container's running run.
 async fn running(shared: &Shared, wanted: &Wanted) -> Option<String> {
     let sandbox = shared.runtime.pod(&wanted.uid)?;
-    let runs = blocking(move || sandbox.containers()).await.ok()?;
+    let runs = STREAMS
+        .run(&wanted.uid, move || sandbox.containers())
+        .await
+        .ok()?;
     let mut runs = runs
         .into_iter()
         .filter(|run| run.annotations.get(CONTAINER) == Some(&wanted.container));
@@ -121,15 +133,17 @@ async fn serve<S>(
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
     let started = match shared.runtime.pod(&wanted.uid) {
-        Some(sandbox) => blocking(move || sandbox.exec(&id, &spec).map(Arc::new))
+        Some(sandbox) => STREAMS
+            .run(&wanted.uid, move || sandbox.exec(&id, &spec))
             .await
             .map_err(|error| error.message),
         None => Err("the pod's sandbox is gone".to_owned()),
     };
     let status = match started {
         Ok(process) => match attend(&process, &mut socket).await {
-            Some(code) => exit_status(code),
-            None => return,
+            Ok(Some(code)) => exit_status(code),
+            Ok(None) => return,
+            Err(error) => failure(&error.message, "InternalError", None),
         },
         Err(message) => failure(&message, "InternalError", None),
     };
@@ -154,139 +168,126 @@ where
     socket.close(Some(end)).await
 }
 
-/// The exit code; `None` when the client left first (the command is then killed).
-async fn attend<S>(process: &Arc<Exec>, socket: &mut WebSocketStream<S>) -> Option<i32>
+/// The exit code; `None` when the client left first. The command is then ended, with all that it started.
+async fn attend<S>(process: &Exec, socket: &mut WebSocketStream<S>) -> runtime::Result<Option<i32>>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
-    let (output, mut pieces) = mpsc::channel::<Bytes>(MESSAGES);
-    for (channel, pipe) in [(STDOUT, process.stdout()), (STDERR, process.stderr())] {
-        if let Some(pipe) = pipe {
-            let output = output.clone();
-            tokio::task::spawn_blocking(move || read(pipe, channel, &output));
-        }
-    }
-    drop(output);
-    let mut stdin = process.stdin().map(|pipe| {
-        let (input, received) = mpsc::channel::<Bytes>(MESSAGES);
-        tokio::task::spawn_blocking(move || write(pipe, received));
-        input
-    });
-    let mut exit = tokio::task::spawn_blocking({
-        let process = Arc::clone(process);
-        move || wait(&process)
-    });
-    let mut reading = true;
+    let mut stdout = Output::new(STDOUT, process.stdout()?);
+    let mut stderr = Output::new(STDERR, process.stderr()?);
+    let mut stdin = process.stdin()?;
+    // What the command has not taken yet. More is read only then, so that a command that does not read holds up its client and nobody else.
+    let mut input = Bytes::new();
+    let mut exit = std::pin::pin!(process.wait());
     let code = loop {
-        tokio::select! {
-            code = &mut exit => break code.unwrap_or(-1),
-            piece = pieces.recv(), if reading => match piece {
-                Some(piece) => send(socket, process, piece).await?,
-                None => reading = false,
-            },
-            message = socket.next() => match message {
-                Some(Ok(Message::Binary(data))) => obey(process, &mut stdin, data).await,
-                Some(Ok(Message::Close(_)) | Err(_)) | None => {
-                    kill(process).await;
-                    return None;
+        let piece = tokio::select! {
+            code = &mut exit => break code?,
+            piece = stdout.piece() => piece,
+            piece = stderr.piece() => piece,
+            written = write(&stdin, &input), if !input.is_empty() => {
+                match written {
+                    Ok(count) => drop(input.split_to(count)),
+                    Err(error) => {
+                        tracing::debug!(%error, "write to a command");
+                        stdin = None;
+                        input.clear();
+                    }
                 }
-                Some(Ok(_)) => {}
-            },
+                continue;
+            }
+            message = socket.next(), if input.is_empty() => {
+                match message {
+                    Some(Ok(Message::Binary(data))) => obey(process, &mut stdin, &mut input, data),
+                    // Python's client sends text as text.
+                    Some(Ok(Message::Text(text))) => obey(process, &mut stdin, &mut input, text.into()),
+                    Some(Ok(Message::Close(_)) | Err(_)) | None => {
+                        process.signal(KILL)?;
+                        return Ok(None);
+                    }
+                    Some(Ok(_)) => {}
+                }
+                continue;
+            }
+        };
+        if socket.send(Message::Binary(piece)).await.is_err() {
+            process.signal(KILL)?;
+            return Ok(None);
         }
     };
-    let drained = tokio::time::timeout(LAST_OUTPUT, async {
-        while let Some(piece) = pieces.recv().await {
-            send(socket, process, piece).await?;
+    drop(stdin);
+    for output in [&mut stdout, &mut stderr] {
+        let mut left = LAST_BYTES;
+        // A process in the background may hold it open, and may go on writing.
+        while left > 0
+            && output.pipe.is_some()
+            && let Ok(piece) = tokio::time::timeout(LAST_OUTPUT, output.piece_or_end()).await
+        {
+            let Some(piece) = piece else { break };
+            left = left.saturating_sub(piece.len());
+            if socket.send(Message::Binary(piece)).await.is_err() {
+                return Ok(None);
+            }
         }
-        Some(())
-    });
-    match drained.await {
-        Ok(Some(())) | Err(_) => Some(code),
-        Ok(None) => None,
+    }
+    Ok(Some(code))
+}
+
+/// A stream of a command, as messages.
+struct Output {
+    channel: u8,
+    pipe: Option<ExecStream>,
+}
+
+impl Output {
+    fn new(channel: u8, pipe: Option<ExecStream>) -> Self {
+        Self { channel, pipe }
+    }
+
+    /// The next message; never, after the end.
+    async fn piece(&mut self) -> Bytes {
+        match self.piece_or_end().await {
+            Some(piece) => piece,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The next message; `None` at the end.
+    async fn piece_or_end(&mut self) -> Option<Bytes> {
+        let mut piece = vec![self.channel; PIECE];
+        match self.pipe.as_ref()?.read(&mut piece[1..]).await {
+            Ok(length) if length > 0 => {
+                piece.truncate(length + 1);
+                Some(piece.into())
+            }
+            // A terminal whose last process has ended answers with an error.
+            Ok(_) | Err(_) => {
+                self.pipe = None;
+                None
+            }
+        }
     }
 }
 
-async fn send<S>(socket: &mut WebSocketStream<S>, process: &Arc<Exec>, piece: Bytes) -> Option<()>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-{
-    if socket.send(Message::Binary(piece)).await.is_ok() {
-        return Some(());
+async fn write(stdin: &Option<ExecStream>, input: &[u8]) -> io::Result<usize> {
+    match stdin {
+        Some(stdin) => stdin.write(input).await,
+        None => Ok(input.len()),
     }
-    kill(process).await;
-    None
 }
 
 /// One message of the client.
-async fn obey(process: &Arc<Exec>, stdin: &mut Option<mpsc::Sender<Bytes>>, data: Bytes) {
+fn obey(process: &Exec, stdin: &mut Option<ExecStream>, input: &mut Bytes, data: Bytes) {
     match data.split_first() {
-        Some((&STDIN, input)) => {
-            if let Some(pipe) = stdin
-                && pipe.send(data.slice_ref(input)).await.is_err()
-            {
-                *stdin = None;
-            }
-        }
+        Some((&STDIN, bytes)) if stdin.is_some() => *input = data.slice_ref(bytes),
         Some((&RESIZE, size)) => {
-            if let Some(size) = size_of(size) {
-                let process = Arc::clone(process);
-                if let Err(error) = blocking(move || process.resize(size)).await {
-                    tracing::debug!(%error, "resize a terminal");
-                }
+            if let Some(size) = size_of(size)
+                && let Err(error) = process.resize(size)
+            {
+                tracing::debug!(%error, "resize a terminal");
             }
         }
         Some((&CLOSE, [STDIN])) => *stdin = None,
         _ => {}
-    }
-}
-
-async fn kill(process: &Arc<Exec>) {
-    let process = Arc::clone(process);
-    if let Err(error) = blocking(move || process.signal(KILL)).await {
-        tracing::debug!(%error, "kill a command whose client left");
-    }
-}
-
-fn wait(process: &Exec) -> i32 {
-    loop {
-        match process.wait(WAIT) {
-            Ok(Some(code)) => return code,
-            Ok(None) => {}
-            Err(error) => {
-                tracing::debug!(%error, "wait for a command");
-                return -1;
-            }
-        }
-    }
-}
-
-fn read(mut pipe: File, channel: u8, output: &mpsc::Sender<Bytes>) {
-    let mut piece = vec![0; PIECE];
-    loop {
-        match pipe.read(&mut piece[1..]) {
-            Ok(0) => return,
-            Ok(length) => {
-                piece[0] = channel;
-                if output
-                    .blocking_send(Bytes::copy_from_slice(&piece[..=length]))
-                    .is_err()
-                {
-                    return;
-                }
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            // A terminal whose last process has ended answers with an error.
-            Err(_) => return,
-        }
-    }
-}
-
-fn write(mut pipe: File, mut received: mpsc::Receiver<Bytes>) {
-    while let Some(piece) = received.blocking_recv() {
-        if let Err(error) = pipe.write_all(&piece) {
-            tracing::debug!(%error, "write to a command");
-            return;
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! `/metrics/resource`. What is not measured here is left out.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode};
@@ -11,9 +12,12 @@ use runtime::{ContainerState, Stats};
 use serde_json::{Value, json};
 
 use super::{Body, refuse};
+use crate::calls::STREAMS;
 use crate::node::{available_memory, machine_memory};
-use crate::worker::{Shared, blocking};
+use crate::worker::Shared;
 
+/// How long one pod may take to say what it uses: a scrape has ten seconds.
+const MEASURE: Duration = Duration::from_secs(3);
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 /// The text form that Prometheus reads.
@@ -62,36 +66,39 @@ fn whole(content_type: &'static str, text: String) -> Response<Body> {
     response
 }
 
-/// Every running container of the node's pods.
+/// Every running container of the node's pods. A pod that does not answer in time is left out.
 async fn used(shared: &Shared) -> Vec<Used> {
-    let (runtime, pods) = (shared.runtime.clone(), shared.pods());
-    blocking(move || {
-        let mut all = Vec::new();
-        for (namespace, name, uid) in pods {
+    let asked = shared
+        .pods()
+        .into_iter()
+        .map(|(namespace, name, uid)| async move {
             // A pod that ends meanwhile uses nothing.
-            let Some(pod) = runtime.pod(&uid) else { continue };
-            for status in pod.containers().unwrap_or_default() {
-                let ContainerState::Running { started_at, .. } = status.state else {
-                    continue;
-                };
-                let Ok(stats) = pod.stats(&status.id) else {
-                    continue;
-                };
-                let container = status.id.rsplit_once('-').map_or(&*status.id, |(name, _)| name);
-                all.push(Used {
-                    namespace: namespace.clone(),
-                    pod: name.clone(),
-                    uid: uid.clone(),
-                    container: container.to_owned(),
-                    started: started_at,
-                    stats,
-                });
-            }
-        }
-        Ok(all)
-    })
-    .await
-    .unwrap_or_default()
+            let pod = shared.runtime.pod(&uid)?;
+            let asked = uid.clone();
+            let measured = STREAMS.run(&asked, move || measure(&pod, &namespace, &name, &uid));
+            tokio::time::timeout(MEASURE, measured).await.ok()?.ok()
+        });
+    let all = futures::future::join_all(asked).await;
+    all.into_iter().flatten().flatten().collect()
+}
+
+fn measure(pod: &runtime::Pod, namespace: &str, name: &str, uid: &str) -> runtime::Result<Vec<Used>> {
+    let mut all = Vec::new();
+    for status in pod.containers()? {
+        let ContainerState::Running { started_at, .. } = status.state else {
+            continue;
+        };
+        let container = status.id.rsplit_once('-').map_or(&*status.id, |(name, _)| name);
+        all.push(Used {
+            namespace: namespace.to_owned(),
+            pod: name.to_owned(),
+            uid: uid.to_owned(),
+            container: container.to_owned(),
+            started: started_at,
+            stats: pod.stats_of(&status),
+        });
+    }
+    Ok(all)
 }
 
 /// Kubernetes' `Summary`, with what is measured.

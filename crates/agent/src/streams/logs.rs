@@ -12,9 +12,10 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::mpsc;
 
 use super::{Body, Query, Wanted, refuse};
+use crate::calls::STREAMS;
 use crate::container::run_id;
 use crate::log_files::{self, Selection};
-use crate::worker::{Shared, blocking};
+use crate::worker::Shared;
 
 /// Pieces of a log that wait for a slow reader.
 const PIECES: usize = 8;
@@ -131,7 +132,7 @@ async fn ended(shared: &Shared, wanted: &Wanted, attempt: u32) -> bool {
         return true;
     };
     let id = run_id(&wanted.container, attempt);
-    let status = blocking(move || sandbox.container(&id)).await;
+    let status = STREAMS.run(&wanted.uid, move || sandbox.container(&id)).await;
     !status.is_ok_and(|status| status.is_some_and(|status| status.state.is_running()))
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::{Shared, failure};
+use crate::calls::{IMAGES, PODS};
 use crate::cluster::{PodRef, is_gone, message};
 use crate::container::{self, Note, PodFiles, Surroundings, run_id};
 use crate::disk::Limits;
@@ -43,11 +44,11 @@ pub(super) type Answer = Result<Option<(u64, Value)>, String>;
 pub(super) enum Done {
     Sandbox(Result<runtime::Pod, Failure>),
     LookedUp {
-        container: String,
+        container: Container,
         found: Found,
     },
     Pulled {
-        container: String,
+        container: Container,
         pulled: Pulled,
     },
     Started {
@@ -69,19 +70,6 @@ pub(super) enum Done {
     Measured(Option<Failure>),
     Reported(Answer),
     Deleted(Result<(), String>),
-}
-
-/// Runs what blocks beside the async threads. A panic in it is an error like another.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> runtime::Result<T> + Send + 'static,
-) -> runtime::Result<T> {
-    let joined = tokio::task::spawn_blocking(work).await;
-    joined.unwrap_or_else(|error| {
-        Err(runtime::Error {
-            kind: ErrorKind::Machine,
-            message: format!("a call of the runtime broke off: {error}"),
-        })
-    })
 }
 
 /// `spec.containers{name}`, as events name a container.
@@ -124,20 +112,13 @@ impl Context {
 
 pub(super) async fn create_sandbox(context: Context) -> Done {
     let made = async {
-        let mut tokens = context.tokens.lock().await;
-        let volumes = volumes::prepare(
-            context.shared.origins(),
-            &context.pod,
-            &context.files,
-            &context.surroundings,
-            &mut tokens,
-        );
-        volumes.await.map_err(|message| failure("FailedMount", message))?;
+        let volumes = prepare_volumes(&context).await;
+        volumes.map_err(|message| failure("FailedMount", message))?;
         let mut spec = container::sandbox(&context.pod, &context.shared.node_name, &context.shared.names);
         spec.resources.pids_limit = context.shared.policy.pod_pids();
         let runtime = context.shared.runtime.clone();
         let identity = context.identity.clone();
-        let sandbox = blocking(move || {
+        let sandbox = PODS.run(&context.identity.uid, move || {
             let id = spec.id.clone();
             match runtime.create_pod(&spec) {
                 Err(error) if error.kind == ErrorKind::AlreadyExists => runtime.pod(&id).ok_or(error),
@@ -211,19 +192,36 @@ async fn take_down(context: &Context, leave: Leave) -> Result<(), String> {
             message: format!("remove {} and the pod's logs: {error}", files.0.display()),
         })
     };
-    blocking(work).await.map_err(|error| error.message)
+    let removed = PODS.run(&context.identity.uid, work).await;
+    removed.map_err(|error| error.message)
 }
 
 pub(super) async fn refresh_volumes(context: Context) -> Done {
-    let mut tokens = context.tokens.lock().await;
-    let volumes = volumes::prepare(
-        context.shared.origins(),
-        &context.pod,
-        &context.files,
-        &context.surroundings,
-        &mut tokens,
-    );
-    Done::Refreshed(volumes.await)
+    Done::Refreshed(prepare_volumes(&context).await)
+}
+
+/// Makes the pod's volumes, or brings them up to date. It works on files, those of `hostPath` among them, whose file system may hang.
+async fn prepare_volumes(context: &Context) -> Result<(), String> {
+    let work = {
+        let context = context.clone();
+        move || {
+            tokio::runtime::Handle::current().block_on(async {
+                let mut tokens = context.tokens.lock().await;
+                let volumes = volumes::prepare(
+                    context.shared.origins(),
+                    &context.pod,
+                    &context.files,
+                    &context.surroundings,
+                    &mut tokens,
+                );
+                Ok(volumes.await)
+            })
+        }
+    };
+    match PODS.run(&context.identity.uid, work).await {
+        Ok(prepared) => prepared,
+        Err(error) => Err(error.message),
+    }
 }
 
 /// Measures what the pod's runs, given by name and number, take of the disk.
@@ -249,7 +247,9 @@ pub(super) async fn measure(context: Context, runs: Vec<(String, u32)>) -> Done 
 pub(super) async fn look_up_image(context: Context, container: Container) -> Done {
     let image = container.image.clone().unwrap_or_default();
     let images = context.shared.runtime.images().clone();
-    let found = blocking(move || images.resolve(&image)).await;
+    let found = IMAGES
+        .run(&context.identity.uid, move || images.resolve(&image))
+        .await;
     let found = match found {
         Ok(found) => Ok(found.is_some()),
         Err(error) if error.kind == ErrorKind::Invalid => Err(error.message),
@@ -258,10 +258,7 @@ pub(super) async fn look_up_image(context: Context, container: Container) -> Don
             Ok(false)
         }
     };
-    Done::LookedUp {
-        container: container.name,
-        found,
-    }
+    Done::LookedUp { container, found }
 }
 
 pub(super) async fn pull_image(context: Context, container: Container) -> Done {
@@ -278,10 +275,7 @@ pub(super) async fn pull_image(context: Context, container: Container) -> Done {
         Ok(info) => Ok((started.elapsed(), info.size)),
         Err(error) => Err(advice(&error, &image)),
     };
-    Done::Pulled {
-        container: container.name,
-        pulled,
-    }
+    Done::Pulled { container, pulled }
 }
 
 /// The error of a pull, and what a person can do about it.
@@ -397,7 +391,8 @@ async fn start(context: &Context, container: &Container, attempt: u32) -> Starte
     );
     let started = {
         let sandbox = sandbox.clone();
-        blocking(move || sandbox.start_container(&spec)).await
+        let start = move || sandbox.start_container(&spec);
+        PODS.run(&context.identity.uid, start).await
     };
     let status = started.map_err(|error| match error.kind {
         ErrorKind::RunAsNonRoot => {
@@ -436,7 +431,8 @@ async fn start(context: &Context, container: &Container, attempt: u32) -> Starte
                 .and_then(|spec| spec.termination_grace_period_seconds);
             let grace = Duration::from_secs(grace.unwrap_or(30).unsigned_abs());
             let id = run_id(name, attempt);
-            if let Err(error) = blocking(move || sandbox.stop_container(&id, grace)).await {
+            let stop = move || sandbox.stop_container(&id, grace);
+            if let Err(error) = PODS.run(&context.identity.uid, stop).await {
                 tracing::warn!(container = name, %error, "stop a container whose postStart hook failed");
             }
         }
@@ -454,7 +450,7 @@ async fn link_log(context: &Context, name: &str, attempt: u32, log: runtime::Log
     let id = runtime::container_id(uid, &run_id(name, attempt));
     let link = format!("{pod}_{namespace}_{name}-{id}");
     let folder = context.shared.log(&context.identity);
-    let linked = blocking(move || {
+    let linked = PODS.run(&context.identity.uid, move || {
         folder.link(&log, &link).map_err(|error| runtime::Error {
             kind: ErrorKind::Machine,
             message: error.to_string(),
@@ -475,7 +471,7 @@ async fn forget_old_runs(context: &Context, sandbox: &runtime::Pod, name: &str, 
     let folder = context.shared.log(&context.identity);
     let log = folder.run(name, old);
     let words = context.files.termination_message(name, old);
-    let removed = blocking(move || {
+    let removed = PODS.run(&context.identity.uid, move || {
         if let Err(error) = folder.remove_run(&log) {
             tracing::debug!(%error, "remove an old log");
         }
@@ -556,11 +552,17 @@ pub(super) async fn stop_container(
     } else {
         grace.saturating_sub(began.elapsed()).max(LEAST_GRACE.min(grace))
     };
-    let stopped = blocking(move || sandbox.stop_container(&id, left)).await;
-    let gone = match stopped {
+    let stop = move || sandbox.stop_container(&id, left);
+    let gone = match PODS.run(&context.identity.uid, stop).await {
         Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::ShimGone) => true,
         // It has just ended by itself: its end is on the way.
         Err(error) if error.kind == ErrorKind::NotRunning => false,
+        // Nothing in it can be stopped in order any more. The pod is removed, and made anew if it is still wanted.
+        Err(error) if error.kind == ErrorKind::ShimStuck => {
+            tracing::warn!(container = name, %error, "kill the shim of a pod");
+            context.shared.runtime.kill_shim(&context.identity.uid);
+            false
+        }
         Err(error) => {
             tracing::warn!(container = name, %error, "stop a container");
             false
@@ -576,7 +578,8 @@ pub(super) async fn stop_container(
 /// Whether a hook would still find a container: while it was held back it may have ended by itself.
 async fn is_running(sandbox: &runtime::Pod, id: &str) -> bool {
     let (sandbox, id) = (sandbox.clone(), id.to_owned());
-    let found = blocking(move || sandbox.container(&id)).await;
+    let pod = sandbox.id().to_owned();
+    let found = PODS.run(&pod, move || sandbox.container(&id)).await;
     found.is_ok_and(|found| found.is_some_and(|container| container.state.is_running()))
 }
 

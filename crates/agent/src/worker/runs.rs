@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Container;
 use plan::pod_sync::{Exit, Failure, ImageSeen, Run, Sandbox, Verdicts};
 use runtime::beneath::Root;
-use runtime::{ContainerState, ContainerStatus};
+use runtime::{ContainerState, ContainerStatus, ErrorKind};
 use serde_json::Value;
 
 use super::{Shared, Worker, jobs, lost};
+use crate::calls::PODS;
 use crate::container::{ATTEMPT, CONTAINER, run_id, write_network_files};
 use crate::probes;
 
@@ -35,9 +37,11 @@ impl Worker {
             let attempt = status["restartCount"]
                 .as_u64()
                 .and_then(|count| u32::try_from(count).ok());
+            // A run that was stopped in order was reported before the node ended.
+            let ended = exit_of(&status["state"]["terminated"]);
             let seen = self.seen.containers.entry(name).or_default();
             seen.attempt = attempt.unwrap_or(0).saturating_add(1);
-            seen.last = Some(lost(id.to_owned(), now));
+            seen.last = Some(ended.unwrap_or_else(|| lost(id.to_owned(), now)));
         }
         let log = self.shared.log(&self.identity);
         for name in log.containers() {
@@ -85,13 +89,17 @@ impl Worker {
     }
 
     /// A pod whose shim lives: its runs go on as the runtime knows them, its probes' verdicts as they were reported.
-    pub(super) fn adopt(&mut self, sandbox: &runtime::Pod) {
+    pub(super) async fn adopt(&mut self, sandbox: &runtime::Pod) {
         self.seen.sandbox = Sandbox::Ready;
         self.take_addresses(sandbox);
-        let mut runs = match sandbox.containers() {
+        let asked = sandbox.clone();
+        let mut runs = match PODS.run(&self.identity.uid, move || asked.containers()).await {
             Ok(runs) => runs,
             Err(error) => {
                 tracing::warn!(pod = self.identity.name, %error, "ask the shim for its containers");
+                if error.kind == ErrorKind::ShimStuck {
+                    self.shared.runtime.kill_shim(&self.identity.uid);
+                }
                 self.seen.sandbox = Sandbox::Broken;
                 return;
             }
@@ -198,10 +206,9 @@ impl Worker {
 
     // ---- images
 
-    pub(super) fn image_looked_up(&mut self, name: &str, found: jobs::Found, now: Timestamp) {
-        self.looking.remove(name);
-        let container = self.container(name).unwrap_or_default();
-        let image = container.image.unwrap_or_default();
+    pub(super) fn image_looked_up(&mut self, container: &Container, found: jobs::Found, now: Timestamp) {
+        let name = &*container.name;
+        let image = container.image.as_deref().unwrap_or_default();
         let present = matches!(found, Ok(true));
         let seen = self.seen.containers.entry(name.to_owned()).or_default();
         seen.image = match found {
@@ -217,9 +224,9 @@ impl Worker {
         }
     }
 
-    pub(super) fn image_pulled(&mut self, name: &str, pulled: jobs::Pulled, now: Timestamp) {
-        let container = self.container(name).unwrap_or_default();
-        let image = container.image.unwrap_or_default();
+    pub(super) fn image_pulled(&mut self, container: &Container, pulled: jobs::Pulled, now: Timestamp) {
+        let name = &*container.name;
+        let image = container.image.as_deref().unwrap_or_default();
         let outcome = match pulled {
             Ok((took, size)) => {
                 self.pull_backoff.remove(name);
@@ -302,6 +309,7 @@ impl Worker {
         }
         seen.probes = Verdicts::default();
         seen.stopping = None;
+        seen.renewed = false;
     }
 
     pub(super) fn container_stopped(&mut self, name: &str, gone: bool) {
@@ -339,6 +347,7 @@ impl Worker {
             seen.attempt = attempt;
         }
         seen.image_id.clone_from(&status.image_ref);
+        seen.image_name.clone_from(&status.image);
         match status.state {
             ContainerState::Running { started_at, .. } if matches!(seen.run, Run::None) => {
                 let container_id = self.container_id(&name, attempt);
@@ -360,7 +369,7 @@ impl Worker {
                 let exit = Exit {
                     container_id: self.container_id(&name, attempt),
                     exit_code,
-                    reason: reason(exit_code, oom_killed).into(),
+                    reason: exit_reason(exit_code, oom_killed).into(),
                     message: self.last_words(&name, attempt, exit_code),
                     started_at: Some(started_at),
                     finished_at,
@@ -450,8 +459,15 @@ fn end_of(text: &str, bytes: u64) -> &str {
 
 /// The end of the newest run, as a container's status tells it.
 fn reported_exit(status: &Value) -> Option<Exit> {
-    let ends = ["state", "lastState"].map(|state| &status[state]["terminated"]);
-    let end = ends.into_iter().find(|end| end.is_object())?;
+    let mut ends = ["state", "lastState"]
+        .map(|state| &status[state]["terminated"])
+        .into_iter();
+    ends.find_map(exit_of)
+}
+
+/// An end as a status tells it; `None` where it tells none.
+fn exit_of(end: &Value) -> Option<Exit> {
+    end.as_object()?;
     let text = |field: &str| end[field].as_str().unwrap_or_default().to_owned();
     let time = |field: &str| end[field].as_str().and_then(|at| at.parse::<Timestamp>().ok());
     let code = end["exitCode"].as_i64().and_then(|code| i32::try_from(code).ok());
@@ -470,7 +486,8 @@ fn attempt_of(status: &ContainerStatus) -> Option<u32> {
     status.annotations.get(ATTEMPT)?.parse().ok()
 }
 
-fn reason(exit_code: i32, oom_killed: bool) -> &'static str {
+/// The reason of an exit, as a status has it.
+pub(crate) fn exit_reason(exit_code: i32, oom_killed: bool) -> &'static str {
     match (exit_code, oom_killed) {
         (_, true) => "OOMKilled",
         (0, _) => "Completed",

@@ -90,6 +90,7 @@ impl Cluster {
                 ..agent::NetworkOptions::default()
             },
             policy: agent::PodPolicy::default(),
+            stalled_after: agent::STALLED_AFTER,
             shim: ShimCommand {
                 program: env!("CARGO_BIN_EXE_agent-test-shim").into(),
                 arguments: Vec::new(),

@@ -33,6 +33,8 @@ impl Verb {
             Method::PATCH if named => Some(Verb::Patch),
             Method::DELETE if named => Some(Verb::Delete),
             Method::DELETE if placed => Some(Verb::DeleteCollection),
+            // What a proxied server makes of it is its own matter.
+            Method::OPTIONS if target.subresource == "proxy" => Some(Verb::Get),
             _ => None,
         }
     }

@@ -161,6 +161,7 @@ impl Up {
                 .network
                 .options(Some(&self.control_plane.cluster_ranges()?)),
             policy: self.node.policy(),
+            stalled_after: agent::STALLED_AFTER,
             shim: runtime::ShimCommand::default(),
             labels,
             taints: self.node.taints.clone(),

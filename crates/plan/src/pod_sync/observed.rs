@@ -80,6 +80,10 @@ pub struct ContainerSeen {
     pub stopping: Option<i64>,
     /// What the probes say of the newest run.
     pub probes: Verdicts,
+    /// It is or was stopped because its spec changed: the next run begins whatever the restart policy says.
+    pub renewed: bool,
+    /// The image that the newest run uses, as its spec named it then.
+    pub image_name: String,
     /// Resolved identity of the image that the newest run uses.
     pub image_id: String,
 }

@@ -191,6 +191,13 @@ impl Pod {
             .max(0)
     }
 
+    /// The image of a container, as written.
+    pub fn image(&self, container: &str) -> Option<&str> {
+        let mut all = self.spec.init_containers.iter().chain(&self.spec.containers);
+        all.find(|candidate| candidate.name == container)
+            .map(|container| &*container.image)
+    }
+
     /// `name_namespace(uid)`, as the kubelet's messages name a pod.
     pub fn full_name(&self) -> String {
         let Metadata {

@@ -7,6 +7,9 @@ use super::observed::{ContainerSeen, Exit, Failure, ImageSeen, Observed, Run, Sa
 use super::pod::{Container, Pod, PullPolicy, RestartPolicy};
 use super::{PULL_ERROR_SHOWN, later};
 
+/// The reason of a pod that has reached its active deadline.
+const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
+
 /// Where a pod stands, coarsely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -80,12 +83,18 @@ pub(super) fn has_begun(pod: &Pod, seen: &Observed) -> bool {
 
 /// Whether the pod will never start anything again.
 pub(super) fn is_terminal(pod: &Pod, seen: &Observed) -> bool {
-    phase(pod, seen, false).is_terminal()
+    phase(pod, seen, None).is_terminal()
 }
 
-/// When the pod fails because of its age.
+/// When the pod fails because of its age. One that had ended before has no deadline any more.
 pub(super) fn deadline(pod: &Pod, seen: &Observed) -> Option<Timestamp> {
     let seconds = pod.spec.active_deadline_seconds?;
+    let reported = |field: &str| seen.reported.get(field).and_then(Value::as_str);
+    if matches!(reported("phase"), Some("Succeeded" | "Failed"))
+        && reported("reason") != Some(DEADLINE_EXCEEDED)
+    {
+        return None;
+    }
     Some(later(seen.start_time?, SignedDuration::from_secs(seconds)))
 }
 
@@ -103,7 +112,16 @@ pub(super) fn changes_at(pod: &Pod, seen: &Observed, now: Timestamp) -> Option<T
 
 // ---- phase
 
-fn phase(pod: &Pod, seen: &Observed, ended: bool) -> Phase {
+/// How a pod came to its end before its containers ended by themselves.
+#[derive(Clone, Copy)]
+enum End {
+    /// It was deleted.
+    Deleted,
+    /// It has reached its active deadline, or was evicted.
+    Forced,
+}
+
+fn phase(pod: &Pod, seen: &Observed, end: Option<End>) -> Phase {
     if seen.rejected.is_some() {
         return Phase::Failed;
     }
@@ -112,11 +130,11 @@ fn phase(pod: &Pod, seen: &Observed, ended: bool) -> Phase {
         Some("Failed") => return Phase::Failed,
         _ => {}
     }
-    if ended && seen.evicted.is_some() {
-        return Phase::Failed;
-    }
-    if ended {
-        return phase_at_end(pod, seen);
+    match end {
+        // Containers that obey SIGTERM exit with 0; the pod has failed all the same.
+        Some(End::Forced) => return Phase::Failed,
+        Some(End::Deleted) => return phase_at_end(pod, seen),
+        None => {}
     }
     if !has_begun(pod, seen) && initialisation_failed(pod, seen) {
         return Phase::Failed;
@@ -130,7 +148,7 @@ fn phase(pod: &Pod, seen: &Observed, ended: bool) -> Phase {
                 Run::None => pending = true,
                 Run::Running { .. } => alive = true,
                 Run::Exited(exit) => {
-                    alive |= restarts(pod, container, false, exit);
+                    alive |= seen.renewed || restarts(pod, container, false, exit);
                     failed |= exit.exit_code != 0;
                 }
             },
@@ -197,7 +215,9 @@ pub(super) fn status(pod: &Pod, seen: &Observed, now: Timestamp) -> Value {
         .values()
         .any(|seen| seen.starting || matches!(seen.run, Run::Running { .. }));
     let ended = leaving && !alive && !matches!(seen.sandbox, Sandbox::Creating);
-    let phase = phase(pod, seen, ended);
+    let forced = overdue || seen.evicted.is_some();
+    let end = ended.then_some(if forced { End::Forced } else { End::Deleted });
+    let phase = phase(pod, seen, end);
     let view = View {
         pod,
         seen,
@@ -212,7 +232,7 @@ pub(super) fn status(pod: &Pod, seen: &Observed, now: Timestamp) -> Value {
         status.insert("observedGeneration".into(), generation.into());
     }
     let deadline_passed = overdue.then(|| Failure {
-        reason: "DeadlineExceeded".into(),
+        reason: DEADLINE_EXCEEDED.into(),
         message: "Pod was active on the node longer than the specified deadline".into(),
     });
     let refused = seen.rejected.as_ref().or(seen.evicted.as_ref());
@@ -385,7 +405,7 @@ impl View<'_> {
         };
         let mut status = json!({
             "name": container.name,
-            "image": container.image,
+            "image": if seen.image_name.is_empty() { &container.image } else { &seen.image_name },
             "imageID": seen.image_id,
             "restartCount": seen.attempt,
             "ready": ready,
@@ -423,14 +443,15 @@ impl View<'_> {
         exit: &Exit,
         init: bool,
     ) -> Option<Failure> {
-        let over = self.leaving || self.phase.is_terminal() || !restarts(self.pod, container, init, exit);
+        let stays = !seen.renewed && !restarts(self.pod, container, init, exit);
+        let over = self.leaving || self.phase.is_terminal() || stays;
         if over || init && !container.is_sidecar() && has_begun(self.pod, self.seen) {
             return None;
         }
         if let Some(why) = trouble(container, seen, self.now) {
             return Some(why);
         }
-        let until = seen.backoff.until(exit.finished_at);
+        let until = seen.backoff.until(exit.finished_at).filter(|_| !seen.renewed);
         if !seen.starting && until.is_some_and(|until| self.now < until) {
             let message = format!(
                 "back-off {} restarting failed container={} pod={}",

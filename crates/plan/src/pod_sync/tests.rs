@@ -494,6 +494,53 @@ fn an_evicted_pod_ends_within_a_second_and_fails() {
 }
 
 #[test]
+fn a_pod_past_its_deadline_fails_though_its_containers_exit_well() {
+    let mut pod = one_container();
+    pod.spec.active_deadline_seconds = Some(10);
+    pod.spec.restart_policy = RestartPolicy::Never;
+    let mut node = seen(&[("c", exited(0, 11))]);
+    node.start_time = Some(at(0));
+    let status = sync(&pod, &node, at(12)).status;
+    assert_eq!(
+        (&status["phase"], &status["reason"]),
+        (&json!("Failed"), &json!("DeadlineExceeded"))
+    );
+    // One that had succeeded before has no deadline any more.
+    node.reported = json!({"phase": "Succeeded"});
+    let status = sync(&pod, &node, at(12)).status;
+    assert_eq!(
+        (&status["phase"], &status["reason"]),
+        (&json!("Succeeded"), &Value::Null)
+    );
+}
+
+#[test]
+fn a_changed_image_restarts_a_container_whatever_its_policy() {
+    let mut pod = one_container();
+    pod.spec.restart_policy = RestartPolicy::Never;
+    let mut container = running();
+    container.image_name = "i:0".into();
+    let plan = sync(&pod, &seen(&[("c", container.clone())]), at(1));
+    let stop = Action::StopContainer {
+        container: "c".into(),
+        grace_seconds: 30,
+        why: StopReason::Changed,
+    };
+    assert_eq!(plan.actions, [stop]);
+    assert_eq!(plan.status["containerStatuses"][0]["image"], "i:0");
+    container.renewed = true;
+    container.run = exited(137, 2).run;
+    container.image = ImageSeen::Present;
+    let plan = sync(&pod, &seen(&[("c", container.clone())]), at(3));
+    assert_eq!(plan.actions, [start("c", 1)]);
+    assert_eq!(plan.status["phase"], "Running");
+    container.image_name = "i:1".into();
+    container.run = running().run;
+    container.renewed = false;
+    assert_eq!(sync(&pod, &seen(&[("c", container)]), at(4)).actions, []);
+}
+
+#[test]
 fn a_refused_pod_fails_and_starts_nothing() {
     let rejected = Failure {
         reason: "NodePorts".into(),

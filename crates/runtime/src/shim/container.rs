@@ -25,14 +25,18 @@ use super::log::{Lines, LogFile, Stream};
 use super::volumes::{self, Namespaces};
 use super::{nodes, sandbox, users};
 use crate::beneath::Root;
-use crate::cgroup::Hierarchies;
+use crate::cgroup::{Group, Hierarchies};
 use crate::error::Context as _;
 use crate::layout::{self, ContainerLayout, PodLayout};
+use crate::patience::read_within;
 use crate::wire;
 use crate::{ContainerSpec, ContainerState, ContainerStatus, Error, ErrorKind, ExecSpec, Result};
 
 /// Bytes read at one time from a container's stream.
 const CHUNK: usize = 64 << 10;
+
+/// How long `execve` may take; it needs milliseconds unless a disk hangs.
+const EXEC_LIMIT: Duration = Duration::from_secs(10);
 
 /// What loading a system call filter takes, unless the process has given up gaining privileges.
 const FILTER_CAPABILITY: &str = "CAP_SYS_ADMIN";
@@ -67,6 +71,8 @@ pub(super) struct Exit {
 /// A process that runs in a container, and our ends of its streams: input, output, error as far as asked for, or its terminal.
 pub(super) struct Started {
     pub(super) pid: Pid,
+    /// Holds it and all that it starts.
+    pub(super) group: Group,
     pub(super) streams: Vec<OwnedFd>,
 }
 
@@ -363,6 +369,9 @@ impl Container {
         let file = self.layout.0.join(format!("exec{}.json", self.execs));
         layout::write_json(&file, &process, false)?;
         let payload = |failure| Payload::new(failure, environment).with_filter(self.filter.clone());
+        let group = self
+            .hierarchies
+            .group(&self.status.cgroup, &format!("exec{}", self.execs))?;
         let started = launch_exec(
             &self.status.id,
             &self.oci_root,
@@ -370,9 +379,18 @@ impl Container {
             &file,
             exec,
             payload,
+            &group,
         );
         fs::remove_file(&file).context(|| format!("remove {}", file.display()))?;
-        started
+        match started {
+            Ok((pid, streams)) => Ok(Started { pid, group, streams }),
+            Err(error) => {
+                group.kill();
+                // Otherwise it is removed with the container's.
+                group.remove();
+                Err(error)
+            }
+        }
     }
 }
 
@@ -532,9 +550,11 @@ fn launch_exec(
     process: &Path,
     exec: &ExecSpec,
     payload: impl FnOnce(OwnedFd) -> Payload,
-) -> Result<Started> {
+    group: &Group,
+) -> Result<(Pid, Vec<OwnedFd>)> {
     let (failure_reader, failure) = pipe()?;
-    let mut builder = builder(id, oci_root)?.with_executor(payload(failure));
+    let payload = payload(failure).entering(group.entrance()?);
+    let mut builder = builder(id, oci_root)?.with_executor(payload);
     let console = if exec.tty {
         Some(Console::new(&place.0)?)
     } else {
@@ -565,7 +585,12 @@ fn launch_exec(
     // The words of a failing `execve` are the better ones.
     let pid = match joined {
         Ok(pid) => {
-            exec_succeeded(failure_reader)?;
+            let pid = Pid::from_raw(pid.as_raw());
+            let started = group.take(pid).and_then(|()| exec_succeeded(failure_reader));
+            if let Err(error) = started {
+                send_signal(pid, libc::SIGKILL)?;
+                return Err(error);
+            }
             pid
         }
         Err(error) => return Err(start_failed(&error)),
@@ -573,10 +598,7 @@ fn launch_exec(
     if let Some(console) = console {
         streams.push(console.master()?);
     }
-    Ok(Started {
-        pid: Pid::from_raw(pid.as_raw()),
-        streams,
-    })
+    Ok((pid, streams))
 }
 
 fn builder(id: &str, oci_root: &Path) -> Result<ContainerBuilder> {
@@ -612,17 +634,16 @@ fn nonblocking(fd: OwnedFd) -> Result<File> {
     Ok(File::from(fd))
 }
 
-/// Waits for `execve`: the pipe closes when it succeeds and brings a message when it fails.
+/// Waits for `execve`: the pipe closes when it succeeds and brings a message when it fails. What else runs in the container can stop the process
+/// before, or offer a program on a file system that does not answer: the shim serves the whole pod, so it waits for so long only.
 fn exec_succeeded(failure: OwnedFd) -> Result<()> {
-    let mut message = String::new();
-    File::from(failure)
-        .read_to_string(&mut message)
-        .context(|| "wait for the program to start")?;
-    if message.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::new(ErrorKind::StartFailed, message))
-    }
+    let said = read_within(File::from(failure), EXEC_LIMIT).context(|| "wait for the program to start")?;
+    let message = match said {
+        Some(message) if message.is_empty() => return Ok(()),
+        Some(message) => String::from_utf8_lossy(&message).into_owned(),
+        None => format!("the program did not start within {} s", EXEC_LIMIT.as_secs()),
+    };
+    Err(Error::new(ErrorKind::StartFailed, message))
 }
 
 /// What libcontainer says, with all its causes.

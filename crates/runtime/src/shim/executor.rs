@@ -25,6 +25,7 @@ pub(super) struct Payload {
     environment: Vec<(String, String)>,
     filter: Option<LinuxSeccomp>,
     folder: Option<PathBuf>,
+    entrance: Option<Arc<File>>,
 }
 
 impl Payload {
@@ -34,6 +35,7 @@ impl Payload {
             environment,
             filter: None,
             folder: None,
+            entrance: None,
         }
     }
 
@@ -49,7 +51,17 @@ impl Payload {
         self
     }
 
+    /// Enters a cgroup first, through its open `cgroup.procs`: what the program starts is born into it.
+    pub(super) fn entering(mut self, entrance: File) -> Payload {
+        self.entrance = Some(Arc::new(entrance));
+        self
+    }
+
     fn run(&self, arguments: &[String]) -> String {
+        if let Some(mut entrance) = self.entrance.as_deref() {
+            // Kernels before 5.16 ask for rights that the program may not have. The shim moves it as well.
+            entrance.write_all(b"0").ok();
+        }
         let Some(name) = arguments.first() else {
             return "no command specified".into();
         };

@@ -5,6 +5,7 @@
 
 mod bundle;
 mod container;
+mod execs;
 mod executor;
 mod log;
 mod nodes;

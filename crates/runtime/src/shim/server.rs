@@ -13,13 +13,14 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::PodRecord;
-use super::container::{Container, Exit};
+use super::container::{Container, Exit, Started};
+use super::execs::Execs;
 use super::volumes::Namespaces;
 use crate::cgroup::Hierarchies;
 use crate::error::Context as _;
 use crate::layout::PodLayout;
 use crate::wire::{self, Reply, Request};
-use crate::{ContainerStatus, Error, ErrorKind, Result};
+use crate::{ContainerStatus, Error, ErrorKind, ExecSpec, Result};
 
 /// A client that does not take an answer for so long is dropped: the containers' output must not wait for it.
 const SEND_PATIENCE: Duration = Duration::from_secs(2);
@@ -40,6 +41,7 @@ pub(super) struct Server {
     children: SignalFd,
     clients: Vec<Client>,
     containers: BTreeMap<String, Container>,
+    execs: Execs,
     ended: bool,
 }
 
@@ -47,7 +49,7 @@ struct Client {
     stream: UnixStream,
     pending: Vec<u8>,
     subscribed: bool,
-    /// The exec that this connection stands for.
+    /// The first process of the exec that this connection stands for, while it runs.
     exec: Option<Pid>,
     gone: bool,
 }
@@ -84,6 +86,7 @@ impl Server {
             children,
             clients: Vec::new(),
             containers: BTreeMap::new(),
+            execs: Execs::default(),
             ended: false,
         })
     }
@@ -101,7 +104,8 @@ impl Server {
                 }
             }
             self.enforce_graces();
-            self.clients.retain(|client| !client.gone);
+            self.drop_gone();
+            self.execs.look();
         }
         Ok(())
     }
@@ -119,10 +123,9 @@ impl Server {
                 fds.push(readable(output));
             }
         }
-        let timeout = self
-            .containers
-            .values()
-            .filter_map(Container::deadline)
+        let graces = self.containers.values().filter_map(Container::deadline);
+        let timeout = graces
+            .chain(self.execs.next_look())
             .min()
             .map_or(PollTimeout::NONE, |deadline| {
                 let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
@@ -202,22 +205,18 @@ impl Server {
                 self.ended = true;
                 Reply::Done
             }),
-            Request::Exec { container, exec } => {
-                let started = self
-                    .container(&container)
-                    .and_then(|container| container.exec(&exec));
-                match started {
-                    Ok(started) => {
-                        let client = &mut self.clients[index];
-                        client.exec = Some(started.pid);
-                        let streams: Vec<RawFd> = started.streams.iter().map(AsRawFd::as_raw_fd).collect();
-                        let sent = wire::send_with_descriptors(&mut client.stream, &Reply::Started, &streams);
-                        client.gone |= sent.is_err();
-                        return;
-                    }
-                    Err(error) => Err(error),
+            Request::Exec { container, exec } => match self.exec(&container, &exec) {
+                Ok(Started { pid, group, streams }) => {
+                    self.execs.add(pid, group);
+                    let client = &mut self.clients[index];
+                    client.exec = Some(pid);
+                    let streams: Vec<RawFd> = streams.iter().map(AsRawFd::as_raw_fd).collect();
+                    let sent = wire::send_with_descriptors(&mut client.stream, &Reply::Started, &streams);
+                    client.gone |= sent.is_err();
+                    return;
                 }
-            }
+                Err(error) => Err(error),
+            },
         };
         // libcontainer leaves the working directory where it was last needed.
         if let Err(error) = nix::unistd::chdir("/") {
@@ -244,6 +243,23 @@ impl Server {
             .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("container {id} is not in this pod")))
     }
 
+    fn exec(&mut self, container: &str, exec: &ExecSpec) -> Result<Started> {
+        self.execs.check()?;
+        self.container(container)?.exec(exec)
+    }
+
+    /// Forgets the clients that have left. A command whose caller left is of no use to anybody.
+    fn drop_gone(&mut self) {
+        let (gone, stay) = std::mem::take(&mut self.clients)
+            .into_iter()
+            .partition(|client| client.gone);
+        self.clients = stay;
+        let gone: Vec<Client> = gone;
+        for pid in gone.iter().filter_map(|client| client.exec) {
+            self.execs.kill(pid);
+        }
+    }
+
     fn start(&mut self, start: wire::Start) -> Result<ContainerStatus> {
         let id = start.spec.id.clone();
         if self.containers.contains_key(&id) {
@@ -268,6 +284,10 @@ impl Server {
     fn signal(&mut self, index: usize, container: Option<&str>, signal: i32) -> Result<()> {
         match (container, self.clients[index].exec) {
             (Some(id), _) => self.container(id)?.signal(signal),
+            (None, Some(pid)) if signal == libc::SIGKILL => {
+                self.execs.kill(pid);
+                Ok(())
+            }
             (None, Some(pid)) => super::container::send_signal(pid, signal),
             (None, None) => Err(Error::new(ErrorKind::NotRunning, "no exec runs here")),
         }
@@ -341,6 +361,7 @@ impl Server {
             let status = container.status().clone();
             self.publish(&status);
         }
+        self.execs.ended(pid);
         for client in self.clients.iter_mut().filter(|client| client.exec == Some(pid)) {
             client.exec = None;
             client.gone |= wire::send(&mut client.stream, &Reply::Exited { code: exit.code }).is_err();

@@ -193,22 +193,23 @@ pub(crate) fn eventually(what: &str, mut check: impl FnMut() -> bool) {
     testkit::eventually(what, || Ok(check())).unwrap();
 }
 
+/// Runs what waits on tokio's reactor.
+pub(crate) fn on_reactor<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.unwrap().block_on(work)
+}
+
 /// Runs a command in a container; what it wrote and its exit code.
 pub(crate) fn exec(pod: &Pod, container: &str, command: &[&str]) -> (String, i32) {
-    use std::io::Read as _;
-    let exec = pod
-        .exec(
-            container,
-            &ExecSpec {
-                command: command.iter().map(|word| (*word).to_owned()).collect(),
-                stdout: true,
-                ..ExecSpec::default()
-            },
-        )
-        .unwrap();
-    let mut text = String::new();
-    exec.stdout().unwrap().read_to_string(&mut text).unwrap();
-    (text, exec.wait(PATIENCE).unwrap().expect("it ends in time"))
+    let spec = ExecSpec {
+        command: command.iter().map(|word| (*word).to_owned()).collect(),
+        stdout: true,
+        ..ExecSpec::default()
+    };
+    let exec = pod.exec(container, &spec).unwrap();
+    let finished = on_reactor(exec.finish(PATIENCE, usize::MAX)).unwrap();
+    let code = finished.code.expect("it ends in time");
+    (String::from_utf8(finished.output).unwrap(), code)
 }
 
 /// An image of busybox as `docker save` writes it, one gzip'd layer.

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::io::{Read, Write as _};
+use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -20,8 +20,6 @@ use crate::{Error, Result};
 
 /// How long a plugin may take: as long as kubelets wait for a call of their runtime.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Bytes that a plugin may say: an answer is a few hundred.
-const SAID: u64 = 1 << 20;
 /// Where plugins find `iptables` and its like when the agent's own search path lacks it.
 const PROGRAMS: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -113,8 +111,10 @@ fn talk(child: &mut Child, input: Vec<u8>) -> std::io::Result<Option<(Vec<u8>, V
     })?;
     let listener = thread::Builder::new().name("cni-stderr".into()).spawn(move || {
         let mut complaint = Vec::new();
-        let read = stderr.map(|stderr| stderr.take(SAID).read_to_end(&mut complaint));
-        drop(read);
+        // What a plugin leaves in the background may hold it open.
+        if let Some(Ok(Some(said))) = stderr.map(|stderr| read_within(stderr, PATIENCE)) {
+            complaint = said;
+        }
         complaint
     })?;
     let answer = match child.stdout.take() {

@@ -1,0 +1,113 @@
+//! Calls that block a thread, in pools of bounded size.
+//!
+//! tokio has one pool of blocking threads for all that a process does, so work that hangs would take every thread of it. Here each kind of work has
+//! its own number of threads, and each pod a share of it: what hangs in a pod holds up that pod alone. Together they stay below the 512 threads
+//! of tokio's pool.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use runtime::ErrorKind;
+use tokio::sync::Semaphore;
+
+/// Making, stopping and removing pods, containers and volumes. Two for each of the 110 pods of a node, and some for those that end.
+pub(crate) static PODS: Pool = Pool::new(240, 2);
+/// Starting the commands of probes and hooks. They run without a thread.
+pub(crate) static PROBES: Pool = Pool::new(112, 1);
+/// What clients ask of pods over the API: starts of commands, states, statistics.
+pub(crate) static STREAMS: Pool = Pool::new(64, 2);
+/// Looking for images.
+pub(crate) static IMAGES: Pool = Pool::new(16, 2);
+/// The node's own network and rules.
+pub(crate) static NODE: Pool = Pool::new(16, 16);
+
+/// Threads for one kind of work.
+pub(crate) struct Pool {
+    all: Semaphore,
+    each: usize,
+    /// By the pod, as long as a call of it runs or waits.
+    shares: Mutex<BTreeMap<String, Weak<Semaphore>>>,
+}
+
+impl Pool {
+    const fn new(all: usize, each: usize) -> Self {
+        Self {
+            all: Semaphore::const_new(all),
+            each,
+            shares: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    fn share(&self, owner: &str) -> Arc<Semaphore> {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(share) = shares.get(owner).and_then(Weak::upgrade) {
+            return share;
+        }
+        shares.retain(|_, share| share.strong_count() > 0);
+        let share = Arc::new(Semaphore::new(self.each));
+        shares.insert(owner.to_owned(), Arc::downgrade(&share));
+        share
+    }
+
+    /// Runs what blocks beside the async threads, as soon as `owner` (a pod's uid, or whatever else shares a fate) and the pool have a thread for
+    /// it. A caller that leaves does not end the work: it keeps its thread until it returns. A panic in it is an error like another.
+    pub(crate) async fn run<T: Send + 'static>(
+        &'static self,
+        owner: &str,
+        work: impl FnOnce() -> runtime::Result<T> + Send + 'static,
+    ) -> runtime::Result<T> {
+        let broke_off = |why: &dyn std::fmt::Display| runtime::Error {
+            kind: ErrorKind::Machine,
+            message: format!("a call of the runtime broke off: {why}"),
+        };
+        let share = self.share(owner).acquire_owned().await;
+        let share = share.map_err(|error| broke_off(&error))?;
+        let permit = self.all.acquire().await.map_err(|error| broke_off(&error))?;
+        let joined = tokio::task::spawn_blocking(move || {
+            let _held = (share, permit);
+            work()
+        });
+        joined.await.unwrap_or_else(|error| Err(broke_off(&error)))
+    }
+}
+
+/// Runs what blocks and concerns the node as a whole.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> runtime::Result<T> + Send + 'static,
+) -> runtime::Result<T> {
+    NODE.run("", work).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_hangs_in_a_pod_holds_up_that_pod_alone() {
+        static POOL: Pool = Pool::new(3, 2);
+        let (end, hangs) = mpsc::channel::<()>();
+        let hangs = Arc::new(Mutex::new(hangs));
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..10 {
+            let hangs = Arc::clone(&hangs);
+            calls.spawn(POOL.run("hanging", move || {
+                let hangs = hangs.lock().unwrap_or_else(PoisonError::into_inner);
+                hangs.recv().ok();
+                Ok(())
+            }));
+        }
+        while POOL.share("hanging").available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..10 {
+            assert_eq!(POOL.run("other", || Ok(7)).await.ok(), Some(7));
+        }
+        drop(end);
+        while let Some(ended) = calls.join_next().await {
+            assert!(ended.expect("no panic").is_ok());
+        }
+        assert_eq!(POOL.all.available_permits(), 3);
+    }
+}

@@ -1,0 +1,154 @@
+//! What hangs in a pod: commands that leave children behind, and shims that do not answer. The node serves the other pods, and says what is wrong.
+
+mod common;
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Event, Node};
+use kube::Api;
+use kube::api::{AttachParams, ListParams};
+use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
+
+use common::{Cluster, NODE, shell};
+
+const FOREVER: &str = "trap 'exit 0' TERM; while :; do /bin/busybox sleep 0.1; done";
+
+/// The processes of this machine whose command line ends with `word`.
+fn processes(word: &str) -> Vec<String> {
+    let end = format!("\0{word}\0");
+    let all = fs::read_dir("/proc").unwrap().flatten();
+    all.filter(|process| {
+        fs::read_to_string(process.path().join("cmdline")).is_ok_and(|line| line.ends_with(&end))
+    })
+    .map(|process| process.file_name().to_string_lossy().into_owned())
+    .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_out_of_time_ends_with_its_children() {
+    let cluster = Cluster::start().await;
+    let script = "/bin/busybox sleep 7770011; true";
+    let mut hanging = shell(FOREVER);
+    hanging["readinessProbe"] = json!({
+        "exec": {"command": ["/bin/busybox", "sh", "-c", script]}, "periodSeconds": 1, "timeoutSeconds": 1,
+    });
+    let hanging: Vec<Value> = (0..10)
+        .map(|number| {
+            let mut container = hanging.clone();
+            container["name"] = format!("c{number}").into();
+            container
+        })
+        .collect();
+    cluster.create("hanging", json!({"containers": hanging})).await;
+    cluster.until_event("hanging", "timed out after 1s").await;
+    // Each container is probed again and again.
+    let repeated = async || match failures(&cluster, "hanging").await {
+        count if count >= 50 => Ok(()),
+        count => Err(format!("{count} failures so far")),
+    };
+    testkit::wait_for_async("many probes have failed", repeated)
+        .await
+        .unwrap();
+    let left = processes("7770011");
+    assert!(
+        left.len() <= 2 * hanging.len(),
+        "{} processes are left",
+        left.len()
+    );
+
+    let mut bystander = shell(FOREVER);
+    bystander["readinessProbe"] = json!({"exec": {"command": ["/bin/busybox", "true"]}, "periodSeconds": 1});
+    cluster
+        .create("bystander", json!({"containers": [bystander]}))
+        .await;
+    cluster.until_ready("bystander").await;
+    let mut answer = String::new();
+    let mut running = cluster
+        .exec("bystander", "echo alive", &AttachParams::default())
+        .await;
+    running
+        .stdout()
+        .unwrap()
+        .read_to_string(&mut answer)
+        .await
+        .unwrap();
+    assert_eq!(answer, "alive\n");
+    for pod in ["hanging", "bystander"] {
+        cluster.delete(pod).await;
+        cluster.until_gone(pod).await;
+    }
+    assert_eq!(processes("7770011"), Vec::<String>::new());
+    cluster.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_shims_hang_is_not_ready() {
+    let mut cluster = Cluster::start().await;
+    cluster.stop_agent().await;
+    cluster.options.stalled_after = Duration::from_secs(4);
+    cluster.start_agent();
+    let sleeper =
+        json!({"name": "c", "image": common::IMAGE, "command": ["/bin/busybox", "sleep", "7770012"]});
+    let spec = json!({"containers": [sleeper], "terminationGracePeriodSeconds": 1});
+    cluster.create("stuck", spec).await;
+    cluster.until_ready("stuck").await;
+    let [first] = &processes("7770012")[..] else {
+        panic!("one process")
+    };
+    let stat = fs::read_to_string(format!("/proc/{first}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    let shim = fields.split(' ').nth(1).unwrap();
+    Command::new("kill").args(["-STOP", shim]).status().unwrap();
+    ready(&cluster, "False", "PLEG is not healthy").await;
+    Command::new("kill").args(["-CONT", shim]).status().unwrap();
+    ready(&cluster, "True", "posting ready status").await;
+
+    // A pod whose shim hangs can be deleted.
+    Command::new("kill").args(["-STOP", shim]).status().unwrap();
+    cluster.delete("stuck").await;
+    cluster.until_gone("stuck").await;
+    assert_eq!(processes("7770012"), Vec::<String>::new());
+    cluster.finish().await;
+}
+
+/// How often probes of the pod have failed.
+async fn failures(cluster: &Cluster, pod: &str) -> i32 {
+    let events: Api<Event> = Api::namespaced(cluster.admin.clone(), "default");
+    let events = events
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .items
+        .into_iter();
+    let failures = events.filter(|event| {
+        event.reason.as_deref() == Some("Unhealthy") && event.involved_object.name.as_deref() == Some(pod)
+    });
+    failures.map(|event| event.count.unwrap_or(1)).sum()
+}
+
+/// Waits until the node's condition Ready has this status, and a message with `words`.
+async fn ready(cluster: &Cluster, status: &str, words: &str) {
+    let nodes: Api<Node> = Api::all(cluster.admin.clone());
+    let look = async || {
+        let node = nodes.get(NODE).await.map_err(|error| error.to_string())?;
+        let conditions = node
+            .status
+            .and_then(|status| status.conditions)
+            .unwrap_or_default();
+        let found = conditions
+            .into_iter()
+            .find(|condition| condition.type_ == "Ready");
+        let found = found.ok_or("no condition")?;
+        let message = found.message.clone().unwrap_or_default();
+        match found.status == status && message.contains(words) {
+            true => Ok(()),
+            false => Err(format!("{found:?}")),
+        }
+    };
+    testkit::wait_for_async("the node says how it is", look)
+        .await
+        .unwrap();
+}
