@@ -87,7 +87,7 @@ mod tests {
     #[tokio::test]
     async fn what_hangs_in_a_pod_holds_up_that_pod_alone() {
         static POOL: Pool = Pool::new(3, 2);
-        let (end, hangs) = mpsc::channel::<()>();
+        let (end, hangs) = mpsc::sync_channel::<()>(0);
         let hangs = Arc::new(Mutex::new(hangs));
         let mut calls = tokio::task::JoinSet::new();
         for _ in 0..10 {

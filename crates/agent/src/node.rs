@@ -53,14 +53,19 @@ struct Posted {
     due: tokio::time::Instant,
 }
 
+/// What decides whether the node is ready.
+pub(crate) struct Health {
+    pub(crate) network: watch::Receiver<network::State>,
+    pub(crate) progress: Progress,
+}
+
 /// Keeps the Node object true.
 pub(crate) struct Keeper {
     cluster: Cluster,
     recorder: Recorder,
     name: String,
     addresses: watch::Receiver<Vec<IpAddr>>,
-    network: watch::Receiver<network::State>,
-    progress: Progress,
+    health: Health,
     /// Whether the node registers with the ranges that it has.
     network_is_own: bool,
     labels: BTreeMap<String, String>,
@@ -84,8 +89,7 @@ impl Keeper {
         options: &Options,
         images: runtime::Images,
         addresses: watch::Receiver<Vec<IpAddr>>,
-        network: watch::Receiver<network::State>,
-        progress: Progress,
+        health: Health,
         deleted: CancellationToken,
     ) -> (Self, watch::Receiver<Offer>) {
         let mut labels = options.labels.clone();
@@ -102,8 +106,7 @@ impl Keeper {
             recorder,
             name: options.node_name.clone(),
             addresses,
-            network,
-            progress,
+            health,
             network_is_own: matches!(options.network.ranges, PodRanges::Own(_)),
             labels,
             taints: serde_json::to_value(&options.taints).unwrap_or_default(),
@@ -132,7 +135,7 @@ impl Keeper {
         let mut timer = tokio::time::interval(LOOK);
         timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut posted: Option<Posted> = None;
-        let (mut network, mut addresses) = (self.network.clone(), self.addresses.clone());
+        let (mut network, mut addresses) = (self.health.network.clone(), self.addresses.clone());
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -281,6 +284,7 @@ impl Keeper {
         let mut spec = Map::new();
         let ranges: Vec<String> = match self.network_is_own {
             true => self
+                .health
                 .network
                 .borrow()
                 .ranges
@@ -328,8 +332,8 @@ impl Keeper {
                 json!({"type": kind, "status": status, "reason": reason, "message": message})
             })
             .chain(network_conditions(
-                &self.network.borrow(),
-                self.progress.stalled(),
+                &self.health.network.borrow(),
+                self.health.progress.stalled(),
             ))
             .collect();
         let ips = self

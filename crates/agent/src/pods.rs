@@ -28,7 +28,7 @@ use crate::kubelet_dir;
 use crate::mirror::{self, Mirror};
 use crate::names::{self, Names};
 use crate::network::Network;
-use crate::node::{self, Keeper};
+use crate::node::{self, Health, Keeper};
 use crate::options::{Error, Options};
 use crate::progress::{self, Beat};
 use crate::services;
@@ -156,8 +156,10 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<Ended,
         &options,
         runtime.images().clone(),
         addresses.clone(),
-        network_state,
-        progress,
+        Health {
+            network: network_state,
+            progress,
+        },
         deleted.clone(),
     );
     if let Some(labels) = mirror::labels_of(&known, &options.node_name) {

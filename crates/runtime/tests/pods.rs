@@ -206,7 +206,10 @@ fn an_exec_out_of_time_ends_with_all_that_it_started() {
     assert_eq!(finished.code, None);
     assert_eq!(finished.output, b"begun\n");
     eventually("all that it started has ended", || !runs(number));
-    assert_eq!(exec(&pod, &container, &["echo", "fine"]), ("fine\n".into(), 0));
+    assert_eq!(
+        exec(&pod, &container, &["sh", "-c", "echo fine"]),
+        ("fine\n".into(), 0)
+    );
 }
 
 #[test]

@@ -461,6 +461,10 @@ impl View<'_> {
             );
             return Some(reason("CrashLoopBackOff", &message));
         }
+        if seen.renewed {
+            // The API server refuses to take a container out of `terminated` when the restart policy would not start it again.
+            return Some(reason("ContainerCreating", ""));
+        }
         (exit.reason == "StartError").then(|| reason("RunContainerError", &exit.message))
     }
 

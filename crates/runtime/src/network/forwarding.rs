@@ -67,7 +67,6 @@ impl Table<'_> {
             .iter()
             .filter_map(|redirect| self.redirect(redirect))
             .collect();
-        let own_redirects: String = self.redirects.iter().filter_map(own_redirect).collect();
         let mut script = format!(
             r#"table inet {name}
 delete table inet {name}
@@ -95,7 +94,7 @@ table inet {name} {{
   }}
   chain output {{
     type nat hook output priority -100; policy accept;
-{own_redirects}    fib daddr type local jump host_ports
+    fib daddr type local jump host_ports
   }}
   chain postrouting {{
     type nat hook postrouting priority 100; policy accept;
@@ -156,21 +155,6 @@ impl Table<'_> {
         }
         Some(rules)
     }
-}
-
-/// The rule of a redirect for what the machine itself sends, pods on its network among it: the server may listen on loopback, where no packet from
-/// elsewhere gets to.
-fn own_redirect(redirect: &Redirect) -> Option<String> {
-    let Redirect { protocol, from, to } = redirect;
-    let RedirectTo::Address(to) = to else { return None };
-    if to.is_ipv4() != from.is_ipv4() {
-        return None;
-    }
-    let ip = if from.is_ipv4() { "ip" } else { "ip6" };
-    let (address, port, protocol) = (from.ip(), from.port(), self::protocol(*protocol));
-    Some(format!(
-        "    {ip} daddr {address} {protocol} dport {port} dnat {ip} to {to}\n"
-    ))
 }
 
 /// The script that brings the networks that are not translated from one state to another.

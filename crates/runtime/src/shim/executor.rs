@@ -58,10 +58,6 @@ impl Payload {
     }
 
     fn run(&self, arguments: &[String]) -> String {
-        if let Some(mut entrance) = self.entrance.as_deref() {
-            // Kernels before 5.16 ask for rights that the program may not have. The shim moves it as well.
-            entrance.write_all(b"0").ok();
-        }
         let Some(name) = arguments.first() else {
             return "no command specified".into();
         };
@@ -115,6 +111,10 @@ impl Payload {
 
 impl Executor for Payload {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
+        if let Some(mut entrance) = self.entrance.as_deref() {
+            // Kernels before 5.16 ask for rights that the program may not have. The shim moves the process as well.
+            entrance.write_all(b"0").ok();
+        }
         close_others(&self.failure);
         let arguments = spec.process().as_ref().and_then(|process| process.args().clone());
         let message = self.run(&arguments.unwrap_or_default());
