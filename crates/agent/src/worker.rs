@@ -705,8 +705,8 @@ impl Worker {
         }
     }
 
-    /// Where the pod's containers reach the API server. On the machine's own network several instances may lead the Service's address to their
-    /// servers: there pods get the address at which this one listens.
+    /// The API server's address in the environment of the pod's containers. On the host network it is where the server listens: the rule that
+    /// leads from the Service's address to the server needs a newer kernel there.
     fn api_address(&self) -> SocketAddr {
         let spec = self.pod.spec.as_ref();
         let host_network = spec.is_some_and(|spec| spec.host_network == Some(true));

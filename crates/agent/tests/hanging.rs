@@ -6,9 +6,9 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Event, Node};
+use k8s_openapi::api::core::v1::Node;
 use kube::Api;
-use kube::api::{AttachParams, ListParams};
+use kube::api::AttachParams;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 
@@ -30,34 +30,38 @@ fn processes(word: &str) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_probe_out_of_time_ends_with_its_children() {
     let cluster = Cluster::start().await;
-    let script = "/bin/busybox sleep 7770011; true";
+    let seen = tempfile::tempdir().unwrap();
+    let script = "echo begun >>/seen/probes; /bin/busybox sleep 7770011; true";
     let mut hanging = shell(FOREVER);
+    hanging["volumeMounts"] = json!([{"name": "seen", "mountPath": "/seen"}]);
     hanging["readinessProbe"] = json!({
         "exec": {"command": ["/bin/busybox", "sh", "-c", script]}, "periodSeconds": 1, "timeoutSeconds": 1,
     });
-    let hanging: Vec<Value> = (0..10)
+    let hanging: Vec<Value> = (0..4)
         .map(|number| {
             let mut container = hanging.clone();
             container["name"] = format!("c{number}").into();
             container
         })
         .collect();
-    cluster.create("hanging", json!({"containers": hanging})).await;
+    let volume = json!({"name": "seen", "hostPath": {"path": seen.path()}});
+    let count = hanging.len();
+    let spec = json!({"containers": hanging, "volumes": [volume]});
+    cluster.create("hanging", spec).await;
     cluster.until_event("hanging", "timed out after 1s").await;
     // Each container is probed again and again.
-    let repeated = async || match failures(&cluster, "hanging").await {
-        count if count >= 50 => Ok(()),
-        count => Err(format!("{count} failures so far")),
+    let begun = async || {
+        let probes = fs::read_to_string(seen.path().join("probes")).map_err(|error| error.to_string())?;
+        match probes.lines().count() {
+            begun if begun >= 24 => Ok(()),
+            begun => Err(format!("{begun} probes so far")),
+        }
     };
-    testkit::wait_for_async("many probes have failed", repeated)
+    testkit::wait_for_async("many probes have begun", begun)
         .await
         .unwrap();
     let left = processes("7770011");
-    assert!(
-        left.len() <= 2 * hanging.len(),
-        "{} processes are left",
-        left.len()
-    );
+    assert!(left.len() <= 2 * count, "{} processes are left", left.len());
 
     let mut bystander = shell(FOREVER);
     bystander["readinessProbe"] = json!({"exec": {"command": ["/bin/busybox", "true"]}, "periodSeconds": 1});
@@ -112,21 +116,6 @@ async fn a_node_whose_shims_hang_is_not_ready() {
     cluster.until_gone("stuck").await;
     assert_eq!(processes("7770012"), Vec::<String>::new());
     cluster.finish().await;
-}
-
-/// How often probes of the pod have failed.
-async fn failures(cluster: &Cluster, pod: &str) -> i32 {
-    let events: Api<Event> = Api::namespaced(cluster.admin.clone(), "default");
-    let events = events
-        .list(&ListParams::default())
-        .await
-        .unwrap()
-        .items
-        .into_iter();
-    let failures = events.filter(|event| {
-        event.reason.as_deref() == Some("Unhealthy") && event.involved_object.name.as_deref() == Some(pod)
-    });
-    failures.map(|event| event.count.unwrap_or(1)).sum()
 }
 
 /// Waits until the node's condition Ready has this status, and a message with `words`.

@@ -15,6 +15,9 @@ pub(crate) use group::Group;
 /// How long killed processes may take to leave a cgroup; the kernel needs milliseconds unless a disk hangs.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
+/// The folder to which `nft` takes the names of cgroups as relative.
+const NFT_ROOT: &str = "/sys/fs/cgroup";
+
 /// The mounted hierarchies.
 #[derive(Clone, Debug)]
 pub(crate) struct Hierarchies {
@@ -88,6 +91,19 @@ impl Hierarchies {
                 .context(|| format!("move the shim to cgroup {}", folder.display()))?;
         }
         Ok(())
+    }
+
+    /// Makes a cgroup in the v2 hierarchy, and returns its name for rules of nftables.
+    ///
+    /// `None` where that hierarchy is not mounted below the folder in which `nft` looks.
+    pub(crate) fn for_rules(&self, cgroup: &str) -> Result<Option<String>> {
+        let Some(root) = &self.v2 else { return Ok(None) };
+        let folder = below(root, cgroup);
+        let Ok(name) = folder.strip_prefix(NFT_ROOT) else {
+            return Ok(None);
+        };
+        fs::create_dir_all(&folder).context(|| format!("create cgroup {}", folder.display()))?;
+        Ok(Some(name.display().to_string()))
     }
 
     /// Makes a cgroup that holds cgroups and limits it.

@@ -157,6 +157,29 @@ impl Table<'_> {
     }
 }
 
+/// The script that makes redirects hold for the instance's pods on the machine's own network as well. It selects them by their cgroup: other
+/// programs of the machine, other instances among them, keep what they have at those addresses.
+///
+/// `cgroup` is the instance's, at the first level of the v2 hierarchy.
+pub(super) fn redirects_of_host_pods(name: &str, cgroup: &str, redirects: &[Redirect]) -> String {
+    let rule = |redirect: &Redirect| {
+        // The bridge's port answers pods of the bridge only.
+        let RedirectTo::Address(to) = redirect.to else {
+            return None;
+        };
+        let from = redirect.from;
+        let ip = if from.is_ipv4() { "ip" } else { "ip6" };
+        (from.is_ipv4() == to.is_ipv4()).then(|| {
+            let (address, port, protocol) = (from.ip(), from.port(), protocol(redirect.protocol));
+            format!(
+                "add rule inet {name} output socket cgroupv2 level 1 \"{cgroup}\" \
+                 {ip} daddr {address} {protocol} dport {port} dnat {ip} to {to}\n"
+            )
+        })
+    };
+    redirects.iter().filter_map(rule).collect()
+}
+
 /// The script that brings the networks that are not translated from one state to another.
 pub(super) fn untranslated(name: &str, before: &[IpNet], after: &[IpNet]) -> String {
     let without = |all: &[IpNet], others: &[IpNet]| -> Vec<IpNet> {

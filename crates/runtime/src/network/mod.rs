@@ -38,6 +38,7 @@ use self::plugged::Plugged;
 use self::range::interfaces;
 use self::routes::Place;
 use self::sysctl::{filter_bridged, forward_ipv6, write_sysctl};
+use crate::cgroup::Hierarchies;
 use crate::error::Context as _;
 use crate::layout::{self, Layout};
 use crate::{Error, ErrorKind, Giver, HostPort, PodAddress, PodNetwork, Protocol, Result, SandboxSpec};
@@ -328,7 +329,21 @@ impl Network {
                 devices: &devices,
             },
         };
-        forwarding::apply(&table.script(state.pods.values().map(|pod| &pod.forward)))
+        forwarding::apply(&table.script(state.pods.values().map(|pod| &pod.forward)))?;
+        self.redirect_host_pods(&name)
+    }
+
+    /// Lets pods on the machine's own network follow the redirects, where the kernel can tell which programs are pods.
+    fn redirect_host_pods(&self, name: &str) -> Result<()> {
+        let Some(cgroup) = Hierarchies::find()?.for_rules(&format!("/{name}"))? else {
+            return Ok(());
+        };
+        let script = forwarding::redirects_of_host_pods(name, &cgroup, &self.redirects);
+        // Kernels before 5.13 do not know the match.
+        if let Err(error) = forwarding::apply(&script) {
+            tracing::warn!(%error, "pods on the host network do not reach the Service kubernetes by its address");
+        }
+        Ok(())
     }
 
     /// The addresses of the bridge: what pods reach the machine by. None until it is open, or where it is that of plugins.
