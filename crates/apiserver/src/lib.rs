@@ -56,7 +56,7 @@ mod write;
 
 pub use bootstrap::BootstrapError;
 pub use in_memory::{AnswerBody, Change, Changes, InMemory, Line};
-pub use pki::{Credential, Pki, PkiError, kubeconfig};
+pub use pki::{Credential, Pki, PkiError, kubeconfig, subject};
 pub use server::{Config, CredentialError, Server, Signer, StartError, StopError};
 pub use service_ranges::{ServiceRanges, ServiceRangesError};
 pub use tls::TlsError;

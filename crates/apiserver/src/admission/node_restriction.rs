@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use api::authorization::node_label_is_forbidden;
+use api::bootstrap_token;
 use api::certificates::NODE_CLIENT_SIGNER;
 use api::field_error::quote;
 use api::kinds::Kind;
@@ -22,8 +23,8 @@ const SERVING_SIGNER: &str = "kubernetes.io/kubelet-serving";
 /// What of the metadata a node leaves as it is when it writes a status.
 const SETTLED: [&str; 4] = ["labels", "annotations", "ownerReferences", "finalizers"];
 
-/// What of the metadata of its Node a node leaves as it is. Each decides when a Node goes: a finalizer keeps a Node that was deleted, and an
-/// owner takes a Node away, which comes back as a new one, without the taints that it had.
+/// What of the metadata a node leaves as it is in whatever it writes. Each decides when an object goes: a finalizer keeps one that was
+/// deleted, and an owner keeps one, or takes it away. A Node would come back as a new one, without the taints that it had.
 const LIFE: [&str; 2] = ["finalizers", "ownerReferences"];
 
 /// A refusal of one object.
@@ -61,23 +62,32 @@ pub(super) fn on_create(
     object: &Value,
 ) -> Result<(), Status> {
     let name = meta::name(object);
-    let Some(node) = node_of(user, kind, name)? else {
-        return Ok(());
-    };
     let refusal = Refusal { kind, name };
+    let Some(node) = node_of(user, kind, name)? else {
+        // A machine that joins is a node that has no name yet.
+        return match user.groups.iter().any(|group| group == bootstrap_token::GROUP) {
+            true => life_must_stay(
+                &format!("user {}", quote(&user.name)),
+                object,
+                &Value::Null,
+                &refusal,
+            ),
+            false => Ok(()),
+        };
+    };
     if objects::is_pod(kind) {
         return refusal.say(format!(
             "node {0} cannot create pods: there are no mirror pods here, and node {0} could create no others",
             quote(node)
         ));
     }
+    life(node, kind, object, &Value::Null, &refusal)?;
     if is(kind, "", "Node") {
         new_node(node, object, &refusal)?;
         return own_ranges(shared, kind, node, object, &refusal);
     }
     if is(kind, "coordination.k8s.io", "Lease") {
-        lease(node, meta::namespace(object), &refusal)?;
-        return lease_metadata(node, object, &Value::Null, &refusal);
+        return lease(node, meta::namespace(object), &refusal);
     }
     if is(kind, "certificates.k8s.io", "CertificateSigningRequest") {
         return signing_request(node, object, &refusal);
@@ -107,12 +117,12 @@ pub(super) fn on_update(
             )),
         };
     }
+    life(node, kind, new, old, &refusal)?;
     if is(kind, "", "Node") {
         return changed_node(node, new, old, &refusal);
     }
     if is(kind, "coordination.k8s.io", "Lease") {
-        lease(node, meta::namespace(old), &refusal)?;
-        return lease_metadata(node, new, old, &refusal);
+        return lease(node, meta::namespace(old), &refusal);
     }
     Ok(())
 }
@@ -218,24 +228,34 @@ fn lease(node: &str, namespace: &str, refusal: &Refusal<'_>) -> Result<(), Statu
     Ok(())
 }
 
-/// A node's Lease belongs to its Node, so that it goes with the Node. Nothing else may own it, and nothing may keep it.
-fn lease_metadata(node: &str, new: &Value, old: &Value, refusal: &Refusal<'_>) -> Result<(), Status> {
-    if new["metadata"]["finalizers"] != old["metadata"]["finalizers"] {
-        return refusal.say(format!(
-            "node {} is not allowed to modify finalizers",
-            quote(node)
-        ));
+/// 403 for a change of what decides when an object goes. The one exception: a node's Lease belongs to its Node, so that it goes with the Node.
+fn life(node: &str, kind: &Kind, new: &Value, old: &Value, refusal: &Refusal<'_>) -> Result<(), Status> {
+    let who = format!("node {}", quote(node));
+    if !is(kind, "coordination.k8s.io", "Lease") {
+        return life_must_stay(&who, new, old, refusal);
     }
     let is_its_node =
         |owner: &Value| owner["apiVersion"] == "v1" && owner["kind"] == "Node" && owner["name"] == node;
     let changed = new["metadata"]["ownerReferences"] != old["metadata"]["ownerReferences"];
     if changed && !meta::owner_references(new).iter().all(is_its_node) {
         return refusal.say(format!(
-            "node {} is not allowed to give its lease another owner than its node",
-            quote(node)
+            "{who} is not allowed to give its lease another owner than its node"
         ));
     }
-    Ok(())
+    must_stay("finalizers", &who, new, old, refusal)
+}
+
+fn life_must_stay(who: &str, new: &Value, old: &Value, refusal: &Refusal<'_>) -> Result<(), Status> {
+    LIFE.into_iter()
+        .try_for_each(|field| must_stay(field, who, new, old, refusal))
+}
+
+fn must_stay(field: &str, who: &str, new: &Value, old: &Value, refusal: &Refusal<'_>) -> Result<(), Status> {
+    let of = |object: &Value| object["metadata"][field].as_array().cloned().unwrap_or_default();
+    match of(new) == of(old) {
+        true => Ok(()),
+        false => refusal.say(format!("{who} is not allowed to modify {field}")),
+    }
 }
 
 fn pod_status(node: &str, new: &Value, old: &Value, refusal: &Refusal<'_>) -> Result<(), Status> {
@@ -274,7 +294,7 @@ fn new_node(node: &str, object: &Value, refusal: &Refusal<'_>) -> Result<(), Sta
             return refusal.say(format!("node {node} is not allowed to set spec.{field}"));
         }
     }
-    life_must_stay(node, object, &Value::Null, refusal)
+    Ok(())
 }
 
 /// A node may say which addresses its pods have, but not those of another node: all nodes send packets by it.
@@ -349,7 +369,7 @@ fn changed_node(node: &str, new: &Value, old: &Value, refusal: &Refusal<'_>) -> 
             forbidden.join(", ")
         ));
     }
-    life_must_stay(node, new, old, refusal)
+    Ok(())
 }
 
 fn must_be_itself(node: &str, refusal: &Refusal<'_>) -> Result<(), Status> {
@@ -358,16 +378,6 @@ fn must_be_itself(node: &str, refusal: &Refusal<'_>) -> Result<(), Status> {
     }
     let (node, other) = (quote(node), quote(refusal.name));
     refusal.say(format!("node {node} is not allowed to modify node {other}"))
-}
-
-/// 403 for a change of what decides when the Node goes.
-fn life_must_stay(node: &str, new: &Value, old: &Value, refusal: &Refusal<'_>) -> Result<(), Status> {
-    for field in LIFE {
-        if new["metadata"][field] != old["metadata"][field] {
-            return refusal.say(format!("node {} is not allowed to modify {field}", quote(node)));
-        }
-    }
-    Ok(())
 }
 
 /// The labels that differ and that a node must leave alone, sorted.

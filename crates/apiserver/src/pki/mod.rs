@@ -63,9 +63,7 @@ pub enum PkiError {
         source: rcgen::Error,
     },
     /// A certificate was asked for with more groups than it can name.
-    #[error(
-        "cannot issue a certificate to {user}: it names {groups} organizations, and a certificate can have {GROUPS_MAX}"
-    )]
+    #[error("a certificate of {user} cannot name {groups} organizations (groups): it can name {GROUPS_MAX}")]
     Groups {
         /// Of whom.
         user: String,
@@ -211,15 +209,10 @@ impl Pki {
             operation: format!("issue a certificate to {}", user.name),
             source,
         };
-        if user.groups.len() > GROUPS_MAX {
-            return Err(PkiError::Groups {
-                user: user.name.to_string(),
-                groups: user.groups.len(),
-            });
-        }
+        let subject = subject(&user.name, &user.groups)?;
         let request = CertificateSigningRequestParams::from_pem(request).map_err(failed)?;
         let mut params = CertificateParams::default();
-        params.distinguished_name = distinguished_name(&user.name, &user.groups);
+        params.distinguished_name = subject;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.serial_number = Some(serial_number().map_err(failed)?);
@@ -390,6 +383,17 @@ fn serial_number() -> Result<SerialNumber, rcgen::Error> {
 /// Groups that a certificate can name. The library keeps one value for each type of attribute, and knows two types for the organization:
 /// its own, and any object identifier.
 const GROUPS_MAX: usize = 2;
+
+/// The subject of a certificate, or of a request for one.
+pub fn subject(user: &str, groups: &[String]) -> Result<DistinguishedName, PkiError> {
+    if groups.len() > GROUPS_MAX {
+        return Err(PkiError::Groups {
+            user: user.to_owned(),
+            groups: groups.len(),
+        });
+    }
+    Ok(distinguished_name(user, groups))
+}
 
 fn distinguished_name(common_name: &str, organizations: &[String]) -> DistinguishedName {
     let mut name = DistinguishedName::new();

@@ -13,6 +13,7 @@ use crate::common::*;
 
 mod administration;
 mod ended;
+mod events;
 mod nodes;
 mod pods;
 mod reads;
@@ -231,6 +232,7 @@ fn table(world: &World) -> Vec<Row> {
     pods::pods(&mut table);
     tokens::tokens(&mut table, world);
     administration::administration(&mut table);
+    events::events(&mut table);
     table.rows
 }
 

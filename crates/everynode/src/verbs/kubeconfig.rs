@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use http::Method;
-use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 
 use crate::client::cluster_info::ClusterInfo;
@@ -142,17 +142,7 @@ async fn certificate(connection: &Connection, user: &str, groups: &[String], sec
 
 fn signing_request(key: &KeyPair, user: &str, groups: &[String]) -> Result<String> {
     let mut params = CertificateParams::default();
-    let mut subject = DistinguishedName::new();
-    subject.push(DnType::CommonName, user);
-    // The library keeps one value for each type of attribute; the second type is the organization's object identifier.
-    let types = [DnType::OrganizationName, DnType::CustomDnType(vec![2, 5, 4, 10])];
-    if groups.len() > types.len() {
-        bail!("--group can be given at most {} times", types.len());
-    }
-    for (kind, group) in types.into_iter().zip(groups) {
-        subject.push(kind, group.as_str());
-    }
-    params.distinguished_name = subject;
+    params.distinguished_name = apiserver::subject(user, groups)?;
     let request = params
         .serialize_request(key)
         .context("make the signing request")?;
