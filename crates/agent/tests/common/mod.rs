@@ -1,6 +1,11 @@
 //! An API server and one node with real containers, in a folder of their own.
 //!
 //! These tests need root and the Debian packages `busybox-static` and `nftables`.
+
+#![allow(
+    clippy::mod_module_files,
+    reason = "cargo would take `common.rs` itself for a test program"
+)]
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::net::Ipv4Addr;

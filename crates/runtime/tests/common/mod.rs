@@ -1,6 +1,11 @@
 //! A machine to test on: a runtime in a folder of its own, with a busybox image made here, cleaned up at the end.
 //!
 //! These tests need root and the Debian packages `busybox-static` and `nftables`.
+
+#![allow(
+    clippy::mod_module_files,
+    reason = "cargo would take `common.rs` itself for a test program"
+)]
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub(crate) mod registry;

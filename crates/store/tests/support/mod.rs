@@ -1,4 +1,9 @@
 //! Objects and options that the tests share.
+
+#![allow(
+    clippy::mod_module_files,
+    reason = "cargo would take `support.rs` itself for a test program"
+)]
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::sync::Arc;

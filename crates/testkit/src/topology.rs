@@ -305,7 +305,7 @@ struct Janitor {
 impl Janitor {
     fn start(folder: PathBuf, cgroup: &Cgroup) -> Result<Self> {
         let process = Command::new("sh")
-            .args(["-c", include_str!("janitor.sh"), "janitor"])
+            .args(["-c", include_str!("topology/janitor.sh"), "janitor"])
             .arg(&folder)
             .args(cgroup.folders())
             .stdin(Stdio::piped())
