@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use self::counts::Counts;
+use crate::check::CLIPPY;
 use crate::command::{root, run as run_program};
 use crate::{clients, packages, tidy, vm};
 
@@ -27,15 +28,7 @@ pub(crate) fn run() -> Result<()> {
     times.step("packages", packages::for_tests)?;
     times.step("format", || run_program("cargo", &["fmt", "--all", "--check"]))?;
     times.step("tidy", tidy::run)?;
-    let clippy = [
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "--deny",
-        "warnings",
-    ];
-    times.step("clippy", || run_program("cargo", &clippy))?;
+    times.step("clippy", || run_program("cargo", CLIPPY))?;
     let programs = times.step("build of the tests", test_program::build)?;
     let environment = times.step("clients", || {
         Ok([

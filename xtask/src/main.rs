@@ -1,4 +1,4 @@
-//! The project's own tools: `cargo xtask demo|fleet|ci|vm|tidy|bench|prometheus|schema`.
+//! The project's own tools: `cargo xtask demo|fleet|check|ci|vm|tidy|bench|prometheus|schema`.
 //!
 //! It depends on almost nothing, because the README's first command compiles it before anything else.
 
@@ -9,6 +9,7 @@
 )]
 
 mod bench;
+mod check;
 mod ci;
 mod clients;
 mod command;
@@ -27,6 +28,7 @@ cargo xtask <task>
 
   demo                     install what is missing, build, and run a DaemonSet on this machine
   fleet [--nodes N]        the same over several machines on this one, drawn while it runs
+  check                    format, lints and the tests that need neither root nor network
   ci                       install what is missing, check everything, run all the tests and count them
   vm [PARTS...]            run tests, the demo and the units of docs/join.md in a virtual Debian 12 with systemd
   vm quick                 run the tests of isolation on Debian's kernel with cgroup v2, in a virtual machine
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
     let result = match words.as_slice() {
         ["demo"] => demo::run(),
         ["fleet", rest @ ..] => fleet::run(rest),
+        ["check"] => check::run(),
         ["ci"] => ci::run(),
         ["vm", rest @ ..] => vm::run(rest),
         ["tidy"] => tidy::run(),
