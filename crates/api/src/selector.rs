@@ -37,7 +37,24 @@ pub(crate) struct Requirement {
     pub(crate) test: Test,
 }
 
+/// What an allocation takes beside its bytes.
+const ALLOCATION: usize = 24;
+
+fn boxed(text: &str) -> usize {
+    text.len() + ALLOCATION
+}
+
 impl Requirement {
+    fn size(&self) -> usize {
+        let values: usize = match &self.test {
+            Test::In(values) | Test::NotIn(values) => {
+                values.iter().map(|value| size_of_val(value) + boxed(value)).sum()
+            }
+            Test::Exists | Test::DoesNotExist | Test::Gt(_) | Test::Lt(_) => 0,
+        };
+        size_of_val(self) + boxed(&self.key) + values
+    }
+
     fn passes(&self, value: Option<&str>) -> bool {
         let number = || value.and_then(|value| value.parse::<i64>().ok());
         match &self.test {
@@ -87,6 +104,11 @@ impl LabelSelector {
     /// Whether it selects everything. A DaemonSet must not have such a one.
     pub fn is_everything(&self) -> bool {
         !self.nothing && self.requirements.is_empty()
+    }
+
+    /// What it takes in memory, about: several times its text when that is a list of short names.
+    pub fn size(&self) -> usize {
+        self.requirements.iter().map(Requirement::size).sum()
     }
 
     /// Whether labels, asked through `label`, satisfy every requirement.

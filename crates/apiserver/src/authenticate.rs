@@ -12,6 +12,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::authorization::{self, Who, right};
 use crate::objects::{self, Objects, core};
+use crate::rights::Credential;
 use crate::shared::Shared;
 use crate::token::{Bound, Claims, ISSUER};
 use crate::user::{GROUP_NODES, GROUP_UNAUTHENTICATED, User};
@@ -52,7 +53,7 @@ impl Holder {
     }
 
     /// The user, while the certificate is good. A connection outlives what was looked at when it began, so this is asked for each request.
-    fn user(&self, shared: &Shared, now: Timestamp) -> Result<Arc<User>, Status> {
+    pub(crate) fn user(&self, shared: &Shared, now: Timestamp) -> Result<Arc<User>, Status> {
         if now.as_second() >= self.ends {
             tracing::debug!(user = self.user.name, "a connection outlived its certificate");
             return Err(Status::unauthorized());
@@ -66,28 +67,41 @@ impl Holder {
         }
         Ok(self.user.clone())
     }
+
+    /// The node whose agent it is, if it is one.
+    pub(crate) fn node(&self) -> Option<&str> {
+        self.user.node_name()
+    }
+
+    /// The second since the epoch at which the certificate ends.
+    pub(crate) fn ends(&self) -> i64 {
+        self.ends
+    }
 }
 
-/// The user of a request: nobody when it says nothing, 401 when it says it wrongly.
+/// The user of a request, and what shows it: nobody when it says nothing, 401 when it says it wrongly.
 pub(crate) fn authenticate(
     shared: &Shared,
     peer: &Peer,
     headers: &HeaderMap,
     now: Timestamp,
-) -> Result<Arc<User>, Status> {
-    let user = match peer {
-        Peer::InProcess(user) => user.clone(),
-        Peer::Connection(Some(holder)) => holder.user(shared, now)?,
-        Peer::Connection(None) if headers.contains_key(AUTHORIZATION) => {
-            Arc::new(token_user(shared, headers, now)?)
+) -> Result<(Arc<User>, Credential), Status> {
+    let (user, credential) = match peer {
+        Peer::InProcess(user) => (user.clone(), Credential::None),
+        Peer::Connection(Some(holder)) => {
+            (holder.user(shared, now)?, Credential::Certificate(holder.clone()))
         }
-        Peer::Connection(None) => Arc::new(User::anonymous()),
+        Peer::Connection(None) if headers.contains_key(AUTHORIZATION) => {
+            let (user, credential) = bearer(shared, headers, now)?;
+            (Arc::new(user), credential)
+        }
+        Peer::Connection(None) => (Arc::new(User::anonymous()), Credential::None),
     };
-    impersonated(shared, user, headers)
+    Ok((impersonated(shared, user, headers)?, credential))
 }
 
 /// Whose token the request bears: a machine's that joins, or a service account's. Why a token is refused is for the log alone.
-fn token_user(shared: &Shared, headers: &HeaderMap, now: Timestamp) -> Result<User, Status> {
+fn bearer(shared: &Shared, headers: &HeaderMap, now: Timestamp) -> Result<(User, Credential), Status> {
     let header = headers
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
@@ -98,20 +112,33 @@ fn token_user(shared: &Shared, headers: &HeaderMap, now: Timestamp) -> Result<Us
     }
     let token = token.trim();
     if let Some(token) = BootstrapToken::parse(token) {
-        return bootstrap_token::user(shared, &token, now);
+        let user = bootstrap_token::user(shared, &token, now)?;
+        return Ok((user, Credential::Bootstrap(Arc::new(token))));
     }
     let claims = shared.tokens.verify(token, &[ISSUER], now).map_err(|error| {
         tracing::debug!(%error, "a token was refused");
         Status::unauthorized()
     })?;
-    if let Err(what) = still_bound(&shared.objects, &claims, now) {
-        tracing::debug!(subject = %claims.sub, what, "a token outlived what it was bound to");
-        return Err(Status::unauthorized());
-    }
+    must_be_good(&shared.objects, &claims, now)?;
     let account = &claims.kubernetes.serviceaccount;
     let mut user = User::service_account(&claims.kubernetes.namespace, &account.name, &account.uid);
     user.extra = claims.extra();
-    Ok(user)
+    Ok((user, Credential::ServiceAccount(claims)))
+}
+
+/// 401 when a token that was good has ended, or what it is bound to has.
+pub(crate) fn must_be_good(objects: &Objects, claims: &Claims, now: Timestamp) -> Result<(), Status> {
+    let ended = match now.as_second() < claims.exp {
+        true => still_bound(objects, claims, now).err(),
+        false => Some("time"),
+    };
+    match ended {
+        None => Ok(()),
+        Some(what) => {
+            tracing::debug!(subject = %claims.sub, what, "a token outlived its time or what it was bound to");
+            Err(Status::unauthorized())
+        }
+    }
 }
 
 /// How long a token outlives the deletion timestamp of what it is bound to, in seconds, when a finalizer keeps that object: Kubernetes'

@@ -12,6 +12,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use crate::connections::{Active, Progress};
 use crate::flow::Ticket;
 use crate::limits::FRAME_BYTES;
+use crate::rights::Rights;
 
 /// Any error of a body.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -84,6 +85,17 @@ impl Body {
         Body { kind, hold: None }
     }
 
+    /// The body, which ends with `rights`.
+    pub(crate) fn until(self, rights: Option<Rights>) -> Body {
+        let Some(mut rights) = rights else {
+            return self;
+        };
+        Body::stream(Until {
+            body: self,
+            end: Some(Box::pin(async move { rights.end().await })),
+        })
+    }
+
     /// The body, which keeps `hold` until it is dropped.
     pub(crate) fn holding(mut self, hold: Hold) -> Body {
         self.hold = Some(Arc::new(hold));
@@ -97,6 +109,36 @@ impl Body {
             Kind::Whole(_) | Kind::Stream(_) => http_body::Body::size_hint(self)
                 .exact()
                 .is_some_and(|length| length > bytes),
+        }
+    }
+}
+
+/// A body that ends when something has happened.
+struct Until {
+    body: Body,
+    /// None when it has happened.
+    end: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl http_body::Body for Until {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        if this
+            .end
+            .as_mut()
+            .is_some_and(|end| end.as_mut().poll(cx).is_ready())
+        {
+            this.end = None;
+        }
+        match this.end {
+            Some(_) => Pin::new(&mut this.body).poll_frame(cx),
+            None => Poll::Ready(None),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::Response;
@@ -20,8 +20,9 @@ use crate::authenticate::Holder;
 use crate::body::Body;
 use crate::connections::{Address, Connection};
 use crate::limits::{
-    HANDSHAKE_TIMEOUT, HEADER_LIST_BYTES_MAX, HTTP1_BUFFER_BYTES_MAX, IDLE_TIMEOUT, LOCAL_RESETS_MAX,
-    PENDING_RESETS_MAX, PING_INTERVAL, PING_TIMEOUT, STREAMS_PER_CONNECTION_MAX,
+    CONNECTION_WINDOW_WITHOUT_CERTIFICATE, GUEST_READ_BYTES, HANDSHAKE_BYTES_MAX, HANDSHAKE_TIMEOUT,
+    HEAD_BYTES_MAX, HEAD_BYTES_MAX_WITHOUT_CERTIFICATE, IDLE_TIMEOUT, LOCAL_RESETS_MAX, PENDING_RESETS_MAX,
+    PING_INTERVAL, PING_TIMEOUT, STREAM_WINDOW_WITHOUT_CERTIFICATE, STREAMS_PER_CONNECTION_MAX,
 };
 use crate::service::{self, Origin};
 use crate::shared::Shared;
@@ -85,13 +86,23 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, acceptor: TlsAcceptor, pl
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot switch off Nagle's algorithm");
     }
-    let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(stream, acceptor)).await {
+    let handshake = handshake(stream, acceptor, place);
+    let mut stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => return tracing::debug!("a TLS handshake took too long"),
     };
+    stream.get_mut().0.left = None;
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let holder = certificate.and_then(|certificate| Holder::of_certificate(certificate));
+    if let Some(holder) = &holder
+        && let Ok(user) = holder.user(&shared, shared.clock.now())
+    {
+        // A user who has too many connections hears it with the first answer.
+        place.prove(&user);
+    }
+    place.shook_hands();
+    let builder = builder(holder.is_some());
     let origin = Origin::connection(holder, place.clone());
     let stopping = shared.stopping.clone();
     let answer = service_fn(move |request: http::Request<hyper::body::Incoming>| {
@@ -102,11 +113,11 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, acceptor: TlsAcceptor, pl
             )
         }
     });
-    let builder = builder();
     // A connection that is upgraded outlives this function: its place lives as long as its stream.
     let stream = Placed {
         stream,
-        _place: place.clone(),
+        place: place.clone(),
+        has_read: false,
     };
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
     tokio::pin!(serving);
@@ -127,14 +138,18 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, acceptor: TlsAcceptor, pl
     }
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
+fn builder(has_certificate: bool) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
+    let head_bytes = match has_certificate {
+        true => HEAD_BYTES_MAX,
+        false => HEAD_BYTES_MAX_WITHOUT_CERTIFICATE,
+    };
     builder
         .http1()
         .timer(TokioTimer::new())
         // This begins with the end of the last request. The first one has a shorter time (`Connection::given_up`).
         .header_read_timeout(IDLE_TIMEOUT)
-        .max_buf_size(HTTP1_BUFFER_BYTES_MAX);
+        .max_buf_size(head_bytes);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -143,14 +158,22 @@ fn builder() -> auto::Builder<TokioExecutor> {
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
         .max_local_error_reset_streams(LOCAL_RESETS_MAX)
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-        .max_header_list_size(HEADER_LIST_BYTES_MAX);
+        .max_header_list_size(u32::try_from(head_bytes).unwrap_or(u32::MAX));
+    if !has_certificate {
+        builder
+            .http2()
+            .initial_stream_window_size(STREAM_WINDOW_WITHOUT_CERTIFICATE)
+            .initial_connection_window_size(CONNECTION_WINDOW_WITHOUT_CERTIFICATE);
+    }
     builder
 }
 
-/// A stream that keeps the place of its connection.
+/// A stream that keeps the place of its connection. Of a guest it reads little at a time.
 struct Placed<S> {
     stream: S,
-    _place: Arc<Connection>,
+    place: Arc<Connection>,
+    /// Whether the last read of a guest gave bytes.
+    has_read: bool,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Placed<S> {
@@ -159,7 +182,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for Placed<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        if self.place.is_proven() {
+            return Pin::new(&mut self.stream).poll_read(cx, buffer);
+        }
+        if std::mem::take(&mut self.has_read) {
+            // The requests that have come begin meanwhile.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let bytes = GUEST_READ_BYTES.min(buffer.remaining());
+        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(bytes));
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut part))?;
+        let read = part.filled().len();
+        buffer.advance(read);
+        self.has_read = read > 0;
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -194,11 +231,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Placed<S> {
 }
 
 /// Does the TLS handshake. Who speaks plain HTTP is told so in plain HTTP, as Go's server does.
-async fn handshake(mut stream: TcpStream, acceptor: TlsAcceptor) -> std::io::Result<TlsStream<TcpStream>> {
+async fn handshake(
+    mut stream: TcpStream,
+    acceptor: TlsAcceptor,
+    place: &Connection,
+) -> std::io::Result<TlsStream<Socket>> {
     const HINT: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
     let mut first = [0];
+    let peeked = stream.peek(&mut first).await?;
+    if !place.speaks() {
+        return Err(std::io::Error::other("its address begins too many handshakes"));
+    }
     // A method begins with a letter, a TLS record does not.
-    if stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() {
+    if peeked == 1 && first[0].is_ascii_uppercase() {
         // A connection that is closed over unread bytes is reset, and the hint might be lost.
         let mut request = [0; 4096];
         let _bytes = stream.read(&mut request).await?;
@@ -206,5 +251,60 @@ async fn handshake(mut stream: TcpStream, acceptor: TlsAcceptor) -> std::io::Res
         stream.shutdown().await?;
         return Err(std::io::Error::other("plain HTTP on the port for HTTPS"));
     }
-    acceptor.accept(stream).await
+    let left = Some(HANDSHAKE_BYTES_MAX);
+    acceptor.accept(Socket { stream, left }).await
+}
+
+/// A socket that gives a handshake a bounded number of bytes.
+struct Socket {
+    stream: TcpStream,
+    /// None when the handshake is complete.
+    left: Option<usize>,
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        let read = buffer.filled().len() - before;
+        if let Some(left) = &mut self.left {
+            let still = left.checked_sub(read);
+            *left = still.ok_or_else(|| std::io::Error::other("the handshake is too long"))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
 }

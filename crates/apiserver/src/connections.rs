@@ -1,8 +1,9 @@
 //! Which connections are open, and which one is closed when there are too many.
 //!
-//! A connection is unproven until a request on it was authenticated. Unproven connections have a small part of all, and a share of that for each
-//! address; a new one closes the oldest unproven one that is in excess. So connections that say nothing never keep others out. Proven connections
-//! are never closed for others. Users share a part of all, and one user may have half of it; nodes and administrators may have everything.
+//! A connection begins as a caller. With its TLS handshake it shows a certificate, or becomes a guest, until a request on it was authenticated.
+//! Callers and guests have few places, and a share of them for each address; a new one closes the one that is missed least: a caller that
+//! has said nothing, then the oldest. So connections that say nothing never keep others out. Proven connections are never closed for others.
+//! Users share a part of all, and one user may have half of it; nodes and administrators may have everything.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
@@ -13,9 +14,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::buckets::{Buckets, Rate};
 use crate::limits::{
-    ANSWER_CHECK_PERIOD, ANSWER_GRACE, ANSWER_RATE_MIN, ANSWER_STALL, CONNECTIONS_MAX, FILES_RESERVED_MIN,
-    FIRST_REQUEST_TIMEOUT, IDLE_CHECK_PERIOD, IDLE_TIMEOUT, NODE_CONNECTIONS_MAX,
+    ANSWER_CHECK_PERIOD, ANSWER_GRACE, ANSWER_RATE_MIN, ANSWER_STALL, CALLERS_MAX, CONNECTIONS_MAX,
+    FILES_RESERVED_MIN, FIRST_REQUEST_TIMEOUT, GUEST_REQUESTS_MAX, GUESTS_MAX, HANDSHAKES_BURST,
+    HANDSHAKES_PER_SECOND, IDLE_CHECK_PERIOD, IDLE_TIMEOUT, NODE_CONNECTIONS_MAX,
 };
 use crate::user::{GROUP_NODES, User};
 
@@ -52,11 +55,25 @@ pub(crate) struct Bounds {
     users: usize,
     /// Of one such user.
     user: usize,
+    /// In their TLS handshake.
+    callers: Room,
     /// On which nothing was authenticated yet.
-    unproven: usize,
-    /// Of these, from one address.
+    guests: Room,
+}
+
+/// How many connections of a sort there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Room {
+    all: usize,
+    /// From one address.
     address: usize,
 }
+
+/// The handshakes of one address.
+const HANDSHAKES: Rate = Rate {
+    at_once: HANDSHAKES_BURST,
+    per_second: HANDSHAKES_PER_SECOND,
+};
 
 impl Bounds {
     /// The bounds of this process, by its limit on open files (`RLIMIT_NOFILE`) as it is now.
@@ -75,8 +92,14 @@ impl Bounds {
             all,
             users: all / 4,
             user: all / 8,
-            unproven: all / 8,
-            address: (all / 32).max(2),
+            callers: Room {
+                all: (all / 8).min(CALLERS_MAX),
+                address: (all / 32).clamp(2, CALLERS_MAX / 4),
+            },
+            guests: Room {
+                all: (all / 16).clamp(4, GUESTS_MAX),
+                address: (all / 64).clamp(2, GUESTS_MAX / 4),
+            },
         }
     }
 }
@@ -87,14 +110,13 @@ pub(crate) struct Connections {
     table: Mutex<Table>,
 }
 
-#[derive(Default)]
 struct Table {
     next: u64,
     open: usize,
-    /// Unproven connections by age.
-    unproven: BTreeMap<u64, Unproven>,
-    /// The same by address.
-    addresses: HashMap<Address, BTreeSet<u64>>,
+    callers: Crowd,
+    guests: Crowd,
+    /// Handshakes that were begun.
+    handshakes: Buckets,
     /// Proven connections of users, and how many there are in all.
     users: HashMap<Arc<str>, usize>,
     of_users: usize,
@@ -103,9 +125,77 @@ struct Table {
     evicted: u64,
 }
 
-struct Unproven {
+/// Connections that may be closed for others.
+struct Crowd {
+    room: Room,
+    /// In the order in which they are closed.
+    members: BTreeMap<Turn, Member>,
+    /// The same by address.
+    addresses: HashMap<Address, BTreeSet<Turn>>,
+}
+
+/// When a connection is closed for others: those that have said nothing first, then the oldest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    has_spoken: bool,
+    id: u64,
+}
+
+struct Member {
     address: Address,
     close: CancellationToken,
+}
+
+impl Crowd {
+    fn new(room: Room) -> Crowd {
+        Crowd {
+            room,
+            members: BTreeMap::new(),
+            addresses: HashMap::new(),
+        }
+    }
+
+    /// Takes a connection in; says how many were closed for it.
+    fn admit(&mut self, turn: Turn, member: Member) -> u64 {
+        let of_address = self.addresses.get(&member.address);
+        let next = match of_address.filter(|turns| turns.len() >= self.room.address) {
+            Some(turns) => turns.first().copied(),
+            None if self.members.len() >= self.room.all => self.next(),
+            None => None,
+        };
+        let closed = next.is_some_and(|next| self.close(next));
+        self.put(turn, member);
+        u64::from(closed)
+    }
+
+    fn put(&mut self, turn: Turn, member: Member) {
+        self.addresses.entry(member.address).or_default().insert(turn);
+        self.members.insert(turn, member);
+    }
+
+    /// The connection that is closed next.
+    fn next(&self) -> Option<Turn> {
+        self.members.keys().next().copied()
+    }
+
+    fn close(&mut self, turn: Turn) -> bool {
+        let member = self.take(turn);
+        if let Some(member) = &member {
+            member.close.cancel();
+        }
+        member.is_some()
+    }
+
+    fn take(&mut self, turn: Turn) -> Option<Member> {
+        let member = self.members.remove(&turn)?;
+        if let Some(turns) = self.addresses.get_mut(&member.address) {
+            turns.remove(&turn);
+            if turns.is_empty() {
+                self.addresses.remove(&member.address);
+            }
+        }
+        Some(member)
+    }
 }
 
 /// What Prometheus reads of the connections.
@@ -122,45 +212,51 @@ impl Connections {
     pub(crate) fn new(bounds: Bounds) -> Arc<Connections> {
         Arc::new(Connections {
             bounds,
-            table: Mutex::default(),
+            table: Mutex::new(Table {
+                next: 0,
+                open: 0,
+                callers: Crowd::new(bounds.callers),
+                guests: Crowd::new(bounds.guests),
+                handshakes: Buckets::new(HANDSHAKES),
+                users: HashMap::new(),
+                of_users: 0,
+                nodes: HashMap::new(),
+                evicted: 0,
+            }),
         })
     }
 
     /// Takes a new connection in; none when all there may be are proven.
     pub(crate) fn open(self: &Arc<Self>, address: Address) -> Option<Arc<Connection>> {
         let mut table = self.lock();
-        while table
-            .addresses
-            .get(&address)
-            .is_some_and(|ids| ids.len() >= self.bounds.address)
-        {
-            let oldest = table.addresses[&address].first().copied();
-            table.evict(oldest);
+        if table.open >= self.bounds.all {
+            let (caller, guest) = (table.callers.next(), table.guests.next());
+            let closed = match (caller, guest) {
+                (Some(turn), _) => table.callers.close(turn),
+                (None, Some(turn)) => table.guests.close(turn),
+                (None, None) => return None,
+            };
+            table.evicted += u64::from(closed);
         }
-        if table.unproven.len() >= self.bounds.unproven || table.open >= self.bounds.all {
-            let oldest = table.unproven.keys().next().copied();
-            if oldest.is_none() && table.open >= self.bounds.all {
-                return None;
-            }
-            table.evict(oldest);
-        }
-        let id = table.next;
+        let turn = Turn {
+            has_spoken: false,
+            id: table.next,
+        };
         table.next += 1;
         table.open += 1;
         let close = CancellationToken::new();
-        let unproven = Unproven {
+        let member = Member {
             address,
             close: close.clone(),
         };
-        table.unproven.insert(id, unproven);
-        table.addresses.entry(address).or_default().insert(id);
+        table.evicted += table.callers.admit(turn, member);
         Some(Arc::new(Connection {
             all: self.clone(),
-            id,
             address,
             close,
+            dismissed: CancellationToken::new(),
             is_proven: AtomicBool::new(false),
-            standing: Mutex::new(Standing::Unproven),
+            standing: Mutex::new(Standing::Caller(turn)),
             activity: Activity::new(),
         }))
     }
@@ -170,7 +266,7 @@ impl Connections {
         Counts {
             open: table.open,
             max: self.bounds.all,
-            unproven: table.unproven.len(),
+            unproven: table.callers.members.len() + table.guests.members.len(),
             evicted: table.evicted,
         }
     }
@@ -181,28 +277,20 @@ impl Connections {
 }
 
 impl Table {
-    fn evict(&mut self, id: Option<u64>) {
-        if let Some(unproven) = id.and_then(|id| self.take_unproven(id)) {
-            self.evicted += 1;
-            unproven.close.cancel();
+    /// Takes a connection out of those that may be closed for others. None when it was closed meanwhile, or is none of them.
+    fn take(&mut self, standing: &Standing) -> Option<Member> {
+        match standing {
+            Standing::Caller(turn) => self.callers.take(*turn),
+            Standing::Guest(turn) => self.guests.take(*turn),
+            Standing::Administrator | Standing::Node(_) | Standing::User(_) => None,
         }
-    }
-
-    fn take_unproven(&mut self, id: u64) -> Option<Unproven> {
-        let unproven = self.unproven.remove(&id)?;
-        if let Some(ids) = self.addresses.get_mut(&unproven.address) {
-            ids.remove(&id);
-            if ids.is_empty() {
-                self.addresses.remove(&unproven.address);
-            }
-        }
-        Some(unproven)
     }
 }
 
-/// The owner of a connection.
+/// Whose a connection is.
 enum Standing {
-    Unproven,
+    Caller(Turn),
+    Guest(Turn),
     Administrator,
     Node(Arc<str>),
     User(Arc<str>),
@@ -211,9 +299,10 @@ enum Standing {
 /// One connection, as long as its socket lives.
 pub(crate) struct Connection {
     all: Arc<Connections>,
-    id: u64,
     address: Address,
     close: CancellationToken,
+    /// Cancelled when the client has done what ends its connection.
+    dismissed: CancellationToken,
     is_proven: AtomicBool,
     standing: Mutex<Standing>,
     activity: Activity,
@@ -229,20 +318,71 @@ impl Connection {
         self.close.cancelled().await;
     }
 
+    /// Notes that the client begins its handshake. False when its address has begun too many.
+    pub(crate) fn speaks(&self) -> bool {
+        let mut standing = self.standing();
+        let mut table = self.all.lock();
+        if !table.handshakes.take(self.address, Instant::now()) {
+            return false;
+        }
+        if let Standing::Caller(turn) = &mut *standing
+            && let Some(member) = table.callers.take(*turn)
+        {
+            turn.has_spoken = true;
+            table.callers.put(*turn, member);
+        }
+        true
+    }
+
+    /// Notes that the handshake is complete. A client that has shown no certificate is a guest.
+    pub(crate) fn shook_hands(&self) {
+        let mut standing = self.standing();
+        let mut table = self.all.lock();
+        if let Standing::Caller(turn) = *standing
+            && let Some(member) = table.callers.take(turn)
+        {
+            table.evicted += table.guests.admit(turn, member);
+            *standing = Standing::Guest(turn);
+        }
+    }
+
+    /// Whether somebody was authenticated on the connection.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.is_proven.load(Ordering::Relaxed)
+    }
+
+    /// Whether a guest has more requests under way than it may.
+    pub(crate) fn is_flooded(&self) -> bool {
+        !self.is_proven() && self.activity.active.load(Ordering::Relaxed) > GUEST_REQUESTS_MAX
+    }
+
+    /// Ends the connection once its answers are sent.
+    pub(crate) fn dismiss(&self) {
+        self.dismissed.cancel();
+    }
+
+    pub(crate) fn is_dismissed(&self) -> bool {
+        self.dismissed.is_cancelled()
+    }
+
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Notes that `user` was authenticated on the connection. False when the user has as many as may be.
     pub(crate) fn prove(&self, user: &User) -> bool {
-        if self.is_proven.load(Ordering::Relaxed) || user.is_anonymous() {
+        if self.is_proven() || user.is_anonymous() {
             return true;
         }
         let bounds = &self.all.bounds;
-        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
-        if !matches!(*standing, Standing::Unproven) {
+        let mut standing = self.standing();
+        if !matches!(*standing, Standing::Caller(_) | Standing::Guest(_)) {
             return true;
         }
         let mut table = self.all.lock();
         let name: Arc<str> = user.name.as_str().into();
         let is_node = user.groups.iter().any(|group| group == GROUP_NODES);
-        *standing = if user.is_master() {
+        let proven = if user.is_master() {
             Standing::Administrator
         } else if is_node {
             let count = table.nodes.entry(name.clone()).or_default();
@@ -261,7 +401,8 @@ impl Connection {
             *table.users.entry(name.clone()).or_default() += 1;
             Standing::User(name)
         };
-        table.take_unproven(self.id);
+        table.take(&standing);
+        *standing = proven;
         self.is_proven.store(true, Ordering::Relaxed);
         true
     }
@@ -313,7 +454,10 @@ impl Connection {
                 (false, false) => IDLE_CHECK_PERIOD,
             };
             // Answers that begin meanwhile are looked at then: to wake up for each would cost more than it saves.
-            tokio::time::sleep(next.min(IDLE_CHECK_PERIOD)).await;
+            tokio::select! {
+                () = self.dismissed.cancelled() => return "its client shows wrong credentials or has too many requests",
+                () = tokio::time::sleep(next.min(IDLE_CHECK_PERIOD)) => {}
+            }
         }
     }
 }
@@ -331,9 +475,9 @@ impl Drop for Connection {
                 }
             }
         };
+        table.take(standing);
         match standing {
-            Standing::Unproven => drop(table.take_unproven(self.id)),
-            Standing::Administrator => {}
+            Standing::Caller(_) | Standing::Guest(_) | Standing::Administrator => {}
             Standing::Node(name) => one_less(&mut table.nodes, name),
             Standing::User(name) => {
                 one_less(&mut table.users, name);
@@ -478,7 +622,7 @@ mod tests {
     fn silent_connections_give_way_to_new_ones() {
         let all = Connections::new(Bounds::of_files(1_024));
         let open = |last: u8| all.open(address(last)).unwrap();
-        let share = all.bounds.address;
+        let share = all.bounds.callers.address;
         let silent: Vec<_> = (0..share + 3).map(|_| open(1)).collect();
         assert_eq!(
             silent.iter().filter(|connection| is_closed(connection)).count(),
@@ -490,7 +634,67 @@ mod tests {
         );
         let others: Vec<_> = (2..=200).map(open).collect();
         assert!(!is_closed(others.last().unwrap()));
-        assert_eq!(all.counts().unproven, all.bounds.unproven);
+        assert_eq!(all.counts().unproven, all.bounds.callers.all);
+    }
+
+    #[test]
+    fn no_number_of_silent_connections_ends_a_handshake() {
+        let all = Connections::new(Bounds::of_files(1_024));
+        let speaking = all.open(address(1)).unwrap();
+        assert!(speaking.speaks());
+        let mut silent = Vec::new();
+        for number in 0..20_000 {
+            silent.push(all.open(address(1)).unwrap());
+            silent.push(all.open(address(u8::try_from(number % 200).unwrap())).unwrap());
+            silent.retain(|connection| !is_closed(connection));
+        }
+        assert!(!is_closed(&speaking));
+        assert!(silent.len() <= all.bounds.callers.all);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn address_begins_no_more_handshakes_than_it_may() {
+        let all = Connections::new(Bounds::of_files(1_024));
+        let begins = |last: u8| all.open(address(last)).unwrap().speaks();
+        let begun = (0..10_000).filter(|_| begins(1)).count();
+        assert_eq!(begun, HANDSHAKES_BURST as usize);
+        assert!(begins(2), "another address has its own");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(begins(1));
+    }
+
+    #[test]
+    fn guests_are_few_and_give_way_to_new_ones() {
+        let all = Connections::new(Bounds::of_files(u64::MAX));
+        let guest = |number: usize| {
+            let connection = all.open(address(u8::try_from(number % 256).unwrap())).unwrap();
+            assert!(connection.speaks());
+            connection.shook_hands();
+            connection
+        };
+        let guests: Vec<_> = (0..3 * GUESTS_MAX).map(guest).collect();
+        let open = guests.iter().filter(|guest| !is_closed(guest)).count();
+        assert_eq!(open, GUESTS_MAX);
+        assert!(!is_closed(guests.last().unwrap()));
+        let of_one: Vec<_> = (0..GUESTS_MAX).map(|_| guest(1)).collect();
+        let open = of_one.iter().filter(|guest| !is_closed(guest)).count();
+        assert_eq!(open, all.bounds.guests.address);
+        let jane = guest(1);
+        assert!(jane.prove(&User::new("jane", &[])));
+        let _more: Vec<_> = (0..GUESTS_MAX).map(guest).collect();
+        assert!(!is_closed(&jane), "who is known is no guest");
+    }
+
+    #[test]
+    fn guest_with_many_requests_floods() {
+        let all = Connections::new(Bounds::of_files(1_024));
+        let connection = all.open(address(1)).unwrap();
+        let mut active: Vec<_> = (0..GUEST_REQUESTS_MAX).map(|_| connection.begin()).collect();
+        assert!(!connection.is_flooded());
+        active.push(connection.begin());
+        assert!(connection.is_flooded());
+        assert!(connection.prove(&User::new("jane", &[])));
+        assert!(!connection.is_flooded());
     }
 
     #[test]

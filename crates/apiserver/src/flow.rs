@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use api::status::Status;
 
-use self::fair_queue::{Bounds, Counts, FairQueue};
-pub(crate) use self::fair_queue::{Busy, Ticket};
+use self::fair_queue::{Bounds, Counts, FairQueue, Held, Share};
+pub(crate) use self::fair_queue::{Busy, Thing, Ticket};
 use crate::connections::Address;
 use crate::limits::{BODY_BYTES_MAX, RETRY_AFTER_SECONDS};
 use crate::routes::{Route, Target};
@@ -30,6 +30,11 @@ const LEVEL_BODY_BYTES: usize = 20 * BODY_BYTES_MAX;
 /// Bytes of bodies that a flow holds. An object as a tree takes some ten times its text, so this bounds a user to some 120 MiB.
 const FLOW_BODY_BYTES: usize = 4 * BODY_BYTES_MAX;
 
+/// Bytes of heads and selectors that a level holds.
+const LEVEL_HEAD_BYTES: usize = 8 * FLOW_HEAD_BYTES;
+/// Bytes of heads and selectors that a flow holds: 16,384 watches with selectors of 500 bytes, or 6 with selectors of the largest size.
+const FLOW_HEAD_BYTES: usize = 8 << 20;
+
 /// The levels. A seat costs at most some 0.5 MiB (two frames of the answer and the state of the compressor); a request that is present, a stream
 /// that is idle, some 16 KiB.
 ///
@@ -44,10 +49,20 @@ static LEVELS: [Level; 7] = [
             flow_seats: 8,
             present: 16_384,
             flow_present: 32,
-            streams: 32_768,
-            flow_streams: 16,
-            body_bytes: LEVEL_BODY_BYTES,
-            flow_body_bytes: BODY_BYTES_MAX,
+            held: Held {
+                streams: Share {
+                    all: 32_768,
+                    flow: 16,
+                },
+                body_bytes: Share {
+                    all: LEVEL_BODY_BYTES,
+                    flow: BODY_BYTES_MAX,
+                },
+                head_bytes: Share {
+                    all: LEVEL_HEAD_BYTES,
+                    flow: FLOW_HEAD_BYTES / 8,
+                },
+            },
         },
     },
     Level {
@@ -57,10 +72,20 @@ static LEVELS: [Level; 7] = [
             flow_seats: 32,
             present: 8_192,
             flow_present: 256,
-            streams: 262_144,
-            flow_streams: 1_024,
-            body_bytes: LEVEL_BODY_BYTES,
-            flow_body_bytes: 2 * BODY_BYTES_MAX,
+            held: Held {
+                streams: Share {
+                    all: 262_144,
+                    flow: 1_024,
+                },
+                body_bytes: Share {
+                    all: LEVEL_BODY_BYTES,
+                    flow: 2 * BODY_BYTES_MAX,
+                },
+                head_bytes: Share {
+                    all: LEVEL_HEAD_BYTES,
+                    flow: FLOW_HEAD_BYTES / 4,
+                },
+            },
         },
     },
     Level {
@@ -70,10 +95,20 @@ static LEVELS: [Level; 7] = [
             flow_seats: 512,
             present: 8_192,
             flow_present: 8_192,
-            streams: 65_536,
-            flow_streams: 65_536,
-            body_bytes: LEVEL_BODY_BYTES,
-            flow_body_bytes: LEVEL_BODY_BYTES,
+            held: Held {
+                streams: Share {
+                    all: 65_536,
+                    flow: 65_536,
+                },
+                body_bytes: Share {
+                    all: LEVEL_BODY_BYTES,
+                    flow: LEVEL_BODY_BYTES,
+                },
+                head_bytes: Share {
+                    all: LEVEL_HEAD_BYTES,
+                    flow: LEVEL_HEAD_BYTES,
+                },
+            },
         },
     },
     Level {
@@ -96,10 +131,17 @@ static LEVELS: [Level; 7] = [
             flow_seats: 8,
             present: 1_024,
             flow_present: 64,
-            streams: 64,
-            flow_streams: 4,
-            body_bytes: BODY_BYTES_MAX,
-            flow_body_bytes: BODY_BYTES_MAX / 4,
+            held: Held {
+                streams: Share { all: 64, flow: 4 },
+                body_bytes: Share {
+                    all: BODY_BYTES_MAX,
+                    flow: BODY_BYTES_MAX / 4,
+                },
+                head_bytes: Share {
+                    all: FLOW_HEAD_BYTES / 4,
+                    flow: FLOW_HEAD_BYTES / 16,
+                },
+            },
         },
     },
 ];
@@ -110,10 +152,20 @@ const SHARED: Bounds = Bounds {
     flow_seats: 64,
     present: 2_048,
     flow_present: 512,
-    streams: 65_536,
-    flow_streams: 16_384,
-    body_bytes: LEVEL_BODY_BYTES,
-    flow_body_bytes: FLOW_BODY_BYTES,
+    held: Held {
+        streams: Share {
+            all: 65_536,
+            flow: 16_384,
+        },
+        body_bytes: Share {
+            all: LEVEL_BODY_BYTES,
+            flow: FLOW_BODY_BYTES,
+        },
+        head_bytes: Share {
+            all: LEVEL_HEAD_BYTES,
+            flow: FLOW_HEAD_BYTES,
+        },
+    },
 };
 
 /// What a rule looks at.
@@ -229,7 +281,7 @@ impl FlowControl {
     /// What all levels hold and have done, as Prometheus reads it.
     pub(crate) fn write_metrics(&self, out: &mut String) -> std::fmt::Result {
         type Value = fn(&Bounds, &Counts) -> u64;
-        const ROWS: [(&str, &str, &str, Value); 8] = [
+        const ROWS: [(&str, &str, &str, Value); 9] = [
             (
                 "apiserver_flowcontrol_nominal_limit_seats",
                 "gauge",
@@ -258,13 +310,19 @@ impl FlowControl {
                 "apiserver_flowcontrol_current_streams",
                 "gauge",
                 "Answers without an end: watches, logs that are followed.",
-                |_, counts| counts.streams as u64,
+                |_, counts| counts.held.streams as u64,
             ),
             (
                 "apiserver_flowcontrol_current_body_bytes",
                 "gauge",
                 "Bytes of request bodies in memory.",
-                |_, counts| counts.body_bytes as u64,
+                |_, counts| counts.held.body_bytes as u64,
+            ),
+            (
+                "apiserver_flowcontrol_current_head_bytes",
+                "gauge",
+                "Bytes of large request heads and of selectors in memory.",
+                |_, counts| counts.held.head_bytes as u64,
             ),
             (
                 "apiserver_flowcontrol_dispatched_requests_total",

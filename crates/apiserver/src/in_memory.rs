@@ -92,6 +92,11 @@ impl InMemory {
         Line(InProcess::new(self.shared.clone(), user))
     }
 
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// The revision of the newest write.
     pub fn revision(&self) -> u64 {
         self.objects.revision().0

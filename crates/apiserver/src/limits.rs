@@ -11,12 +11,33 @@ pub(crate) const DISCARD_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long that may take.
 pub(crate) const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Largest HTTP/2 header list, in bytes, as much as an HTTP/1 request head may have. Tokens and long selectors fit; a flood
-/// of headers does not.
-pub(crate) const HEADER_LIST_BYTES_MAX: u32 = 256 * 1024;
+/// Largest head of a request, in bytes, where the client has shown a certificate: long commands and selectors fit; a flood of headers does
+/// not. It bounds an HTTP/2 header list and the buffer of an HTTP/1 connection.
+pub(crate) const HEAD_BYTES_MAX: usize = 256 * 1024;
 
-/// Buffer of an HTTP/1 connection, in bytes, which also bounds its request head.
-pub(crate) const HTTP1_BUFFER_BYTES_MAX: usize = 256 * 1024;
+/// The same where it has shown none. Anybody may send heads there, and in memory an HTTP/2 header list takes some three times its length. A token and
+/// the longest selector fit.
+pub(crate) const HEAD_BYTES_MAX_WITHOUT_CERTIFICATE: usize = 48 * 1024;
+
+/// Bytes of bodies that a client without a certificate may send ahead on one HTTP/2 stream, and on all streams of a connection.
+pub(crate) const STREAM_WINDOW_WITHOUT_CERTIFICATE: u32 = 64 * 1024;
+pub(crate) const CONNECTION_WINDOW_WITHOUT_CERTIFICATE: u32 = 128 * 1024;
+
+/// Bytes of a TLS handshake that are read before it is complete. Certificates of the authority have less than 1 KiB.
+pub(crate) const HANDSHAKE_BYTES_MAX: usize = 16 * 1024;
+
+/// Handshakes that one address may begin at once: the nodes behind one address may all come back at the same time.
+pub(crate) const HANDSHAKES_BURST: f64 = 1_000.0;
+
+/// Handshakes a second of one address after that. At some 200 µs each they take a fifth of a processor.
+pub(crate) const HANDSHAKES_PER_SECOND: f64 = 1_000.0;
+
+/// Bytes that are read at a time of a connection on which nothing was authenticated. Headers of few bytes may stand for many in HTTP/2, and the
+/// requests that have come begin before more are read.
+pub(crate) const GUEST_READ_BYTES: usize = 512;
+
+/// Requests under way on such a connection. One more ends it.
+pub(crate) const GUEST_REQUESTS_MAX: usize = 8;
 
 /// How long the TLS handshake may take: the value of Go's HTTP client.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,6 +60,12 @@ pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(15);
 /// Open connections. Each node agent holds two or three, so this is room for 20,000 nodes on one server. A process that may open fewer files
 /// takes fewer (`connections::Bounds`).
 pub(crate) const CONNECTIONS_MAX: usize = 65_536;
+
+/// Connections that have not completed their TLS handshake. One takes up to some 50 KiB.
+pub(crate) const CALLERS_MAX: usize = 2_048;
+
+/// Connections on which nothing was authenticated after the handshake. One takes up to some 600 KiB (see docs/security.md).
+pub(crate) const GUESTS_MAX: usize = 256;
 
 /// Files that connections leave for the store, logs and what else runs in the process, at least.
 pub(crate) const FILES_RESERVED_MIN: usize = 256;
@@ -68,6 +95,12 @@ pub(crate) const BODY_RATE_MIN: u64 = 64 * 1024;
 /// Bodies up to this many bytes are not counted: the number of requests bounds them.
 pub(crate) const BODY_UNCOUNTED_BYTES: usize = 8 * 1024;
 
+/// Longest label or field selector, in bytes. As a watch keeps it, that is up to 1.2 MiB.
+pub(crate) const SELECTOR_BYTES_MAX: usize = 32 * 1024;
+
+/// Heads of requests up to this many bytes in memory are not counted: the number of requests bounds them.
+pub(crate) const HEAD_UNCOUNTED_BYTES: usize = 4 * 1024;
+
 /// How long a client may go without taking a frame of a plain answer. A seat is held as long.
 pub(crate) const ANSWER_STALL: Duration = Duration::from_secs(30);
 
@@ -80,17 +113,17 @@ pub(crate) const ANSWER_RATE_MIN: u64 = 64 * 1024;
 /// How often the answers of a connection are checked for that.
 pub(crate) const ANSWER_CHECK_PERIOD: Duration = Duration::from_secs(5);
 
-/// Wrong credentials that an address may show at once. Many pods may share the address of their node.
+/// Wrong credentials that an address may show at once before they close connections. Many pods may share the address of their node.
 pub(crate) const ATTEMPTS_BURST: f64 = 50.0;
 
-/// Wrong credentials a second that are looked at from one address after that.
+/// Wrong credentials a second of one address after that.
 pub(crate) const ATTEMPTS_PER_SECOND: f64 = 5.0;
 
-/// Wrong credentials a second that are looked at from all addresses that have shown one.
+/// Wrong credentials a second of all addresses.
 pub(crate) const ATTEMPTS_PER_SECOND_ALL: f64 = 200.0;
 
-/// Addresses whose failures are remembered, at some 80 bytes each.
-pub(crate) const ATTEMPT_ADDRESSES_MAX: usize = 4_096;
+/// Addresses whose failures, or handshakes, are remembered, at some 80 bytes each.
+pub(crate) const ADDRESSES_MAX: usize = 4_096;
 
 /// `Retry-After` for a client that showed too many wrong credentials, in seconds.
 pub(crate) const ATTEMPT_RETRY_AFTER_SECONDS: u32 = 5;
@@ -124,6 +157,9 @@ pub(crate) const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
 /// A watch without `timeoutSeconds` lives between this and twice this long, drawn at random so that watches
 /// that began together do not end together.
 pub(crate) const WATCH_LIFE_MIN: Duration = Duration::from_secs(30 * 60);
+
+/// How often the credential of an answer without an end is looked at again. It ends with the credential within this time, at the latest.
+pub(crate) const RIGHTS_CHECK_PERIOD: Duration = Duration::from_secs(15);
 
 /// How long a read at a future resource version waits before it answers 504.
 pub(crate) const FUTURE_REVISION_WAIT: Duration = Duration::from_secs(3);

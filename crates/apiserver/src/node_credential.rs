@@ -9,13 +9,13 @@ use api::status::Status;
 use store::{Change, Expect};
 use tokio_util::sync::CancellationToken;
 
+use crate::authenticate::Holder;
 use crate::bootstrap;
 use crate::client::InProcess;
 use crate::objects::{self, Object, Place, Write, core};
 use crate::pki::Credential;
 use crate::server::CredentialError;
 use crate::shared::Shared;
-use crate::user::User;
 
 /// The record of a node, and the object that it is in.
 fn record(shared: &Shared, node: &str) -> Option<(NodeCredential, std::sync::Arc<Object>)> {
@@ -52,14 +52,6 @@ pub(crate) fn must_accept(shared: &Shared, node: &str, fingerprint: &str) -> Res
     }
 }
 
-/// 401 when the rights of the user's certificate have ended since the request began. Users who show no certificate of a node have none to lose.
-pub(crate) fn must_still_accept(shared: &Shared, user: &User) -> Result<(), Status> {
-    match user.node_name().zip(user.certificate()) {
-        Some((node, fingerprint)) => must_accept(shared, node, fingerprint),
-        None => Ok(()),
-    }
-}
-
 /// The writes of a transaction in which an object goes: with a node goes the record of its certificates, so that none of them is good for
 /// a node that later has its name. The object's own write is the last.
 pub(crate) fn ended_with(shared: &Shared, place: Place<'_>, write: Write) -> Vec<Write> {
@@ -93,16 +85,12 @@ pub(crate) fn was_deleted(shared: &Shared, place: Place<'_>) {
     }
 }
 
-/// What is cancelled when the rights of the user's certificate end; none for a user who shows no certificate of a node. 401 when they have
-/// ended since the request began.
-pub(crate) fn end_of(shared: &Shared, user: &User) -> Result<Option<CancellationToken>, Status> {
-    let Some((node, fingerprint)) = user.node_name().zip(user.certificate()) else {
-        return Ok(None);
-    };
-    // Taken before the check: a deletion that comes after the check cancels it.
-    let end = shared.node_streams.end_of(node);
-    must_accept(shared, node, fingerprint)?;
-    Ok(Some(end))
+/// What is cancelled at the deletion of the node whose certificate it is; never for a certificate of somebody else.
+pub(crate) fn end_of(shared: &Shared, holder: &Holder) -> CancellationToken {
+    holder
+        .node()
+        .map(|node| shared.node_streams.end_of(node))
+        .unwrap_or_default()
 }
 
 /// What ends with the rights of nodes' certificates: watches and tunnels, which outlive the check of the request that began them.

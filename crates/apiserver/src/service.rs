@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use api::kinds::Kind;
 use api::status::Status;
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
@@ -18,14 +19,16 @@ use crate::authenticate::{self, Holder, Peer};
 use crate::authorization::{self, Authorized};
 use crate::body::{Body, Hold};
 use crate::connections::{Active, Connection};
-use crate::flow::{self, Ticket};
+use crate::flow::{self, Thing, Ticket};
 use crate::limits::{
     ATTEMPT_RETRY_AFTER_SECONDS, BODY_BYTES_MAX, BODY_GRACE, BODY_RATE_MIN, BODY_UNCOUNTED_BYTES,
-    DISCARD_BYTES_MAX, DISCARD_TIMEOUT, QUEUE_TIMEOUT, REQUEST_TIMEOUT, RETRY_AFTER_SECONDS,
+    DISCARD_BYTES_MAX, DISCARD_TIMEOUT, HEAD_UNCOUNTED_BYTES, QUEUE_TIMEOUT, REQUEST_TIMEOUT,
+    RETRY_AFTER_SECONDS,
 };
 use crate::negotiate::{Answer, Encoding};
 use crate::query::Query;
 use crate::request::Request;
+use crate::rights::{Credential, Rights, Stay};
 use crate::routes::{self, Route, Target};
 use crate::shared::Shared;
 use crate::subresource::{binding, eviction, exec, finalize, log, proxy, token};
@@ -33,7 +36,7 @@ use crate::user::User;
 use crate::verbs::list_options::ListOptions;
 use crate::verbs::update::Part;
 use crate::verbs::{Verb, create, delete, delete_collection, get, list, patch, update, watch};
-use crate::{backup, compress, discovery, health, node_credential, review, tunnel};
+use crate::{backup, compress, discovery, health, review, tunnel};
 
 /// Where a request comes from.
 #[derive(Clone)]
@@ -67,8 +70,10 @@ struct Course {
     resource: &'static str,
     /// Whether the answer has no end.
     is_stream: bool,
-    /// The request's place in its queue. None for a component of this process, and before the user is known.
-    ticket: Option<Ticket>,
+    /// What shows who asks.
+    credential: Credential,
+    /// The request's place in its queue, and what ends it.
+    stay: Stay,
     /// None for a component of this process.
     connection: Option<Arc<Connection>>,
 }
@@ -76,24 +81,40 @@ struct Course {
 impl Course {
     /// Waits for a seat. 429 when there is none in time.
     async fn seat(&mut self) -> Result<(), Status> {
-        match &mut self.ticket {
+        match &mut self.stay.ticket {
             Some(ticket) => ticket.seat(QUEUE_TIMEOUT).await.map_err(flow::busy),
             None => Ok(()),
         }
     }
 
-    /// Goes on as an answer without an end. 429 when there are too many.
-    fn become_stream(&mut self) -> Result<(), Status> {
+    /// Goes on as an answer without an end, which lasts as long as the credential. 429 when there are too many.
+    fn become_stream(&mut self, shared: &Arc<Shared>) -> Result<(), Status> {
         self.is_stream = true;
-        match &mut self.ticket {
-            Some(ticket) => ticket.become_stream().map_err(flow::busy),
+        if let Some(ticket) = &mut self.stay.ticket {
+            ticket.become_stream().map_err(flow::busy)?;
+        }
+        self.stay.rights = Rights::of(shared, &self.credential)?;
+        Ok(())
+    }
+
+    /// Takes up memory until the request leaves. 429 when its user, or all together, hold too much.
+    fn hold(&mut self, thing: Thing, bytes: usize) -> Result<(), Status> {
+        match &mut self.stay.ticket {
+            Some(ticket) => ticket.hold(thing, bytes).map_err(flow::busy),
             None => Ok(()),
         }
     }
 
+    /// Which objects the request is about. Its selectors are in memory until it leaves.
+    fn list_options(&mut self, kind: &'static Kind, query: &Query) -> Result<ListOptions, Status> {
+        let options = ListOptions::of(kind, query)?;
+        self.hold(Thing::HeadBytes, options.selection.size())?;
+        Ok(options)
+    }
+
     /// The seat of a watch.
     fn seat_of_watch(&mut self) -> Option<watch::Seat> {
-        let ticket = self.ticket.take()?;
+        let ticket = self.stay.ticket.take()?;
         Some(watch::Seat::new(ticket, self.connection.clone()?))
     }
 }
@@ -111,7 +132,8 @@ pub(crate) async fn serve(
         verb: "other",
         resource: "",
         is_stream: false,
-        ticket: None,
+        credential: Credential::None,
+        stay: Stay::default(),
         connection: origin.connection.clone(),
     };
     let wanted = Answer::wanted(&request);
@@ -155,7 +177,7 @@ pub(crate) async fn serve(
 fn held(body: Body, active: Active, course: Course) -> Body {
     let progress = (!course.is_stream).then(|| active.connection().watch_over());
     body.holding(Hold {
-        _ticket: course.ticket,
+        _ticket: course.stay.ticket,
         active,
         progress,
     })
@@ -190,11 +212,19 @@ async fn handle(
 ) -> Result<Response<Body>, Status> {
     let route = routes::route(request.uri().path());
     let now = shared.clock.now();
-    let user = authenticate(shared, origin, request.headers(), now)?;
+    let (user, credential) = authenticate(shared, origin, request.headers(), now)?;
+    course.credential = credential;
     if let Some(connection) = &origin.connection {
         if !connection.prove(&user) {
             return Err(Status::too_many_requests(
                 "the user has too many connections, close some and try again",
+                RETRY_AFTER_SECONDS,
+            ));
+        }
+        if connection.is_flooded() {
+            connection.dismiss();
+            return Err(Status::too_many_requests(
+                "too many requests without a credential are under way on this connection",
                 RETRY_AFTER_SECONDS,
             ));
         }
@@ -203,21 +233,39 @@ async fn handle(
             let ticket = shared
                 .flow
                 .enter(&user, route.as_ref().ok(), connection.address())?;
-            course.ticket = Some(ticket);
+            course.stay.ticket = Some(ticket);
+            let bytes = head_bytes(request);
+            if bytes > HEAD_UNCOUNTED_BYTES {
+                course.hold(Thing::HeadBytes, bytes)?;
+            }
         }
     }
     let authorized = authorization::authorize(shared, user, request.method(), request.uri(), route)?;
-    serve_authorized(shared, authorized, request, wanted, now, course).await
+    let response = serve_authorized(shared, authorized, request, wanted, now, course).await?;
+    Ok(response.map(|body| body.until(course.stay.rights.take())))
 }
 
-/// The user of a request. 429 for an address that has shown too many wrong credentials. A token that was found good before is heard nevertheless,
-/// so that others at the same address do not lock its bearer out.
+/// What the head of a request takes in memory, about, with its parameters as [`Query`] keeps them.
+fn head_bytes(request: &http::Request<Body>) -> usize {
+    const HEADER: usize = 104;
+    const PARAMETER: usize = 80;
+    let headers = request.headers().iter();
+    let headers: usize = headers
+        .map(|(name, value)| HEADER + name.as_str().len() + value.len())
+        .sum();
+    let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+    let parameters = query.bytes().filter(|byte| *byte == b'&').count();
+    headers + path.len() + 2 * query.len() + PARAMETER * parameters
+}
+
+/// The user of a request, and what shows it. A good credential passes whatever came from its address before. One that is refused is counted, and
+/// after too many of them the connection ends with each: 429.
 fn authenticate(
     shared: &Shared,
     origin: &Origin,
     headers: &HeaderMap,
     now: Timestamp,
-) -> Result<Arc<User>, Status> {
+) -> Result<(Arc<User>, Credential), Status> {
     let authenticated = || authenticate::authenticate(shared, &origin.peer, headers, now);
     let Some(connection) = &origin.connection else {
         return authenticated();
@@ -229,23 +277,26 @@ fn authenticate(
     };
     let token = credential.to_str().ok().and_then(|text| text.split_once(' '));
     let is_known = || token.is_some_and(|(_, token)| shared.tokens.knows(token.trim()));
-    let (address, instant) = (connection.address(), tokio::time::Instant::now());
-    if !shared.attempts.may_try(address, instant) && !is_known() {
-        tracing::debug!(%address, "a credential was not looked at: its address has shown too many wrong ones");
-        return Err(Status::too_many_requests(
+    let too_many = || {
+        Err(Status::too_many_requests(
             "too many wrong credentials came from this address, please try again later",
             ATTEMPT_RETRY_AFTER_SECONDS,
-        ));
+        ))
+    };
+    if connection.is_dismissed() && !is_known() {
+        return too_many();
     }
-    let user = authenticated();
-    if user
-        .as_ref()
-        .is_err_and(|status| status.code == StatusCode::UNAUTHORIZED.as_u16())
-        && !is_known()
+    let shown = authenticated();
+    let is_wrong = |status: &Status| status.code == StatusCode::UNAUTHORIZED.as_u16() && !is_known();
+    if shown.as_ref().is_err_and(is_wrong)
+        && !shared
+            .attempts
+            .may_fail(connection.address(), tokio::time::Instant::now())
     {
-        shared.attempts.failed(address, instant);
+        connection.dismiss();
+        return too_many();
     }
-    user
+    shown
 }
 
 /// Serves what has been allowed.
@@ -276,7 +327,10 @@ async fn serve_authorized(
         Route::OpenapiV2 => shared.openapi.v2(headers),
         Route::OpenapiIndex => Ok(shared.openapi.index(headers)),
         Route::Openapi { group, version } => shared.openapi.v3(&group, &version, headers),
-        Route::Tunnel { node } => tunnel::accept(shared, node, &user, request),
+        Route::Tunnel { node } => {
+            course.become_stream(shared)?;
+            tunnel::accept(shared, node, std::mem::take(&mut course.stay), request)
+        }
         Route::Objects(target) => {
             course.resource = target.kind.plural;
             let called = Called {
@@ -323,12 +377,12 @@ async fn objects(
         return Err(Status::path_not_found());
     }
     if matches!(target.subresource.as_str(), "log" | "exec" | "proxy") {
-        course.become_stream()?;
+        course.become_stream(shared)?;
     }
     match target.subresource.as_str() {
         "log" => return log::log(shared, &target, &query).await,
-        "exec" => return exec::exec(shared, &target, &query, request).await,
-        "proxy" => return proxy::proxy(shared, &target, request).await,
+        "exec" => return exec::exec(shared, &target, &query, request, &mut course.stay).await,
+        "proxy" => return proxy::proxy(shared, &target, request, &mut course.stay).await,
         _ => {}
     }
     let answer = match wanted? {
@@ -338,7 +392,7 @@ async fn objects(
     let takes_gzip = matches!(verb, Verb::Get | Verb::List) && compress::is_accepted(request.headers());
     let headers = std::mem::take(request.headers_mut());
     if verb == Verb::Watch {
-        let options = ListOptions::of(target.kind, &query)?;
+        let options = course.list_options(target.kind, &query)?;
         let request = Request {
             user,
             target,
@@ -350,18 +404,18 @@ async fn objects(
             warnings: Vec::new(),
         };
         course.seat().await?;
-        course.become_stream()?;
+        course.become_stream(shared)?;
         return watch::watch(shared, request, options, course.seat_of_watch()).await;
     }
     let timeout = query
         .timeout()?
         .map_or(REQUEST_TIMEOUT, |asked| asked.min(REQUEST_TIMEOUT));
     // Before the seat: a body that does not come keeps nobody else from theirs.
-    let body = read_body(&headers, request.body_mut(), course.ticket.as_mut()).await?;
+    let body = read_body(&headers, request.body_mut(), course.stay.ticket.as_mut()).await?;
     course.seat().await?;
     if !body.is_empty() {
-        // The node may have been deleted while the body came.
-        node_credential::must_still_accept(shared, &user)?;
+        // The node or the ServiceAccount may have been deleted while the body came.
+        course.credential.must_be_good(shared, shared.clock.now())?;
     }
     let request = Request {
         user,
@@ -379,7 +433,7 @@ async fn objects(
             RETRY_AFTER_SECONDS,
         )
     };
-    let response = tokio::time::timeout(timeout, run(shared, verb, request))
+    let response = tokio::time::timeout(timeout, run(shared, verb, request, course))
         .await
         .map_err(late)??;
     Ok(match takes_gzip {
@@ -393,7 +447,12 @@ fn has_table(target: &Target) -> bool {
     target.kind.stored && matches!(target.subresource.as_str(), "" | "status" | "approval")
 }
 
-async fn run(shared: &Arc<Shared>, verb: Verb, request: Request) -> Result<Response<Body>, Status> {
+async fn run(
+    shared: &Arc<Shared>,
+    verb: Verb,
+    request: Request,
+    course: &mut Course,
+) -> Result<Response<Body>, Status> {
     let part = match request.target.subresource.as_str() {
         "status" => Part::Status,
         "approval" => Part::Approval,
@@ -403,9 +462,12 @@ async fn run(shared: &Arc<Shared>, verb: Verb, request: Request) -> Result<Respo
         ("", Verb::Create) if !request.target.kind.stored => review::review(shared, request),
         ("", Verb::Create) => create::create(shared, request).await,
         ("", Verb::Delete) => delete::delete(shared, request).await,
-        ("", Verb::DeleteCollection) => delete_collection::delete_collection(shared, request).await,
+        ("", Verb::DeleteCollection) => {
+            let options = course.list_options(request.target.kind, &request.query)?;
+            delete_collection::delete_collection(shared, request, options.selection).await
+        }
         ("", Verb::List) => {
-            let options = ListOptions::of(request.target.kind, &request.query)?;
+            let options = course.list_options(request.target.kind, &request.query)?;
             list::list(shared, request, options).await
         }
         ("" | "status" | "approval", Verb::Get) => get::get(shared, &request).await,
@@ -452,7 +514,9 @@ async fn read_body(
         if length > BODY_UNCOUNTED_BYTES
             && let Some(ticket) = &mut ticket
         {
-            ticket.hold_bytes(length - counted).map_err(flow::busy)?;
+            ticket
+                .hold(Thing::BodyBytes, length - counted)
+                .map_err(flow::busy)?;
             counted = length;
         }
         if read.is_empty() && body.is_end_stream() {

@@ -9,12 +9,10 @@ use http::header::{CONNECTION, HeaderMap, UPGRADE};
 use http::{HeaderValue, Response, StatusCode};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio_util::sync::CancellationToken;
 
 use crate::body::Body;
-use crate::node_credential;
+use crate::rights::Stay;
 use crate::shared::Shared;
-use crate::user::User;
 
 /// What the agent asks to upgrade to.
 const PROTOCOL: &str = "everynode-tunnel";
@@ -40,19 +38,17 @@ pub(crate) fn wants_upgrade(headers: &HeaderMap, protocol: &str) -> bool {
 pub(crate) fn accept(
     shared: &Arc<Shared>,
     node: String,
-    user: &User,
+    stay: Stay,
     request: &mut http::Request<Body>,
 ) -> Result<Response<Body>, Status> {
     if !wants_upgrade(request.headers(), PROTOCOL) {
         return Err(Status::bad_request(format!("Upgrade: {PROTOCOL} is required")));
     }
-    // The rights of an administrator, who may open a node's tunnel too, do not end.
-    let rights_end = node_credential::end_of(shared, user)?.unwrap_or_default();
     let upgrade = hyper::upgrade::on(request);
     let task = {
         let shared = shared.clone();
         async move {
-            if let Err(error) = serve_tunnel(&shared, &node, upgrade, rights_end).await {
+            if let Err(error) = serve_tunnel(&shared, &node, upgrade, stay).await {
                 tracing::debug!(node, error, "the connection of a node's agent ended");
             }
         }
@@ -73,7 +69,7 @@ async fn serve_tunnel(
     shared: &Shared,
     node: &str,
     upgrade: hyper::upgrade::OnUpgrade,
-    rights_end: CancellationToken,
+    mut stay: Stay,
 ) -> Result<(), crate::body::BoxError> {
     let upgraded = tokio::select! {
         upgraded = upgrade => upgraded?,
@@ -90,7 +86,7 @@ async fn serve_tunnel(
     tracing::debug!(node, "a node's agent is connected");
     let ended = tokio::select! {
         ended = connection => ended,
-        () = rights_end.cancelled() => Ok(()),
+        () = stay.end() => Ok(()),
         () = shared.stopping.cancelled() => Ok(()),
     };
     shared.tunnels.remove(node, id);

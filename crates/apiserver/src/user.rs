@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use api::certificates::{CREDENTIAL_ID, CREDENTIAL_ID_PREFIX};
-
 use crate::authorization::Who;
 
 /// The group whose members may do everything.
@@ -94,12 +92,6 @@ impl User {
             groups.push(GROUP_AUTHENTICATED.to_owned());
         }
         groups
-    }
-
-    /// The fingerprint of the certificate by which the user is known, if it is known by one.
-    pub(crate) fn certificate(&self) -> Option<&str> {
-        let mut ids = self.extra.get(CREDENTIAL_ID)?.iter();
-        ids.find_map(|id| id.strip_prefix(CREDENTIAL_ID_PREFIX))
     }
 
     /// The node this user is the agent of, if it is one.

@@ -1,6 +1,6 @@
 //! Field selectors: `spec.nodeName=a,status.phase!=Failed`.
 
-use super::SelectorError;
+use super::{SelectorError, boxed};
 
 /// One requirement of a [`FieldSelector`].
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -34,6 +34,14 @@ impl FieldSelector {
     /// Whether it selects everything.
     pub fn is_everything(&self) -> bool {
         self.requirements.is_empty()
+    }
+
+    /// What it takes in memory, about.
+    pub fn size(&self) -> usize {
+        let requirements = self.requirements.iter();
+        requirements
+            .map(|required| size_of_val(required) + boxed(&required.field) + boxed(&required.value))
+            .sum()
     }
 
     /// What is required.

@@ -2,6 +2,7 @@
 //! free seats in turn.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::{Index, IndexMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,14 +19,70 @@ pub(crate) struct Bounds {
     pub(crate) present: usize,
     /// How many of them may belong to one flow.
     pub(crate) flow_present: usize,
-    /// Answers without an end (watches, logs that are followed) at one moment.
-    pub(crate) streams: usize,
-    /// How many of them may belong to one flow.
-    pub(crate) flow_streams: usize,
+    /// What requests hold beside that.
+    pub(crate) held: Held<Share>,
+}
+
+/// How much may be held at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Share {
+    /// By all flows.
+    pub(crate) all: usize,
+    /// By one of them.
+    pub(crate) flow: usize,
+}
+
+/// One value for each thing that requests hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Held<T> {
+    /// Answers without an end (watches, logs that are followed).
+    pub(crate) streams: T,
     /// Bytes of request bodies in memory.
-    pub(crate) body_bytes: usize,
-    /// How many of them may belong to one flow.
-    pub(crate) flow_body_bytes: usize,
+    pub(crate) body_bytes: T,
+    /// Bytes of heads and selectors in memory.
+    pub(crate) head_bytes: T,
+}
+
+/// One of the things that requests hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Thing {
+    Stream,
+    BodyBytes,
+    HeadBytes,
+}
+
+impl Thing {
+    const ALL: [Thing; 3] = [Thing::Stream, Thing::BodyBytes, Thing::HeadBytes];
+}
+
+impl<T> Index<Thing> for Held<T> {
+    type Output = T;
+
+    fn index(&self, thing: Thing) -> &T {
+        match thing {
+            Thing::Stream => &self.streams,
+            Thing::BodyBytes => &self.body_bytes,
+            Thing::HeadBytes => &self.head_bytes,
+        }
+    }
+}
+
+impl<T> IndexMut<Thing> for Held<T> {
+    fn index_mut(&mut self, thing: Thing) -> &mut T {
+        match thing {
+            Thing::Stream => &mut self.streams,
+            Thing::BodyBytes => &mut self.body_bytes,
+            Thing::HeadBytes => &mut self.head_bytes,
+        }
+    }
+}
+
+impl Held<usize> {
+    fn subtract(&mut self, other: &Held<usize>) {
+        for thing in Thing::ALL {
+            self[thing] -= other[thing];
+        }
+    }
 }
 
 /// A flow with fewer requests than this is let in although the queue is full, until it holds twice as many as it should: those who flood
@@ -36,9 +93,9 @@ const LET_IN_BELOW: usize = 8;
 /// keep their seats for long do not lock out the others.
 const SEATED_BELOW: usize = 1;
 
-/// A flow that holds up to this part of the bytes that it may hold gets them although the queue holds all that it should, until it holds twice
-/// as many: bodies that come slowly do not lock out those of others. For users that is one body of the largest size.
-const LITTLE_OF_BODIES: usize = 4;
+/// A flow that holds up to this part of what it may hold gets that although the queue holds all that it should, until it holds twice as much:
+/// bodies that come slowly, and watches without an end, do not lock out those of others. For users that is one body of the largest size.
+const LITTLE: usize = 4;
 
 /// What a queue holds at one moment, and what it has done so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -49,10 +106,8 @@ pub(crate) struct Counts {
     pub(crate) waiting: usize,
     /// Requests that are here, with a seat or without one.
     pub(crate) present: usize,
-    /// Answers without an end.
-    pub(crate) streams: usize,
-    /// Bytes of request bodies.
-    pub(crate) body_bytes: usize,
+    /// What they hold.
+    pub(crate) held: Held<usize>,
     /// Requests that have got a seat.
     pub(crate) dispatched: u64,
     /// Requests that were refused because too many were here.
@@ -83,8 +138,7 @@ struct Flow {
     name: Arc<str>,
     present: usize,
     seated: usize,
-    streams: usize,
-    body_bytes: usize,
+    held: Held<usize>,
     waiting: VecDeque<oneshot::Sender<()>>,
     has_turn: bool,
 }
@@ -133,10 +187,9 @@ impl FairQueue {
         Ok(Ticket {
             queue: self.clone(),
             flow,
-            is_stream: false,
             seated: false,
             waiting: None,
-            body_bytes: 0,
+            held: Held::default(),
         })
     }
 
@@ -151,8 +204,7 @@ impl Flow {
             name,
             present: 1,
             seated: 0,
-            streams: 0,
-            body_bytes: 0,
+            held: Held::default(),
             waiting: VecDeque::new(),
             has_turn: false,
         }
@@ -218,10 +270,9 @@ fn may_sit(counts: &Counts, seated: usize, bounds: &Bounds) -> bool {
 pub(crate) struct Ticket {
     queue: Arc<FairQueue>,
     flow: Arc<str>,
-    is_stream: bool,
     seated: bool,
     waiting: Option<oneshot::Receiver<()>>,
-    body_bytes: usize,
+    held: Held<usize>,
 }
 
 impl Ticket {
@@ -286,21 +337,33 @@ impl Ticket {
 
     /// Goes on as an answer without an end, which is no longer counted among the requests. It keeps its seat.
     pub(crate) fn become_stream(&mut self) -> Result<(), Busy> {
-        let bounds = &self.queue.bounds;
+        self.hold(Thing::Stream, 1)?;
+        let mut state = self.queue.lock();
+        state.counts.present -= 1;
+        if let Some(flow) = state.flows.get_mut(&self.flow) {
+            flow.present -= 1;
+        }
+        Ok(())
+    }
+
+    /// Holds more of a thing, until the request leaves.
+    pub(crate) fn hold(&mut self, thing: Thing, amount: usize) -> Result<(), Busy> {
+        let share = self.queue.bounds.held[thing];
         let mut state = self.queue.lock();
         let State { counts, flows, .. } = &mut *state;
         let Some(flow) = flows.get_mut(&self.flow) else {
             return Ok(());
         };
-        if counts.streams >= bounds.streams || flow.streams >= bounds.flow_streams {
+        let (of_all, of_flow) = (counts.held[thing] + amount, flow.held[thing] + amount);
+        let has_little = of_flow <= share.flow / LITTLE;
+        let is_full = of_all > share.all && (!has_little || of_all > 2 * share.all);
+        if is_full || of_flow > share.flow {
             counts.refused_full += 1;
             return Err(Busy);
         }
-        counts.streams += 1;
-        flow.streams += 1;
-        counts.present -= 1;
-        flow.present -= 1;
-        self.is_stream = true;
+        for held in [&mut counts.held, &mut flow.held, &mut self.held] {
+            held[thing] += amount;
+        }
         Ok(())
     }
 
@@ -322,27 +385,6 @@ impl Ticket {
             state.dispatch(&self.queue.bounds);
         }
     }
-
-    /// Takes up memory for more of the request's body, until the request leaves.
-    pub(crate) fn hold_bytes(&mut self, bytes: usize) -> Result<(), Busy> {
-        let bounds = &self.queue.bounds;
-        let mut state = self.queue.lock();
-        let State { counts, flows, .. } = &mut *state;
-        let Some(flow) = flows.get_mut(&self.flow) else {
-            return Ok(());
-        };
-        let (of_all, of_flow) = (counts.body_bytes + bytes, flow.body_bytes + bytes);
-        let has_little = of_flow <= bounds.flow_body_bytes / LITTLE_OF_BODIES;
-        let is_full = of_all > bounds.body_bytes && (!has_little || of_all > 2 * bounds.body_bytes);
-        if is_full || of_flow > bounds.flow_body_bytes {
-            counts.refused_full += 1;
-            return Err(Busy);
-        }
-        counts.body_bytes += bytes;
-        flow.body_bytes += bytes;
-        self.body_bytes += bytes;
-        Ok(())
-    }
 }
 
 impl Drop for Ticket {
@@ -352,15 +394,13 @@ impl Drop for Ticket {
         let mut state = queue.lock();
         self.free_seat(&mut state);
         let State { counts, flows, .. } = &mut *state;
-        let (present, streams) = (usize::from(!self.is_stream), usize::from(self.is_stream));
+        let present = usize::from(self.held.streams == 0);
         counts.present -= present;
-        counts.streams -= streams;
-        counts.body_bytes -= self.body_bytes;
+        counts.held.subtract(&self.held);
         if let Some(flow) = flows.get_mut(&self.flow) {
             flow.present -= present;
-            flow.streams -= streams;
-            flow.body_bytes -= self.body_bytes;
-            if flow.present == 0 && flow.streams == 0 {
+            flow.held.subtract(&self.held);
+            if flow.present == 0 && flow.held.streams == 0 {
                 flows.remove(&self.flow);
             }
         }
@@ -378,11 +418,13 @@ mod tests {
         flow_seats: 2,
         present: 16,
         flow_present: 12,
-        streams: 3,
-        flow_streams: 2,
-        body_bytes: 100,
-        flow_body_bytes: 60,
+        held: Held {
+            streams: Share { all: 3, flow: 2 },
+            body_bytes: BYTES,
+            head_bytes: BYTES,
+        },
     };
+    const BYTES: Share = Share { all: 100, flow: 60 };
     const LONG: Duration = Duration::from_secs(3600);
 
     /// A request of `flow` that asks for a seat; whether it has one.
@@ -494,22 +536,51 @@ mod tests {
 
     #[test]
     fn streams_and_bytes_have_shares_of_their_own() {
-        let queue = FairQueue::new(BOUNDS);
-        let mut tickets: Vec<_> = (0..3).map(|_| queue.enter("a").unwrap()).collect();
-        let streams: Vec<_> = tickets.iter_mut().map(Ticket::become_stream).collect();
-        assert_eq!(streams, [Ok(()), Ok(()), Err(Busy)]);
-        assert_eq!(tickets[0].hold_bytes(60), Ok(()));
-        assert_eq!(tickets[1].hold_bytes(1), Err(Busy));
-        let mut other = queue.enter("b").unwrap();
-        assert_eq!((other.hold_bytes(41), other.hold_bytes(40)), (Err(Busy), Ok(())));
-        let mut late = queue.enter("c").unwrap();
-        assert_eq!(
-            (late.hold_bytes(16), late.hold_bytes(15)),
-            (Err(Busy), Ok(())),
-            "the queue is full, and the flow has little"
-        );
-        assert_eq!(late.hold_bytes(1), Err(Busy));
-        drop((tickets, late));
-        assert_eq!((queue.counts().streams, queue.counts().body_bytes), (0, 40));
+        for thing in [Thing::BodyBytes, Thing::HeadBytes] {
+            let queue = FairQueue::new(BOUNDS);
+            let mut tickets: Vec<_> = (0..3).map(|_| queue.enter("a").unwrap()).collect();
+            let streams: Vec<_> = tickets.iter_mut().map(Ticket::become_stream).collect();
+            assert_eq!(streams, [Ok(()), Ok(()), Err(Busy)]);
+            assert_eq!(tickets[0].hold(thing, 60), Ok(()));
+            assert_eq!(tickets[1].hold(thing, 1), Err(Busy));
+            let mut other = queue.enter("b").unwrap();
+            assert_eq!(
+                (other.hold(thing, 41), other.hold(thing, 40)),
+                (Err(Busy), Ok(()))
+            );
+            let mut late = queue.enter("c").unwrap();
+            assert_eq!(
+                (late.hold(thing, 16), late.hold(thing, 15)),
+                (Err(Busy), Ok(())),
+                "the queue is full, and the flow has little"
+            );
+            assert_eq!(late.hold(thing, 1), Err(Busy));
+            drop((tickets, late));
+            assert_eq!((queue.counts().held.streams, queue.counts().held[thing]), (0, 40));
+        }
+    }
+
+    #[test]
+    fn streams_of_many_flows_lock_out_none_that_has_few() {
+        let queue = FairQueue::new(Bounds {
+            held: Held {
+                streams: Share { all: 8, flow: 4 },
+                ..BOUNDS.held
+            },
+            ..BOUNDS
+        });
+        let stream = |flow: &str| {
+            let mut ticket = queue.enter(flow).unwrap();
+            ticket.become_stream().is_ok().then_some(ticket)
+        };
+        let kept: Vec<_> = ["a", "b"]
+            .iter()
+            .flat_map(|flow| [*flow; 4])
+            .map(stream)
+            .collect();
+        assert!(kept.iter().all(Option::is_some));
+        let first = stream("c");
+        assert!(first.is_some(), "all streams are taken, and it has none");
+        assert!(stream("c").is_none());
     }
 }

@@ -27,6 +27,7 @@ use crate::body::{Body, BoxError};
 use crate::limits::DISCARD_TIMEOUT;
 use crate::query::Query;
 use crate::relay;
+use crate::rights::Stay;
 use crate::routes::Target;
 use crate::shared::Shared;
 use crate::subresource::container::container;
@@ -46,6 +47,7 @@ pub(crate) async fn exec(
     target: &Target,
     query: &Query,
     request: &mut http::Request<Body>,
+    stay: &mut Stay,
 ) -> Result<Response<Body>, Status> {
     let pod = pod(shared, target)?;
     let container = container(&pod, query.non_empty("container"))?;
@@ -90,6 +92,7 @@ pub(crate) async fn exec(
     .await;
     let upgrade = hyper::upgrade::on(request);
     let stopping = shared.stopping.clone();
+    let mut stay = std::mem::take(stay);
     shared.tasks.spawn(async move {
         let conversation = async {
             match begun {
@@ -106,6 +109,7 @@ pub(crate) async fn exec(
                     tracing::debug!(error, "an exec stream broke off");
                 }
             }
+            () = stay.end() => {}
             () = stopping.cancelled() => {}
         }
     });

@@ -16,6 +16,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 
 use self::place::Place;
 use crate::body::Body;
+use crate::rights::Stay;
 use crate::routes::{self, Target};
 use crate::shared::Shared;
 use crate::subresource::log::agent_failure;
@@ -28,6 +29,7 @@ pub(crate) async fn proxy(
     shared: &Arc<Shared>,
     target: &Target,
     request: &mut http::Request<Body>,
+    stay: &mut Stay,
 ) -> Result<Response<Body>, Status> {
     let path = request.uri().path().to_owned();
     let proxied = routes::proxied(&path).ok_or_else(Status::path_not_found)?;
@@ -38,7 +40,9 @@ pub(crate) async fn proxy(
     }
     match place::find(shared, target, proxied.node)? {
         Place::Agent { node } => ask_agent(shared, &node, proxied.rest, request).await,
-        Place::Port(place) => forward::forward(shared, &place, proxied.head, proxied.rest, request).await,
+        Place::Port(place) => {
+            forward::forward(shared, &place, (proxied.head, proxied.rest), request, stay).await
+        }
     }
 }
 

@@ -12,13 +12,16 @@ use crate::request::Request;
 use crate::respond::{self, Payload};
 use crate::shared::Shared;
 use crate::verbs::delete::{self, DeleteOptions};
-use crate::verbs::list_options::ListOptions;
+use crate::verbs::list_options::Selection;
 
 /// Deletes what the selectors find at this moment and answers the list of it.
-pub(crate) async fn delete_collection(shared: &Shared, request: Request) -> Result<Response<Body>, Status> {
+pub(crate) async fn delete_collection(
+    shared: &Shared,
+    request: Request,
+    selection: Selection,
+) -> Result<Response<Body>, Status> {
     let options = DeleteOptions::of(&request)?;
     let kind = request.target.kind;
-    let selection = ListOptions::of(kind, &request.query)?.selection;
     let snapshot = shared
         .objects
         .list(&objects::prefix(kind, &request.target.namespace));

@@ -8,7 +8,7 @@ use api::selector::{FieldSelector, LabelSelector};
 use api::status::Status;
 use store::{Interest, Revision};
 
-use crate::limits::FUTURE_REVISION_WAIT;
+use crate::limits::{FUTURE_REVISION_WAIT, SELECTOR_BYTES_MAX};
 use crate::objects::{self, Entry, INDEX_NODE};
 use crate::query::Query;
 use crate::request;
@@ -27,15 +27,29 @@ impl Selection {
         let unable = |what: &str, error: &dyn std::fmt::Display| {
             Status::bad_request(format!("unable to parse {what}: {error}"))
         };
-        let labels = LabelSelector::parse(query.get("labelSelector").unwrap_or_default())
+        let selector = |name: &'static str| {
+            let text = query.get(name).unwrap_or_default();
+            match text.len() <= SELECTOR_BYTES_MAX {
+                true => Ok(text),
+                false => Err(Status::bad_request(format!(
+                    "{name}: Too long: may not be more than {SELECTOR_BYTES_MAX} bytes"
+                ))),
+            }
+        };
+        let labels = LabelSelector::parse(selector("labelSelector")?)
             .map_err(|error| Status::bad_request(error.to_string()))?;
-        let fields = FieldSelector::parse(query.get("fieldSelector").unwrap_or_default())
+        let fields = FieldSelector::parse(selector("fieldSelector")?)
             .map_err(|error| unable("field selector", &error))?;
         if let Some(field) = fields.unsupported(kind.selectable) {
             let error = FieldSelector::unsupported_error(field, kind.selectable);
             return Err(Status::bad_request(error.to_string()));
         }
         Ok(Selection { kind, labels, fields })
+    }
+
+    /// What it takes in memory, about, with the copy of a field's value by which a watcher waits.
+    pub(crate) fn size(&self) -> usize {
+        self.labels.size() + 2 * self.fields.size()
     }
 
     /// Whether every object is selected.

@@ -20,7 +20,6 @@ use crate::flow::Ticket;
 use crate::limits::{BOOKMARK_BEFORE_END, BOOKMARK_PERIOD, FRAME_BYTES, WATCH_BATCH_MAX, WATCH_LIFE_MIN};
 use crate::metrics::WatchGauge;
 use crate::negotiate::{Answer, Encoding, JSON, Shape};
-use crate::node_credential;
 use crate::objects::{self, Entry, INDEX_NODE, Object};
 use crate::request::Request;
 use crate::respond::{self, Presenter};
@@ -67,7 +66,6 @@ pub(crate) async fn watch(
     options: ListOptions,
     seat: Option<Seat>,
 ) -> Result<Response<Body>, Status> {
-    let rights_end = node_credential::end_of(shared, &request.user)?;
     let prefix = options.selection.prefix(&request.target.namespace);
     let interest = options.selection.interest();
     let revision = options.revision.filter(|revision| revision.0 != 0);
@@ -127,7 +125,6 @@ pub(crate) async fn watch(
         },
         end,
         stopping: shared.stopping.clone(),
-        rights_end,
         over: false,
         seat,
         _gauge: shared.metrics.watch_began(),
@@ -187,8 +184,6 @@ struct Watch {
     next_bookmark: Option<Instant>,
     end: Instant,
     stopping: CancellationToken,
-    /// Cancelled when the rights of the client's certificate end; for nodes.
-    rights_end: Option<CancellationToken>,
     over: bool,
     /// None for a component of this process.
     seat: Option<Seat>,
@@ -205,13 +200,6 @@ enum Happening {
 impl Watch {
     /// The next bytes for the client; None at the end.
     async fn next_frame(&mut self) -> Option<Bytes> {
-        if self
-            .rights_end
-            .as_ref()
-            .is_some_and(CancellationToken::is_cancelled)
-        {
-            return None;
-        }
         if let Some(frame) = self.initial_frame() {
             if let Some(seat) = &self.seat {
                 seat.took(frame.len());
@@ -247,7 +235,6 @@ impl Watch {
             // stream of events must not hold up.
             biased;
             () = self.stopping.cancelled() => Happening::Stopping,
-            () = ended(self.rights_end.as_ref()) => Happening::Stopping,
             () = tokio::time::sleep_until(alarm) => if bookmark_due { Happening::Bookmark } else { Happening::End },
             // `next_batch` may be dropped and asked again: it takes events only when it returns them.
             events = self.watcher.next_batch(WATCH_BATCH_MAX) => Happening::Events(events),
@@ -353,14 +340,6 @@ impl Watch {
             write_event(&mut frame, "ERROR", status.to_value().to_string().as_bytes());
         }
         frame.freeze()
-    }
-}
-
-/// Waits for the end of the client's rights; for ever where they do not end.
-async fn ended(rights_end: Option<&CancellationToken>) {
-    match rights_end {
-        Some(end) => end.cancelled().await,
-        None => std::future::pending().await,
     }
 }
 

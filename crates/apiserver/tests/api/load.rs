@@ -151,26 +151,33 @@ async fn flood_of_half_bodies_stops_nobody_else() {
 #[tokio::test]
 async fn address_that_guesses_tokens_is_slowed_down() {
     let cluster = Cluster::start().await;
-    let good = account(&cluster, "good").await;
-    let (mut sender, _driver) = http2(dial_as_stranger(&cluster).await).await;
+    let fresh = account(&cluster, "fresh").await;
     let path = "/version";
-    // Known before the guesses begin.
-    assert_eq!(
-        code_of(&mut sender, request(Method::GET, path, Some(&good), whole(""))).await,
-        200
-    );
+    // With wrong tokens, and with one whose signature alone is wrong.
+    let forged = format!("{}A", &fresh[..fresh.len() - 1]);
+    let guess = |number: usize| match number % 2 {
+        0 => format!("abcdef.{number:016}"),
+        _ => forged.clone(),
+    };
     let mut looked_at = 0;
+    let (mut sender, _driver) = http2(dial_as_stranger(&cluster).await).await;
     loop {
-        let guess = format!("abcdef.{looked_at:016}");
-        match code_of(&mut sender, request(Method::GET, path, Some(&guess), whole(""))).await {
+        let guessed = request(Method::GET, path, Some(&guess(looked_at)), whole(""));
+        match code_of(&mut sender, guessed).await {
             StatusCode::UNAUTHORIZED => looked_at += 1,
             StatusCode::TOO_MANY_REQUESTS => break,
             code => panic!("{code}"),
         }
         assert!(looked_at < 5_000, "nothing slows the guesses down");
     }
+    // The connection ends with it, so the next guess costs a handshake.
+    while sender.ready().await.is_ok() && !sender.is_closed() {
+        tokio::task::yield_now().await;
+    }
+    // A good token passes, although nobody has seen it before and its address still guesses.
+    let (mut sender, _driver) = http2(dial_as_stranger(&cluster).await).await;
     assert_eq!(
-        code_of(&mut sender, request(Method::GET, path, Some(&good), whole(""))).await,
+        code_of(&mut sender, request(Method::GET, path, Some(&fresh), whole(""))).await,
         200
     );
     // A certificate is no guess.
@@ -183,6 +190,86 @@ async fn address_that_guesses_tokens_is_slowed_down() {
     assert_eq!(
         code_of(&mut admin, request(Method::GET, path, None, whole(""))).await,
         200
+    );
+}
+
+#[tokio::test]
+async fn strangers_requests_that_do_not_end_end_their_connection() {
+    /// More than a guest may have, and less than a connection may.
+    const REQUESTS: usize = 20;
+    let cluster = Cluster::start().await;
+    let (sender, driver) = http2(dial_as_stranger(&cluster).await).await;
+    let mut answers = FuturesUnordered::new();
+    for _ in 0..REQUESTS {
+        let mut sender = sender.clone();
+        answers.push(async move {
+            sender.ready().await?;
+            sender
+                .send_request(request(Method::POST, "/healthz", None, half()))
+                .await
+        });
+    }
+    let mut refused = 0;
+    while let Some(answer) = answers.next().await {
+        refused += usize::from(answer.is_ok_and(|answer| answer.status() == StatusCode::TOO_MANY_REQUESTS));
+    }
+    assert!(refused > 0);
+    let mut sender = sender;
+    while sender.ready().await.is_ok() && !sender.is_closed() {
+        tokio::task::yield_now().await;
+    }
+    drop(driver);
+    let (mut sender, _driver) = http2(dial_as_stranger(&cluster).await).await;
+    let asked = request(Method::GET, "/healthz", None, whole(""));
+    assert_eq!(code_of(&mut sender, asked).await, 200);
+}
+
+#[tokio::test]
+async fn selectors_of_a_users_watches_are_bounded() {
+    /// Text that takes some 36 times its length when it is parsed.
+    const SELECTOR: usize = 30 * 1024;
+    const WATCHES: usize = 200;
+    let cluster = Cluster::start().await;
+    let everybody = json!([{"kind": "Group", "name": "system:serviceaccounts:default"}]);
+    cluster.bind("default", "view", everybody).await;
+    let token = account(&cluster, "greedy").await;
+    let other = account(&cluster, "other").await;
+    let held = "apiserver_flowcontrol_current_head_bytes{priority_level=\"workload-low\"}";
+    let selector = vec!["a"; SELECTOR / 2].join(",");
+    let path = format!("{CONFIG_MAPS}?watch=1&labelSelector={selector}");
+    let (mut sender, driver) = http2(dial_as_stranger(&cluster).await).await;
+    let mut watches = Vec::new();
+    for _ in 0..WATCHES {
+        sender.ready().await.unwrap();
+        let answer = sender
+            .send_request(request(Method::GET, &path, Some(&token), whole("")))
+            .await
+            .unwrap();
+        match answer.status() {
+            StatusCode::OK => watches.push(answer),
+            code => assert_eq!(code, StatusCode::TOO_MANY_REQUESTS),
+        }
+    }
+    assert!(!watches.is_empty() && watches.len() < 10, "{}", watches.len());
+    let bytes = metric(&cluster, held).await;
+    assert!(bytes > SELECTOR as u64 * 10 && bytes <= 8 << 20, "{bytes}");
+    // Watches with short selectors, of the same user and of others, have room.
+    let short = format!("{CONFIG_MAPS}?watch=1&labelSelector=app%3Dweb");
+    for token in [&token, &other] {
+        assert_eq!(
+            code_of(&mut sender, request(Method::GET, &short, Some(token), whole(""))).await,
+            200
+        );
+    }
+    drop((watches, sender, driver));
+    while metric(&cluster, held).await > 0 {
+        tokio::task::yield_now().await;
+    }
+    let long = format!("{CONFIG_MAPS}?labelSelector={}", "a".repeat(40_000));
+    let refused = cluster.get(&long).await.expect(400);
+    assert_eq!(
+        refused["message"],
+        "labelSelector: Too long: may not be more than 32768 bytes"
     );
 }
 

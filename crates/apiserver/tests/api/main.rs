@@ -20,6 +20,7 @@ mod node_credential;
 mod patch;
 mod pod_security;
 mod proxy;
+mod rights;
 mod services;
 mod subresources;
 mod table;

@@ -51,9 +51,9 @@ pub(crate) fn tunnel_request(node: &str) -> Request<Full<Bytes>> {
         .unwrap()
 }
 
-const CHANNELS: &str = "v5.channel.k8s.io";
+pub(crate) const CHANNELS: &str = "v5.channel.k8s.io";
 
-fn exec_request(command: &str, protocol: &str) -> Request<Full<Bytes>> {
+pub(crate) fn exec_request(command: &str, protocol: &str) -> Request<Full<Bytes>> {
     Request::get(format!("{PODS}/a/exec?command={command}&stdin=true&stdout=true"))
         .header("host", "localhost")
         .header("connection", "Upgrade")
@@ -97,7 +97,7 @@ async fn agent(
 }
 
 /// Connects a stand-in agent and waits until the server can reach it.
-async fn connect_agent(cluster: &Cluster, node: &str) {
+pub(crate) async fn connect_agent(cluster: &Cluster, node: &str) {
     let (code, text, upgraded) = upgrade(dial(cluster, node).await, tunnel_request(node)).await;
     assert_eq!(code, 101, "{text}");
     let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
@@ -105,7 +105,7 @@ async fn connect_agent(cluster: &Cluster, node: &str) {
     tokio::spawn(serving);
 }
 
-async fn running_pod(cluster: &Cluster, name: &str, node: &str) {
+pub(crate) async fn running_pod(cluster: &Cluster, name: &str, node: &str) {
     let mut object = pod(name);
     object["spec"]["nodeName"] = node.into();
     cluster.create(PODS, &object).await.expect(201);
@@ -120,7 +120,7 @@ async fn running_pod(cluster: &Cluster, name: &str, node: &str) {
 }
 
 /// The log of a pod, asked for until the server has seen the agent's side of the handshake.
-async fn log_when_connected(cluster: &Cluster, path: &str) -> Answer {
+pub(crate) async fn log_when_connected(cluster: &Cluster, path: &str) -> Answer {
     let look = async || {
         let answer = cluster.get(path).await;
         if answer.text.contains("is not connected") {

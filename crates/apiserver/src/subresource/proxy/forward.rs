@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use super::place::Port;
 use super::stream::{self, unreachable};
 use crate::body::Body;
+use crate::rights::Stay;
 use crate::shared::Shared;
 use crate::tunnel::wants_upgrade;
 
@@ -43,9 +44,9 @@ const CROSS_ORIGIN: [HeaderName; 4] = [
 pub(super) async fn forward(
     shared: &Arc<Shared>,
     place: &Port,
-    head: &str,
-    rest: &str,
+    (head, rest): (&str, &str),
     request: &mut http::Request<Body>,
+    stay: &mut Stay,
 ) -> Result<Response<Body>, Status> {
     let upgrade = asked_upgrade(request.headers());
     let outward = outward(place, head, rest, request, upgrade.as_ref())?;
@@ -69,7 +70,12 @@ pub(super) async fn forward(
         let Some(from_client) = from_client else {
             return Err(unreachable("it changed the protocol, which nobody had asked for"));
         };
-        join(shared, from_client, hyper::upgrade::on(&mut answer));
+        join(
+            shared,
+            from_client,
+            hyper::upgrade::on(&mut answer),
+            std::mem::take(stay),
+        );
         let (mut parts, _) = answer.into_parts();
         without_cross_origin(&mut parts.headers);
         return Ok(Response::from_parts(parts, Body::empty()));
@@ -184,7 +190,7 @@ fn moved(location: &str, place: &Port, head: &str) -> Option<HeaderValue> {
 }
 
 /// Lets the client and what it reached talk as they like.
-fn join(shared: &Shared, client: OnUpgrade, reached: OnUpgrade) {
+fn join(shared: &Shared, client: OnUpgrade, reached: OnUpgrade, mut stay: Stay) {
     let stopping = shared.stopping.clone();
     shared.tasks.spawn(async move {
         let talk = async {
@@ -199,6 +205,7 @@ fn join(shared: &Shared, client: OnUpgrade, reached: OnUpgrade) {
                     tracing::debug!(error, "a proxied conversation broke off");
                 }
             }
+            () = stay.end() => {}
             () = stopping.cancelled() => {}
         }
     });
