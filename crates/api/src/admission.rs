@@ -1,6 +1,8 @@
-//! What a cluster adds to objects on their way in, as pure functions: the server looks up what they need and hands it over.
+//! Admission: what the cluster adds to new objects, as pure functions. The server passes the
+//! objects that they need.
 //!
-//! The names are those of Kubernetes' admission plugins: Priority, DefaultTolerationSeconds, ServiceAccount, TaintNodesByCondition.
+//! The names are those of Kubernetes' admission plugins: Priority, DefaultTolerationSeconds,
+//! ServiceAccount, TaintNodesByCondition.
 
 use serde_json::{Map, Value, json};
 
@@ -8,47 +10,47 @@ use crate::default;
 use crate::meta;
 use crate::validate::field::{flag, list, text};
 
-/// How long a pod stays on a node that is not ready or not reachable, when it says nothing itself. Seconds.
+/// Default `tolerationSeconds` of pods on a node that is not ready or unreachable.
 pub const DEFAULT_TOLERATION_SECONDS: i64 = 300;
 /// The taint of a node that is not ready.
 pub const NOT_READY: &str = "node.kubernetes.io/not-ready";
-/// The taint of a node that does not report.
+/// The taint of a node that has stopped sending its status.
 pub const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
-/// Where every container finds its token.
+/// Path of the token's volume in every container.
 pub const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-/// The ConfigMap of every namespace that holds the certificate of the server's authority.
+/// The ConfigMap in every namespace with the certificate of the cluster's authority.
 pub const ROOT_CA_CONFIG_MAP: &str = "kube-root-ca.crt";
-/// The account of a pod that names none.
+/// The ServiceAccount of pods that name none.
 pub const DEFAULT_SERVICE_ACCOUNT: &str = "default";
-/// The front of the name of the volume that holds the token.
+/// Prefix of the name of the token's volume.
 pub const TOKEN_VOLUME_PREFIX: &str = "kube-api-access-";
-/// A little more than an hour: renewed each hour, and a renewal may be late.
+/// Lifetime of a token in seconds: an hour and 7 seconds, as in Kubernetes.
 const TOKEN_SECONDS: i64 = 3607;
 
-/// A refusal, worded for a 403.
+/// A rejection with the message of a 403.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The pod names a class that does not exist.
+    /// The PriorityClass of the pod does not exist.
     #[error("no PriorityClass with name {0} was found")]
     NoPriorityClass(String),
-    /// The pod gives a priority that its class does not have.
+    /// The pod has another priority than its PriorityClass.
     #[error(
         "the integer value of priority ({given}) must not be provided in pod spec; priority admission controller computed {computed} from the given PriorityClass name"
     )]
     Priority {
-        /// What the pod says.
+        /// The value in the pod.
         given: i64,
-        /// What its class says.
+        /// The value of its class.
         computed: i64,
     },
-    /// The pod gives a preemption policy that its class does not have.
+    /// The pod has another preemption policy than its PriorityClass.
     #[error(
         "the string value of PreemptionPolicy ({given}) must not be provided in pod spec; priority admission controller computed {computed} from the given PriorityClass name"
     )]
     PreemptionPolicy {
-        /// What the pod says.
+        /// The value in the pod.
         given: String,
-        /// What its class says.
+        /// The value of its class.
         computed: String,
     },
 }
@@ -57,12 +59,13 @@ fn spec_mut(object: &mut Value) -> Option<&mut Map<String, Value>> {
     default::object_or_new(object.as_object_mut()?, "spec")
 }
 
-/// The class that a pod asks for by name.
+/// Returns the name of the pod's PriorityClass.
 pub fn priority_class_name(pod: &Value) -> Option<&str> {
     Some(text(&pod["spec"], "priorityClassName")).filter(|name| !name.is_empty())
 }
 
-/// The class of pods that name none: of the classes marked as the default, the one of the lowest value.
+/// Returns the PriorityClass of pods that name none: of those with `globalDefault`, the one with
+/// the lowest value.
 pub fn default_priority_class<'a>(classes: impl IntoIterator<Item = &'a Value>) -> Option<&'a Value> {
     classes
         .into_iter()
@@ -70,7 +73,7 @@ pub fn default_priority_class<'a>(classes: impl IntoIterator<Item = &'a Value>) 
         .min_by_key(|class| class["value"].as_i64().unwrap_or_default())
 }
 
-/// Gives a pod its priority. `class` is the PriorityClass that the pod names, or the default one when it names none.
+/// Sets the priority of a pod. `class` is the PriorityClass that the pod names, or the default one.
 pub fn priority(pod: &mut Value, class: Option<&Value>) -> Result<(), Refusal> {
     let named = priority_class_name(pod).map(str::to_owned);
     let Some(spec) = spec_mut(pod) else { return Ok(()) };
@@ -113,7 +116,8 @@ pub fn priority(pod: &mut Value, class: Option<&Value>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Lets a pod stay on a troubled node for a while, unless it says itself how long.
+/// Adds tolerations of the taints not-ready and unreachable for [`DEFAULT_TOLERATION_SECONDS`],
+/// unless the pod has its own.
 pub fn default_toleration_seconds(pod: &mut Value) {
     let tolerates = |key: &str| {
         list(&pod["spec"], "tolerations").iter().any(|toleration| {
@@ -144,7 +148,7 @@ pub fn default_toleration_seconds(pod: &mut Value) {
     }
 }
 
-/// The name of the account that a pod runs as.
+/// Returns the name of the pod's ServiceAccount.
 pub fn service_account_name(pod: &Value) -> &str {
     match text(&pod["spec"], "serviceAccountName") {
         "" => DEFAULT_SERVICE_ACCOUNT,
@@ -152,8 +156,9 @@ pub fn service_account_name(pod: &Value) -> &str {
     }
 }
 
-/// Makes a pod run as its account: the account's name, its pull secrets, and the volume with token, authority and namespace in every
-/// container. `account` is the ServiceAccount named by [`service_account_name`]; `suffix` makes the volume's name unlike any other.
+/// Sets the ServiceAccount of a pod: its name, its pull secrets, and in every container the volume
+/// with token, CA certificate and namespace. `account` is the ServiceAccount named by
+/// [`service_account_name`]; `suffix` makes the volume's name unique.
 pub fn service_account(pod: &mut Value, account: &Value, suffix: &str) {
     let name = service_account_name(pod).to_owned();
     let wants_token = match &pod["spec"]["automountServiceAccountToken"] {
@@ -218,7 +223,7 @@ fn token_volume(name: &str) -> Value {
     })
 }
 
-/// A new node takes no pods until it has shown that it is ready.
+/// Adds the taint not-ready to a new node, so that no pods are placed there before it is ready.
 pub fn taint_new_node(node: &mut Value) {
     let Some(spec) = spec_mut(node) else { return };
     default::set_missing(spec, "taints", || json!([]));

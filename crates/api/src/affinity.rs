@@ -1,7 +1,7 @@
-//! Node selectors and node affinity: which nodes a pod asks for.
+//! Node selectors and node affinity: which nodes a pod accepts.
 //!
-//! A selector is compiled once and asked for many nodes. It reads a node through [`NodeFacts`], so any view of a node
-//! will do.
+//! A selector is compiled once and matched against many nodes. It reads a node through
+//! [`NodeFacts`], so it works with any view of a node.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -9,15 +9,15 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-/// What a node selector asks of a node.
+/// The fields of a node that node selectors read.
 pub trait NodeFacts {
-    /// The node's `metadata.name`.
+    /// Returns the node's `metadata.name`.
     fn node_name(&self) -> &str;
-    /// The value of one of the node's labels.
+    /// Returns the value of a label of the node.
     fn label(&self, key: &str) -> Option<&str>;
 }
 
-/// How one requirement compares.
+/// The comparison of a requirement.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 enum Test {
     In(Box<[Arc<str>]>),
@@ -29,7 +29,7 @@ enum Test {
 }
 
 impl Test {
-    /// `None` when the operator is unknown or its values do not fit it.
+    /// Returns `None` when the operator is unknown or does not allow these values.
     fn compile(operator: &str, values: &[Cow<'_, str>]) -> Option<Test> {
         let all = || {
             values
@@ -71,7 +71,7 @@ struct Requirement {
     test: Test,
 }
 
-/// One term: all its requirements must hold. A term that asks nothing, or that cannot be understood, matches no node.
+/// One term: all its requirements must match. An empty or invalid term matches no node.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct NodeSelectorTerm {
     expressions: Box<[Requirement]>,
@@ -82,7 +82,7 @@ pub struct NodeSelectorTerm {
 const NODE_NAME_FIELD: &str = "metadata.name";
 
 impl NodeSelectorTerm {
-    /// Whether `node` satisfies the whole term.
+    /// Returns whether `node` matches the whole term.
     pub fn matches(&self, node: &impl NodeFacts) -> bool {
         if self.broken || (self.expressions.is_empty() && self.fields.is_empty()) {
             return false;
@@ -97,7 +97,7 @@ impl NodeSelectorTerm {
                 .all(|requirement| requirement.test.passes(field(&requirement.key)))
     }
 
-    /// The node that a `metadata.name In [x]` field requirement of this term names.
+    /// Returns the node that a field requirement `metadata.name In [x]` names.
     pub fn named_node(&self) -> Option<&Arc<str>> {
         self.node_names().next()
     }
@@ -113,13 +113,13 @@ impl NodeSelectorTerm {
             })
     }
 
-    /// Whether the term asks for a node's name and for nothing else.
+    /// Returns whether the term has a requirement for the node's name and no other.
     fn only_names_a_node(&self) -> bool {
         !self.broken && self.expressions.is_empty() && self.fields.len() == 1 && self.named_node().is_some()
     }
 }
 
-/// Required node affinity: any of its terms suffices, none at all matches nothing.
+/// Required node affinity: one of the terms must match. Without terms, no node matches.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct NodeSelector {
     /// The alternatives.
@@ -127,19 +127,20 @@ pub struct NodeSelector {
 }
 
 impl NodeSelector {
-    /// Whether `node` satisfies one of the terms.
+    /// Returns whether `node` matches one of the terms.
     pub fn matches(&self, node: &impl NodeFacts) -> bool {
         self.terms.iter().any(|term| term.matches(node))
     }
 
-    /// The node that a daemon pod is aimed at: the first `metadata.name In [x]` of any term, as the DaemonSet
-    /// controller reads it.
+    /// Returns the target node of a daemon pod: the first `metadata.name In [x]` of any term, as
+    /// the DaemonSet controller reads it.
     pub fn named_node(&self) -> Option<&Arc<str>> {
         self.terms.iter().find_map(NodeSelectorTerm::named_node)
     }
 
-    /// The nodes that the terms name, when every one of them names its own (`metadata.name In [x]`): no other node can match. A term that
-    /// names two nodes names none, so the set may be empty.
+    /// Returns the nodes that the terms name, when every term names a node (`metadata.name In
+    /// [x]`): no other node can match. A term with two different nodes matches none, so the set may
+    /// be empty.
     pub fn named_nodes(&self) -> Option<BTreeSet<Arc<str>>> {
         let mut nodes = BTreeSet::new();
         for term in &self.terms {
@@ -151,18 +152,18 @@ impl NodeSelector {
         (!self.terms.is_empty()).then_some(nodes)
     }
 
-    /// Whether the selector says "this node" and nothing more: then the node's name is the whole of it.
+    /// Returns whether the selector has a requirement for the node's name and no other.
     pub fn only_names_a_node(&self) -> bool {
         matches!(&*self.terms, [term] if term.only_names_a_node())
     }
 }
 
-/// One preferred term and how much it weighs (1 to 100).
+/// A preferred term and its weight (1 to 100).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct PreferredTerm {
-    /// What it adds to a node's score.
+    /// The weight, which is added to the score of a matching node.
     pub weight: i32,
-    /// What it asks for.
+    /// The term.
     pub term: NodeSelectorTerm,
 }
 
@@ -234,7 +235,7 @@ fn compile(
         .collect()
 }
 
-/// A field requirement is an equality: In or NotIn with one value.
+/// Returns whether a field requirement is valid: In or NotIn with one value.
 fn is_field_test(test: &Test) -> bool {
     matches!(test, Test::In(values) | Test::NotIn(values) if values.len() == 1)
 }

@@ -1,5 +1,5 @@
-//! What selectors and credentials need of an object. It is kept beside the object's bytes, so that a list, a watch event or a check of
-//! a credential does not parse the object again.
+//! The values of an object that selectors and credentials read. They are stored beside the object's
+//! bytes, so that a list, a watch event or a check of a credential does not parse the object.
 
 use serde_json::Value;
 
@@ -7,25 +7,26 @@ use crate::kinds::Kind;
 use crate::meta;
 use crate::view::Labels;
 
-/// What selectors and credentials need of one object.
+/// The values of an object that selectors and credentials read.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Attributes {
-    /// `metadata.namespace`; empty for objects of the cluster.
+    /// `metadata.namespace`; empty for cluster-scoped objects.
     pub namespace: Box<str>,
     /// `metadata.name`.
     pub name: Box<str>,
     /// `metadata.uid`.
     pub uid: Box<str>,
-    /// `metadata.deletionTimestamp`, in seconds since the epoch, once the object is being deleted. The time may lie ahead: a pod's
-    /// includes its grace period.
+    /// `metadata.deletionTimestamp`, in seconds since the epoch, when the object is being deleted.
+    /// The time may be in the future: a pod's includes its grace period.
     pub deletion: Option<i64>,
     /// `metadata.labels`.
     pub labels: Labels,
-    /// The values of the kind's selectable fields, in the order of [`Kind::selectable`]. `None` is the empty value.
+    /// The values of the kind's selectable fields, in the order of [`Kind::selectable`]. `None` is
+    /// the empty value.
     pub fields: Box<[Option<Box<str>>]>,
 }
 
-/// The attributes of an object in the form it is stored as.
+/// Returns the attributes of an object in its stored form.
 pub fn of(kind: &Kind, object: &Value) -> Attributes {
     Attributes {
         namespace: meta::namespace(object).into(),
@@ -44,7 +45,8 @@ pub fn of(kind: &Kind, object: &Value) -> Attributes {
 }
 
 impl Attributes {
-    /// The value of the selectable field at `index` of [`Kind::selectable`]; empty when it is missing.
+    /// Returns the value of the selectable field at `index` of [`Kind::selectable`]; empty when it
+    /// is missing.
     pub fn field(&self, index: usize) -> &str {
         self.fields
             .get(index)
@@ -60,7 +62,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn attributes_hold_the_selectable_fields_in_the_order_of_the_kind() {
+    fn attributes_have_selectable_fields_in_the_order_of_the_kind() {
         let pod = by_kind("", "v1", "Pod").expect("a served kind");
         let attributes = of(
             pod,

@@ -1,7 +1,7 @@
-//! Who may do what: the rules of RBAC, and of what a node may read.
+//! Authorization: the rules of RBAC, and which objects a node may read.
 //!
-//! Everything here is told what is the case and says what follows. The API server keeps a [`Policy`] beside its store, asks it for
-//! every request, and turns a no into a [`Status`] with Kubernetes' words.
+//! All functions are pure. The API server keeps a [`Policy`] beside its store, checks every request
+//! with it, and returns a denial as a [`Status`] in Kubernetes' words.
 
 use std::fmt;
 
@@ -24,21 +24,21 @@ pub use rule::Rule;
 #[cfg(test)]
 mod tests;
 
-/// What somebody wants to do.
+/// An action that a request performs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action<'a> {
-    /// Something with objects.
+    /// A verb on objects.
     Resource(Resource<'a>),
-    /// Something with a path that is no object's.
+    /// A verb on a path that is not an object's.
     Path {
-        /// The method in small letters.
+        /// The HTTP method in lower case.
         verb: &'a str,
         /// The path.
         path: &'a str,
     },
 }
 
-/// What somebody wants to do with objects.
+/// A verb and the objects that it applies to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Resource<'a> {
     /// `get`, `list`, `impersonate`, …
@@ -49,14 +49,14 @@ pub struct Resource<'a> {
     pub resource: &'a str,
     /// `log`; empty for the object itself.
     pub subresource: &'a str,
-    /// Empty for all namespaces, and for objects that live in none.
+    /// Empty for all namespaces, and for cluster-scoped objects.
     pub namespace: &'a str,
     /// Empty for all objects.
     pub name: &'a str,
 }
 
 impl<'a> Action<'a> {
-    /// The namespace in which it happens; empty for the whole cluster.
+    /// Returns the namespace of the action; empty for the whole cluster.
     pub fn namespace(&self) -> &'a str {
         match self {
             Action::Resource(resource) => resource.namespace,
@@ -64,10 +64,10 @@ impl<'a> Action<'a> {
         }
     }
 
-    /// 403 in Kubernetes' words. `reason` may be empty.
+    /// Returns a 403 in Kubernetes' words. `reason` may be empty.
     pub fn forbidden(&self, user: &str, reason: &str) -> Status {
         let colon = if reason.is_empty() { "" } else { ": " };
-        let why = format!("{}{colon}{reason}", Refusal { user, action: self });
+        let why = format!("{}{colon}{reason}", Denial { user, action: self });
         let Action::Resource(resource) = self else {
             let mut status = Status::new(403, "Forbidden", format!("forbidden: {why}"));
             status.details = Some(Box::default());
@@ -92,13 +92,13 @@ impl<'a> Action<'a> {
     }
 }
 
-/// `User "x" cannot list resource "pods" in API group "" in the namespace "y"`
-struct Refusal<'a> {
+/// Displays as `User "x" cannot list resource "pods" in API group "" in the namespace "y"`.
+struct Denial<'a> {
     user: &'a str,
     action: &'a Action<'a>,
 }
 
-impl fmt::Display for Refusal<'_> {
+impl fmt::Display for Denial<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "User {} cannot ", quote(self.user))?;
         let resource = match self.action {

@@ -1,7 +1,8 @@
-//! Bootstrap tokens: how a machine that has no certificate yet says that it may ask for one.
+//! Bootstrap tokens, with which a machine without a certificate requests one.
 //!
-//! A token is `<id>.<secret>`, stored as a Secret of its own type, as Kubernetes has it. What is handed to a machine is longer by the hash
-//! of the cluster's authority, so that the machine knows the server, too: a join token, `<id>.<secret>@sha256:<hash>`.
+//! A token is `<id>.<secret>` and stored as a Secret of its own type, as in Kubernetes.
+//! Administrators copy a join token to a machine: `<id>.<secret>@sha256:<hash>`. The hash of the
+//! cluster's certificate authority lets the machine verify the server.
 
 use std::fmt;
 
@@ -14,41 +15,41 @@ use crate::certificates::sha256;
 use crate::meta;
 use crate::time;
 
-/// Where tokens are.
+/// The namespace of the tokens' Secrets.
 pub const NAMESPACE: &str = "kube-system";
 /// The type of a token's Secret.
 pub const SECRET_TYPE: &str = "bootstrap.kubernetes.io/token";
-/// What the name of a token's Secret begins with; the token's id follows.
+/// The prefix of the name of a token's Secret; the id of the token follows.
 pub const NAME_PREFIX: &str = "bootstrap-token-";
-/// The group of everybody who shows a token.
+/// The group of all users that authenticate with a token.
 pub const GROUP: &str = "system:bootstrappers";
-/// The group of those whose token is for nodes that join.
+/// The group of users whose token lets nodes join.
 pub const NODE_GROUP: &str = "system:bootstrappers:kubeadm:default-node-token";
-/// What the name of such a user begins with; the token's id follows.
+/// The prefix of the name of such a user; the id of the token follows.
 pub const USER_PREFIX: &str = "system:bootstrap:";
 
-/// Characters of an id.
+/// Number of characters of an id.
 const ID: usize = 6;
-/// Characters of a secret.
+/// Number of characters of a secret.
 const SECRET: usize = 16;
-/// Hexadecimal digits of a SHA-256.
+/// Number of hexadecimal digits of a SHA-256.
 const HASH: usize = 64;
-/// What stands between a token and the hash of the authority.
+/// The separator between a token and the hash of the authority.
 const HASH_MARK: &str = "@sha256:";
-/// The longest name of a group below [`GROUP`].
+/// Most bytes of a group's name after the prefix [`GROUP`] and a colon.
 const GROUP_LENGTH: usize = 256;
 
-/// A token as its bearer shows it.
+/// A token, as a client presents it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BootstrapToken {
-    /// Public: it names the Secret.
+    /// The public part, which is in the name of the Secret.
     pub id: String,
-    /// Known to its bearer.
+    /// The secret part.
     pub secret: String,
 }
 
 impl BootstrapToken {
-    /// Reads `abcdef.0123456789abcdef`.
+    /// Parses `abcdef.0123456789abcdef`.
     pub fn parse(text: &str) -> Option<BootstrapToken> {
         let (id, secret) = text.split_once('.')?;
         let fits = |part: &str, length: usize| part.len() == length && part.bytes().all(is_token_character);
@@ -58,9 +59,10 @@ impl BootstrapToken {
         })
     }
 
-    /// A token from random bits.
+    /// Makes a token from random bytes.
     pub fn random(bits: [u8; ID + SECRET]) -> BootstrapToken {
-        // 256 is no multiple of 36: the first four characters come 1.14 times as often. 16 characters still hold 82 bits.
+        // 256 is not a multiple of 36: the first four characters occur 1.14 times as often. The 16
+        // characters of the secret still hold 82 bits.
         const CHARACTERS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
         let text: String = bits
             .iter()
@@ -73,12 +75,12 @@ impl BootstrapToken {
         }
     }
 
-    /// The name of the Secret that holds it.
+    /// Returns the name of the Secret that stores the token.
     pub fn secret_name(&self) -> String {
         format!("{NAME_PREFIX}{}", self.id)
     }
 
-    /// The Secret that makes it good, until `expires` or for ever.
+    /// Returns the Secret that makes the token valid until `expires`, or without end.
     pub fn to_secret(&self, expires: Option<Timestamp>, description: &str) -> Value {
         let mut data = json!({
             "token-id": STANDARD.encode(&self.id),
@@ -101,26 +103,27 @@ impl BootstrapToken {
         })
     }
 
-    /// The groups of who shows this token, by the Secret of its id; else why it is not good.
+    /// Returns the groups of a client that presents this token, from the Secret of its id. The
+    /// error says why the token is not valid.
     pub fn groups(&self, secret: &Value, now: Timestamp) -> Result<Vec<String>, &'static str> {
         let stored = StoredToken::of_secret(secret).ok_or("its Secret is of another type")?;
         if meta::deletion_timestamp(secret).is_some() {
             return Err("it is being deleted");
         }
-        // Digests are compared, so how long it takes tells nothing about the secret.
+        // Comparing digests makes the duration independent of the secret.
         if sha256(stored.secret.as_bytes()) != sha256(self.secret.as_bytes()) || stored.id != self.id {
-            return Err("its secret is another one");
+            return Err("its secret is wrong");
         }
         if stored.has_expired(now) {
             return Err("it has expired");
         }
         if !stored.authenticates {
-            return Err("it is not for authentication");
+            return Err("usage-bootstrap-authentication is not true");
         }
         let mut groups = vec![GROUP.to_owned()];
         for group in stored.groups {
             if !is_bootstrap_group(&group) {
-                return Err("it names a group that does not begin with system:bootstrappers:");
+                return Err("auth-extra-groups has a group that does not start with system:bootstrappers:");
             }
             groups.push(group);
         }
@@ -135,20 +138,20 @@ impl fmt::Display for BootstrapToken {
 }
 
 impl fmt::Debug for BootstrapToken {
-    /// Without the secret.
+    /// Leaves out the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "BootstrapToken({})", self.id)
     }
 }
 
-/// A token as its Secret holds it.
+/// A token as its Secret stores it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredToken {
     /// `token-id`
     pub id: String,
     /// `token-secret`
     pub secret: String,
-    /// `expiration`, as it is written; empty if there is none.
+    /// `expiration`, as written; empty when it is absent.
     pub expiration: String,
     /// `usage-bootstrap-authentication`
     pub authenticates: bool,
@@ -161,7 +164,7 @@ pub struct StoredToken {
 }
 
 impl StoredToken {
-    /// The token in a Secret; none in one of another type.
+    /// Returns the token in a Secret; `None` when the Secret has another type.
     pub fn of_secret(secret: &Value) -> Option<StoredToken> {
         if secret["type"] != SECRET_TYPE {
             return None;
@@ -183,31 +186,31 @@ impl StoredToken {
         })
     }
 
-    /// When it ends. One whose end cannot be read has ended.
-    pub fn ends(&self) -> Option<Timestamp> {
+    /// Returns when the token expires. A time that cannot be parsed counts as past.
+    pub fn expiry(&self) -> Option<Timestamp> {
         match self.expiration.as_str() {
             "" => None,
             text => Some(time::parse(text).unwrap_or(Timestamp::MIN)),
         }
     }
 
-    /// Whether it is good no longer.
+    /// Returns whether the token has expired.
     pub fn has_expired(&self, now: Timestamp) -> bool {
-        self.ends().is_some_and(|ends| ends <= now)
+        self.expiry().is_some_and(|expiry| expiry <= now)
     }
 }
 
-/// What is handed to a machine: a token, and the hash by which it knows the cluster's authority.
+/// A token, and the hash with which a machine verifies the cluster's certificate authority.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinToken {
-    /// By which the machine may ask for a certificate.
+    /// The token with which the machine requests a certificate.
     pub token: BootstrapToken,
     /// SHA-256 of the authority's public key (SubjectPublicKeyInfo), in hexadecimal digits.
     pub authority: String,
 }
 
 impl JoinToken {
-    /// Reads `abcdef.0123456789abcdef@sha256:…`. The error says what is wrong without repeating the secret.
+    /// Parses `abcdef.0123456789abcdef@sha256:…`. The error does not repeat the secret.
     pub fn parse(text: &str) -> Result<JoinToken, String> {
         let Some((token, hash)) = text.trim().split_once(HASH_MARK) else {
             let why = match BootstrapToken::parse(text.trim()) {
@@ -219,7 +222,7 @@ impl JoinToken {
             return Err(why.to_owned());
         };
         let Some(token) = BootstrapToken::parse(token) else {
-            return Err("what stands before `@` is not of the form abcdef.0123456789abcdef".to_owned());
+            return Err("the part before `@` is not of the form abcdef.0123456789abcdef".to_owned());
         };
         let is_hash = hash.len() == HASH && hash.bytes().all(|digit| digit.is_ascii_hexdigit());
         match is_hash {
@@ -228,7 +231,7 @@ impl JoinToken {
                 authority: hash.to_ascii_lowercase(),
             }),
             false => Err(format!(
-                "the hash after `{HASH_MARK}` has {} characters, not {HASH} hexadecimal digits; was it cut off?",
+                "the hash after `{HASH_MARK}` has {} characters instead of {HASH} hexadecimal digits. Copy the whole token",
                 hash.len()
             )),
         }
@@ -245,7 +248,8 @@ fn is_token_character(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit()
 }
 
-/// `system:bootstrappers:` and then letters, digits, colons and dashes that end in no mark.
+/// Returns whether the name is `system:bootstrappers:` and letters, digits, colons and dashes, with
+/// a letter or digit at the end.
 fn is_bootstrap_group(group: &str) -> bool {
     let Some(rest) = group.strip_prefix(GROUP).and_then(|rest| rest.strip_prefix(':')) else {
         return false;
@@ -273,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_six_and_sixteen_small_characters() {
+    fn token_has_six_and_sixteen_lower_case_characters() {
         for text in [
             "",
             "abcdef",
@@ -291,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn random_bits_make_a_token() {
+    fn random_bytes_make_a_token() {
         for bits in [[0; 22], [255; 22], [77; 22]] {
             let token = BootstrapToken::random(bits);
             assert_eq!(BootstrapToken::parse(&token.to_string()), Some(token));
@@ -299,12 +303,12 @@ mod tests {
     }
 
     #[test]
-    fn the_log_does_not_show_a_secret() {
+    fn debug_text_hides_the_secret() {
         assert!(!format!("{:?}", token()).contains("0123456789"));
     }
 
     #[test]
-    fn a_stored_token_admits_its_bearer_to_the_groups_of_nodes_that_join() {
+    fn stored_token_gives_the_groups_of_joining_nodes() {
         let secret = token().to_secret(None, "for rack 7");
         assert_eq!(secret["metadata"]["name"], "bootstrap-token-abcdef");
         let groups = token().groups(&secret, now()).expect("it is good");
@@ -312,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_good_until_its_end() {
+    fn token_is_valid_until_it_expires() {
         let secret = token().to_secret(Some(now()), "");
         let before = now() - jiff::SignedDuration::from_secs(1);
         assert!(token().groups(&secret, before).is_ok());
@@ -320,14 +324,14 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_cannot_be_read_is_past() {
+    fn token_with_unreadable_expiration_has_expired() {
         let mut secret = token().to_secret(Some(now()), "");
         secret["data"]["expiration"] = STANDARD.encode("tomorrow").into();
         assert_eq!(token().groups(&secret, now()), Err("it has expired"));
     }
 
     #[test]
-    fn what_is_no_good_token_admits_nobody() {
+    fn invalid_tokens_are_refused() {
         let good = token().to_secret(None, "");
         let with = |change: fn(&mut Value)| {
             let mut secret = good.clone();
@@ -353,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_join_token_is_written_and_read() {
+    fn join_token_round_trips_as_text() {
         let join = JoinToken {
             token: token(),
             authority: hash(),
@@ -362,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistyped_join_token_is_told_what_is_wrong_and_not_repeated() {
+    fn mistyped_join_token_is_explained_without_its_secret() {
         let wrong = [
             ("abcdef.0123456789abcdef".to_owned(), "lacks the hash"),
             ("nonsense".to_owned(), "not of the form"),
@@ -372,9 +376,9 @@ mod tests {
             ),
             (format!("abcdef.0123@sha256:{}", hash()), "before `@`"),
         ];
-        for (text, said) in wrong {
+        for (text, expected) in wrong {
             let why = JoinToken::parse(&text).expect_err("it is wrong");
-            assert!(why.contains(said), "{why}");
+            assert!(why.contains(expected), "{why}");
             assert!(!why.contains("0123456789abcdef") || why.contains("form"), "{why}");
         }
     }

@@ -1,4 +1,4 @@
-//! What a certificate signing request asks for, and how a certificate is named once it is issued.
+//! Certificate signing requests, and the hashes that identify certificates and keys.
 
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::ParsedExtension;
@@ -7,37 +7,39 @@ use x509_parser::prelude::{FromDer, Pem};
 /// The PEM block of a signing request.
 const REQUEST_BLOCK: &str = "CERTIFICATE REQUEST";
 
-/// The signer of the certificates by which node agents authenticate.
+/// The signer of the node agents' client certificates.
 pub const NODE_CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 
-/// Under this key the extra of a user says which certificate he showed: `X509SHA256=<fingerprint>`.
+/// Key in the extra fields of a user for the certificate that authenticated him:
+/// `X509SHA256=<fingerprint>`.
 pub const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
-/// What stands before the fingerprint there.
+/// Prefix of the fingerprint in its value.
 pub const CREDENTIAL_ID_PREFIX: &str = "X509SHA256=";
 
-/// A signing request (PKCS#10), read. Its signature is good: who made it has the key.
+/// A parsed signing request (PKCS#10). Its signature is verified, so the requester has the private
+/// key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SigningRequest {
-    /// The subject's common names; one, in a useful request.
+    /// The subject's common names. A useful request has one.
     pub common_names: Vec<String>,
-    /// The subject's organisations.
+    /// The subject's organizations.
     pub organizations: Vec<String>,
-    /// Whether it asks for alternative names (DNS names, addresses, mail addresses, URIs).
+    /// Whether it requests alternative names (DNS names, IP addresses, mail addresses, URIs).
     pub has_alternative_names: bool,
     /// SHA-256 of the public key (its SubjectPublicKeyInfo), in hexadecimal digits.
     pub key: String,
 }
 
 impl SigningRequest {
-    /// Reads a PEM block. The error is for the user who made it.
+    /// Parses a PEM block. The error is meant for the requester.
     pub fn parse(pem: &[u8]) -> Result<SigningRequest, String> {
         let block = single_block(pem).filter(|block| block.label == REQUEST_BLOCK);
         let block = block.ok_or("PEM block type must be CERTIFICATE REQUEST")?;
         let (_, request) = X509CertificationRequest::from_der(&block.contents)
-            .map_err(|error| format!("it is no certificate signing request: {error}"))?;
+            .map_err(|error| format!("it is not a certificate signing request: {error}"))?;
         request
             .verify_signature()
-            .map_err(|_| "its signature is not that of its own key")?;
+            .map_err(|_| "its signature does not match its public key")?;
         let info = &request.certification_request_info;
         let texts = |values: Vec<&x509_parser::x509::AttributeTypeAndValue<'_>>| -> Vec<String> {
             let texts = values.into_iter().filter_map(|value| value.as_str().ok());
@@ -54,20 +56,21 @@ impl SigningRequest {
     }
 }
 
-/// SHA-256 of a certificate (PEM) as it goes over the wire, in hexadecimal digits; of the first, when there are several.
+/// Returns the SHA-256 of a certificate (PEM) in DER form, in hexadecimal digits; of the first,
+/// when there are several.
 pub fn fingerprint(pem: &[u8]) -> Option<String> {
     single_block(pem).map(|block| sha256(&block.contents))
 }
 
-/// SHA-256 of a certificate's public key (PEM; its SubjectPublicKeyInfo), in hexadecimal digits: what kubeadm calls the hash of a CA
-/// certificate.
+/// Returns the SHA-256 of a certificate's public key (PEM; its SubjectPublicKeyInfo), in
+/// hexadecimal digits. kubeadm calls it the hash of a CA certificate.
 pub fn public_key_hash(pem: &[u8]) -> Option<String> {
     let block = single_block(pem)?;
     let certificate = block.parse_x509().ok()?;
     Some(sha256(certificate.public_key().raw))
 }
 
-/// SHA-256 in hexadecimal digits.
+/// Returns the SHA-256 in hexadecimal digits.
 pub fn sha256(bytes: &[u8]) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()

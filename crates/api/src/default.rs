@@ -1,35 +1,36 @@
-//! What Kubernetes fills in where a pod spec says nothing, in Pods and in templates.
+//! Defaults of pod specs, in Pods and in templates.
 //!
-//! Only what is missing is touched, so defaulting twice changes nothing.
+//! Only missing fields are set, so a second call changes nothing.
 
 use serde_json::{Map, Value, json};
 
-/// 0644, the mode of projected files.
+/// Mode of projected files.
 const FILE_MODE: i32 = 0o644;
-/// How long a projected token lives unless the pod says otherwise.
+/// Default lifetime of a projected token in seconds.
 const TOKEN_SECONDS: i64 = 3600;
 
 type Fields = Map<String, Value>;
 
-/// The object under `field`, when there is one.
+/// Returns the object in `field`, if there is one.
 pub(crate) fn object<'a>(owner: &'a mut Value, field: &str) -> Option<&'a mut Fields> {
     owner.get_mut(field)?.as_object_mut()
 }
 
-/// The object under `field`, made when the field is missing. `None` when something else stands there.
+/// Returns the object in `field`, which is created when the field is missing. `None` when the field
+/// has another type.
 pub(crate) fn object_or_new<'a>(fields: &'a mut Fields, field: &str) -> Option<&'a mut Fields> {
     set_missing(fields, field, || json!({}));
     fields.get_mut(field)?.as_object_mut()
 }
 
-/// Sets a field that is missing (or null).
+/// Sets a field that is missing or null.
 pub(crate) fn set_missing(fields: &mut Fields, field: &str, value: impl FnOnce() -> Value) {
     if fields.get(field).is_none_or(Value::is_null) {
         fields.insert(field.to_owned(), value());
     }
 }
 
-/// Sets a text that is missing or empty.
+/// Sets a string that is missing or empty.
 pub(crate) fn set_text(fields: &mut Fields, field: &str, value: &str) {
     if fields
         .get(field)
@@ -49,7 +50,7 @@ fn set_number(fields: &mut Fields, field: &str, value: i64) {
     }
 }
 
-/// The objects of a list field.
+/// Returns the objects in a list field.
 pub(crate) fn items<'a>(fields: &'a mut Fields, field: &str) -> impl Iterator<Item = &'a mut Fields> {
     fields
         .get_mut(field)
@@ -59,7 +60,7 @@ pub(crate) fn items<'a>(fields: &'a mut Fields, field: &str) -> impl Iterator<It
         .filter_map(Value::as_object_mut)
 }
 
-/// The defaults of a pod spec that hold in templates too.
+/// Sets the defaults of a pod spec that also apply to templates.
 pub(crate) fn pod_spec(spec: &mut Fields) {
     set_text(spec, "dnsPolicy", "ClusterFirst");
     set_text(spec, "restartPolicy", "Always");
@@ -73,7 +74,7 @@ pub(crate) fn pod_spec(spec: &mut Fields) {
     items(spec, "volumes").for_each(volume);
 }
 
-/// `serviceAccount` is the old name of `serviceAccountName`: each stands for the other.
+/// Copies `serviceAccountName` to its old name `serviceAccount`, or the other way round.
 fn service_account_alias(spec: &mut Fields) {
     let name = |field: &str| {
         spec.get(field)
@@ -138,7 +139,8 @@ fn field_ref(source: &mut Value) {
     }
 }
 
-/// `Always` for an image that moves: tag `latest`, or nothing said.
+/// Returns `Always` for an image with the tag `latest` or without tag and digest, else
+/// `IfNotPresent`.
 pub(crate) fn pull_policy(image: &str) -> &'static str {
     let (name, digest) = match image.split_once('@') {
         Some((name, _)) => (name, true),
@@ -195,7 +197,7 @@ fn downward_items(source: &mut Fields) {
     }
 }
 
-/// The defaults that wait for the real pod.
+/// Sets the defaults that apply to Pods and not to templates.
 pub(crate) fn pod_only(spec: &mut Fields) {
     set_missing(spec, "enableServiceLinks", || true.into());
     let host_network = spec.get("hostNetwork") == Some(&Value::Bool(true));
@@ -235,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_image_without_a_tag_or_with_latest_is_always_pulled() {
+    fn image_without_tag_or_with_latest_is_always_pulled() {
         for image in [
             "nginx",
             "nginx:latest",
@@ -267,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_pod_spec_gets_its_policies() {
+    fn minimal_pod_spec_gets_its_policies() {
         check(
             json!({"containers": [{"name": "a", "image": "a:1"}]}),
             json!({"dnsPolicy": "ClusterFirst", "restartPolicy": "Always", "schedulerName": "default-scheduler",
@@ -278,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_user_said_stays() {
+    fn values_of_the_user_stay() {
         check(
             json!({"dnsPolicy": "Default", "terminationGracePeriodSeconds": 0, "serviceAccount": "x"}),
             json!({"dnsPolicy": "Default", "terminationGracePeriodSeconds": 0, "serviceAccountName": "x", "serviceAccount": "x"}),
@@ -312,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_real_pod_gets_requests_from_limits_service_links_and_host_ports() {
+    fn pods_get_defaults_that_templates_do_not_get() {
         let mut spec = json!({"hostNetwork": true, "containers": [{"ports": [{"containerPort": 80}],
             "resources": {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "100m"}}}]});
         pod_only(spec.as_object_mut().expect("an object"));

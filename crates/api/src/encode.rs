@@ -1,16 +1,17 @@
-//! The one encoding of an object: the bytes that are stored, and that every list and watch hands out.
+//! The only encoding of an object: the bytes that are stored, and that every list and watch sends.
 //!
-//! The resourceVersion is known only once the store has committed, so it is left out of the stored bytes and spliced in
-//! once, at the front of `metadata`.
+//! The resourceVersion is known only after the commit. So the stored bytes leave it out, and it is
+//! inserted at the start of `metadata` once.
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-/// What [`splice`] looks for. `kind` and `apiVersion` stand before it, and neither can contain a quote.
+/// The text that [`splice`] searches. Only `kind` and `apiVersion` are before it, and neither can
+/// contain a quote.
 const METADATA: &[u8] = b"\"metadata\":{";
 
-/// The canonical JSON of an object: `kind`, `apiVersion` and `metadata` first (as Go writes them), the other fields sorted,
-/// no whitespace, and no `metadata.resourceVersion`.
+/// Returns the canonical JSON of an object: `kind`, `apiVersion` and `metadata` first (as in Go),
+/// the other fields sorted, without whitespace and without `metadata.resourceVersion`.
 pub fn encode(object: &Value) -> Bytes {
     let mut out = Vec::with_capacity(1024);
     let Some(fields) = object.as_object() else {
@@ -64,12 +65,12 @@ fn key(out: &mut Vec<u8>, name: &str) {
 }
 
 fn write<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
-    // Maps with string keys, written into memory: neither serde_json nor the Vec can refuse.
-    serde_json::to_writer(out, value).expect("a JSON value always serialises into memory");
+    // serde_json can write any map with string keys, and a Vec accepts any write.
+    serde_json::to_writer(out, value).expect("any JSON value can be serialized into memory");
 }
 
-/// The bytes of [`encode`] with `"resourceVersion":"<revision>"` as the first field of `metadata`. Bytes without a `metadata`
-/// object come back as they are.
+/// Returns the bytes of [`encode`] with `"resourceVersion":"<revision>"` as the first field of
+/// `metadata`. Bytes without a `metadata` object are returned unchanged.
 pub fn splice(body: &[u8], revision: u64) -> Bytes {
     let Some(start) = body.windows(METADATA.len()).position(|window| window == METADATA) else {
         return Bytes::copy_from_slice(body);
@@ -93,7 +94,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn kind_api_version_and_metadata_come_first_and_the_resource_version_is_left_out() {
+    fn encoding_starts_with_metadata_and_has_no_resource_version() {
         let object = json!({"spec": {"b": 1, "a": 2}, "metadata": {"resourceVersion": "7", "name": "x"}, "apiVersion": "v1", "kind": "Pod", "data": null});
         assert_eq!(
             encode(&object),
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_resource_version_is_spliced_into_the_outer_metadata_alone() {
+    fn resource_version_is_inserted_only_into_outer_metadata() {
         let object = json!({"kind": "DaemonSet", "apiVersion": "apps/v1", "metadata": {"name": "x"}, "spec": {"template": {"metadata": {}}}});
         assert_eq!(
             splice(&encode(&object), 12),
@@ -134,7 +135,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_encoded_and_spliced_reads_back_as_the_object_with_its_revision(
+        fn spliced_encoding_decodes_to_the_object_with_its_revision(
             spec in value(), data in value(), name in ".{0,20}", revision in any::<u64>()
         ) {
             let mut object = json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": name, "resourceVersion": "1"}, "spec": spec, "data": data});

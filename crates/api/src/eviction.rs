@@ -1,7 +1,9 @@
-//! Eviction: a deletion that gives way to disruption budgets (`policy/v1` Eviction, the subresource `pods/eviction`).
+//! Eviction: a deletion that respects disruption budgets (`policy/v1` Eviction, subresource
+//! `pods/eviction`).
 //!
-//! The budget's controller counts pods and writes into the budget's status how many may be disrupted; an eviction takes
-//! one of those, and notes the pod, so that it is not counted as healthy by a controller that has yet to see it go.
+//! The disruption controller writes into the budget's status how many pods may be disrupted. An
+//! eviction decrements this number and records the pod in `disruptedPods`, so that the controller
+//! does not count it as healthy before it sees the deletion.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -12,29 +14,30 @@ use crate::meta;
 use crate::selector::LabelSelector;
 use crate::status::Status;
 
-/// Evicted pods whose end a budget's controller has not yet confirmed. When there are more, the controller does not keep up,
-/// and nothing is evicted until it does; the number is Kubernetes' own.
+/// Most entries of `disruptedPods`, as in Kubernetes. More means that the controller does not keep
+/// up, so evictions are rejected until it does.
 pub const DISRUPTED_PODS_MAX: usize = 2000;
 
-/// How long a client should wait for a budget that its controller has yet to look at, in seconds.
+/// Seconds after which a client should retry when the controller has not yet processed the budget.
 const UNOBSERVED_RETRY_SECONDS: u32 = 10;
 
-/// Whether evicting this pod must ask a budget: one that has ended, has not begun, or goes already disturbs nobody.
+/// Returns whether the eviction of this pod needs a budget. A pod that has ended, has not started
+/// or is being deleted needs none.
 pub fn is_budgeted(pod: &Value) -> bool {
     let phase = pod["status"]["phase"].as_str().unwrap_or_default();
     !matches!(phase, "Succeeded" | "Failed" | "Pending") && meta::deletion_timestamp(pod).is_none()
 }
 
-/// Whether this budget, of the pod's namespace, is one of the pod's. Without a selector it is nobody's, with an empty
-/// one everybody's.
+/// Returns whether this budget in the pod's namespace selects the pod. A budget without a selector
+/// selects no pod, one with an empty selector all.
 pub fn guards(budget: &Value, pod: &Value) -> bool {
     let labels = meta::labels(pod);
     let label = |key: &str| labels.and_then(|labels| labels.get(key)?.as_str());
     LabelSelector::from_value(&budget["spec"]["selector"]).is_some_and(|selector| selector.matches(label))
 }
 
-/// The budget after this pod's eviction; `None` when it stays as it is, because the pod does not count in it. 429 when it does
-/// not allow the eviction now.
+/// Returns the budget after the eviction of this pod, or `None` when the pod does not count in it.
+/// Fails with 429 when the budget does not allow the eviction now.
 pub fn spend(budget: &Value, pod: &Value, now: Timestamp) -> Result<Option<Value>, Status> {
     let status = &budget["status"];
     let number = |field: &str| status[field].as_i64().unwrap_or(0);
@@ -69,7 +72,7 @@ pub fn spend(budget: &Value, pod: &Value, now: Timestamp) -> Result<Option<Value
     Ok(Some(next))
 }
 
-/// Says in the pod's status that it was evicted.
+/// Adds the eviction to the conditions of the pod.
 pub fn mark(pod: &mut Value, now: Timestamp) {
     pod::set_disruption_target(pod, "EvictionByEvictionAPI", "Eviction API: evicting", now);
 }
@@ -89,7 +92,7 @@ fn refused(retry_after: u32, cause: String) -> Status {
     status
 }
 
-/// 429: what the budget allows is not known yet. Clients are told when to come back, and do so by themselves.
+/// 429: the controller has not yet processed the budget. Clients retry after the given time.
 pub fn unobserved(budget: &Value) -> Status {
     let name = meta::name(budget);
     refused(
@@ -98,7 +101,8 @@ pub fn unobserved(budget: &Value) -> Status {
     )
 }
 
-/// 429: the budget is spent. No time is named: clients would then wait silently instead of telling their user.
+/// 429: the budget is exhausted. There is no retry time, because clients would then retry silently
+/// instead of reporting the error.
 fn exhausted(budget: &Value) -> Status {
     let name = meta::name(budget);
     let status = &budget["status"];
@@ -116,7 +120,7 @@ fn exhausted(budget: &Value) -> Status {
     let (current, desired) = (number("currentHealthy"), number("desiredHealthy"));
     let cannot = format!("The disruption budget {name} does not allow evicting pods currently");
     let cause = match denied {
-        // The numbers of a budget that could not be computed are not to be told.
+        // The numbers in the status are not valid when the controller could not compute them.
         Some(_) if said("reason") == "SyncFailed" => {
             format!("{cannot} because it failed sync: {}", said("message"))
         }
@@ -129,7 +133,7 @@ fn exhausted(budget: &Value) -> Status {
     refused(0, cause)
 }
 
-/// 403: too many evictions that nobody confirmed.
+/// 403: too many evictions that the controller has not confirmed.
 fn overrun(budget: &Value) -> Status {
     let name = meta::name(budget);
     let why = "DisruptedPods map too big - too many evictions not confirmed by PDB controller";

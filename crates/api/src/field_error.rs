@@ -1,15 +1,16 @@
-//! A complaint about one field of an object, worded as Kubernetes words it, and the path that names the field.
+//! Errors about one field of an object, in Kubernetes' words, and the path that names the field.
 //!
-//! Paths are built on the stack while validation walks an object and turn into text only when something is wrong:
-//! validating a good object allocates nothing here.
+//! Validation builds paths on the stack and formats them only for an error. A valid object causes
+//! no allocation here.
 
 use std::fmt;
 
 use serde_json::Value;
 
-/// Where a value stands inside its object: `spec.containers[0].ports[1].hostPort`, `metadata.labels[app]`.
+/// The place of a value in its object: `spec.containers[0].ports[1].hostPort`,
+/// `metadata.labels[app]`.
 ///
-/// Each step borrows the step before it, so a path lives as long as the walk that made it.
+/// Each step borrows the step before it.
 #[derive(Clone, Copy, Debug)]
 pub enum Path<'a> {
     /// The first field, for example `spec`.
@@ -23,17 +24,17 @@ pub enum Path<'a> {
 }
 
 impl<'a> Path<'a> {
-    /// The field `name` below this path.
+    /// Returns the path of the field `name` below this path.
     pub fn child(&'a self, name: &'a str) -> Path<'a> {
         Path::Child(self, name)
     }
 
-    /// The element at `index` of the list at this path.
+    /// Returns the path of the element at `index` of the list at this path.
     pub fn index(&'a self, index: usize) -> Path<'a> {
         Path::Index(self, index)
     }
 
-    /// The entry `key` of the map at this path.
+    /// Returns the path of the entry `key` of the map at this path.
     pub fn key(&'a self, key: &'a str) -> Path<'a> {
         Path::Key(self, key)
     }
@@ -45,7 +46,8 @@ impl fmt::Display for Path<'_> {
             // The object as a whole.
             Path::Root("") => f.write_str("[]"),
             Path::Root(name) => f.write_str(name),
-            // An embedded object (a pod spec judged alone) has an empty root.
+            // An object that is validated without its owner (a pod spec, for example) has an empty
+            // root.
             Path::Child(Path::Root(""), name) => f.write_str(name),
             Path::Child(before, name) => write!(f, "{before}.{name}"),
             Path::Index(before, index) => write!(f, "{before}[{index}]"),
@@ -61,11 +63,11 @@ pub enum ErrorKind {
     NotFound,
     /// A value is missing.
     Required,
-    /// The value stands twice where it must be unique.
+    /// The value occurs twice in a list of unique values.
     Duplicate,
     /// The value has a bad form or range.
     Invalid,
-    /// The value is none of a fixed set.
+    /// The value is not one of a fixed set.
     NotSupported,
     /// The field must not be set here.
     Forbidden,
@@ -75,12 +77,12 @@ pub enum ErrorKind {
     TooMany,
     /// The value has the wrong type.
     TypeInvalid,
-    /// The server could not judge the value.
+    /// The server failed to check the value.
     Internal,
 }
 
 impl ErrorKind {
-    /// The words that open the message of such an error.
+    /// Returns the words that start the message of such an error.
     pub fn text(self) -> &'static str {
         match self {
             ErrorKind::NotFound => "Not found",
@@ -95,7 +97,7 @@ impl ErrorKind {
         }
     }
 
-    /// The `reason` of the cause in a Status: `FieldValueInvalid` and its siblings.
+    /// Returns the `reason` of the cause in a Status, for example `FieldValueInvalid`.
     pub fn reason(self) -> &'static str {
         match self {
             ErrorKind::NotFound => "FieldValueNotFound",
@@ -112,21 +114,21 @@ impl ErrorKind {
     }
 }
 
-/// One complaint. Displays as `spec.x: Invalid value: "y": detail`.
+/// An error about one field. Displays as `spec.x: Invalid value: "y": detail`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FieldError {
-    /// The field's path as text.
+    /// The path of the field as text.
     pub path: String,
     /// What is wrong with it.
     pub kind: ErrorKind,
-    /// The value that was refused, where the message quotes it.
+    /// The rejected value, if the message quotes it.
     pub bad: Option<Value>,
-    /// What would be right, in words; may be empty.
+    /// The rule for the value, in words; may be empty.
     pub detail: String,
 }
 
 impl FieldError {
-    /// A value of bad form or range.
+    /// A value with a bad form or range.
     pub fn invalid(path: &Path<'_>, bad: impl Into<Value>, detail: impl Into<String>) -> FieldError {
         FieldError {
             path: path.to_string(),
@@ -156,7 +158,7 @@ impl FieldError {
         }
     }
 
-    /// A value that stands twice where it must be unique.
+    /// A value that occurs twice in a list of unique values.
     pub fn duplicate(path: &Path<'_>, bad: impl Into<Value>) -> FieldError {
         FieldError {
             path: path.to_string(),
@@ -166,7 +168,7 @@ impl FieldError {
         }
     }
 
-    /// A value outside the fixed set `supported`, which the message lists in the given order.
+    /// A value outside the fixed set `supported`. The message lists the set in the given order.
     pub fn not_supported(path: &Path<'_>, bad: impl Into<Value>, supported: &[&str]) -> FieldError {
         let quoted: Vec<String> = supported.iter().map(|value| format!("{value:?}")).collect();
         let detail = if quoted.is_empty() {
@@ -203,7 +205,7 @@ impl FieldError {
         }
     }
 
-    /// A list of `actual` items where at most `max` may stand.
+    /// A list of `actual` items of which at most `max` are allowed.
     pub fn too_many(path: &Path<'_>, actual: usize, max: usize) -> FieldError {
         let detail = format!("must have at most {max} items");
         FieldError {
@@ -214,7 +216,7 @@ impl FieldError {
         }
     }
 
-    /// The message without its path, as it stands in a cause's `message`.
+    /// Returns the message without the path, as in the `message` of a cause.
     pub fn body(&self) -> String {
         let mut text = self.kind.text().to_owned();
         let quotes_value = !matches!(
@@ -242,7 +244,7 @@ impl fmt::Display for FieldError {
     }
 }
 
-/// The text as Go's `%q` prints it.
+/// Returns the text as Go's `%q` prints it.
 pub fn quote(text: &str) -> String {
     use fmt::Write as _;
     let mut quoted = String::with_capacity(text.len() + 2);
@@ -268,7 +270,7 @@ pub fn quote(text: &str) -> String {
     quoted
 }
 
-/// All complaints as one message: alone as it is, several as `[a, b]`, each once.
+/// Joins all errors into one message, without repetition: one error as it is, several as `[a, b]`.
 pub fn aggregate(errors: &[FieldError]) -> String {
     let mut messages: Vec<String> = Vec::with_capacity(errors.len());
     for error in errors {
@@ -289,7 +291,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_message_quotes_strings_and_prints_objects_compactly() {
+    fn message_quotes_strings_and_prints_objects_compactly() {
         let path = Path::Root("spec");
         let text = FieldError::invalid(&path.child("x"), "a\"b\n", "no").to_string();
         assert_eq!(text, r#"spec.x: Invalid value: "a\"b\n": no"#);
@@ -320,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unsupported_value_lists_what_is_supported() {
+    fn unsupported_value_lists_the_supported_ones() {
         let text = FieldError::not_supported(&Path::Root("type"), "X", &["B", "A"]).to_string();
         assert_eq!(
             text,
@@ -338,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn several_complaints_stand_in_brackets_each_once() {
+    fn several_errors_are_listed_once_each_in_brackets() {
         let a = FieldError::required(&Path::Root("a"), "");
         let b = FieldError::required(&Path::Root("b"), "");
         assert_eq!(aggregate(std::slice::from_ref(&a)), "a: Required value");

@@ -1,10 +1,13 @@
-//! The registry: one row a kind, and everything the server knows about a kind stands in its row.
+//! The registry of kinds: one row for each kind. A row holds everything that the server knows about
+//! the kind.
 //!
-//! Adding a kind is adding a file with its row and naming the row in [`KINDS`]. A row says how the kind is called, which verbs and
-//! subresources it has, how its objects are defaulted, prepared, judged and printed. Rows know no storage and no clock.
+//! To add a kind, add a file with its row and name the row in [`KINDS`]. A row holds the names of
+//! the kind, its verbs and subresources, and how to default, prepare, validate and print its
+//! objects. Rows use no storage and no clock.
 //!
-//! The life of a write, as the server runs it: decode, [`Kind::check_decoded`], [`Kind::default`], then for a create [`Kind::prepare_create`], admission and
-//! [`Kind::validate`]; for an update [`Kind::prepare_update`] and [`Kind::validate_update`]; for the status subresource
+//! The server handles a write in these steps: decode, [`Kind::check_decoded`], [`Kind::default`],
+//! then for a create [`Kind::prepare_create`], admission and [`Kind::validate`]; for an update
+//! [`Kind::prepare_update`] and [`Kind::validate_update`]; for the status subresource
 //! [`Kind::prepare_status`] and [`Kind::validate_status`].
 
 use jiff::Timestamp;
@@ -29,7 +32,7 @@ pub mod scheduling;
 #[cfg(test)]
 mod tests;
 
-/// Every kind that is served, in the order of discovery.
+/// Every served kind, in the order of discovery.
 pub static KINDS: &[&Kind] = &[
     &core::config_map::KIND,
     &core::endpoints::KIND,
@@ -59,7 +62,8 @@ pub static KINDS: &[&Kind] = &[
     &scheduling::PRIORITY_CLASS,
 ];
 
-/// The kind served as `<group>/<version>/<plural>`. The core group is the empty string.
+/// Returns the kind that is served as `<group>/<version>/<plural>`. The core group is the empty
+/// string.
 pub fn by_resource(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
     KINDS
         .iter()
@@ -67,7 +71,7 @@ pub fn by_resource(group: &str, version: &str, plural: &str) -> Option<&'static 
         .find(|row| row.plural == plural && row.group == group && row.version == version)
 }
 
-/// The kind of objects that say `apiVersion: <group>/<version>` and `kind: <kind>`.
+/// Returns the kind of objects with `apiVersion: <group>/<version>` and `kind: <kind>`.
 pub fn by_kind(group: &str, version: &str, kind: &str) -> Option<&'static Kind> {
     KINDS
         .iter()
@@ -88,19 +92,20 @@ pub struct Kind {
     pub plural: &'static str,
     /// `daemonset`.
     pub singular: &'static str,
-    /// `ds` and the like.
+    /// Abbreviations, for example `ds`.
     pub short_names: &'static [&'static str],
     /// Names of groups of resources, for example `all`.
     pub categories: &'static [&'static str],
-    /// Whether objects live in a namespace.
+    /// Whether objects have a namespace.
     pub namespaced: bool,
-    /// Whether objects are stored at all; reviews are answered and forgotten.
+    /// Whether objects are stored. Reviews are answered and not stored.
     pub stored: bool,
-    /// What discovery lists.
+    /// Verbs, as discovery lists them.
     pub verbs: &'static [&'static str],
     /// Paths below an object.
     pub subresources: &'static [Subresource],
-    /// Fields that a field selector may name, beyond `metadata.name` and `metadata.namespace`.
+    /// Fields that a field selector may name in addition to `metadata.name` and
+    /// `metadata.namespace`.
     pub selectable: &'static [&'static str],
     /// The columns of a Table; [`Kind::row`] gives a cell for each.
     pub columns: &'static [Column],
@@ -108,57 +113,63 @@ pub struct Kind {
     pub unconditional_update: bool,
     /// Whether a PUT to a name that does not exist creates the object.
     pub create_on_update: bool,
-    /// Set when this kind is another face of objects that are stored as another kind.
+    /// Set when objects of this kind are stored as another kind.
     pub conversion: Option<Conversion>,
-    /// The functions behind the methods of this type.
+    /// The functions that the methods of this type call.
     pub strategy: Strategy,
 }
 
-/// The functions of a kind. The server calls the methods of [`Kind`], which add what all kinds have in common.
+/// The functions of a kind. The server calls the methods of [`Kind`], which add what all kinds
+/// share.
 #[derive(Clone, Copy)]
 pub struct Strategy {
-    /// Whether there is a `status` that the main resource's writes must not touch.
+    /// Whether there is a `status` that writes to the main resource must not change.
     pub status: StatusField,
     /// Whether `metadata.generation` counts changes of `spec`.
     pub generation: bool,
-    /// What cannot even be decoded, though its types are right: why.
+    /// Refuses an object that has the right types but cannot be decoded in Kubernetes, with the
+    /// reason.
     pub decode: fn(&Value) -> Result<(), String>,
-    /// Fills in what the user left out.
+    /// Sets fields that the user left out.
     pub default: fn(&mut Value),
-    /// Prepares a new object (status and generation are already done).
+    /// Prepares a new object. Status and generation are already set.
     pub create: fn(&mut Value),
-    /// Prepares an update (metadata, status and generation are already done).
+    /// Prepares an update. Metadata, status and generation are already set.
     pub update: fn(&mut Value, &Value),
-    /// Prepares a status update (everything but metadata and status is already as before).
+    /// Prepares an update of the status. All but metadata and status is already reset to the old
+    /// object.
     pub status_update: fn(&mut Value, &Value),
-    /// Which names are allowed.
+    /// Appends what is wrong with a name.
     pub name: fn(&str, &mut Vec<&'static str>),
-    /// The rules of a new object, beyond its metadata.
+    /// Validates a new object except its metadata.
     pub rules: fn(&Value, &mut Vec<FieldError>),
-    /// The rules of a changed object, beyond its metadata. They include those of a new object that hold for updates too.
+    /// Validates a changed object except its metadata, with the rules of [`Strategy::rules`] that
+    /// hold for updates too.
     pub update_rules: fn(&Value, &Value, &mut Vec<FieldError>),
-    /// The rules of a changed status.
+    /// Validates a changed status.
     pub status_rules: fn(&Value, &Value, &mut Vec<FieldError>),
-    /// What is allowed in a new object and unwise.
+    /// Warnings about a new object that is valid but unwise.
     pub warnings: fn(&Value) -> Vec<String>,
-    /// What is allowed in a changed object and unwise; nothing, where nobody who could act on it would read it.
+    /// Warnings about a changed object that is valid but unwise. Empty when no person reads the
+    /// warnings, as with writes of controllers.
     pub update_warnings: fn(&Value, &Value) -> Vec<String>,
-    /// The value of a selectable field, where the path alone does not give it.
+    /// Value of a selectable field for which the path is not enough.
     pub field: fn(&Value, &str) -> Option<String>,
-    /// The cells of a Table's row.
+    /// Cells of the row in a Table.
     pub row: fn(&Value, Timestamp) -> Vec<Value>,
-    /// The conditions of a Table's row.
+    /// Conditions of the row in a Table.
     pub row_conditions: fn(&Value) -> Vec<Value>,
 }
 
-/// How the status of a kind is treated by the main resource.
+/// How writes to the main resource treat the status of a kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StatusField {
-    /// The kind has no status of its own.
+    /// The kind has no status.
     Absent,
-    /// Create drops it, update keeps the old one.
+    /// Create removes it, update keeps the old one.
     Separate,
-    /// Create takes it (a node registers itself with its status), update keeps the old one.
+    /// Create accepts it, because a node registers itself with its status. Update keeps the old
+    /// one.
     GivenAtCreate,
 }
 
@@ -173,14 +184,14 @@ pub struct Subresource {
     pub version: &'static str,
     /// The body's kind.
     pub kind: &'static str,
-    /// What discovery lists.
+    /// Verbs, as discovery lists them.
     pub verbs: &'static [&'static str],
 }
 
 /// A column of a Table.
 #[derive(Clone, Copy, Debug)]
 pub struct Column {
-    /// The heading, as in `Up-to-date`; clients print it in capitals.
+    /// The heading, for example `Up-to-date`. Clients print it in capitals.
     pub name: &'static str,
     /// The OpenAPI type: `string`, `integer`, `date`, `boolean`.
     pub ty: &'static str,
@@ -192,18 +203,18 @@ pub struct Column {
     pub priority: i32,
 }
 
-/// How a kind's objects become and come from the kind they are stored as.
+/// How objects of a kind are converted to and from the kind that they are stored as.
 #[derive(Clone, Copy)]
 pub struct Conversion {
-    /// The kind that owns the stored objects.
+    /// The kind of the stored objects.
     pub stored: &'static Kind,
-    /// Turns an object of this kind into the stored kind.
+    /// Converts an object of this kind to the stored kind.
     pub to_stored: fn(&mut Value),
-    /// Turns a stored object into this kind.
+    /// Converts a stored object to this kind.
     pub from_stored: fn(&mut Value),
 }
 
-/// All verbs of a stored kind.
+/// The verbs of a stored kind.
 pub const ALL_VERBS: &[&str] = &[
     "create",
     "delete",
@@ -217,7 +228,7 @@ pub const ALL_VERBS: &[&str] = &[
 
 const STATUS_VERBS: &[&str] = &["get", "patch", "update"];
 
-/// A string column of normal priority.
+/// Returns a string column of priority 0.
 pub(crate) const fn column(name: &'static str, description: &'static str) -> Column {
     Column {
         name,
@@ -228,7 +239,7 @@ pub(crate) const fn column(name: &'static str, description: &'static str) -> Col
     }
 }
 
-/// An integer column of normal priority.
+/// Returns an integer column of priority 0.
 pub(crate) const fn integer(name: &'static str, description: &'static str) -> Column {
     Column {
         name,
@@ -239,7 +250,7 @@ pub(crate) const fn integer(name: &'static str, description: &'static str) -> Co
     }
 }
 
-/// A string column for `-o wide`.
+/// Returns a string column for `-o wide`.
 pub(crate) const fn wide(name: &'static str, description: &'static str) -> Column {
     Column {
         name,
@@ -259,10 +270,10 @@ pub(crate) const NAME: Column = Column {
     priority: 0,
 };
 
-/// How long ago the object was created.
+/// The column with the time since the object was created.
 pub(crate) const AGE: Column = column("Age", "The time since the object was created.");
 
-/// A subresource whose body is of the named kind.
+/// Returns a subresource whose body has the given group, version and kind.
 pub(crate) const fn subresource(
     name: &'static str,
     (group, version, kind): (&'static str, &'static str, &'static str),
@@ -277,18 +288,19 @@ pub(crate) const fn subresource(
     }
 }
 
-/// The `proxy` subresource of a kind: what an object serves, through this server.
+/// Returns the `proxy` subresource of a kind, which forwards requests to the object.
 pub(crate) const fn proxy_of(kind: &'static str) -> Subresource {
     let verbs = &["create", "delete", "get", "patch", "update"];
     subresource("proxy", ("", "v1", kind), verbs)
 }
 
-/// The `status` subresource of a kind.
+/// Returns the `status` subresource of a kind.
 pub(crate) const fn status_of(kind: (&'static str, &'static str, &'static str)) -> Subresource {
     subresource("status", kind, STATUS_VERBS)
 }
 
-/// A row with what most kinds have in common: namespaced, stored, all verbs, no status, a DNS subdomain for a name, Name and Age.
+/// Returns a row with the values of most kinds: namespaced, stored, all verbs, no status, a DNS
+/// subdomain as name, the columns Name and Age.
 pub(crate) const fn row(
     group: &'static str,
     version: &'static str,
@@ -341,7 +353,7 @@ impl std::fmt::Debug for Kind {
 }
 
 impl PartialEq for Kind {
-    /// Rows are the same when they serve the same kind.
+    /// Rows are equal when they have the same group, version and kind.
     fn eq(&self, other: &Kind) -> bool {
         (self.group, self.version, self.kind) == (other.group, other.version, other.kind)
     }
@@ -350,13 +362,13 @@ impl PartialEq for Kind {
 impl Eq for Kind {}
 
 impl Kind {
-    /// The schema of the kind's objects.
+    /// Returns the schema of the kind's objects.
     pub fn ty(&self) -> &'static Type {
         schema::lookup(self.group, self.version, self.kind)
-            .expect("every kind of the registry is in the schema table (held by a test)")
+            .expect("every kind of the registry is in the schema table, as a test checks")
     }
 
-    /// `apps/v1`, or `v1` for the core group.
+    /// Returns `apps/v1`, or `v1` for the core group.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() {
             self.version.to_owned()
@@ -365,34 +377,37 @@ impl Kind {
         }
     }
 
-    /// Whether the resource has this verb.
+    /// Returns whether the resource has this verb.
     pub fn has_verb(&self, verb: &str) -> bool {
         self.verbs.contains(&verb)
     }
 
-    /// The subresource of this name.
+    /// Returns the subresource of this name.
     pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
         self.subresources
             .iter()
             .find(|subresource| subresource.name == name)
     }
 
-    /// The kind whose objects are stored for this one: itself, unless it is another face of a stored kind.
+    /// Returns the kind that the objects are stored as: itself, or the target of its conversion.
     pub fn stored_as(&'static self) -> &'static Kind {
         self.conversion.map_or(self, |conversion| conversion.stored)
     }
 
-    /// Whether an object that was decoded by its schema can be taken as this kind; if not, why.
+    /// Returns an error when an object that fits the schema cannot be decoded as this kind in
+    /// Kubernetes.
     pub fn check_decoded(&self, object: &Value) -> Result<(), String> {
         (self.strategy.decode)(object)
     }
 
-    /// Fills in what the user left out. Done to every object that comes in, and safe to do twice.
+    /// Sets the fields that the user left out. The server calls it for every object that it
+    /// receives. A second call changes nothing.
     pub fn default(&self, object: &mut Value) {
         (self.strategy.default)(object);
     }
 
-    /// Prepares a defaulted object for its creation: no status of the user's making, generation 1, and what the kind adds.
+    /// Prepares a defaulted object for its creation: removes a status that the user may not set,
+    /// sets generation 1, and does what the kind adds.
     pub fn prepare_create(&self, object: &mut Value) {
         if self.strategy.status == StatusField::Separate
             && let Some(fields) = object.as_object_mut()
@@ -405,22 +420,22 @@ impl Kind {
         } else {
             metadata.remove("generation");
         }
-        self.settle_scope(object);
+        self.drop_foreign_namespace(object);
         (self.strategy.create)(object);
     }
 
-    /// An object of the cluster has no namespace, whatever the client says.
-    fn settle_scope(&self, object: &mut Value) {
+    /// Removes the namespace of a cluster-scoped object, as Kubernetes does.
+    fn drop_foreign_namespace(&self, object: &mut Value) {
         if !self.namespaced {
             meta::metadata_mut(object).remove("namespace");
         }
     }
 
-    /// Prepares a defaulted update: metadata that only the server sets and the status stay as they were; a change of the spec
-    /// counts as a generation.
+    /// Prepares a defaulted update. The status and the metadata that only the server sets stay as
+    /// they were. A change of the spec increments the generation.
     pub fn prepare_update(&self, new: &mut Value, old: &Value) {
         meta::carry_over(new, old);
-        self.settle_scope(new);
+        self.drop_foreign_namespace(new);
         if self.strategy.status != StatusField::Absent {
             keep_field(new, old, "status");
         }
@@ -430,10 +445,11 @@ impl Kind {
         }
     }
 
-    /// Prepares an update of the status: everything but the status and the user's part of the metadata stays as it was.
+    /// Prepares an update of the status. All but the status and the user's part of the metadata
+    /// stays as it was.
     pub fn prepare_status(&self, new: &mut Value, old: &Value) {
         meta::carry_over(new, old);
-        self.settle_scope(new);
+        self.drop_foreign_namespace(new);
         if let (Some(fields), Some(before)) = (new.as_object_mut(), old.as_object()) {
             fields.retain(|name, _| {
                 matches!(name.as_str(), "metadata" | "status") || before.contains_key(name)
@@ -447,7 +463,7 @@ impl Kind {
         (self.strategy.status_update)(new, old);
     }
 
-    /// Judges a new object.
+    /// Validates a new object.
     pub fn validate(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = Vec::new();
         if self.stored {
@@ -457,7 +473,7 @@ impl Kind {
         errors
     }
 
-    /// Judges an update of an object that was stored as `old`.
+    /// Validates an update of the stored object `old`.
     pub fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = Vec::new();
         validate::meta::object_meta_update(new, old, &mut errors);
@@ -465,7 +481,7 @@ impl Kind {
         errors
     }
 
-    /// Judges an update of the status of an object that was stored as `old`.
+    /// Validates an update of the status of the stored object `old`.
     pub fn validate_status(&self, new: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = Vec::new();
         validate::meta::object_meta_update(new, old, &mut errors);
@@ -473,29 +489,30 @@ impl Kind {
         errors
     }
 
-    /// What the user should know about a new object that is allowed; sent as `Warning` headers.
+    /// Returns warnings about a valid new object, which the server sends as `Warning` headers.
     pub fn warnings(&self, object: &Value) -> Vec<String> {
         (self.strategy.warnings)(object)
     }
 
-    /// What the user should know about an update that is allowed, of an object that was stored as `old`.
+    /// Returns warnings about a valid update of the stored object `old`.
     pub fn update_warnings(&self, new: &Value, old: &Value) -> Vec<String> {
         (self.strategy.update_warnings)(new, old)
     }
 
-    /// The value of a field for field selectors. A field that is missing is empty to a selector, and `None` here.
+    /// Returns the value of a field for field selectors. A missing field is `None`, which selectors
+    /// treat as empty.
     pub fn field(&self, object: &Value, path: &str) -> Option<String> {
         (self.strategy.field)(object, path)
             .or_else(|| field_at(object, path))
             .filter(|value| !value.is_empty())
     }
 
-    /// The cells of the object's row in a Table, one for each column.
+    /// Returns the cells of the object's row in a Table, one for each column.
     pub fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         (self.strategy.row)(object, now)
     }
 
-    /// The conditions of the object's row in a Table: `Completed` for a pod that has run.
+    /// Returns the conditions of the object's row in a Table: `Completed` for a pod that has ended.
     pub fn row_conditions(&self, object: &Value) -> Vec<Value> {
         (self.strategy.row_conditions)(object)
     }
@@ -510,7 +527,7 @@ fn field_at(object: &Value, path: &str) -> Option<String> {
     }
 }
 
-/// Sets a top-level field to what it is in `old`.
+/// Sets a top-level field to its value in `old`.
 pub(crate) fn keep_field(new: &mut Value, old: &Value, field: &str) {
     let Some(fields) = new.as_object_mut() else { return };
     match old.get(field) {

@@ -1,5 +1,6 @@
-//! What the Kubernetes kinds are: their registry, defaults, validation, printing, and the pieces of the API
-//! (Status errors, Tables, selectors, taints, encodings) that servers and deciders share. Pure: no clock, no I/O.
+//! The Kubernetes kinds: their registry, defaults, validation and printing. Also the parts of the
+//! API that servers and deciders share: Status errors, Tables, selectors, taints and encodings.
+//! Pure: no clock, no I/O.
 
 pub mod admission;
 pub mod affinity;

@@ -1,92 +1,93 @@
-//! `ObjectMeta` of an object that is a JSON value: reading it, and what the server stamps on it.
+//! `ObjectMeta` of a JSON object: accessors, and the fields that the server sets.
 //!
-//! Readers never fail: what is missing or of the wrong type reads as empty, so that deciders and the server can look at any
-//! object that was ever stored.
+//! Accessors never fail. A field that is missing or has the wrong type reads as empty, because any
+//! stored object must be readable.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::time::rfc3339;
 
-/// The finalizer that keeps an object until its dependents are gone.
+/// The finalizer that keeps an object until its dependents are deleted.
 pub const FOREGROUND_FINALIZER: &str = "foregroundDeletion";
-/// The finalizer that keeps an object until its dependents have forgotten it.
+/// The finalizer that keeps an object until the owner references of its dependents are removed.
 pub const ORPHAN_FINALIZER: &str = "orphan";
 
-/// Letters and digits of generated name suffixes: none that look alike, no vowels (no words).
+/// Letters and digits of generated suffixes: no similar ones, and no vowels, so that no words
+/// appear.
 const SUFFIX_ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
-/// How many of them a generated name ends with.
+/// Number of characters of a generated suffix.
 pub const SUFFIX_LENGTH: usize = 5;
-/// A generated name fits into a DNS label.
+/// Most bytes of a generated name, which must fit into a DNS label.
 const GENERATED_NAME_LENGTH: usize = 63;
 
 fn text<'a>(object: &'a Value, field: &str) -> &'a str {
     object["metadata"][field].as_str().unwrap_or_default()
 }
 
-/// `metadata.name`, or empty.
+/// Returns `metadata.name`, or empty.
 pub fn name(object: &Value) -> &str {
     text(object, "name")
 }
 
-/// `metadata.generateName`, or empty.
+/// Returns `metadata.generateName`, or empty.
 pub fn generate_name_base(object: &Value) -> &str {
     text(object, "generateName")
 }
 
-/// `metadata.namespace`, or empty.
+/// Returns `metadata.namespace`, or empty.
 pub fn namespace(object: &Value) -> &str {
     text(object, "namespace")
 }
 
-/// `metadata.uid`, or empty.
+/// Returns `metadata.uid`, or empty.
 pub fn uid(object: &Value) -> &str {
     text(object, "uid")
 }
 
-/// `metadata.resourceVersion`, or empty.
+/// Returns `metadata.resourceVersion`, or empty.
 pub fn resource_version(object: &Value) -> &str {
     text(object, "resourceVersion")
 }
 
-/// `metadata.generation`, or 0.
+/// Returns `metadata.generation`, or 0.
 pub fn generation(object: &Value) -> i64 {
     object["metadata"]["generation"].as_i64().unwrap_or_default()
 }
 
-/// `metadata.creationTimestamp`.
+/// Returns `metadata.creationTimestamp`.
 pub fn creation_timestamp(object: &Value) -> Option<&str> {
     object["metadata"]["creationTimestamp"].as_str()
 }
 
-/// `metadata.deletionTimestamp`: set once the object is going.
+/// Returns `metadata.deletionTimestamp`, which is set while the object is being deleted.
 pub fn deletion_timestamp(object: &Value) -> Option<&str> {
     object["metadata"]["deletionTimestamp"].as_str()
 }
 
-/// `metadata.labels`.
+/// Returns `metadata.labels`.
 pub fn labels(object: &Value) -> Option<&Map<String, Value>> {
     object["metadata"]["labels"].as_object()
 }
 
-/// One annotation.
+/// Returns the value of an annotation.
 pub fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
     object["metadata"]["annotations"][key].as_str()
 }
 
-/// `metadata.finalizers`.
+/// Returns `metadata.finalizers`.
 pub fn finalizers(object: &Value) -> impl Iterator<Item = &str> {
     list(&object["metadata"]["finalizers"])
         .iter()
         .filter_map(Value::as_str)
 }
 
-/// `metadata.ownerReferences`.
+/// Returns `metadata.ownerReferences`.
 pub fn owner_references(object: &Value) -> &[Value] {
     list(&object["metadata"]["ownerReferences"])
 }
 
-/// The owner reference with `controller: true`.
+/// Returns the owner reference with `controller: true`.
 pub fn controller_of(object: &Value) -> Option<&Value> {
     owner_references(object)
         .iter()
@@ -97,7 +98,8 @@ fn list(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-/// `metadata`, made when it is missing or no object. An object that is no JSON object becomes one.
+/// Returns `metadata`, which is created when it is missing or not an object. A value that is not an
+/// object is replaced by an empty object.
 pub fn metadata_mut(object: &mut Value) -> &mut Map<String, Value> {
     if !object.is_object() {
         *object = json!({});
@@ -108,11 +110,12 @@ pub fn metadata_mut(object: &mut Value) -> &mut Map<String, Value> {
     }
     match metadata {
         Value::Object(map) => map,
-        _ => unreachable!("metadata was just made an object"),
+        _ => unreachable!("metadata was set to an object above"),
     }
 }
 
-/// A name from `metadata.generateName`: the base, cut so that the whole fits a DNS label, and five characters made from `random`.
+/// Returns a name from `metadata.generateName`: the base, cut so that the name fits a DNS label,
+/// and five characters from `random`.
 pub fn generate_name(base: &str, random: [u8; SUFFIX_LENGTH]) -> String {
     let mut end = base.len().min(GENERATED_NAME_LENGTH - SUFFIX_LENGTH);
     while !base.is_char_boundary(end) {
@@ -123,7 +126,7 @@ pub fn generate_name(base: &str, random: [u8; SUFFIX_LENGTH]) -> String {
     name
 }
 
-/// Five characters from an alphabet that is safe in names and makes no words.
+/// Returns five characters from an alphabet that is valid in names and forms no words.
 pub fn suffix(random: [u8; SUFFIX_LENGTH]) -> String {
     random
         .iter()
@@ -131,7 +134,7 @@ pub fn suffix(random: [u8; SUFFIX_LENGTH]) -> String {
         .collect()
 }
 
-/// A random (version 4) UUID in its usual form.
+/// Returns a random (version 4) UUID in its usual form.
 pub fn uuid(mut random: [u8; 16]) -> String {
     use std::fmt::Write as _;
     random[6] = random[6] & 0x0f | 0x40;
@@ -146,7 +149,8 @@ pub fn uuid(mut random: [u8; 16]) -> String {
     text
 }
 
-/// What the server alone decides about a new object: its uid and time of creation; what only a stored object can have is dropped.
+/// Sets the uid and the creation time of a new object, and removes fields that only a stored object
+/// can have.
 pub fn stamp_create(object: &mut Value, uid: &str, now: Timestamp) {
     let metadata = metadata_mut(object);
     for field in [
@@ -161,8 +165,9 @@ pub fn stamp_create(object: &mut Value, uid: &str, now: Timestamp) {
     metadata.insert("creationTimestamp".to_owned(), rfc3339(now).into());
 }
 
-/// What an update cannot change: the fields that the server stamped are carried over from `old`. A name, namespace or uid that the
-/// client gives stays, so that validation can refuse a foreign one; who leaves out the name (a patch can) has changed it.
+/// Copies the fields that an update cannot change from `old`. A name, namespace or uid from the
+/// client stays, so that validation can reject a wrong one. A missing name also stays missing,
+/// because a patch can remove it.
 pub fn carry_over(new: &mut Value, old: &Value) {
     const SERVER_ONLY: [&str; 4] = [
         "creationTimestamp",
@@ -202,9 +207,10 @@ pub fn set_generation(object: &mut Value, generation: i64) {
     metadata_mut(object).insert("generation".to_owned(), generation.into());
 }
 
-/// Marks an object as going: `deletionTimestamp` is `now` plus the grace period, and a kind that counts generations counts this.
+/// Marks an object as being deleted: sets `deletionTimestamp` to `now` plus the grace period, and
+/// increments the generation of kinds that have one.
 pub fn stamp_deletion(object: &mut Value, now: Timestamp, grace_seconds: i64) {
-    let bumped = generation(object) + 1;
+    let next = generation(object) + 1;
     let counts_generations = generation(object) > 0;
     let at = now
         .saturating_add(jiff::SignedDuration::from_secs(grace_seconds))
@@ -213,11 +219,12 @@ pub fn stamp_deletion(object: &mut Value, now: Timestamp, grace_seconds: i64) {
     metadata.insert("deletionTimestamp".to_owned(), rfc3339(at).into());
     metadata.insert("deletionGracePeriodSeconds".to_owned(), grace_seconds.into());
     if counts_generations {
-        metadata.insert("generation".to_owned(), bumped.into());
+        metadata.insert("generation".to_owned(), next.into());
     }
 }
 
-/// The five fields of an owner reference that makes `owner` the managing controller and blocks its foreground deletion.
+/// Returns an owner reference to the managing controller, which blocks the foreground deletion of
+/// the owner.
 pub fn controller_reference(api_version: &str, kind: &str, name: &str, uid: &str) -> Value {
     json!({
         "apiVersion": api_version,
@@ -234,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_generated_name_fits_a_label_and_ends_in_five_safe_characters() {
+    fn generated_name_fits_a_label_with_a_suffix_of_five() {
         assert_eq!(generate_name("web-", [0, 1, 26, 27, 255]), "web-bc9bq");
         let long = generate_name(&"é".repeat(40), [0; 5]);
         assert_eq!(long, format!("{}bbbbb", "é".repeat(29)));
@@ -242,13 +249,13 @@ mod tests {
     }
 
     #[test]
-    fn a_uid_is_a_version_4_uuid() {
+    fn uid_is_a_version_4_uuid() {
         assert_eq!(uuid([0xff; 16]), "ffffffff-ffff-4fff-bfff-ffffffffffff");
         assert_eq!(uuid([0; 16]), "00000000-0000-4000-8000-000000000000");
     }
 
     #[test]
-    fn an_update_keeps_what_the_server_stamped_and_shows_a_foreign_uid() {
+    fn update_keeps_server_fields_and_a_wrong_uid() {
         let old = json!({"metadata": {"name": "x", "uid": "1", "generation": 3, "creationTimestamp": "2026-01-01T00:00:00Z"}});
         let mut new =
             json!({"metadata": {"name": "x", "generation": 9, "deletionTimestamp": "2026-01-01T00:00:00Z"}});
@@ -277,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deletion_is_stamped_with_its_grace_and_counted() {
+    fn deletion_sets_its_time_and_increments_the_generation() {
         let mut object = json!({"metadata": {"generation": 1}});
         stamp_deletion(&mut object, Timestamp::UNIX_EPOCH, 30);
         assert_eq!(

@@ -1,9 +1,10 @@
-//! Which certificates of a node's agent are good: the record that lives as long as the node does.
+//! The record of a node's valid client certificates, which exists as long as the Node does.
 //!
-//! A certificate says `system:node:<name>` until it ends, and names can be given again: to a machine that replaces another, after the
-//! Node object of the first was deleted. So what a certificate says is believed only while the node's record names it. The record
-//! is written when a certificate is issued, and goes in the same transaction as the Node object: what was issued before is good for
-//! nothing from then on.
+//! A certificate names `system:node:<name>` until it expires. But a name can be used again, for a
+//! machine that replaces another one after its Node was deleted. So the server accepts a
+//! certificate only while the node's record lists it. The server writes the record when it issues a
+//! certificate, and deletes it in the same transaction as the Node. From then on, the certificates
+//! that were issued before are invalid.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,20 +13,21 @@ use serde_json::{Value, json};
 
 use crate::meta;
 
-/// Where the records are: Secrets, each under its node's name.
+/// The namespace of the records, which are Secrets with the names of their nodes.
 pub const NAMESPACE: &str = "kube-node-lease";
-/// Their type.
+/// The type of these Secrets.
 pub const SECRET_TYPE: &str = "everynode.dev/node-credential";
-/// The key of their data.
+/// The key in their data.
 const DATA: &str = "certificates";
 
-/// The reason of the refusal of a certificate that is in no record: the agent stops its pods then.
+/// The reason in the Status that rejects a certificate without a record. The agent then stops its
+/// pods.
 pub const DELETED_REASON: &str = "NodeDeleted";
 
-/// Certificates of a node that are good at a time: the one in use and the one that replaces it.
+/// Most valid certificates of a node: the one in use and the one that replaces it.
 const CERTIFICATES: usize = 2;
 
-/// The certificates of a node that are good.
+/// The valid certificates of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct NodeCredential {
@@ -42,7 +44,7 @@ pub struct Issued {
 }
 
 impl NodeCredential {
-    /// The record in a Secret; none in one that is something else, or damaged.
+    /// Returns the record in a Secret; `None` when the Secret has another type or is damaged.
     pub fn of_secret(secret: &Value) -> Option<NodeCredential> {
         if secret["type"] != SECRET_TYPE {
             return None;
@@ -51,7 +53,8 @@ impl NodeCredential {
         serde_json::from_slice(&data).ok()
     }
 
-    /// As [`NodeCredential::of_secret`], from the Secret's JSON: this is asked for every request of a node.
+    /// As [`NodeCredential::of_secret`], from the Secret's JSON. The server calls it for every
+    /// request of a node.
     pub fn of_secret_json(secret: &[u8]) -> Option<NodeCredential> {
         #[derive(Deserialize)]
         struct Secret<'a> {
@@ -67,9 +70,10 @@ impl NodeCredential {
         (secret.r#type == SECRET_TYPE).then(|| serde_json::from_slice(&data).ok())?
     }
 
-    /// The Secret that holds the record of this node. `version` is that of the Secret that it replaces.
+    /// Returns the Secret with the record of this node. `version` is the resourceVersion of the
+    /// Secret that it replaces.
     pub fn to_secret(&self, node: &str, version: Option<&str>) -> Value {
-        // A list of structs of strings: its encoding cannot fail.
+        // Encoding a list of structs of strings cannot fail.
         let data = serde_json::to_vec(self).unwrap_or_default();
         let mut secret = json!({
             "apiVersion": "v1",
@@ -84,20 +88,20 @@ impl NodeCredential {
         secret
     }
 
-    /// Whether this certificate is good.
+    /// Returns whether this certificate is valid.
     pub fn accepts(&self, fingerprint: &str) -> bool {
         self.certificates
             .iter()
             .any(|issued| issued.fingerprint == fingerprint)
     }
 
-    /// Whether a certificate was issued to this key.
+    /// Returns whether a certificate was issued for this key.
     pub fn has_key(&self, key: &str) -> bool {
         self.certificates.iter().any(|issued| issued.key == key)
     }
 
-    /// The record after a further certificate was issued. The one by which it was asked for, `in_use`, stays good, because its holder
-    /// may lose the answer; older ones are good no longer.
+    /// Returns the record with one more certificate. `in_use`, which authenticated the request for
+    /// it, stays valid, because the agent may lose the response. Older certificates become invalid.
     #[must_use]
     pub fn with(&self, issued: Issued, in_use: Option<&str>) -> NodeCredential {
         let keep = |known: &&Issued| Some(known.fingerprint.as_str()) == in_use;
@@ -121,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_survives_its_secret() {
+    fn record_round_trips_through_its_secret() {
         let record = NodeCredential::default().with(issued("a"), None);
         let secret = record.to_secret("n1", Some("7"));
         assert_eq!(secret["metadata"]["resourceVersion"], "7");
@@ -134,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_of_another_type_is_no_record() {
+    fn secret_of_another_type_has_no_record() {
         let mut secret = NodeCredential::default()
             .with(issued("a"), None)
             .to_secret("n1", None);
@@ -143,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renewal_leaves_the_certificate_in_use_good_and_no_other() {
+    fn renewal_keeps_only_the_certificate_in_use_valid() {
         let first = NodeCredential::default().with(issued("a"), None);
         let second = first.with(issued("b"), Some("print-of-a"));
         assert!(second.accepts("print-of-a") && second.accepts("print-of-b"));
@@ -154,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renewal_whose_answer_was_lost_is_asked_for_again() {
+    fn renewal_can_be_repeated_after_a_lost_response() {
         let first = NodeCredential::default().with(issued("a"), None);
         let lost = first.with(issued("b"), Some("print-of-a"));
         let again = lost.with(issued("c"), Some("print-of-a"));
@@ -163,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_machine_of_the_name_ends_what_was_issued_before() {
+    fn new_machine_of_the_name_invalidates_old_certificates() {
         let first = NodeCredential::default().with(issued("a"), None);
         let other = first.with(issued("b"), None);
         assert!(!other.accepts("print-of-a") && other.accepts("print-of-b"));

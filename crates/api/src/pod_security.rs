@@ -1,7 +1,9 @@
-//! Pod Security admission: which pods a namespace takes, by its labels `pod-security.kubernetes.io/<mode>`.
+//! Pod Security admission: which pods a namespace accepts, by its labels
+//! `pod-security.kubernetes.io/<mode>`.
 //!
-//! The levels and checks are those of the Pod Security Standards. A check is a row of [`CHECKS`]; the files `baseline` and `restricted` hold
-//! what the rows run. A pinned version (`enforce-version: v1.24`) leaves out the checks that came later.
+//! Levels and checks are those of the Pod Security Standards. A check is a row of [`CHECKS`]; its
+//! function is in `baseline` or `restricted`. A pinned version (`enforce-version: v1.24`) leaves
+//! out checks that were added later.
 
 use std::fmt;
 
@@ -14,14 +16,14 @@ mod baseline;
 mod phrase;
 mod restricted;
 
-/// How much a pod may do to its node.
+/// How much a pod may do on its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Everything.
+    /// Everything is allowed.
     Privileged,
-    /// What known ways of escalation do not need.
+    /// Known privilege escalations are forbidden.
     Baseline,
-    /// What a hardened pod needs.
+    /// The current best practices for hardened pods are required.
     Restricted,
 }
 
@@ -39,12 +41,12 @@ impl Level {
     }
 }
 
-/// The minor version whose checks hold; the newest when there is none.
+/// The minor version of the checks; `None` for the latest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Version(Option<u32>);
 
 impl Version {
-    /// Reads `latest` or `v1.x`.
+    /// Parses `latest` or `v1.x`.
     fn parse(text: &str) -> Option<Version> {
         if text == "latest" {
             return Some(Version(None));
@@ -89,12 +91,13 @@ impl fmt::Display for Standard {
     }
 }
 
-/// What the labels of a namespace ask for. There is no audit log, so `audit` labels are judged and have no further effect.
+/// The levels that the labels of a namespace set. `audit` labels are validated but have no effect,
+/// because there is no audit log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Pods that violate it are refused.
+    /// Pods that violate it are rejected.
     pub enforce: Standard,
-    /// A client that writes pods or workloads which violate it gets a warning.
+    /// Clients that write pods or workloads that violate it get a warning.
     pub warn: Standard,
 }
 
@@ -112,8 +115,8 @@ const WARN: [&str; 2] = [
 ];
 
 impl Policy {
-    /// The policy of a namespace, and what is wrong with its labels. A wrong level to enforce counts as the strictest one; a wrong level of
-    /// the others counts as none.
+    /// Returns the policy of a namespace, and the errors in its labels. An invalid level counts as
+    /// `restricted` for `enforce`, and as `privileged` for the other modes.
     pub fn of<'a>(label: impl Fn(&str) -> Option<&'a str>) -> (Policy, Vec<FieldError>) {
         let mut errors = Vec::new();
         let enforce = standard(&label, ENFORCE, Level::Restricted, &mut errors);
@@ -156,11 +159,11 @@ fn invalid_label(label: &str, given: &str, detail: &str) -> FieldError {
     FieldError::invalid(&labels.key(label), given, detail)
 }
 
-/// A pod, or the template of one, as the checks see it.
+/// A pod or a pod template, as the checks read it.
 pub(crate) struct Subject<'a> {
     pub(crate) annotations: &'a Value,
     pub(crate) spec: &'a Value,
-    /// The minor version whose rules hold.
+    /// The minor version of the rules.
     pub(crate) minor: u32,
 }
 
@@ -173,7 +176,7 @@ impl<'a> Subject<'a> {
             .flat_map(move |field| list(spec, field))
     }
 
-    /// The names of the containers that are `bad`.
+    /// Returns the names of the containers for which `bad` returns true.
     fn containers_that(&self, bad: impl FnMut(&&'a Value) -> bool) -> Vec<&'a str> {
         self.containers()
             .filter(bad)
@@ -181,7 +184,7 @@ impl<'a> Subject<'a> {
             .collect()
     }
 
-    /// The security context of the pod.
+    /// Returns the security context of the pod.
     fn context(&self) -> &'a Value {
         &self.spec["securityContext"]
     }
@@ -191,7 +194,7 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// What a check found.
+/// The result of a failed check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     reason: String,
@@ -206,12 +209,12 @@ impl fmt::Display for Violation {
 
 /// One check of the standards.
 struct Check {
-    /// Its name; rows of a level are in the order of their names, as in Kubernetes' messages.
+    /// Name of the check. The rows of a level are sorted by it, as Kubernetes sorts its messages.
     id: &'static str,
     level: Level,
-    /// The first minor version that has it.
+    /// The first minor version with this check.
     since: u32,
-    /// The check of a lower level that says nothing further beside this one.
+    /// The check of a lower level that this check includes.
     replaces: Option<&'static str>,
     run: fn(&Subject<'_>) -> Option<Violation>,
 }
@@ -283,7 +286,7 @@ const CHECKS: &[Check] = &[
     ),
 ];
 
-/// Holds a pod, or the template of one (`metadata` and `spec`), against a standard.
+/// Returns the violations of a standard by a pod or a pod template (`metadata` and `spec`).
 pub fn violations(pod: &Value, standard: Standard) -> Vec<Violation> {
     let subject = Subject {
         annotations: &pod["metadata"]["annotations"],
@@ -305,14 +308,15 @@ pub fn violations(pod: &Value, standard: Standard) -> Vec<Violation> {
         .collect()
 }
 
-/// What a refusal or a warning says of violations, behind its verb: `PodSecurity "baseline:latest": host namespaces (hostNetwork), …`.
+/// Describes violations in an error or a warning: `PodSecurity "baseline:latest": host namespaces
+/// (hostNetwork), …`.
 pub fn describe(standard: Standard, violations: &[Violation]) -> String {
     let found: Vec<String> = violations.iter().map(Violation::to_string).collect();
     format!("PodSecurity \"{standard}\": {}", found.join(", "))
 }
 
-/// Whether an update of a pod changes what the standards judge, and what of it can be changed: images, containers that are added, and
-/// annotations of seccomp.
+/// Returns whether an update of a pod changes mutable fields that the standards check: images,
+/// added containers, and seccomp annotations.
 pub fn is_significant_update(new: &Value, old: &Value) -> bool {
     const SECCOMP: [&str; 2] = [
         "seccomp.security.alpha.kubernetes.io/",
@@ -344,8 +348,9 @@ pub fn is_significant_update(new: &Value, old: &Value) -> bool {
             .any(|field| images(new, field) != images(old, field))
 }
 
-/// The warnings for an administrator who tightens a namespace, about the pods that are there. `checked` of `total` pods were looked at; `found` are
-/// their names with what they violate, for those that violate something.
+/// Returns the warnings about existing pods after the policy of a namespace became stricter.
+/// `checked` of `total` pods were checked. `found` has the name and the violations of each pod that
+/// violates the policy.
 pub fn describe_existing(
     namespace: &str,
     enforce: Standard,
@@ -358,7 +363,7 @@ pub fn describe_existing(
             "new PodSecurity enforce level only checked against the first {checked} of {total} existing pods"
         ));
     }
-    // Pods with the same faults share a line, which names the first of them.
+    // Pods with the same violations share a line, which names the first of them.
     let mut lines: std::collections::BTreeMap<String, (&str, usize)> = std::collections::BTreeMap::new();
     for (name, violations) in found {
         let reasons: Vec<&str> = violations

@@ -1,4 +1,4 @@
-//! Cells of printed tables that several kinds share.
+//! Cells of printed tables, as several kinds use them.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -6,26 +6,26 @@ use serde_json::Value;
 use crate::meta;
 use crate::time;
 
-/// What stands in a cell that has nothing to show.
+/// The text of an empty cell.
 pub(crate) const NONE: &str = "<none>";
 
-/// How long ago the object was created.
+/// Returns the time since the object was created.
 pub(crate) fn age(object: &Value, now: Timestamp) -> Value {
     time::age(meta::creation_timestamp(object), now).into()
 }
 
-/// The text, or `<none>` when it is empty.
+/// Returns the text, or `<none>` when it is empty.
 pub(crate) fn or_none(text: &str) -> Value {
     if text.is_empty() { NONE.into() } else { text.into() }
 }
 
-/// Texts joined by commas, or `<none>`.
+/// Returns the texts joined by commas, or `<none>`.
 pub(crate) fn joined<'a>(texts: impl IntoIterator<Item = &'a str>) -> Value {
     let texts: Vec<&str> = texts.into_iter().collect();
     or_none(&texts.join(","))
 }
 
-/// A map of labels as `a=b,c=d`, or `<none>`.
+/// Returns a map of labels as `a=b,c=d`, or `<none>`.
 pub(crate) fn label_map(map: &Value) -> Value {
     let pairs: Vec<String> = map
         .as_object()
@@ -36,7 +36,7 @@ pub(crate) fn label_map(map: &Value) -> Value {
     or_none(&pairs.join(","))
 }
 
-/// A label selector as `a=b,c in (d,e),!f`, `<none>` when it selects everything.
+/// Returns a label selector as `a=b,c in (d,e),!f`, or `<none>` when it selects everything.
 pub(crate) fn label_selector(selector: &Value) -> Value {
     let mut parts: Vec<String> = selector["matchLabels"]
         .as_object()
@@ -65,7 +65,7 @@ pub(crate) fn label_selector(selector: &Value) -> Value {
     or_none(&parts.join(","))
 }
 
-/// The names and the images of a pod spec's containers, joined by commas.
+/// Returns the names and the images of a pod spec's containers, joined by commas.
 pub(crate) fn containers_and_images(pod_spec: &Value) -> [Value; 2] {
     let containers = pod_spec["containers"]
         .as_array()
@@ -80,7 +80,7 @@ pub(crate) fn containers_and_images(pod_spec: &Value) -> [Value; 2] {
     })
 }
 
-/// An integer cell; 0 when the field is missing.
+/// Returns an integer cell; 0 when the field is missing.
 pub(crate) fn count(object: &Value, field: &str) -> Value {
     object[field].as_i64().unwrap_or_default().into()
 }

@@ -1,7 +1,8 @@
 //! Label selectors and field selectors.
 //!
-//! Both are compiled once, from the query string of a request or from an object's `selector`, and then asked for many
-//! objects. What they look at comes in as a function from a name to a value, so they fit any representation.
+//! Both are compiled once, from the query string of a request or from an object's `selector`, and
+//! then matched against many objects. They read values by a function from name to value, so they
+//! work with any representation.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,12 +16,12 @@ pub use field::{FieldRequirement, FieldSelector};
 
 use crate::view::Labels;
 
-/// A selector that cannot be parsed. Its text is what the server answers, with 400.
+/// A selector that cannot be parsed, with the message of the 400 response.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct SelectorError(pub(crate) String);
 
-/// How one label requirement compares.
+/// The comparison of a label requirement.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Test {
     In(Box<[Box<str>]>),
@@ -68,7 +69,7 @@ impl Requirement {
     }
 }
 
-/// A compiled label selector: every requirement must hold.
+/// A compiled label selector: every requirement must match.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct LabelSelector {
     requirements: Box<[Requirement]>,
@@ -76,7 +77,8 @@ pub struct LabelSelector {
 }
 
 impl LabelSelector {
-    /// Parses the `labelSelector` parameter: `a=b,c!=d,e in (f,g),h notin (i),j,!k`. Empty selects everything.
+    /// Parses the `labelSelector` parameter: `a=b,c!=d,e in (f,g),h notin (i),j,!k`. Empty selects
+    /// everything.
     pub fn parse(query: &str) -> Result<LabelSelector, SelectorError> {
         Ok(LabelSelector {
             requirements: label_query::parse(query)?.into(),
@@ -84,8 +86,8 @@ impl LabelSelector {
         })
     }
 
-    /// Reads a LabelSelector object (`matchLabels`, `matchExpressions`). Null selects nothing, an empty object
-    /// everything. `None` when an expression has an unknown operator, or values where there may be none.
+    /// Compiles a LabelSelector object (`matchLabels`, `matchExpressions`). Null selects nothing,
+    /// an empty object everything. `None` when an operator is unknown or does not allow the values.
     pub fn from_value(value: &serde_json::Value) -> Option<LabelSelector> {
         if value.is_null() {
             return Some(LabelSelector::nothing());
@@ -93,7 +95,7 @@ impl LabelSelector {
         WireSelector::deserialize(value).ok()?.compile()
     }
 
-    /// The selector that matches nothing.
+    /// Returns the selector that matches nothing.
     pub fn nothing() -> LabelSelector {
         LabelSelector {
             requirements: Box::default(),
@@ -101,17 +103,18 @@ impl LabelSelector {
         }
     }
 
-    /// Whether it selects everything. A DaemonSet must not have such a one.
+    /// Returns whether it selects everything, which is invalid for a DaemonSet.
     pub fn is_everything(&self) -> bool {
         !self.nothing && self.requirements.is_empty()
     }
 
-    /// What it takes in memory, about: several times its text when that is a list of short names.
+    /// Returns the approximate size in memory, in bytes. It is several times the size of the text
+    /// for a list of short names.
     pub fn size(&self) -> usize {
         self.requirements.iter().map(Requirement::size).sum()
     }
 
-    /// Whether labels, asked through `label`, satisfy every requirement.
+    /// Returns whether labels, read by `label`, match every requirement.
     pub fn matches<'l>(&self, label: impl Fn(&str) -> Option<&'l str>) -> bool {
         !self.nothing
             && self
@@ -120,17 +123,17 @@ impl LabelSelector {
                 .all(|requirement| requirement.passes(label(&requirement.key)))
     }
 
-    /// Whether a view's labels satisfy every requirement.
+    /// Returns whether the labels of a view match every requirement.
     pub fn matches_labels(&self, labels: &Labels) -> bool {
         self.matches(|key| labels.get(key))
     }
 
-    /// The selector that demands these values as well.
+    /// Returns the selector with these labels required too.
     pub fn and_with<'l>(self, labels: impl IntoIterator<Item = (&'l str, &'l str)>) -> LabelSelector {
         self.and(labels, Test::In)
     }
 
-    /// The selector that refuses these values as well.
+    /// Returns the selector with these labels forbidden too.
     pub fn and_without<'l>(self, labels: impl IntoIterator<Item = (&'l str, &'l str)>) -> LabelSelector {
         self.and(labels, Test::NotIn)
     }
@@ -150,7 +153,8 @@ impl LabelSelector {
         }
     }
 
-    /// The value that `key` must have, when the selector demands exactly one: indexes look it up.
+    /// Returns the value that `key` must have, when the selector allows exactly one. Indexes use
+    /// it.
     pub fn exact(&self, key: &str) -> Option<&str> {
         self.requirements
             .iter()
@@ -219,7 +223,7 @@ impl WireSelector<'_> {
     }
 }
 
-/// One that cannot be understood selects nothing: to match too little does no harm.
+/// An invalid selector selects nothing, because matching too little does no harm.
 impl<'de> Deserialize<'de> for LabelSelector {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let wire: Option<WireSelector<'de>> = Option::deserialize(deserializer)?;

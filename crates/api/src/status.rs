@@ -11,42 +11,42 @@ use crate::kinds::Kind;
 pub const OBJECT_MODIFIED: &str =
     "the object has been modified; please apply your changes to the latest version and try again";
 
-/// A failure, as it goes to the client.
+/// A failure, as the client receives it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Status {
     /// The HTTP status code.
     pub code: u16,
-    /// The machine-readable word, for example `NotFound`; empty when Kubernetes gives none.
+    /// The machine-readable reason, for example `NotFound`. Empty when Kubernetes gives none.
     pub reason: &'static str,
-    /// The sentence for people.
+    /// The message for people.
     pub message: String,
-    /// What the failure is about.
+    /// The object and the causes of the failure.
     pub details: Option<Box<Details>>,
 }
 
-/// The object that a [`Status`] is about, and what exactly is wrong with it.
+/// The object of a [`Status`], and what is wrong with it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Details {
     /// The object's name.
     pub name: String,
     /// The API group of the kind.
     pub group: String,
-    /// The resource (`daemonsets`), or for `Invalid` the kind (`DaemonSet`), as Kubernetes has it.
+    /// The resource (`daemonsets`). For `Invalid` the kind (`DaemonSet`), as in Kubernetes.
     pub kind: String,
     /// The uid of the object.
     pub uid: String,
-    /// The single complaints.
+    /// One entry for each fault.
     pub causes: Vec<Cause>,
-    /// After how many seconds a client may try again; 0 for no advice.
+    /// Seconds after which the client may retry; 0 for no advice.
     pub retry_after_seconds: u32,
 }
 
-/// One complaint of a [`Status`].
+/// One fault of a [`Status`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cause {
-    /// The machine-readable word, for example `FieldValueInvalid`.
+    /// The machine-readable reason, for example `FieldValueInvalid`.
     pub reason: String,
-    /// The complaint without the field's path.
+    /// The message without the path of the field.
     pub message: String,
     /// The field's path.
     pub field: String,
@@ -60,7 +60,7 @@ impl fmt::Display for Status {
 
 impl std::error::Error for Status {}
 
-/// `daemonsets.apps`, `pods`: the resource with its group.
+/// Returns the resource with its group: `daemonsets.apps`, `pods`.
 fn qualified_resource(kind: &Kind) -> String {
     qualified(kind.plural, kind.group)
 }
@@ -74,7 +74,7 @@ fn qualified(name: &str, group: &str) -> String {
 }
 
 impl Status {
-    /// A failure without details.
+    /// Returns a failure without details.
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Status {
         Status {
             code,
@@ -136,7 +136,7 @@ impl Status {
         status
     }
 
-    /// 409: the operation does not go with the object's present state; `why` says how.
+    /// 409: the state of the object does not allow the operation, with the reason `why`.
     pub fn conflict(kind: &Kind, name: &str, why: &str) -> Status {
         let message = format!(
             "Operation cannot be fulfilled on {} {}: {why}",
@@ -146,18 +146,18 @@ impl Status {
         Status::about(409, "Conflict", message, kind, name)
     }
 
-    /// 409: the update was made from a version of the object that is no longer the newest.
+    /// 409: the update was made from an old version of the object.
     pub fn modified(kind: &Kind, name: &str) -> Status {
         Status::conflict(kind, name, OBJECT_MODIFIED)
     }
 
-    /// 409: the request names another uid than the object has.
+    /// 409: the uid in the request is not that of the object.
     pub fn uid_mismatch(kind: &Kind, name: &str, wanted: &str, found: &str) -> Status {
         let why = format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}");
         Status::conflict(kind, name, &why)
     }
 
-    /// 409: the request names another resourceVersion than the object has.
+    /// 409: the resourceVersion in the request is not that of the object.
     pub fn version_mismatch(kind: &Kind, name: &str, wanted: &str, found: &str) -> Status {
         let why = format!(
             "Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {found}"
@@ -170,7 +170,7 @@ impl Status {
         Status::invalid_kind(kind.group, kind.kind, name, errors)
     }
 
-    /// 422 for something that is no kind of the registry (DeleteOptions, a list's options).
+    /// 422 for a kind that is not in the registry (DeleteOptions, the options of a list).
     pub fn invalid_kind(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> Status {
         let message = format!(
             "{} {} is invalid: {}",
@@ -201,17 +201,18 @@ impl Status {
         }
     }
 
-    /// 400: the request cannot be understood.
+    /// 400: the server cannot read the request.
     pub fn bad_request(message: impl Into<String>) -> Status {
         Status::new(400, "BadRequest", message)
     }
 
-    /// 401: nobody vouches for the caller.
+    /// 401: no authenticator accepts the credentials.
     pub fn unauthorized() -> Status {
         Status::new(401, "Unauthorized", "Unauthorized")
     }
 
-    /// 403: the caller, or anybody, may not do this to this object. An empty `name` means the whole resource.
+    /// 403: the user may not do this to this object, or no user may. An empty `name` means the
+    /// whole resource.
     pub fn forbidden(kind: &Kind, name: &str, why: &str) -> Status {
         let resource = qualified_resource(kind);
         let message = match name {
@@ -221,7 +222,7 @@ impl Status {
         Status::about(403, "Forbidden", message, kind, name)
     }
 
-    /// 403: the namespace is being deleted, so nothing new may be made in it.
+    /// 403: the namespace is being deleted, so no object can be created in it.
     pub fn namespace_terminating(kind: &Kind, name: &str, namespace: &str) -> Status {
         let why =
             format!("unable to create new content in namespace {namespace} because it is being terminated");
@@ -243,7 +244,7 @@ impl Status {
         Status::about(405, "MethodNotAllowed", message, kind, "")
     }
 
-    /// 406: none of the media types that the client accepts can be made.
+    /// 406: the server has none of the media types that the client accepts.
     pub fn not_acceptable(accepted: &[&str]) -> Status {
         let message = format!(
             "only the following media types are accepted: {}",
@@ -252,17 +253,18 @@ impl Status {
         Status::new(406, "NotAcceptable", message)
     }
 
-    /// 410: the history that the request needs is gone; the client lists anew.
+    /// 410: the history for the request is no longer kept; the client must list again.
     pub fn expired(message: impl Into<String>) -> Status {
         Status::new(410, "Expired", message)
     }
 
-    /// 410 for a watch or list from `revision`, when `oldest` is the oldest revision still known.
+    /// 410 for a watch or list from `revision`, when `oldest` is the oldest revision in the
+    /// history.
     pub fn too_old_resource_version(revision: u64, oldest: u64) -> Status {
         Status::expired(format!("too old resource version: {revision} ({oldest})"))
     }
 
-    /// 410 for a list that goes on with a continue token whose revision is gone.
+    /// 410 for a list with a continue token whose revision is no longer kept.
     pub fn continue_expired() -> Status {
         Status::expired(
             "The provided continue parameter is too old to display a consistent list result. \
@@ -291,7 +293,8 @@ impl Status {
         Status::new(415, "UnsupportedMediaType", message)
     }
 
-    /// 429: too much at once, or (eviction) not at this time; the client may come back after `retry_after` seconds.
+    /// 429: too many requests, or the eviction is not allowed now. The client may retry after
+    /// `retry_after` seconds.
     pub fn too_many_requests(message: impl Into<String>, retry_after: u32) -> Status {
         let mut status = Status::new(429, "TooManyRequests", message);
         let details = Details {
@@ -302,7 +305,7 @@ impl Status {
         status
     }
 
-    /// 500: the fault is the server's.
+    /// 500: a fault of the server.
     pub fn internal(cause: impl fmt::Display) -> Status {
         let cause = cause.to_string();
         let mut status = Status::new(500, "InternalError", format!("Internal error occurred: {cause}"));
@@ -310,12 +313,12 @@ impl Status {
         status
     }
 
-    /// 503: the server cannot answer at this moment (it starts, stops, or has lost its store).
+    /// 503: the server cannot answer now (it starts, it stops, or its store has failed).
     pub fn unavailable(why: impl Into<String>) -> Status {
         Status::new(503, "ServiceUnavailable", why)
     }
 
-    /// 504: the answer did not come in time.
+    /// 504: the answer took too long.
     pub fn timeout(message: impl fmt::Display, retry_after: u32) -> Status {
         let mut status = Status::new(504, "Timeout", format!("Timeout: {message}"));
         let details = Details {
@@ -326,7 +329,7 @@ impl Status {
         status
     }
 
-    /// 504 for a read at a revision that the server has not reached.
+    /// 504 for a read at a revision that the store has not reached.
     pub fn too_large_resource_version(wanted: u64, current: u64) -> Status {
         let message = format!("Too large resource version: {wanted}, current: {current}");
         let mut status = Status::timeout(message, 1);
@@ -338,7 +341,7 @@ impl Status {
         status
     }
 
-    /// Appends a cause, making the details when there are none.
+    /// Appends a cause. Creates the details when there are none.
     pub fn add_cause(&mut self, reason: &str, message: String, field: &str) {
         self.details.get_or_insert_default().causes.push(Cause {
             reason: reason.to_owned(),
@@ -347,7 +350,7 @@ impl Status {
         });
     }
 
-    /// The body of the answer: a `v1` `Status` object.
+    /// Returns the body of the response: a `v1` `Status` object.
     pub fn to_value(&self) -> Value {
         let mut value = json!({
             "kind": "Status",
@@ -408,7 +411,7 @@ impl Cause {
     }
 }
 
-/// The `Success` answer of a deletion that left no object to show.
+/// Returns the `Success` response of a deletion after which no object is left.
 pub fn deleted(kind: &Kind, name: &str, uid: &str) -> Value {
     let details = Details {
         name: name.to_owned(),

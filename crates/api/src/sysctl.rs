@@ -1,13 +1,14 @@
-//! Kernel parameters: their names, as Kubernetes reads them, and those that any pod may set.
+//! Kernel parameters: the form of their names, and the ones that any pod may set.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// Characters of a name.
+/// Most characters of a name.
 pub const LENGTH: usize = 253;
 
-/// The kernel parameters that a pod may set without the consent of its node: each belongs to a namespace of the pod and affects no other
-/// pod. The list is that of the Pod Security Standards and of the kubelet.
+/// The kernel parameters that a pod may set without permission from the node. Each belongs to a
+/// namespace of the pod and affects no other pod. The list is that of the Pod Security Standards
+/// and of the kubelet.
 pub const SAFE: [&str; 12] = [
     "kernel.shm_rmid_forced",
     "net.ipv4.ip_local_port_range",
@@ -23,7 +24,7 @@ pub const SAFE: [&str; 12] = [
     "net.ipv4.tcp_wmem",
 ];
 
-/// A namespace of Linux that has values of its own for some parameters.
+/// A Linux namespace with its own values of some parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Namespace {
     /// IPC.
@@ -41,7 +42,7 @@ impl fmt::Display for Namespace {
     }
 }
 
-/// Whether a name has the form of one; its parts stand between dots or slashes.
+/// Returns whether a name is valid. Dots or slashes separate its parts.
 pub fn is_valid(name: &str) -> bool {
     let edge = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     name.len() <= LENGTH
@@ -52,7 +53,8 @@ pub fn is_valid(name: &str) -> bool {
         })
 }
 
-/// The name with dots between its parts. Where a slash is the first of the two to appear, slashes separate and dots stand in parts.
+/// Returns the name with dots between its parts. If the first separator is a slash, slashes
+/// separate the parts, and dots belong to them.
 pub fn normalize(name: &str) -> Cow<'_, str> {
     if name.chars().find(|letter| matches!(letter, '.' | '/')) != Some('/') {
         return name.into();
@@ -65,7 +67,7 @@ pub fn normalize(name: &str) -> Cow<'_, str> {
     name.chars().map(swapped).collect()
 }
 
-/// The namespace of a parameter; none for one of the whole machine.
+/// Returns the namespace of a parameter; `None` for one of the whole machine.
 pub fn namespace(name: &str) -> Option<Namespace> {
     let name = normalize(name);
     let of_ipc = ["kernel.shm", "kernel.msg", "fs.mqueue."];
@@ -81,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_separator_decides_which_one_separates() {
+    fn first_separator_in_a_name_decides() {
         for (name, normal) in [
             ("net.ipv4.tcp_syncookies", "net.ipv4.tcp_syncookies"),
             ("net/ipv4/tcp_syncookies", "net.ipv4.tcp_syncookies"),
@@ -100,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_are_namespaced_by_the_front_of_their_names() {
+    fn parameter_prefix_decides_the_namespace() {
         for name in [
             "kernel.sem",
             "kernel/shmmax",

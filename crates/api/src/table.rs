@@ -1,25 +1,25 @@
-//! The forms of an answer other than the objects themselves: `Table` for printing, `PartialObjectMetadata` for clients that
-//! read metadata alone.
+//! The other forms of a response: `Table` for printing, `PartialObjectMetadata` for clients that
+//! read only metadata.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::kinds::Kind;
 
-/// What a Table's row holds of its object (`includeObject`).
+/// The part of the object in a row of a Table (`includeObject`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum IncludeObject {
     /// Nothing.
     None,
-    /// Its metadata.
+    /// The metadata.
     #[default]
     Metadata,
-    /// All of it.
+    /// The whole object.
     Object,
 }
 
 impl IncludeObject {
-    /// Reads the query parameter; empty is the default.
+    /// Parses the query parameter; empty is the default.
     pub fn parse(text: &str) -> Option<IncludeObject> {
         match text {
             "" | "Metadata" => Some(IncludeObject::Metadata),
@@ -30,19 +30,19 @@ impl IncludeObject {
     }
 }
 
-/// How a Table is asked for.
+/// The options of a Table.
 #[derive(Clone, Copy, Debug)]
 pub struct TableOptions<'a> {
     /// The version of `meta.k8s.io`: `v1` or `v1beta1`.
     pub version: &'a str,
-    /// What rows hold of their objects.
+    /// The part of the object in each row.
     pub include: IncludeObject,
-    /// Whether the columns are described; watch events after the first leave that out.
+    /// Whether to describe the columns. Watch events after the first leave them out.
     pub headers: bool,
 }
 
-/// A `Table` of objects of `kind`, all columns wide ones included. `list_meta` is the list's `metadata` (for a single object
-/// its own resourceVersion).
+/// Returns a `Table` of objects of `kind` with all columns, including wide ones. `list_meta` is the
+/// list's `metadata` (for a single object its own resourceVersion).
 pub fn table<'a>(
     kind: &Kind,
     objects: impl IntoIterator<Item = &'a Value>,
@@ -82,7 +82,7 @@ fn column_definitions(kind: &Kind, headers: bool) -> Value {
         .collect()
 }
 
-/// A row of a Table.
+/// Returns a row of a Table.
 pub fn row(kind: &Kind, object: &Value, options: TableOptions<'_>, now: Timestamp) -> Value {
     let mut row = json!({});
     row["cells"] = kind.row(object, now).into();
@@ -98,7 +98,7 @@ pub fn row(kind: &Kind, object: &Value, options: TableOptions<'_>, now: Timestam
     row
 }
 
-/// The object's metadata alone, as `PartialObjectMetadata` of `meta.k8s.io/<version>`.
+/// Returns the object's metadata as `PartialObjectMetadata` of `meta.k8s.io/<version>`.
 pub fn partial_metadata(object: &Value, version: &str) -> Value {
     json!({
         "kind": "PartialObjectMetadata",
@@ -107,7 +107,7 @@ pub fn partial_metadata(object: &Value, version: &str) -> Value {
     })
 }
 
-/// A `PartialObjectMetadataList` of objects.
+/// Returns a `PartialObjectMetadataList` of objects.
 pub fn partial_metadata_list<'a>(
     objects: impl IntoIterator<Item = &'a Value>,
     list_meta: Value,
@@ -138,7 +138,7 @@ mod tests {
     };
 
     #[test]
-    fn a_row_has_a_cell_for_each_column_of_every_kind_even_for_odd_objects() {
+    fn row_has_a_cell_for_each_column_even_for_invalid_objects() {
         let now = Timestamp::UNIX_EPOCH;
         for kind in crate::kinds::KINDS {
             for object in [
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_carries_columns_cells_and_partial_objects() {
+    fn table_has_columns_cells_and_partial_objects() {
         let kind = by_kind("", "v1", "ConfigMap").expect("a served kind");
         let object = json!({"metadata": {"name": "x", "creationTimestamp": "1970-01-01T00:00:00Z"}, "data": {"a": "b"}});
         let table = table(
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_without_headers_or_objects_leaves_them_out() {
+    fn table_leaves_out_headers_and_objects_on_request() {
         let kind = by_kind("", "v1", "ConfigMap").expect("a served kind");
         let options = TableOptions {
             include: IncludeObject::None,

@@ -1,8 +1,8 @@
-//! Taints and tolerations: what a node repels, and what a pod puts up with.
+//! Taints of nodes and tolerations of pods.
 //!
-//! The matching rules are those of the scheduler's TaintToleration plugin and of the DaemonSet controller, which share
-//! them. Whether a list of them is *valid* is validation's business, not this module's: here anything is accepted, and
-//! what is not understood (an operator behind a feature gate, a new effect) simply never matches.
+//! The scheduler's TaintToleration plugin and the DaemonSet controller share these matching rules.
+//! This module accepts any list; validation is elsewhere. Operators behind a feature gate and new
+//! effects never match.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,18 +13,18 @@ use serde::Deserialize;
 /// What a taint does to pods that do not tolerate it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub enum Effect {
-    /// New pods are kept away, running ones stay.
+    /// New pods are not placed on the node; running pods stay.
     NoSchedule,
-    /// New pods go elsewhere if they can; it never keeps a daemon away.
+    /// New pods are placed on other nodes if possible. Daemon pods ignore it.
     PreferNoSchedule,
-    /// New pods are kept away and running ones must leave.
+    /// New pods are not placed on the node, and running pods are evicted.
     NoExecute,
-    /// An effect that this version does not know; it repels nothing and nothing tolerates it by name.
+    /// An effect that this version does not know. It repels no pod, and no toleration can name it.
     Unknown,
 }
 
 impl Effect {
-    /// The effect's name on the wire.
+    /// Returns the effect's name in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Effect::NoSchedule => "NoSchedule",
@@ -34,7 +34,7 @@ impl Effect {
         }
     }
 
-    /// Reads the wire name. The empty string (a toleration's "all effects") gives `None`.
+    /// Parses the name in the API. The empty string (all effects, in a toleration) gives `None`.
     pub fn parse(name: &str) -> Option<Effect> {
         match name {
             "" => None,
@@ -51,16 +51,16 @@ impl Effect {
 pub struct Taint {
     /// The taint's key, such as `node.kubernetes.io/not-ready`.
     pub key: Arc<str>,
-    /// Its value, often empty.
+    /// The taint's value, often empty.
     pub value: Arc<str>,
     /// What it does.
     pub effect: Effect,
-    /// When it was put there; node lifecycle counts `tolerationSeconds` from it.
+    /// When it was added. `tolerationSeconds` count from this time.
     pub time_added: Option<Timestamp>,
 }
 
 impl Taint {
-    /// A taint without a value and without a time.
+    /// Returns a taint without a time.
     pub fn new(key: &str, value: &str, effect: Effect) -> Taint {
         Taint {
             key: key.into(),
@@ -70,18 +70,18 @@ impl Taint {
         }
     }
 
-    /// Whether it keeps pods that do not tolerate it from starting (PreferNoSchedule does not).
+    /// Returns whether pods that do not tolerate it cannot start (with PreferNoSchedule they can).
     pub fn repels(&self) -> bool {
         matches!(self.effect, Effect::NoSchedule | Effect::NoExecute)
     }
 
-    /// Whether two taints are the same one to a pod: the time that one was added says nothing.
+    /// Returns whether two taints are the same for pods, which ignore the time.
     pub fn same(&self, other: &Taint) -> bool {
         self.key == other.key && self.value == other.value && self.effect == other.effect
     }
 }
 
-/// As kubectl writes it: `key=value:Effect`, or `key:Effect` without a value.
+/// In the form of kubectl: `key=value:Effect`, or `key:Effect` without a value.
 impl fmt::Display for Taint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.value {
@@ -98,27 +98,29 @@ pub enum TolerationOperator {
     Equal,
     /// Any value.
     Exists,
-    /// An operator that this version does not know (`Lt`, `Gt` are behind a gate); it tolerates nothing.
+    /// An operator that this version does not know. It tolerates nothing. (`Lt` and `Gt` are behind
+    /// a feature gate.)
     Unknown,
 }
 
 /// One entry of a Pod's `spec.tolerations`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Toleration {
-    /// The key it covers; empty is every key.
+    /// The key of the tolerated taints; empty means every key.
     pub key: Arc<str>,
-    /// How values compare.
+    /// How the values are compared.
     pub operator: TolerationOperator,
-    /// The value it covers, under [`TolerationOperator::Equal`].
+    /// The tolerated value, for [`TolerationOperator::Equal`].
     pub value: Arc<str>,
-    /// The effect it covers; `None` is every effect.
+    /// The tolerated effect; `None` means every effect.
     pub effect: Option<Effect>,
-    /// How long a NoExecute taint is put up with; `None` is forever.
+    /// Seconds for which a NoExecute taint is tolerated; `None` means without end.
     pub toleration_seconds: Option<i64>,
 }
 
 impl Toleration {
-    /// `key` with `effect`, whatever the value, forever: the form of a daemon's automatic tolerations.
+    /// Returns a toleration of `key` with `effect` and any value, without end. The automatic
+    /// tolerations of daemon pods have this form.
     pub fn exists(key: &str, effect: Effect) -> Toleration {
         Toleration {
             key: key.into(),
@@ -129,7 +131,8 @@ impl Toleration {
         }
     }
 
-    /// Whether it covers `taint`. An empty effect covers all effects, an empty key all keys; `Exists` ignores the value.
+    /// Returns whether it tolerates `taint`. An empty effect matches all effects, an empty key all
+    /// keys; `Exists` ignores the value.
     pub fn tolerates(&self, taint: &Taint) -> bool {
         if self
             .effect
@@ -147,7 +150,8 @@ impl Toleration {
         }
     }
 
-    /// Whether two tolerations have one identity (key, effect, operator, value): merging overwrites the one by the other.
+    /// Returns whether key, effect, operator and value are equal: merging then replaces one by the
+    /// other.
     pub fn same_identity(&self, other: &Toleration) -> bool {
         self.key == other.key
             && self.effect == other.effect
@@ -156,12 +160,12 @@ impl Toleration {
     }
 }
 
-/// Whether any of `tolerations` covers `taint`.
+/// Returns whether one of `tolerations` tolerates `taint`.
 pub fn tolerated(taint: &Taint, tolerations: &[Toleration]) -> bool {
     tolerations.iter().any(|toleration| toleration.tolerates(taint))
 }
 
-/// The first of `taints` that `which` selects and that none of `tolerations` covers.
+/// Returns the first of `taints` that `which` selects and that none of `tolerations` tolerates.
 pub fn untolerated<'t>(
     taints: &'t [Taint],
     tolerations: &[Toleration],
@@ -172,8 +176,8 @@ pub fn untolerated<'t>(
         .find(|taint| which(taint) && !tolerated(taint, tolerations))
 }
 
-/// Adds `extra` to `tolerations` as the DaemonSet controller does: one that differs only in its seconds is overwritten
-/// in place (so it becomes infinite), an equal one is left, any other is appended.
+/// Adds `extra` to `tolerations` as the DaemonSet controller does: it replaces one that differs
+/// only in its seconds (which makes it unlimited), keeps an equal one, and appends any other.
 pub fn merge_tolerations(tolerations: &mut Vec<Toleration>, extra: impl IntoIterator<Item = Toleration>) {
     for toleration in extra {
         match tolerations

@@ -1,15 +1,15 @@
-//! Times as Kubernetes writes them: `metav1.Time` (RFC 3339, whole seconds), `metav1.MicroTime`, and the short ages of
-//! printed tables.
+//! Times in Kubernetes' formats: `metav1.Time` (RFC 3339, whole seconds), `metav1.MicroTime`, and
+//! the short ages of printed tables.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-/// `2026-01-02T03:04:05Z`, the form of `metav1.Time`. A part below a second is cut off.
+/// Formats a `metav1.Time`: `2026-01-02T03:04:05Z`. Fractions of a second are cut off.
 pub fn rfc3339(time: Timestamp) -> String {
     format(time, "%Y-%m-%dT%H:%M:%SZ")
 }
 
-/// `2026-01-02T03:04:05.000006Z`, the form of `metav1.MicroTime`.
+/// Formats a `metav1.MicroTime`: `2026-01-02T03:04:05.000006Z`.
 pub fn rfc3339_micro(time: Timestamp) -> String {
     format(time, "%Y-%m-%dT%H:%M:%S.%6fZ")
 }
@@ -18,12 +18,13 @@ fn format(time: Timestamp, pattern: &str) -> String {
     time.to_zoned(TimeZone::UTC).strftime(pattern).to_string()
 }
 
-/// Reads either form, or any other RFC 3339 time. `None` when the text is no time.
+/// Parses either format, or any other RFC 3339 time. `None` when the text is not a time.
 pub fn parse(text: &str) -> Option<Timestamp> {
     text.parse().ok()
 }
 
-/// The age of something made at `then`, as tables print it: `<unknown>` when there is no time, else [`human_duration`].
+/// Formats the age of something created at `then`, as tables print it: `<unknown>` without a time,
+/// else [`human_duration`].
 pub fn age(then: Option<&str>, now: Timestamp) -> String {
     match then.and_then(parse) {
         Some(then) => human_duration(now.as_second() - then.as_second()),
@@ -31,14 +32,14 @@ pub fn age(then: Option<&str>, now: Timestamp) -> String {
     }
 }
 
-/// Seconds as Kubernetes' `HumanDuration` prints them: two units while the second one still says something.
+/// Formats seconds as Kubernetes' `HumanDuration`: two units while the second one is significant.
 pub fn human_duration(seconds: i64) -> String {
     const MINUTE: i64 = 60;
     const HOUR: i64 = 60 * MINUTE;
     const DAY: i64 = 24 * HOUR;
     const YEAR: i64 = 365 * DAY;
 
-    // Clocks differ a little between machines: one second of future is still "now".
+    // Clocks of machines differ a little: one second in the future still counts as now.
     if seconds < -1 {
         return "<invalid>".to_owned();
     }

@@ -1,7 +1,7 @@
-//! The rules that several kinds share: names, metadata, label selectors, pod specs.
+//! Validation rules that several kinds share: names, metadata, label selectors, pod specs.
 //!
-//! Every rule walks a JSON value that passed the schema's type check, which says nothing about what is missing, and adds a
-//! [`FieldError`](crate::field_error::FieldError) for each complaint, in Kubernetes' order and words.
+//! Every rule reads a JSON value of the right type, in which fields may be missing. It adds a
+//! [`FieldError`](crate::field_error::FieldError) for each fault, in Kubernetes' order and words.
 
 pub(crate) mod affinity;
 pub(crate) mod container;

@@ -1,12 +1,13 @@
-//! Views: structs of the few fields of an object that decisions need.
+//! Views: structs with the few fields of an object that decisions need.
 //!
-//! A watch over 100,000 nodes or pods parses views, not objects: a view is read straight from the full object's JSON
-//! in a few microseconds, ignores what it does not name, and takes some hundred bytes. What many objects have in
-//! common (all pods of a DaemonSet share one specification, one set of labels, one owner) is parsed, compared with
-//! what was lately seen, and shared.
+//! A watch of 100,000 nodes or pods parses views, not objects. A view is read directly from the
+//! object's JSON in a few microseconds, ignores other fields, and takes a few hundred bytes. The
+//! parts that many objects have in common (the specification, labels and owner of a DaemonSet's
+//! pods) are compared with recently read ones, and shared.
 //!
-//! Reading is lenient. An absent or null field is its default, an unreadable time is no time, an unreadable quantity is
-//! nothing: objects come from a server that validated them, and one odd object must not stop a watch.
+//! Reading is lenient: absent and null fields have their defaults, an invalid time is `None`, an
+//! invalid quantity is 0. The server has validated the objects, and one invalid object must not
+//! stop a watch.
 
 mod cluster;
 mod daemon_set;
@@ -49,7 +50,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 
-/// A view of one kind: what a generic reflector needs to list, watch and index it.
+/// A view of one kind, with what a generic reflector needs to list, watch and index it.
 pub trait View:
     serde::de::DeserializeOwned + Clone + PartialEq + std::fmt::Debug + Send + Sync + 'static
 {
@@ -61,13 +62,14 @@ pub trait View:
     const KIND: &'static str;
     /// The resource name in paths, such as `pods`.
     const PLURAL: &'static str;
-    /// Whether objects of this kind live in a namespace.
+    /// Whether objects of this kind have a namespace.
     const NAMESPACED: bool;
 
-    /// The object's metadata.
+    /// Returns the object's metadata.
     fn meta(&self) -> &ObjectMetaView;
 
-    /// The path that lists and watches this kind in all namespaces, such as `/apis/apps/v1/daemonsets`.
+    /// Returns the path to list and watch this kind in all namespaces, for example
+    /// `/apis/apps/v1/daemonsets`.
     fn collection_path() -> String {
         match Self::GROUP {
             "" => format!("/api/{}/{}", Self::VERSION, Self::PLURAL),
@@ -76,7 +78,7 @@ pub trait View:
     }
 }
 
-/// Reads `null` as the default, which Go writes for nil slices and maps.
+/// Reads `null`, which Go writes for nil slices and maps, as the default.
 pub(crate) fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -85,7 +87,7 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// Reads a string, borrowed where the input allows it; null is the empty string.
+/// Reads a string, borrowed if possible; null is the empty string.
 pub(crate) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'de, str>, D::Error> {
     struct Text;
     impl<'de> serde::de::Visitor<'de> for Text {
@@ -118,7 +120,7 @@ pub(crate) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'de
     deserializer.deserialize_any(Text)
 }
 
-/// Reads an RFC 3339 time; null or anything unreadable is no time.
+/// Reads an RFC 3339 time; null and invalid text are `None`.
 pub(crate) fn lenient_time<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Timestamp>, D::Error> {

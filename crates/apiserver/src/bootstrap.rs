@@ -109,7 +109,7 @@ async fn rbac_object(
     let Some(found) = found else {
         return create(client, collection, wanted).await.map(drop);
     };
-    if defaults::names_another_role(found, wanted) {
+    if defaults::has_wrong_role(found, wanted) {
         // A binding cannot be changed to another role.
         let (code, message) = send(client, Method::DELETE, &path, &Value::Null).await;
         if !matches!(code, StatusCode::OK | StatusCode::NOT_FOUND) {

@@ -54,7 +54,7 @@ async fn remove_expired(context: &Context, path: &str) -> Result<Option<Timestam
         let Some(token) = StoredToken::of_secret(secret) else {
             continue;
         };
-        let Some(ends) = token.ends() else { continue };
+        let Some(ends) = token.expiry() else { continue };
         if ends > now {
             next = Some(next.map_or(ends, |next| next.min(ends)));
             continue;

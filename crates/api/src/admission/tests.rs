@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn a_pod_gets_the_priority_of_its_class() {
+fn pod_gets_the_priority_of_its_class() {
     let class = json!({"metadata": {"name": "high"}, "value": 1000, "preemptionPolicy": "Never"});
     let mut pod = json!({"spec": {"priorityClassName": "high"}});
     assert_eq!(priority(&mut pod, Some(&class)), Ok(()));
@@ -12,7 +12,7 @@ fn a_pod_gets_the_priority_of_its_class() {
 }
 
 #[test]
-fn a_pod_without_a_class_gets_the_default_one_or_none() {
+fn pod_without_a_class_gets_the_default_or_none() {
     let mut pod = json!({"spec": {}});
     assert_eq!(priority(&mut pod, None), Ok(()));
     assert_eq!(
@@ -30,7 +30,7 @@ fn a_pod_without_a_class_gets_the_default_one_or_none() {
 }
 
 #[test]
-fn a_class_that_is_missing_or_contradicted_refuses_the_pod() {
+fn pod_with_missing_or_different_class_is_rejected() {
     let mut pod = json!({"spec": {"priorityClassName": "x"}});
     assert_eq!(
         priority(&mut pod, None).map_err(|refusal| refusal.to_string()),
@@ -44,7 +44,7 @@ fn a_class_that_is_missing_or_contradicted_refuses_the_pod() {
 }
 
 #[test]
-fn a_pod_stays_five_minutes_on_a_troubled_node_unless_it_says_otherwise() {
+fn pod_tolerates_node_failures_for_five_minutes_by_default() {
     let mut pod =
         json!({"spec": {"tolerations": [{"key": NOT_READY, "operator": "Exists", "effect": "NoExecute"}]}});
     default_toleration_seconds(&mut pod);
@@ -62,7 +62,7 @@ fn a_pod_stays_five_minutes_on_a_troubled_node_unless_it_says_otherwise() {
 }
 
 #[test]
-fn every_container_finds_the_token_of_its_account() {
+fn token_is_mounted_in_every_container() {
     let mut pod = json!({"spec": {"containers": [{"name": "a"}, {"name": "b", "volumeMounts": [{"name": "own", "mountPath": TOKEN_PATH}]}]}});
     service_account(
         &mut pod,
@@ -90,7 +90,7 @@ fn every_container_finds_the_token_of_its_account() {
 }
 
 #[test]
-fn a_pod_or_an_account_may_want_no_token() {
+fn pod_or_service_account_can_decline_the_token() {
     for (pod, account) in [
         (
             json!({"spec": {"automountServiceAccountToken": false, "containers": [{}]}}),
@@ -111,7 +111,7 @@ fn a_pod_or_an_account_may_want_no_token() {
 }
 
 #[test]
-fn a_new_node_is_tainted_once() {
+fn new_node_is_tainted_once() {
     let mut node = json!({"metadata": {"name": "n"}});
     taint_new_node(&mut node);
     taint_new_node(&mut node);

@@ -48,7 +48,7 @@ fn expressions_compare_labels() {
 }
 
 #[test]
-fn what_cannot_be_understood_matches_nothing_and_harms_no_other_term() {
+fn invalid_term_matches_nothing_and_affects_no_other() {
     check("zone", "Near", json!(["eu"]), false);
     check("zone", "In", json!([]), false);
     check("cores", "Gt", json!(["many"]), false);
@@ -59,7 +59,7 @@ fn what_cannot_be_understood_matches_nothing_and_harms_no_other_term() {
 }
 
 #[test]
-fn terms_are_alternatives_and_requirements_add_up() {
+fn terms_are_ored_and_requirements_anded() {
     let zone = |value: &str| json!({"key": "zone", "operator": "In", "values": [value]});
     let named = |name: &str| json!({"key": "metadata.name", "operator": "In", "values": [name]});
     assert!(!selector(json!([])).matches(&Node), "no term matches nothing");
@@ -83,7 +83,7 @@ fn terms_are_alternatives_and_requirements_add_up() {
 }
 
 #[test]
-fn a_selector_may_name_a_node_and_nothing_more() {
+fn selector_with_only_a_node_name_is_recognized() {
     let named = json!({"key": "metadata.name", "operator": "In", "values": ["x"]});
     let only = selector(json!([{"matchFields": [named]}]));
     assert_eq!(only.named_node().map(|name| &**name), Some("x"));

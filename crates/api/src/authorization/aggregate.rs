@@ -1,4 +1,4 @@
-//! ClusterRoles that are the sum of others.
+//! Aggregated ClusterRoles.
 
 use serde_json::Value;
 
@@ -6,22 +6,24 @@ use super::Rule;
 use crate::meta;
 use crate::selector::LabelSelector;
 
-/// The rules that sums among these ClusterRoles should have and do not: each role's name and its rules. What is summed are the rules of
-/// the roles that a selector of the sum finds, in the order of their names; a sum of sums follows in a later look.
+/// Returns the aggregated ClusterRoles whose rules must change: the role's name and its new rules.
+/// These are the rules of the selected roles, in the order of their names. Roles that aggregate
+/// aggregated roles are complete only after a further call.
 pub fn aggregated(roles: &[Value]) -> Vec<(&str, Value)> {
     let mut parts: Vec<&Value> = roles.iter().collect();
     parts.sort_unstable_by_key(|role| meta::name(role));
-    let sums = roles.iter().filter(|role| role["aggregationRule"].is_object());
-    sums.filter_map(|sum| {
-        let rules = summed(sum, &parts);
-        let differs = rules != Rule::all_of(sum).into_vec();
-        differs.then(|| (meta::name(sum), rules.iter().map(Rule::to_value).collect()))
-    })
-    .collect()
+    let aggregates = roles.iter().filter(|role| role["aggregationRule"].is_object());
+    aggregates
+        .filter_map(|aggregate| {
+            let rules = rules_of_parts(aggregate, &parts);
+            let differs = rules != Rule::all_of(aggregate).into_vec();
+            differs.then(|| (meta::name(aggregate), rules.iter().map(Rule::to_value).collect()))
+        })
+        .collect()
 }
 
-fn summed(sum: &Value, parts: &[&Value]) -> Vec<Rule> {
-    let selectors = sum["aggregationRule"]["clusterRoleSelectors"].as_array();
+fn rules_of_parts(aggregate: &Value, parts: &[&Value]) -> Vec<Rule> {
+    let selectors = aggregate["aggregationRule"]["clusterRoleSelectors"].as_array();
     let selectors: Vec<LabelSelector> = selectors
         .into_iter()
         .flatten()
@@ -34,7 +36,7 @@ fn summed(sum: &Value, parts: &[&Value]) -> Vec<Rule> {
     };
     let mut rules: Vec<Rule> = Vec::new();
     for part in parts {
-        if meta::name(part) == meta::name(sum) || !is_part(part) {
+        if meta::name(part) == meta::name(aggregate) || !is_part(part) {
             continue;
         }
         for rule in Rule::all_of(part) {

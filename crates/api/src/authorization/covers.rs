@@ -1,28 +1,29 @@
-//! Whether somebody who has some rights may give others: only those that he has.
+//! Escalation check: users may grant only permissions that they have.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::rule::{Rule, has, names_resource, path_covers};
 
-/// Rights of one rule that are looked at one by one: verbs times groups times resources times names. A role that people write
-/// has some hundred; who writes one with more has to have them by a rule that covers the whole of it.
-const RIGHTS_MAX: usize = 10_000;
+/// Most permissions of a rule that are checked one by one: verbs × groups × resources × names.
+/// Roles written by people have a few hundred. A rule with more must be covered by a single rule of
+/// the user.
+const PERMISSIONS_MAX: usize = 10_000;
 
-/// Rights that somebody wants to give and does not have.
+/// Permissions that a user wants to grant and does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing(Vec<Rule>);
 
-/// One rule a line, sorted, with the verbs on one resource together.
+/// One rule on each line, sorted, with all verbs on a resource together.
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut verbs: BTreeMap<Rule, Vec<Box<str>>> = BTreeMap::new();
-        for right in &self.0 {
-            let mut on = right.clone();
+        for permission in &self.0 {
+            let mut on = permission.clone();
             on.verbs = Box::default();
             let verbs = verbs.entry(on).or_default();
             verbs.extend(
-                right
+                permission
                     .verbs
                     .iter()
                     .filter(|verb| !verbs.contains(verb))
@@ -42,7 +43,8 @@ impl fmt::Display for Missing {
     }
 }
 
-/// What of `wanted` the rules in `held` do not allow; None when they allow all of it.
+/// Returns the part of `wanted` that the rules in `held` do not allow; `None` when they allow
+/// everything.
 pub fn missing(held: &[Rule], wanted: &[Rule]) -> Option<Missing> {
     let missing: Vec<Rule> = wanted
         .iter()
@@ -52,26 +54,29 @@ pub fn missing(held: &[Rule], wanted: &[Rule]) -> Option<Missing> {
     (!missing.is_empty()).then_some(Missing(missing))
 }
 
-/// The single rights of `rule` that no rule in `held` covers; the whole rule when it has too many rights to look at each.
+/// Returns the permissions of `rule` that no rule in `held` covers; the whole rule when it has more
+/// than [`PERMISSIONS_MAX`] permissions.
 fn missing_of(held: &[Rule], rule: &Rule) -> Vec<Rule> {
     let names = rule.resource_names.len().max(1);
     let count = [rule.api_groups.len(), rule.resources.len(), names]
         .into_iter()
         .try_fold(rule.verbs.len(), usize::checked_mul)
-        .and_then(|rights| rights.checked_add(rule.verbs.len().checked_mul(rule.non_resource_urls.len())?));
-    if count.is_none_or(|count| count > RIGHTS_MAX) {
+        .and_then(|permissions| {
+            permissions.checked_add(rule.verbs.len().checked_mul(rule.non_resource_urls.len())?)
+        });
+    if count.is_none_or(|count| count > PERMISSIONS_MAX) {
         return vec![rule.clone()];
     }
-    let uncovered = |right: &Rule| !held.iter().any(|own| covers(own, right));
-    single_rights(rule).filter(uncovered).collect()
+    let uncovered = |permission: &Rule| !held.iter().any(|own| covers(own, permission));
+    single_permissions(rule).filter(uncovered).collect()
 }
 
 fn one(text: &str) -> Box<[Box<str>]> {
     Box::new([text.into()])
 }
 
-/// The rule as rules with one verb on one thing each.
-fn single_rights(rule: &Rule) -> impl Iterator<Item = Rule> {
+/// Splits a rule into rules with one verb on one object each.
+fn single_permissions(rule: &Rule) -> impl Iterator<Item = Rule> {
     let names: Vec<Box<[Box<str>]>> = match rule.resource_names.is_empty() {
         true => vec![Box::default()],
         false => rule.resource_names.iter().map(|name| one(name)).collect(),
@@ -101,7 +106,7 @@ fn single_rights(rule: &Rule) -> impl Iterator<Item = Rule> {
     on_objects.chain(on_paths)
 }
 
-/// Whether `own` alone allows all that `other` allows.
+/// Returns whether the rule `own` allows everything that `other` allows.
 fn covers(own: &Rule, other: &Rule) -> bool {
     let all = |own: &[Box<str>], other: &[Box<str>]| other.iter().all(|text| has(own, text));
     let names = own.resource_names.is_empty()

@@ -1,24 +1,24 @@
-//! The roles and bindings that every cluster has: Kubernetes' own, where they are about what is served here, and the few of this
-//! server.
+//! The default roles and bindings: those of Kubernetes that concern served resources, and a few of
+//! Everynode.
 
 use serde_json::{Value, json};
 
 use super::{Rule, missing};
 use crate::meta;
 
-/// The annotation of what the server brings up to date at its start.
+/// The annotation of roles and bindings that the server updates when it starts.
 pub const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 
 const READ: &str = "get list watch";
 const WRITE: &str = "create delete deletecollection patch update";
 const ALL: &str = "create delete deletecollection get list patch update watch";
 
-/// The group of the approved RBAC objects.
+/// The API group of RBAC objects.
 const GROUP: &str = "rbac.authorization.k8s.io";
-/// Where the labels by which roles add up begin.
+/// Prefix of the labels that aggregated roles select.
 const AGGREGATE_TO: &str = "rbac.authorization.k8s.io/aggregate-to-";
 
-/// One rule, its lists as words. The core group is the word `core`.
+/// A rule, with lists as words. `core` is the core group.
 struct Grant {
     verbs: &'static str,
     groups: &'static str,
@@ -77,10 +77,10 @@ impl Grant {
 /// A ClusterRole.
 struct Role {
     name: &'static str,
-    /// `admin`, `edit` or `view`, of which this one is a part.
+    /// The role that aggregates this one: `admin`, `edit` or `view`.
     part_of: &'static str,
-    /// Whether it is the sum of its parts, and has no rules of its own.
-    is_sum: bool,
+    /// Whether it is an aggregated role without rules of its own.
+    is_aggregated: bool,
     grants: &'static [Grant],
 }
 
@@ -88,7 +88,7 @@ const fn role(name: &'static str, grants: &'static [Grant]) -> Role {
     Role {
         name,
         part_of: "",
-        is_sum: false,
+        is_aggregated: false,
         grants,
     }
 }
@@ -100,17 +100,18 @@ const fn part(name: &'static str, part_of: &'static str, grants: &'static [Grant
     }
 }
 
-const fn sum(name: &'static str, part_of: &'static str) -> Role {
+const fn aggregated(name: &'static str, part_of: &'static str) -> Role {
     Role {
         part_of,
-        is_sum: true,
+        is_aggregated: true,
         ..role(name, &[])
     }
 }
 
 const EVENTS: Grant = on("create patch update", "core events.k8s.io", "events");
 
-/// What every node may do; of which objects says the Node authorizer, and with which content the admission NodeRestriction.
+/// The permissions of nodes. The Node authorizer limits the objects, and the admission
+/// NodeRestriction limits the content.
 const NODE: &[Grant] = &[
     on(READ, "core", "services"),
     on("create get list watch", "core", "nodes"),
@@ -131,12 +132,12 @@ const NODE: &[Grant] = &[
 
 const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 
-/// In the order of their names.
+/// Sorted by name.
 const ROLES: &[Role] = &[
-    sum("admin", ""),
+    aggregated("admin", ""),
     role("cluster-admin", &[on("*", "*", "*"), at("*", "*")]),
-    sum("edit", "admin"),
-    // What `why` and `plan` read beside the objects of a namespace.
+    aggregated("edit", "admin"),
+    // `why` and `plan` also read these, beside the objects of a namespace.
     part(
         "everynode:aggregate-to-view",
         "view",
@@ -145,7 +146,7 @@ const ROLES: &[Role] = &[
             on(READ, "scheduling.k8s.io", "priorityclasses"),
         ],
     ),
-    // What an agent reads beyond what its pods refer to: it is the proxy and the name server of its node, too.
+    // An agent also reads these, because it is the Service proxy and the DNS server of its node.
     role(
         "everynode:node",
         &[
@@ -153,7 +154,7 @@ const ROLES: &[Role] = &[
             on(READ, "discovery.k8s.io", "endpointslices"),
         ],
     ),
-    // By what the authority is, a machine that joins sees that it talks to the server that it was told of.
+    // A joining machine reads the authority's certificate to verify the server.
     role(
         "everynode:public-info-viewer",
         &[at("get", "/everynode/v1/authority")],
@@ -219,7 +220,8 @@ const ROLES: &[Role] = &[
                 "bindings events limitranges namespaces/status pods/log pods/status replicationcontrollers/status \
              resourcequotas resourcequotas/status",
             ),
-            // In a namespace this is the namespace itself: so one sees which one may look into.
+            // Inside a namespace this permits reading the namespace itself, so that users see which
+            // ones they may use.
             on(READ, "core", "namespaces"),
             on(READ, "discovery.k8s.io", "endpointslices"),
             on(
@@ -553,10 +555,10 @@ const ROLES: &[Role] = &[
             "/.well-known/openid-configuration /.well-known/openid-configuration/ /openid/v1/jwks /openid/v1/jwks/",
         )],
     ),
-    sum("view", "edit"),
+    aggregated("view", "edit"),
 ];
 
-/// The user as which the controllers act.
+/// The user of the controllers.
 const CONTROLLERS: &str = "system:kube-controller-manager";
 
 /// Name of a ClusterRoleBinding, its ClusterRole, its users and its groups.
@@ -618,7 +620,7 @@ const BINDINGS: &[Binding] = &[
         &["system:serviceaccount:kube-system:kube-dns"],
         &[],
     ),
-    // The controllers' process schedules, too.
+    // The process of the controllers also runs the scheduler.
     (
         "system:kube-scheduler",
         "system:kube-scheduler",
@@ -631,7 +633,7 @@ const BINDINGS: &[Binding] = &[
         &[],
         &["system:monitoring"],
     ),
-    // What a node may do depends on what is bound to it, so the role alone is given to nobody.
+    // The role is bound to nobody, because a node's permissions depend on its pods.
     ("system:node", "system:node", &[], &[]),
     (
         "system:node-proxier",
@@ -653,16 +655,16 @@ const BINDINGS: &[Binding] = &[
     ),
 ];
 
-/// What the roles of single controllers begin with. Each is bound to the ServiceAccount that Kubernetes runs the controller as, and to
-/// the user as which all of them act here.
+/// Prefix of the roles of single controllers. Each is bound to the ServiceAccount that Kubernetes
+/// uses for the controller, and to the user of all controllers here.
 const CONTROLLER_ROLE: &str = "system:controller:";
 
-/// The rules that hold for every node.
+/// Returns the rules that apply to every node.
 pub fn node_rules() -> Vec<Rule> {
     NODE.iter().map(Grant::rule).collect()
 }
 
-/// The ClusterRoles, in the order of their names. Those that are sums have the rules of their parts.
+/// Returns the ClusterRoles, sorted by name. Aggregated roles have the rules of their parts.
 pub fn cluster_roles() -> Vec<Value> {
     ROLES.iter().map(cluster_role).collect()
 }
@@ -679,16 +681,16 @@ fn cluster_role(role: &Role) -> Value {
         "metadata": {"name": role.name, "labels": labels, "annotations": {AUTO_UPDATE: "true"}},
         "rules": rules,
     });
-    if role.is_sum {
+    if role.is_aggregated {
         let label = format!("{AGGREGATE_TO}{}", role.name);
         object["aggregationRule"] = json!({"clusterRoleSelectors": [{"matchLabels": {label: "true"}}]});
     }
     object
 }
 
-/// Its own rules, or those of its parts in the order of their names.
+/// Returns the role's own rules, or those of its parts sorted by name.
 fn rules_of(role: &Role) -> Vec<Rule> {
-    if !role.is_sum {
+    if !role.is_aggregated {
         return role.grants.iter().map(Grant::rule).collect();
     }
     let mut rules = Vec::new();
@@ -704,7 +706,7 @@ fn rules_of(role: &Role) -> Vec<Rule> {
     rules
 }
 
-/// The ClusterRoleBindings.
+/// Returns the ClusterRoleBindings.
 pub fn cluster_role_bindings() -> Vec<Value> {
     let subject = |kind: &str, name: &str| json!({"kind": kind, "apiGroup": GROUP, "name": name});
     let account =
@@ -746,13 +748,13 @@ fn binding(name: &str, role: &str, subjects: Vec<Value>) -> Value {
     object
 }
 
-/// Whether a default binding that is there gives another role than it should, and may be replaced.
-pub fn names_another_role(found: &Value, wanted: &Value) -> bool {
+/// Returns whether an existing default binding has a wrong role and may be replaced.
+pub fn has_wrong_role(found: &Value, wanted: &Value) -> bool {
     found["roleRef"] != wanted["roleRef"] && meta::annotation(found, AUTO_UPDATE) != Some("false")
 }
 
-/// The next state of a default role or binding that is there already: what it lacks is added, what was added to it stays. None when
-/// nothing is to be done, or when its annotation says that it is to be left alone.
+/// Returns an existing default role or binding with the missing parts added; other additions stay.
+/// `None` when nothing is missing, or when its annotation forbids updates.
 pub fn reconciled(found: &Value, wanted: &Value) -> Option<Value> {
     if meta::annotation(found, AUTO_UPDATE) == Some("false") {
         return None;

@@ -1,19 +1,19 @@
-//! What a node needs of the cluster because of the pods that are bound to it, and which labels it may give itself.
+//! The objects that a node may read because of its pods, and the labels that it may set on itself.
 
 use serde_json::Value;
 
-/// What a pod may refer to, all in its own namespace.
+/// A kind of object that a pod may refer to, in its own namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PodReference {
     /// A Secret: volumes, environment, image pulls.
     Secret,
     /// A ConfigMap: volumes, environment.
     ConfigMap,
-    /// The ServiceAccount that it runs as.
+    /// The ServiceAccount of the pod.
     ServiceAccount,
 }
 
-/// Whether a pod refers to the object of this kind and name, so that its node has to read it.
+/// Returns whether a pod refers to the object of this kind and name, so that its node must read it.
 pub fn pod_refers_to(pod: &Value, what: PodReference, name: &str) -> bool {
     let spec = &pod["spec"];
     match what {
@@ -33,7 +33,7 @@ pub fn pod_refers_to(pod: &Value, what: PodReference, name: &str) -> bool {
     }
 }
 
-/// Whether a volume takes something from the Secret. Each kind of storage names its Secret in its own way.
+/// Returns whether a volume uses the Secret. Each type of volume has its own field for it.
 fn volume_secret(volume: &Value, name: &str) -> bool {
     const BY_REFERENCE: [&str; 7] = [
         "cephfs",
@@ -57,7 +57,8 @@ fn items(list: &Value) -> impl Iterator<Item = &Value> {
     list.as_array().into_iter().flatten()
 }
 
-/// The names that the environments of a pod's containers take values from: whole objects, and single keys.
+/// Returns the names of the objects that the environments of a pod's containers refer to, as a
+/// whole or by single keys.
 fn environment<'a>(spec: &'a Value, whole: &'static str, key: &'static str) -> impl Iterator<Item = &'a str> {
     ["containers", "initContainers", "ephemeralContainers"]
         .into_iter()
@@ -70,7 +71,7 @@ fn environment<'a>(spec: &'a Value, whole: &'static str, key: &'static str) -> i
         .filter_map(|reference| reference["name"].as_str())
 }
 
-/// Labels below `kubernetes.io` and `k8s.io` that a node says of itself.
+/// Labels below `kubernetes.io` and `k8s.io` that a node may set on itself.
 const OWN_LABELS: [&str; 12] = [
     "beta.kubernetes.io/arch",
     "beta.kubernetes.io/instance-type",
@@ -86,12 +87,13 @@ const OWN_LABELS: [&str; 12] = [
     "topology.kubernetes.io/zone",
 ];
 
-/// The prefixes below which a node may say what it likes.
+/// Prefixes below which a node may set any label.
 const OWN_PREFIXES: [&str; 2] = ["kubelet.kubernetes.io", "node.kubernetes.io"];
-/// The prefix that is there to keep nodes out.
+/// The prefix that is reserved for labels that nodes may not set.
 const RESTRICTION: &str = "node-restriction.kubernetes.io";
 
-/// Whether a node may not give itself this label, since workloads are drawn to nodes by it.
+/// Returns whether a node may not set this label on itself, because it could attract workloads with
+/// it.
 pub fn node_label_is_forbidden(label: &str) -> bool {
     let Some((prefix, _)) = label.split_once('/') else {
         return false;

@@ -1,4 +1,5 @@
-//! All roles and bindings, indexed by whom they are about: a question costs the bindings of the user and of his groups.
+//! All roles and bindings, indexed by subject: a check reads only the bindings of the user and of
+//! the groups.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -10,17 +11,17 @@ use super::{Action, Rule};
 use crate::field_error::quote;
 use crate::meta;
 
-/// Which role a binding gives.
+/// The role of a binding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoleRef {
-    /// A ClusterRole, else a Role in the binding's namespace.
+    /// Whether it is a ClusterRole; otherwise a Role in the binding's namespace.
     pub is_cluster_role: bool,
     /// Its name.
     pub name: Box<str>,
 }
 
 impl RoleRef {
-    /// The `roleRef` of a binding.
+    /// Returns the `roleRef` of a binding.
     pub fn of(binding: &Value) -> RoleRef {
         let role = &binding["roleRef"];
         RoleRef {
@@ -38,20 +39,20 @@ impl RoleRef {
     }
 }
 
-/// One subject of one binding.
+/// One subject of a binding.
 #[derive(Clone, Debug)]
 struct Bound {
     role: RoleRef,
-    /// How the subject is called in a reason: `Group "x"`.
+    /// The subject as a reason names it: `Group "x"`.
     subject: Box<str>,
 }
 
-/// The bindings of one namespace, or of the cluster: what they bind to a user or group, in the order of their names.
+/// The bindings of one namespace, or of the cluster, for each user and group, sorted by name.
 #[derive(Debug, Default)]
 struct Bindings {
     users: HashMap<Box<str>, BTreeMap<Box<str>, Bound>>,
     groups: HashMap<Box<str>, BTreeMap<Box<str>, Bound>>,
-    /// Users and groups of each binding, to take it out again.
+    /// Users and groups of each binding, with which it is removed.
     subjects: HashMap<Box<str>, Vec<Subject>>,
 }
 
@@ -91,7 +92,8 @@ impl Bindings {
                 "User" => (Subject::User(name_of.into()), name_of.to_owned()),
                 "Group" => (Subject::Group(name_of.into()), name_of.to_owned()),
                 "ServiceAccount" => {
-                    // A RoleBinding that names none means an account in its own namespace.
+                    // Without a namespace, a RoleBinding refers to a ServiceAccount in its own
+                    // namespace.
                     let namespace = match text("namespace") {
                         "" => meta::namespace(binding),
                         named => named,
@@ -115,7 +117,7 @@ impl Bindings {
     }
 }
 
-/// What a user may do by one binding.
+/// The permissions of a user by one binding.
 #[derive(Clone, Debug)]
 pub struct Grant<'p> {
     namespace: &'p str,
@@ -125,13 +127,13 @@ pub struct Grant<'p> {
 }
 
 impl<'p> Grant<'p> {
-    /// The rules of the role.
+    /// Returns the rules of the role.
     pub fn rules(&self) -> &'p [Rule] {
         self.rules
     }
 }
 
-/// The reason of an answer: `ClusterRoleBinding "a" of ClusterRole "b" to Group "c"`.
+/// The reason of a decision: `ClusterRoleBinding "a" of ClusterRole "b" to Group "c"`.
 impl fmt::Display for Grant<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (kind, binding) = match self.namespace {
@@ -149,7 +151,7 @@ impl fmt::Display for Grant<'_> {
     }
 }
 
-/// The rules of roles, by their names.
+/// The rules of roles by name.
 type Roles = HashMap<Box<str>, Arc<[Rule]>>;
 
 /// All roles and bindings.
@@ -163,7 +165,8 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Takes in a new or changed Role, ClusterRole, RoleBinding or ClusterRoleBinding, which says its `kind`.
+    /// Adds or replaces a Role, ClusterRole, RoleBinding or ClusterRoleBinding. The object must
+    /// have its `kind`.
     pub fn insert(&mut self, object: &Value) {
         let (namespace, name) = (meta::namespace(object), meta::name(object));
         match object["kind"].as_str().unwrap_or_default() {
@@ -185,7 +188,7 @@ impl Policy {
         }
     }
 
-    /// Forgets an object of this kind.
+    /// Removes an object of this kind.
     pub fn remove(&mut self, kind: &str, namespace: &str, name: &str) {
         match kind {
             "ClusterRole" => {
@@ -212,7 +215,7 @@ impl Policy {
         }
     }
 
-    /// The rules of a role; None when there is no such role.
+    /// Returns the rules of a role; `None` when the role does not exist.
     pub fn rules(&self, role: &RoleRef, namespace: &str) -> Option<&Arc<[Rule]>> {
         match role.is_cluster_role {
             true => self.cluster_roles.get(&role.name),
@@ -220,7 +223,8 @@ impl Policy {
         }
     }
 
-    /// What a user in these groups has in a namespace, the whole cluster's included; the cluster's alone for an empty namespace.
+    /// Returns the grants of a user with these groups in a namespace, including those for the whole
+    /// cluster. With an empty namespace, only the latter.
     pub fn grants<'p>(
         &'p self,
         user: &'p str,
@@ -253,7 +257,7 @@ impl Policy {
             })
     }
 
-    /// The binding that allows this, if there is one.
+    /// Returns the binding that allows this, if there is one.
     pub fn allows<'p>(
         &'p self,
         user: &'p str,

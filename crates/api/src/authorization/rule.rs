@@ -1,4 +1,4 @@
-//! One rule of a role: verbs, and what they are allowed on.
+//! One rule of a role: verbs, and the resources or paths that they apply to.
 
 use std::fmt;
 
@@ -7,26 +7,26 @@ use serde_json::{Map, Value};
 use super::{Action, Resource};
 use crate::field_error::quote;
 
-/// Everything, in whichever list it stands.
+/// Matches everything, in any of the lists.
 const ALL: &str = "*";
 
 /// A PolicyRule of a Role or ClusterRole.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rule {
-    /// What may be done.
+    /// The allowed verbs.
     pub verbs: Box<[Box<str>]>,
-    /// To resources of these groups.
+    /// The API groups of the resources.
     pub api_groups: Box<[Box<str>]>,
     /// `pods`, `pods/log`, `*/scale`, `*`.
     pub resources: Box<[Box<str>]>,
-    /// To objects of these names alone; empty for all.
+    /// The names of the objects; empty for all.
     pub resource_names: Box<[Box<str>]>,
-    /// To these paths; a `*` at the end stands for any rest.
+    /// The paths; a `*` at the end matches any rest.
     pub non_resource_urls: Box<[Box<str>]>,
 }
 
 impl Rule {
-    /// A rule as it stands in a role. What is no text is left out.
+    /// Parses a rule of a role. Values that are not strings are left out.
     pub fn of(rule: &Value) -> Rule {
         let texts = |field: &str| {
             let items = rule[field].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -41,13 +41,13 @@ impl Rule {
         }
     }
 
-    /// The rules of a Role or ClusterRole.
+    /// Parses the rules of a Role or ClusterRole.
     pub fn all_of(role: &Value) -> Box<[Rule]> {
         let rules = role["rules"].as_array().map(Vec::as_slice).unwrap_or_default();
         rules.iter().map(Rule::of).collect()
     }
 
-    /// The rule as it stands in a role.
+    /// Returns the rule in the form of a role.
     pub fn to_value(&self) -> Value {
         let mut fields = Map::new();
         for (field, texts) in self.fields() {
@@ -59,7 +59,7 @@ impl Rule {
         Value::Object(fields)
     }
 
-    /// The lists by their names on the wire, in the order in which Kubernetes writes them for people.
+    /// Returns the lists with their names in the API, in the order in which Kubernetes prints them.
     fn fields(&self) -> [(&'static str, &[Box<str>]); 5] {
         [
             ("apiGroups", &self.api_groups),
@@ -70,7 +70,7 @@ impl Rule {
         ]
     }
 
-    /// Whether it allows this.
+    /// Returns whether the rule allows the action.
     pub fn allows(&self, action: &Action<'_>) -> bool {
         match action {
             Action::Resource(resource) => self.allows_resource(resource),
@@ -95,13 +95,13 @@ impl Rule {
                 || self.resource_names.iter().any(|name| **name == *wanted.name))
     }
 
-    /// Whether it is about paths and not about objects.
+    /// Returns whether the rule applies to paths instead of objects.
     pub fn is_for_paths(&self) -> bool {
         !self.non_resource_urls.is_empty()
     }
 }
 
-/// As Kubernetes prints a rule in an error: `{APIGroups:[""], Resources:["pods"], Verbs:["get"]}`.
+/// In the form of Kubernetes' errors: `{APIGroups:[""], Resources:["pods"], Verbs:["get"]}`.
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let go_name = |field: &str| match field {
@@ -124,12 +124,12 @@ impl fmt::Display for Rule {
     }
 }
 
-/// Whether a list has this text or stands for all.
+/// Returns whether a list contains this text or `*`.
 pub(super) fn has(list: &[Box<str>], text: &str) -> bool {
     list.iter().any(|item| **item == *ALL || **item == *text)
 }
 
-/// Whether `pattern` (`pods`, `pods/log`, `*/log`, `*`) means this resource.
+/// Returns whether `pattern` (`pods`, `pods/log`, `*/log`, `*`) matches this resource.
 pub(super) fn names_resource(pattern: &str, resource: &str, subresource: &str) -> bool {
     if pattern == ALL {
         return true;
@@ -138,7 +138,7 @@ pub(super) fn names_resource(pattern: &str, resource: &str, subresource: &str) -
     sub == subresource && (main == resource || main == ALL && !sub.is_empty())
 }
 
-/// Whether `pattern` means `path`, which may be a pattern itself.
+/// Returns whether `pattern` matches `path`, which may be a pattern too.
 pub(super) fn path_covers(pattern: &str, path: &str) -> bool {
     pattern == path
         || pattern

@@ -25,7 +25,7 @@ fn on_objects(
 }
 
 #[test]
-fn refusals_are_worded_as_kubernetes_words_them() {
+fn denials_have_the_words_of_kubernetes() {
     let list = on_objects("list", "", "pods", "");
     let status = list.forbidden("x", "");
     assert_eq!(
@@ -56,7 +56,7 @@ fn refusals_are_worded_as_kubernetes_words_them() {
 }
 
 #[test]
-fn a_rule_means_what_it_lists_and_stars_mean_all() {
+fn rule_allows_what_it_lists_and_stars_allow_all() {
     let read = rule(
         json!({"verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods", "pods/log", "*/scale"]}),
     );
@@ -87,7 +87,7 @@ fn a_rule_means_what_it_lists_and_stars_mean_all() {
 }
 
 #[test]
-fn paths_end_in_a_star_that_means_the_rest() {
+fn star_at_the_end_of_a_path_matches_any_rest() {
     let paths = rule(json!({"verbs": ["get"], "nonResourceURLs": ["/metrics", "/healthz/*"]}));
     for (path, allowed) in [
         ("/metrics", true),
@@ -141,13 +141,13 @@ fn allows<'a>(
 }
 
 #[test]
-fn bindings_reach_as_far_as_their_namespace_and_end_with_their_role() {
+fn bindings_apply_in_their_namespace_while_the_role_exists() {
     let get = json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]);
     let mut policy = Policy::default();
     policy.insert(&role("ClusterRole", "", "reader", get.clone()));
     policy.insert(&role("Role", "a", "reader", get));
     let bob = json!([{"kind": "User", "name": "bob"}]);
-    // An account without a namespace is one of the binding's.
+    // A ServiceAccount without a namespace is in the binding's namespace.
     policy.insert(&binding(
         "RoleBinding",
         "b",
@@ -191,7 +191,7 @@ fn bindings_reach_as_far_as_their_namespace_and_end_with_their_role() {
     assert!(allows(&policy, "eve", &["devs"], "get", "c").is_some());
     assert_eq!(allows(&policy, "eve", &["devs"], "delete", "c"), None);
 
-    // Another state of a binding leaves nothing of the one before.
+    // A changed binding replaces the earlier one completely.
     policy.insert(&binding(
         "ClusterRoleBinding",
         "",
@@ -209,7 +209,7 @@ fn bindings_reach_as_far_as_their_namespace_and_end_with_their_role() {
 }
 
 #[test]
-fn what_is_missing_is_listed_by_what_it_is_about() {
+fn missing_permissions_are_grouped_by_resource() {
     let held = [rule(
         json!({"verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods"]}),
     )];
@@ -226,7 +226,7 @@ fn what_is_missing_is_listed_by_what_it_is_about() {
 }
 
 #[test]
-fn a_rule_of_more_rights_than_anybody_looks_at_must_be_held_as_a_whole() {
+fn rule_with_too_many_permissions_must_be_held_whole() {
     let many: Vec<String> = (0..1000).map(|n| format!("r{n}")).collect();
     let huge = rule(json!({"verbs": many, "apiGroups": many, "resources": many}));
     let most = rule(json!({"verbs": ["*"], "apiGroups": ["*"], "resources": many}));
@@ -250,7 +250,7 @@ fn any_rule() -> impl Strategy<Value = Rule> {
     })
 }
 
-/// Everything that can be asked for with these words, and with words that no rule names.
+/// Returns all actions with the words of the rules, and with words that no rule has.
 fn actions() -> Vec<Action<'static>> {
     let mut actions = Vec::new();
     for verb in ["get", "list", "other"] {
@@ -274,10 +274,10 @@ fn actions() -> Vec<Action<'static>> {
 }
 
 proptest! {
-    /// Who may give rules may do all that they allow, and who may do all that may give them. A word that no rule names stands for all
-    /// the words that there are.
+    /// A user may grant a rule if and only if he may do all that it allows. A word that no rule has
+    /// represents all other words.
     #[test]
-    fn nothing_is_missing_exactly_when_nothing_more_is_allowed(
+    fn nothing_is_missing_exactly_when_no_action_is_added(
         held in proptest::collection::vec(any_rule(), 0..4),
         wanted in proptest::collection::vec(any_rule(), 0..3),
     ) {
@@ -286,9 +286,9 @@ proptest! {
         prop_assert_eq!(missing(&held, &wanted).is_none(), more.is_none(), "{:?}", more);
     }
 
-    /// The index answers as a walk over all bindings would.
+    /// The index gives the same result as a search of all bindings.
     #[test]
-    fn the_index_answers_as_a_walk_would(
+    fn index_gives_the_result_of_a_full_search(
         bound in proptest::collection::vec((0..3_usize, 0..3_usize, 0..3_usize, 0..2_usize), 0..12),
         removed in proptest::collection::vec(0..12_usize, 0..6),
         user in 0..3_usize, group in 0..3_usize, namespace in 0..3_usize, verb in 0..3_usize,
@@ -322,7 +322,7 @@ proptest! {
 }
 
 #[test]
-fn a_pod_refers_to_what_its_node_must_read() {
+fn pod_refers_to_the_objects_that_its_node_must_read() {
     let pod = json!({"spec": {
         "serviceAccountName": "account",
         "imagePullSecrets": [{"name": "pull"}],
@@ -357,7 +357,7 @@ fn a_pod_refers_to_what_its_node_must_read() {
 }
 
 #[test]
-fn a_node_names_itself_and_not_its_role() {
+fn node_may_set_its_hostname_label_but_not_its_role() {
     for label in [
         "node-role.kubernetes.io/control-plane",
         "node-restriction.kubernetes.io/x",
@@ -381,7 +381,7 @@ fn a_node_names_itself_and_not_its_role() {
 }
 
 #[test]
-fn default_roles_are_valid_and_every_binding_has_its_role() {
+fn default_roles_are_valid_and_default_bindings_have_roles() {
     let (roles, bindings) = (defaults::cluster_roles(), defaults::cluster_role_bindings());
     let check = |mut object: Value| {
         let kind = crate::kinds::by_kind(
@@ -406,7 +406,7 @@ fn default_roles_are_valid_and_every_binding_has_its_role() {
 }
 
 #[test]
-fn sums_hold_their_parts() {
+fn aggregated_roles_contain_their_parts() {
     let roles = defaults::cluster_roles();
     let rules = |name: &str| {
         let role = roles
@@ -426,7 +426,7 @@ fn sums_hold_their_parts() {
 }
 
 #[test]
-fn what_is_there_gets_what_it_lacks_and_keeps_what_it_has() {
+fn reconciling_adds_missing_parts_and_keeps_others() {
     let wanted = &defaults::cluster_roles()[1];
     assert_eq!(crate::meta::name(wanted), "cluster-admin");
     assert_eq!(defaults::reconciled(wanted, wanted), None);
@@ -445,12 +445,12 @@ fn what_is_there_gets_what_it_lacks_and_keeps_what_it_has() {
 }
 
 #[test]
-fn default_sums_are_what_aggregation_makes_of_them() {
+fn default_aggregated_roles_match_aggregation() {
     assert_eq!(aggregated(&defaults::cluster_roles()), []);
 }
 
 #[test]
-fn a_sum_follows_its_parts() {
+fn aggregated_role_follows_changes_of_its_parts() {
     let pods = json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]);
     let things = json!([{"verbs": ["get"], "apiGroups": ["example.com"], "resources": ["things"]}]);
     let part = |name: &str, labels: Value, rules: &Value| json!({"metadata": {"name": name, "labels": labels}, "rules": rules});

@@ -39,7 +39,7 @@ fn refusal(budget: &Value, pod: &Value) -> (u16, u32, String) {
 }
 
 #[test]
-fn a_pod_that_ended_has_not_begun_or_goes_already_asks_no_budget() {
+fn pod_that_does_not_run_needs_no_budget() {
     let mut going = pod("p", true);
     assert!(is_budgeted(&going));
     going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
@@ -52,7 +52,7 @@ fn a_pod_that_ended_has_not_begun_or_goes_already_asks_no_budget() {
 }
 
 #[test]
-fn an_empty_selector_guards_every_pod_and_a_missing_one_none() {
+fn empty_selector_guards_all_pods_and_a_missing_one_none() {
     let mut budget = budget(json!({}));
     assert!(guards(&budget, &pod("p", true)));
     budget["spec"]["selector"] = json!({"matchLabels": {"app": "other"}});
@@ -64,7 +64,7 @@ fn an_empty_selector_guards_every_pod_and_a_missing_one_none() {
 }
 
 #[test]
-fn an_eviction_takes_one_disruption_and_notes_the_pod() {
+fn eviction_decrements_the_budget_and_records_the_pod() {
     let budget = budget(json!({"disruptionsAllowed": 2, "currentHealthy": 4}));
     let once = spend(&budget, &pod("p", true), now())
         .expect("allowed")
@@ -98,7 +98,7 @@ fn an_eviction_takes_one_disruption_and_notes_the_pod() {
 }
 
 #[test]
-fn a_spent_budget_refuses_with_429_and_its_numbers() {
+fn exhausted_budget_rejects_with_429_and_its_numbers() {
     assert_eq!(
         refusal(&budget(json!({})), &pod("p", true)),
         (
@@ -110,7 +110,7 @@ fn a_spent_budget_refuses_with_429_and_its_numbers() {
 }
 
 #[test]
-fn a_budget_that_its_controller_has_not_seen_refuses_for_the_moment() {
+fn unobserved_budget_rejects_with_a_retry_time() {
     let unseen = budget(json!({"observedGeneration": 2, "disruptionsAllowed": 1}));
     assert_eq!(
         refusal(&unseen, &pod("p", true)),
@@ -123,7 +123,7 @@ fn a_budget_that_its_controller_has_not_seen_refuses_for_the_moment() {
 }
 
 #[test]
-fn a_budget_that_could_not_be_computed_says_why() {
+fn failed_budget_names_its_reason() {
     let failed = budget(json!({"conditions": [
         {"type": "DisruptionAllowed", "status": "False", "reason": "SyncFailed", "message": "no scale"},
     ]}));
@@ -142,7 +142,7 @@ fn too_many_unconfirmed_evictions_are_forbidden() {
 }
 
 #[test]
-fn an_unready_pod_goes_while_enough_are_healthy_or_the_policy_allows_it_always() {
+fn unready_pod_is_evicted_if_budget_or_policy_allows() {
     let healthy = budget(json!({}));
     assert_eq!(spend(&healthy, &pod("p", false), now()), Ok(None));
     let mut sick = budget(json!({"currentHealthy": 1}));
@@ -161,7 +161,7 @@ fn an_unready_pod_goes_while_enough_are_healthy_or_the_policy_allows_it_always()
 }
 
 #[test]
-fn the_mark_says_who_evicts() {
+fn mark_names_the_eviction_api() {
     let mut evicted = pod("p", true);
     mark(&mut evicted, now());
     let condition = &evicted["status"]["conditions"][1];
@@ -180,8 +180,9 @@ fn the_mark_says_who_evicts() {
 }
 
 proptest! {
-    /// However many evictions are asked for, in whatever order and of ready and unready pods: the ready ones that go are at
-    /// most as many as were allowed, so that the healthy ones never become fewer than the budget asks for.
+    /// However many evictions of ready and unready pods are requested, and in any order: the
+    /// evicted ready pods are never more than the budget allows, so its minimum of healthy pods
+    /// holds.
     #[test]
     fn evictions_never_take_more_than_the_budget_allows(
         healthy in 0i64..12,

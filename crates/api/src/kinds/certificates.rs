@@ -1,5 +1,5 @@
-//! `certificates.k8s.io/v1` CertificateSigningRequest: somebody has a key and wants a certificate for it. An approver says yes or no,
-//! a signer issues.
+//! `certificates.k8s.io/v1` CertificateSigningRequest: a request for a certificate of a key. An
+//! approver approves or denies it, and a signer issues the certificate.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -28,9 +28,9 @@ pub static CERTIFICATE_SIGNING_REQUEST: Kind = Kind {
     columns: &[
         NAME,
         AGE,
-        column("SignerName", "The signer that is to issue the certificate."),
-        column("Requestor", "Who asked."),
-        column("RequestedDuration", "How long the certificate is to last."),
+        column("SignerName", "The signer of the certificate."),
+        column("Requestor", "The user that created the request."),
+        column("RequestedDuration", "The requested lifetime of the certificate."),
         column(
             "Condition",
             "Whether it was approved, and whether the certificate was issued.",
@@ -38,7 +38,7 @@ pub static CERTIFICATE_SIGNING_REQUEST: Kind = Kind {
     ],
     strategy: Strategy {
         status: StatusField::Separate,
-        // What is asked for does not change: somebody may have approved it.
+        // The spec is immutable, because it may already be approved.
         update: |new, old| keep_field(new, old, "spec"),
         status_update: |new, old| keep_conditions(new, old, &[APPROVED, DENIED]),
         name: name::path_segment,
@@ -58,15 +58,15 @@ const BASE: Kind = row(
     "certificatesigningrequest",
 );
 
-/// The condition by which a request is granted.
+/// The condition of an approved request.
 pub const APPROVED: &str = "Approved";
-/// The condition by which it is refused.
+/// The condition of a denied request.
 pub const DENIED: &str = "Denied";
-/// The condition by which the signer says that it cannot issue.
+/// The condition that the signer sets when it cannot issue.
 pub const FAILED: &str = "Failed";
 const FINAL: [&str; 3] = [APPROVED, DENIED, FAILED];
 
-/// In the order in which an error lists them.
+/// Sorted as in Kubernetes' error.
 const USAGES: [&str; 23] = [
     "any",
     "cert sign",
@@ -93,23 +93,23 @@ const USAGES: [&str; 23] = [
     "timestamping",
 ];
 
-/// The shortest life that may be asked for, in seconds.
+/// The shortest `expirationSeconds` of a request.
 const LIFE_LOWEST: i64 = 600;
-/// The longest domain of a signer's name.
+/// Most bytes of the domain in a signer's name.
 const SIGNER_DOMAIN: usize = 253;
-/// The longest name of a signer: the domain and, after a slash, a subdomain and a label with a dot between.
+/// Most bytes of a signer's name: the domain, a slash, a subdomain, a dot and a label.
 const SIGNER: usize = SIGNER_DOMAIN + 1 + 253 + 1 + 63;
-/// What signed everything when nobody was asked who should; it cannot be asked for any more.
+/// The signer of requests without a signer in older API versions. It is no longer valid.
 const LEGACY_SIGNER: &str = "kubernetes.io/legacy-unknown";
 
-/// Whether a request has a condition of this type.
+/// Returns whether a request has a condition of this type.
 pub fn has_condition(object: &Value, kind: &str) -> bool {
     list(&object["status"], "conditions")
         .iter()
         .any(|condition| text(condition, "type") == kind)
 }
 
-/// Writes into a new request who made it: what a client says of that itself counts for nothing.
+/// Sets the requester in a new request, and ignores what the client wrote.
 pub fn set_requestor(object: &mut Value, requestor: Requestor<'_>) {
     let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else {
         return;
@@ -134,20 +134,21 @@ pub fn set_requestor(object: &mut Value, requestor: Requestor<'_>) {
     }
 }
 
-/// Who made a request.
+/// The user that creates a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Requestor<'a> {
     /// The user's name.
     pub name: &'a str,
-    /// The user's uid, empty if there is none.
+    /// The user's uid; empty without one.
     pub uid: &'a str,
     /// All groups.
     pub groups: &'a [String],
-    /// Further facts about the credential.
+    /// The user's extra fields, for example about the credential.
     pub extra: &'a std::collections::BTreeMap<String, Vec<String>>,
 }
 
-/// Prepares the `approval` subresource: of the status only the conditions are taken, of these only Approved and Denied.
+/// Prepares the `approval` subresource: only the conditions in the status can change, except
+/// Failed.
 pub fn prepare_approval(new: &mut Value, old: &Value) {
     meta::carry_over(new, old);
     keep_field(new, old, "spec");
@@ -164,14 +165,14 @@ pub fn prepare_approval(new: &mut Value, old: &Value) {
     keep_conditions(new, old, &[FAILED]);
 }
 
-/// Judges a prepared approval.
+/// Validates a prepared approval.
 pub fn validate_approval(new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     status_rules(new, old, &mut errors);
     errors
 }
 
-/// Fills in when conditions changed.
+/// Sets the times of changed conditions.
 pub fn stamp_conditions(object: &mut Value, old: &Value, now: jiff::Timestamp) {
     let before = list(&old["status"], "conditions").to_vec();
     let conditions = object["status"]
@@ -192,7 +193,8 @@ pub fn stamp_conditions(object: &mut Value, old: &Value, now: jiff::Timestamp) {
     }
 }
 
-/// Takes the conditions of these types from `old`: whoever writes `new` has no say about them.
+/// Restores the conditions of these types from `old`, because the writer of `new` may not change
+/// them.
 fn keep_conditions(new: &mut Value, old: &Value, types: &[&str]) {
     let given = list(&new["status"], "conditions");
     let is_kept = |condition: &&Value| types.contains(&text(condition, "type"));
@@ -245,7 +247,7 @@ fn rules(object: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// A signer is `domain/path`, the domain with at least two labels.
+/// Validates the name of a signer: `domain/path`, where the domain has at least two labels.
 fn signer_name(signer: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     if signer.is_empty() {
         errors.push(FieldError::required(path, ""));
@@ -276,7 +278,7 @@ fn signer_name(signer: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// Judges what stands between the dots of a part of a signer's name.
+/// Validates each label of a part of a signer's name. Dots separate the labels.
 fn each_label(
     part: &str,
     rule: impl Fn(&str, &mut Vec<&'static str>),

@@ -1,4 +1,4 @@
-//! `coordination.k8s.io/v1` Lease: the heartbeat of a node, the claim of a leader.
+//! `coordination.k8s.io/v1` Lease: the heartbeat of a node, or a leader election.
 
 use serde_json::Value;
 
@@ -15,7 +15,7 @@ pub static LEASE: Kind = Kind {
         column("Holder", "The identity of the holder of the current lease."),
         AGE,
     ],
-    // Two holders must never both believe they won, so a writer says which version it saw.
+    // An update must have a resourceVersion. Otherwise two candidates could both become the leader.
     unconditional_update: false,
     create_on_update: true,
     strategy: Strategy {

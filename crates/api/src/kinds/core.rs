@@ -10,5 +10,5 @@ pub mod secret;
 pub mod service;
 pub mod service_account;
 
-/// How many bytes the data of a ConfigMap or Secret may have together.
+/// Most bytes of all data in a ConfigMap or Secret.
 const DATA_SIZE: usize = 1024 * 1024;

@@ -1,4 +1,4 @@
-//! `discovery.k8s.io/v1` EndpointSlice: where a Service's traffic goes.
+//! `discovery.k8s.io/v1` EndpointSlice: endpoints of a Service.
 
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ use crate::validate::name;
 const MAX_ENDPOINTS: usize = 1000;
 const MAX_PORTS: usize = 20000;
 const MAX_ADDRESSES: usize = 100;
-/// How many ports or addresses a table's cell names before it counts the rest.
+/// Most ports or addresses in a table's cell. The rest are counted.
 const SHOWN: usize = 3;
 
 /// The row of EndpointSlice.
@@ -95,7 +95,7 @@ fn endpoints(object: &Value) -> String {
     }
 }
 
-/// The first texts joined by commas, and how many more there are.
+/// Returns the first texts, joined by commas, and the number of the others.
 pub(crate) fn shorten(mut texts: Vec<String>) -> String {
     let more = texts.len().saturating_sub(SHOWN);
     texts.truncate(SHOWN);
@@ -117,7 +117,7 @@ fn default(object: &mut Value) {
     }
 }
 
-/// A slice has no spec: any change of its content is a new generation.
+/// A slice has no spec, so any change of its content increments the generation.
 fn update(new: &mut Value, old: &Value) {
     let changed = ["endpoints", "ports", "addressType"]
         .iter()

@@ -1,4 +1,5 @@
-//! `events.k8s.io/v1` Event: the newer face of the core group's Events, which own the stored objects.
+//! `events.k8s.io/v1` Event: the newer form of Events, which are stored in the form of the core
+//! group.
 
 use serde_json::{Map, Value};
 
@@ -13,7 +14,7 @@ pub static KIND: Kind = Kind {
     short_names: &["ev"],
     columns: event::COLUMNS,
     create_on_update: true,
-    // In the order of the stored kind, whose attributes hold the values.
+    // In the order of the stored kind, because its attributes are used.
     selectable: &[
         "regarding.kind",
         "regarding.namespace",
@@ -51,7 +52,7 @@ pub static KIND: Kind = Kind {
 const BASE: Kind = row("events.k8s.io", "v1", "Event", "events", "event");
 const KIND_ROW: fn(&Value, jiff::Timestamp) -> Vec<Value> = event::table_row;
 
-/// Names of the same field: here, and in the core group.
+/// Fields with different names here and in the core group.
 const FIELDS: [(&str, &str); 7] = [
     ("regarding", "involvedObject"),
     ("note", "message"),
@@ -62,12 +63,12 @@ const FIELDS: [(&str, &str); 7] = [
     ("reportingController", "reportingComponent"),
 ];
 
-/// The longest `action`, `reason` and `reportingInstance`, in bytes.
+/// Most bytes of `action`, `reason` and `reportingInstance`.
 const WORD_LENGTH: usize = 128;
-/// The longest `note`, in bytes.
+/// Most bytes of `note`.
 const NOTE_LENGTH: usize = 1024;
 
-/// What a new event of this face must say, and what it must leave to the older one.
+/// Validates a new event: required fields, and deprecated fields that must be empty.
 fn new_rules(object: &Value, errors: &mut Vec<FieldError>) {
     if object["eventTime"].is_null() {
         errors.push(FieldError::required(&Path::Root("eventTime"), ""));
@@ -117,7 +118,7 @@ fn check_length(field: &str, found: &str, max: usize, errors: &mut Vec<FieldErro
     }
 }
 
-/// Makes an Event of `events.k8s.io/v1` one of the core group.
+/// Converts an Event of `events.k8s.io/v1` to the core group.
 pub fn to_stored(object: &mut Value) {
     if let Some(fields) = object.as_object_mut() {
         for (here, core) in FIELDS {
@@ -125,11 +126,11 @@ pub fn to_stored(object: &mut Value) {
         }
         fields.insert("apiVersion".to_owned(), "v1".into());
     }
-    // The two types differ in which empty fields they write.
+    // The two types write different empty fields.
     schema::canonicalize(event::KIND.ty(), object);
 }
 
-/// Makes an Event of the core group one of `events.k8s.io/v1`.
+/// Converts an Event of the core group to `events.k8s.io/v1`.
 pub fn from_stored(object: &mut Value) {
     if let Some(fields) = object.as_object_mut() {
         for (here, core) in FIELDS {

@@ -1,4 +1,5 @@
-//! `policy/v1` PodDisruptionBudget: how many pods may be away at once. Eviction, which asks it, is a body and no kind of its own.
+//! `policy/v1` PodDisruptionBudget: how many pods may be unavailable at a time. Eviction is the
+//! body of a subresource and not a kind here.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -78,9 +79,9 @@ fn create(object: &mut Value) {
     }
 }
 
-/// Says in a budget's status whether it allows a disruption: the condition DisruptionAllowed, from
-/// `status.disruptionsAllowed`, with the reason SufficientPods or InsufficientPods; or, when the budget could not be
-/// computed, False with the reason SyncFailed and the failure. Its time changes with its status alone.
+/// Sets the condition DisruptionAllowed in a budget's status: from `status.disruptionsAllowed`,
+/// with the reason SufficientPods or InsufficientPods; or False with the reason SyncFailed and the
+/// message `failure`. Its transition time changes only with its status.
 pub fn set_disruption_allowed(status: &mut Value, failure: Option<&str>, now: Timestamp) {
     let allowed = status["disruptionsAllowed"].as_i64().unwrap_or(0) > 0;
     let (holds, reason) = match (failure, allowed) {

@@ -1,4 +1,4 @@
-//! `rbac.authorization.k8s.io/v1`: roles, and who has them.
+//! `rbac.authorization.k8s.io/v1`: roles and their bindings.
 
 use serde_json::Value;
 
@@ -94,7 +94,7 @@ const ROLE_COLUMNS: &[crate::kinds::Column] = &[NAME, column("Created At", "When
 
 const BINDING_COLUMNS: &[crate::kinds::Column] = &[
     NAME,
-    column("Role", "The role that is bound."),
+    column("Role", "The role of the binding."),
     AGE,
     wide("Users", "Users in the binding."),
     wide("Groups", "Groups in the binding."),
@@ -251,7 +251,7 @@ fn subject_rules(subject: &Value, namespaced: bool, path: &Path<'_>, errors: &mu
             if !group.is_empty() {
                 errors.push(FieldError::not_supported(&path.child("apiGroup"), group, &[""]));
             }
-            // In a RoleBinding it is the binding's own namespace.
+            // The default in a RoleBinding is its own namespace.
             if !namespaced && text(subject, "namespace").is_empty() {
                 errors.push(FieldError::required(&path.child("namespace"), ""));
             }

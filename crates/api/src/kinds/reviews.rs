@@ -1,4 +1,4 @@
-//! Bodies that are answered and forgotten: who am I, may I, give me a token.
+//! Kinds that are answered and not stored: the user's own identity, permissions, tokens.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use crate::field_error::{FieldError, Path};
 use crate::kinds::{Kind, Strategy, row};
 use crate::validate::field::{list, present, text};
 
-/// The row of SelfSubjectReview: who the server takes the caller for.
+/// The row of SelfSubjectReview: the user of the request.
 pub static SELF_SUBJECT_REVIEW: Kind = Kind {
     namespaced: false,
     stored: false,
@@ -19,7 +19,7 @@ pub static SELF_SUBJECT_REVIEW: Kind = Kind {
     ..SELF_BASE
 };
 
-/// The row of SelfSubjectAccessReview: whether the caller may do something.
+/// The row of SelfSubjectAccessReview: whether the user of the request may do something.
 pub static SELF_SUBJECT_ACCESS_REVIEW: Kind = Kind {
     namespaced: false,
     stored: false,
@@ -33,13 +33,13 @@ pub static SELF_SUBJECT_ACCESS_REVIEW: Kind = Kind {
     ..ACCESS_BASE
 };
 
-/// The row of SubjectAccessReview: whether somebody may do something.
+/// The row of SubjectAccessReview: whether a given user may do something.
 pub static SUBJECT_ACCESS_REVIEW: Kind = Kind {
     namespaced: false,
     ..LOCAL_SUBJECT_ACCESS_REVIEW_BASE
 };
 
-/// The row of LocalSubjectAccessReview: whether somebody may do something in this namespace.
+/// The row of LocalSubjectAccessReview: whether a given user may do something in this namespace.
 pub static LOCAL_SUBJECT_ACCESS_REVIEW: Kind = Kind {
     kind: "LocalSubjectAccessReview",
     plural: "localsubjectaccessreviews",
@@ -51,7 +51,7 @@ pub static LOCAL_SUBJECT_ACCESS_REVIEW: Kind = Kind {
     ..LOCAL_SUBJECT_ACCESS_REVIEW_BASE
 };
 
-/// The row of SelfSubjectRulesReview: what the caller may do in a namespace.
+/// The row of SelfSubjectRulesReview: what the user of the request may do in a namespace.
 pub static SELF_SUBJECT_RULES_REVIEW: Kind = Kind {
     namespaced: false,
     stored: false,
@@ -106,11 +106,11 @@ const ACCESS_BASE: Kind = row(
     "selfsubjectaccessreview",
 );
 
-/// The shortest life of a requested token, in seconds.
+/// The shortest lifetime of a requested token, in seconds.
 const TOKEN_SECONDS_LOWEST: i64 = 600;
-/// The life of a token whose request does not say.
+/// The default lifetime of a requested token, in seconds.
 const TOKEN_SECONDS_DEFAULT: i64 = 3600;
-/// The longest.
+/// The longest lifetime of a requested token, in seconds.
 const TOKEN_SECONDS_HIGHEST: i64 = 1 << 32;
 
 fn access_rules(object: &Value, errors: &mut Vec<FieldError>) {
@@ -174,7 +174,7 @@ fn rules_rules(object: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// Judges the body of `serviceaccounts/token`.
+/// Validates the body of `serviceaccounts/token`.
 pub fn validate_token_request(request: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let spec = Path::Root("spec");
@@ -197,7 +197,7 @@ pub fn validate_token_request(request: &Value) -> Vec<FieldError> {
     errors
 }
 
-/// Fills in what a token request leaves out: an hour of life.
+/// Sets the defaults of a token request: the lifetime.
 pub fn default_token_request(request: &mut Value) {
     let Some(fields) = request.as_object_mut() else {
         return;

@@ -9,9 +9,9 @@ use crate::meta;
 use crate::print;
 use crate::validate::field::{check_immutable, check_optional_one_of, flag, text};
 
-/// The greatest priority that a user may give.
+/// The highest priority of classes that users create.
 pub const HIGHEST_USER_PRIORITY: i64 = 1_000_000_000;
-/// The two classes that every cluster has, with their priorities.
+/// The two classes of every cluster, with their priorities.
 pub const SYSTEM_CLASSES: [(&str, i64); 2] = [
     ("system-node-critical", 2_000_001_000),
     ("system-cluster-critical", 2_000_000_000),
@@ -26,10 +26,13 @@ pub static PRIORITY_CLASS: Kind = Kind {
         integer("Value", "The value of this priority class."),
         Column {
             ty: "boolean",
-            ..column("Global-Default", "Whether pods without a class get this one.")
+            ..column(
+                "Global-Default",
+                "Whether it is the class of pods that name none.",
+            )
         },
         AGE,
-        column("PreemptionPolicy", "Whether pods of this class push others away."),
+        column("PreemptionPolicy", "Whether pods of this class preempt others."),
     ],
     strategy: Strategy {
         default: |object| {

@@ -1,4 +1,4 @@
-//! The registry as a whole, and what the tests of single kinds share.
+//! Tests of the whole registry, and helpers for the tests of single kinds.
 
 use jiff::Timestamp;
 use schema::decode::{self, FieldValidation, Format};
@@ -19,12 +19,12 @@ mod service_families;
 mod volumes;
 mod warnings;
 
-/// A moment after everything in these tests.
+/// A time after all times in these tests.
 pub(super) fn now() -> Timestamp {
     "2026-01-02T00:00:00Z".parse().expect("a time")
 }
 
-/// Reads YAML as a client's request body of this kind, with the defaults of the kind.
+/// Parses YAML as a request body of this kind, and sets its defaults.
 pub(super) fn read(kind: &Kind, yaml: &str) -> Value {
     let decoded = decode::object(
         yaml.as_bytes(),
@@ -38,7 +38,7 @@ pub(super) fn read(kind: &Kind, yaml: &str) -> Value {
     object
 }
 
-/// Creates an object from YAML up to its validation: the object, and what is wrong with it.
+/// Prepares and validates a new object from YAML. Returns the object and its errors.
 pub(super) fn create(kind: &Kind, yaml: &str) -> (Value, Vec<String>) {
     let mut object = read(kind, yaml);
     kind.prepare_create(&mut object);
@@ -47,7 +47,7 @@ pub(super) fn create(kind: &Kind, yaml: &str) -> (Value, Vec<String>) {
     (object, errors)
 }
 
-/// Updates an object: what it becomes, and what is wrong with that.
+/// Prepares and validates an update. Returns the object and its errors.
 pub(super) fn update(kind: &Kind, old: &Value, change: impl FnOnce(&mut Value)) -> (Value, Vec<String>) {
     let mut new = old.clone();
     change(&mut new);
@@ -57,7 +57,7 @@ pub(super) fn update(kind: &Kind, old: &Value, change: impl FnOnce(&mut Value)) 
     (new, errors)
 }
 
-/// Updates the status of an object.
+/// Prepares and validates an update of the status.
 pub(super) fn update_status(
     kind: &Kind,
     old: &Value,
@@ -70,7 +70,7 @@ pub(super) fn update_status(
     (new, errors)
 }
 
-/// The cells of an object's row, as text.
+/// Returns the cells of an object's row, as text.
 pub(super) fn cells(kind: &Kind, object: Value) -> Vec<String> {
     let text = |cell: Value| cell.as_str().map_or_else(|| cell.to_string(), str::to_owned);
     kind.row(&object, now()).into_iter().map(text).collect()
@@ -91,7 +91,7 @@ fn every_kind_and_its_list_are_in_the_schema_table() {
                 "{list}"
             );
         }
-        // The options of a connection come in the query; no body has their kind.
+        // Options of a connection are query parameters, so no body has their kind.
         for subresource in kind
             .subresources
             .iter()
@@ -104,7 +104,7 @@ fn every_kind_and_its_list_are_in_the_schema_table() {
 }
 
 #[test]
-fn every_selectable_field_stands_in_the_schema() {
+fn every_selectable_field_is_in_the_schema() {
     for kind in KINDS {
         for path in kind.selectable {
             let mut ty = Some(kind.ty());
@@ -146,7 +146,7 @@ fn defaulting_twice_changes_nothing() {
 }
 
 #[test]
-fn no_odd_object_makes_a_kind_panic() {
+fn no_invalid_object_makes_a_kind_panic() {
     let odd = [
         json!(null),
         json!([]),
@@ -181,7 +181,7 @@ fn no_odd_object_makes_a_kind_panic() {
 }
 
 #[test]
-fn what_the_server_adds_to_a_new_object_is_canonical() {
+fn new_objects_are_canonical_after_preparation() {
     let bodies = [
         (
             by_kind("apps", "v1", "DaemonSet"),

@@ -16,7 +16,8 @@ fn violation(reason: impl Into<String>, detail: String) -> Option<Violation> {
     })
 }
 
-/// AppArmor may be the runtime's default or a profile of the node, by the field or the older annotation.
+/// AppArmor must have the runtime's default or a profile of the node, by the field or the older
+/// annotation.
 pub(super) fn app_armor(pod: &Subject<'_>) -> Option<Violation> {
     const ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";
     let bad_type = |context: &Value| {
@@ -65,7 +66,7 @@ pub(super) fn app_armor(pod: &Subject<'_>) -> Option<Violation> {
     )
 }
 
-/// Capabilities may be added as far as a container has them anyway.
+/// Only capabilities that containers have by default may be added.
 pub(super) fn capabilities(pod: &Subject<'_>) -> Option<Violation> {
     const DEFAULT: [&str; 13] = [
         "AUDIT_WRITE",
@@ -103,7 +104,7 @@ pub(super) fn capabilities(pod: &Subject<'_>) -> Option<Violation> {
     )
 }
 
-/// A pod has namespaces of its own.
+/// A pod must not use the host's namespaces.
 pub(super) fn host_namespaces(pod: &Subject<'_>) -> Option<Violation> {
     let shared: Vec<&str> = ["hostIPC", "hostNetwork", "hostPID"]
         .into_iter()
@@ -115,7 +116,7 @@ pub(super) fn host_namespaces(pod: &Subject<'_>) -> Option<Violation> {
     violation("host namespaces", shared.join(", "))
 }
 
-/// No part of the node's file system is mounted.
+/// No directory of the node may be mounted.
 pub(super) fn host_path_volumes(pod: &Subject<'_>) -> Option<Violation> {
     let names: Vec<&str> = list(pod.spec, "volumes")
         .iter()
@@ -129,7 +130,7 @@ pub(super) fn host_path_volumes(pod: &Subject<'_>) -> Option<Violation> {
     violation("hostPath volumes", format!("{volumes} {}", quoted(names)))
 }
 
-/// No port of the node is taken.
+/// No port of the node may be used.
 pub(super) fn host_ports(pod: &Subject<'_>) -> Option<Violation> {
     let mut ports: BTreeSet<String> = BTreeSet::new();
     let names = pod.containers_that(|container| {
@@ -157,7 +158,7 @@ pub(super) fn host_ports(pod: &Subject<'_>) -> Option<Violation> {
     )
 }
 
-/// Probes and hooks reach the pod alone, not what the node can reach.
+/// Probes and hooks must connect only to the pod, not to addresses that the node can reach.
 pub(super) fn hosts_of_probes(pod: &Subject<'_>) -> Option<Violation> {
     let mut hosts = BTreeSet::new();
     let names: BTreeSet<&str> = pod
@@ -201,7 +202,7 @@ pub(super) fn hosts_of_probes(pod: &Subject<'_>) -> Option<Violation> {
     )
 }
 
-/// No container is privileged.
+/// No container may be privileged.
 pub(super) fn privileged(pod: &Subject<'_>) -> Option<Violation> {
     let names = pod.containers_that(|container| flag(&container["securityContext"], "privileged"));
     if names.is_empty() {
@@ -214,7 +215,8 @@ pub(super) fn privileged(pod: &Subject<'_>) -> Option<Violation> {
     violation("privileged", detail)
 }
 
-/// `/proc` is masked. User namespaces would make an unmasked one harmless, but nodes have none.
+/// `/proc` must be masked. A user namespace would make an unmasked one harmless, but nodes do not
+/// support them.
 pub(super) fn proc_mount(pod: &Subject<'_>) -> Option<Violation> {
     let mut kinds = BTreeSet::new();
     let names = pod.containers_that(|container| {
@@ -236,10 +238,10 @@ pub(super) fn proc_mount(pod: &Subject<'_>) -> Option<Violation> {
     violation("procMount", detail)
 }
 
-/// SELinux confines the containers.
+/// SELinux must confine the containers.
 pub(super) fn se_linux(pod: &Subject<'_>) -> Option<Violation> {
     const TYPES: [&str; 4] = ["", "container_t", "container_init_t", "container_kvm_t"];
-    /// The minor version that allows one type more.
+    /// The first minor version that allows one more type.
     const ENGINE_SINCE: u32 = 31;
     let (mut types, mut user, mut role) = (BTreeSet::new(), false, false);
     let engine = pod.minor >= ENGINE_SINCE;
@@ -288,12 +290,12 @@ pub(super) fn se_linux(pod: &Subject<'_>) -> Option<Violation> {
     )
 }
 
-/// Whether a seccomp profile confines.
+/// Returns whether a seccomp profile confines.
 pub(super) fn confines(profile: &Value) -> bool {
     matches!(text(profile, "type"), "RuntimeDefault" | "Localhost")
 }
 
-/// What seccomp profiles do not confine: the message, if there are any.
+/// Returns the violation for unconfined seccomp profiles, if there are any.
 pub(super) fn unconfined(pod: &Subject<'_>) -> Option<Violation> {
     let mut kinds = BTreeSet::new();
     let mut is_bad = |context: &Value| {
@@ -320,12 +322,12 @@ pub(super) fn unconfined(pod: &Subject<'_>) -> Option<Violation> {
     )
 }
 
-/// Seccomp is not switched off.
+/// Seccomp must not be disabled.
 pub(super) fn seccomp(pod: &Subject<'_>) -> Option<Violation> {
     unconfined(pod)
 }
 
-/// Kernel parameters are those that affect the pod alone.
+/// Only sysctls that affect no other pod may be set.
 pub(super) fn sysctls(pod: &Subject<'_>) -> Option<Violation> {
     let unsafe_ones: Vec<&str> = list(pod.context(), "sysctls")
         .iter()
@@ -338,7 +340,7 @@ pub(super) fn sysctls(pod: &Subject<'_>) -> Option<Violation> {
     violation("forbidden sysctls", unsafe_ones.join(", "))
 }
 
-/// No process of a Windows pod runs on the node itself.
+/// No process of a Windows pod may run on the host.
 pub(super) fn windows_host_process(pod: &Subject<'_>) -> Option<Violation> {
     let is_bad = |context: &Value| flag(&context["windowsOptions"], "hostProcess");
     let names = pod.containers_that(|container| is_bad(&container["securityContext"]));

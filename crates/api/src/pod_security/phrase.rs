@@ -1,6 +1,6 @@
-//! The phrases that the messages of the checks are made of.
+//! The phrases in the messages of the checks.
 
-/// `"a", "b"`.
+/// Returns `"a", "b"`.
 pub(super) fn quoted(items: impl IntoIterator<Item = impl AsRef<str>>) -> String {
     let items: Vec<String> = items
         .into_iter()
@@ -9,12 +9,12 @@ pub(super) fn quoted(items: impl IntoIterator<Item = impl AsRef<str>>) -> String
     items.join(", ")
 }
 
-/// One word for one, another for several.
+/// Returns the singular or the plural.
 pub(super) fn plural<'a>(one: &'a str, several: &'a str, count: usize) -> &'a str {
     if count == 1 { one } else { several }
 }
 
-/// `container "a"`, `containers "a", "b"`.
+/// Returns `container "a"` or `containers "a", "b"`.
 pub(super) fn containers(names: &[&str]) -> String {
     format!(
         "{} {}",
@@ -23,7 +23,7 @@ pub(super) fn containers(names: &[&str]) -> String {
     )
 }
 
-/// `pod and containers "a", "b"`: who sets something, the pod itself or its containers.
+/// Returns the parts of `pod and containers "a", "b"`: where a field is set.
 pub(super) fn setters(pod: bool, names: &[&str]) -> Vec<String> {
     let mut setters = Vec::new();
     if pod {

@@ -1,4 +1,4 @@
-//! The checks that the level `restricted` adds.
+//! The additional checks of the level `restricted`.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use super::phrase::{containers, plural, quoted, setters};
 use super::{Subject, Violation};
 use crate::validate::field::{list, present, text, texts};
 
-/// The minor version since which the checks that concern Linux alone pass over pods of Windows.
+/// The first minor version in which Linux checks do not apply to Windows pods.
 const OS_SINCE: u32 = 25;
 
 fn violation(reason: &str, detail: String) -> Option<Violation> {
@@ -23,7 +23,7 @@ fn is_exempt(pod: &Subject<'_>) -> bool {
     pod.minor >= OS_SINCE && pod.is_windows()
 }
 
-/// No process gets more rights than the one that started it.
+/// A process must not gain more privileges than its parent.
 pub(super) fn privilege_escalation(pod: &Subject<'_>) -> Option<Violation> {
     if is_exempt(pod) {
         return None;
@@ -42,7 +42,7 @@ pub(super) fn privilege_escalation(pod: &Subject<'_>) -> Option<Violation> {
     )
 }
 
-/// All capabilities are dropped, and only the one that binds low ports is added.
+/// All capabilities must be dropped; only the one for low ports may be added.
 pub(super) fn capabilities(pod: &Subject<'_>) -> Option<Violation> {
     if is_exempt(pod) {
         return None;
@@ -78,7 +78,7 @@ pub(super) fn capabilities(pod: &Subject<'_>) -> Option<Violation> {
     violation("unrestricted capabilities", details.join("; "))
 }
 
-/// Volumes come from the API or from storage that an administrator provides.
+/// Volumes must come from the API or from storage that an administrator provides.
 pub(super) fn volumes(pod: &Subject<'_>) -> Option<Violation> {
     const ALLOWED: [&str; 8] = [
         "configMap",
@@ -90,7 +90,7 @@ pub(super) fn volumes(pod: &Subject<'_>) -> Option<Violation> {
         "projected",
         "secret",
     ];
-    /// Those that messages call by their names.
+    /// The volume types that messages can name.
     const NAMED: [&str; 21] = [
         "hostPath",
         "gcePersistentDisk",
@@ -140,7 +140,8 @@ pub(super) fn volumes(pod: &Subject<'_>) -> Option<Violation> {
     )
 }
 
-/// No container runs as root. User namespaces would make root harmless, but nodes have none.
+/// No container may run as root. A user namespace would make root harmless, but nodes do not
+/// support them.
 pub(super) fn run_as_non_root(pod: &Subject<'_>) -> Option<Violation> {
     const REASON: &str = "runAsNonRoot != true";
     let own = &pod.context()["runAsNonRoot"];
@@ -165,7 +166,7 @@ pub(super) fn run_as_non_root(pod: &Subject<'_>) -> Option<Violation> {
     violation(REASON, detail)
 }
 
-/// No container asks for root.
+/// No container may set user 0.
 pub(super) fn run_as_user(pod: &Subject<'_>) -> Option<Violation> {
     let is_root = |context: &Value| context["runAsUser"] == 0;
     let names = pod.containers_that(|container| is_root(&container["securityContext"]));
@@ -179,7 +180,7 @@ pub(super) fn run_as_user(pod: &Subject<'_>) -> Option<Violation> {
     )
 }
 
-/// Seccomp confines every container.
+/// Seccomp must confine every container.
 pub(super) fn seccomp(pod: &Subject<'_>) -> Option<Violation> {
     if is_exempt(pod) {
         return None;

@@ -1,4 +1,4 @@
-//! What the Pod Security Standards allow and forbid, field by field, with the messages that Kubernetes gives.
+//! What the Pod Security Standards allow and forbid for each field, with Kubernetes' messages.
 
 use serde_json::json;
 
@@ -11,7 +11,7 @@ fn at(level: Level) -> Standard {
     }
 }
 
-/// A pod that every level takes.
+/// Returns a pod that every level accepts.
 fn hardened() -> Value {
     json!({
         "metadata": {"name": "x"},
@@ -24,7 +24,7 @@ fn hardened() -> Value {
     })
 }
 
-/// The hardened pod with this value at a JSON pointer; what is missing on the way is made.
+/// Returns the hardened pod with a value at a JSON pointer. Missing parents are created.
 fn with(pointer: &str, value: Value) -> Value {
     let mut pod = hardened();
     let mut place = &mut pod;
@@ -58,11 +58,14 @@ fn found(pod: &Value, level: Level) -> Vec<String> {
 
 const CONTEXT: &str = "/spec/containers/0/securityContext";
 
-/// Fields that a level judges: the pointer, a value, and what is said of it (nothing for what is allowed).
+/// Checks cases of a level: the pointer, a value, and the message (empty for an allowed value).
 fn check(level: Level, cases: &[(&str, Value, &str)]) {
-    for (pointer, value, says) in cases {
+    for (pointer, value, message) in cases {
         let pod = with(pointer, value.clone());
-        let expected: Vec<&str> = [*says].into_iter().filter(|says| !says.is_empty()).collect();
+        let expected: Vec<&str> = [*message]
+            .into_iter()
+            .filter(|message| !message.is_empty())
+            .collect();
         assert_eq!(found(&pod, level), expected, "{pointer} {value}");
         let below = if level == Level::Restricted {
             Level::Baseline
@@ -74,7 +77,7 @@ fn check(level: Level, cases: &[(&str, Value, &str)]) {
 }
 
 #[test]
-fn baseline_keeps_pods_off_the_node() {
+fn baseline_forbids_access_to_the_node() {
     let c = |field: &str| format!("{CONTEXT}/{field}");
     check(
         Level::Baseline,
@@ -145,7 +148,7 @@ fn baseline_keeps_pods_off_the_node() {
 }
 
 #[test]
-fn baseline_keeps_the_confinement_of_the_kernel() {
+fn baseline_requires_the_confinement_by_the_kernel() {
     let c = |field: &str| format!("{CONTEXT}/{field}");
     let annotation =
         |name: &str| format!("/metadata/annotations/container.apparmor.security.beta.kubernetes.io~1{name}");
@@ -191,7 +194,7 @@ fn baseline_keeps_the_confinement_of_the_kernel() {
             ),
         ],
     );
-    // These two have a stricter twin above them, which replaces them there.
+    // In `restricted`, stricter checks replace these two.
     let unconfined = with(&c("seccompProfile"), json!({"type": "Unconfined"}));
     let expected = [
         "seccompProfile (container \"c\" must not set securityContext.seccompProfile.type to \"Unconfined\")",
@@ -220,7 +223,7 @@ fn baseline_keeps_the_confinement_of_the_kernel() {
 }
 
 #[test]
-fn restricted_asks_for_a_hardened_pod() {
+fn restricted_requires_a_hardened_pod() {
     let c = |field: &str| format!("{CONTEXT}/{field}");
     check(
         Level::Restricted,
@@ -301,7 +304,7 @@ fn restricted_asks_for_a_hardened_pod() {
 }
 
 #[test]
-fn init_and_ephemeral_containers_count_and_come_in_order() {
+fn init_and_ephemeral_containers_are_checked_in_order() {
     let mut pod = hardened();
     let bad = json!({"name": "b", "image": "a:1"});
     for (field, name) in [("initContainers", "i"), ("ephemeralContainers", "e")] {
@@ -318,7 +321,7 @@ fn init_and_ephemeral_containers_count_and_come_in_order() {
 }
 
 #[test]
-fn a_container_may_say_for_itself_what_the_pod_does_not() {
+fn container_can_set_what_the_pod_does_not() {
     let mut pod = hardened();
     pod["spec"]["securityContext"] = json!({});
     pod["spec"]["containers"][0]["securityContext"]["runAsNonRoot"] = true.into();
@@ -327,7 +330,7 @@ fn a_container_may_say_for_itself_what_the_pod_does_not() {
 }
 
 #[test]
-fn a_pod_of_windows_needs_nothing_that_only_linux_has() {
+fn windows_pod_is_exempt_from_linux_checks() {
     let mut pod = hardened();
     pod["spec"]["os"] = json!({"name": "windows"});
     pod["spec"]["securityContext"] = json!({"runAsNonRoot": true});
@@ -341,7 +344,7 @@ fn a_pod_of_windows_needs_nothing_that_only_linux_has() {
 }
 
 #[test]
-fn an_older_version_has_fewer_checks() {
+fn older_version_has_fewer_checks() {
     let mut pod = hardened();
     pod["spec"]["containers"][0]["securityContext"] =
         json!({"allowPrivilegeEscalation": false, "runAsUser": 0});
@@ -361,7 +364,7 @@ fn an_older_version_has_fewer_checks() {
 }
 
 #[test]
-fn checks_are_in_the_order_of_their_names() {
+fn checks_are_sorted_by_name() {
     for level in [Level::Baseline, Level::Restricted] {
         let ids: Vec<&str> = CHECKS
             .iter()
@@ -398,7 +401,7 @@ fn labels_give_levels_and_versions() {
 }
 
 #[test]
-fn labels_that_mean_nothing_are_refused_and_enforced_strictly() {
+fn invalid_labels_are_rejected_and_enforced_strictly() {
     let (found, errors) = policy(&json!({
         "pod-security.kubernetes.io/enforce": "strict", "pod-security.kubernetes.io/enforce-version": "1.30",
         "pod-security.kubernetes.io/audit": "", "pod-security.kubernetes.io/audit-version": "v1.030",
@@ -420,7 +423,7 @@ fn labels_that_mean_nothing_are_refused_and_enforced_strictly() {
 }
 
 #[test]
-fn updates_count_when_images_or_containers_change() {
+fn updates_of_images_or_containers_are_significant() {
     let old = hardened();
     for (pointer, value, counts) in [
         ("/metadata/labels/a", json!("b"), false),
@@ -443,7 +446,7 @@ fn updates_count_when_images_or_containers_change() {
 }
 
 #[test]
-fn existing_pods_are_counted_by_what_they_violate() {
+fn existing_pods_are_grouped_by_violations() {
     let violation = |reason: &str| Violation {
         reason: reason.to_owned(),
         detail: String::new(),

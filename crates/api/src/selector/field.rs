@@ -13,15 +13,15 @@ pub struct FieldRequirement {
     pub equal: bool,
 }
 
-/// A compiled field selector: every requirement must hold.
+/// A compiled field selector: every requirement must match.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct FieldSelector {
     requirements: Box<[FieldRequirement]>,
 }
 
 impl FieldSelector {
-    /// Parses the `fieldSelector` parameter. Empty selects everything. Whether the kind has such fields is asked
-    /// separately, by [`FieldSelector::unsupported`].
+    /// Parses the `fieldSelector` parameter. Empty selects everything.
+    /// [`FieldSelector::unsupported`] checks whether the kind has the fields.
     pub fn parse(query: &str) -> Result<FieldSelector, SelectorError> {
         let requirements = terms(query)
             .into_iter()
@@ -31,12 +31,12 @@ impl FieldSelector {
         Ok(FieldSelector { requirements })
     }
 
-    /// Whether it selects everything.
+    /// Returns whether it selects everything.
     pub fn is_everything(&self) -> bool {
         self.requirements.is_empty()
     }
 
-    /// What it takes in memory, about.
+    /// Returns the approximate size in memory, in bytes.
     pub fn size(&self) -> usize {
         let requirements = self.requirements.iter();
         requirements
@@ -44,19 +44,21 @@ impl FieldSelector {
             .sum()
     }
 
-    /// What is required.
+    /// Returns the requirements.
     pub fn requirements(&self) -> &[FieldRequirement] {
         &self.requirements
     }
 
-    /// Whether fields, asked through `field`, satisfy every requirement. A field without a value counts as empty.
+    /// Returns whether fields, read by `field`, match every requirement. A field without a value
+    /// counts as empty.
     pub fn matches<'f>(&self, field: impl Fn(&str) -> Option<&'f str>) -> bool {
         self.requirements.iter().all(|requirement| {
             (field(&requirement.field).unwrap_or_default() == &*requirement.value) == requirement.equal
         })
     }
 
-    /// The value that `field` must have, when the selector demands one: watchers are indexed by it.
+    /// Returns the value that `field` must have, when the selector requires one. Watchers are
+    /// indexed by it.
     pub fn exact(&self, field: &str) -> Option<&str> {
         self.requirements
             .iter()
@@ -64,7 +66,8 @@ impl FieldSelector {
             .map(|requirement| &*requirement.value)
     }
 
-    /// The first field that is neither metadata.name, nor metadata.namespace, nor one of `selectable`.
+    /// Returns the first field that is not metadata.name, metadata.namespace or one of
+    /// `selectable`.
     pub fn unsupported(&self, selectable: &[&str]) -> Option<&str> {
         self.requirements
             .iter()
@@ -74,8 +77,8 @@ impl FieldSelector {
             })
     }
 
-    /// The error for a field that a kind cannot select by: kinds with fields of their own say it in other words than
-    /// those that know only name and namespace.
+    /// Returns the error for a field that the kind cannot select by. As in Kubernetes, its words
+    /// differ between kinds with selectable fields and kinds with only name and namespace.
     pub fn unsupported_error(field: &str, selectable: &[&str]) -> SelectorError {
         SelectorError(if selectable.is_empty() {
             format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
@@ -89,7 +92,7 @@ fn not_understood(query: &str, term: &str) -> SelectorError {
     SelectorError(format!("invalid selector: '{query}'; can't understand '{term}'"))
 }
 
-/// Splits at commas that no backslash guards; the backslashes stay for [`unescape`].
+/// Splits at commas without a backslash before them. The backslashes stay for [`unescape`].
 fn terms(query: &str) -> Vec<String> {
     let mut terms = vec![String::new()];
     let mut escaped = false;
@@ -131,7 +134,8 @@ fn requirement(term: &str) -> Option<FieldRequirement> {
     None
 }
 
-/// `\\`, `\,` and `\=` stand for the character; a bare `,` or `=`, or a lone backslash, is an error.
+/// Replaces `\\`, `\,` and `\=` by the character. A bare `,` or `=`, or another backslash, is an
+/// error.
 fn unescape(value: &str) -> Option<String> {
     let mut plain = String::with_capacity(value.len());
     let mut chars = value.chars();

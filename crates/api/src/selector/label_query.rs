@@ -2,7 +2,7 @@
 
 use super::{Requirement, SelectorError, Test};
 
-/// What may stand between a key and its values; the order is that of the error text.
+/// The operators between a key and its values, in the order of the error text.
 const BINARY_OPERATORS: &str = "in, notin, =, ==, !=, gt, lt";
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -119,7 +119,7 @@ impl<'q> Parser<'q> {
         })
     }
 
-    /// The value after an operator; nothing there means the empty value.
+    /// Reads the value after an operator. It may be missing, which means the empty value.
     fn exact_value(&mut self) -> &'q str {
         match self.peek() {
             Token::Word(word) => {
@@ -130,7 +130,7 @@ impl<'q> Parser<'q> {
         }
     }
 
-    /// `(a, b)`. An empty place between commas is the empty value.
+    /// Reads `(a, b)`. Nothing between two commas means the empty value.
     fn set(&mut self) -> Parsed<Box<[Box<str>]>> {
         if self.peek() != Token::Symbol("(") {
             return Err(format!("found '{}' expected: '('", self.peek().text()));
@@ -177,7 +177,7 @@ fn number(text: &str) -> Parsed<i64> {
     })
 }
 
-/// The requirements, sorted by key as Kubernetes keeps them.
+/// Parses the requirements and sorts them by key, as Kubernetes does.
 pub(super) fn parse(query: &str) -> Result<Vec<Requirement>, SelectorError> {
     let mut parser = Parser {
         tokens: tokens(query),
@@ -232,7 +232,7 @@ const VALUE_RULE: &str = "a valid label must be an empty string or consist of al
     start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is \
     '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 
-/// The longest label value, and the longest name part of a label key.
+/// Most bytes of a label value, and of the name part of a label key.
 const LONGEST_NAME: usize = 63;
 
 fn is_name(text: &str) -> bool {

@@ -55,13 +55,13 @@ fn queries_select_by_equality_sets_presence_and_size() {
 }
 
 #[test]
-fn words_that_are_operators_elsewhere_may_be_keys() {
+fn operator_words_may_be_keys() {
     check("in in (a)", false);
     check("!notin", true);
 }
 
 #[test]
-fn errors_say_what_was_found_and_what_was_expected() {
+fn errors_name_the_found_and_the_expected_token() {
     check_error(
         "a b",
         "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt",
@@ -82,7 +82,7 @@ fn errors_say_what_was_found_and_what_was_expected() {
 }
 
 #[test]
-fn objects_select_by_labels_and_expressions() {
+fn selector_objects_match_labels_and_expressions() {
     let of = |value| LabelSelector::from_value(&value).unwrap();
     assert!(selects(&of(json!({"matchLabels": {"app": "daemon"}}))));
     assert!(!selects(&of(
@@ -109,14 +109,14 @@ fn objects_select_by_labels_and_expressions() {
 }
 
 #[test]
-fn an_index_may_ask_for_the_one_value() {
+fn exact_returns_the_only_allowed_value() {
     let selector = LabelSelector::parse("app=daemon,tier in (a,b)").unwrap();
     assert_eq!(selector.exact("app"), Some("daemon"));
     assert_eq!(selector.exact("tier"), None);
 }
 
 #[test]
-fn fields_compare_for_equality_and_an_absent_one_is_empty() {
+fn field_selector_treats_absent_fields_as_empty() {
     let fields = |field: &str| match field {
         "spec.nodeName" => Some("a"),
         "metadata.name" => Some("x=y,z"),
@@ -144,7 +144,7 @@ fn fields_compare_for_equality_and_an_absent_one_is_empty() {
 }
 
 #[test]
-fn field_errors_are_kubernetes() {
+fn field_selector_errors_have_the_words_of_kubernetes() {
     let error = |query: &str| FieldSelector::parse(query).unwrap_err().to_string();
     assert_eq!(error("a"), "invalid selector: 'a'; can't understand 'a'");
     assert_eq!(
@@ -178,14 +178,14 @@ mod properties {
         fn nothing_that_is_sent_panics(query in "[a-z=!<>(), \\\\\u{e9}.-]{0,24}") {
             let labels = LabelSelector::parse(&query).map(|selector| selector.matches(|_| None));
             let fields = FieldSelector::parse(&query).map(|selector| selector.matches(|_| None));
-            // A refusal has words; anything else is an answer.
-            for refusal in [labels.err(), fields.err()].into_iter().flatten() {
-                prop_assert!(!refusal.to_string().is_empty());
+            // An error must have a message.
+            for error in [labels.err(), fields.err()].into_iter().flatten() {
+                prop_assert!(!error.to_string().is_empty());
             }
         }
 
         #[test]
-        fn a_value_and_its_negation_split_the_world(value in "[a-z]{0,3}", wanted in "[a-z]{0,3}") {
+        fn value_and_its_negation_split_the_world(value in "[a-z]{0,3}", wanted in "[a-z]{0,3}") {
             let one = LabelSelector::parse(&format!("k={wanted}")).unwrap();
             let other = LabelSelector::parse(&format!("k!={wanted}")).unwrap();
             prop_assert_ne!(one.matches(|_| Some(&value)), other.matches(|_| Some(&value)));

@@ -11,7 +11,7 @@ fn pods() -> &'static Kind {
 }
 
 #[test]
-fn a_missing_object_is_named_with_its_resource_and_group() {
+fn not_found_names_resource_and_group() {
     let status = Status::not_found(daemon_sets(), "x");
     assert_eq!(status.message, r#"daemonsets.apps "x" not found"#);
     assert_eq!(
@@ -25,7 +25,7 @@ fn a_missing_object_is_named_with_its_resource_and_group() {
 }
 
 #[test]
-fn a_taken_name_and_a_stale_version_are_conflicts() {
+fn taken_name_and_stale_version_are_conflicts() {
     let status = Status::already_exists(daemon_sets(), "x");
     assert_eq!((status.code, status.reason), (409, "AlreadyExists"));
     assert_eq!(status.message, r#"daemonsets.apps "x" already exists"#);
@@ -38,7 +38,7 @@ fn a_taken_name_and_a_stale_version_are_conflicts() {
 }
 
 #[test]
-fn an_invalid_object_lists_every_complaint_as_a_cause() {
+fn invalid_object_lists_every_error_as_a_cause() {
     let spec = Path::Root("spec");
     let errors = [
         FieldError::invalid(&spec.child("a"), "x", "bad"),
@@ -64,7 +64,7 @@ fn an_invalid_object_lists_every_complaint_as_a_cause() {
 }
 
 #[test]
-fn a_terminating_namespace_refuses_new_content_with_a_cause() {
+fn terminating_namespace_rejects_new_objects_with_a_cause() {
     let status = Status::namespace_terminating(pods(), "x", "old");
     assert_eq!(
         status.message,
@@ -77,7 +77,7 @@ fn a_terminating_namespace_refuses_new_content_with_a_cause() {
 }
 
 #[test]
-fn a_read_of_the_future_times_out_with_advice() {
+fn read_at_a_future_revision_times_out_with_retry_time() {
     let status = Status::too_large_resource_version(9, 3);
     assert_eq!(status.code, 504);
     assert_eq!(
@@ -91,7 +91,7 @@ fn a_read_of_the_future_times_out_with_advice() {
 }
 
 #[test]
-fn a_finished_deletion_names_the_object_and_its_uid() {
+fn deletion_response_names_the_object_and_its_uid() {
     assert_eq!(
         deleted(daemon_sets(), "x", "u-1"),
         json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",

@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 
-/// A toleration as JSON against a taint as kubectl writes it.
+/// Checks a toleration in JSON against a taint in the form of kubectl.
 #[track_caller]
 fn check(toleration: serde_json::Value, taint: &str, expected: bool) {
     let (pair, effect) = taint.split_once(':').unwrap();
@@ -14,7 +14,7 @@ fn check(toleration: serde_json::Value, taint: &str, expected: bool) {
 }
 
 #[test]
-fn an_empty_key_or_effect_covers_all_and_exists_ignores_the_value() {
+fn empty_key_or_effect_matches_all_and_exists_any_value() {
     check(json!({"operator": "Exists"}), "a=b:NoExecute", true);
     check(json!({"key": "a", "operator": "Exists"}), "a=b:NoSchedule", true);
     check(json!({"key": "a", "operator": "Exists"}), "b:NoSchedule", false);
@@ -37,7 +37,7 @@ fn an_empty_key_or_effect_covers_all_and_exists_ignores_the_value() {
 }
 
 #[test]
-fn what_is_not_understood_tolerates_nothing() {
+fn unknown_operators_and_effects_tolerate_nothing() {
     check(
         json!({"key": "a", "operator": "Gt", "value": "1"}),
         "a=2:NoSchedule",
@@ -51,7 +51,7 @@ fn what_is_not_understood_tolerates_nothing() {
 }
 
 #[test]
-fn merging_overwrites_the_same_identity_in_place_and_appends_the_rest() {
+fn merging_replaces_the_same_identity_and_appends_others() {
     let seconds = |key: &str, seconds| Toleration {
         toleration_seconds: seconds,
         ..Toleration::exists(key, Effect::NoExecute)
@@ -65,7 +65,7 @@ fn merging_overwrites_the_same_identity_in_place_and_appends_the_rest() {
 }
 
 #[test]
-fn the_first_taint_of_the_sort_that_is_asked_for_is_named() {
+fn untolerated_returns_the_first_selected_taint() {
     let taints = [
         Taint::new("a", "", Effect::PreferNoSchedule),
         Taint::new("b", "", Effect::NoSchedule),

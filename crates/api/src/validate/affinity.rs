@@ -1,4 +1,4 @@
-//! The rules of node and pod affinity and of topology spread constraints.
+//! Validation of node affinity, pod affinity and topology spread constraints.
 
 use serde_json::Value;
 
@@ -10,10 +10,10 @@ use crate::validate::name;
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
 
-/// How a node's label may be compared.
+/// The operators of node selectors.
 const NODE_OPERATORS: [&str; 6] = ["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"];
 
-/// `spec.affinity` of a pod.
+/// Validates `spec.affinity` of a pod.
 pub(crate) fn affinity(affinity: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     if present(affinity, "nodeAffinity") {
         node_affinity(&affinity["nodeAffinity"], &path.child("nodeAffinity"), errors);
@@ -48,7 +48,7 @@ fn weight(term: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// A `NodeSelector`: at least one term.
+/// Validates a `NodeSelector`, which must have at least one term.
 fn node_selector(selector: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let terms_path = path.child("nodeSelectorTerms");
     let terms = list(selector, "nodeSelectorTerms");
@@ -151,7 +151,7 @@ fn topology_key(term: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     check_name(key, name::qualified, &path, errors);
 }
 
-/// `spec.topologySpreadConstraints` of a pod.
+/// Validates `spec.topologySpreadConstraints` of a pod.
 pub(crate) fn topology_spread(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let constraints = list(spec, "topologySpreadConstraints");
     for (index, constraint) in constraints.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The rules of containers: regular, init and ephemeral.
+//! Validation of containers: regular, init and ephemeral.
 
 use std::borrow::Cow;
 
@@ -38,7 +38,7 @@ const BYTE_DIVISORS: [&str; 13] = [
 ];
 const RESIZE_POLICIES: [&str; 2] = ["NotRequired", "RestartContainer"];
 
-/// `spec.containers`, `spec.initContainers` and `spec.ephemeralContainers` of a pod.
+/// Validates `spec.containers`, `spec.initContainers` and `spec.ephemeralContainers` of a pod.
 pub(crate) fn containers(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let grace = spec["terminationGracePeriodSeconds"].as_i64();
     regular(spec, grace, &path.child("containers"), errors);
@@ -148,7 +148,7 @@ fn hooks_and_probes(container: &Value, grace: Option<i64>, path: &Path<'_>, erro
     }
 }
 
-/// What holds for every kind of container.
+/// Validates the fields of all types of containers.
 fn common(container: &Value, spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     check_required_name(container, "name", name::dns_label, path, errors);
     if text(container, "image").is_empty() {
@@ -284,7 +284,8 @@ fn key_ref(reference: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     check_required_name(reference, "key", name::config_key, path, errors);
 }
 
-/// A reference to a field of the pod; `allowed` are the fields beside single labels and annotations.
+/// Validates a reference to a field of the pod. `allowed` are the fields other than single labels
+/// and annotations.
 pub(crate) fn field_ref(reference: &Value, allowed: &[&str], path: &Path<'_>, errors: &mut Vec<FieldError>) {
     for field in ["apiVersion", "fieldPath"] {
         if text(reference, field).is_empty() {
@@ -316,12 +317,12 @@ pub(crate) fn field_ref(reference: &Value, allowed: &[&str], path: &Path<'_>, er
     }
 }
 
-/// Splits `metadata.labels['app']`.
+/// Splits `metadata.labels['app']` into field and key.
 fn subscript(field: &str) -> Option<(&str, &str)> {
     field.strip_suffix("']")?.split_once("['")
 }
 
-/// The fields of a pod that the downward API can name at all.
+/// Returns whether the downward API has this field of a pod.
 fn is_pod_field(field: &str) -> bool {
     const OTHERS: [&str; 5] = [
         "metadata.annotations",
@@ -333,7 +334,7 @@ fn is_pod_field(field: &str) -> bool {
     ENV_FIELDS.contains(&field) || OTHERS.contains(&field)
 }
 
-/// A reference to a request or limit of a container.
+/// Validates a reference to a request or limit of a container.
 pub(crate) fn resource_field_ref(
     reference: &Value,
     in_volume: bool,

@@ -1,40 +1,40 @@
-//! Small readings of JSON values and the checks that recur on single fields.
+//! Accessors of JSON values, and checks of single fields.
 
 use serde_json::Value;
 
 use crate::field_error::{FieldError, Path};
 
-/// The text of a field; empty when it is missing.
+/// Returns the text of a field; empty when it is missing.
 pub(crate) fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value[field].as_str().unwrap_or_default()
 }
 
-/// The items of a list field; none when it is missing.
+/// Returns the items of a list field; empty when it is missing.
 pub(crate) fn list<'a>(value: &'a Value, field: &str) -> &'a [Value] {
     value[field].as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-/// Whether a boolean field is set and true.
+/// Returns whether a boolean field is true.
 pub(crate) fn flag(value: &Value, field: &str) -> bool {
     value[field].as_bool().unwrap_or_default()
 }
 
-/// Whether a field is present and not null.
+/// Returns whether a field is present and not null.
 pub(crate) fn present(value: &Value, field: &str) -> bool {
     !value[field].is_null()
 }
 
-/// The strings of a list field.
+/// Returns the strings in a list field.
 pub(crate) fn texts<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a str> {
     list(value, field)
         .iter()
         .map(|item| item.as_str().unwrap_or_default())
 }
 
-/// A rule that adds a sentence for each way a text is wrong.
+/// A rule that adds a sentence for each fault of a text.
 pub(crate) type NameRule = fn(&str, &mut Vec<&'static str>);
 
-/// Holds a text against a rule.
+/// Checks a text with a rule.
 pub(crate) fn check_name(text: &str, rule: NameRule, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let mut messages = Vec::new();
     rule(text, &mut messages);
@@ -43,7 +43,7 @@ pub(crate) fn check_name(text: &str, rule: NameRule, path: &Path<'_>, errors: &m
     }
 }
 
-/// A text that must be there and follow a rule.
+/// Checks a text that is required, with a rule.
 pub(crate) fn check_required_name(
     value: &Value,
     field: &str,
@@ -57,7 +57,7 @@ pub(crate) fn check_required_name(
     }
 }
 
-/// A number that may be missing but not negative.
+/// Checks a number that may be missing but not negative.
 pub(crate) fn check_non_negative(value: &Value, field: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     if let Some(number) = value[field].as_i64()
         && number < 0
@@ -70,7 +70,7 @@ pub(crate) fn check_non_negative(value: &Value, field: &str, path: &Path<'_>, er
     }
 }
 
-/// A number that may be missing but must lie between `low` and `high`, both included.
+/// Checks a number that may be missing, else must be between `low` and `high`, both included.
 pub(crate) fn check_range(
     value: &Value,
     field: &str,
@@ -83,7 +83,7 @@ pub(crate) fn check_range(
     }
 }
 
-/// A number that must lie between `low` and `high`, both included.
+/// Checks a number that must be between `low` and `high`, both included.
 pub(crate) fn check_number(
     number: i64,
     (low, high): (i64, i64),
@@ -99,10 +99,10 @@ pub(crate) fn check_number(
     }
 }
 
-/// Port numbers.
+/// The range of port numbers.
 pub(crate) const PORTS: (i64, i64) = (1, 65535);
 
-/// A text that must be one of `supported`; empty counts as missing.
+/// Checks a text that must be one of `supported`; empty counts as missing.
 pub(crate) fn check_one_of(
     value: &Value,
     field: &str,
@@ -117,7 +117,7 @@ pub(crate) fn check_one_of(
     }
 }
 
-/// A text that may be missing, else must be one of `supported`.
+/// Checks a text that may be missing, else must be one of `supported`.
 pub(crate) fn check_optional_one_of(
     value: &Value,
     field: &str,
@@ -133,7 +133,7 @@ pub(crate) fn check_optional_one_of(
     }
 }
 
-/// A port by number or by name.
+/// Checks a port number or port name.
 pub(crate) fn check_port(value: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     match value {
         Value::String(name) => check_name(name, super::name::port_name, path, errors),
@@ -141,12 +141,12 @@ pub(crate) fn check_port(value: &Value, path: &Path<'_>, errors: &mut Vec<FieldE
     }
 }
 
-/// A field that must not differ from what it was.
+/// Checks a field that must not change.
 pub(crate) fn check_immutable(new: &Value, old: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     if new != old {
         errors.push(FieldError::invalid(path, new.clone(), IMMUTABLE));
     }
 }
 
-/// What is said of a changed field that must not change.
+/// The message for a change of an immutable field.
 pub(crate) const IMMUTABLE: &str = "field is immutable";

@@ -1,4 +1,4 @@
-//! The rules of `metav1.LabelSelector`.
+//! Validation of `metav1.LabelSelector`.
 
 use serde_json::Value;
 
@@ -7,10 +7,10 @@ use crate::validate::field::{check_name, list, text, texts};
 use crate::validate::meta::labels;
 use crate::validate::name;
 
-/// How a label may be compared.
+/// The operators of label selectors.
 const OPERATORS: [&str; 4] = ["In", "NotIn", "Exists", "DoesNotExist"];
 
-/// A label selector: its labels, and its expressions with the values that their operators want.
+/// Validates the labels and the expressions of a label selector.
 pub(crate) fn label_selector(selector: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     labels(&selector["matchLabels"], &path.child("matchLabels"), errors);
     let expressions = path.child("matchExpressions");
@@ -24,8 +24,8 @@ pub(crate) fn label_selector(selector: &Value, path: &Path<'_>, errors: &mut Vec
     }
 }
 
-/// A requirement on a label: one of these operators, with the values that it wants, and the label's key. What the
-/// values may look like is left to the caller.
+/// Validates the key, the operator and the number of values of a requirement on a label. The caller
+/// checks the form of the values.
 pub(crate) fn requirement(
     expression: &Value,
     operators: &[&str],
@@ -61,7 +61,7 @@ pub(crate) fn requirement(
     );
 }
 
-/// Whether the selector names no label at all, so that it would select everything.
+/// Returns whether the selector is empty, so that it selects everything.
 pub(crate) fn is_empty(selector: &Value) -> bool {
     list(selector, "matchExpressions").is_empty()
         && selector["matchLabels"]
@@ -69,7 +69,8 @@ pub(crate) fn is_empty(selector: &Value) -> bool {
             .is_none_or(serde_json::Map::is_empty)
 }
 
-/// Whether a map of labels passes the selector. A missing (null) selector selects nothing, an empty one everything.
+/// Returns whether a selector matches a map of labels. A missing (null) selector matches nothing,
+/// an empty one everything.
 pub(crate) fn matches(selector: &Value, labels: &Value) -> bool {
     if !selector.is_object() {
         return false;

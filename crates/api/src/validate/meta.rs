@@ -1,4 +1,4 @@
-//! The rules of `ObjectMeta`, for new objects and for updates.
+//! Validation of `ObjectMeta`, for new objects and for updates.
 
 use serde_json::{Map, Value};
 
@@ -9,20 +9,21 @@ use crate::validate::field::{
 };
 use crate::validate::name;
 
-/// How many bytes the keys and values of all annotations may have together.
+/// Most bytes of the keys and values of all annotations.
 const ANNOTATIONS_SIZE: usize = 256 * 1024;
-/// The same for labels, which Kubernetes does not bound. Selectors read all labels of an object, and watches keep them beside it.
+/// The same for labels, for which Kubernetes has no limit. Selectors read all labels of an object,
+/// and watches keep them in memory.
 const LABELS_SIZE: usize = 256 * 1024;
-/// Finalizers that need no domain before their names.
+/// Finalizers that are valid without a domain.
 const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", meta::ORPHAN_FINALIZER, meta::FOREGROUND_FINALIZER];
 const METADATA: Path<'static> = Path::Root("metadata");
 
-/// The metadata of a new object, its name already generated.
+/// Validates the metadata of a new object. Its name is already generated.
 pub(crate) fn object_meta(object: &Value, namespaced: bool, rule: NameRule, errors: &mut Vec<FieldError>) {
     let path = &METADATA;
     let base = meta::generate_name_base(object);
     if !base.is_empty() {
-        // The base is only the front of a name: it may end where a whole name may not.
+        // The base is a prefix of the name, so it may end with a dash.
         let front = base.trim_end_matches('-');
         let stands_for = if front.len() == base.len() {
             base.to_owned()
@@ -64,7 +65,7 @@ fn check_name_as(
     }
 }
 
-/// The metadata of a changed object.
+/// Validates the metadata of a changed object.
 pub(crate) fn object_meta_update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     let path = &METADATA;
     if meta::deletion_timestamp(old).is_some() {
@@ -116,7 +117,8 @@ fn common(metadata: &Value, errors: &mut Vec<FieldError>) {
     finalizers(metadata, &path.child("finalizers"), errors);
 }
 
-/// A map of labels: keys are qualified names, values short words, and all together have a size.
+/// Validates labels: keys are qualified names, values are label values, and the total size is
+/// limited.
 pub(crate) fn labels(labels: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let size: usize = entries(labels)
         .map(|(key, value)| key.len() + value.as_str().map_or(0, str::len))
@@ -136,7 +138,7 @@ pub(crate) fn labels(labels: &Value, path: &Path<'_>, errors: &mut Vec<FieldErro
     }
 }
 
-/// A map of annotations: keys are qualified names in any case, and all together have a size.
+/// Validates annotations: keys are qualified names in any case, and the total size is limited.
 pub(crate) fn annotations(annotations: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let mut size = 0;
     for (key, value) in entries(annotations) {
@@ -152,7 +154,7 @@ pub(crate) fn annotations(annotations: &Value, path: &Path<'_>, errors: &mut Vec
     }
 }
 
-/// The entries of an object; none of anything else.
+/// Returns the entries of an object; none for other values.
 pub(crate) fn entries(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
     value.as_object().into_iter().flat_map(Map::iter)
 }
@@ -243,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_and_a_namespace_are_needed() {
+    fn name_and_namespace_are_required() {
         assert_eq!(
             check(json!({})),
             [
@@ -262,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_generate_name_may_end_with_a_dash() {
+    fn generate_name_may_end_with_a_dash() {
         assert!(check(json!({"generateName": "web-", "name": "web-abcde", "namespace": "d"})).is_empty());
         let errors = check(json!({"generateName": "Web-", "name": "web-abcde", "namespace": "d"}));
         assert_eq!(errors.len(), 1);
@@ -274,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_and_annotations_follow_their_forms() {
+    fn labels_and_annotations_must_be_well_formed() {
         let errors = check(json!({"name": "x", "namespace": "d", "labels": {"a b": "c", "ok": "c d"}}));
         assert!(
             errors[0].starts_with("metadata.labels: Invalid value: \"a b\": name part must consist"),
@@ -297,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn all_labels_together_have_a_size() {
+    fn total_size_of_labels_is_limited() {
         let labels: Map<String, Value> = (0..100_000).map(|n| (format!("a{n}"), json!(""))).collect();
         assert_eq!(
             check(json!({"name": "x", "namespace": "d", "labels": labels})),
@@ -308,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn owner_references_are_whole_and_name_one_controller() {
+    fn owner_references_are_complete_with_one_controller() {
         let owner = |name| json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "name": name, "uid": "1", "controller": true});
         assert!(check(json!({"name": "x", "namespace": "d", "ownerReferences": [owner("a")]})).is_empty());
         let errors =
@@ -329,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn the_two_garbage_collection_finalizers_exclude_each_other() {
+    fn two_garbage_collection_finalizers_exclude_each_other() {
         let errors =
             check(json!({"name": "x", "namespace": "d", "finalizers": ["orphan", "foregroundDeletion"]}));
         assert_eq!(
@@ -341,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finalizer_is_known_or_says_whose_it_is() {
+    fn finalizer_is_a_standard_one_or_has_a_domain() {
         let finalizers = |names: &[&str]| check(json!({"name": "x", "namespace": "d", "finalizers": names}));
         assert!(finalizers(&["orphan", "example.com/wait"]).is_empty());
         assert_eq!(
@@ -353,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn name_namespace_uid_and_times_never_change() {
+    fn name_namespace_uid_and_times_are_immutable() {
         let old =
             json!({"name": "x", "namespace": "d", "uid": "1", "creationTimestamp": "2026-01-01T00:00:00Z"});
         let new =
@@ -369,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_on_its_way_out_takes_no_new_finalizer() {
+    fn object_being_deleted_accepts_no_new_finalizer() {
         let old = json!({"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["a/b"]});
         let new = json!({"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["a/b", "a/c"]});
         assert_eq!(

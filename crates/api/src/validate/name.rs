@@ -1,5 +1,5 @@
-//! Which names are allowed where. Each check adds one sentence for each rule that the name breaks; a good name costs one pass
-//! over its bytes and no allocation.
+//! Validation of names. Each check adds one sentence for each violated rule. A valid name costs one
+//! pass over its bytes and no allocation.
 
 macro_rules! regex {
     ($message:expr, $regex:expr) => { concat!($message, " (regex used for validation is '", $regex, "')") };
@@ -39,7 +39,8 @@ fn lower_alphanumeric(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit()
 }
 
-/// A non-empty run of `inner` bytes whose first and last pass `outer`.
+/// Returns whether all bytes pass `inner`, and the first and the last pass `outer`. False for an
+/// empty text.
 fn framed(text: &str, outer: fn(u8) -> bool, inner: fn(u8) -> bool) -> bool {
     match text.as_bytes() {
         [] => false,
@@ -66,7 +67,7 @@ fn is_label_name(text: &str) -> bool {
     )
 }
 
-/// A DNS label of RFC 1123: the name of a Namespace, a container, a volume.
+/// Checks a DNS label of RFC 1123: the name of a Namespace, a container, a volume.
 pub fn dns_label(text: &str, messages: &mut Vec<&'static str>) {
     if text.len() > LABEL_LENGTH {
         messages.push("must be no more than 63 characters");
@@ -87,7 +88,7 @@ pub fn dns_label(text: &str, messages: &mut Vec<&'static str>) {
     });
 }
 
-/// A DNS subdomain of RFC 1123: the name of most objects.
+/// Checks a DNS subdomain of RFC 1123: the name of most objects.
 pub fn dns_subdomain(text: &str, messages: &mut Vec<&'static str>) {
     if text.len() > SUBDOMAIN_LENGTH {
         messages.push("must be no more than 253 characters");
@@ -97,7 +98,7 @@ pub fn dns_subdomain(text: &str, messages: &mut Vec<&'static str>) {
     }
 }
 
-/// A name that can stand as one segment of a URL path: RBAC objects.
+/// Checks a name that is one segment of a URL path: RBAC objects.
 pub fn path_segment(text: &str, messages: &mut Vec<&'static str>) {
     match text {
         "." => messages.push("may not be '.'"),
@@ -113,7 +114,7 @@ pub fn path_segment(text: &str, messages: &mut Vec<&'static str>) {
     }
 }
 
-/// A qualified name: a label's key, a resource's name, a finalizer.
+/// Checks a qualified name: the key of a label, the name of a resource, a finalizer.
 pub fn qualified(text: &str, messages: &mut Vec<&'static str>) {
     let mut parts = text.split('/');
     let first = parts.next().unwrap_or_default();
@@ -155,7 +156,7 @@ fn prefix(text: &str, messages: &mut Vec<&'static str>) {
     }
 }
 
-/// A label's value.
+/// Checks the value of a label.
 pub fn label_value(text: &str, messages: &mut Vec<&'static str>) {
     if text.len() > LABEL_LENGTH {
         messages.push("must be no more than 63 bytes");
@@ -172,7 +173,7 @@ pub fn label_value(text: &str, messages: &mut Vec<&'static str>) {
     }
 }
 
-/// The name of an environment variable: printable ASCII without `=`.
+/// Checks the name of an environment variable: printable ASCII without `=`.
 pub fn env_var(text: &str, messages: &mut Vec<&'static str>) {
     if text.is_empty() {
         messages.push("environment variable name must be non-empty");
@@ -187,7 +188,7 @@ pub fn env_var(text: &str, messages: &mut Vec<&'static str>) {
     }
 }
 
-/// A key of a ConfigMap's or Secret's data; it becomes a file's name.
+/// Checks a key of a ConfigMap's or Secret's data, which is also a file name.
 pub fn config_key(text: &str, messages: &mut Vec<&'static str>) {
     if text.len() > SUBDOMAIN_LENGTH {
         messages.push("must be no more than 253 characters");
@@ -210,7 +211,7 @@ pub fn config_key(text: &str, messages: &mut Vec<&'static str>) {
     }
 }
 
-/// The name of a port.
+/// Checks the name of a port.
 pub fn port_name(text: &str, messages: &mut Vec<&'static str>) {
     if text.len() > PORT_NAME_LENGTH {
         messages.push("must be no more than 15 characters");
@@ -229,7 +230,7 @@ pub fn port_name(text: &str, messages: &mut Vec<&'static str>) {
     }
 }
 
-/// The name of an HTTP header.
+/// Checks the name of an HTTP header.
 pub(crate) fn http_header(text: &str, messages: &mut Vec<&'static str>) {
     if text.is_empty()
         || !text
@@ -244,7 +245,7 @@ pub(crate) fn http_header(text: &str, messages: &mut Vec<&'static str>) {
     }
 }
 
-/// A percentage such as `10%`.
+/// Checks a percentage such as `10%`.
 pub(crate) fn percent(text: &str, messages: &mut Vec<&'static str>) {
     let digits = text.strip_suffix('%').unwrap_or_default();
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -257,14 +258,14 @@ pub(crate) fn percent(text: &str, messages: &mut Vec<&'static str>) {
     }
 }
 
-/// An IP address of either family.
+/// Checks an IP address of either family.
 pub(crate) fn ip(text: &str, messages: &mut Vec<&'static str>) {
     if text.parse::<std::net::IpAddr>().is_err() {
         messages.push("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
     }
 }
 
-/// A network of either family: an address and the length of its prefix.
+/// Checks a network of either family: an address and the length of its prefix.
 pub(crate) fn cidr(text: &str, messages: &mut Vec<&'static str>) {
     let is_cidr = text.split_once('/').is_some_and(|(address, bits)| {
         let width = address
@@ -299,12 +300,12 @@ mod tests {
             );
         }
         for text in bad {
-            assert!(!check(rule, text).is_empty(), "{text:?} should be refused");
+            assert!(!check(rule, text).is_empty(), "{text:?} should be rejected");
         }
     }
 
     #[test]
-    fn labels_are_lower_case_words_with_inner_dashes() {
+    fn dns_labels_are_lower_case_with_inner_dashes() {
         let long = "a".repeat(64);
         check_all(
             dns_label,
@@ -321,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn subdomains_are_labels_joined_by_dots() {
+    fn dns_subdomains_are_labels_joined_by_dots() {
         let long = "a".repeat(254);
         check_all(
             dns_subdomain,
@@ -357,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn the_small_names_follow_their_rules() {
+    fn other_names_must_be_well_formed() {
         check_all(label_value, &["", "a", "A_b.c-1"], &["-a", "a-", "a b", "a/b"]);
         check_all(env_var, &["A", "a b", "1.x"], &["", "A=B", "é", "a\n"]);
         check_all(

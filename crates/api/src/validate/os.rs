@@ -1,11 +1,11 @@
-//! Fields of a pod that its operating system does not have.
+//! Fields that are forbidden by the pod's operating system.
 
 use serde_json::Value;
 
 use crate::field_error::{FieldError, Path};
 use crate::validate::field::{list, present, text};
 
-/// Of the security context of a pod, what only Linux has.
+/// Linux fields of a pod's security context.
 const LINUX_POD: [&str; 10] = [
     "appArmorProfile",
     "seLinuxOptions",
@@ -18,9 +18,9 @@ const LINUX_POD: [&str; 10] = [
     "supplementalGroups",
     "supplementalGroupsPolicy",
 ];
-/// Of the pod itself.
+/// Linux fields of the pod's spec.
 const LINUX_SPEC: [&str; 4] = ["hostUsers", "hostPID", "hostIPC", "shareProcessNamespace"];
-/// Of the security context of a container.
+/// Linux fields of a container's security context.
 const LINUX_CONTAINER: [&str; 10] = [
     "appArmorProfile",
     "seLinuxOptions",
@@ -34,7 +34,7 @@ const LINUX_CONTAINER: [&str; 10] = [
     "runAsGroup",
 ];
 
-/// Refuses what a pod that names its operating system cannot have there.
+/// Rejects fields that the pod's operating system (`spec.os`) does not have.
 pub(crate) fn fields(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     match text(&spec["os"], "name") {
         "windows" => {
@@ -78,7 +78,7 @@ fn containers(spec: &Value, fields: &[&str], detail: &str, path: &Path<'_>, erro
 
 fn forbid(value: &Value, fields: &[&str], detail: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     for field in fields {
-        // Flags of the pod itself count when they are true, as their absence means false.
+        // hostPID and hostIPC are set only when they are true, because false is their default.
         let is_set = present(value, field) && !(value[*field] == false && is_plain_flag(field));
         if is_set {
             errors.push(FieldError::forbidden(&path.child(field), detail));

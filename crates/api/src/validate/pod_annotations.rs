@@ -1,4 +1,4 @@
-//! The rules of the annotations by which a pod, or the template of one, asks for something.
+//! Validation of annotations that change the behavior of a pod, in Pods and in templates.
 
 use serde_json::Value;
 
@@ -8,14 +8,15 @@ use crate::meta;
 use crate::validate::field::text;
 use crate::validate::meta::entries;
 
-/// Before the name of a container: the AppArmor profile that confines it. The field `appArmorProfile` is newer.
+/// Prefix of a container's name: the container's AppArmor profile. The field `appArmorProfile`
+/// replaces it.
 const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
-/// Marks a pod that a node runs by itself.
+/// Marks a mirror pod, whose source is a file on the node.
 const MIRROR: &str = "kubernetes.io/config.mirror";
-/// How little it costs to delete the pod, beside others of its workload.
+/// The cost of deleting the pod, compared with other pods of its workload.
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
-/// Judges the annotations at `path` of a pod or a template.
+/// Validates the annotations at `path` of a pod or a template.
 pub(crate) fn rules(pod: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     if let Some(mirror) = meta::annotation(pod, MIRROR)
         && text(&pod["spec"], "nodeName").is_empty()
@@ -44,7 +45,7 @@ pub(crate) fn rules(pod: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) 
     }
     if let Some(cost) = meta::annotation(pod, DELETION_COST) {
         let digits = cost.strip_prefix('-').unwrap_or(cost);
-        // Written in one way alone: no plus, no leading zeros.
+        // Only the shortest form is valid: no plus sign, no leading zeros.
         let is_plain = !cost.starts_with('+') && (digits == "0" || !digits.starts_with('0'));
         if cost.parse::<i32>().is_err() || !is_plain {
             let path = path.key(DELETION_COST);
@@ -53,7 +54,7 @@ pub(crate) fn rules(pod: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) 
     }
 }
 
-/// What of the annotations of a pod that is there must not change.
+/// Validates that an update of a pod does not change the AppArmor and mirror annotations.
 pub(crate) fn update_rules(new: &Value, old: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let (after, before) = (&new["metadata"]["annotations"], &old["metadata"]["annotations"]);
     let settled = |key: &str| key.starts_with(APP_ARMOR) || key == MIRROR;

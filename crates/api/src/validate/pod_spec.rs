@@ -1,4 +1,4 @@
-//! The rules of a pod's spec, in a Pod and in a template.
+//! Validation of pod specs, in Pods and in templates.
 
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ use crate::validate::{
     affinity, container, meta, name, os, pod_annotations, resources, security, taint, volume,
 };
 
-/// Where a pod spec stands: some rules wait until the real pod.
+/// Where a pod spec is. Some rules apply only to Pods.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Within {
     /// In a Pod.
@@ -23,9 +23,9 @@ const DNS_NAMESERVERS: usize = 3;
 const DNS_SEARCHES: usize = 32;
 const DNS_SEARCH_CHARACTERS: usize = 2048;
 
-/// Judges a pod spec that has its defaults.
+/// Validates a pod spec that has its defaults.
 pub fn validate(spec: &Value, within: Within, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    // A negative grace period is allowed, warned about, and treated as one second.
+    // A negative grace period causes a warning and counts as one second.
     if spec["terminationGracePeriodSeconds"].is_null() {
         errors.push(FieldError::required(
             &path.child("terminationGracePeriodSeconds"),
@@ -114,7 +114,7 @@ fn check_if_given(
     }
 }
 
-/// On the host's network a container's port is the host's port.
+/// Validates that the container's port and the host's port are equal on the host's network.
 fn host_network_ports(spec: &Value, within: Within, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     if !flag(spec, "hostNetwork") {
         return;
@@ -226,7 +226,7 @@ fn host_users(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// A whole hostname, which goes with neither of the other ways to get one.
+/// Validates `hostnameOverride`, which excludes `hostNetwork` and `setHostnameAsFQDN`.
 fn hostname_override(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     const LENGTH: usize = 64;
     let host = text(spec, "hostnameOverride");
@@ -271,9 +271,9 @@ fn image_spaces(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// Judges the template of a workload: its labels, annotations and spec.
+/// Validates the template of a workload: its labels, annotations and spec.
 pub(crate) fn template(template: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    // Go embeds the metadata in the template, and its paths say so.
+    // Go embeds the metadata in the template, so its fields have no `metadata` in their paths.
     meta::labels(&template["metadata"]["labels"], &path.child("labels"), errors);
     meta::annotations(
         &template["metadata"]["annotations"],

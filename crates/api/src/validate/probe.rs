@@ -1,4 +1,4 @@
-//! The rules of probes and of life cycle handlers.
+//! Validation of probes and of lifecycle handlers.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use crate::validate::field::{
 };
 use crate::validate::name;
 
-/// Which probe it is: each has a rule of its own.
+/// The type of a probe. Each has a rule of its own.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Probe {
     Liveness,
@@ -17,7 +17,7 @@ pub(crate) enum Probe {
 }
 
 impl Probe {
-    /// The three probes with the container's fields that hold them.
+    /// The three probes with their fields in a container.
     pub(crate) const ALL: [(Probe, &'static str); 3] = [
         (Probe::Liveness, "livenessProbe"),
         (Probe::Readiness, "readinessProbe"),
@@ -25,7 +25,7 @@ impl Probe {
     ];
 }
 
-/// A probe that is there.
+/// Validates a probe.
 pub(crate) fn probe(kind: Probe, probe: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     handler(
         probe,
@@ -70,7 +70,8 @@ pub(crate) fn probe(kind: Probe, probe: &Value, path: &Path<'_>, errors: &mut Ve
     }
 }
 
-/// `lifecycle` of a container. `grace` is the pod's grace period in seconds, the longest that a sleep may take.
+/// Validates `lifecycle` of a container. `grace` is the pod's grace period in seconds, the longest
+/// allowed sleep.
 pub(crate) fn lifecycle(
     lifecycle: &Value,
     grace: Option<i64>,

@@ -1,4 +1,4 @@
-//! The rules of resource requests and limits.
+//! Validation of resource requests and limits.
 
 use schema::quantity::Quantity;
 use serde_json::Value;
@@ -8,10 +8,10 @@ use crate::validate::field::check_name;
 use crate::validate::meta::entries;
 use crate::validate::name;
 
-/// Resources that a container may ask for by a bare name.
+/// Resources that a container may request without a domain.
 const STANDARD: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 
-/// `resources` of a container (or of a whole pod).
+/// Validates `resources` of a container or of a pod.
 pub(crate) fn requirements(resources: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let (limits, requests) = (&resources["limits"], &resources["requests"]);
     let limits_path = path.child("limits");
@@ -56,12 +56,12 @@ fn resource_name(resource: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) 
     }
 }
 
-/// Whether amounts of this resource may be promised more than once.
+/// Returns whether a limit may be higher than the request.
 fn overcommits(resource: &str) -> bool {
     STANDARD.contains(&resource)
 }
 
-/// A quantity that is not negative, and whole for what cannot be divided.
+/// Validates a quantity: not negative, and whole for an indivisible resource.
 fn amount(resource: &str, quantity: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let Ok(parsed) = Quantity::from_value(quantity) else {
         let bad = quantity.clone();
@@ -114,7 +114,7 @@ fn request_within_limit(
     }
 }
 
-/// A map of resources to amounts as a node reports them: names and signs.
+/// Validates the resources that a node reports: names and signs.
 pub(crate) fn resource_list(map: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     for (resource, quantity) in entries(map) {
         let path = path.key(resource);

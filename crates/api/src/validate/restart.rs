@@ -1,11 +1,11 @@
-//! The rules of the restarts of single containers.
+//! Validation of the restart policies of single containers.
 
 use serde_json::Value;
 
 use crate::field_error::{FieldError, Path};
 use crate::validate::field::{list, text};
 
-/// When one container starts again, whatever holds for the pod: its own policy, and exit codes by which it starts again all the same.
+/// Validates a container's own restart policy and its rules for exit codes.
 pub(crate) fn restart_policy(container: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     const POLICIES: [&str; 3] = ["Always", "Never", "OnFailure"];
     const RULES: usize = 20;

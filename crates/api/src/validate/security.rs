@@ -1,4 +1,4 @@
-//! The rules of the security contexts of pods and containers.
+//! Validation of the security contexts of pods and containers.
 
 use serde_json::Value;
 
@@ -9,11 +9,11 @@ use crate::validate::field::{
 };
 use crate::validate::volume::check_descending_path;
 
-/// User and group numbers: Linux keeps them in 32 bits.
+/// User and group ids, which have 32 bits in Linux.
 const IDS: (i64, i64) = (0, 0xffff_ffff);
 const PROFILE_TYPES: [&str; 3] = ["Localhost", "RuntimeDefault", "Unconfined"];
 
-/// `spec.securityContext` of a pod.
+/// Validates `spec.securityContext` of a pod.
 pub(crate) fn pod(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let context = &spec["securityContext"];
     for field in ["fsGroup", "runAsUser", "runAsGroup"] {
@@ -90,7 +90,8 @@ fn sysctls(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// `securityContext` of a container. `host_users` says whether the users of its pod are those of the node.
+/// Validates `securityContext` of a container. `host_users` is false when the pod has its own user
+/// namespace.
 pub(crate) fn container(context: &Value, host_users: bool, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     for field in ["runAsUser", "runAsGroup"] {
         check_range(context, field, IDS, path, errors);

@@ -1,4 +1,4 @@
-//! The rules of taints and of the tolerations that answer them.
+//! Validation of taints and tolerations.
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ use crate::validate::name;
 /// The effects of a taint, in Kubernetes' order.
 const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
-/// The list field `field` of `owner` as tolerations.
+/// Validates the tolerations in the list field `field` of `owner`.
 pub(crate) fn tolerations(owner: &Value, field: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     for (index, toleration) in list(owner, field).iter().enumerate() {
         check_toleration(toleration, &path.index(index), errors);
@@ -75,7 +75,7 @@ fn check_effect(effect: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// The taints of a node: well formed, and one for each key and effect.
+/// Validates the taints of a node. At most one for each key and effect.
 pub(crate) fn taints(node_spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let taints = list(node_spec, "taints");
     for (index, taint) in taints.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The rules of a pod's volumes and of the paths inside them.
+//! Validation of a pod's volumes and of the paths in them.
 
 use std::collections::BTreeSet;
 
@@ -28,7 +28,7 @@ const VOLUME_FIELDS: [&str; 5] = [
     "metadata.namespace",
     "metadata.uid",
 ];
-/// The fields that sources of volumes cannot do without, where that is all there is to judge.
+/// Required fields of volume sources that have no other rules.
 const REQUIRED: [(&str, &[&str]); 19] = [
     ("awsElasticBlockStore", &["volumeID"]),
     ("azureDisk", &["diskName", "diskURI"]),
@@ -50,10 +50,10 @@ const REQUIRED: [(&str, &[&str]); 19] = [
     ("scaleIO", &["gateway", "system", "volumeName"]),
     ("vsphereVolume", &["volumePath"]),
 ];
-/// A token must live long enough to be renewed.
+/// Lifetime of a token in seconds: 10 minutes to 2^32 seconds, as in Kubernetes.
 const TOKEN_SECONDS: (i64, i64) = (600, 1 << 32);
 
-/// `spec.volumes` of a pod.
+/// Validates `spec.volumes` of a pod.
 pub(crate) fn volumes(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let volumes = list(spec, "volumes");
     for (index, volume) in volumes.iter().enumerate() {
@@ -75,7 +75,7 @@ pub(crate) fn volumes(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError
     }
 }
 
-/// The one source of a volume: every field but its name is one.
+/// Validates the source of a volume, which is the only field other than the name.
 fn source(volume: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let mut found = false;
     for (field, value) in
@@ -187,7 +187,7 @@ fn nfs(source: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// `items` of a secret or configMap: keys and where they go.
+/// Validates `items` of a secret or configMap: keys and paths.
 fn items(source: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let items = path.child("items");
     for (index, item) in list(source, "items").iter().enumerate() {
@@ -241,8 +241,9 @@ fn projected(source: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     duplicate_paths(sources, path, errors);
 }
 
-/// No two files of a projected volume may have the same place. The message names the object that a file comes from, or the path of one that
-/// comes from none. The place of a token is not looked at, as in Kubernetes.
+/// Validates that the files of a projected volume have different paths. The message names the
+/// object of the file, or the path of a file without an object. The path of a token is not checked,
+/// as in Kubernetes.
 fn duplicate_paths(sources: &[Value], path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let mut taken: BTreeSet<&str> = BTreeSet::new();
     for source in sources {
@@ -311,7 +312,7 @@ fn projected_source(source: &Value, path: &Path<'_>, errors: &mut Vec<FieldError
     }
 }
 
-/// The `path` field of an item: a place below the volume's root.
+/// Validates the `path` of an item, which is below the volume's root.
 fn file_path(item: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let path = path.child("path");
     match text(item, "path") {
@@ -333,7 +334,7 @@ fn mode(value: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// A relative path that never steps up.
+/// Checks that a path is relative and has no `..`.
 pub(crate) fn check_descending_path(target: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     if target.starts_with('/') {
         errors.push(FieldError::invalid(path, target, "must be a relative path"));
@@ -341,7 +342,7 @@ pub(crate) fn check_descending_path(target: &str, path: &Path<'_>, errors: &mut 
     check_no_backsteps(target, path, errors);
 }
 
-/// A path none of whose parts is `..`.
+/// Checks that no part of a path is `..`.
 pub(crate) fn check_no_backsteps(target: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     if target.split('/').any(|part| part == "..") {
         errors.push(FieldError::invalid(path, target, "must not contain '..'"));

@@ -1,4 +1,5 @@
-//! Views of the small kinds that a cluster's housekeeping reads.
+//! Views of the kinds for leases, namespaces, priorities, disruption budgets and garbage
+//! collection.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use super::share::shared;
 use super::{ObjectMetaView, View, lenient_time, nullable};
 use crate::selector::LabelSelector;
 
-/// Any object at all, by its metadata: what garbage collection reads.
+/// Any object, with only its metadata, as garbage collection reads it.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ObjectView {
@@ -25,53 +26,53 @@ pub struct ObjectView {
     pub meta: ObjectMetaView,
 }
 
-/// What deciders read of a Lease.
+/// The fields of a Lease that decisions need.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct LeaseView {
     /// Metadata.
     pub meta: ObjectMetaView,
-    /// Who holds it.
+    /// `holderIdentity`.
     pub holder: Option<Arc<str>>,
-    /// For how long a renewal is good, in seconds.
+    /// `leaseDurationSeconds`: seconds after a renewal until the lease expires.
     pub duration_seconds: Option<i32>,
-    /// When it was taken.
+    /// When the holder acquired it.
     pub acquire_time: Option<Timestamp>,
-    /// When it was last renewed.
+    /// When the holder last renewed it.
     pub renew_time: Option<Timestamp>,
-    /// How often it changed hands.
+    /// Number of changes of the holder.
     pub transitions: i32,
 }
 
-/// What deciders read of a Namespace.
+/// The fields of a Namespace that decisions need.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct NamespaceView {
     /// Metadata.
     pub meta: ObjectMetaView,
-    /// `spec.finalizers`: what must be emptied before it may go.
+    /// `spec.finalizers`: the namespace is deleted when this is empty.
     pub finalizers: Box<[Arc<str>]>,
     /// Whether `status.phase` is `Terminating`.
     pub terminating: bool,
 }
 
-/// What deciders read of a PriorityClass.
+/// The fields of a PriorityClass that decisions need.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct PriorityClassView {
     /// Metadata.
     pub meta: ObjectMetaView,
-    /// The priority that it gives.
+    /// The priority of its pods.
     pub value: i32,
-    /// Whether pods without a class get it.
+    /// Whether it is the class of pods that name none.
     pub global_default: bool,
-    /// Whether its pods preempt nobody.
+    /// Whether its pods preempt no other pods.
     pub never_preempts: bool,
 }
 
-/// What deciders read of a PodDisruptionBudget.
+/// The fields of a PodDisruptionBudget that decisions need.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct PodDisruptionBudgetView {
     /// Metadata.
     pub meta: ObjectMetaView,
-    /// `spec.selector`: whose pods. Absent selects nothing, `{}` everything in the namespace.
+    /// `spec.selector`. Absent selects nothing, `{}` all pods in the namespace.
     pub selector: LabelSelector,
     /// `spec.minAvailable`
     pub min_available: Option<IntOrPercent>,
@@ -88,17 +89,18 @@ pub struct PodDisruptionBudgetView {
 pub struct PodDisruptionBudgetStatusView {
     /// The generation that the rest of the status is about.
     pub observed_generation: i64,
-    /// How many pods may be taken now.
+    /// Number of pods that may be disrupted now.
     pub disruptions_allowed: i32,
-    /// Pods whose eviction was granted and is not seen yet, by name and time of the grant.
+    /// Evicted pods that the controller has not yet seen as deleted, by name, with the time of the
+    /// eviction.
     pub disrupted_pods: BTreeMap<Box<str>, Option<Timestamp>>,
-    /// How many pods are healthy.
+    /// Number of healthy pods.
     pub current_healthy: i32,
-    /// How many must be.
+    /// Least number of healthy pods.
     pub desired_healthy: i32,
-    /// How many pods the budget counts.
+    /// Number of pods that the budget selects.
     pub expected_pods: i32,
-    /// `conditions`, raw: its writer compares them with what it would write.
+    /// `conditions` as JSON, because the writer compares them with the new ones.
     pub conditions: Vec<Value>,
 }
 

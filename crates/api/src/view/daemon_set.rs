@@ -1,4 +1,5 @@
-//! The views of a DaemonSet and of its ControllerRevisions. They are few, so they keep what is written on raw.
+//! The views of DaemonSets and ControllerRevisions. There are few, so the parts that are copied
+//! stay JSON.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,43 +12,43 @@ use serde_json::Value;
 use super::{ObjectMetaView, View, lenient_time, nullable};
 use crate::selector::LabelSelector;
 
-/// The annotation in which the server keeps a DaemonSet's template generation.
+/// The annotation with the template generation of a DaemonSet.
 const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 
-/// What deciders read of a DaemonSet.
+/// The fields of a DaemonSet that decisions need.
 #[derive(Clone, PartialEq, Debug)]
 pub struct DaemonSetView {
     /// Metadata.
     pub meta: ObjectMetaView,
-    /// All annotations: revisions copy them.
+    /// All annotations, because revisions copy them.
     pub annotations: Arc<BTreeMap<String, String>>,
-    /// The compiled selector; one that cannot be understood selects nothing.
+    /// The compiled selector; an invalid one selects nothing.
     pub selector: LabelSelector,
-    /// The pod template as the server sent it: pods and revisions are made of it.
+    /// The pod template in its original form, because pods and revisions copy it.
     pub template: Arc<Value>,
     /// How pods are replaced when the template changes.
     pub strategy: UpdateStrategyView,
-    /// How long a pod must have been Ready to count as available.
+    /// Seconds that a pod must be Ready to count as available.
     pub min_ready_seconds: i32,
-    /// How many old revisions are kept.
+    /// Number of old revisions to keep.
     pub revision_history_limit: i32,
-    /// What was last written about it.
+    /// The numbers in the status.
     pub status: DaemonSetStatusView,
-    /// `status.conditions`, whoever wrote them.
+    /// `status.conditions`.
     pub conditions: Vec<DaemonSetConditionView>,
 }
 
 /// `spec.updateStrategy`.
 #[derive(Clone, PartialEq, Debug)]
 pub enum UpdateStrategyView {
-    /// Old pods are replaced within the budget.
+    /// Old pods are replaced, within these limits.
     RollingUpdate {
-        /// How many nodes may be without an available pod.
+        /// Most nodes without an available pod.
         max_unavailable: IntOrPercent,
-        /// How many nodes may carry a second pod meanwhile.
+        /// Most nodes with a second pod during the update.
         max_surge: IntOrPercent,
     },
-    /// Old pods stay until somebody deletes them.
+    /// Old pods are replaced only when somebody deletes them.
     OnDelete,
 }
 
@@ -55,23 +56,23 @@ pub enum UpdateStrategyView {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DaemonSetStatusView {
-    /// Nodes that should run it and do.
+    /// Number of nodes that run it and should.
     pub current_number_scheduled: i32,
-    /// Nodes that run it and should not.
+    /// Number of nodes that run it and should not.
     pub number_misscheduled: i32,
-    /// Nodes that should run it.
+    /// Number of nodes that should run it.
     pub desired_number_scheduled: i32,
-    /// Nodes that should run it and whose pod is Ready.
+    /// Number of nodes that should run it and have a Ready pod.
     pub number_ready: i32,
-    /// The generation that these numbers are about.
+    /// The generation for which the numbers were counted.
     pub observed_generation: i64,
-    /// Nodes that should run it and whose pod is of the current template.
+    /// Number of nodes that should run it and have a pod of the current template.
     pub updated_number_scheduled: i32,
-    /// Nodes that should run it and whose pod has been Ready for long enough.
+    /// Number of nodes that should run it and have an available pod (Ready for `minReadySeconds`).
     pub number_available: i32,
-    /// Nodes that should run it without such a pod.
+    /// Number of nodes that should run it and have no available pod.
     pub number_unavailable: i32,
-    /// How often a revision's name was taken; part of the hash.
+    /// Number of collisions of revision names; part of the hash in the name.
     pub collision_count: Option<i32>,
 }
 
@@ -79,16 +80,16 @@ pub struct DaemonSetStatusView {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DaemonSetConditionView {
-    /// Its name; there is at most one of a type.
+    /// The type; unique in the list.
     #[serde(rename = "type", deserialize_with = "nullable")]
     pub kind: String,
     /// `True`, `False` or `Unknown`.
     #[serde(deserialize_with = "nullable")]
     pub status: String,
-    /// One CamelCase word.
+    /// The reason, in CamelCase.
     #[serde(deserialize_with = "nullable")]
     pub reason: String,
-    /// A sentence.
+    /// The message for people.
     #[serde(deserialize_with = "nullable")]
     pub message: String,
     /// When the status last changed.
@@ -97,13 +98,14 @@ pub struct DaemonSetConditionView {
 }
 
 impl DaemonSetView {
-    /// The number that labels its pods beside the hash; `None` when the server keeps none.
+    /// Returns the template generation, which is a label of its pods; `None` without the
+    /// annotation.
     pub fn template_generation(&self) -> Option<i64> {
         self.annotations.get(TEMPLATE_GENERATION)?.parse().ok()
     }
 
-    /// Whether a second pod may run on a node during an update. A percentage counts as soon as it is not zero,
-    /// however few nodes there are.
+    /// Returns whether a node may run a second pod during an update. Any percentage above 0 counts,
+    /// because surge is rounded up.
     pub fn allows_surge(&self) -> bool {
         match self.strategy {
             UpdateStrategyView::RollingUpdate { max_surge, .. } => max_surge.scaled(1, true) > 0,
@@ -171,7 +173,7 @@ struct WireRollingUpdate {
     max_surge: Value,
 }
 
-/// What the server fills in when the field is absent.
+/// The server's default.
 const DEFAULT_REVISION_HISTORY_LIMIT: i32 = 10;
 
 fn annotations(metadata: &Value) -> BTreeMap<String, String> {
@@ -213,7 +215,7 @@ impl<'de> Deserialize<'de> for DaemonSetView {
     }
 }
 
-/// Reads metadata out of a value; none at all is the default.
+/// Reads metadata from a value; null is the default.
 fn meta<E: serde::de::Error>(metadata: Value) -> Result<ObjectMetaView, E> {
     match metadata {
         Value::Null => Ok(ObjectMetaView::default()),
@@ -221,16 +223,16 @@ fn meta<E: serde::de::Error>(metadata: Value) -> Result<ObjectMetaView, E> {
     }
 }
 
-/// What deciders read of a ControllerRevision.
+/// The fields of a ControllerRevision that decisions need.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct ControllerRevisionView {
     /// Metadata.
     #[serde(rename = "metadata")]
     pub meta: ObjectMetaView,
-    /// The template that it remembers, as `{"spec":{"template":{"$patch":"replace", …}}}`.
+    /// The pod template, as `{"spec":{"template":{"$patch":"replace", …}}}`.
     pub data: Arc<Value>,
-    /// Its place in the history; the highest is current.
+    /// The number of the revision; the highest one is current.
     pub revision: i64,
 }
 

@@ -1,4 +1,4 @@
-//! Views of where Services lead: EndpointSlices, and the older Endpoints.
+//! Views of the endpoints of Services: EndpointSlices, and the older Endpoints.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub enum AddressType {
     V4,
     /// `IPv6`
     V6,
-    /// `FQDN`: names instead of addresses.
+    /// `FQDN`: host names.
     Fqdn,
 }
 
@@ -32,17 +32,17 @@ impl From<IpFamily> for AddressType {
 /// A port of endpoints.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct EndpointPortView {
-    /// The name of the Service's port; empty when that has none.
+    /// The name of the Service's port; empty when the port has none.
     pub name: Arc<str>,
     /// `TCP`, `UDP` or `SCTP`.
     pub protocol: Arc<str>,
-    /// The number; `None` stands for every port.
+    /// The number; `None` means all ports.
     pub port: Option<u16>,
-    /// What is spoken on it.
+    /// The application protocol.
     pub app_protocol: Option<Arc<str>>,
 }
 
-/// What an endpoint is an address of.
+/// The object of an endpoint.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct TargetView {
     /// The kind: `Pod`.
@@ -55,32 +55,32 @@ pub struct TargetView {
     pub uid: Arc<str>,
 }
 
-/// One endpoint of a slice. What a condition means when it is absent is filled in.
+/// One endpoint of a slice. Absent conditions have their defaults.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct EndpointView {
-    /// Its addresses, which are those of one thing; consumers take the first.
+    /// The addresses of the endpoint. They are equivalent, and consumers use the first.
     pub addresses: Box<[Box<str>]>,
-    /// `conditions.ready`: new connections may go there.
+    /// `conditions.ready`: it accepts new connections.
     pub ready: bool,
-    /// `conditions.serving`: the pod is Ready, terminating or not.
+    /// `conditions.serving`: the pod is Ready, even if it is terminating.
     pub serving: bool,
-    /// `conditions.terminating`: the pod's deletion has begun.
+    /// `conditions.terminating`: the pod is being deleted.
     pub terminating: bool,
-    /// Its own name below the Service's, in DNS.
+    /// Its host name in the Service's DNS domain.
     pub hostname: Option<Arc<str>>,
-    /// The node that it is on.
+    /// The name of its node.
     pub node: Option<Arc<str>>,
-    /// The node's zone.
+    /// The zone of its node.
     pub zone: Option<Arc<str>>,
-    /// The pod.
+    /// Its pod.
     pub target: Option<TargetView>,
-    /// `hints.forZones`: zones whose clients should come here.
+    /// `hints.forZones`: clients in these zones should use it.
     pub for_zones: Box<[Arc<str>]>,
-    /// `hints.forNodes`: nodes whose clients should come here.
+    /// `hints.forNodes`: clients on these nodes should use it.
     pub for_nodes: Box<[Arc<str>]>,
 }
 
-/// What deciders read of an EndpointSlice.
+/// The fields of an EndpointSlice that decisions need.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct EndpointSliceView {
     /// Metadata.
@@ -93,11 +93,11 @@ pub struct EndpointSliceView {
     pub endpoints: Box<[EndpointView]>,
 }
 
-/// The label of a slice that names its Service.
+/// The label of a slice with the name of its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 impl EndpointSliceView {
-    /// The Service that it belongs to, in its namespace.
+    /// Returns the name of its Service, which is in the same namespace.
     pub fn service_name(&self) -> Option<&str> {
         self.meta.labels.get(SERVICE_NAME).filter(|name| !name.is_empty())
     }
@@ -108,26 +108,26 @@ impl EndpointSliceView {
 pub struct EndpointAddressView {
     /// The address.
     pub ip: Box<str>,
-    /// Its own name below the Service's, in DNS; empty without one.
+    /// Its host name in the Service's DNS domain; empty without one.
     pub hostname: Arc<str>,
-    /// The node that it is on.
+    /// The name of its node.
     pub node: Option<Arc<str>>,
-    /// The pod.
+    /// Its pod.
     pub target: Option<TargetView>,
 }
 
 /// Addresses with the same ports.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SubsetView {
-    /// Where traffic may go.
+    /// The addresses that accept traffic.
     pub addresses: Vec<EndpointAddressView>,
-    /// Where it may not, yet or any more.
+    /// The addresses that are not ready.
     pub not_ready: Vec<EndpointAddressView>,
     /// The ports.
     pub ports: Vec<EndpointPortView>,
 }
 
-/// What deciders read of Endpoints.
+/// The fields of Endpoints that decisions need.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct EndpointsView {
     /// Metadata.
@@ -276,7 +276,7 @@ fn optional(text: &str) -> Option<Arc<str>> {
     (!text.is_empty()).then(|| shared(text))
 }
 
-/// A name or uid: unique to its object, so not worth remembering.
+/// Returns a name or uid, which no other object shares.
 fn unique(text: &str) -> Arc<str> {
     text.into()
 }

@@ -1,4 +1,4 @@
-//! Labels, as selectors read them.
+//! Labels of objects.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,16 +10,17 @@ use serde_json::{Map, Value};
 
 use super::share::shared;
 
-/// Labels: a small, sorted, immutable map of strings in one allocation, which equal ones share. A cache of 100,000 nodes
-/// and their pods holds millions of labels, and those of one set's pods are alike.
+/// Labels: an immutable, sorted map of strings in one allocation. Equal maps share it, because a
+/// cache of 100,000 nodes and their pods holds millions of labels, and the pods of a set have the
+/// same ones.
 ///
-/// Keys and values are packed as `key NUL value NUL …`; neither may hold a NUL (the API's rules for labels forbid it),
-/// and a pair that does is left out.
+/// Keys and values are packed as `key NUL value NUL …`. A valid label contains no NUL; a pair that
+/// does is left out.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Labels(Arc<str>);
 
 impl Labels {
-    /// Packs the pairs, sorted by key.
+    /// Packs pairs, sorted by key.
     pub fn new<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Labels {
         let sorted: BTreeMap<&str, &str> = pairs.into_iter().collect();
         let mut packed = String::new();
@@ -35,7 +36,7 @@ impl Labels {
         Labels(shared(&packed))
     }
 
-    /// The labels of an object's `metadata.labels`. What is no text is left out.
+    /// Packs an object's `metadata.labels`, without values that are not strings.
     pub fn of(map: &Map<String, Value>) -> Labels {
         Labels::new(
             map.iter()
@@ -43,20 +44,20 @@ impl Labels {
         )
     }
 
-    /// The pairs, by key.
+    /// Returns the pairs, sorted by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let mut parts = self.0.split_terminator('\0');
         std::iter::from_fn(move || Some((parts.next()?, parts.next()?)))
     }
 
-    /// The value of `key`.
+    /// Returns the value of `key`.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.iter()
             .find(|(present, _)| *present == key)
             .map(|(_, value)| value)
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no labels.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,4 +1,4 @@
-//! Metadata as every decider reads it.
+//! The view of an object's metadata.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -10,67 +10,67 @@ use super::labels::Labels;
 use super::share::{shared, shared_owners};
 use super::{lenient_time, nullable};
 
-/// One owner reference.
+/// An owner reference.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct OwnerView {
     /// The owner's group and version, such as `apps/v1`.
     pub api_version: Arc<str>,
     /// The owner's kind.
     pub kind: Arc<str>,
-    /// The owner's name, in the dependent's namespace or cluster-scoped.
+    /// The owner's name. The owner is cluster-scoped or in the namespace of the dependent.
     pub name: Arc<str>,
-    /// The owner's uid: a reference with another object's uid points nowhere.
+    /// The owner's uid. A reference with a wrong uid has no owner.
     pub uid: Arc<str>,
-    /// Whether this owner manages the object; at most one does.
+    /// Whether this owner is the managing controller; at most one is.
     pub controller: bool,
     /// Whether foreground deletion of the owner waits for this object.
     pub block_owner_deletion: bool,
 }
 
-/// What deciders read of an object's metadata.
+/// The metadata that decisions need.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct ObjectMetaView {
     /// The object's name.
     pub name: Arc<str>,
-    /// Its namespace; empty when cluster-scoped.
+    /// Its namespace; empty for cluster-scoped objects.
     pub namespace: Arc<str>,
     /// Its uid.
     pub uid: Arc<str>,
-    /// The revision of its last change. 0 when the server's versions are not numbers.
+    /// The revision of its last change; 0 when the resourceVersion is not a number.
     pub resource_version: u64,
-    /// Bumped by the server when the specification changes.
+    /// The server increments it when the specification changes.
     pub generation: i64,
     /// Its labels.
     pub labels: Labels,
-    /// Its owners; `None` without any.
+    /// Its owners; `None` when there are none.
     pub owners: Option<Arc<[OwnerView]>>,
-    /// What must be done before it may go.
+    /// Its finalizers; `None` when there are none.
     pub finalizers: Option<Arc<[Arc<str>]>>,
-    /// When it was made.
+    /// When it was created.
     pub creation_timestamp: Option<Timestamp>,
-    /// Set once deletion has begun.
+    /// Set while the object is being deleted.
     pub deletion_timestamp: Option<Timestamp>,
-    /// How long a terminating pod may still take, in seconds.
+    /// The grace period of a terminating pod, in seconds.
     pub deletion_grace_period_seconds: Option<i64>,
 }
 
 impl ObjectMetaView {
-    /// The owner that manages this object.
+    /// Returns the managing controller.
     pub fn controller(&self) -> Option<&OwnerView> {
         self.owners().iter().find(|owner| owner.controller)
     }
 
-    /// All owners.
+    /// Returns all owners.
     pub fn owners(&self) -> &[OwnerView] {
         self.owners.as_deref().unwrap_or_default()
     }
 
-    /// All finalizers.
+    /// Returns all finalizers.
     pub fn finalizers(&self) -> &[Arc<str>] {
         self.finalizers.as_deref().unwrap_or_default()
     }
 
-    /// Whether deletion has begun.
+    /// Returns whether the object is being deleted.
     pub fn is_terminating(&self) -> bool {
         self.deletion_timestamp.is_some()
     }

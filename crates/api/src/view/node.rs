@@ -12,18 +12,18 @@ use super::{ObjectMetaView, Resources, View, lenient_time, nullable};
 use crate::affinity::NodeFacts;
 use crate::taint::Taint;
 
-/// What deciders read of a Node.
+/// The fields of a Node that decisions need.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct NodeView {
     /// Metadata.
     pub meta: ObjectMetaView,
-    /// Cordoned: `spec.unschedulable`.
+    /// `spec.unschedulable`: the node is cordoned.
     pub unschedulable: bool,
     /// `spec.taints`.
     pub taints: Arc<[Taint]>,
-    /// `spec.podCIDRs`, else `spec.podCIDR` alone.
+    /// `spec.podCIDRs`, or `spec.podCIDR` if that is absent.
     pub pod_cidrs: Box<[Box<str>]>,
-    /// `status.allocatable`: what pods may request in sum.
+    /// `status.allocatable`: the limit for the sum of the pods' requests.
     pub allocatable: Arc<Resources>,
     /// `status.conditions`.
     pub conditions: Box<[NodeConditionView]>,
@@ -32,11 +32,11 @@ pub struct NodeView {
 /// One condition of a Node.
 #[derive(Clone, PartialEq, Debug)]
 pub struct NodeConditionView {
-    /// Such as `Ready` or `MemoryPressure`.
+    /// The type, for example `Ready` or `MemoryPressure`.
     pub kind: Arc<str>,
     /// `True`, `False` or `Unknown`.
     pub status: Arc<str>,
-    /// One CamelCase word.
+    /// The reason, in CamelCase.
     pub reason: Arc<str>,
     /// When the node last reported it.
     pub last_heartbeat_time: Option<Timestamp>,
@@ -45,12 +45,12 @@ pub struct NodeConditionView {
 }
 
 impl NodeView {
-    /// The condition of the type `kind`.
+    /// Returns the condition of type `kind`.
     pub fn condition(&self, kind: &str) -> Option<&NodeConditionView> {
         self.conditions.iter().find(|condition| *condition.kind == *kind)
     }
 
-    /// Whether the node reports Ready=True.
+    /// Returns whether the condition Ready is True.
     pub fn is_ready(&self) -> bool {
         self.condition("Ready")
             .is_some_and(|condition| &*condition.status == "True")
@@ -153,16 +153,16 @@ impl<'de> Deserialize<'de> for NodeView {
     }
 }
 
-/// What a node reads of another one: how to reach its pods.
+/// The fields of another node that an agent needs to reach its pods.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct NodeNetworkView {
     /// Metadata.
     pub meta: ObjectMetaView,
-    /// `spec.podCIDRs`, as written; one a family.
+    /// `spec.podCIDRs`, as written; one for each family.
     pub pod_cidrs: Box<[Arc<str>]>,
-    /// `status.addresses` of the type `InternalIP`, in their order.
+    /// `status.addresses` of type `InternalIP`, in their order.
     pub internal_ips: Box<[IpAddr]>,
-    /// Those of the type `ExternalIP`.
+    /// `status.addresses` of type `ExternalIP`, in their order.
     pub external_ips: Box<[IpAddr]>,
 }
 

@@ -13,52 +13,53 @@ use super::{Labels, ObjectMetaView, Resources, View, lenient_time, nullable};
 use crate::affinity::NodeAffinity;
 use crate::taint::Toleration;
 
-/// What deciders read of a Pod.
+/// The fields of a Pod that decisions need.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct PodView {
     /// Metadata.
     pub meta: ObjectMetaView,
-    /// What the pods of one set have in common.
+    /// The part of the specification that the pods of one set share.
     pub spec: Arc<PodSpecView>,
-    /// `spec.nodeName`: the node that it is bound to.
+    /// `spec.nodeName`: the node of the pod.
     pub node_name: Option<Arc<str>>,
-    /// The node that the pod's required node affinity names (`metadata.name In [x]`): where a daemon pod is aimed
-    /// before it is bound.
+    /// The node in the pod's required node affinity (`metadata.name In [x]`): the target of a
+    /// daemon pod before it is bound.
     pub pinned_node: Option<Arc<str>>,
     /// `status.phase`.
     pub phase: PhaseView,
     /// The Ready condition.
     pub ready: ReadyView,
-    /// The PodScheduled condition while it is False: why the pod has no node yet.
+    /// The PodScheduled condition while it is False, with the reason why the pod has no node.
     pub unscheduled: Option<Box<PodScheduledView>>,
-    /// `status.reason`: why it failed (`Evicted`, `NodeAffinity`, `OutOfcpu`, …).
+    /// `status.reason`: why the pod failed (`Evicted`, `NodeAffinity`, `OutOfcpu`, …).
     pub reason: Option<Arc<str>>,
-    /// `status.nominatedNodeName`: the node on which the scheduler makes room for it.
+    /// `status.nominatedNodeName`: the node on which the scheduler preempts pods for this one.
     pub nominated_node: Option<Arc<str>>,
-    /// Whether the scheduler took its place for a pod of higher priority: the condition DisruptionTarget with the
-    /// reason `PreemptionByScheduler`.
+    /// Whether a pod of higher priority preempted it: the condition DisruptionTarget has the reason
+    /// `PreemptionByScheduler`.
     pub preempted: bool,
-    /// The condition DisruptionTarget while it is True: somebody is about to end the pod.
+    /// The condition DisruptionTarget while it is True: the pod is about to be terminated.
     pub disruption: Option<Box<DisruptionView>>,
-    /// `status.podIPs`, one a family; what is no address is left out.
+    /// `status.podIPs`, one for each family, without invalid ones.
     pub pod_ips: Box<[IpAddr]>,
 }
 
-/// The part of a Pod's specification that decisions read and that the pods of one set share.
+/// The fields of a Pod's specification that decisions need and that the pods of one set share.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct PodSpecView {
     /// `tolerations`.
     pub tolerations: Box<[Toleration]>,
     /// `nodeSelector`.
     pub node_selector: Labels,
-    /// `affinity.nodeAffinity`. When the required part says nothing but a node's name, it stands in
-    /// [`PodView::pinned_node`] alone, and `required` is empty here.
+    /// `affinity.nodeAffinity`. A required part with only a node's name is moved to
+    /// [`PodView::pinned_node`], and `required` is `None` here.
     pub node_affinity: Option<Box<NodeAffinity>>,
-    /// What it asks about the pods beside it.
+    /// Pod affinity, pod anti-affinity and topology spread constraints.
     pub topology: Option<Box<TopologyView>>,
-    /// What it requests: the containers' sum or the greatest init container, plus overhead.
+    /// The requests of the pod: the sum of the containers or the largest init container, plus
+    /// overhead.
     pub requests: Resources,
-    /// The host ports that it takes.
+    /// The host ports.
     pub host_ports: Box<[HostPortView]>,
     /// `schedulerName`.
     pub scheduler_name: Arc<str>,
@@ -68,7 +69,7 @@ pub struct PodSpecView {
     pub priority_class_name: Arc<str>,
     /// Whether `preemptionPolicy` is `Never`.
     pub never_preempts: bool,
-    /// Whether `schedulingGates` hold it back.
+    /// Whether the pod has `schedulingGates`.
     pub gated: bool,
     /// `hostNetwork`.
     pub host_network: bool,
@@ -78,11 +79,11 @@ pub struct PodSpecView {
     pub hostname: Arc<str>,
     /// `subdomain`; empty when absent.
     pub subdomain: Arc<str>,
-    /// The ports of containers and sidecars that have a name, in order.
+    /// The named ports of containers, then of sidecars.
     pub named_ports: Box<[NamedPortView]>,
 }
 
-/// A port of a container, by the name under which Services ask for it.
+/// A named port of a container, which Services can refer to.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct NamedPortView {
     /// The name.
@@ -93,10 +94,10 @@ pub struct NamedPortView {
     pub port: u16,
 }
 
-/// A host port, as the scheduler compares them.
+/// A host port, as the scheduler compares it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct HostPortView {
-    /// The address it is bound to; `0.0.0.0` (all) when absent.
+    /// The host's address; `0.0.0.0` (all) when absent.
     pub ip: Arc<str>,
     /// `TCP`, `UDP` or `SCTP`.
     pub protocol: Arc<str>,
@@ -105,7 +106,8 @@ pub struct HostPortView {
 }
 
 impl HostPortView {
-    /// Whether both cannot be had on one node: same port and protocol, and one address or one of them all addresses.
+    /// Returns whether one node cannot have both: equal port and protocol, and equal addresses or
+    /// one that means all.
     pub fn conflicts(&self, other: &HostPortView) -> bool {
         let any = |ip: &str| matches!(ip, "" | "0.0.0.0" | "::");
         self.port == other.port
@@ -122,11 +124,11 @@ pub enum PhaseView {
     Pending,
     /// Running.
     Running,
-    /// All containers ended well and will not be restarted.
+    /// All containers succeeded and will not be restarted.
     Succeeded,
-    /// A container failed for good, or the node refused the pod.
+    /// A container failed and will not be restarted, or the node rejected the pod.
     Failed,
-    /// The node does not answer.
+    /// The state is unknown, because the node does not answer.
     Unknown,
 }
 
@@ -142,9 +144,9 @@ pub struct ReadyView {
 /// The condition DisruptionTarget of a pod.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DisruptionView {
-    /// Who is about to end it: `EvictionByEvictionAPI`, `DeletionByTaintManager`, …
+    /// Cause of the disruption: `EvictionByEvictionAPI`, `DeletionByTaintManager`, …
     pub reason: Arc<str>,
-    /// Since when it is True.
+    /// When it became True.
     pub since: Option<Timestamp>,
 }
 
@@ -158,17 +160,18 @@ pub struct PodScheduledView {
 }
 
 impl PodView {
-    /// Failed or Succeeded: it will not run again.
+    /// Returns whether the pod has failed or succeeded, so it will not run again.
     pub fn is_terminal(&self) -> bool {
         matches!(self.phase, PhaseView::Failed | PhaseView::Succeeded)
     }
 
-    /// Whether deletion has begun.
+    /// Returns whether the pod is being deleted.
     pub fn is_terminating(&self) -> bool {
         self.meta.is_terminating()
     }
 
-    /// The node that a daemon pod belongs to: the one it is bound to, else the one it is aimed at.
+    /// Returns the node of a daemon pod: the one that it is bound to, or else the target of its
+    /// affinity.
     pub fn target_node(&self) -> Option<&Arc<str>> {
         self.node_name.as_ref().or(self.pinned_node.as_ref())
     }
@@ -316,33 +319,33 @@ struct WireCondition<'a> {
     last_transition_time: Option<Timestamp>,
 }
 
-/// What the scheduler counts for a pod: its containers and sidecars in sum, or the greatest moment of its
-/// initialisation (an init container beside the sidecars that started before it), plus overhead. Resources that the
-/// pod itself asks for stand in the place of the containers' sum.
+/// Returns the pod's requests as the scheduler computes them: the sum of containers and sidecars,
+/// or the highest sum during initialization (an init container and the sidecars before it), plus
+/// overhead. Requests of the pod itself replace those of the containers.
 fn requests(spec: &WireSpec<'_>) -> Resources {
     let mut running = Resources::default();
     for container in &spec.containers {
         running = running.plus(&container.resources.requests);
     }
     let mut sidecars = Resources::default();
-    let mut initialising = Resources::default();
+    let mut initializing = Resources::default();
     for container in &spec.init_containers {
         let own = &container.resources.requests;
         if container.restart_policy == "Always" {
             sidecars = sidecars.plus(own);
-            initialising = initialising.max(&sidecars);
+            initializing = initializing.max(&sidecars);
         } else {
-            initialising = initialising.max(&sidecars.plus(own));
+            initializing = initializing.max(&sidecars.plus(own));
         }
     }
     running
         .plus(&sidecars)
-        .max(&initialising)
+        .max(&initializing)
         .overridden_by(&spec.resources.requests)
         .plus(&spec.overhead)
 }
 
-/// The ports of containers, then of sidecars.
+/// Returns the ports of containers, then of sidecars.
 fn ports<'w>(spec: &'w WireSpec<'_>) -> impl Iterator<Item = &'w WirePort<'w>> {
     let sidecars = spec
         .init_containers
@@ -374,7 +377,7 @@ fn named_ports(spec: &WireSpec<'_>) -> Box<[NamedPortView]> {
         .collect()
 }
 
-/// `podIPs`, or the one address of who writes only that.
+/// Returns `podIPs`, or `podIP` if `podIPs` is empty.
 fn pod_ips(status: &WireStatus<'_>) -> Box<[IpAddr]> {
     let all = status.pod_ips.iter().map(|ip| &ip.ip);
     let one = [&status.pod_ip];
@@ -397,7 +400,8 @@ fn host_ports(spec: &WireSpec<'_>) -> Box<[HostPortView]> {
         .collect()
 }
 
-/// Takes the node's name out of the affinity, so that what is left is the same for all pods of a set.
+/// Returns the node's name in the affinity, and removes it if nothing else is required, so that the
+/// pods of a set have equal affinities.
 fn take_pin(affinity: &mut NodeAffinity) -> Option<Arc<str>> {
     let required = affinity.required.as_ref()?;
     let node = required.named_node().cloned();

@@ -1,4 +1,4 @@
-//! Amounts of resources, in the integers that fitting compares.
+//! Amounts of resources as integers, which the scheduler compares.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,20 +14,20 @@ use super::share::shared;
 /// A resource list (`allocatable`, `requests`) as integers.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Resources {
-    /// Processor time in thousandths of a core.
+    /// CPU in millicores.
     pub cpu_milli: i64,
     /// Memory in bytes.
     pub memory: i64,
-    /// Local storage in bytes.
+    /// Ephemeral storage in bytes.
     pub ephemeral_storage: i64,
-    /// How many pods; only nodes have it.
+    /// Number of pods; only nodes have it.
     pub pods: i64,
-    /// Any other resource (huge pages, devices) by name, in whole units, sorted.
+    /// Other resources (huge pages, devices) by name, in whole units, sorted by name.
     pub other: Box<[(Arc<str>, i64)]>,
 }
 
 impl Resources {
-    /// The amount of the resource `name`, in the unit that this struct keeps for it.
+    /// Returns the amount of the resource `name`, in the unit of its field.
     pub fn get(&self, name: &str) -> i64 {
         match name {
             "cpu" => self.cpu_milli,
@@ -42,12 +42,12 @@ impl Resources {
         }
     }
 
-    /// The sum, resource by resource.
+    /// Returns the sum of each resource.
     pub fn plus(&self, more: &Resources) -> Resources {
         self.merged(more, i64::saturating_add)
     }
 
-    /// The greater of the two, resource by resource.
+    /// Returns the maximum of each resource.
     pub fn max(&self, other: &Resources) -> Resources {
         self.merged(other, i64::max)
     }
@@ -69,14 +69,14 @@ impl Resources {
         }
     }
 
-    /// Puts the resources that `over` names in the place of these.
+    /// Returns these resources, with those that are not 0 in `over` replaced by it.
     pub(super) fn overridden_by(&self, over: &Resources) -> Resources {
         let pick = |own: i64, over: i64| if over != 0 { over } else { own };
         self.merged(over, pick)
     }
 }
 
-/// Reads one amount in the unit of `name`; what cannot be read is nothing.
+/// Returns an amount in the unit of `name`; 0 when it is invalid.
 fn amount(name: &str, quantity: Option<Quantity>) -> i64 {
     match (quantity, name) {
         (None, _) => 0,
@@ -85,7 +85,7 @@ fn amount(name: &str, quantity: Option<Quantity>) -> i64 {
     }
 }
 
-/// A quantity as it stands in an object: mostly a string, sometimes a number.
+/// A quantity in an object: usually a string, sometimes a number. `None` when it is invalid.
 struct Amount(Option<Quantity>);
 
 impl<'de> Deserialize<'de> for Amount {

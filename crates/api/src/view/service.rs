@@ -20,7 +20,7 @@ pub enum IpFamily {
 }
 
 impl IpFamily {
-    /// The family of an address.
+    /// Returns the family of an address.
     pub fn of(address: IpAddr) -> Self {
         match address {
             IpAddr::V4(_) => IpFamily::V4,
@@ -28,7 +28,7 @@ impl IpFamily {
         }
     }
 
-    /// `IPv4` or `IPv6`.
+    /// Returns `IPv4` or `IPv6`.
     pub fn as_str(self) -> &'static str {
         match self {
             IpFamily::V4 => "IPv4",
@@ -40,21 +40,21 @@ impl IpFamily {
 /// `spec.type`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum ServiceType {
-    /// An address inside the cluster, or none at all (headless). Also when the type is absent.
+    /// A cluster IP, or none (headless). The default.
     #[default]
     ClusterIp,
-    /// That, and a port of every node.
+    /// `ClusterIP`, and a port on every node.
     NodePort,
-    /// That, and an address that somebody outside gives.
+    /// `NodePort`, and an address from an external load balancer.
     LoadBalancer,
-    /// Another name, in DNS alone.
+    /// An alias of another DNS name.
     ExternalName,
 }
 
 /// `spec.trafficDistribution`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum TrafficDistribution {
-    /// Any endpoint: absent, or a word that is not known.
+    /// Any endpoint. Also for unknown values.
     #[default]
     Any,
     /// `PreferSameZone`, or its older name `PreferClose`.
@@ -75,30 +75,31 @@ pub enum TargetPortView {
 /// One port of a Service.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServicePortView {
-    /// Its name; empty when it is the only one and has none.
+    /// Its name; may be empty when it is the only port.
     pub name: Arc<str>,
     /// `TCP`, `UDP` or `SCTP`.
     pub protocol: Arc<str>,
-    /// The port at the Service's address.
+    /// The port at the Service's addresses.
     pub port: u16,
-    /// Which port of a pod it leads to.
+    /// The target port of the pods.
     pub target: TargetPortView,
-    /// The port of every node that leads here, 0 without one.
+    /// The port on every node; 0 without one.
     pub node_port: u16,
-    /// What is spoken on it.
+    /// The application protocol.
     pub app_protocol: Option<Arc<str>>,
 }
 
-/// What deciders read of a Service.
+/// The fields of a Service that decisions need.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct ServiceView {
     /// Metadata.
     pub meta: ObjectMetaView,
     /// `spec.type`
     pub kind: ServiceType,
-    /// `spec.selector`; `None` when there is none or it is empty: somebody else says what the endpoints are.
+    /// `spec.selector`; `None` when it is absent or empty, because then the endpoints are managed
+    /// by others.
     pub selector: Option<Labels>,
-    /// `spec.clusterIPs`; none for a headless Service.
+    /// `spec.clusterIPs`; empty for a headless Service.
     pub cluster_ips: Box<[IpAddr]>,
     /// Whether `clusterIP` is `None`.
     pub headless: bool,
@@ -114,20 +115,21 @@ pub struct ServiceView {
     pub internal_local: bool,
     /// Whether `externalTrafficPolicy` is `Local`.
     pub external_local: bool,
-    /// For how many seconds a client stays with its endpoint (`sessionAffinity: ClientIP`); `None` without affinity.
+    /// Seconds that a client keeps its endpoint (`sessionAffinity: ClientIP`); `None` without
+    /// affinity.
     pub affinity_seconds: Option<u32>,
     /// `spec.externalIPs`
     pub external_ips: Box<[IpAddr]>,
     /// The addresses in `status.loadBalancer.ingress`.
     pub load_balancer_ips: Box<[IpAddr]>,
-    /// `spec.loadBalancerSourceRanges`: who may come to those addresses; anybody when there are none.
+    /// `spec.loadBalancerSourceRanges`: clients that may use those addresses; empty means all.
     pub source_ranges: Box<[Box<str>]>,
     /// `spec.externalName`; empty when absent.
     pub external_name: Box<str>,
 }
 
 impl ServiceView {
-    /// Whether pods are looked for: it has a selector and is no ExternalName.
+    /// Returns whether the Service selects pods: it has a selector and is not an ExternalName.
     pub fn selects(&self) -> bool {
         self.selector.is_some() && self.kind != ServiceType::ExternalName
     }
@@ -239,7 +241,7 @@ struct WireIngress<'a> {
     ip: Cow<'a, str>,
 }
 
-/// How long an affinity lasts when a Service does not say: three hours.
+/// Default of the affinity's timeout: three hours.
 const AFFINITY_SECONDS: u32 = 10_800;
 
 fn number(port: i64) -> u16 {

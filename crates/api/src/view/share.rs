@@ -1,8 +1,8 @@
-//! Sharing equal values between objects.
+//! Sharing of equal values between objects.
 //!
-//! Objects of one set are alike: a hundred thousand daemon pods carry one namespace, one owner, one specification.
-//! Each thread remembers the values that it lately parsed and hands out the one it has. Sharing is invisible: values
-//! are immutable and compare by content; it only saves memory.
+//! The objects of a set are alike: 100,000 daemon pods have one namespace, one owner and one
+//! specification. Each thread keeps a pool of recently parsed values and returns an equal one from
+//! it. Values are immutable and compared by content, so sharing only saves memory.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -12,12 +12,13 @@ use std::sync::Arc;
 use super::meta::OwnerView;
 use super::pod::PodSpecView;
 
-/// How many distinct values of a sort a thread remembers. A cluster has some hundred DaemonSets, namespaces and label
-/// sets at most; when there are more, the memory starts anew and some values are kept twice.
-const REMEMBERED: usize = 4096;
+/// Most distinct values of one type in a thread's pool. A cluster has at most a few hundred
+/// DaemonSets, namespaces and label sets. A full pool is cleared, and some values are then stored
+/// twice.
+const POOL_SIZE: usize = 4096;
 
-/// Longer strings than this are seldom alike and are not remembered.
-const LONGEST_REMEMBERED: usize = 512;
+/// Most bytes of a shared string. Longer strings are rarely equal.
+const LONGEST_SHARED: usize = 512;
 
 struct Pool<T: ?Sized>(HashSet<Arc<T>>);
 
@@ -29,7 +30,7 @@ impl<T: ?Sized + Hash + Eq> Pool<T> {
         if let Some(known) = self.0.get(value.as_ref()) {
             return known.clone();
         }
-        if self.0.len() >= REMEMBERED {
+        if self.0.len() >= POOL_SIZE {
             self.0.clear();
         }
         let value: Arc<T> = value.into();
@@ -44,10 +45,10 @@ thread_local! {
     static OWNERS: RefCell<Pool<[OwnerView]>> = RefCell::new(Pool(HashSet::new()));
 }
 
-/// The string, shared with equal ones that this thread lately read. For what recurs (namespaces, keys, label sets),
-/// not for what is unique (names, uids).
+/// Returns the string, shared with equal ones that this thread has recently read. For recurring
+/// strings (namespaces, keys, label sets), not for unique ones (names, uids).
 pub fn shared(text: &str) -> Arc<str> {
-    if text.len() > LONGEST_REMEMBERED {
+    if text.len() > LONGEST_SHARED {
         return text.into();
     }
     STRINGS.with_borrow_mut(|pool| pool.share(text))
@@ -62,7 +63,7 @@ pub(super) fn shared_spec(spec: PodSpecView) -> Arc<PodSpecView> {
         if let Some(known) = specs.get(&spec) {
             return known.clone();
         }
-        if specs.len() >= REMEMBERED {
+        if specs.len() >= POOL_SIZE {
             specs.clear();
         }
         let spec = Arc::new(spec);

@@ -46,7 +46,7 @@ fn daemon_pod(name: &str, node: &str) -> Value {
 }
 
 #[test]
-fn a_pod_is_read_down_to_what_decisions_need() {
+fn pod_view_has_the_fields_that_decisions_need() {
     let pod: PodView = read(&daemon_pod("a", "node-1"));
     assert_eq!(
         (&*pod.meta.name, &*pod.meta.namespace, pod.meta.resource_version),
@@ -82,7 +82,7 @@ fn a_pod_is_read_down_to_what_decisions_need() {
 }
 
 #[test]
-fn the_pods_of_a_set_share_what_they_have_in_common() {
+fn pods_of_a_set_share_equal_values() {
     let (a, b): (PodView, PodView) = (read(&daemon_pod("a", "node-1")), read(&daemon_pod("b", "node-2")));
     assert!(
         Arc::ptr_eq(&a.spec, &b.spec),
@@ -96,7 +96,7 @@ fn the_pods_of_a_set_share_what_they_have_in_common() {
 }
 
 #[test]
-fn an_affinity_that_says_more_than_a_name_is_kept() {
+fn affinity_with_more_than_a_node_name_stays() {
     let mut pod = daemon_pod("a", "node-1");
     pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
         [0]["matchExpressions"] = json!([{"key": "zone", "operator": "Exists"}]);
@@ -111,7 +111,7 @@ fn an_affinity_that_says_more_than_a_name_is_kept() {
 }
 
 #[test]
-fn sidecars_count_beside_the_containers_and_under_later_init_containers() {
+fn sidecars_add_to_containers_and_later_init_containers() {
     let container = |memory: i64, restart: Value| json!({"restartPolicy": restart, "resources": {"requests": {"memory": memory}}});
     let pod: PodView = read(&json!({"spec": {
         "initContainers": [container(10, json!("Always")), container(25, Value::Null)],
@@ -124,7 +124,7 @@ fn sidecars_count_beside_the_containers_and_under_later_init_containers() {
 }
 
 #[test]
-fn absent_null_and_unreadable_parts_are_defaults() {
+fn absent_null_and_invalid_fields_have_defaults() {
     let empty: PodView = read(&json!({}));
     assert_eq!(empty, PodView::default());
     let nulls: PodView = read(&json!({
@@ -156,14 +156,14 @@ fn absent_null_and_unreadable_parts_are_defaults() {
 }
 
 #[test]
-fn a_bookmark_is_any_view_with_a_revision() {
+fn bookmark_is_a_view_with_only_a_revision() {
     let bookmark = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"resourceVersion": "7"}});
     assert_eq!(read::<PodView>(&bookmark).meta.resource_version, 7);
     assert_eq!(read::<DaemonSetView>(&bookmark).meta.resource_version, 7);
 }
 
 #[test]
-fn a_node_has_taints_conditions_and_room() {
+fn node_view_has_taints_conditions_and_allocatable() {
     let node: NodeView = read(&json!({
         "metadata": {"name": "n", "labels": {"b": "2", "a": "1"}},
         "spec": {"unschedulable": true, "taints": [{"key": "k", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z"}]},
@@ -182,7 +182,7 @@ fn a_node_has_taints_conditions_and_room() {
 }
 
 #[test]
-fn a_set_keeps_its_template_raw_and_knows_its_defaults() {
+fn daemon_set_keeps_its_template_and_has_defaults() {
     let template =
         json!({"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "c", "odd": [1, 2]}]}});
     let set: DaemonSetView = read(&json!({
@@ -228,7 +228,7 @@ fn ports_conflict_by_number_protocol_and_overlapping_address() {
 }
 
 #[test]
-fn labels_are_few_bytes_and_strangers_to_nul() {
+fn labels_are_small_and_leave_out_nul() {
     let labels = Labels::new([("b", "2"), ("a", "1"), ("bad\0", "x")]);
     assert_eq!(labels.iter().collect::<Vec<_>>(), [("a", "1"), ("b", "2")]);
     assert_eq!(labels, Labels::new([("a", "1"), ("b", "2")]));
@@ -243,7 +243,7 @@ fn collections_have_the_paths_of_the_api() {
 }
 
 #[test]
-fn a_pod_that_asks_about_its_neighbours_is_read_with_its_own_labels_worked_in() {
+fn topology_terms_include_the_labels_of_the_pod() {
     let mut pod = daemon_pod("a", "node-1");
     assert_eq!(read::<PodView>(&pod).spec.topology, None);
     pod["spec"]["affinity"]["podAntiAffinity"] = json!({
@@ -278,7 +278,7 @@ fn a_pod_that_asks_about_its_neighbours_is_read_with_its_own_labels_worked_in() 
 }
 
 #[test]
-fn a_budget_is_read_with_what_it_allows_now() {
+fn budget_view_has_its_allowed_disruptions() {
     let budget: PodDisruptionBudgetView = read(&json!({
         "metadata": {"name": "b", "namespace": "default", "generation": 2},
         "spec": {"minAvailable": "50%", "selector": {"matchLabels": {"app": "a"}}},
@@ -306,7 +306,7 @@ fn a_budget_is_read_with_what_it_allows_now() {
 }
 
 #[test]
-fn a_service_is_read_with_its_ports_families_and_policies() {
+fn service_view_has_ports_families_and_policies() {
     let service: ServiceView = read(&json!({
         "metadata": {"name": "s", "namespace": "n"},
         "spec": {
@@ -333,7 +333,7 @@ fn a_service_is_read_with_its_ports_families_and_policies() {
 }
 
 #[test]
-fn an_endpoint_means_what_its_absent_conditions_mean() {
+fn absent_endpoint_conditions_have_defaults() {
     let slice: EndpointSliceView = read(&json!({
         "metadata": {"name": "s-1", "labels": {"kubernetes.io/service-name": "s"}},
         "addressType": "IPv6",
@@ -364,7 +364,7 @@ fn an_endpoint_means_what_its_absent_conditions_mean() {
 }
 
 #[test]
-fn another_node_is_read_down_to_how_its_pods_are_reached() {
+fn node_network_view_has_addresses_and_pod_ranges() {
     let node: NodeNetworkView = read(&json!({
         "metadata": {"name": "n1"},
         "spec": {"podCIDR": "10.244.3.0/24", "podCIDRs": ["10.244.3.0/24", "fd00:10:244:3::/64"]},

@@ -1,4 +1,5 @@
-//! What a pod asks about the pods beside it: pod affinity and anti-affinity, and topology spread constraints.
+//! The rules of a pod about other pods: pod affinity and anti-affinity, and topology spread
+//! constraints.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -9,57 +10,59 @@ use super::share::shared;
 use super::{Labels, nullable};
 use crate::selector::LabelSelector;
 
-/// What a pod asks about the pods beside it.
+/// The rules of a pod about other pods.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct TopologyView {
-    /// `podAffinity`, required: every term must find such a pod in its topology.
+    /// Required `podAffinity`: every term must match a pod in the topology domain.
     pub affinity: Box<[PodTermView]>,
-    /// `podAntiAffinity`, required: no term may find such a pod in its topology.
+    /// Required `podAntiAffinity`: no term may match a pod in the topology domain.
     pub anti_affinity: Box<[PodTermView]>,
-    /// What is preferred of both. A term of anti-affinity has a negative weight.
+    /// The preferred terms of both. Terms of anti-affinity have a negative weight.
     pub preferred: Box<[PreferredPodTermView]>,
     /// `topologySpreadConstraints`.
     pub spread: Box<[SpreadConstraintView]>,
 }
 
-/// Some pods, and how far around them counts as beside them.
+/// A pod selector and its topology domain.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct PodTermView {
-    /// `labelSelector`, with `matchLabelKeys` and `mismatchLabelKeys` worked in.
+    /// `labelSelector`, combined with `matchLabelKeys` and `mismatchLabelKeys`.
     pub selector: LabelSelector,
-    /// `namespaces`. With none here and none selected, the pod's own is meant.
+    /// `namespaces`. The pod's own namespace when this is empty and there is no selector.
     pub namespaces: Box<[Arc<str>]>,
-    /// `namespaceSelector`: further namespaces, by their labels.
+    /// `namespaceSelector`: additional namespaces, by their labels.
     pub namespace_selector: Option<LabelSelector>,
-    /// `topologyKey`: nodes with one value of this label are one place.
+    /// `topologyKey`: nodes with the same value of this label form a domain.
     pub topology_key: Arc<str>,
 }
 
-/// A term and how much it weighs: 1 to 100, or -1 to -100 to stay away.
+/// A term and its weight: 1 to 100 for affinity, -1 to -100 for anti-affinity.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct PreferredPodTermView {
-    /// What it adds to the score of a node for each pod that it finds there.
+    /// The weight, which is added to the score of a node for each matching pod.
     pub weight: i32,
-    /// What it looks for.
+    /// The term.
     pub term: PodTermView,
 }
 
 /// One of `topologySpreadConstraints`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct SpreadConstraintView {
-    /// `maxSkew`: by how many pods a place may be ahead of the emptiest one.
+    /// `maxSkew`: the largest difference between the number of pods in a domain and the minimum.
     pub max_skew: i32,
     /// `topologyKey`
     pub topology_key: Arc<str>,
-    /// Whether `whenUnsatisfiable` is `DoNotSchedule`; else it is a wish.
+    /// Whether `whenUnsatisfiable` is `DoNotSchedule`; otherwise the constraint is only preferred.
     pub required: bool,
-    /// `labelSelector`, with `matchLabelKeys` worked in.
+    /// `labelSelector`, combined with `matchLabelKeys`.
     pub selector: LabelSelector,
-    /// `minDomains`: with fewer places than this, the emptiest one counts as empty. 1 when absent.
+    /// `minDomains`: with fewer domains, the minimum counts as 0. 1 when absent.
     pub min_domains: i32,
-    /// Whether `nodeAffinityPolicy` is `Honor`, the default: nodes that the pod does not select are no places.
+    /// Whether `nodeAffinityPolicy` is `Honor` (default): nodes that the pod's affinity excludes do
+    /// not count.
     pub honors_affinity: bool,
-    /// Whether `nodeTaintsPolicy` is `Honor`: nodes whose taints the pod does not tolerate are no places.
+    /// Whether `nodeTaintsPolicy` is `Honor`: nodes with taints that the pod does not tolerate do
+    /// not count.
     pub honors_taints: bool,
 }
 
@@ -155,7 +158,8 @@ impl WireSpread<'_> {
     }
 }
 
-/// What a pod with these labels asks; `None` when it asks nothing, as nearly all daemons do.
+/// Returns the rules of a pod with these labels; `None` when there are none, as for most daemon
+/// pods.
 pub(super) fn read(
     affinity: &WirePodAffinity<'_>,
     anti_affinity: &WirePodAffinity<'_>,

@@ -1,7 +1,7 @@
-//! Views as text: for whoever keeps what it was told and reads it again later.
+//! Views as JSON, for the agent's saved state.
 //!
-//! What is written has the shape of the API's own objects, with only what the view holds. Versions are not written: a view that is read
-//! again is old, and nothing is to be asked for from there on.
+//! The JSON has the shape of the API's objects, with only the fields of the view. It has no
+//! resourceVersion, because nothing can be watched from an old version.
 
 use std::net::IpAddr;
 
@@ -13,9 +13,10 @@ use super::{
     TrafficDistribution, View,
 };
 
-/// A view that can be written, and reads as the same view again but for its version and generation.
+/// A view that can be written as JSON, and parsed to an equal view except for its version and
+/// generation.
 pub trait Written: View {
-    /// The object that the view is one of, as far as the view goes.
+    /// Returns an object with the fields of the view.
     fn written(&self) -> Value;
 }
 
@@ -301,10 +302,9 @@ mod tests {
 
     use super::*;
 
-    /// Reads the view, writes it, and reads it again.
-    fn read_again<V: Written + DeserializeOwned + PartialEq + std::fmt::Debug>(object: Value) {
+    /// Parses the view, writes it as text, and parses it again.
+    fn check_round_trip<V: Written + DeserializeOwned + PartialEq + std::fmt::Debug>(object: Value) {
         let first: V = serde_json::from_value(object).expect("a view");
-        // As it is kept: text.
         let text = first.written().to_string();
         let again: V = serde_json::from_str(&text).expect("the view again");
         assert_eq!(again, first, "{text}");
@@ -326,9 +326,9 @@ mod tests {
     }
 
     #[test]
-    fn a_service_is_read_as_it_was_written() {
+    fn service_round_trips() {
         for kind in ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"] {
-            read_again::<ServiceView>(json!({
+            check_round_trip::<ServiceView>(json!({
                 "metadata": meta(),
                 "spec": {
                     "type": kind,
@@ -359,14 +359,14 @@ mod tests {
             json!({"clusterIP": "None", "trafficDistribution": "PreferClose"}),
             json!({"clusterIP": "10.96.1.2", "sessionAffinity": "ClientIP"}),
         ] {
-            read_again::<ServiceView>(json!({"metadata": {"name": "s"}, "spec": spec}));
+            check_round_trip::<ServiceView>(json!({"metadata": {"name": "s"}, "spec": spec}));
         }
     }
 
     #[test]
-    fn a_slice_is_read_as_it_was_written() {
+    fn endpoint_slice_round_trips() {
         for family in ["IPv4", "IPv6", "FQDN"] {
-            read_again::<EndpointSliceView>(json!({
+            check_round_trip::<EndpointSliceView>(json!({
                 "metadata": meta(),
                 "addressType": family,
                 "ports": [{"name": "http", "protocol": "TCP", "port": 8080, "appProtocol": "http"}, {}],
@@ -385,8 +385,8 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_read_as_it_was_written() {
-        read_again::<NodeNetworkView>(json!({
+    fn node_round_trips() {
+        check_round_trip::<NodeNetworkView>(json!({
             "metadata": meta(),
             "spec": {"podCIDRs": ["10.244.3.0/24", "fd00:10:244:3::/64"]},
             "status": {"addresses": [
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_not_written() {
+    fn resource_version_is_not_written() {
         let mut meta = meta();
         meta["resourceVersion"] = "17".into();
         meta["generation"] = 3.into();

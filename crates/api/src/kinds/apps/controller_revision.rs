@@ -1,4 +1,4 @@
-//! `apps/v1` ControllerRevision: one remembered template of a workload.
+//! `apps/v1` ControllerRevision: one revision of a workload's template.
 
 use serde_json::Value;
 
@@ -40,7 +40,7 @@ const BASE: Kind = row(
     "controllerrevision",
 );
 
-/// `daemonset.apps/NAME`, or empty.
+/// Returns `daemonset.apps/NAME`, or empty.
 fn controller(object: &Value) -> String {
     let Some(owner) = meta::controller_of(object) else {
         return String::new();

@@ -1,4 +1,4 @@
-//! `apps/v1` DaemonSet: one pod on every node that should have it.
+//! `apps/v1` DaemonSet: one pod on every eligible node.
 
 use std::num::IntErrorKind;
 
@@ -16,7 +16,7 @@ use crate::print;
 use crate::validate::field::{check_immutable, check_non_negative, text};
 use crate::validate::{label_selector, name, pod_spec};
 
-/// Counts the changes of the template. Deprecated upstream, and still on every object that goes out.
+/// The number of changes of the template. Kubernetes has deprecated it and still sets it.
 pub const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 
 const REVISION_HISTORY_LIMIT: i64 = 10;
@@ -118,7 +118,7 @@ fn table_row(object: &Value, now: jiff::Timestamp) -> Vec<Value> {
     ]
 }
 
-/// The annotation stands for a number of Kubernetes' own form of the object, and so must be one.
+/// The annotation must be a number, because it is a number in Kubernetes' internal type.
 fn decode(object: &Value) -> Result<(), String> {
     let Some(text) = meta::annotation(object, TEMPLATE_GENERATION) else {
         return Ok(());
@@ -176,7 +176,7 @@ fn update(new: &mut Value, old: &Value) {
     set_template_generation(new, template_generation(old) + i64::from(changed));
 }
 
-/// How often the template has changed.
+/// Returns the number of changes of the template.
 pub fn template_generation(object: &Value) -> i64 {
     meta::annotation(object, TEMPLATE_GENERATION)
         .and_then(|text| text.parse().ok())
@@ -242,7 +242,7 @@ fn spec_rules(spec: &Value, errors: &mut Vec<FieldError>) {
     check_non_negative(spec, "revisionHistoryLimit", path, errors);
 }
 
-/// What a daemon's pod may not be, beyond what no pod may be.
+/// Validates what a daemon pod must not have, in addition to the rules of pods.
 fn template_rules(pod: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let path = path.child("spec");
     let policy = text(pod, "restartPolicy");
@@ -300,7 +300,7 @@ fn rolling_update(rolling: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>
     }
 }
 
-/// A text that is no percentage counts as the number that it spells, so that one complaint about it is enough.
+/// A text that is not a percentage counts as its number, so that there is only one error about it.
 fn is_zero(value: &Value) -> bool {
     match IntOrPercent::from_value(value) {
         Some(IntOrPercent::Int(number) | IntOrPercent::Percent(number)) => number == 0,
@@ -314,7 +314,7 @@ fn is_zero(value: &Value) -> bool {
     }
 }
 
-/// A number that is not negative, or a percentage.
+/// Checks a non-negative number or a percentage.
 pub(crate) fn check_int_or_percent(value: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     match value {
         Value::String(text) => crate::validate::field::check_name(text, name::percent, path, errors),
@@ -329,7 +329,7 @@ pub(crate) fn check_int_or_percent(value: &Value, path: &Path<'_>, errors: &mut 
     }
 }
 
-/// A percentage of at most 100.
+/// Checks a percentage of at most 100.
 pub(crate) fn check_at_most_all(value: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     if let Some(IntOrPercent::Percent(percent)) = IntOrPercent::from_value(value)
         && percent > 100
@@ -351,7 +351,7 @@ fn status_rules(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     check_non_negative(status, "collisionCount", path, errors);
     let collisions = |object: &Value| object["status"]["collisionCount"].as_i64();
     let (now, before) = (collisions(new), collisions(old));
-    // A count that is left out has been taken away, whatever it was.
+    // Removing the count is also a decrement.
     if before.is_some() && now < before {
         let now = now.unwrap_or_default();
         errors.push(FieldError::invalid(

@@ -1,4 +1,4 @@
-//! `v1` ConfigMap: data that is no secret.
+//! `v1` ConfigMap: data that is not secret.
 
 use serde_json::Value;
 
@@ -14,11 +14,11 @@ use crate::validate::name;
 /// The row of the registry.
 pub static KIND: Kind = Kind {
     short_names: &["cm"],
-    columns: &[NAME, integer("Data", "How many keys there are."), AGE],
+    columns: &[NAME, integer("Data", "The number of keys in the data."), AGE],
     strategy: Strategy {
         rules,
         update_rules: |new, old, errors| {
-            check_frozen(new, old, &["data", "binaryData"], errors);
+            check_immutable_data(new, old, &["data", "binaryData"], errors);
             rules(new, errors);
         },
         row: |object, now| {
@@ -52,14 +52,14 @@ fn rules(object: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// How many bytes a base64 text stands for.
+/// Returns the decoded length of a base64 text, in bytes.
 pub(super) fn decoded_length(value: &Value) -> usize {
     let text = value.as_str().unwrap_or_default();
     text.trim_end_matches('=').len() * 3 / 4
 }
 
-/// Once `immutable` is set, it stays, and so do the fields that it guards.
-pub(super) fn check_frozen(new: &Value, old: &Value, guarded: &[&str], errors: &mut Vec<FieldError>) {
+/// Validates that `immutable` stays set once it is, and that the guarded fields then do not change.
+pub(super) fn check_immutable_data(new: &Value, old: &Value, guarded: &[&str], errors: &mut Vec<FieldError>) {
     if old["immutable"] != true {
         return;
     }

@@ -1,4 +1,4 @@
-//! `v1` Endpoints: the older form of where a Service's traffic goes.
+//! `v1` Endpoints: the older form of a Service's endpoints.
 
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ use crate::print;
 use crate::validate::field::{PORTS, check_name, check_number, check_one_of, list, text};
 use crate::validate::name;
 
-/// How many endpoints a table's cell names before it counts the rest.
+/// Most endpoints in a table's cell. The rest are counted.
 const SHOWN: usize = 3;
 
 /// The row of the registry.
@@ -120,7 +120,7 @@ fn rules(object: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// An address that other machines can use: none that means "this machine" or "this link".
+/// Validates that other machines can use an address: it is not unspecified, loopback or link-local.
 pub(in crate::kinds) fn endpoint_address(text: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let before = errors.len();
     check_name(text, name::ip, path, errors);

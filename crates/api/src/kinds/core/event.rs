@@ -1,4 +1,4 @@
-//! `v1` Event: what happened to an object, for people. `events.k8s.io/v1` shows the same objects.
+//! `v1` Event: a report about an object, for people. `events.k8s.io/v1` serves the same objects.
 
 use serde_json::Value;
 
@@ -63,7 +63,7 @@ pub(in crate::kinds) const COLUMNS: &[Column] = &[
     Column { priority: 1, ..NAME },
 ];
 
-/// Who reported the event: the old field, or the new one.
+/// Returns the reporter of the event, from the old field or the new one.
 fn component(object: &Value) -> &str {
     match text(&object["source"], "component") {
         "" => text(object, "reportingComponent"),
@@ -115,12 +115,13 @@ pub(in crate::kinds) fn table_row(object: &Value, now: jiff::Timestamp) -> Vec<V
     ]
 }
 
-/// The rules of an event whose subject is `about`, found in `field`. Shared by both faces.
+/// Validates the namespace of an event about the object `about`, which is in `field`. Both API
+/// groups use it.
 pub(in crate::kinds) fn rules_of(about: &Value, field: &str, object: &Value, errors: &mut Vec<FieldError>) {
     let root = Path::Root(field);
     let namespace = meta::namespace(object);
     let named = text(about, "namespace");
-    // Events about objects of the cluster live in the default namespace.
+    // Events about cluster-scoped objects are in the default namespace.
     let fits = if named.is_empty() {
         matches!(namespace, "" | "default" | "kube-system")
     } else {

@@ -1,4 +1,5 @@
-//! `v1` Namespace: a room for names. It goes in two steps: marked first, gone once it is empty and its finalizers are done.
+//! `v1` Namespace. Its deletion has two steps: it is marked, and then deleted when it is empty and
+//! has no finalizers.
 
 use serde_json::{Value, json};
 
@@ -10,16 +11,16 @@ use crate::print;
 use crate::validate::field::{check_name, text, texts};
 use crate::validate::name;
 
-/// The finalizer that keeps a namespace until its content is gone.
+/// The finalizer that keeps a namespace until its content is deleted.
 pub const FINALIZER: &str = "kubernetes";
-/// The label that every namespace has, with its name.
+/// The label with the name of the namespace, which every namespace has.
 pub const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// The row of the registry.
 pub static KIND: Kind = Kind {
     short_names: &["ns"],
     namespaced: false,
-    // Its content goes with it, so namespaces are not deleted by the collection.
+    // There is no `deletecollection`, because deleting a namespace also deletes its content.
     verbs: &["create", "delete", "get", "list", "patch", "update", "watch"],
     subresources: &[
         subresource("finalize", ("", "v1", "Namespace"), &["update"]),
@@ -56,7 +57,7 @@ fn default(object: &mut Value) {
 }
 
 fn create(object: &mut Value) {
-    // The label needs the name, which may have been generated since the defaults were set.
+    // The label contains the name, which may have been generated after the first call.
     default(object);
     let Some(fields) = object.as_object_mut() else {
         return;
@@ -86,13 +87,14 @@ fn status_rules(new: &Value, _old: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// Prepares the `finalize` subresource: the finalizers of the spec are taken, everything else stays as it was.
+/// Prepares the `finalize` subresource, which changes the finalizers of the spec and keeps the
+/// status.
 pub fn prepare_finalize(new: &mut Value, old: &Value) {
     meta::carry_over(new, old);
     keep_field(new, old, "status");
 }
 
-/// Judges the `finalize` subresource.
+/// Validates the `finalize` subresource.
 pub fn validate_finalize(new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = KIND.validate_update(new, old);
     let spec = Path::Root("spec");
@@ -103,7 +105,8 @@ pub fn validate_finalize(new: &Value, old: &Value) -> Vec<FieldError> {
     errors
 }
 
-/// Marks a namespace as going; what `meta::stamp_deletion` does for its times must be done too.
+/// Sets the phase of a namespace that is being deleted. The caller also calls
+/// `meta::stamp_deletion`.
 pub fn set_terminating(object: &mut Value) {
     if let Some(fields) = object.as_object_mut()
         && let Some(status) = default::object_or_new(fields, "status")

@@ -1,4 +1,4 @@
-//! `v1` Node: a machine.
+//! `v1` Node: a machine that runs pods.
 
 use serde_json::Value;
 
@@ -162,7 +162,7 @@ fn update_rules(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// Why a label of nodes should not be asked for any more, if it should not.
+/// Returns the warning about a deprecated node label, if it is one.
 pub(in crate::kinds) fn deprecated_label(key: &str) -> Option<&'static str> {
     Some(match key {
         "beta.kubernetes.io/arch" => "deprecated since v1.14; use \"kubernetes.io/arch\" instead",
@@ -185,7 +185,7 @@ pub(in crate::kinds) fn deprecated_label(key: &str) -> Option<&'static str> {
     })
 }
 
-/// Whether a text can be the name of a node.
+/// Returns whether a text is a valid name of a node.
 pub fn is_name(text: &str) -> bool {
     let mut errors = Vec::new();
     check_name(text, name::dns_subdomain, &Path::Root("name"), &mut errors);

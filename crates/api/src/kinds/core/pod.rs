@@ -74,7 +74,8 @@ fn default(object: &mut Value) {
     }
 }
 
-/// The shortest grace period that lets a node see a deletion, in seconds. Negative ones meant "at once" before they were refused.
+/// The shortest grace period of a pod on a node, in seconds. It replaces negative values, which
+/// meant "at once" before Kubernetes rejected them.
 const SHORTEST_GRACE_SECONDS: i64 = 1;
 
 fn create(object: &mut Value) {
@@ -100,7 +101,8 @@ fn create(object: &mut Value) {
 }
 
 fn status_update(new: &mut Value, old: &Value) {
-    // Old node agents sent owner references that they had read halfway; the server has never since believed them.
+    // Old kubelets sent incomplete owner references, so the status subresource ignores them, as in
+    // Kubernetes.
     let owners = old["metadata"].get("ownerReferences").cloned();
     let metadata = meta::metadata_mut(new);
     match owners {
@@ -198,7 +200,7 @@ fn status_rules(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
         );
     }
     for (field, init) in [("containerStatuses", false), ("initContainerStatuses", true)] {
-        no_resurrection(old, after, before, (field, init), &path.child(field), errors);
+        check_terminated_containers(old, after, before, (field, init), &path.child(field), errors);
     }
     let ips = path.child("podIPs");
     for (index, ip) in list(after, "podIPs").iter().enumerate() {
@@ -210,8 +212,8 @@ fn status_rules(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// A container that has ended for good does not run again.
-fn no_resurrection(
+/// Validates that a container that has terminated and is not restarted does not run again.
+fn check_terminated_containers(
     old: &Value,
     after: &Value,
     before: &Value,
@@ -224,7 +226,7 @@ fn no_resurrection(
         return;
     }
     let specs = list(&old["spec"], if init { "initContainers" } else { "containers" });
-    // A container may have a policy of its own, and rules beside it.
+    // A container can have its own restart policy, and rules for it.
     let restarts_always = |container: &str| {
         specs.iter().any(|spec| {
             text(spec, "name") == container
@@ -248,7 +250,7 @@ fn no_resurrection(
     }
 }
 
-/// Judges the body of `pods/binding`.
+/// Validates the body of `pods/binding`.
 pub fn validate_binding(binding: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let target = &binding["target"];
@@ -267,8 +269,8 @@ pub fn validate_binding(binding: &Value) -> Vec<FieldError> {
     errors
 }
 
-/// Binds a pod to a node: the node's name, the annotations and labels of the binding, the condition PodScheduled.
-/// `Err` says why it cannot be bound, in the words of a Conflict.
+/// Binds a pod to a node: sets the node's name, the annotations and labels of the binding, and the
+/// condition PodScheduled. The error is the message of a Conflict.
 pub fn bind(pod: &mut Value, binding: &Value, now: jiff::Timestamp) -> Result<(), String> {
     let node = text(&binding["target"], "name").to_owned();
     let name = meta::name(pod).to_owned();
@@ -296,14 +298,14 @@ pub fn bind(pod: &mut Value, binding: &Value, now: jiff::Timestamp) -> Result<()
             map.extend(given.iter().map(|(key, value)| (key.clone(), value.clone())));
         }
     }
-    // Kubernetes counts no generation here: the node is where the pod runs, not what it is to be.
+    // Kubernetes does not increment the generation here, although the spec changes.
     let generation = meta::generation(pod);
     if let Some(fields) = pod.as_object_mut() {
         if let Some(spec) = default::object_or_new(fields, "spec") {
             spec.insert("nodeName".to_owned(), node.into());
         }
         if let Some(status) = default::object_or_new(fields, "status") {
-            // The nomination has done its work: the pod is there.
+            // The nomination is not needed any more.
             status.remove("nominatedNodeName");
             set_scheduled(status, generation, now);
         }
@@ -322,7 +324,7 @@ fn set_scheduled(status: &mut Map<String, Value>, generation: i64, now: jiff::Ti
     set_condition(status, condition, |known| known["status"] == "True");
 }
 
-/// Sets a condition by its type, unless `settled` says that the one that is there will do.
+/// Sets a condition by its type, unless `settled` returns true for the existing one.
 fn set_condition(status: &mut Map<String, Value>, condition: Value, settled: impl Fn(&Value) -> bool) {
     default::set_missing(status, "conditions", || json!([]));
     let Some(conditions) = status.get_mut("conditions").and_then(Value::as_array_mut) else {
@@ -338,8 +340,8 @@ fn set_condition(status: &mut Map<String, Value>, condition: Value, settled: imp
     }
 }
 
-/// Says in the pod's status that it is being disrupted, and by whom: the condition DisruptionTarget. One that says so
-/// already stays.
+/// Sets the condition DisruptionTarget in the pod's status, with the reason for the disruption. An
+/// equal one keeps its time.
 pub fn set_disruption_target(pod: &mut Value, reason: &str, message: &str, now: jiff::Timestamp) {
     let mut condition = json!({
         "type": "DisruptionTarget", "status": "True", "reason": reason, "message": message,
@@ -349,17 +351,17 @@ pub fn set_disruption_target(pod: &mut Value, reason: &str, message: &str, now: 
     if generation > 0 {
         condition["observedGeneration"] = generation.into();
     }
-    let says_so =
+    let is_equal =
         |known: &Value| known["status"] == "True" && known["reason"] == reason && known["message"] == message;
     if let Some(fields) = pod.as_object_mut()
         && let Some(status) = default::object_or_new(fields, "status")
     {
-        set_condition(status, condition, says_so);
+        set_condition(status, condition, is_equal);
     }
 }
 
-/// How long a pod that is deleted may take to end, in seconds: what the client asks, else what the pod says; nothing for a pod
-/// that runs nowhere or has ended.
+/// Returns the grace period of a deleted pod in seconds: the client's, or else the pod's; 0 for a
+/// pod without a node or one that has ended.
 pub fn deletion_grace_seconds(pod: &Value, asked: Option<i64>) -> i64 {
     let ended = matches!(text(&pod["status"], "phase"), "Succeeded" | "Failed");
     if text(&pod["spec"], "nodeName").is_empty() || ended {
@@ -375,7 +377,7 @@ pub fn deletion_grace_seconds(pod: &Value, asked: Option<i64>) -> i64 {
     }
 }
 
-/// The names of all containers of a pod, init containers first.
+/// Returns the names of all containers of a pod, init containers first.
 pub fn container_names(pod: &Value) -> impl Iterator<Item = &str> {
     ["initContainers", "containers", "ephemeralContainers"]
         .into_iter()

@@ -1,11 +1,11 @@
-//! `v1` Secret: data that not everybody may read.
+//! `v1` Secret: data with restricted access.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::DATA_SIZE;
-use super::config_map::{check_frozen, decoded_length};
+use super::config_map::{check_immutable_data, decoded_length};
 use crate::default;
 use crate::field_error::{FieldError, Path};
 use crate::kinds::{AGE, Kind, NAME, Strategy, column, integer, row};
@@ -15,7 +15,7 @@ use crate::validate::field::{check_immutable, check_name, text};
 use crate::validate::meta::entries;
 use crate::validate::name;
 
-/// Names the ServiceAccount of a token Secret.
+/// The annotation with the name of the ServiceAccount of a token.
 const SERVICE_ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
 
 /// The row of the registry.
@@ -24,7 +24,7 @@ pub static KIND: Kind = Kind {
     columns: &[
         NAME,
         column("Type", "Used to facilitate programmatic handling of secret data."),
-        integer("Data", "How many keys there are."),
+        integer("Data", "The number of keys in the data."),
         AGE,
     ],
     strategy: Strategy {
@@ -32,7 +32,7 @@ pub static KIND: Kind = Kind {
         rules,
         update_rules: |new, old, errors| {
             check_immutable(&new["type"], &old["type"], &Path::Root("type"), errors);
-            check_frozen(new, old, &["data"], errors);
+            check_immutable_data(new, old, &["data"], errors);
             rules(new, errors);
         },
         update: |new, old| {
@@ -55,7 +55,7 @@ pub static KIND: Kind = Kind {
 
 const BASE: Kind = row("", "v1", "Secret", "secrets", "secret");
 
-/// The type, and `stringData`, which is only a way to write `data`.
+/// Sets the default type, and moves `stringData` into `data`.
 fn default(object: &mut Value) {
     let Some(fields) = object.as_object_mut() else {
         return;
@@ -106,7 +106,7 @@ fn check_account(object: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// A login has at least one of its two halves.
+/// Validates that basic authentication has a user name or a password.
 fn check_login(object: &Value, errors: &mut Vec<FieldError>) {
     let data = Path::Root("data");
     if ["username", "password"]
@@ -134,7 +134,7 @@ fn check_json(object: &Value, key: &str, errors: &mut Vec<FieldError>) {
         .decode(encoded)
         .is_ok_and(|bytes| serde_json::from_slice::<serde_json::Map<String, Value>>(&bytes).is_ok());
     if !is_json {
-        // The value is a secret: it is not quoted.
+        // The message does not contain the value, because it is secret.
         errors.push(FieldError::invalid(
             &data.key(key),
             "<secret contents redacted>",

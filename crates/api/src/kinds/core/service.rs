@@ -1,4 +1,4 @@
-//! `v1` Service: a name, and perhaps an address, for a set of pods.
+//! `v1` Service: a name, and usually an address, for a set of pods.
 
 pub mod families;
 
@@ -17,7 +17,7 @@ use crate::validate::field::{
 use crate::validate::meta::labels;
 use crate::validate::name;
 
-/// How long a client stays with the same endpoint when it asks for that and gives no time: three hours.
+/// The default timeout of client affinity: three hours.
 const AFFINITY_SECONDS: i64 = 10_800;
 const AFFINITY_SECONDS_HIGHEST: i64 = 86_400;
 const NONE: &str = families::NONE;
@@ -53,7 +53,7 @@ const COLUMNS: &[Column] = &[
     column("External-IP", "The addresses of the Service outside the cluster."),
     column("Port(s)", "The ports that the Service exposes."),
     AGE,
-    wide("Selector", "Which pods the traffic goes to."),
+    wide("Selector", "The selector of the Service's pods."),
 ];
 
 fn table_row(object: &Value, now: jiff::Timestamp) -> Vec<Value> {
@@ -160,19 +160,21 @@ fn create(object: &mut Value) {
     }
 }
 
-/// What the server once gave a Service stays when an update leaves it out, and goes with the type that needed it.
+/// Keeps values that the server has assigned when an update leaves them out, and removes those that
+/// the new type does not have.
 fn update(new: &mut Value, old: &Value) {
     families::normalize_update(new, old);
     if text(&new["spec"], "type") == "ExternalName" && text(&old["spec"], "type") != "ExternalName" {
         families::clear_for_external_name(new, old);
     }
-    clear_for_inside(new, old);
+    clear_external_fields(new, old);
 }
 
-/// Clears what a Service no longer has that is not reached from outside any more, as far as the update leaves it as it was.
-fn clear_for_inside(new: &mut Value, old: &Value) {
-    let outside = |object: &Value| matches!(text(&object["spec"], "type"), "NodePort" | "LoadBalancer");
-    if !outside(old) || outside(new) {
+/// Removes fields of an external Service from one that becomes internal, unless the update changes
+/// them.
+fn clear_external_fields(new: &mut Value, old: &Value) {
+    let is_external = |object: &Value| matches!(text(&object["spec"], "type"), "NodePort" | "LoadBalancer");
+    if !is_external(old) || is_external(new) {
         return;
     }
     let before = &old["spec"];
@@ -266,7 +268,7 @@ fn rules(object: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// What a load balancer in front of the nodes is asked for, and what none can be asked for otherwise.
+/// Validates the fields for load balancers, which other types must not have.
 fn load_balancer(spec: &Value, kind: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     const KUBELET_PORT: i64 = 10_250;
     const ALONE: &str = "may only be used when `type` is 'LoadBalancer'";
@@ -302,7 +304,7 @@ fn load_balancer(spec: &Value, kind: &str, path: &Path<'_>, errors: &mut Vec<Fie
 }
 
 fn source_ranges(spec: &Value, kind: &str, errors: &mut Vec<FieldError>) {
-    // Kubernetes writes the field so in its complaints.
+    // Kubernetes uses this path in its errors.
     let root = Path::Root("spec");
     let path = root.child("LoadBalancerSourceRanges");
     if list(spec, "loadBalancerSourceRanges").is_empty() {
@@ -313,7 +315,7 @@ fn source_ranges(spec: &Value, kind: &str, errors: &mut Vec<FieldError>) {
         errors.push(FieldError::forbidden(&path, detail));
     }
     for (index, range) in texts(spec, "loadBalancerSourceRanges").enumerate() {
-        // An old annotation took spaces around them.
+        // The annotation that preceded this field allowed spaces around the ranges.
         check_name(range.trim(), name::cidr, &path.index(index), errors);
     }
 }

@@ -1,4 +1,4 @@
-//! `v1` ServiceAccount: who a pod is to the API.
+//! `v1` ServiceAccount: the identity of pods in the API.
 
 use crate::kinds::{AGE, Kind, NAME, Strategy, integer, row, subresource};
 use crate::meta;
@@ -15,7 +15,7 @@ pub static KIND: Kind = Kind {
     )],
     columns: &[
         NAME,
-        integer("Secrets", "How many secrets pods of this account may use."),
+        integer("Secrets", "The number of Secrets of the account."),
         AGE,
     ],
     strategy: Strategy {

@@ -1,4 +1,4 @@
-//! What a certificate signing request may say, and what may become of it.
+//! Validation and life cycle of certificate signing requests.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +9,7 @@ use crate::kinds::certificates::{
     validate_approval,
 };
 
-/// A request with a good signature.
+/// A request with a valid signature.
 const REQUEST: &str = "\
 -----BEGIN CERTIFICATE REQUEST-----\n\
 MIHpMIGRAgEAMC8xFTATBgNVBAoMDHN5c3RlbTpub2RlczEWMBQGA1UEAwwNc3lz\n\
@@ -39,7 +39,7 @@ const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alpha
 const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and \
                          must start and end with an alphanumeric character";
 
-/// A request as a client makes it, with what `change` makes of its spec.
+/// A request of a client, with its spec changed by `change`.
 fn made(change: impl FnOnce(&mut Value)) -> (Value, Vec<String>) {
     let mut spec = json!({
         "request": STANDARD.encode(REQUEST), "signerName": "example.com/serving", "usages": ["client auth"],
@@ -65,14 +65,14 @@ fn condition(kind: &str, status: &str) -> Value {
     json!({"type": kind, "status": status})
 }
 
-/// The request with these conditions, as it is kept.
+/// A stored request with these conditions.
 fn with(conditions: &[Value]) -> Value {
     let mut object = request();
     object["status"] = json!({"conditions": conditions});
     object
 }
 
-/// Somebody writes the approval: what becomes of it, and what is wrong with that.
+/// Writes an approval. Returns the object and its errors.
 fn approve(old: &Value, change: impl FnOnce(&mut Value)) -> (Value, Vec<String>) {
     let mut new = old.clone();
     change(&mut new);
@@ -82,7 +82,7 @@ fn approve(old: &Value, change: impl FnOnce(&mut Value)) -> (Value, Vec<String>)
 }
 
 #[test]
-fn a_request_is_one_pem_block_that_its_own_key_signed() {
+fn request_is_one_pem_block_signed_by_its_own_key() {
     let of = |pem: &str| check(|spec| spec["request"] = STANDARD.encode(pem).into());
     assert_eq!(of(REQUEST), NONE);
     let wrong = of(CERTIFICATE);
@@ -102,7 +102,7 @@ fn a_request_is_one_pem_block_that_its_own_key_signed() {
         "-----BEGIN CERTIFICATE REQUEST-----\n{}\n-----END CERTIFICATE REQUEST-----\n",
         STANDARD.encode(forged)
     );
-    assert!(of(&forged)[0].ends_with("its signature is not that of its own key"));
+    assert!(of(&forged)[0].ends_with("its signature does not match its public key"));
 }
 
 fn pem_body(pem: &str) -> Vec<u8> {
@@ -111,7 +111,7 @@ fn pem_body(pem: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_signer_is_a_domain_and_a_path() {
+fn signer_is_a_domain_and_a_path() {
     let of = |signer: &str| check(|spec| spec["signerName"] = signer.into());
     let invalid = |bad: &str, why: &str| format!("spec.signerName: Invalid value: \"{bad}\": {why}");
     for good in ["example.com/a", "kubernetes.io/kube-apiserver-client", "a.b/c.d"] {
@@ -182,7 +182,7 @@ fn usages_are_known_and_named_once() {
 }
 
 #[test]
-fn a_life_is_at_least_ten_minutes() {
+fn lifetime_is_at_least_ten_minutes() {
     let of = |seconds: i64| check(|spec| spec["expirationSeconds"] = seconds.into());
     assert_eq!(of(600), NONE);
     assert_eq!(
@@ -194,7 +194,7 @@ fn a_life_is_at_least_ten_minutes() {
 }
 
 #[test]
-fn what_is_asked_for_and_by_whom_does_not_change() {
+fn spec_and_requester_are_immutable() {
     let mut object = request();
     object["spec"]["username"] = "somebody else".into();
     object["spec"]["uid"] = "1".into();
@@ -224,7 +224,7 @@ fn what_is_asked_for_and_by_whom_does_not_change() {
 }
 
 #[test]
-fn an_approval_sets_approved_or_denied_and_nothing_else() {
+fn approval_sets_only_approved_or_denied() {
     let old = request();
     let (new, errors) = approve(&old, |new| {
         new["spec"]["usages"] = json!(["any"]);
@@ -242,7 +242,7 @@ fn an_approval_sets_approved_or_denied_and_nothing_else() {
 }
 
 #[test]
-fn the_signers_status_sets_no_approval() {
+fn status_of_the_signer_sets_no_approval() {
     let old = with(&[condition("Approved", "True")]);
     let (new, errors) = update_status(&KIND, &old, |new| {
         new["status"] = json!({
@@ -258,7 +258,7 @@ fn the_signers_status_sets_no_approval() {
 }
 
 #[test]
-fn conditions_are_judged() {
+fn conditions_are_validated() {
     let at = |field: &str| format!("status.conditions[0].{field}");
     for (conditions, wanted) in [
         (vec![condition("Ready", "Unknown")], vec![]),
@@ -295,7 +295,7 @@ fn conditions_are_judged() {
 }
 
 #[test]
-fn a_decision_stands_and_so_does_a_certificate() {
+fn decision_and_certificate_are_immutable() {
     let approved = with(&[condition("Approved", "True")]);
     let (_, errors) = approve(&approved, |new| new["status"] = json!({}));
     assert_eq!(
@@ -329,7 +329,7 @@ fn a_decision_stands_and_so_does_a_certificate() {
 }
 
 #[test]
-fn a_new_condition_tells_when_it_came() {
+fn new_condition_gets_its_times() {
     let known = json!({"type": "Ready", "status": "True", "lastUpdateTime": "2025-01-01T00:00:00Z"});
     let old = with(std::slice::from_ref(&known));
     let mut new = with(&[known.clone(), condition("Approved", "True")]);
@@ -344,7 +344,7 @@ fn a_new_condition_tells_when_it_came() {
 }
 
 #[test]
-fn the_table_says_how_far_a_request_has_come() {
+fn table_shows_the_state_of_a_request() {
     let mut object = request();
     object["spec"]["username"] = "alice".into();
     object["spec"]["expirationSeconds"] = 3600.into();

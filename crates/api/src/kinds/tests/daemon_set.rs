@@ -13,7 +13,7 @@ spec:
       containers: [{name: web, image: 'web:1'}]
 ";
 
-/// Judges the good DaemonSet after a change.
+/// Validates the valid DaemonSet after a change.
 fn check(change: impl FnOnce(&mut Value)) -> Vec<String> {
     let mut object = read(&daemon_set::KIND, GOOD);
     change(&mut object);
@@ -29,7 +29,7 @@ fn good() -> Value {
 }
 
 #[test]
-fn a_plain_daemon_set_gets_its_defaults() {
+fn plain_daemon_set_gets_its_defaults() {
     let object = good();
     assert_eq!(
         object["spec"]["updateStrategy"],
@@ -62,7 +62,7 @@ fn on_delete_gets_no_rolling_update_block() {
 }
 
 #[test]
-fn the_selector_must_match_the_template() {
+fn selector_must_match_the_template() {
     let mismatch = "spec.template.metadata.labels: Invalid value: {\"app\":\"other\"}: `selector` does not match template `labels`";
     assert_eq!(
         check(|o| o["spec"]["template"]["metadata"]["labels"] = json!({"app": "other"})),
@@ -85,7 +85,7 @@ fn the_selector_must_match_the_template() {
 }
 
 #[test]
-fn an_empty_selector_is_refused() {
+fn empty_selector_is_refused() {
     assert_eq!(
         check(|o| o["spec"]["selector"] = json!({})),
         ["spec.selector: Invalid value: {}: empty selector is invalid for daemonset"]
@@ -93,7 +93,7 @@ fn an_empty_selector_is_refused() {
 }
 
 #[test]
-fn a_daemon_always_restarts_and_has_no_deadline() {
+fn daemon_pod_always_restarts_and_has_no_deadline() {
     assert_eq!(
         check(|o| o["spec"]["template"]["spec"]["restartPolicy"] = json!("Never")),
         ["spec.template.spec.restartPolicy: Unsupported value: \"Never\": supported values: \"Always\""]
@@ -107,7 +107,7 @@ fn a_daemon_always_restarts_and_has_no_deadline() {
 }
 
 #[test]
-fn a_template_has_no_ephemeral_containers() {
+fn template_has_no_ephemeral_containers() {
     let errors = check(|o| {
         o["spec"]["template"]["spec"]["ephemeralContainers"] = json!([{"name": "e", "image": "e"}])
     });
@@ -120,7 +120,7 @@ fn a_template_has_no_ephemeral_containers() {
 }
 
 #[test]
-fn counts_are_not_negative_and_a_history_of_none_is_allowed() {
+fn counts_are_not_negative_and_history_may_be_zero() {
     assert_eq!(
         check(|o| {
             o["spec"]["minReadySeconds"] = json!(-1);
@@ -135,7 +135,7 @@ fn counts_are_not_negative_and_a_history_of_none_is_allowed() {
 }
 
 #[test]
-fn the_update_strategy_is_one_of_two() {
+fn update_strategy_is_one_of_two() {
     assert_eq!(
         check(|o| o["spec"]["updateStrategy"] = json!({"type": "Sideways"})),
         [
@@ -152,7 +152,7 @@ fn check_rolling(unavailable: Value, surge: Value) -> Vec<String> {
 }
 
 #[test]
-fn either_surge_or_unavailable_is_zero_and_not_both() {
+fn exactly_one_of_surge_and_unavailable_is_zero() {
     for (unavailable, surge) in [
         (json!(1), json!(0)),
         (json!(0), json!("10%")),
@@ -178,7 +178,7 @@ fn either_surge_or_unavailable_is_zero_and_not_both() {
 }
 
 #[test]
-fn unavailable_is_a_count_or_a_percentage_of_at_most_all() {
+fn max_unavailable_is_a_count_or_at_most_100_percent() {
     assert_eq!(
         check_rolling(json!(-1), json!(0)),
         [
@@ -209,7 +209,7 @@ fn unavailable_is_a_count_or_a_percentage_of_at_most_all() {
 }
 
 #[test]
-fn a_template_on_the_hosts_network_may_leave_out_host_ports() {
+fn host_network_template_may_leave_out_host_ports() {
     let with = |host: Value| {
         check(|o| {
             o["spec"]["template"]["spec"]["hostNetwork"] = json!(true);
@@ -228,7 +228,7 @@ fn a_template_on_the_hosts_network_may_leave_out_host_ports() {
 }
 
 #[test]
-fn a_changed_template_is_a_new_generation_in_both_counts() {
+fn changed_template_increments_both_generations() {
     let old = good();
     let (new, errors) = update(&daemon_set::KIND, &old, |o| {
         o["spec"]["template"]["spec"]["containers"][0]["image"] = json!("web:2");
@@ -246,7 +246,7 @@ fn a_changed_template_is_a_new_generation_in_both_counts() {
 }
 
 #[test]
-fn another_change_of_the_spec_counts_and_a_label_does_not() {
+fn spec_changes_increment_the_generation_and_labels_do_not() {
     let old = good();
     let (new, _) = update(&daemon_set::KIND, &old, |o| {
         o["spec"]["minReadySeconds"] = json!(5)
@@ -271,7 +271,7 @@ fn another_change_of_the_spec_counts_and_a_label_does_not() {
 }
 
 #[test]
-fn a_daemon_set_may_start_with_a_template_generation() {
+fn daemon_set_may_start_with_a_template_generation() {
     let mut object = read(&daemon_set::KIND, GOOD);
     object["metadata"]["annotations"] = json!({"deprecated.daemonset.template.generation": "7"});
     daemon_set::KIND.prepare_create(&mut object);
@@ -279,7 +279,7 @@ fn a_daemon_set_may_start_with_a_template_generation() {
 }
 
 #[test]
-fn a_template_generation_that_is_no_number_cannot_be_decoded() {
+fn template_generation_must_be_a_number() {
     let check = |text: &str| {
         let annotations = json!({"deprecated.daemonset.template.generation": text});
         daemon_set::KIND.check_decoded(&json!({"metadata": {"annotations": annotations}}))
@@ -302,7 +302,7 @@ fn a_template_generation_that_is_no_number_cannot_be_decoded() {
 }
 
 #[test]
-fn the_selector_never_changes() {
+fn selector_is_immutable() {
     let (_, errors) = update(&daemon_set::KIND, &good(), |o| {
         o["spec"]["selector"] = json!({"matchExpressions": [{"key": "app", "operator": "Exists"}]});
     });
@@ -315,7 +315,7 @@ fn the_selector_never_changes() {
 }
 
 #[test]
-fn a_status_update_keeps_the_spec_and_takes_labels() {
+fn status_update_keeps_the_spec_and_accepts_labels() {
     let old = good();
     let (new, errors) = update_status(&daemon_set::KIND, &old, |o| {
         o["status"]["numberReady"] = json!(3);
@@ -348,7 +348,7 @@ fn status_counters_are_not_negative_and_collisions_only_grow() {
 }
 
 #[test]
-fn a_collision_count_is_not_taken_away() {
+fn collision_count_cannot_be_removed() {
     let mut old = good();
     old["status"]["collisionCount"] = json!(3);
     let (_, errors) = update_status(&daemon_set::KIND, &old, |o| o["status"] = json!({}));
@@ -363,7 +363,7 @@ fn a_collision_count_is_not_taken_away() {
 }
 
 #[test]
-fn a_selector_that_is_wrong_in_itself_is_not_held_against_the_template() {
+fn invalid_selector_is_not_compared_with_the_template() {
     let errors =
         check(|o| o["spec"]["selector"] = json!({"matchExpressions": [{"key": "app", "operator": "Like"}]}));
     assert_eq!(
@@ -375,7 +375,7 @@ fn a_selector_that_is_wrong_in_itself_is_not_held_against_the_template() {
 }
 
 #[test]
-fn a_daemon_set_prints_its_counts() {
+fn daemon_set_prints_its_counts() {
     let mut object = good();
     object["metadata"]["creationTimestamp"] = json!("2026-01-01T23:58:55Z");
     object["status"] = json!({"desiredNumberScheduled": 3, "currentNumberScheduled": 2, "numberReady": 1, "updatedNumberScheduled": 2});
@@ -388,7 +388,7 @@ fn a_daemon_set_prints_its_counts() {
 }
 
 #[test]
-fn a_controller_revision_carries_data_that_never_changes() {
+fn controller_revision_data_is_immutable() {
     let kind = &controller_revision::KIND;
     let yaml = |data: &str| {
         format!(
@@ -419,7 +419,7 @@ fn a_controller_revision_carries_data_that_never_changes() {
 }
 
 #[test]
-fn a_controller_revision_prints_its_controller() {
+fn controller_revision_prints_its_controller() {
     let owner = meta::controller_reference("apps/v1", "DaemonSet", "web", "u");
     let object = json!({"metadata": {"name": "web-1", "ownerReferences": [owner]}, "revision": 4});
     assert_eq!(
@@ -429,7 +429,7 @@ fn a_controller_revision_prints_its_controller() {
     assert_eq!(cells(&controller_revision::KIND, json!({}))[1], "<none>");
 }
 
-/// The DaemonSet of the Kubernetes documentation that everybody starts with.
+/// The first DaemonSet of the Kubernetes documentation.
 const FLUENTD: &str = "
 apiVersion: apps/v1
 kind: DaemonSet
@@ -478,7 +478,7 @@ spec:
 ";
 
 #[test]
-fn the_daemon_set_of_the_documentation_is_good_as_it_is() {
+fn daemon_set_of_the_documentation_is_valid() {
     let (object, errors) = create(&daemon_set::KIND, FLUENTD);
     assert_eq!(errors, Vec::<String>::new());
     assert!(daemon_set::KIND.warnings(&object).is_empty());
@@ -490,7 +490,7 @@ fn the_daemon_set_of_the_documentation_is_good_as_it_is() {
 }
 
 #[test]
-fn who_surges_must_say_that_none_may_be_unavailable() {
+fn surge_requires_an_explicit_max_unavailable_of_zero() {
     let mut object = json!({"spec": {"updateStrategy": {"rollingUpdate": {"maxSurge": "10%"}}}});
     daemon_set::KIND.default(&mut object);
     let rolling = &object["spec"]["updateStrategy"]["rollingUpdate"];
@@ -505,7 +505,7 @@ fn who_surges_must_say_that_none_may_be_unavailable() {
 }
 
 #[test]
-fn what_is_for_real_pods_alone_is_not_filled_into_the_template() {
+fn template_gets_no_defaults_that_only_pods_have() {
     let mut object = read(&daemon_set::KIND, GOOD);
     let pod = &mut object["spec"]["template"]["spec"];
     pod["hostNetwork"] = json!(true);
@@ -522,7 +522,7 @@ fn what_is_for_real_pods_alone_is_not_filled_into_the_template() {
 }
 
 #[test]
-fn revisions_and_daemon_sets_have_subdomains_for_names() {
+fn revisions_and_daemon_sets_are_named_by_subdomains() {
     let subdomain = "a.b-1.".repeat(42) + "c";
     assert_eq!(subdomain.len(), 253);
     let named = |name: &str| check(|o| o["metadata"]["name"] = json!(name));
@@ -564,7 +564,7 @@ fn each_count_of_the_status_is_not_negative() {
 }
 
 #[test]
-fn a_strategy_may_change_without_a_new_template_generation() {
+fn strategy_may_change_without_a_new_template_generation() {
     let (new, errors) = update(&daemon_set::KIND, &good(), |o| {
         o["spec"]["updateStrategy"] = json!({"type": "OnDelete"})
     });

@@ -4,7 +4,7 @@ use crate::kinds::core::node::{KIND, is_name};
 const GOOD: &str = "{apiVersion: v1, kind: Node, metadata: {name: n1}, status: {capacity: {cpu: 2}}}";
 
 #[test]
-fn a_node_registers_itself_with_its_status() {
+fn node_registers_itself_with_its_status() {
     let (object, errors) = create(&KIND, GOOD);
     assert_eq!(errors, Vec::<String>::new());
     assert_eq!(object["status"]["capacity"]["cpu"], "2");
@@ -15,7 +15,7 @@ fn a_node_registers_itself_with_its_status() {
 }
 
 #[test]
-fn a_node_has_no_namespace() {
+fn node_has_no_namespace() {
     let (object, _) = create(
         &KIND,
         "{apiVersion: v1, kind: Node, metadata: {name: n1, namespace: d}}",
@@ -24,7 +24,7 @@ fn a_node_has_no_namespace() {
 }
 
 #[test]
-fn taints_are_unique_by_key_and_effect_and_have_one() {
+fn taints_need_an_effect_and_are_unique_by_key_and_effect() {
     let check = |taints: &str| {
         create(
             &KIND,
@@ -52,7 +52,7 @@ fn taints_are_unique_by_key_and_effect_and_have_one() {
 }
 
 #[test]
-fn what_was_given_to_a_node_once_stays() {
+fn assigned_fields_of_a_node_are_immutable() {
     let (object, _) = create(
         &KIND,
         "{apiVersion: v1, kind: Node, metadata: {name: n1}, spec: {podCIDR: 10.0.0.0/24, podCIDRs: [10.0.0.0/24]}}",
@@ -74,7 +74,7 @@ fn what_was_given_to_a_node_once_stays() {
 }
 
 #[test]
-fn a_node_prints_its_state_and_roles() {
+fn node_prints_its_state_and_roles() {
     let condition = |status: &str| json!([{"type": "Ready", "status": status}]);
     let mut object = json!({"metadata": {"name": "n1", "labels": {"node-role.kubernetes.io/edge": "", "kubernetes.io/role": "a", "x": "y"}},
         "status": {"conditions": condition("True"), "addresses": [{"type": "InternalIP", "address": "10.0.0.1"}],

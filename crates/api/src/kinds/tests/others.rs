@@ -2,7 +2,7 @@ use super::*;
 use crate::kinds::core::{config_map, endpoints, event, namespace, secret};
 use crate::kinds::{coordination, discovery, events, policy, rbac, reviews, scheduling};
 
-/// Judges an object of `kind` named `x` in `d` with the further fields (flow style).
+/// Validates an object of `kind` named `x` in `d` with further fields (YAML flow style).
 fn check(kind: &Kind, fields: &str) -> Vec<String> {
     made(kind, fields).1
 }
@@ -23,7 +23,7 @@ fn made(kind: &Kind, fields: &str) -> (Value, Vec<String>) {
 const NONE: [&str; 0] = [];
 
 #[test]
-fn a_config_map_has_good_keys_and_a_size() {
+fn config_map_has_valid_keys_and_a_limited_size() {
     assert_eq!(check(&config_map::KIND, "data: {a.txt: x}"), NONE);
     assert!(
         check(&config_map::KIND, "data: {a/b: x}")[0]
@@ -41,7 +41,7 @@ fn a_config_map_has_good_keys_and_a_size() {
 }
 
 #[test]
-fn what_is_immutable_stays() {
+fn immutable_data_cannot_change() {
     let (old, _) = made(&config_map::KIND, "immutable: true, data: {a: x}");
     let (_, errors) = update(&config_map::KIND, &old, |o| {
         o["immutable"] = json!(false);
@@ -57,7 +57,7 @@ fn what_is_immutable_stays() {
 }
 
 #[test]
-fn a_secret_takes_plain_text_and_keeps_it_encoded() {
+fn secret_encodes_its_string_data() {
     let (object, errors) = made(&secret::KIND, "data: {a: eA==}, stringData: {b: hello}");
     assert_eq!(errors, NONE);
     assert_eq!(object["data"], json!({"a": "eA==", "b": "aGVsbG8="}));
@@ -66,7 +66,7 @@ fn a_secret_takes_plain_text_and_keeps_it_encoded() {
 }
 
 #[test]
-fn a_secrets_type_asks_for_its_keys_and_never_changes() {
+fn secret_type_requires_keys_and_is_immutable() {
     assert_eq!(
         check(&secret::KIND, "type: kubernetes.io/tls"),
         ["data[tls.crt]: Required value", "data[tls.key]: Required value"]
@@ -92,7 +92,7 @@ fn a_secrets_type_asks_for_its_keys_and_never_changes() {
 }
 
 #[test]
-fn a_namespace_starts_active_with_its_finalizer_and_label() {
+fn namespace_starts_active_with_its_finalizer_and_label() {
     let (object, errors) = made(&namespace::KIND, "");
     assert_eq!(errors, NONE);
     assert_eq!(object["status"], json!({"phase": "Active"}));
@@ -113,7 +113,7 @@ fn a_namespace_starts_active_with_its_finalizer_and_label() {
 }
 
 #[test]
-fn only_finalize_takes_a_namespaces_finalizers() {
+fn namespace_finalizers_change_only_by_finalize() {
     let (old, _) = made(&namespace::KIND, "");
     let (new, _) = update(&namespace::KIND, &old, |o| o["spec"]["finalizers"] = json!([]));
     assert_eq!(new["spec"]["finalizers"], json!(["kubernetes"]));
@@ -127,7 +127,7 @@ fn only_finalize_takes_a_namespaces_finalizers() {
 }
 
 #[test]
-fn a_namespaces_phase_follows_its_deletion() {
+fn namespaces_phase_follows_its_deletion() {
     let (old, _) = made(&namespace::KIND, "");
     let (_, errors) = update_status(&namespace::KIND, &old, namespace::set_terminating);
     assert_eq!(
@@ -139,7 +139,7 @@ fn a_namespaces_phase_follows_its_deletion() {
 }
 
 #[test]
-fn a_lease_lasts_and_changes_hands_forwards() {
+fn lease_has_a_duration_and_transitions_only_grow() {
     let lease = &coordination::LEASE;
     assert_eq!(
         check(lease, "spec: {holderIdentity: a, leaseDurationSeconds: 40}"),
@@ -155,7 +155,7 @@ fn a_lease_lasts_and_changes_hands_forwards() {
 }
 
 #[test]
-fn users_do_not_reach_the_systems_priorities() {
+fn users_cannot_create_system_priorities() {
     let class = &scheduling::PRIORITY_CLASS;
     let (old, errors) = made(class, "value: 1000000000");
     assert_eq!(errors, NONE);
@@ -179,7 +179,7 @@ fn users_do_not_reach_the_systems_priorities() {
 }
 
 #[test]
-fn a_budget_says_one_of_two_numbers() {
+fn budget_has_either_min_available_or_max_unavailable() {
     let budget = &policy::POD_DISRUPTION_BUDGET;
     let (object, errors) = made(
         budget,
@@ -203,7 +203,7 @@ fn a_budget_says_one_of_two_numbers() {
 }
 
 #[test]
-fn roles_say_verbs_groups_and_resources() {
+fn roles_need_verbs_groups_and_resources() {
     assert_eq!(
         check(&rbac::ROLE, "rules: [{}]"),
         [
@@ -228,7 +228,7 @@ fn roles_say_verbs_groups_and_resources() {
 }
 
 #[test]
-fn a_sum_of_roles_has_selectors() {
+fn aggregated_role_needs_selectors() {
     let role = &rbac::CLUSTER_ROLE;
     assert_eq!(
         check(role, "aggregationRule: {}"),
@@ -254,7 +254,7 @@ fn a_sum_of_roles_has_selectors() {
 }
 
 #[test]
-fn bindings_name_a_role_for_good_and_whole_subjects() {
+fn bindings_have_an_immutable_role_and_complete_subjects() {
     let binding = &rbac::ROLE_BINDING;
     let role = "roleRef: {kind: ClusterRole, name: 'system:node', apiGroup: ''}";
     let (old, errors) = made(
@@ -296,7 +296,7 @@ fn bindings_name_a_role_for_good_and_whole_subjects() {
 }
 
 #[test]
-fn an_event_lives_where_its_object_does() {
+fn event_is_in_the_namespace_of_its_object() {
     assert_eq!(
         check(&event::KIND, "involvedObject: {kind: Pod, name: p, namespace: d}"),
         NONE
@@ -311,7 +311,7 @@ fn an_event_lives_where_its_object_does() {
 }
 
 #[test]
-fn a_new_event_says_when_who_and_what() {
+fn new_event_needs_time_reporter_and_reason() {
     let good = "eventTime: \"2026-01-01T00:00:00.000000Z\", reportingController: x.io/c, reportingInstance: c-1, \
         action: Binding, reason: Bound, type: Normal, regarding: {kind: Pod, name: p, namespace: d}";
     assert_eq!(check(&events::KIND, good), NONE);
@@ -335,7 +335,7 @@ fn a_new_event_says_when_who_and_what() {
 }
 
 #[test]
-fn both_faces_of_an_event_show_the_same() {
+fn both_forms_of_an_event_have_the_same_content() {
     let core = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e"}, "message": "m", "reason": "R", "count": 2,
         "involvedObject": {"kind": "Pod", "name": "p", "namespace": "d"}, "source": {"component": "c"},
         "firstTimestamp": "2026-01-01T23:58:00Z", "lastTimestamp": "2026-01-01T23:59:00Z", "type": "Normal", "reportingComponent": "c"});
@@ -364,7 +364,7 @@ fn both_faces_of_an_event_show_the_same() {
 }
 
 #[test]
-fn a_series_of_events_prints_its_last_and_its_count() {
+fn event_series_prints_its_last_time_and_count() {
     let object = json!({"metadata": {"name": "e"}, "eventTime": "2026-01-01T23:58:00.000000Z", "involvedObject": {"kind": "Node"},
         "series": {"count": 7, "lastObservedTime": "2026-01-01T23:59:50.000000Z"}, "reportingComponent": "c", "reportingInstance": "i"});
     assert_eq!(
@@ -374,7 +374,7 @@ fn a_series_of_events_prints_its_last_and_its_count() {
 }
 
 #[test]
-fn an_endpoint_slice_holds_addresses_of_its_family() {
+fn endpoint_slice_has_addresses_of_its_family() {
     let slice = &discovery::ENDPOINT_SLICE;
     let (object, errors) = made(
         slice,
@@ -406,7 +406,7 @@ fn an_endpoint_slice_holds_addresses_of_its_family() {
 }
 
 #[test]
-fn endpoints_print_three_addresses_and_count_the_rest() {
+fn endpoints_print_three_addresses_and_a_count() {
     let subset = |count: usize| {
         let addresses: Vec<Value> = (1..=count)
             .map(|n| json!({"ip": format!("10.0.0.{n}")}))
@@ -426,7 +426,7 @@ fn endpoints_print_three_addresses_and_count_the_rest() {
 }
 
 #[test]
-fn an_endpoint_has_an_address_that_others_can_use() {
+fn endpoint_address_must_be_reachable_from_others() {
     let errors = |ip: &str| {
         check(
             &endpoints::KIND,
@@ -471,7 +471,7 @@ fn an_endpoint_has_an_address_that_others_can_use() {
 }
 
 #[test]
-fn the_small_kinds_print_their_columns() {
+fn other_kinds_print_their_columns() {
     let row = |kind: &str, group: &str, object: Value| {
         cells(by_kind(group, "v1", kind).expect("a served kind"), object)
     };
@@ -525,7 +525,7 @@ fn the_small_kinds_print_their_columns() {
 }
 
 #[test]
-fn reviews_need_no_name_and_one_question() {
+fn reviews_need_no_name_and_exactly_one_question() {
     let review = &reviews::SELF_SUBJECT_ACCESS_REVIEW;
     assert!(
         review

@@ -16,7 +16,7 @@ fn good() -> Value {
 }
 
 #[test]
-fn a_new_pod_is_pending_and_classed_by_its_requests() {
+fn new_pod_is_pending_and_has_a_qos_class() {
     let object = good();
     assert_eq!(
         object["status"],
@@ -31,7 +31,7 @@ fn a_new_pod_is_pending_and_classed_by_its_requests() {
 }
 
 #[test]
-fn a_new_pod_with_gates_says_that_they_hold_it_back() {
+fn new_pod_with_gates_has_the_condition_scheduling_gated() {
     let gated = GOOD.replace("spec:", "spec:\n  schedulingGates: [{name: a/b}]");
     let (object, errors) = create(&KIND, &gated);
     assert_eq!(errors, Vec::<String>::new());
@@ -47,7 +47,7 @@ fn a_new_pod_with_gates_says_that_they_hold_it_back() {
 }
 
 #[test]
-fn a_binding_ends_the_nomination() {
+fn binding_removes_the_nomination() {
     let mut object = good();
     object["status"]["nominatedNodeName"] = "n1".into();
     assert_eq!(
@@ -62,7 +62,7 @@ fn a_binding_ends_the_nomination() {
 }
 
 #[test]
-fn the_quality_of_service_follows_requests_and_limits() {
+fn quality_of_service_follows_requests_and_limits() {
     let check = |resources: &[Value]| {
         let containers: Vec<Value> = resources
             .iter()
@@ -98,7 +98,7 @@ fn images_and_new_tolerations_may_change() {
 }
 
 #[test]
-fn everything_else_of_a_pod_is_fixed() {
+fn other_fields_of_a_pod_are_immutable() {
     let (_, errors) = update(&KIND, &good(), |o| {
         o["spec"]["nodeName"] = json!("n1");
         o["spec"]["containers"][0]["command"] = json!(["x"]);
@@ -173,7 +173,7 @@ fn tolerations_gates_and_deadlines_change_in_one_direction() {
 }
 
 #[test]
-fn a_negative_grace_period_can_be_put_right() {
+fn negative_grace_period_can_be_corrected() {
     let mut old = good();
     old["spec"]["terminationGracePeriodSeconds"] = json!(-5);
     let set = |seconds: i64| {
@@ -186,7 +186,8 @@ fn a_negative_grace_period_can_be_put_right() {
     assert_eq!((set(1), set(2)), (0, 1));
 }
 
-/// What is said of a change of a pod that waits behind a gate, chooses nodes by a label and wants one of its node affinity.
+/// Returns the errors of an update of a pod that has a scheduling gate, a node selector and a node
+/// affinity.
 fn change_gated(change: impl FnOnce(&mut Value)) -> Vec<String> {
     let mut old = good();
     old["spec"]["schedulingGates"] = json!([{"name": "wait"}]);
@@ -197,7 +198,7 @@ fn change_gated(change: impl FnOnce(&mut Value)) -> Vec<String> {
 }
 
 #[test]
-fn a_pod_behind_a_gate_may_be_narrowed_to_fewer_nodes() {
+fn gated_pod_may_be_narrowed_to_fewer_nodes() {
     let terms = "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
     let narrowed = change_gated(|spec| {
         spec["nodeSelector"]["c"] = json!("d");
@@ -238,7 +239,7 @@ fn a_pod_behind_a_gate_may_be_narrowed_to_fewer_nodes() {
 }
 
 #[test]
-fn a_status_update_keeps_the_owners_and_the_class() {
+fn status_update_keeps_owners_and_qos_class() {
     let mut old = good();
     old["metadata"]["ownerReferences"] =
         json!([meta::controller_reference("apps/v1", "DaemonSet", "x", "u")]);
@@ -263,7 +264,7 @@ fn a_status_update_keeps_the_owners_and_the_class() {
 }
 
 #[test]
-fn a_container_that_ended_for_good_stays_ended() {
+fn terminated_container_stays_terminated() {
     let mut old = good();
     old["spec"]["restartPolicy"] = json!("Never");
     old["status"]["containerStatuses"] = json!([{"name": "web", "state": {"terminated": {"exitCode": 0}}}]);
@@ -277,7 +278,7 @@ fn a_container_that_ended_for_good_stays_ended() {
 }
 
 #[test]
-fn a_binding_names_a_node() {
+fn binding_names_a_node() {
     assert!(validate_binding(&json!({"target": {"kind": "Node", "name": "n1"}})).is_empty());
     assert_eq!(
         texts(&validate_binding(&json!({"target": {"kind": "Pod"}}))),
@@ -289,7 +290,7 @@ fn a_binding_names_a_node() {
 }
 
 #[test]
-fn a_bound_pod_has_its_node_and_is_scheduled() {
+fn bound_pod_has_its_node_and_is_scheduled() {
     let mut object = good();
     meta::set_generation(&mut object, 1);
     let binding = json!({"metadata": {"annotations": {"a": "b"}}, "target": {"name": "n1"}});
@@ -313,7 +314,7 @@ fn a_bound_pod_has_its_node_and_is_scheduled() {
 }
 
 #[test]
-fn a_pod_on_its_way_out_or_behind_a_gate_is_not_bound() {
+fn pod_that_is_deleted_or_gated_is_not_bound() {
     let binding = json!({"target": {"name": "n1"}});
     let mut going = good();
     going["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
@@ -327,7 +328,7 @@ fn a_pod_on_its_way_out_or_behind_a_gate_is_not_bound() {
 }
 
 #[test]
-fn only_a_pod_that_runs_somewhere_needs_time_to_end() {
+fn only_a_running_pod_has_a_grace_period() {
     let running = json!({"spec": {"nodeName": "n", "terminationGracePeriodSeconds": 30}, "status": {"phase": "Running"}});
     assert_eq!(deletion_grace_seconds(&running, None), 30);
     assert_eq!(deletion_grace_seconds(&running, Some(5)), 5);
@@ -345,7 +346,7 @@ fn containers_are_named_init_containers_first() {
     assert_eq!(pod::container_names(&object).collect::<Vec<_>>(), ["a", "b"]);
 }
 
-/// READY, STATUS and RESTARTS of a pod with two containers.
+/// Returns READY, STATUS and RESTARTS of a pod with two containers.
 fn printed(change: impl FnOnce(&mut Value)) -> [String; 3] {
     let mut object = json!({"metadata": {"name": "x"}, "spec": {"containers": [{"name": "a"}, {"name": "b"}]}, "status": {"phase": "Pending"}});
     change(&mut object);
@@ -356,7 +357,7 @@ fn printed(change: impl FnOnce(&mut Value)) -> [String; 3] {
 }
 
 #[test]
-fn a_pod_prints_its_phase_or_what_its_containers_wait_for() {
+fn pod_prints_its_phase_or_the_reason_for_waiting() {
     let running = json!({"name": "a", "ready": true, "state": {"running": {}}, "restartCount": 0});
     assert_eq!(printed(|_| {}), ["0/2", "Pending", "0"]);
     assert_eq!(
@@ -376,7 +377,7 @@ fn a_pod_prints_its_phase_or_what_its_containers_wait_for() {
 }
 
 #[test]
-fn a_pod_prints_how_its_containers_ended() {
+fn pod_prints_how_its_containers_ended() {
     let ended = |terminated: Value| json!({"name": "a", "state": {"terminated": terminated}});
     let status = |one: Value| {
         printed(|o| o["status"] = json!({"phase": "Running", "containerStatuses": [one]}))[1].clone()
@@ -395,7 +396,7 @@ fn a_pod_prints_how_its_containers_ended() {
 }
 
 #[test]
-fn a_pod_prints_how_far_its_init_containers_are() {
+fn pod_prints_the_progress_of_its_init_containers() {
     let init = |state: Value| {
         printed(|o| {
             o["spec"]["initContainers"] = json!([{"name": "i"}, {"name": "j"}]);
@@ -421,7 +422,7 @@ fn a_pod_prints_how_far_its_init_containers_are() {
 }
 
 #[test]
-fn a_sidecar_counts_among_the_ready_containers() {
+fn sidecar_counts_among_the_ready_containers() {
     let row = printed(|o| {
         o["spec"]["initContainers"] = json!([{"name": "s", "restartPolicy": "Always"}]);
         o["status"] = json!({"phase": "Running",
@@ -432,7 +433,7 @@ fn a_sidecar_counts_among_the_ready_containers() {
 }
 
 #[test]
-fn a_pod_on_its_way_out_prints_terminating_or_unknown() {
+fn deleted_pod_prints_terminating_or_unknown() {
     let going = |status: Value| {
         printed(|o| {
             o["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
@@ -449,7 +450,7 @@ fn a_pod_on_its_way_out_prints_terminating_or_unknown() {
 }
 
 #[test]
-fn a_gated_pod_says_so() {
+fn gated_pod_prints_scheduling_gated() {
     let row = printed(|o| {
         o["status"]["conditions"] =
             json!([{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]);
@@ -458,7 +459,7 @@ fn a_gated_pod_says_so() {
 }
 
 #[test]
-fn wide_cells_show_address_node_and_gates() {
+fn wide_cells_show_address_node_and_readiness_gates() {
     let object = json!({"spec": {"nodeName": "n1", "readinessGates": [{"conditionType": "a/b"}, {"conditionType": "c/d"}]},
         "status": {"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}], "conditions": [{"type": "a/b", "status": "True"}]}});
     assert_eq!(cells(&KIND, object)[5..], ["10.0.0.1", "n1", "<none>", "1/2"]);
@@ -469,7 +470,7 @@ fn wide_cells_show_address_node_and_gates() {
 }
 
 #[test]
-fn a_pod_that_has_run_is_marked_completed() {
+fn ended_pod_is_marked_completed() {
     assert_eq!(
         KIND.row_conditions(&json!({"status": {"phase": "Succeeded"}})),
         [

@@ -1,4 +1,4 @@
-//! What pods say of their operating system, confinement, hostname and restarts.
+//! Validation of a pod's operating system, confinement, hostname and restart rules.
 
 use super::pod_spec::{check, check_container};
 use super::*;
@@ -6,7 +6,7 @@ use crate::kinds::core::pod::KIND;
 
 const NONE: [&str; 0] = [];
 
-/// Judges a pod with these annotations.
+/// Validates a pod with these annotations.
 fn annotated(annotations: Value) -> Vec<String> {
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod",
@@ -17,7 +17,7 @@ fn annotated(annotations: Value) -> Vec<String> {
 }
 
 #[test]
-fn an_unmasked_proc_needs_users_of_its_own() {
+fn unmasked_proc_needs_a_user_namespace() {
     assert_eq!(
         check_container("securityContext: {procMount: Unmasked}"),
         [
@@ -31,7 +31,7 @@ fn an_unmasked_proc_needs_users_of_its_own() {
 }
 
 #[test]
-fn a_pod_has_no_fields_of_another_operating_system() {
+fn pod_has_no_fields_of_another_operating_system() {
     assert_eq!(
         check(
             "os: {name: windows}\nhostPID: true\nhostIPC: false\nsecurityContext: {runAsUser: 1, sysctls: []}\n\
@@ -52,7 +52,7 @@ fn a_pod_has_no_fields_of_another_operating_system() {
 }
 
 #[test]
-fn annotations_name_containers_and_profiles_that_are_there() {
+fn annotations_name_existing_containers_and_profiles() {
     const PREFIX: &str = "container.apparmor.security.beta.kubernetes.io/";
     let profile =
         |container: &str, profile: &str| annotated(json!({format!("{PREFIX}{container}"): profile}));
@@ -92,7 +92,7 @@ fn annotations_name_containers_and_profiles_that_are_there() {
 }
 
 #[test]
-fn a_hostname_override_goes_with_no_other_way_to_a_hostname() {
+fn hostname_override_excludes_other_hostname_fields() {
     assert_eq!(check("hostnameOverride: a.b"), NONE);
     assert_eq!(
         check("hostnameOverride: a.b\nsetHostnameAsFQDN: true\nhostNetwork: true"),
@@ -109,7 +109,7 @@ fn a_hostname_override_goes_with_no_other_way_to_a_hostname() {
 }
 
 #[test]
-fn containers_have_restart_policies_and_rules_of_their_own() {
+fn containers_can_have_restart_policies_and_rules() {
     for policy in ["Always", "OnFailure", "Never"] {
         assert_eq!(
             check_container(&format!("restartPolicy: {policy}")),

@@ -1,7 +1,8 @@
 use super::*;
 use crate::kinds::core::pod::KIND;
 
-/// Judges a pod whose spec is the YAML, with a good container unless it names its own.
+/// Validates a pod with this spec in YAML, and with a valid container unless the spec has
+/// containers.
 pub(super) fn check(spec: &str) -> Vec<String> {
     let containers = if spec.contains("\ncontainers:") || spec.starts_with("containers:") {
         ""
@@ -19,7 +20,7 @@ pub(super) fn check(spec: &str) -> Vec<String> {
     .1
 }
 
-/// Judges a pod with one container, whose further fields are the YAML (flow style).
+/// Validates a pod with one container, which has these further fields (YAML flow style).
 pub(super) fn check_container(fields: &str) -> Vec<String> {
     check(&format!(
         "volumes: [{{name: v, emptyDir: {{}}}}]\ncontainers:\n- {{name: a, image: a, {fields}}}"
@@ -29,7 +30,7 @@ pub(super) fn check_container(fields: &str) -> Vec<String> {
 const NONE: [&str; 0] = [];
 
 #[test]
-fn a_pod_needs_containers_with_names_and_images() {
+fn pod_needs_containers_with_names_and_images() {
     assert_eq!(check("containers: []"), ["spec.containers: Required value"]);
     assert_eq!(
         check("containers: [{}]"),
@@ -72,7 +73,7 @@ fn ports_have_numbers_names_and_protocols() {
 }
 
 #[test]
-fn a_host_port_is_used_once_in_a_pod() {
+fn host_port_is_unique_in_a_pod() {
     let two = |first: &str, second: &str| {
         check(&format!(
             "containers:\n- {{name: a, image: a, ports: [{{containerPort: 1, {first}}}]}}\n- {{name: b, image: b, ports: [{{containerPort: 2, {second}}}]}}"
@@ -128,7 +129,7 @@ fn variables_have_names_and_one_source() {
 }
 
 #[test]
-fn the_downward_api_names_known_fields() {
+fn downward_api_accepts_known_fields() {
     let field = |path: &str| {
         check_container(&format!(
             "env: [{{name: A, valueFrom: {{fieldRef: {{fieldPath: \"{path}\"}}}}}}]"
@@ -162,7 +163,7 @@ fn the_downward_api_names_known_fields() {
 }
 
 #[test]
-fn mounts_find_their_volume_and_a_place_of_their_own() {
+fn mounts_need_a_volume_and_a_unique_path() {
     assert_eq!(
         check_container("volumeMounts: [{name: v, mountPath: /a, subPath: b/c}]"),
         NONE
@@ -189,7 +190,7 @@ fn mounts_find_their_volume_and_a_place_of_their_own() {
 }
 
 #[test]
-fn a_volume_has_one_source_and_a_name_of_its_own() {
+fn volume_has_one_source_and_a_unique_name() {
     assert_eq!(
         check("volumes: [{name: v, emptyDir: {}, hostPath: {path: /}}, {name: v}]"),
         [
@@ -204,7 +205,7 @@ fn a_volume_has_one_source_and_a_name_of_its_own() {
 }
 
 #[test]
-fn volume_sources_say_what_they_need() {
+fn volume_sources_have_required_fields() {
     let cases = [
         (
             "hostPath: {path: ''}",
@@ -251,7 +252,7 @@ fn volume_sources_say_what_they_need() {
 }
 
 #[test]
-fn a_projected_token_lives_long_enough_and_needs_an_account() {
+fn projected_token_needs_ten_minutes_and_an_account() {
     let token = |seconds: i64| {
         check(&format!(
             "serviceAccountName: s\nvolumes: [{{name: v, projected: {{sources: [{{serviceAccountToken: {{path: t, expirationSeconds: {seconds}}}}}]}}}}]"
@@ -306,7 +307,7 @@ fn requests_stay_within_limits() {
 }
 
 #[test]
-fn probes_have_one_handler_and_sensible_numbers() {
+fn probes_have_one_handler_and_valid_numbers() {
     assert_eq!(check_container("livenessProbe: {httpGet: {port: 80}}"), NONE);
     assert_eq!(
         check_container("livenessProbe: {}"),
@@ -340,7 +341,7 @@ fn probes_have_one_handler_and_sensible_numbers() {
 }
 
 #[test]
-fn init_containers_have_no_probes_unless_they_stay() {
+fn init_containers_have_no_probes_unless_sidecars() {
     assert_eq!(
         check(
             "initContainers: [{name: i, image: i, restartPolicy: Always, livenessProbe: {exec: {command: [a]}}}]"
@@ -361,7 +362,7 @@ fn init_containers_have_no_probes_unless_they_stay() {
 }
 
 #[test]
-fn policies_are_of_fixed_sets() {
+fn policies_have_fixed_sets_of_values() {
     assert_eq!(
         check("restartPolicy: Sometimes\ndnsPolicy: Odd"),
         [
@@ -382,7 +383,7 @@ fn policies_are_of_fixed_sets() {
 }
 
 #[test]
-fn security_contexts_do_not_contradict_themselves() {
+fn security_contexts_have_no_contradictions() {
     assert_eq!(
         check_container(
             "securityContext: {privileged: true, runAsUser: 0, capabilities: {add: [NET_ADMIN]}}"
@@ -474,7 +475,7 @@ fn check_node_affinity(required: &str) -> Vec<String> {
 }
 
 #[test]
-fn node_affinity_has_terms_with_fitting_values() {
+fn node_affinity_has_terms_with_valid_values() {
     let path = "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms";
     let term = |term: &str| check_node_affinity(&format!("{{nodeSelectorTerms: [{term}]}}"));
     assert_eq!(
@@ -546,7 +547,7 @@ fn pod_affinity_needs_a_topology() {
 }
 
 #[test]
-fn the_small_fields_follow_their_rules() {
+fn other_fields_are_validated() {
     assert_eq!(
         check("activeDeadlineSeconds: 0"),
         ["spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive"]
@@ -578,7 +579,7 @@ fn the_small_fields_follow_their_rules() {
 }
 
 #[test]
-fn on_the_hosts_network_a_pods_ports_are_the_hosts() {
+fn host_network_ports_are_ports_of_the_host() {
     let (object, errors) = create(
         &KIND,
         "{apiVersion: v1, kind: Pod, metadata: {name: x, namespace: d}, spec: {hostNetwork: true, containers: [{name: a, image: a, ports: [{containerPort: 80}]}]}}",

@@ -1,4 +1,4 @@
-//! What each kind shows of its objects, column by column; a `+` marks a column that takes `-o wide`.
+//! The columns of each kind. A `+` marks a column of `-o wide`.
 
 use super::*;
 
@@ -12,7 +12,7 @@ fn columns(group: &str, kind: &str) -> Vec<String> {
 }
 
 #[test]
-fn columns_are_those_that_kubectl_shows_for_kubernetes() {
+fn columns_are_those_of_kubernetes() {
     let cases: [(&str, &str, &[&str]); 11] = [
         (
             "apps",
@@ -126,7 +126,7 @@ fn columns_are_those_that_kubectl_shows_for_kubernetes() {
 }
 
 #[test]
-fn counts_are_numbers_and_everything_else_is_text() {
+fn counts_are_numbers_and_other_cells_are_text() {
     let daemon_set = by_kind("apps", "v1", "DaemonSet").expect("a served kind");
     let numbers: Vec<&str> = daemon_set
         .columns
@@ -145,7 +145,7 @@ fn counts_are_numbers_and_everything_else_is_text() {
 }
 
 #[test]
-fn a_daemon_set_lists_its_containers_and_images_and_sorts_its_selectors() {
+fn daemon_set_prints_containers_images_and_sorted_selectors() {
     let object = json!({"metadata": {"name": "a"}, "spec": {
         "selector": {"matchLabels": {"b": "1", "a": "2"}, "matchExpressions": [{"key": "c", "operator": "In", "values": ["x", "y"]}]},
         "template": {"spec": {"nodeSelector": {"z": "1", "disk": "ssd"},

@@ -14,7 +14,7 @@ fn check(spec: &str) -> Vec<String> {
 const NONE: [&str; 0] = [];
 const BOTH: &[IpFamily] = &[IpFamily::V4, IpFamily::V6];
 
-/// What the server does with a Service in a cluster of these families.
+/// Prepares a Service as the server does, in a cluster of these families.
 fn give(service: &mut Value, old: &Value, cluster: &[IpFamily], ips: &[&str]) {
     settle(service, old, cluster).unwrap();
     let ips: Vec<String> = ips.iter().map(|ip| (*ip).to_owned()).collect();
@@ -22,7 +22,7 @@ fn give(service: &mut Value, old: &Value, cluster: &[IpFamily], ips: &[&str]) {
 }
 
 #[test]
-fn a_plain_service_gets_its_defaults() {
+fn plain_service_gets_its_defaults() {
     let (object, errors) = create(&KIND, &body("{selector: {app: web}, ports: [{port: 80}]}"));
     assert_eq!(errors, NONE);
     assert_eq!(
@@ -34,7 +34,7 @@ fn a_plain_service_gets_its_defaults() {
 }
 
 #[test]
-fn an_address_brings_its_family() {
+fn address_determines_its_family() {
     let (mut object, _) = create(&KIND, &body("{ports: [{port: 80}]}"));
     give(&mut object, &Value::Null, BOTH, &["10.96.0.10"]);
     assert_eq!(object["spec"]["clusterIPs"], json!(["10.96.0.10"]));
@@ -44,7 +44,7 @@ fn an_address_brings_its_family() {
 }
 
 #[test]
-fn ports_are_needed_unless_the_service_is_headless_or_elsewhere() {
+fn ports_are_required_unless_headless_or_external_name() {
     assert_eq!(check("{}"), ["spec.ports: Required value"]);
     assert_eq!(check("{clusterIP: None}"), NONE);
     assert_eq!(check("{type: ExternalName, externalName: example.com.}"), NONE);
@@ -59,7 +59,7 @@ fn ports_are_needed_unless_the_service_is_headless_or_elsewhere() {
 }
 
 #[test]
-fn several_ports_are_told_apart_by_name() {
+fn several_ports_need_unique_names() {
     assert_eq!(
         check("{ports: [{port: 80}, {port: 80, name: A}]}"),
         [
@@ -75,7 +75,7 @@ fn several_ports_are_told_apart_by_name() {
 }
 
 #[test]
-fn types_and_affinities_are_of_fixed_sets() {
+fn types_and_affinities_have_fixed_sets_of_values() {
     assert_eq!(
         check("{type: Odd, ports: [{port: 1}]}"),
         [
@@ -95,7 +95,7 @@ fn types_and_affinities_are_of_fixed_sets() {
 }
 
 #[test]
-fn source_ranges_are_networks_and_a_load_balancers() {
+fn source_ranges_are_networks_of_load_balancers() {
     let with = |kind: &str, ranges: &str| {
         check(&format!(
             "{{type: {kind}, ports: [{{port: 1}}], loadBalancerSourceRanges: [{ranges}]}}"
@@ -115,7 +115,7 @@ fn source_ranges_are_networks_and_a_load_balancers() {
 }
 
 #[test]
-fn a_service_name_is_a_dns_label() {
+fn service_name_is_a_dns_label() {
     let named = |name: &str| {
         let service = format!(
             "{{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: d}}, spec: {{ports: [{{port: 1}}]}}}}"
@@ -130,7 +130,7 @@ fn a_service_name_is_a_dns_label() {
 }
 
 #[test]
-fn an_address_once_given_stays() {
+fn assigned_address_is_immutable() {
     let (mut old, _) = create(&KIND, &body("{ports: [{port: 80}]}"));
     give(&mut old, &Value::Null, BOTH, &["10.96.0.10"]);
     let (new, errors) = update(&KIND, &old, |o| o["spec"] = json!({"ports": [{"port": 81}]}));
@@ -147,7 +147,7 @@ fn an_address_once_given_stays() {
 }
 
 #[test]
-fn a_service_prints_its_addresses_and_ports() {
+fn service_prints_its_addresses_and_ports() {
     let object = json!({"metadata": {"name": "web"}, "spec": {"type": "NodePort", "clusterIP": "10.0.0.1", "selector": {"app": "web"},
         "ports": [{"port": 80, "protocol": "TCP"}, {"port": 81, "nodePort": 30000, "protocol": "UDP"}]}});
     assert_eq!(
@@ -169,7 +169,7 @@ fn a_service_prints_its_addresses_and_ports() {
 }
 
 #[test]
-fn fields_of_load_balancers_and_ports_are_judged() {
+fn fields_of_load_balancers_and_ports_are_validated() {
     let check = |spec: &str| create(&KIND, &body(spec)).1;
     for (spec, complaints) in [
         (

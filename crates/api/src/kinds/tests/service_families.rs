@@ -1,4 +1,4 @@
-//! The families of Services: what becomes of what a client wants, in clusters of one family and of two.
+//! The families of Services in clusters with one family and with two.
 
 use super::*;
 use crate::kinds::core::service::KIND;
@@ -9,8 +9,8 @@ const V4: &[IpFamily] = &[IpFamily::V4];
 const BOTH: &[IpFamily] = &[IpFamily::V4, IpFamily::V6];
 const SIX_FIRST: &[IpFamily] = &[IpFamily::V6, IpFamily::V4];
 
-/// Does with a Service what the server does: its families are settled, each gets an address, and all is judged. As
-/// `IPv4,IPv6 PreferDualStack 10.96.1.0,fd00::100`, or what is wrong.
+/// Sets the families and addresses of a Service and validates it, as the server does. Returns
+/// `IPv4,IPv6 PreferDualStack 10.96.1.0,fd00::100`, or the errors.
 fn outcome(mut service: Value, old: &Value, cluster: &[IpFamily]) -> (Value, String) {
     if text_of(&service, "type") != "ExternalName" {
         if let Err(wrong) = settle(&mut service, old, cluster) {
@@ -77,7 +77,7 @@ fn updated(old: &Value, change: Value, cluster: &[IpFamily]) -> String {
 }
 
 #[test]
-fn a_new_service_gets_the_families_that_it_asks_for() {
+fn new_service_gets_the_families_that_it_requests() {
     let not_dual = "spec.ipFamilyPolicy: Invalid value: \"RequireDualStack\": this cluster is not configured for dual-stack services";
     for (spec, cluster, expected) in [
         ("", BOTH, "IPv4 SingleStack 10.96.1.0"),
@@ -146,7 +146,7 @@ fn a_new_service_gets_the_families_that_it_asks_for() {
             V4,
             not_dual,
         ),
-        // Whoever gives endpoints by hand decides.
+        // Manual endpoints decide.
         (
             "clusterIP: None, ipFamilyPolicy: RequireDualStack",
             V4,
@@ -167,7 +167,7 @@ fn a_new_service_gets_the_families_that_it_asks_for() {
 }
 
 #[test]
-fn what_contradicts_itself_is_refused_in_kubernetes_words() {
+fn contradictions_are_rejected_in_kubernetes_words() {
     for (spec, expected) in [
         (
             "clusterIPs: [10.96.0.7]",
@@ -211,7 +211,7 @@ fn what_contradicts_itself_is_refused_in_kubernetes_words() {
 }
 
 #[test]
-fn the_second_family_comes_and_goes_with_the_policy_and_the_first_stays() {
+fn only_the_second_family_follows_the_policy() {
     let single = new("{ports: [{port: 80}], clusterIP: 10.96.0.7}", BOTH).0;
     let double = new(
         "{ports: [{port: 80}], clusterIP: 10.96.0.7, clusterIPs: [10.96.0.7, 'fd00::7'], ipFamilyPolicy: PreferDualStack}",
@@ -279,7 +279,7 @@ fn the_second_family_comes_and_goes_with_the_policy_and_the_first_stays() {
             BOTH,
             "spec.clusterIPs[1]: Invalid value: [\"10.96.0.7\",\"fd00::8\"]: may not change once set",
         ),
-        // An old client's update leaves out what it does not know.
+        // The update of an older client leaves out fields that it does not know.
         (
             &double,
             json!({"clusterIPs": null, "ipFamilies": null, "ipFamilyPolicy": null}),
@@ -292,7 +292,7 @@ fn the_second_family_comes_and_goes_with_the_policy_and_the_first_stays() {
             BOTH,
             keeps,
         ),
-        // The cluster changes; a Service that prefers both stays as it is.
+        // The families of the cluster change; a Service that prefers both stays as it is.
         (&double, json!({"sessionAffinity": "None"}), V4, keeps),
         (
             &lone,
@@ -306,7 +306,7 @@ fn the_second_family_comes_and_goes_with_the_policy_and_the_first_stays() {
             BOTH,
             "IPv4,IPv6 RequireDualStack 10.96.0.7,fd00::100",
         ),
-        // It becomes a name, and nothing is left of its addresses.
+        // It becomes an ExternalName, and its addresses are removed.
         (
             &double,
             json!({"type": "ExternalName", "externalName": "a.example"}),
@@ -319,7 +319,7 @@ fn the_second_family_comes_and_goes_with_the_policy_and_the_first_stays() {
 }
 
 #[test]
-fn a_headless_service_may_change_its_families() {
+fn headless_service_may_change_its_families() {
     let old = new("{ports: [{port: 80}], clusterIP: None, selector: {a: b}}", BOTH).0;
     assert_eq!(
         updated(&old, json!({"ipFamilyPolicy": "PreferDualStack"}), BOTH),
@@ -332,7 +332,7 @@ fn a_headless_service_may_change_its_families() {
 }
 
 #[test]
-fn node_ports_go_with_the_type_that_needs_them() {
+fn node_ports_are_removed_with_their_type() {
     let mut old = new(
         "{type: NodePort, ports: [{port: 80, nodePort: 30080}], clusterIP: 10.96.0.7}",
         BOTH,

@@ -1,11 +1,11 @@
-//! Volumes of pods: their sources, and the files of projected ones.
+//! Volumes of pods: their sources, and the files of projected volumes.
 
 use super::pod_spec::check;
 
 const NONE: [&str; 0] = [];
 
 #[test]
-fn files_of_a_projected_volume_do_not_share_a_place() {
+fn files_of_a_projected_volume_have_different_paths() {
     let volume = |sources: &str| {
         check(&format!(
             "volumes: [{{name: v, projected: {{sources: [{sources}]}}}}]"
@@ -29,7 +29,7 @@ fn files_of_a_projected_volume_do_not_share_a_place() {
 }
 
 #[test]
-fn a_volume_shows_only_fields_that_are_settled() {
+fn volume_downward_api_has_only_fixed_fields() {
     assert_eq!(
         check(
             "volumes: [{name: v, downwardAPI: {items: [{path: file, fieldRef: {fieldPath: spec.nodeName}}]}}]"
@@ -42,7 +42,7 @@ fn a_volume_shows_only_fields_that_are_settled() {
 }
 
 #[test]
-fn sources_of_volumes_have_what_they_cannot_do_without() {
+fn volume_sources_need_their_required_fields() {
     for (source, missing) in [
         ("image: {}", &["image.reference"][..]),
         ("image: {reference: a}", &[]),

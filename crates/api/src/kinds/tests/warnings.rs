@@ -1,4 +1,4 @@
-//! What is allowed in pods and templates of pods, and is warned about all the same.
+//! Warnings about valid pods and pod templates.
 
 use super::*;
 use crate::kinds::apps::daemon_set;
@@ -6,7 +6,7 @@ use crate::kinds::core::pod;
 
 const NONE: [&str; 0] = [];
 
-/// The warnings of a DaemonSet with this pod spec and these annotations in its template.
+/// Returns the warnings about a DaemonSet with this pod spec and these annotations in its template.
 fn of(spec: Value, annotations: Value) -> Vec<String> {
     let template = json!({"metadata": {"annotations": annotations}, "spec": spec});
     daemon_set::KIND.warnings(&json!({"spec": {"template": template}}))
@@ -21,7 +21,7 @@ fn of_container(container: Value) -> Vec<String> {
 }
 
 #[test]
-fn an_ordinary_template_is_not_warned_about() {
+fn ordinary_template_has_no_warning() {
     let spec = json!({"nodeSelector": {"kubernetes.io/os": "linux"}, "containers": [{"name": "a",
         "env": [{"name": "A", "value": "1"}, {"name": "A", "value": "$(A)2"}], "ports": [{"containerPort": 1}, {"containerPort": 2}],
         "resources": {"limits": {"memory": "1Gi"}, "requests": {"cpu": "1m"}}}]});
@@ -29,7 +29,7 @@ fn an_ordinary_template_is_not_warned_about() {
 }
 
 #[test]
-fn labels_of_nodes_with_newer_names_are_warned_about_wherever_they_choose_nodes() {
+fn deprecated_node_labels_cause_warnings() {
     let expression = json!({"key": "beta.kubernetes.io/arch", "operator": "Exists"});
     let spec = json!({
         "nodeSelector": {"beta.kubernetes.io/os": "linux", "node-role.kubernetes.io/master": ""},
@@ -52,7 +52,7 @@ fn labels_of_nodes_with_newer_names_are_warned_about_wherever_they_choose_nodes(
 }
 
 #[test]
-fn a_preferred_value_that_no_label_can_have_is_warned_about() {
+fn impossible_preferred_label_value_causes_a_warning() {
     let warnings = of_spec(
         json!({"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
         {"weight": 1, "preference": {"matchExpressions": [{"key": "a", "operator": "In", "values": ["b c"]}]}}]}}}),
@@ -66,7 +66,7 @@ fn a_preferred_value_that_no_label_can_have_is_warned_about() {
 }
 
 #[test]
-fn a_missing_selector_of_pods_matches_none_and_is_warned_about() {
+fn missing_pod_selector_causes_a_warning() {
     let term = json!({"topologyKey": "a"});
     let warnings = of_spec(json!({
         "topologySpreadConstraints": [{"topologyKey": "a"}],
@@ -89,7 +89,7 @@ fn a_missing_selector_of_pods_matches_none_and_is_warned_about() {
 }
 
 #[test]
-fn annotations_that_fields_have_replaced_are_warned_about() {
+fn annotations_replaced_by_fields_cause_warnings() {
     let annotations = json!({
         "scheduler.alpha.kubernetes.io/critical-pod": "",
         "seccomp.security.alpha.kubernetes.io/pod": "runtime/default",
@@ -122,7 +122,7 @@ fn annotations_that_fields_have_replaced_are_warned_about() {
 }
 
 #[test]
-fn volumes_of_a_bygone_kind_are_warned_about() {
+fn deprecated_volume_types_cause_warnings() {
     let volumes = json!([{"name": "a", "gitRepo": {"repository": "r"}}, {"name": "b", "storageos": {}}, {"name": "c", "rbd": {}}]);
     assert_eq!(
         of_spec(json!({"volumes": volumes})),
@@ -135,7 +135,7 @@ fn volumes_of_a_bygone_kind_are_warned_about() {
 }
 
 #[test]
-fn files_of_one_volume_that_get_in_each_others_way_are_warned_about() {
+fn overlapping_files_of_a_volume_cause_warnings() {
     let items = |paths: &[&str]| {
         paths
             .iter()
@@ -157,7 +157,7 @@ fn files_of_one_volume_that_get_in_each_others_way_are_warned_about() {
 }
 
 #[test]
-fn entries_that_stand_twice_are_warned_about() {
+fn repeated_entries_cause_warnings() {
     let spec = json!({"hostAliases": [{"ip": "10.0.0.1"}, {"ip": "10.0.0.1"}],
         "imagePullSecrets": [{"name": "s"}, {"name": "s"}, {}],
         "containers": [{"name": "a", "env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"},
@@ -176,7 +176,7 @@ fn entries_that_stand_twice_are_warned_about() {
 }
 
 #[test]
-fn a_fraction_of_a_byte_is_warned_about() {
+fn fraction_of_a_byte_causes_a_warning() {
     let resources =
         json!({"limits": {"memory": "1500m"}, "requests": {"ephemeral-storage": "100m", "cpu": "100m"}});
     assert_eq!(
@@ -189,7 +189,7 @@ fn a_fraction_of_a_byte_is_warned_about() {
 }
 
 #[test]
-fn ports_at_odds_with_each_other_are_warned_about() {
+fn conflicting_ports_cause_warnings() {
     let first = json!({"containerPort": 80, "protocol": "TCP", "hostPort": 80});
     let check = |port: Value| {
         of_spec(json!({"containers": [{"name": "a", "ports": [first]}, {"name": "b", "ports": [port]}]}))
@@ -215,7 +215,7 @@ fn ports_at_odds_with_each_other_are_warned_about() {
 }
 
 #[test]
-fn a_negative_grace_period_is_warned_about() {
+fn negative_grace_period_causes_a_warning() {
     assert_eq!(
         of_spec(json!({"terminationGracePeriodSeconds": -1})),
         [
@@ -225,7 +225,7 @@ fn a_negative_grace_period_is_warned_about() {
 }
 
 #[test]
-fn an_update_of_a_daemon_set_is_warned_about_when_its_template_changed() {
+fn daemon_set_update_warns_when_its_template_changed() {
     let object = |generation: &str| {
         json!({"metadata": {"annotations": {"deprecated.daemonset.template.generation": generation}},
             "spec": {"template": {"spec": {"terminationGracePeriodSeconds": -1}}}})
@@ -238,7 +238,7 @@ fn an_update_of_a_daemon_set_is_warned_about_when_its_template_changed() {
 }
 
 #[test]
-fn a_pod_is_warned_about_when_it_is_made_and_never_after() {
+fn pod_causes_warnings_only_at_creation() {
     let object =
         json!({"metadata": {"name": "a.b"}, "spec": {"nodeSelector": {"beta.kubernetes.io/os": "linux"}}});
     let warnings = pod::KIND.warnings(&object);

@@ -1,12 +1,13 @@
-//! Two states of an object side by side, in the form in which Kubernetes shows them: Go structs, with `-` before what was and
-//! `+` before what should be.
+//! The difference of two objects in Kubernetes' form: Go structs, with `-` before old and `+`
+//! before new lines.
 //!
-//! The form is for people: its maker (go-cmp) promises no exact text, and neither do we. Names are those of the wire with a capital.
+//! The form is for people. Its library in Go (go-cmp) does not promise an exact text, and this
+//! module does not either. Field names are those of the API, capitalized.
 
 use schema::{FieldType, Type};
 use serde_json::Value;
 
-/// How one line differs from the old state.
+/// How a line differs from the old object.
 #[derive(Clone, Copy)]
 enum Mark {
     Same,
@@ -19,7 +20,7 @@ struct Report {
     depth: usize,
 }
 
-/// What differs between two objects of the type, under Go's name of that type.
+/// Returns the difference of two objects of a type, which has the name `go` in Go.
 pub(super) fn of_objects(go: &str, ty: Option<FieldType>, old: &Value, new: &Value) -> String {
     let mut report = Report {
         text: String::new(),
@@ -64,7 +65,7 @@ impl Report {
         self.line(Mark::New, &format!("{name}{},", literal(new)));
     }
 
-    /// The fields of a struct in the order of the struct, as their numbers tell it.
+    /// Compares the fields of a struct in its order, which is that of the field numbers.
     fn fields(&mut self, ty: &Type, old: &Value, new: &Value) {
         let mut fields: Vec<_> = ty.fields.iter().collect();
         fields.sort_by_key(|field| field.number);
@@ -123,7 +124,7 @@ fn capitalised(name: &str) -> String {
         .unwrap_or_default()
 }
 
-/// A value on one line, as Go would write it in source.
+/// Returns a value on one line, as a literal in Go.
 fn literal(value: &Value) -> String {
     match value {
         Value::Null => "nil".to_owned(),

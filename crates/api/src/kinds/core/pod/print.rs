@@ -1,4 +1,4 @@
-//! A pod in a table: above all the one word that says how it is.
+//! The row of a pod in a table.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -25,15 +25,15 @@ pub(super) const COLUMNS: &[Column] = &[
     wide("Node", "The node that the pod is bound to."),
     wide(
         "Nominated Node",
-        "The node that the pod waits for after a preemption.",
+        "The node on which pods were preempted for this pod.",
     ),
     wide(
         "Readiness Gates",
-        "How many of the pod's readiness gates are open.",
+        "The number of readiness gates whose conditions are True.",
     ),
 ];
 
-/// What the containers' states add up to.
+/// The summary of the containers' states.
 struct Summary {
     status: String,
     ready: usize,
@@ -68,7 +68,7 @@ pub(super) fn row(object: &Value, now: Timestamp) -> Vec<Value> {
     ]
 }
 
-/// Pods that have run to their end are marked, so that clients can hide them.
+/// Marks ended pods, so that clients can hide them.
 pub(super) fn row_conditions(object: &Value) -> Vec<Value> {
     let message = match text(&object["status"], "phase") {
         "Succeeded" => "The pod has completed successfully.",
@@ -91,7 +91,7 @@ fn readiness_gates(object: &Value) -> Value {
     format!("{open}/{}", gates.len()).into()
 }
 
-/// The status of a condition; empty when the pod has none of this type.
+/// Returns the status of a condition; empty when the pod has none of this type.
 fn condition<'a>(object: &'a Value, kind: &str) -> &'a str {
     list(&object["status"], "conditions")
         .iter()
@@ -159,7 +159,7 @@ impl Summary {
     }
 }
 
-/// Why a container has ended, in a word.
+/// Returns the reason why a container has ended.
 fn ended(terminated: &Value) -> String {
     let signal = terminated["signal"].as_i64().unwrap_or_default();
     match text(terminated, "reason") {
@@ -169,7 +169,8 @@ fn ended(terminated: &Value) -> String {
     }
 }
 
-/// Walks the init containers up to the first that is not done. Returns whether there is one; then the status says where it stands.
+/// Reads the init containers up to the first that is not done. Returns whether there is one, and
+/// then sets the status to its state.
 fn read_init_containers(object: &Value, summary: &mut Summary) -> bool {
     let count = list(&object["spec"], "initContainers").len();
     for (index, status) in list(&object["status"], "initContainerStatuses")
@@ -199,7 +200,7 @@ fn read_init_containers(object: &Value, summary: &mut Summary) -> bool {
 }
 
 fn read_containers(object: &Value, summary: &mut Summary) {
-    // From here on only the restarts of what runs beside the containers count.
+    // From here on, init containers count only if they are sidecars.
     (summary.restarts, summary.last_restart) = (0, None);
     for status in list(&object["status"], "initContainerStatuses") {
         if is_sidecar(object, text(status, "name")) {

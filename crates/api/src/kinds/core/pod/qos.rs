@@ -1,12 +1,12 @@
-//! The quality of service that a pod's requests and limits buy.
+//! The quality of service class of a pod.
 
 use schema::quantity::Quantity;
 use serde_json::Value;
 
 use crate::validate::field::list;
 
-/// `Guaranteed` when every container is limited in processor and memory and asks for exactly that, `BestEffort` when no container asks
-/// for any of the two, else `Burstable`.
+/// Returns `Guaranteed` when every container has limits for CPU and memory and equal requests,
+/// `BestEffort` when no container has requests or limits for them, else `Burstable`.
 pub fn qos_class(spec: &Value) -> &'static str {
     let mut asks = false;
     let mut guaranteed = true;

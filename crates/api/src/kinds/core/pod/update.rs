@@ -1,4 +1,4 @@
-//! What may change in a pod that is there. Little may: everything else asks for a new pod.
+//! Validation of pod updates. Most fields are immutable.
 
 use serde_json::{Map, Value};
 
@@ -8,13 +8,13 @@ use crate::validate::field::{check_number, list, text};
 use crate::validate::meta::entries;
 use crate::validate::pod_annotations;
 
-/// What may change, as Kubernetes lists it.
+/// The mutable fields, as Kubernetes lists them.
 const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,\
     `spec.tolerations` (only additions to existing tolerations),\
     `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 
-/// The rules of a changed pod.
+/// Validates a changed pod.
 pub(super) fn rules(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     let metadata = Path::Root("metadata");
     pod_annotations::update_rules(new, old, &metadata.child("annotations"), errors);
@@ -50,12 +50,13 @@ pub(super) fn rules(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// A pod behind a scheduling gate may still be told where to go.
+/// Returns whether the pod has scheduling gates. Then its node selection may still be narrowed.
 fn is_gated(spec: &Value) -> bool {
     !list(spec, "schedulingGates").is_empty()
 }
 
-/// `activeDeadlineSeconds` may be set and shortened. False when a further look makes no sense.
+/// Validates that `activeDeadlineSeconds` is only set or shortened. Returns false when further
+/// checks are useless.
 fn deadline_shrinks(after: &Value, before: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) -> bool {
     let path = path.child("activeDeadlineSeconds");
     let deadline = |spec: &Value| spec["activeDeadlineSeconds"].as_i64();
@@ -121,7 +122,7 @@ fn only_added_labels(after: &Value, before: &Value, path: &Path<'_>, errors: &mu
     }
 }
 
-/// Terms of the required node affinity stay, and each may only ask for more.
+/// Validates that the terms of the required node affinity stay, and only get more requirements.
 fn only_narrowed_affinity(after: &Value, before: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let terms =
         |spec: &Value| list(&spec["affinity"]["nodeAffinity"][REQUIRED], "nodeSelectorTerms").to_vec();
@@ -141,7 +142,8 @@ fn only_narrowed_affinity(after: &Value, before: &Value, path: &Path<'_>, errors
     }
 }
 
-/// Whether a term has all requirements of the old one, in front. An empty term matches nothing, and so stays empty.
+/// Returns whether a term starts with all requirements of the old one. An empty term matches
+/// nothing, so it must stay empty.
 fn asks_for_more(new: &Value, old: &Value) -> bool {
     const FIELDS: [&str; 2] = ["matchExpressions", "matchFields"];
     let is_empty = |term| FIELDS.iter().all(|field| list(term, field).is_empty());
@@ -151,7 +153,8 @@ fn asks_for_more(new: &Value, old: &Value) -> bool {
             .all(|field| list(new, field).starts_with(list(old, field)))
 }
 
-/// The new spec with everything that may change, or that was already judged, as it was.
+/// Returns the new spec, with all fields that may change or that were checked before reset to the
+/// old values.
 fn without_allowed_changes(after: &Value, before: &Value) -> Value {
     let mut spec = after.clone();
     for field in ["containers", "initContainers"] {
@@ -182,7 +185,7 @@ fn without_allowed_changes(after: &Value, before: &Value) -> Value {
     spec
 }
 
-/// Sets a field to what it is in `old`.
+/// Sets a field to its value in `old`.
 fn restore(new: &mut Value, old: &Value, field: &str) {
     let Some(fields) = new.as_object_mut() else { return };
     match old.get(field) {

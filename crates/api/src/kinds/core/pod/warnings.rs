@@ -1,4 +1,4 @@
-//! What is allowed in a pod and still worth a word, as Kubernetes words it.
+//! Warnings about valid pods, in Kubernetes' words.
 
 mod volumes;
 
@@ -14,10 +14,10 @@ use crate::validate::name;
 
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
-/// Resources that come in whole bytes.
+/// Resources with whole bytes as their unit.
 const BYTES: [&str; 2] = ["memory", "ephemeral-storage"];
 
-/// Annotations that once meant something.
+/// Annotations without effect.
 const DEAD_ANNOTATIONS: [(&str, &str); 3] = [
     (
         "scheduler.alpha.kubernetes.io/critical-pod",
@@ -36,14 +36,14 @@ const SECCOMP_OF_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
 const SECCOMP_OF_CONTAINER: &str = "container.seccomp.security.alpha.kubernetes.io/";
 const APPARMOR_OF_CONTAINER: &str = "container.apparmor.security.beta.kubernetes.io/";
 
-/// What a warning is about: a pod, or the template of pods.
+/// The subject of a warning: a pod or a pod template.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum About {
     Pod,
     Template,
 }
 
-/// The warnings of a pod.
+/// Returns the warnings about a pod.
 pub(super) fn of_pod(pod: &Value) -> Vec<String> {
     let mut found = Vec::new();
     let mut faults = Vec::new();
@@ -59,7 +59,7 @@ pub(super) fn of_pod(pod: &Value) -> Vec<String> {
     found
 }
 
-/// The warnings of a pod template at `path`.
+/// Returns the warnings about a pod template at `path`.
 pub(in crate::kinds) fn of_template(template: &Value, path: &Path<'_>) -> Vec<String> {
     warnings(template, path, About::Template)
 }
@@ -103,7 +103,7 @@ fn warnings(pod: &Value, path: &Path<'_>, about: About) -> Vec<String> {
     warnings
 }
 
-/// All containers with the list that each stands in and its index there.
+/// Returns all containers with their list and index.
 fn containers(spec: &Value) -> impl Iterator<Item = (&'static str, usize, &Value)> {
     ["initContainers", "containers", "ephemeralContainers"]
         .into_iter()
@@ -113,7 +113,7 @@ fn containers(spec: &Value) -> impl Iterator<Item = (&'static str, usize, &Value
         })
 }
 
-/// Labels of nodes that have a newer name, wherever the pod chooses its node by them.
+/// Warns about deprecated node labels wherever the pod selects nodes by them.
 fn node_labels(spec: &Value, path: &Path<'_>, warnings: &mut Vec<String>) {
     for (key, _) in entries(&spec["nodeSelector"]) {
         if let Some(why) = node::deprecated_label(key) {
@@ -150,7 +150,8 @@ fn node_term(term: &Value, path: &Path<'_>, warnings: &mut Vec<String>) {
     }
 }
 
-/// What a preferred term asks for is not validated, so that a value that no label can have is only told.
+/// Warns about values that no label can have. Preferred terms are not validated, so they may
+/// contain such values.
 fn unmatchable_values(term: &Value, path: &Path<'_>, warnings: &mut Vec<String>) {
     let expressions = path.child("matchExpressions");
     for (index, expression) in list(term, "matchExpressions").iter().enumerate() {
@@ -181,7 +182,7 @@ fn topology_spread(spec: &Value, path: &Path<'_>, warnings: &mut Vec<String>) {
     }
 }
 
-/// A missing label selector is none, which matches nothing; an empty one matches everything.
+/// Warns about a missing label selector, which matches nothing (an empty one matches everything).
 fn matches_no_pod(term: &Value, path: &Path<'_>, warnings: &mut Vec<String>) {
     if !present(term, "labelSelector") {
         let path = path.child("labelSelector");
@@ -232,7 +233,8 @@ fn seccomp_annotation(pod: &Value, path: &Path<'_>, warnings: &mut Vec<String>) 
     }
 }
 
-/// Annotations that name a container and stand where a field should. A pod's AppArmor annotations still work.
+/// Warns about annotations that name a container and that a field has replaced. A pod's AppArmor
+/// annotations still work.
 fn container_annotations(
     pod: &Value,
     container: &Value,
@@ -255,7 +257,7 @@ fn container_annotations(
     }
 }
 
-/// Entries of lists that stand twice, or name nothing.
+/// Warns about list entries that occur twice or have no name.
 fn repeated(spec: &Value, path: &Path<'_>, warnings: &mut Vec<String>) {
     let aliases = list(spec, "hostAliases");
     let aliases_path = path.child("hostAliases");
@@ -277,7 +279,7 @@ fn repeated(spec: &Value, path: &Path<'_>, warnings: &mut Vec<String>) {
     }
 }
 
-/// The items whose `field` an item before them has too.
+/// Returns the items with the same `field` as an earlier item.
 fn repeats<'a>(items: &'a [Value], field: &'a str) -> impl Iterator<Item = (usize, &'a str)> {
     let all = items.iter().map(move |item| text(item, field)).enumerate();
     all.filter(move |(index, value)| items[..*index].iter().any(|before| text(before, field) == *value))
@@ -297,7 +299,7 @@ fn fractions(resources: &Value, path: &Path<'_>, warnings: &mut Vec<String>) {
     }
 }
 
-/// Variables that stand twice, unless the later one is made from the earlier.
+/// Warns about variables that occur twice, unless the later one refers to the earlier one.
 fn hidden_variables(container: &Value, path: &Path<'_>, warnings: &mut Vec<String>) {
     let variables = list(container, "env");
     let env = path.child("env");
@@ -316,7 +318,7 @@ fn hidden_variables(container: &Value, path: &Path<'_>, warnings: &mut Vec<Strin
     }
 }
 
-/// A port of a container, and where it stands.
+/// A port of a container, and its path.
 struct Port<'a> {
     field: &'static str,
     container: usize,
@@ -345,7 +347,7 @@ impl Port<'_> {
     }
 }
 
-/// Ports that more than one container (or one of them twice) opens.
+/// Warns about ports that are opened twice, by one container or by two.
 fn ports(spec: &Value, path: &Path<'_>, warnings: &mut Vec<String>) {
     let mut seen: Vec<Port<'_>> = Vec::new();
     for (field, container, spec) in containers(spec) {
@@ -380,7 +382,7 @@ fn ports(spec: &Value, path: &Path<'_>, warnings: &mut Vec<String>) {
     }
 }
 
-/// How two openings of one container port are at odds on the host, if they are.
+/// Returns how two entries for the same container port conflict on the host, if they do.
 fn collision(one: &Port<'_>, other: &Port<'_>) -> Option<&'static str> {
     let (port, other_port) = (one.number("hostPort"), other.number("hostPort"));
     let (ip, other_ip) = (one.text("hostIP"), other.text("hostIP"));

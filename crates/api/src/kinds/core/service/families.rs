@@ -1,7 +1,9 @@
-//! Which address families a Service has, and which of its addresses go with them: Kubernetes' dual-stack rules.
+//! The address families of a Service, and the addresses that belong to them: Kubernetes' dual-stack
+//! rules.
 //!
-//! `clusterIP` is the first of `clusterIPs`, for clients that know only one. A Service never changes its first family and its first
-//! address; the second come and go with `ipFamilyPolicy`, and only by its explicit change.
+//! `clusterIP` is the first of `clusterIPs`, for older clients. The first family and the first
+//! address of a Service never change. The second ones are added and removed with `ipFamilyPolicy`,
+//! and only by an explicit change of it.
 
 use std::net::IpAddr;
 
@@ -13,7 +15,7 @@ use crate::validate::field::{check_name, check_optional_one_of, list, present, t
 use crate::validate::name;
 use crate::view::IpFamily;
 
-/// The `clusterIP` of a Service that has no address (headless).
+/// The `clusterIP` of a headless Service.
 pub const NONE: &str = "None";
 
 const SINGLE: &str = "SingleStack";
@@ -21,7 +23,7 @@ const PREFER: &str = "PreferDualStack";
 const REQUIRE: &str = "RequireDualStack";
 const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
 
-/// Makes `clusterIPs` of a new Service from `clusterIP`, where the client does not know the former.
+/// Sets `clusterIPs` of a new Service from `clusterIP`, for clients that set only the latter.
 pub(super) fn normalize_new(spec: &mut Map<String, Value>) {
     let ip = spec.get("clusterIP").and_then(Value::as_str).unwrap_or_default();
     if !ip.is_empty() {
@@ -32,8 +34,8 @@ pub(super) fn normalize_new(spec: &mut Map<String, Value>) {
     }
 }
 
-/// Makes out what an update means that changes one of `clusterIP` and `clusterIPs`, and gives back what the server once gave and the
-/// update leaves out.
+/// Completes an update that changes only one of `clusterIP` and `clusterIPs`, and restores assigned
+/// values that the update leaves out.
 pub(super) fn normalize_update(new: &mut Value, old: &Value) {
     let before = &old["spec"];
     let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut) else {
@@ -53,7 +55,7 @@ pub(super) fn normalize_update(new: &mut Value, old: &Value) {
             spec.insert("clusterIPs".to_owned(), before["clusterIPs"].clone());
         }
     } else if same_list(spec) {
-        // A client that knows only the one changes it, or takes it away.
+        // An older client changes or removes only `clusterIP`.
         match given.as_str() {
             "" => spec.remove("clusterIPs"),
             given => spec.insert("clusterIPs".to_owned(), json!([given])),
@@ -77,7 +79,8 @@ pub(super) fn normalize_update(new: &mut Value, old: &Value) {
     }
 }
 
-/// Clears what a Service that becomes another name (ExternalName) no longer has, as far as the update leaves it as it was.
+/// Removes the addresses and families from a Service that becomes an ExternalName, unless the
+/// update changes them.
 pub(super) fn clear_for_external_name(new: &mut Value, old: &Value) {
     let before = &old["spec"];
     let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut) else {
@@ -94,11 +97,13 @@ pub(super) fn clear_for_external_name(new: &mut Value, old: &Value) {
     }
 }
 
-/// Settles the families and the policy of a Service that is no ExternalName, in a cluster that has Service addresses of the families
-/// `cluster`, its primary one first. `old` is null for a new Service. What is left for the caller is an address for each family that
-/// has none in `clusterIPs`, unless the Service is headless.
+/// Sets the families and the policy of a Service that is not an ExternalName. `cluster` are the
+/// families of the cluster's Service addresses, the primary one first. `old` is null for a new
+/// Service. The caller then assigns an address for each family without one in `clusterIPs`, unless
+/// the Service is headless.
 ///
-/// A Service that prefers two families gets the second, or loses it, only when it is asked for, never because the cluster changed.
+/// A Service that prefers two families gets or loses the second one only by an explicit request,
+/// and never because the cluster has changed.
 pub fn settle(service: &mut Value, old: &Value, cluster: &[IpFamily]) -> Result<(), Vec<FieldError>> {
     let before = &old["spec"];
     let Some(spec) = service.get_mut("spec") else {
@@ -173,7 +178,7 @@ pub fn settle(service: &mut Value, old: &Value, cluster: &[IpFamily]) -> Result<
     if !errors.is_empty() {
         return Err(errors);
     }
-    // Whoever gives endpoints to a headless Service by hand decides their families, whatever the cluster has.
+    // The families of a headless Service with manual endpoints do not depend on the cluster.
     let by_hand = headless && spec["selector"].as_object().is_none_or(Map::is_empty);
     if !by_hand {
         if text(spec, "ipFamilyPolicy") == REQUIRE && cluster.len() < 2 {
@@ -210,7 +215,8 @@ pub fn settle(service: &mut Value, old: &Value, cluster: &[IpFamily]) -> Result<
     Ok(())
 }
 
-/// Takes the second address and family from a Service that becomes SingleStack; complains where they were taken away without that.
+/// Removes the second address and family from a Service that becomes SingleStack. It is an error to
+/// remove one of them with another policy.
 fn release(spec: &mut Value, before: &Value, refuse: &mut dyn FnMut(&Value, &str)) {
     let is_single = text(spec, "ipFamilyPolicy") == SINGLE;
     let reduced = |spec: &Value, field: &str| match (list(before, field), list(spec, field)) {
@@ -233,7 +239,7 @@ fn release(spec: &mut Value, before: &Value, refuse: &mut dyn FnMut(&Value, &str
     }
 }
 
-/// The families of `ipFamilies`.
+/// Returns the families in `ipFamilies`.
 pub fn families(spec: &Value) -> Vec<IpFamily> {
     let known = texts(spec, "ipFamilies").filter_map(|family| match family {
         "IPv4" => Some(IpFamily::V4),
@@ -243,19 +249,19 @@ pub fn families(spec: &Value) -> Vec<IpFamily> {
     known.collect()
 }
 
-/// The addresses of `clusterIPs`; none for a headless Service.
+/// Returns the addresses in `clusterIPs`; none for a headless Service.
 pub fn addresses(spec: &Value) -> Vec<IpAddr> {
     texts(spec, "clusterIPs")
         .filter_map(|ip| ip.parse().ok())
         .collect()
 }
 
-/// Whether the Service has no address and wants none.
+/// Returns whether the Service is headless.
 pub fn is_headless(spec: &Value) -> bool {
     text(spec, "clusterIP") == NONE || texts(spec, "clusterIPs").next() == Some(NONE)
 }
 
-/// What holds among `clusterIP`, `clusterIPs`, `ipFamilies` and `ipFamilyPolicy` of one Service.
+/// Validates `clusterIP`, `clusterIPs`, `ipFamilies` and `ipFamilyPolicy` of a Service together.
 pub(super) fn rules(spec: &Value, errors: &mut Vec<FieldError>) {
     if text(spec, "type") == "ExternalName" {
         return;
@@ -338,7 +344,8 @@ pub(super) fn rules(spec: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// What an update may make of the addresses and families: the first stay, the second go only with the policy.
+/// Validates an update of the addresses and families: the first ones are immutable, the second ones
+/// are removed only with the policy.
 pub(super) fn update_rules(after: &Value, before: &Value, errors: &mut Vec<FieldError>) {
     if [after, before]
         .iter()
@@ -401,7 +408,7 @@ fn is_empty(value: Option<&Value>) -> bool {
     }
 }
 
-/// Gives a Service its addresses, those of its families in their order.
+/// Sets the addresses of a Service, in the order of its families.
 pub fn set_addresses(service: &mut Value, ips: &[String]) {
     if let Some(spec) = default::object(service, "spec")
         && let Some(first) = ips.first()

@@ -1,11 +1,11 @@
-//! Volumes of kinds that are going or gone, and files of one volume that get in each other's way.
+//! Warnings about deprecated volume types, and about files of one volume that overlap.
 
 use serde_json::Value;
 
 use crate::field_error::{Path, quote};
 use crate::validate::field::{list, present, text};
 
-/// Volume sources that are on their way out.
+/// Deprecated volume sources.
 const OLD_SOURCES: [(&str, &str); 9] = [
     (
         "photonPersistentDisk",
@@ -27,7 +27,7 @@ pub(super) fn warnings(spec: &Value, path: &Path<'_>, warnings: &mut Vec<String>
     for (index, volume) in volumes.iter().enumerate() {
         for (source, why) in OLD_SOURCES {
             if present(volume, source) {
-                // Kubernetes writes this one as Go does.
+                // Kubernetes' message has this spelling, from the field's name in Go.
                 let shown = if source == "storageos" {
                     "storageOS"
                 } else {
@@ -42,7 +42,7 @@ pub(super) fn warnings(spec: &Value, path: &Path<'_>, warnings: &mut Vec<String>
     }
 }
 
-/// Files of one volume with the same path, or with a path that lies below another's.
+/// Warns about files of one volume with the same path, or with a path below another file's.
 fn overlapping_files(volume: &Value, warnings: &mut Vec<String>) {
     let name = quote(text(volume, "name"));
     let mut judge = |paths: &[&str], source: &str| {
@@ -79,7 +79,7 @@ fn overlapping_files(volume: &Value, warnings: &mut Vec<String>) {
     }
 }
 
-/// The paths at which a projection puts its files, and what it is called.
+/// Returns the paths of a projection's files, and the name of the projection for messages.
 fn projected(source: &Value) -> Option<(Vec<&str>, String)> {
     let named = |field: &str, kind: &str| format!("{kind} {}", quote(text(&source[field], "name")));
     if let Some(paths) = item_paths(&source["configMap"]) {
@@ -101,7 +101,7 @@ fn item_paths(source: &Value) -> Option<Vec<&str>> {
     (!items.is_empty()).then(|| items.iter().map(|item| text(item, "path")).collect())
 }
 
-/// A word for each of `paths` that overlaps one before it, or one of `others`.
+/// Adds a warning for each of `paths` that overlaps an earlier one, or one of `others`.
 fn overlaps(paths: &[&str], others: &[&str], prefix: &str, warnings: &mut Vec<String>) {
     let trimmed = |path: &&str| path.trim_end_matches('/').to_owned();
     let mut known: Vec<String> = others.iter().map(trimmed).collect();
