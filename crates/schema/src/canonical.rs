@@ -1,7 +1,8 @@
-//! The canonical form of an object: what Go's decoder and encoder would make of it.
+//! The canonical form of an object: the result of decoding and encoding it in Go.
 //!
-//! Unset and zero values vanish or appear as Go's types say, quantities and times are written in one way. Objects that mean the same are
-//! then the same bytes, which is how a write that changes nothing, and a template that equals a revision, are recognised.
+//! Unset and zero values are left out or written as Go's types specify, and quantities and times
+//! have one form. Equal objects then have equal bytes. This detects writes that change nothing, and
+//! templates that equal a revision.
 
 use serde_json::{Map, Value};
 
@@ -12,10 +13,12 @@ use crate::{
     types::{Field, FieldType, Omit, Type},
 };
 
-/// Brings an object into its canonical form. Values of a wrong type (see [`crate::check`]) and unknown fields are left as they are.
+/// Converts an object to its canonical form. Values of a wrong type (see [`crate::check`]) and
+/// unknown fields stay as they are.
 ///
-/// Lists, maps and pointers that Go always writes are `null` when unset (`selector` of a DaemonSet, `rules` of a Role); structs that Go
-/// always writes are objects (`status`, `resources` of a container).
+/// Lists, maps and pointers that Go always writes are `null` when unset (`selector` of a DaemonSet,
+/// `rules` of a Role). Structs that Go always writes are objects (`status`, `resources` of a
+/// container).
 pub fn canonicalize(ty: &'static Type, value: &mut Value) {
     if let Value::Object(map) = value {
         members(ty, map);
@@ -26,7 +29,7 @@ fn members(ty: &'static Type, map: &mut Map<String, Value>) {
     let mut fields = ty.fields.iter();
     let mut candidate = fields.next();
     let mut absent: Vec<&'static Field> = Vec::new();
-    // Both sides are sorted: one walk sees what is there and what is missing.
+    // Both sides are sorted, so one pass finds the present and the missing fields.
     map.retain(|key, value| {
         while let Some(field) = candidate
             && field.json < key.as_str()
@@ -59,7 +62,7 @@ fn members(ty: &'static Type, map: &mut Map<String, Value>) {
     }
 }
 
-/// Makes a field's value canonical; false when Go would leave the field out.
+/// Makes a field's value canonical. Returns false when Go leaves the field out.
 fn keep(field: &Field, value: &mut Value) -> bool {
     if value.is_null() {
         if field.omit == Omit::Never {
@@ -92,7 +95,7 @@ fn any(ty: &FieldType, value: &mut Value) {
     }
 }
 
-/// An element of a list or a map: Go makes a zero value of `null`.
+/// Makes an element of a list or a map canonical. Go reads `null` as the zero value.
 fn element(ty: &FieldType, value: &mut Value) {
     if value.is_null() {
         *value = zero(ty);
@@ -117,7 +120,7 @@ fn quantity(value: &mut Value) {
     *value = Value::String(written);
 }
 
-/// Kubernetes rounds the values of resource lists up to thousandths.
+/// Kubernetes rounds the values of resource lists up to a multiple of 0.001.
 fn is_resource_list(field: &Field) -> bool {
     field.go == "v1.ResourceList"
 }
@@ -152,7 +155,7 @@ fn bytes(text: &mut String) {
     }
 }
 
-/// What Go writes for an unset value that it does not leave out.
+/// Returns the value that Go writes for an unset field without `omitempty`.
 fn zero(ty: &FieldType) -> Value {
     match ty {
         FieldType::String | FieldType::Bytes => Value::String(String::new()),
@@ -185,7 +188,8 @@ fn is_zero(value: &Value) -> bool {
     }
 }
 
-/// Removes the fields that the type does not have; their paths, e.g. `spec.template.spec.containers[0].foo`.
+/// Removes the fields that the type does not have. Returns their paths, e.g.
+/// `spec.template.spec.containers[0].foo`.
 pub fn prune_unknown(ty: &'static Type, value: &mut Value) -> Vec<String> {
     let mut unknown = Vec::new();
     if let Value::Object(map) = value {
@@ -194,7 +198,7 @@ pub fn prune_unknown(ty: &'static Type, value: &mut Value) -> Vec<String> {
     unknown
 }
 
-/// A path that costs nothing until it is written.
+/// A path that allocates only when it is formatted.
 enum Path<'a> {
     Root,
     Key(&'a Path<'a>, &'a str),

@@ -1,4 +1,4 @@
-//! Whether the values of an object are of the types that the table says, with the words of Go's decoder.
+//! Checks the types of an object's values. The errors have the words of Go's decoder.
 
 use base64::Engine as _;
 use serde_json::{Map, Number, Value};
@@ -11,15 +11,17 @@ use crate::{
     types::{FieldType, Type},
 };
 
-/// Checks that every known field holds what its type says; unknown fields are not looked at, and `null` fits everywhere.
+/// Checks that every known field has a value of its type. Unknown fields are ignored, and `null` is
+/// valid for all types.
 ///
-/// The first misfit is reported as Go does, e.g. `json: cannot unmarshal string into Go struct field
+/// The first error is reported as in Go, e.g. `json: cannot unmarshal string into Go struct field
 /// DaemonSetSpec.spec.minReadySeconds of type int32`.
 pub fn check(ty: &'static Type, value: &Value) -> Result<(), DecodeError> {
     object(ty, value, None, "").map_err(DecodeError::Type)
 }
 
-/// Where we are, for the text of an error: the innermost struct, and the names of the fields that lead here.
+/// The current position for errors: the innermost struct, and the names of the fields on the path
+/// to it.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     holder: &'static Type,
@@ -48,7 +50,7 @@ fn members(ty: &'static Type, map: &Map<String, Value>, parent: Option<&Place<'_
     let mut fields = ty.fields.iter();
     let mut candidate = fields.next();
     for (key, value) in map {
-        // Both sides are sorted: walk them together.
+        // Both sides are sorted, so one pass is enough.
         while let Some(field) = candidate
             && field.json < key.as_str()
         {
@@ -68,7 +70,8 @@ fn members(ty: &'static Type, map: &Map<String, Value>, parent: Option<&Place<'_
     Ok(())
 }
 
-/// `go` is the field's type in Go where the table names it; elements of lists and maps cut off their part of it.
+/// Checks one value. `go` is the field's type in Go if the table has it; its prefix (`[]`,
+/// `map[…]`) is removed for elements.
 fn any(ty: &FieldType, value: &Value, place: Option<&Place<'_>>, go: &str) -> Result<(), String> {
     let named = |default: &str| {
         if go.is_empty() {
@@ -143,7 +146,7 @@ fn fits_i32(number: &Number) -> bool {
         .is_some_and(|number| i32::try_from(number).is_ok())
 }
 
-/// Go's base64 reader skips line breaks, and so do we.
+/// Decodes base64. Like Go's decoder, it skips line breaks.
 pub(crate) fn decode_base64(text: &str) -> Result<Vec<u8>, base64::DecodeError> {
     let engine = &base64::engine::general_purpose::STANDARD;
     if text.contains(['\r', '\n']) {
@@ -207,7 +210,7 @@ fn plain_name(ty: &FieldType) -> &'static str {
     }
 }
 
-/// What Go calls a type that has no name of its own.
+/// Returns the name of a type in Go's errors.
 fn go_name(ty: &FieldType) -> String {
     match ty {
         FieldType::List(inner) => format!("[]{}", go_name(inner)),

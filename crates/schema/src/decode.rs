@@ -1,4 +1,4 @@
-//! Request bodies into values: JSON, YAML and protobuf.
+//! Decoding of request bodies: JSON, YAML and protobuf.
 
 mod json;
 mod protobuf;
@@ -24,46 +24,48 @@ pub enum Format {
     Protobuf,
 }
 
-/// What to do about unknown and duplicate fields (the `fieldValidation` parameter).
+/// How to treat unknown and duplicate fields (the `fieldValidation` parameter).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FieldValidation {
-    /// Drop them silently.
+    /// Drop them.
     Ignore,
-    /// Drop them and say so.
+    /// Drop them and return warnings.
     #[default]
     Warn,
-    /// Refuse the body.
+    /// Reject the body.
     Strict,
 }
 
 /// A decoded body.
 #[derive(Debug)]
 pub struct Decoded {
-    /// The object: types checked, unknown fields dropped, canonical (see [`crate::canonicalize`]), `apiVersion` and `kind` set.
+    /// The object. Its types are checked, unknown fields are dropped, it is canonical (see
+    /// [`crate::canonicalize`]), and `apiVersion` and `kind` are set.
     pub value: Value,
-    /// Under [`FieldValidation::Warn`]: one text per unknown or duplicate field.
+    /// With [`FieldValidation::Warn`]: a message for each unknown or duplicate field.
     pub warnings: Vec<String>,
 }
 
-/// Why a body was refused. `Display` has the wording of Kubernetes; all of them are 400 `BadRequest`.
+/// Why a body was rejected, in Kubernetes' words. All are 400 `BadRequest`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// Not JSON, not YAML or not protobuf.
+    /// The body is not valid JSON, YAML or protobuf.
     #[error("{0}")]
     Syntax(String),
     /// A value of the wrong type.
     #[error("{0}")]
     Type(String),
-    /// Unknown or duplicate fields under [`FieldValidation::Strict`].
+    /// Unknown or duplicate fields, with [`FieldValidation::Strict`].
     #[error("strict decoding error: {}", .0.join(", "))]
     Strict(Vec<String>),
     /// More than [`MAX_DEPTH`] levels.
     #[error("exceeded max depth")]
     TooDeep,
-    /// The body names no kind, and none is expected. Holds the (shortened) body.
+    /// The body has no kind, and the caller expects no specific one. Contains the (shortened) body.
     #[error("Object 'Kind' is missing in '{0}'")]
     NoKind(String),
-    /// The body names no version, and none is expected. Holds the (shortened) body.
+    /// The body has no version, and the caller expects no specific one. Contains the (shortened)
+    /// body.
     #[error("Object 'apiVersion' is missing in '{0}'")]
     NoVersion(String),
     /// A kind that is not served.
@@ -71,12 +73,12 @@ pub enum DecodeError {
         "no kind \"{kind}\" is registered for version \"{api_version}\" in scheme \"k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30\""
     )]
     NotRegistered {
-        /// As in the body.
+        /// The version in the body.
         api_version: String,
-        /// As in the body.
+        /// The kind in the body.
         kind: String,
     },
-    /// A known kind, but not the expected one.
+    /// A known kind that is not the expected one.
     #[error("converting ({found}) to ({expected}): unknown conversion")]
     Mismatch {
         /// Go's name of the body's type.
@@ -87,12 +89,12 @@ pub enum DecodeError {
     /// The expected kind in another version.
     #[error("the API version in the data ({found}) does not match the expected API version ({expected})")]
     WrongVersion {
-        /// As in the body.
+        /// The version in the body.
         found: String,
-        /// Of the resource.
+        /// The version of the resource.
         expected: String,
     },
-    /// The body names its kind, but cannot be taken.
+    /// The body has a kind but cannot be decoded.
     #[error("{kind} in version \"{version}\" cannot be handled as a {expected}: {cause}")]
     Unfit {
         /// The body's kind.
@@ -101,42 +103,43 @@ pub enum DecodeError {
         version: String,
         /// The expected kind.
         expected: String,
-        /// What is wrong.
+        /// The cause.
         cause: Box<DecodeError>,
     },
-    /// The body does not even name its kind.
+    /// The body cannot be decoded and has no kind.
     #[error("the object provided is unrecognized (must be of type {expected}): {cause} ({summary})")]
     Unrecognized {
         /// The expected kind.
         expected: String,
-        /// What is wrong.
+        /// The cause.
         cause: Box<DecodeError>,
         /// The first bytes of the body: as text when it looks like JSON, else in hexadecimal.
         summary: String,
     },
 }
 
-/// The deepest nesting of lists and objects in a body: far beyond any object of the API, and shallow enough for the smallest
-/// stack that handles requests.
+/// Most levels of nested lists and objects in a body. It is far more than API objects have, and
+/// small enough for the smallest stack of a request handler.
 pub const MAX_DEPTH: usize = 200;
 
-/// The most unknown and duplicate fields that are reported, as in Kubernetes.
+/// Most unknown and duplicate fields that are reported, as in Kubernetes.
 pub(crate) const MAX_STRICT_ERRORS: usize = 100;
 
-/// How much of a body an error shows.
+/// Most bytes of a body in an error.
 const SUMMARY_BYTES: usize = 30;
 
-/// Decodes an object: checks its types, drops unknown fields (or refuses them), makes it canonical, and sets `apiVersion` and `kind`.
+/// Decodes an object: checks its types, drops or rejects unknown fields, makes it canonical, and
+/// sets `apiVersion` and `kind`.
 ///
-/// With `ty`, the body must be of that type; a JSON or YAML body may then leave out `apiVersion` and `kind`, which are filled in if
-/// the type has but one kind. Without, the type is the one that the body names.
+/// With `ty`, the body must have that type. `apiVersion` and `kind` may be missing in JSON and YAML
+/// if the type has a single kind. Without `ty`, the body's own kind determines the type.
 pub fn object(
     body: &[u8],
     format: Format,
     ty: Option<&'static Type>,
     validation: FieldValidation,
 ) -> Result<Decoded, DecodeError> {
-    let (mut value, mut remarks, found) = match format {
+    let (mut value, mut warnings, found) = match format {
         Format::Json => json::object(body, ty)?,
         Format::Yaml => yaml::object(body, ty)?,
         Format::Protobuf => protobuf::object(body, ty)?,
@@ -144,11 +147,11 @@ pub fn object(
     let refuse = |cause: DecodeError, value: &Value| unfit(cause, value, found);
     check(found, &value).map_err(|cause| refuse(cause, &value))?;
     match validation {
-        FieldValidation::Strict if !remarks.is_empty() => {
-            return Err(refuse(DecodeError::Strict(remarks), &value));
+        FieldValidation::Strict if !warnings.is_empty() => {
+            return Err(refuse(DecodeError::Strict(warnings), &value));
         }
         FieldValidation::Warn => {}
-        FieldValidation::Strict | FieldValidation::Ignore => remarks.clear(),
+        FieldValidation::Strict | FieldValidation::Ignore => warnings.clear(),
     }
     canonicalize(found, &mut value);
     if let (Some(map), [gvk]) = (value.as_object_mut(), found.gvks) {
@@ -156,18 +159,16 @@ pub fn object(
             .or_insert_with(|| gvk.api_version().into());
         map.entry("kind").or_insert_with(|| gvk.kind.into());
     }
-    Ok(Decoded {
-        value,
-        warnings: remarks,
-    })
+    Ok(Decoded { value, warnings })
 }
 
-/// Decodes a body of no particular type, such as a patch. Of duplicate fields the last one stands.
+/// Decodes a body without a type, such as a patch. The last of duplicate fields counts.
 pub fn untyped(body: &[u8], format: Format) -> Result<Value, DecodeError> {
     untyped_with_duplicates(body, format).map(|(value, _)| value)
 }
 
-/// Decodes a body of no particular type; besides, one text per duplicate field, as in [`Decoded::warnings`].
+/// Decodes a body without a type. Also returns a message for each duplicate field, as in
+/// [`Decoded::warnings`].
 pub fn untyped_with_duplicates(body: &[u8], format: Format) -> Result<(Value, Vec<String>), DecodeError> {
     match format {
         Format::Json => json::parse(body, Shape::Any),
@@ -178,8 +179,12 @@ pub fn untyped_with_duplicates(body: &[u8], format: Format) -> Result<(Value, Ve
     }
 }
 
-/// Checks what a body says about its kind against what is expected, and answers the type to go on with.
-fn settle(value: &Value, expected: Option<&'static Type>, body: &[u8]) -> Result<&'static Type, DecodeError> {
+/// Compares the kind of a body with the expected one, and returns the type for decoding.
+fn resolve_type(
+    value: &Value,
+    expected: Option<&'static Type>,
+    body: &[u8],
+) -> Result<&'static Type, DecodeError> {
     let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
     let (api_version, kind) = (text("apiVersion"), text("kind"));
     let (group, version) = crate::split_api_version(api_version);
@@ -196,7 +201,7 @@ fn settle(value: &Value, expected: Option<&'static Type>, body: &[u8]) -> Result
         };
     };
     if kind.is_empty() || kind == ty.kind() {
-        // What comes in many versions (DeleteOptions) comes in those of unknown groups too.
+        // Types with many versions (DeleteOptions) are also valid in unknown groups.
         if api_version.is_empty()
             || ty.gvks.len() > 1
             || ty.gvks.iter().any(|gvk| is_version(gvk, api_version))
@@ -223,7 +228,7 @@ fn is_version(gvk: &Gvk, api_version: &str) -> bool {
     (gvk.group, gvk.version) == crate::split_api_version(api_version)
 }
 
-/// An error of a body whose kind is known.
+/// Returns the error for a body with a known kind.
 fn unfit(cause: DecodeError, value: &Value, expected: &'static Type) -> DecodeError {
     let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
     let default = expected.gvks.first();
@@ -241,7 +246,7 @@ fn unfit(cause: DecodeError, value: &Value, expected: &'static Type) -> DecodeEr
     }
 }
 
-/// An error of a body that does not even say its kind; without an expectation, the bare cause.
+/// Returns the error for a body without a kind. Without an expected type, it is the cause itself.
 fn unrecognized(cause: DecodeError, expected: Option<&'static Type>, body: &[u8]) -> DecodeError {
     match expected {
         None => cause,

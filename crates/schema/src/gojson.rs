@@ -1,24 +1,26 @@
-//! JSON as Go's encoder writes it: compact, keys sorted, and characters that HTML would misread escaped.
+//! JSON in the form of Go's encoder: compact, with sorted keys and escaped HTML characters.
 //!
-//! Kubernetes compares some objects by these bytes (the data of a ControllerRevision), so they have to be exact.
+//! Kubernetes compares some objects by these bytes (the data of a ControllerRevision), so they must
+//! be exact.
 
 use std::io::{self, Write};
 
 use serde::Serialize;
 use serde_json::{Value, ser::Formatter};
 
-/// Compact, keys sorted, `<`, `>`, `&`, U+2028 and U+2029 escaped as `\u003c` and so on.
+/// Encodes a value: compact, keys sorted, with `<`, `>`, `&`, U+2028 and U+2029 escaped (`\u003c`,
+/// for example).
 pub fn to_vec(value: &Value) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
     let mut serializer = serde_json::Serializer::with_formatter(&mut out, GoFormatter);
     match value.serialize(&mut serializer) {
         Ok(()) => out,
-        // Writing a value with string keys into memory has no way to fail.
-        Err(error) => unreachable!("a JSON value cannot be written: {error}"),
+        // Writing a value with string keys into memory cannot fail.
+        Err(error) => unreachable!("cannot write a JSON value: {error}"),
     }
 }
 
-/// [`to_vec`] as text.
+/// As [`to_vec`], as text.
 pub fn to_string(value: &Value) -> String {
     String::from_utf8_lossy(&to_vec(value)).into_owned()
 }
@@ -41,7 +43,7 @@ impl Formatter for GoFormatter {
     }
 
     fn write_f64<W: ?Sized + Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
-        // Go writes a whole number without a fraction, and turns to exponents only far out.
+        // Go writes whole numbers without a fraction, and uses exponents only from 1e21.
         if value.fract() == 0.0 && value.abs() < 1e21 {
             write!(writer, "{value:.0}")
         } else {

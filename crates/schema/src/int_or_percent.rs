@@ -12,7 +12,7 @@ pub enum IntOrPercent {
 }
 
 impl IntOrPercent {
-    /// Reads `3` or `"10%"`; `None` for anything else.
+    /// Parses `3` or `"10%"`; `None` for anything else.
     pub fn from_value(value: &Value) -> Option<Self> {
         match value {
             Value::Number(number) => i32::try_from(number.as_i64()?).ok().map(Self::Int),
@@ -24,11 +24,12 @@ impl IntOrPercent {
     fn percent(text: &str) -> Option<Self> {
         let digits = text.strip_suffix('%')?;
         let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-        // Digits alone can only be too many: more than all is more than all.
+        // Digits can fail to parse only when the number is too large; any percentage above 100 has
+        // the same effect.
         plain.then(|| Self::Percent(digits.parse().unwrap_or(i32::MAX)))
     }
 
-    /// The number itself, or that percentage of `total`, rounded up or down.
+    /// Returns the number, or the percentage of `total`, rounded up or down.
     pub fn scaled(self, total: i32, round_up: bool) -> i32 {
         match self {
             Self::Int(number) => number,
@@ -52,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_and_percentages_are_read_and_the_rest_is_not() {
+    fn only_numbers_and_percentages_are_parsed() {
         assert_eq!(IntOrPercent::from_value(&json!(3)), Some(IntOrPercent::Int(3)));
         assert_eq!(
             IntOrPercent::from_value(&json!("10%")),
@@ -61,7 +62,7 @@ mod tests {
         assert_eq!(
             IntOrPercent::from_value(&json!("99999999999%")),
             Some(IntOrPercent::Percent(i32::MAX)),
-            "a percentage, though one that validation refuses"
+            "a percentage, though validation rejects it"
         );
         for bad in [
             json!("10"),
@@ -76,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_percentage_is_rounded_as_asked() {
+    fn percentage_is_rounded_up_or_down() {
         assert_eq!(IntOrPercent::Percent(10).scaled(11, true), 2);
         assert_eq!(IntOrPercent::Percent(10).scaled(11, false), 1);
         assert_eq!(IntOrPercent::Percent(10).scaled(10, true), 1);

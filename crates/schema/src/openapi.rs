@@ -1,8 +1,10 @@
-//! The OpenAPI documents, made from the schema table: version 3 a group version at a time, version 2 for older clients, as JSON and as
-//! protobuf (kubectl before 1.28 validates with the latter alone).
+//! The OpenAPI documents, made from the schema table: version 3 for each group version, and version
+//! 2 for older clients, as JSON and as protobuf (kubectl before 1.28 validates only with the
+//! latter).
 //!
-//! They carry what clients use: the kinds, the shapes of objects, how lists merge, and which parameters a PATCH takes. Descriptions are
-//! left out: they would be the larger part of the binary's data. Documents are built on demand; callers keep them.
+//! They contain what clients use: the kinds, the fields of objects, how lists merge, and the
+//! parameters of PATCH. There are no descriptions, because they would be the largest part of the
+//! binary's data. Documents are made on demand, and callers cache them.
 
 mod gnostic;
 mod paths;
@@ -23,7 +25,7 @@ pub struct Route {
     pub kind: &'static str,
     /// The resource's name in paths, e.g. `daemonsets`.
     pub plural: &'static str,
-    /// Whether paths carry a namespace.
+    /// Whether paths contain a namespace.
     pub namespaced: bool,
     /// `create`, `get`, `list`, `watch`, `update`, `patch`, `delete`, `deletecollection`.
     pub verbs: &'static [&'static str],
@@ -31,18 +33,18 @@ pub struct Route {
     pub subresources: &'static [&'static str],
 }
 
-/// The two dialects of OpenAPI.
+/// The two versions of OpenAPI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Dialect {
     V2,
     V3,
 }
 
-/// The version that documents carry.
+/// The version in the documents.
 const VERSION: &str = "v1.36.0";
 
 impl Route {
-    /// `api/v1` or `apis/apps/v1`.
+    /// Returns `api/v1` or `apis/apps/v1`.
     fn prefix(&self) -> String {
         prefix(self.group, self.version)
     }
@@ -55,8 +57,8 @@ fn prefix(group: &str, version: &str) -> String {
     }
 }
 
-/// The index at `/openapi/v3`: where the document of each group version is. The `hash` in an address changes with the document, so that
-/// clients may keep what they have read.
+/// Returns the index at `/openapi/v3` with the address of the document of each group version. The
+/// `hash` in an address changes with the document, so clients can cache it.
 pub fn v3_index(routes: &[Route]) -> Value {
     let mut entries = Map::new();
     for route in routes {
@@ -72,7 +74,8 @@ pub fn v3_index(routes: &[Route]) -> Value {
     json!({"paths": entries})
 }
 
-/// The document at `/openapi/v3/apis/<group>/<version>` (`/openapi/v3/api/v1` for the core group).
+/// Returns the document at `/openapi/v3/apis/<group>/<version>` (`/openapi/v3/api/v1` for the core
+/// group).
 pub fn v3_document(routes: &[Route], group: &str, version: &str) -> Option<Value> {
     let routes: Vec<&Route> = routes
         .iter()
@@ -89,7 +92,7 @@ pub fn v3_document(routes: &[Route], group: &str, version: &str) -> Option<Value
     }))
 }
 
-/// `/openapi/v2` as JSON.
+/// Returns `/openapi/v2` as JSON.
 pub fn v2_json(routes: &[Route]) -> Value {
     let routes: Vec<&Route> = routes.iter().collect();
     json!({
@@ -100,12 +103,13 @@ pub fn v2_json(routes: &[Route]) -> Value {
     })
 }
 
-/// `/openapi/v2` as protobuf (`application/com.github.proto-openapi.spec.v2.v1.0+protobuf`): a gnostic `openapi.v2.Document`.
+/// Returns `/openapi/v2` as protobuf
+/// (`application/com.github.proto-openapi.spec.v2.v1.0+protobuf`): a gnostic `openapi.v2.Document`.
 pub fn v2_protobuf(routes: &[Route]) -> Vec<u8> {
     gnostic::encode(&v2_json(routes))
 }
 
-/// A hash that stays the same while the document does, for addresses and ETags.
+/// Returns a hash of the document, for addresses and ETags.
 pub fn hash(document: &Value) -> u64 {
     let mut hasher = DefaultHasher::new();
     document.to_string().hash(&mut hasher);

@@ -1,7 +1,9 @@
-//! The three patches of the Kubernetes API: JSON patch, merge patch and strategic merge patch.
+//! The three types of patches of the Kubernetes API: JSON patch, merge patch and strategic merge
+//! patch.
 //!
-//! All are pure functions from a document and a patch to a new document. What they answer has been neither checked nor made canonical: call
-//! [`crate::check`], [`crate::prune_unknown`] and [`crate::canonicalize`] afterwards.
+//! All are pure functions from a document and a patch to a new document. The result is not checked
+//! and not canonical: call [`crate::check`], [`crate::prune_unknown`] and [`crate::canonicalize`]
+//! on it.
 
 mod json;
 mod strategic;
@@ -11,7 +13,7 @@ use serde_json::Value;
 
 use crate::types::Type;
 
-/// The most operations in a JSON patch, as in Kubernetes.
+/// Most operations in a JSON patch, as in Kubernetes.
 pub const MAX_JSON_PATCH_OPERATIONS: usize = 10_000;
 
 /// Why a patch could not be applied.
@@ -23,15 +25,16 @@ pub enum PatchError {
     /// Too many operations: 413 `RequestEntityTooLarge`.
     #[error("The allowed maximum operations in a JSON patch is {max}, got {got}", max = MAX_JSON_PATCH_OPERATIONS)]
     TooManyOperations {
-        /// How many there are.
+        /// Number of operations in the patch.
         got: usize,
     },
-    /// A well-formed patch that does not fit the object (a failed `test`, a missing path): 422 `Invalid`.
+    /// A well-formed patch that cannot be applied to the object (a failed `test`, a missing path):
+    /// 422 `Invalid`.
     #[error("{0}")]
     Unprocessable(String),
 }
 
-/// Applies a JSON patch (RFC 6902). The work and the size of the outcome are bounded.
+/// Applies a JSON patch (RFC 6902). The work and the size of the result are bounded.
 pub fn json(document: &Value, patch: &[u8]) -> Result<Value, PatchError> {
     json::apply(document, patch)
 }
@@ -43,16 +46,17 @@ pub fn merge(document: &Value, patch: &Value) -> Value {
     merged
 }
 
-/// Applies a strategic merge patch: as a merge patch, but lists merge by the keys that the table names, and directives (`$patch`,
-/// `$retainKeys`, `$setElementOrder/…`, `$deleteFromPrimitiveList/…`) say what merging alone cannot.
+/// Applies a strategic merge patch: a merge patch in which lists merge by keys of the table, with
+/// additional directives (`$patch`, `$retainKeys`, `$setElementOrder/…`,
+/// `$deleteFromPrimitiveList/…`).
 pub fn strategic(ty: &'static Type, document: &Value, patch: &Value) -> Result<Value, PatchError> {
     strategic::apply(ty, document, patch)
 }
 
-/// The patch that `kubectl apply` sends: a strategic merge patch with a type, a merge patch without. `original` is what was applied last
-/// time (the last-applied annotation), `modified` what is to be applied, `current` the object on the server. Where
-/// `modified` says nothing, `null` included, the object keeps what it has, unless `original` said something there. `{}` when
-/// nothing is to be done.
+/// Returns the patch that `kubectl apply` sends: a strategic merge patch with a type, a merge patch
+/// without. `original` is the last applied configuration (from the annotation), `modified` the new
+/// one, `current` the object on the server. A field that is absent or `null` in `modified` keeps
+/// its value, unless `original` had it. `{}` when there is nothing to change.
 pub fn three_way(
     ty: Option<&'static Type>,
     original: Option<&Value>,

@@ -1,13 +1,13 @@
 //! Resource quantities, such as `200Mi`, `0.5` or `1e3`.
 //!
-//! A quantity is an exact number of billionths and the notation it was written in; the canonical form depends on both: `0.5` is `500m`,
-//! `1024Mi` is `1Gi`, `1e3` stays an exponent.
+//! A quantity is an exact number of billionths and its notation. The canonical form depends on
+//! both: `0.5` is `500m`, `1024Mi` is `1Gi`, `1e3` keeps its exponent.
 
 use std::{borrow::Cow, cmp::Ordering, fmt, str::FromStr};
 
 use serde_json::Value;
 
-/// An exact number in the notation it was written in. Equality and order look at the number alone.
+/// An exact number and its notation. Equality and order ignore the notation.
 #[derive(Debug, Clone, Copy)]
 pub struct Quantity {
     nanos: i128,
@@ -24,27 +24,28 @@ enum Notation {
     Exponent,
 }
 
-/// Not a quantity. The wording is Kubernetes'.
+/// Not a quantity. The message is Kubernetes'.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
 pub struct ParseQuantityError;
 
-/// Billionths in a whole.
+/// Number of billionths in 1.
 const NANO: i128 = 1_000_000_000;
 
-/// Billionths in a thousandth.
+/// Number of billionths in 0.001.
 const NANOS_IN_MILLI: i128 = 1_000_000;
 
-/// The largest number of wholes: what fits when sums of a hundred thousand such quantities must not overflow.
+/// Largest absolute value. The sum of 100,000 such quantities does not overflow.
 const MAX_WHOLE: i128 = 1_000_000_000_000_000_000_000;
 
-/// The longest run of digits that is read; longer ones could not be told apart from the cap.
+/// Most digits that are parsed. A longer number is above the largest value or has an irrelevant
+/// fraction.
 const MAX_DIGITS: usize = 64;
 
-/// The text cut at its borders.
+/// The parts of the text.
 struct Parts<'a> {
     negative: bool,
-    /// Digits before the point, without leading zeros; `0` if there are none.
+    /// Digits before the decimal point without leading zeros, or `0`.
     whole: &'a str,
     fraction: &'a str,
     scale: Scale,
@@ -89,7 +90,7 @@ impl<'a> Parts<'a> {
         })
     }
 
-    /// The number that the digits spell without their point.
+    /// Returns the number of all digits without the decimal point.
     fn mantissa(&self) -> Option<i128> {
         if self.whole.len() + self.fraction.len() > MAX_DIGITS {
             return None;
@@ -102,7 +103,7 @@ impl<'a> Parts<'a> {
             })
     }
 
-    /// Whether Kubernetes keeps the text as it was written.
+    /// Returns whether Kubernetes keeps the text as it is.
     fn is_kept(&self) -> bool {
         match self.scale {
             Scale::Two(exponent) => {
@@ -169,7 +170,8 @@ impl FromStr for Quantity {
         let cap = MAX_WHOLE * NANO;
         let mantissa = match parts.mantissa() {
             Some(mantissa) => mantissa,
-            // More digits than can matter: a huge number, or a fraction whose tail is below a billionth.
+            // Too many digits: either a number above the largest value, or a fraction with digits
+            // below a billionth.
             None if parts.whole.len() > MAX_DIGITS / 2 => {
                 return Ok(Self::signed(parts.negative, cap, parts.notation));
             }
@@ -200,7 +202,8 @@ impl FromStr for Quantity {
     }
 }
 
-/// `number` times ten to the `exponent`, rounded up: who asks for a little gets at least the least. Saturates.
+/// Multiplies `number` by ten to the power of `exponent`. Rounds up, so that a small request is
+/// never zero. Saturates.
 fn shift(number: i128, exponent: i32) -> i128 {
     let power = |exponent: u32| 10i128.checked_pow(exponent);
     if number == 0 {
@@ -214,7 +217,7 @@ fn shift(number: i128, exponent: i32) -> i128 {
     }
 }
 
-/// Division, rounded away from zero.
+/// Divides and rounds away from zero.
 fn ceil(number: i128, by: i128) -> i128 {
     number / by + (number % by).signum()
 }
@@ -237,12 +240,12 @@ impl Quantity {
         }
     }
 
-    /// Reads a quantity; the same as [`str::parse`].
+    /// Parses a quantity; the same as [`str::parse`].
     pub fn parse(text: &str) -> Result<Self, ParseQuantityError> {
         text.parse()
     }
 
-    /// From JSON: a string or a number.
+    /// Parses a JSON string or number.
     pub fn from_value(value: &Value) -> Result<Self, ParseQuantityError> {
         match value {
             Value::String(text) => text.trim().parse(),
@@ -251,7 +254,7 @@ impl Quantity {
         }
     }
 
-    /// A whole number in decimal notation, e.g. a count of pods.
+    /// Returns a whole number in decimal notation, e.g. a number of pods.
     pub fn from_count(count: i64) -> Self {
         Self {
             nanos: i128::from(count) * NANO,
@@ -259,7 +262,7 @@ impl Quantity {
         }
     }
 
-    /// A number of bytes in binary notation, e.g. `200Mi`.
+    /// Returns a number of bytes in binary notation, e.g. `200Mi`.
     pub fn from_bytes(bytes: i64) -> Self {
         Self {
             nanos: i128::from(bytes) * NANO,
@@ -267,7 +270,7 @@ impl Quantity {
         }
     }
 
-    /// Thousandths in decimal notation, e.g. `100m`.
+    /// Returns a number of thousandths in decimal notation, e.g. `100m`.
     pub fn from_milli(thousandths: i64) -> Self {
         Self {
             nanos: i128::from(thousandths) * NANOS_IN_MILLI,
@@ -275,17 +278,17 @@ impl Quantity {
         }
     }
 
-    /// In thousandths, rounded up (away from zero), saturating.
+    /// Returns the quantity in thousandths, rounded away from zero, saturating.
     pub fn milli(&self) -> i64 {
         saturate(ceil(self.nanos, NANOS_IN_MILLI))
     }
 
-    /// In wholes, rounded up (away from zero), saturating.
+    /// Returns the quantity in whole numbers, rounded away from zero, saturating.
     pub fn value(&self) -> i64 {
         saturate(ceil(self.nanos, NANO))
     }
 
-    /// Rounded up to whole thousandths, as the lists of a container's resources are.
+    /// Rounds away from zero to a multiple of 0.001, as in a container's resource lists.
     pub fn round_up_to_milli(self) -> Self {
         Self {
             nanos: ceil(self.nanos, NANOS_IN_MILLI) * NANOS_IN_MILLI,
@@ -293,18 +296,18 @@ impl Quantity {
         }
     }
 
-    /// Whether it is zero.
+    /// Returns whether it is zero.
     pub fn is_zero(&self) -> bool {
         self.nanos == 0
     }
 
-    /// -1, 0 or 1.
+    /// Returns -1, 0 or 1.
     pub fn sign(&self) -> i32 {
         self.nanos.signum() as i32
     }
 }
 
-/// The canonical text of a quantity. What is already canonical is handed back.
+/// Returns the canonical text of a quantity. A canonical text is borrowed.
 pub fn canonical(text: &str) -> Result<Cow<'_, str>, ParseQuantityError> {
     let parts = Parts::of(text).ok_or(ParseQuantityError)?;
     if parts.is_kept() {
@@ -384,7 +387,7 @@ impl Ord for Quantity {
 impl std::ops::Add for Quantity {
     type Output = Quantity;
 
-    /// A sum is written in the notation of its first part, unless that is zero.
+    /// The sum has the notation of the first operand, unless that is zero.
     fn add(self, other: Quantity) -> Quantity {
         let notation = if self.is_zero() {
             other.notation

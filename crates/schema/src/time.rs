@@ -1,8 +1,9 @@
-//! Instants as Kubernetes writes them: RFC 3339 in UTC, with whole seconds (`Time`) or microseconds (`MicroTime`).
+//! Times in Kubernetes' formats: RFC 3339 in UTC with whole seconds (`Time`) or microseconds
+//! (`MicroTime`).
 
 use jiff::{Timestamp, tz::Offset};
 
-/// How finely an instant is written.
+/// The precision of a formatted time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Precision {
     /// `2006-01-02T15:04:05Z`
@@ -11,7 +12,7 @@ pub(crate) enum Precision {
     Micros,
 }
 
-/// Writes an instant; finer digits are cut off.
+/// Formats a time; smaller fractions are cut off.
 pub(crate) fn format(instant: Timestamp, precision: Precision) -> String {
     let time = Offset::UTC.to_datetime(instant);
     let (year, month, day) = (time.year(), time.month(), time.day());
@@ -25,7 +26,7 @@ pub(crate) fn format(instant: Timestamp, precision: Precision) -> String {
     }
 }
 
-/// Reads RFC 3339; the error has Go's wording.
+/// Parses RFC 3339. The error has Go's words.
 pub(crate) fn parse(text: &str, precision: Precision) -> Result<Timestamp, String> {
     let layout = match precision {
         Precision::Seconds => "2006-01-02T15:04:05Z07:00",
@@ -36,7 +37,7 @@ pub(crate) fn parse(text: &str, precision: Precision) -> Result<Timestamp, Strin
     {
         return Ok(instant);
     }
-    // What Go could not match, beginning with the first part that differs from the layout.
+    // The text that Go cannot parse, from the first part that differs from the layout.
     let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
     let (bad, missing) = if has_date_and_time(text) && !is_shaped(text, precision) {
         (&text[DATE_AND_TIME..], &layout[DATE_AND_TIME..])
@@ -54,7 +55,7 @@ pub(crate) fn parse(text: &str, precision: Precision) -> Result<Timestamp, Strin
     ))
 }
 
-/// Whether the text is already what [`format`] writes.
+/// Returns whether the text already has the form of [`format`].
 pub(crate) fn is_canonical(text: &str, precision: Precision) -> bool {
     text.ends_with('Z')
         && is_shaped(text, precision)
@@ -65,7 +66,7 @@ pub(crate) fn is_canonical(text: &str, precision: Precision) -> bool {
             }
 }
 
-/// How long `2006-01-02T15:04:05` is.
+/// Length of `2006-01-02T15:04:05` in bytes.
 const DATE_AND_TIME: usize = 19;
 
 fn has_date_and_time(text: &str) -> bool {
@@ -82,7 +83,8 @@ fn has_date_and_time(text: &str) -> bool {
         && marks.iter().all(|(at, mark)| bytes.get(*at) == Some(mark))
 }
 
-/// RFC 3339 allows less than ISO 8601: no bare dates, no `t` nor spaces, no offset without a colon, no zone name.
+/// Returns whether the text is RFC 3339, which allows less than ISO 8601: no date without a time,
+/// no `t` or space, no offset without a colon, no zone name.
 fn is_shaped(text: &str, precision: Precision) -> bool {
     if !has_date_and_time(text) {
         return false;
@@ -110,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn instants_are_written_in_utc() {
+    fn times_are_formatted_in_utc() {
         let instant = parse("2026-01-02T03:04:05.9+02:00", Precision::Seconds).expect("RFC 3339");
         assert_eq!(format(instant, Precision::Seconds), "2026-01-02T01:04:05Z");
         assert_eq!(format(instant, Precision::Micros), "2026-01-02T01:04:05.900000Z");
@@ -119,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn other_notations_are_refused_with_the_words_of_go() {
+    fn other_formats_are_rejected_in_the_words_of_go() {
         assert_eq!(
             parse("yesterday", Precision::Seconds),
             Err(r#"parsing time "yesterday" as "2006-01-02T15:04:05Z07:00": cannot parse "yesterday" as "2006""#.to_owned())

@@ -1,19 +1,20 @@
-//! The shape of the schema table: types, their fields, and the wire facts of each field.
+//! The types of the schema table: object types and the properties of their fields.
 //!
-//! The table itself is generated (`cargo xtask schema`) as plain statics, so that it costs nothing at start.
+//! The table itself is generated (`cargo xtask schema`) as statics, so it needs no initialization.
 
 /// One object type of the Kubernetes API, such as `io.k8s.api.core.v1.Pod`.
 #[derive(Debug)]
 pub struct Type {
     /// The OpenAPI name, e.g. `io.k8s.api.apps.v1.DaemonSet`.
     pub name: &'static str,
-    /// What Go calls the type in error messages, e.g. `v1.DaemonSet`.
+    /// The name of the type in Go's errors, e.g. `v1.DaemonSet`.
     pub go: &'static str,
-    /// The kinds under which a body of this type may come; empty for types that only live inside others.
+    /// The kinds of bodies of this type; empty for types that occur only inside others.
     pub gvks: &'static [Gvk],
-    /// All fields, sorted by their JSON names (bytewise).
+    /// All fields, sorted by the bytes of their JSON names.
     pub fields: &'static [Field],
-    /// Whether the whole object has one owner under server-side apply (`x-kubernetes-map-type: atomic`).
+    /// Whether the whole object has one owner under server-side apply
+    /// (`x-kubernetes-map-type: atomic`).
     pub atomic: bool,
 }
 
@@ -33,14 +34,15 @@ pub struct Gvk {
 pub struct Field {
     /// The name in JSON.
     pub json: &'static str,
-    /// The protobuf field number; 0 for `apiVersion` and `kind`, which travel in the envelope.
+    /// The protobuf field number; 0 for `apiVersion` and `kind`, which are in the envelope.
     pub number: u32,
-    /// In protobuf, the number of the message that holds this field when JSON flattens that message into its
-    /// parent (Go's `json:",inline"`, as `VolumeSource` in `Volume`); 0 otherwise.
+    /// The number of the protobuf message that contains this field, when JSON flattens that message
+    /// into its parent (Go's `json:",inline"`, as `VolumeSource` in `Volume`); otherwise 0.
     pub within: u32,
-    /// What the field holds.
+    /// The type of the field.
     pub ty: FieldType,
-    /// What Go calls the field's type in error messages where that is not plain from `ty`, e.g. `v1.PodPhase`; else empty.
+    /// The name of the field's type in Go's errors where `ty` does not determine it, e.g.
+    /// `v1.PodPhase`; otherwise empty.
     pub go: &'static str,
     /// Whether OpenAPI lists the field as required.
     pub required: bool,
@@ -52,13 +54,13 @@ pub struct Field {
     pub keys: &'static [&'static str],
     /// How a strategic merge patch treats the field.
     pub patch: PatchStrategy,
-    /// The key by which a strategic merge patch finds the elements of a list of objects.
+    /// The merge key of a list of objects in a strategic merge patch.
     pub merge_key: Option<&'static str>,
     /// Whether server-side apply treats a map or an object as one value.
     pub atomic: bool,
 }
 
-/// What a field holds.
+/// The type of a field.
 #[derive(Debug, Clone, Copy)]
 pub enum FieldType {
     /// A string.
@@ -71,9 +73,9 @@ pub enum FieldType {
     Int32,
     /// A signed 64-bit integer.
     Int64,
-    /// An instant with seconds, RFC 3339 in JSON.
+    /// A time with seconds, RFC 3339 in JSON.
     Time,
-    /// An instant with microseconds, RFC 3339 in JSON.
+    /// A time with microseconds, RFC 3339 in JSON.
     MicroTime,
     /// A resource quantity such as `200Mi`.
     Quantity,
@@ -81,13 +83,13 @@ pub enum FieldType {
     IntOrString,
     /// Any JSON value (`RawExtension`).
     Raw,
-    /// An object whose inside nobody reads but server-side apply (`FieldsV1`).
+    /// An object that only server-side apply reads (`FieldsV1`).
     FieldsV1,
     /// An object of a known type.
     Object(&'static Type),
     /// A list.
     List(&'static FieldType),
-    /// A list of strings that is a message of its own in protobuf (`ExtraValue`).
+    /// A list of strings that is a message in protobuf (`ExtraValue`).
     StringList,
     /// A map from strings.
     Map(&'static FieldType),
@@ -96,26 +98,27 @@ pub enum FieldType {
 /// When Go's JSON encoder leaves a field out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Omit {
-    /// Never: an unset value is written as its zero value (`0`, `""`, `false`, `{}`), an unset list, map or pointer as `null`.
+    /// Never: an unset scalar or struct is written as its zero value (`0`, `""`, `false`, `{}`), an
+    /// unset list, map or pointer as `null`.
     Never,
-    /// An unset list, map or pointer is written as `null` (no `omitempty` on a type that has a nil).
+    /// An unset list, map or pointer is written as `null` (no `omitempty` on a nillable type).
     Null,
-    /// Zero values vanish (`omitempty` on a scalar, a list or a map).
+    /// Zero values are left out (`omitempty` on a scalar, a list or a map).
     Empty,
-    /// Only an unset value vanishes; a zero value that was given stays (a pointer with `omitempty`).
+    /// Only an unset value is left out; an explicit zero value stays (a pointer with `omitempty`).
     Unset,
 }
 
 /// How server-side apply merges a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListType {
-    /// Not a list, or nothing is said: atomic.
+    /// Not a list, or not specified: atomic.
     None,
     /// Replaced as a whole.
     Atomic,
     /// A set of scalars.
     Set,
-    /// Objects found by [`Field::keys`].
+    /// Objects that are identified by [`Field::keys`].
     Map,
 }
 
@@ -128,14 +131,15 @@ pub enum PatchStrategy {
     Merge,
     /// The value is replaced.
     Replace,
-    /// Fields that `$retainKeys` does not name are cleared, then the objects merge.
+    /// Fields that `$retainKeys` does not name are removed, then the objects merge.
     RetainKeys,
-    /// Both [`PatchStrategy::Merge`] and [`PatchStrategy::RetainKeys`]: the list merges, and its elements retain keys.
+    /// Both [`PatchStrategy::Merge`] and [`PatchStrategy::RetainKeys`]: the list merges, and
+    /// `$retainKeys` applies to its elements.
     MergeRetainKeys,
 }
 
 impl Type {
-    /// The field with this JSON name.
+    /// Returns the field with this JSON name.
     pub fn field(&self, json: &str) -> Option<&'static Field> {
         self.fields
             .binary_search_by(|field| field.json.cmp(json))
@@ -143,12 +147,12 @@ impl Type {
             .map(|at| &self.fields[at])
     }
 
-    /// The kind, for types that come as bodies; empty otherwise.
+    /// Returns the kind of bodies of this type; empty for other types.
     pub fn kind(&self) -> &'static str {
         self.gvks.first().map_or("", |gvk| gvk.kind)
     }
 
-    /// The type's bare name, e.g. `DaemonSetSpec`.
+    /// Returns the name without its package, e.g. `DaemonSetSpec`.
     pub fn short_name(&self) -> &'static str {
         self.go.rsplit('.').next().unwrap_or(self.go)
     }
@@ -163,13 +167,13 @@ impl PartialEq for Type {
 impl Eq for Type {}
 
 impl Gvk {
-    /// `apps/v1`, or `v1` in the core group.
+    /// Returns `apps/v1`, or `v1` in the core group.
     pub fn api_version(&self) -> String {
         api_version(self.group, self.version)
     }
 }
 
-/// `apps/v1`, or `v1` when the group is empty.
+/// Returns `apps/v1`, or `v1` when the group is empty.
 pub(crate) fn api_version(group: &str, version: &str) -> String {
     match group {
         "" => version.to_owned(),
@@ -177,12 +181,12 @@ pub(crate) fn api_version(group: &str, version: &str) -> String {
     }
 }
 
-/// A row of the generated table's index.
+/// Returns a row of the generated table's index.
 pub(crate) const fn kind(group: &'static str, version: &'static str, kind: &'static str) -> Gvk {
     Gvk { group, version, kind }
 }
 
-/// A field about which nothing more is said; the generated table overrides what differs.
+/// Returns a field with default properties, which the generated table overrides as needed.
 pub(crate) const fn plain(json: &'static str, number: u32, ty: FieldType, omit: Omit) -> Field {
     Field {
         json,

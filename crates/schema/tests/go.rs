@@ -1,5 +1,5 @@
-//! Against Go: every fixture was decoded by the API types of Kubernetes and written again by them, as JSON and as protobuf. What we make of
-//! the same input must be the same bytes.
+//! Comparison with Go. Kubernetes' API types in Go decoded every fixture and encoded it again, as
+//! JSON and as protobuf. Our output for the same input must have the same bytes.
 
 use std::{fs, path::PathBuf};
 
@@ -27,14 +27,14 @@ fn sibling(input: &std::path::Path, extension: &str) -> Vec<u8> {
     fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// What Go wrote, its keys sorted.
+/// Returns Go's output with sorted keys.
 fn expected(input: &std::path::Path) -> String {
     let value: Value = serde_json::from_slice(&sibling(input, ".go.json")).expect("JSON");
     gojson::to_string(&value)
 }
 
 #[test]
-fn the_canonical_form_is_what_go_writes() {
+fn canonical_form_is_the_output_of_go() {
     for input in fixtures() {
         let body = fs::read(&input).expect("a fixture");
         let decoded = decode::object(&body, Format::Json, None, FieldValidation::Strict)
@@ -49,7 +49,7 @@ fn the_canonical_form_is_what_go_writes() {
 }
 
 #[test]
-fn yaml_is_read_as_json_is() {
+fn yaml_decodes_like_json() {
     for input in fixtures() {
         let body = fs::read(&input).expect("a fixture");
         let decoded = decode::object(&body, Format::Yaml, None, FieldValidation::Strict)
@@ -64,7 +64,7 @@ fn yaml_is_read_as_json_is() {
 }
 
 #[test]
-fn protobuf_says_the_same_as_json() {
+fn protobuf_decodes_like_json() {
     for input in fixtures() {
         let body = sibling(&input, ".pb");
         let decoded = decode::object(&body, Format::Protobuf, None, FieldValidation::Strict)
@@ -79,19 +79,20 @@ fn protobuf_says_the_same_as_json() {
 }
 
 #[test]
-fn a_broken_protobuf_body_is_refused_wherever_it_is_cut() {
+fn truncated_protobuf_never_panics() {
     for input in fixtures() {
         let body = sibling(&input, ".pb");
         for end in 0..body.len() {
-            // A cut between two fields of the envelope leaves a shorter, whole message; everything else is an error. Neither may panic.
-            let _whole_or_not =
+            // A cut between two fields of the envelope leaves a valid, shorter message; any other
+            // cut is an error. Neither may panic.
+            let _may_fail =
                 decode::object(&body[..end], Format::Protobuf, None, FieldValidation::Warn).is_ok();
         }
     }
 }
 
 #[test]
-fn the_canonical_form_of_a_canonical_object_is_itself() {
+fn canonical_form_is_idempotent() {
     for input in fixtures() {
         let value: Value = serde_json::from_slice(&sibling(&input, ".go.json")).expect("JSON");
         let (group, version) = split_api_version(value["apiVersion"].as_str().expect("apiVersion"));

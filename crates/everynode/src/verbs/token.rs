@@ -156,7 +156,7 @@ fn row(secret: &Value, now: Timestamp) -> Vec<String> {
     let Some(token) = StoredToken::of_secret(secret) else {
         return Vec::new();
     };
-    let (left, ends) = match token.ends() {
+    let (left, ends) = match token.expiry() {
         None => ("<forever>".to_owned(), "<never>".to_owned()),
         Some(ends) if ends <= now => ("<invalid>".to_owned(), token.expiration.clone()),
         Some(ends) => {

@@ -12,7 +12,7 @@ fn canonical(kind: (&str, &str, &str), mut value: Value) -> Value {
 const POD: (&str, &str, &str) = ("", "v1", "Pod");
 
 #[test]
-fn zero_values_vanish_where_go_omits_them_and_stay_where_it_points() {
+fn zero_values_are_omitted_except_behind_pointers() {
     let pod = canonical(
         POD,
         json!({"spec": {
@@ -80,7 +80,7 @@ fn unknown_fields_are_pruned_with_their_paths() {
 }
 
 #[test]
-fn raw_values_are_left_alone() {
+fn raw_values_stay_unchanged() {
     let data = json!({"spec": {"hostNetwork": false, "x": null, "q": "1000m"}});
     let revision = canonical(("apps", "v1", "ControllerRevision"), json!({"data": data}));
     assert_eq!(revision, json!({"data": data, "metadata": {}, "revision": 0}));
@@ -135,7 +135,7 @@ fn any_value() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn the_canonical_form_of_anything_stays(value in any_value()) {
+    fn canonical_form_of_anything_stays(value in any_value()) {
         for kind in [POD, ("apps", "v1", "DaemonSet"), ("", "v1", "Node")] {
             let once = canonical(kind, value.clone());
             prop_assert_eq!(canonical(kind, once.clone()), once);

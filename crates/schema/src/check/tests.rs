@@ -12,7 +12,7 @@ const DAEMON_SET: (&str, &str, &str) = ("apps", "v1", "DaemonSet");
 const POD: (&str, &str, &str) = ("", "v1", "Pod");
 
 #[test]
-fn a_wrong_type_is_reported_with_struct_path_and_go_type() {
+fn wrong_type_is_reported_with_struct_path_and_go_type() {
     for (kind, value, expected) in [
         (
             DAEMON_SET,

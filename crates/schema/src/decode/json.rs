@@ -4,12 +4,12 @@ use serde::{Deserialize, de::DeserializeSeed};
 use serde_json::Value;
 
 use super::{
-    DecodeError, settle, unfit, unrecognized,
-    value::{Remarks, Seed, Shape, TOO_DEEP},
+    DecodeError, resolve_type, unfit, unrecognized,
+    value::{Seed, Shape, TOO_DEEP, Warnings},
 };
 use crate::types::Type;
 
-/// An object, what was noticed in it, and its type.
+/// Decodes an object. Returns it with its warnings and its type.
 pub(super) fn object(
     body: &[u8],
     ty: Option<&'static Type>,
@@ -18,7 +18,7 @@ pub(super) fn object(
         Some(ty) => ty,
         None => named_type(body)?,
     };
-    let (value, remarks) = parse(body, Shape::Object(guide)).map_err(|cause| match cause {
+    let (value, warnings) = parse(body, Shape::Object(guide)).map_err(|cause| match cause {
         DecodeError::TooDeep => unfit(cause, &Value::Null, guide),
         DecodeError::Syntax(text) => {
             let cause = DecodeError::Syntax(format!("couldn't get version/kind; json parse error: {text}"));
@@ -29,8 +29,8 @@ pub(super) fn object(
     if !value.is_object() {
         return Err(not_an_object(&value, ty, body));
     }
-    let settled = settle(&value, Some(guide), body)?;
-    Ok((value, remarks, settled))
+    let settled = resolve_type(&value, Some(guide), body)?;
+    Ok((value, warnings, settled))
 }
 
 fn not_an_object(value: &Value, ty: Option<&'static Type>, body: &[u8]) -> DecodeError {
@@ -50,7 +50,7 @@ fn not_an_object(value: &Value, ty: Option<&'static Type>, body: &[u8]) -> Decod
     unrecognized(DecodeError::Syntax(text), ty, body)
 }
 
-/// The type that a body names.
+/// Returns the type that the body's kind names.
 fn named_type(body: &[u8]) -> Result<&'static Type, DecodeError> {
     #[derive(Deserialize, Default)]
     #[serde(default, rename_all = "camelCase")]
@@ -59,7 +59,7 @@ fn named_type(body: &[u8]) -> Result<&'static Type, DecodeError> {
         kind: Option<String>,
     }
     let text = utf8(body)?;
-    // A body whose head cannot be read this way (a duplicate kind, an array) is read whole for the sake of a better error.
+    // If this fails (a duplicate kind, an array), parsing the whole body gives a better error.
     let value = match serde_json::from_str::<TypeMeta>(text) {
         Ok(meta) => {
             serde_json::json!({"apiVersion": meta.api_version.unwrap_or_default(), "kind": meta.kind.unwrap_or_default()})
@@ -69,24 +69,24 @@ fn named_type(body: &[u8]) -> Result<&'static Type, DecodeError> {
             value => return Err(not_an_object(&value, None, body)),
         },
     };
-    settle(&value, None, body)
+    resolve_type(&value, None, body)
 }
 
-/// A value and what was noticed in it.
+/// Parses a value. Returns it with its warnings.
 pub(super) fn parse(body: &[u8], shape: Shape) -> Result<(Value, Vec<String>), DecodeError> {
     let text = utf8(body)?;
     if text.trim().is_empty() {
         return Err(DecodeError::Syntax("unexpected end of JSON input".to_owned()));
     }
-    let mut remarks = Remarks::default();
+    let mut warnings = Warnings::default();
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    // Our own bound holds instead, see MAX_DEPTH.
+    // MAX_DEPTH is the limit instead.
     deserializer.disable_recursion_limit();
-    let value = Seed::new(shape, &mut remarks)
+    let value = Seed::new(shape, &mut warnings)
         .deserialize(&mut deserializer)
         .and_then(|value| deserializer.end().map(|()| value))
         .map_err(|error| explain(&error, text))?;
-    Ok((value, remarks.0))
+    Ok((value, warnings.0))
 }
 
 fn utf8(body: &[u8]) -> Result<&str, DecodeError> {
@@ -94,7 +94,7 @@ fn utf8(body: &[u8]) -> Result<&str, DecodeError> {
         .map_err(|error| DecodeError::Syntax(format!("invalid UTF-8 at byte {}", error.valid_up_to())))
 }
 
-/// Our reader's complaint in the words of Go's, as far as the two look at things alike.
+/// Converts an error of serde_json to Go's words, as far as both find the same fault.
 fn explain(error: &serde_json::Error, text: &str) -> DecodeError {
     let message = error.to_string();
     if message.contains(TOO_DEEP) {
@@ -123,7 +123,7 @@ fn explain(error: &serde_json::Error, text: &str) -> DecodeError {
     }
 }
 
-/// The character at a line and a column in bytes, both from 1.
+/// Returns the character at a line and a column in bytes, both counted from 1.
 fn character(text: &str, line: usize, column: usize) -> Option<char> {
     let line = text.split('\n').nth(line.checked_sub(1)?)?;
     line.get(column.checked_sub(1)?..)?.chars().next()

@@ -1,32 +1,33 @@
-//! Protobuf bodies: the Kubernetes envelope, and one generic decoder that the table drives.
+//! Protobuf bodies: Kubernetes' envelope, and a generic decoder that the table drives.
 //!
-//! Lenient where Go's generated decoders are: unknown field numbers are skipped, a scalar that comes twice is overwritten, a message that
-//! comes twice is merged. Whatever the bytes are, the answer is a value or an error.
+//! As in Go's generated decoders, unknown field numbers are skipped, a repeated scalar is
+//! overwritten, and a repeated message is merged. Any bytes give a value or an error.
 
 use base64::Engine as _;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::{DecodeError, json, settle, unfit, unrecognized, value::Shape};
+use super::{DecodeError, json, resolve_type, unfit, unrecognized, value::Shape};
 use crate::{
     time::{self, Precision},
     types::{Field, FieldType, Type},
 };
 
-/// What every body starts with: `k8s` and a zero.
+/// The prefix of every body: `k8s` and a zero.
 const MAGIC: [u8; 4] = [0x6b, 0x38, 0x73, 0x00];
 
-/// What can be wrong with the bytes, in the words of Go's decoders.
+/// Errors have the words of Go's decoders.
 type Result<T, E = String> = std::result::Result<T, E>;
 
-/// An object, nothing noticed (protobuf has no unknown names), and its type.
+/// Decodes an object. Returns it with its type, and without warnings because protobuf has no
+/// unknown names.
 pub(super) fn object(
     body: &[u8],
     ty: Option<&'static Type>,
 ) -> Result<(Value, Vec<String>, &'static Type), DecodeError> {
     let envelope = Envelope::read(body).map_err(|text| unrecognized(DecodeError::Syntax(text), ty, body))?;
     let head = serde_json::json!({"apiVersion": envelope.api_version, "kind": envelope.kind});
-    let settled = settle(&head, ty, body)?;
+    let settled = resolve_type(&head, ty, body)?;
     let mut map = Map::new();
     message(settled, 0, envelope.raw, &mut map)
         .map_err(|text| unfit(DecodeError::Syntax(text), &head, settled))?;
@@ -38,7 +39,7 @@ pub(super) fn object(
     Ok((Value::Object(map), Vec::new(), settled))
 }
 
-/// `runtime.Unknown`: the kind, and the object's own bytes.
+/// `runtime.Unknown`: the kind and the bytes of the object.
 #[derive(Default)]
 struct Envelope<'a> {
     api_version: String,
@@ -82,8 +83,8 @@ impl<'a> Envelope<'a> {
     }
 }
 
-/// Decodes the fields of a message into `map`. `within` is 0, or the number of a message that JSON flattens into its parent. The nesting
-/// of types bounds the recursion: none holds itself.
+/// Decodes the fields of a message into `map`. `within` is 0, or the number of a message that JSON
+/// flattens into its parent. The recursion is bounded, because no type contains itself.
 fn message(ty: &'static Type, within: u32, bytes: &[u8], map: &mut Map<String, Value>) -> Result<()> {
     let mut reader = Reader(bytes);
     while let Some((number, wire)) = reader.tag()? {
@@ -194,7 +195,8 @@ fn push(slot: &mut Value, item: Value) {
 fn scalar(ty: &FieldType, number: u64) -> Value {
     match ty {
         FieldType::Bool => Value::Bool(number != 0),
-        // Negative numbers travel as 64 bits in two's complement; narrower types keep the low half, as Go's decoders do.
+        // Negative numbers are encoded as 64 bits in two's complement. Narrower types keep the low
+        // bits, as in Go's decoders.
         FieldType::Int32 => Value::from(number as i32),
         _ => Value::from(number as i64),
     }
@@ -206,7 +208,8 @@ fn text(bytes: &[u8]) -> Result<String> {
         .map_err(|_| "proto: string field contains invalid UTF-8".to_owned())
 }
 
-/// A `Timestamp`: seconds and nanoseconds since 1970; the zero of both is Go's unset time.
+/// Decodes a `Timestamp`: seconds and nanoseconds since 1970. If both are zero, the time is unset,
+/// as in Go.
 fn instant(bytes: &[u8], precision: Precision) -> Result<Value> {
     let (mut seconds, mut nanos) = (0, 0);
     let mut reader = Reader(bytes);
@@ -220,7 +223,7 @@ fn instant(bytes: &[u8], precision: Precision) -> Result<Value> {
             _ => reader.skip(wire)?,
         }
     }
-    // The year 1 in seconds: a zero time that an encoder wrote out.
+    // Start of the year 1 in seconds: the encoded form of Go's zero time.
     const UNSET: i64 = -62_135_596_800;
     if seconds == UNSET {
         return Ok(Value::Null);
@@ -230,7 +233,7 @@ fn instant(bytes: &[u8], precision: Precision) -> Result<Value> {
     Ok(Value::String(time::format(instant, precision)))
 }
 
-/// The last occurrence of a bytes field.
+/// Returns the last occurrence of a bytes field.
 fn last_bytes(bytes: &[u8], wanted: u32) -> Result<Option<&[u8]>> {
     let mut found = None;
     let mut reader = Reader(bytes);
@@ -244,7 +247,7 @@ fn last_bytes(bytes: &[u8], wanted: u32) -> Result<Option<&[u8]>> {
     Ok(found)
 }
 
-/// JSON inside protobuf.
+/// Decodes JSON inside protobuf.
 fn raw(bytes: &[u8]) -> Result<Value> {
     match last_bytes(bytes, 1)? {
         None | Some([]) => Ok(Value::Null),
@@ -272,7 +275,7 @@ fn int_or_string(bytes: &[u8]) -> Result<Value> {
     })
 }
 
-/// The wire types of proto2, groups aside, which Kubernetes does not use.
+/// The wire types of proto2, without groups, which Kubernetes does not use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wire {
     Varint = 0,
@@ -284,7 +287,7 @@ enum Wire {
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// The next field's number and wire type; `None` at the end.
+    /// Returns the number and the wire type of the next field; `None` at the end.
     fn tag(&mut self) -> Result<Option<(u32, Wire)>> {
         if self.0.is_empty() {
             return Ok(None);

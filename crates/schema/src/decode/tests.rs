@@ -17,7 +17,7 @@ fn refusal(body: &str, format: Format, validation: FieldValidation) -> String {
 const BODY: &str = r#"{"apiVersion":"apps/v1","kind":"DaemonSet","metadata":{"name":"d"},"spec":{"foo":1,"minReadySeconds":1,"minReadySeconds":2,"template":{"spec":{"containers":[{"name":"a","bar":{"deep":[1]}}]}}}}"#;
 
 #[test]
-fn unknown_and_duplicate_fields_are_refused_noticed_or_dropped() {
+fn unknown_and_duplicate_fields_fail_warn_or_are_dropped() {
     assert_eq!(
         refusal(BODY, Format::Json, FieldValidation::Strict),
         "DaemonSet in version \"v1\" cannot be handled as a DaemonSet: strict decoding error: unknown field \"spec.foo\", \
@@ -32,7 +32,7 @@ fn unknown_and_duplicate_fields_are_refused_noticed_or_dropped() {
 }
 
 #[test]
-fn the_errors_of_bodies_have_the_words_of_kubernetes() {
+fn errors_have_the_words_of_kubernetes() {
     let unrecognized = "the object provided is unrecognized (must be of type DaemonSet): couldn't get version/kind; json parse error: ";
     let unfit = "DaemonSet in version \"v1\" cannot be handled as a DaemonSet: ";
     for (body, expected) in [
@@ -62,7 +62,7 @@ fn the_errors_of_bodies_have_the_words_of_kubernetes() {
 }
 
 #[test]
-fn a_body_without_an_expectation_must_name_its_kind() {
+fn body_without_an_expected_type_must_have_a_kind() {
     let cause = |body: &str| {
         object(body.as_bytes(), Format::Json, None, FieldValidation::Strict).expect_err("a refusal")
     };
@@ -84,7 +84,7 @@ fn a_body_without_an_expectation_must_name_its_kind() {
 }
 
 #[test]
-fn kind_and_version_are_filled_in_when_the_address_says_them() {
+fn kind_and_version_are_set_from_the_expected_type() {
     let decoded = object(
         br#"{"metadata":{"name":"d"}}"#,
         Format::Json,
@@ -159,7 +159,7 @@ fn yaml_is_read_as_version_1_1() {
 }
 
 #[test]
-fn a_bomb_of_aliases_is_defused() {
+fn alias_bomb_is_rejected() {
     let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
     for level in 1..12 {
         let previous = format!("*a{}", level - 1);
@@ -172,7 +172,7 @@ fn a_bomb_of_aliases_is_defused() {
 }
 
 #[test]
-fn yaml_without_indentation_names_what_is_wrong() {
+fn yaml_without_indentation_gets_a_clear_error() {
     let manifest =
         "apiVersion: apps/v1\nkind: DaemonSet\nmetadata:\nname: d\nspec:\nselector:\nmatchLabels:\nname: d\n";
     let error = refusal(manifest, Format::Yaml, FieldValidation::Strict);
@@ -183,11 +183,11 @@ fn yaml_without_indentation_names_what_is_wrong() {
 }
 
 #[test]
-fn duplicates_of_patches_are_told() {
-    let (value, remarks) =
+fn duplicate_fields_of_patches_cause_warnings() {
+    let (value, warnings) =
         untyped_with_duplicates(br#"{"a":1,"a":{"b":1,"b":2}}"#, Format::Json).expect("JSON");
     assert_eq!(
-        (value, remarks),
+        (value, warnings),
         (
             json!({"a": {"b": 2}}),
             vec![
@@ -212,7 +212,7 @@ fn envelope(raw: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn broken_protobuf_is_refused_with_a_reason() {
+fn broken_protobuf_is_rejected_with_a_reason() {
     for (raw, reason) in [
         (&b"\x0a\x05ab"[..], "unexpected EOF"),
         (b"\x08\x01", "proto: wrong wireType = 0 for field Metadata"),
@@ -238,7 +238,7 @@ fn broken_protobuf_is_refused_with_a_reason() {
 
 proptest! {
     #[test]
-    fn random_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         for format in [Format::Json, Format::Yaml, Format::Protobuf] {
             let first = object(&bytes, format, Some(daemon_set()), FieldValidation::Strict).is_ok();
             prop_assert_eq!(object(&bytes, format, Some(daemon_set()), FieldValidation::Strict).is_ok(), first);
@@ -246,14 +246,14 @@ proptest! {
     }
 
     #[test]
-    fn random_messages_are_read_or_refused(raw in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn random_messages_never_panic(raw in prop::collection::vec(any::<u8>(), 0..300)) {
         if let Ok(decoded) = object(&envelope(&raw), Format::Protobuf, None, FieldValidation::Strict) {
             prop_assert_eq!(&decoded.value["kind"], "DaemonSet");
         }
     }
 
     #[test]
-    fn plausible_messages_are_read_or_refused(fields in prop::collection::vec((0u8..6, 0u8..8, prop::collection::vec(0u8..40, 0..30)), 0..6)) {
+    fn plausible_messages_never_panic(fields in prop::collection::vec((0u8..6, 0u8..8, prop::collection::vec(0u8..40, 0..30)), 0..6)) {
         let mut raw = Vec::new();
         for (number, wire, content) in fields {
             raw.push(number << 3 | wire);

@@ -1,5 +1,5 @@
-//! Reads any self-describing format into a `Value`, guided by the table: unknown and duplicate fields are noticed on the way, with their
-//! paths, and nesting is bounded.
+//! Deserializes any self-describing format to a `Value`. It uses the table to report unknown and
+//! duplicate fields with their paths, and limits the nesting.
 
 use std::fmt;
 
@@ -9,19 +9,19 @@ use serde_json::{Map, Number, Value};
 use super::{MAX_DEPTH, MAX_STRICT_ERRORS};
 use crate::types::{FieldType, Type};
 
-/// The message of the error that stops a body which is nested too deeply.
+/// The message of the error for a body that is nested too deeply.
 pub(super) const TOO_DEEP: &str = "exceeded max depth";
 
-/// What is expected at a place of the body.
+/// The expected type of a value in the body.
 #[derive(Clone, Copy)]
 pub(super) enum Shape {
-    /// Anything; duplicate fields are noticed.
+    /// Any value; duplicate fields are reported.
     Any,
-    /// Anything, and nothing is noticed: the inside of raw values.
+    /// Any value, and nothing is reported: the content of raw values.
     Opaque,
     /// An object of a type.
     Object(&'static Type),
-    /// A field's content.
+    /// The content of a field.
     Field(&'static FieldType),
 }
 
@@ -43,11 +43,11 @@ impl Shape {
     }
 }
 
-/// What was noticed: `unknown field "spec.foo"`, `duplicate field "spec.x"`.
+/// Warnings: `unknown field "spec.foo"`, `duplicate field "spec.x"`.
 #[derive(Default)]
-pub(super) struct Remarks(pub(super) Vec<String>);
+pub(super) struct Warnings(pub(super) Vec<String>);
 
-impl Remarks {
+impl Warnings {
     fn add(&mut self, what: &str, path: &Path<'_>, key: &str) {
         if self.0.len() < MAX_STRICT_ERRORS {
             let mut text = format!("{what} field \"");
@@ -63,7 +63,7 @@ impl Remarks {
     }
 }
 
-/// The way from the root, written out only when something is noticed.
+/// The path from the root, which is formatted only for a warning.
 #[derive(Clone, Copy)]
 enum Path<'a> {
     Root,
@@ -90,21 +90,21 @@ impl Path<'_> {
     }
 }
 
-/// Reads one value.
+/// Deserializes one value.
 pub(super) struct Seed<'a> {
     shape: Shape,
     path: Path<'a>,
     depth: usize,
-    remarks: &'a mut Remarks,
+    warnings: &'a mut Warnings,
 }
 
 impl<'a> Seed<'a> {
-    pub(super) fn new(shape: Shape, remarks: &'a mut Remarks) -> Self {
+    pub(super) fn new(shape: Shape, warnings: &'a mut Warnings) -> Self {
         Self {
             shape,
             path: Path::Root,
             depth: 0,
-            remarks,
+            warnings,
         }
     }
 }
@@ -180,7 +180,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
                 shape,
                 path,
                 depth,
-                remarks: &mut *self.remarks,
+                warnings: &mut *self.warnings,
             };
             match access.next_element_seed(seed)? {
                 Some(item) => items.push(item),
@@ -201,21 +201,21 @@ impl<'de> Visitor<'de> for Seed<'_> {
                 Shape::Object(ty) => match ty.field(&key) {
                     Some(field) => Shape::of(&field.ty),
                     None => {
-                        self.remarks.add("unknown", &self.path, &key);
+                        self.warnings.add("unknown", &self.path, &key);
                         access.next_value::<IgnoredAny>()?;
                         continue;
                     }
                 },
             };
             if map.contains_key(&key) && !matches!(self.shape, Shape::Opaque) {
-                self.remarks.add("duplicate", &self.path, &key);
+                self.warnings.add("duplicate", &self.path, &key);
             }
             let path = Path::Key(&self.path, &key);
             let value = access.next_value_seed(Seed {
                 shape,
                 path,
                 depth,
-                remarks: &mut *self.remarks,
+                warnings: &mut *self.warnings,
             })?;
             map.insert(key, value);
         }
@@ -231,7 +231,7 @@ fn deeper<E: serde::de::Error>(depth: usize) -> Result<usize, E> {
     }
 }
 
-/// Reads a key; YAML has keys that are no strings, and makes strings of them as JSON would write them.
+/// Deserializes a key. YAML keys that are not strings are converted to their text in JSON.
 struct KeySeed;
 
 impl<'de> DeserializeSeed<'de> for KeySeed {

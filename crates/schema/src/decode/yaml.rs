@@ -1,4 +1,5 @@
-//! YAML bodies, read as Kubernetes reads them: YAML 1.1 (`yes` and `on` are booleans, `0644` is octal), made into JSON.
+//! YAML bodies in Kubernetes' dialect: YAML 1.1 (`yes` and `on` are booleans, `0644` is octal),
+//! converted to JSON.
 
 use serde::de::DeserializeSeed;
 use serde_json::Value;
@@ -8,41 +9,42 @@ use serde_saphyr::{
 };
 
 use super::{
-    DecodeError, settle, unrecognized,
-    value::{Remarks, Seed, Shape, TOO_DEEP},
+    DecodeError, resolve_type, unrecognized,
+    value::{Seed, Shape, TOO_DEEP, Warnings},
 };
 use crate::{prune_unknown, types::Type};
 
-/// The most nested collections; deeper than any manifest, and shallow enough for the reader's recursion.
+/// Most levels of nested collections: more than manifests have, and few enough for the recursive
+/// parser.
 const MAX_YAML_DEPTH: usize = 100;
 
-/// The reader's frames are large, unoptimised ones most of all (25 KiB a level): it gets a stack of its own. YAML bodies are rare, and
-/// a thread costs them some 20 µs.
+/// The parser needs up to 25 KiB of stack for each level in unoptimized builds, so it runs on a
+/// thread with its own stack. YAML bodies are rare, and a thread costs about 20 µs.
 const STACK_BYTES: usize = 8 << 20;
 
-/// The most nodes of a document, aliases replayed: a bomb of aliases ends here.
+/// Most nodes of a document with all aliases expanded. It stops alias bombs.
 const MAX_NODES: usize = 500_000;
 
-/// An object, what was noticed in it, and its type.
+/// Decodes an object. Returns it with its warnings and its type.
 pub(super) fn object(
     body: &[u8],
     ty: Option<&'static Type>,
 ) -> Result<(Value, Vec<String>, &'static Type), DecodeError> {
-    let (mut value, mut remarks) = parse(body, Shape::Any).map_err(|cause| unrecognized(cause, ty, body))?;
+    let (mut value, mut warnings) = parse(body, Shape::Any).map_err(|cause| unrecognized(cause, ty, body))?;
     if !value.is_object() {
         return Err(unrecognized(DecodeError::NoKind(value.to_string()), ty, body));
     }
-    let settled = settle(&value, ty, body)?;
-    remarks.extend(
+    let settled = resolve_type(&value, ty, body)?;
+    warnings.extend(
         prune_unknown(settled, &mut value)
             .into_iter()
             .map(|path| format!("unknown field {path:?}")),
     );
-    remarks.truncate(super::MAX_STRICT_ERRORS);
-    Ok((value, remarks, settled))
+    warnings.truncate(super::MAX_STRICT_ERRORS);
+    Ok((value, warnings, settled))
 }
 
-/// A value and what was noticed in it.
+/// Parses a value. Returns it with its warnings.
 pub(super) fn parse(body: &[u8], shape: Shape) -> Result<(Value, Vec<String>), DecodeError> {
     let text = std::str::from_utf8(body).map_err(|_| explain("invalid UTF-8"))?;
     std::thread::scope(|scope| {
@@ -58,12 +60,12 @@ pub(super) fn parse(body: &[u8], shape: Shape) -> Result<(Value, Vec<String>), D
 }
 
 fn read(text: &str, shape: Shape) -> Result<(Value, Vec<String>), DecodeError> {
-    let mut remarks = Remarks::default();
+    let mut warnings = Warnings::default();
     let value = serde_saphyr::with_deserializer_from_str_with_options(text, options(), |deserializer| {
-        Seed::new(shape, &mut remarks).deserialize(deserializer)
+        Seed::new(shape, &mut warnings).deserialize(deserializer)
     })
     .map_err(|error| explain(&error.to_string()))?;
-    Ok((value, remarks.0))
+    Ok((value, warnings.0))
 }
 
 fn options() -> Options {

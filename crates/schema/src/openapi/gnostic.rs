@@ -1,6 +1,7 @@
-//! OpenAPI version 2 as protobuf: gnostic's `openapi.v2.Document`, the part of it that our documents use.
+//! OpenAPI version 2 as protobuf: the parts of gnostic's `openapi.v2.Document` that our documents
+//! use.
 //!
-//! Vendor extensions travel as YAML text; JSON is YAML.
+//! Vendor extensions are YAML text; JSON is valid YAML.
 
 use serde_json::{Map, Value};
 
@@ -112,7 +113,7 @@ fn extensions(out: &mut Message, number: u32, content: &Value) {
     }
 }
 
-/// A protobuf message as it is written.
+/// A protobuf message that is being written.
 #[derive(Default)]
 struct Message(Vec<u8>);
 
@@ -131,14 +132,14 @@ impl Message {
         self.0.extend_from_slice(bytes);
     }
 
-    /// A string; nothing if the value is none.
+    /// Writes a string; nothing if the value is not one.
     fn text(&mut self, number: u32, value: &Value) {
         if let Value::String(text) = value {
             self.bytes(number, text.as_bytes());
         }
     }
 
-    /// The boolean `true`; `false` is not written.
+    /// Writes the boolean `true`; `false` is left out.
     fn boolean(&mut self, number: u32) {
         self.varint(u64::from(number) << 3);
         self.varint(1);
@@ -150,7 +151,7 @@ impl Message {
         self.bytes(number, &inner.0);
     }
 
-    /// A pair of a name and a value, which is how gnostic writes maps.
+    /// Writes a pair of name and value, which is gnostic's form of maps.
     fn named(&mut self, number: u32, name: &str, fill: impl FnOnce(&mut Message)) {
         self.message(number, |pair| {
             pair.bytes(1, name.as_bytes());

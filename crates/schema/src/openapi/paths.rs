@@ -1,13 +1,13 @@
-//! The paths and what may be done there.
+//! The paths and their operations.
 
 use serde_json::{Map, Value, json};
 
 use super::{Dialect, Route};
 
-/// Query parameters of every write.
+/// Query parameters of all writes.
 const WRITE_PARAMETERS: &[&str] = &["dryRun", "fieldManager", "fieldValidation", "pretty"];
 
-/// All paths of the routes.
+/// Returns all paths of the routes.
 pub(super) fn all(routes: &[&Route], dialect: Dialect) -> Value {
     let mut paths = Map::new();
     for route in routes {
@@ -47,7 +47,8 @@ pub(super) fn all(routes: &[&Route], dialect: Dialect) -> Value {
     Value::Object(paths)
 }
 
-/// The operations, as (method, verb, action), that the route's verbs allow; `None` if none.
+/// Returns those of the operations (method, verb, action) that the route's verbs allow; `None` if
+/// there are none.
 fn path_item(
     route: &Route,
     path: &str,

@@ -1,4 +1,4 @@
-//! The shapes of objects.
+//! The schemas of objects.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use crate::{
     types::{Field, FieldType, ListType, PatchStrategy, Type},
 };
 
-/// The body of a PATCH, about which nothing can be said.
+/// The body of a PATCH, which has no schema.
 const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
 
-/// The schemas of the routes' kinds, their lists, and all that they reach.
+/// Returns the schemas of the routes' kinds, of their lists, and of all types that they refer to.
 pub(super) fn all(routes: &[&Route], dialect: Dialect) -> Value {
     let mut types = BTreeMap::new();
     for route in routes {
@@ -50,7 +50,7 @@ fn reach(ty: Option<&'static Type>, types: &mut BTreeMap<&'static str, &'static 
     }
 }
 
-/// Types that are one value in JSON and have a name in OpenAPI.
+/// Returns the types that are a single value in JSON and have a name in OpenAPI.
 fn scalars(dialect: Dialect) -> [(&'static str, Value); 6] {
     let (quantity, int_or_string) = match dialect {
         Dialect::V2 => (
@@ -149,7 +149,8 @@ fn property(field: &Field, dialect: Dialect) -> Value {
     if field.atomic {
         say("x-kubernetes-map-type", "atomic".into());
     }
-    // Beside a reference nothing else may stand in version 3; a wrapper holds both.
+    // In version 3 a reference must be the only field, so a wrapper contains it with the other
+    // fields.
     if dialect == Dialect::V3
         && map.len() > 1
         && let Some(reference) = map.remove("$ref")

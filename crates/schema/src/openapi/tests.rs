@@ -31,7 +31,7 @@ fn routes() -> Vec<Route> {
 }
 
 #[test]
-fn the_index_names_each_group_version_once() {
+fn index_has_each_group_version_once() {
     let index = v3_index(&routes());
     let paths = index["paths"].as_object().expect("paths");
     assert_eq!(paths.keys().collect::<Vec<_>>(), ["api/v1", "apis/apps/v1"]);
@@ -42,7 +42,7 @@ fn the_index_names_each_group_version_once() {
 }
 
 #[test]
-fn a_document_says_what_kubectl_asks() {
+fn document_has_what_kubectl_reads() {
     let document = v3_document(&routes(), "apps", "v1").expect("served");
     let patch = &document["paths"]["/apis/apps/v1/namespaces/{namespace}/daemonsets/{name}"]["patch"];
     assert_eq!(
@@ -69,7 +69,7 @@ fn a_document_says_what_kubectl_asks() {
 }
 
 #[test]
-fn every_reference_leads_somewhere() {
+fn every_reference_has_a_target() {
     for (document, base, schemas) in [
         (
             v3_document(&routes(), "", "v1").expect("served"),
@@ -100,7 +100,7 @@ fn every_reference_leads_somewhere() {
 }
 
 #[test]
-fn the_protobuf_document_starts_with_its_version() {
+fn protobuf_document_starts_with_its_version() {
     let bytes = v2_protobuf(&routes());
     assert!(bytes.starts_with(b"\x0a\x032.0\x12"));
 }

@@ -1,4 +1,5 @@
-//! JSON patch, with bounds: a short patch may ask for much work (a copy of a copy of a copy) or for a document too deep to handle.
+//! JSON patch, with limits: a short patch can cause much work (copies of copies) or a document that
+//! is nested too deeply.
 
 use json_patch::{PatchErrorKind, PatchOperation};
 use serde_json::Value;
@@ -6,10 +7,12 @@ use serde_json::Value;
 use super::{MAX_JSON_PATCH_OPERATIONS, PatchError};
 use crate::decode::{self, Format, MAX_DEPTH};
 
-/// The most bytes that `copy` operations may add up to; the limit of a request body, as in Kubernetes.
+/// Most bytes that all `copy` operations together may add: the limit of a request body, as in
+/// Kubernetes.
 const MAX_COPIED_BYTES: usize = 3 * 1024 * 1024;
 
-/// How often a patch may come near the bound of nesting before it is refused; each time costs a walk over the document.
+/// Most times that a patch may come near the limit of nesting. Each time costs a pass over the
+/// document.
 const MAX_DEPTH_WALKS: usize = 64;
 
 pub(super) fn apply(document: &Value, patch: &[u8]) -> Result<Value, PatchError> {
@@ -37,9 +40,9 @@ pub(super) fn apply(document: &Value, patch: &[u8]) -> Result<Value, PatchError>
 
 struct State {
     document: Value,
-    /// Bytes that `copy` has added so far.
+    /// Bytes that `copy` operations have added.
     copied: usize,
-    /// The document is no deeper than this.
+    /// Upper limit of the document's depth.
     deepest: usize,
     walks: usize,
 }
@@ -70,7 +73,7 @@ impl State {
             .map_err(|error| describe(operation, &error.kind))
     }
 
-    /// Notes that something of this depth, counted from the root, is about to be put in.
+    /// Records that a value of this depth, counted from the root, will be inserted.
     fn reach(&mut self, depth: usize) -> Result<(), PatchError> {
         self.deepest = self.deepest.max(depth);
         if self.deepest > MAX_DEPTH {
@@ -80,7 +83,7 @@ impl State {
         }
     }
 
-    /// Notes that a part of the document is about to be put below as many tokens.
+    /// Records that a part of the document will be moved below `tokens` more levels.
     fn deepen(&mut self, tokens: usize) -> Result<(), PatchError> {
         if self.deepest + tokens > MAX_DEPTH {
             self.walks += 1;
@@ -122,7 +125,7 @@ fn describe(operation: &PatchOperation, kind: &PatchErrorKind) -> PatchError {
     })
 }
 
-/// About as many bytes as the value has as JSON.
+/// Returns the approximate size of the value as JSON, in bytes.
 fn size(value: &Value) -> usize {
     match value {
         Value::Null | Value::Bool(_) => 4,
@@ -138,7 +141,8 @@ fn size(value: &Value) -> usize {
     }
 }
 
-/// How many lists and objects are nested. Recursive: called on documents within [`MAX_DEPTH`] alone.
+/// Returns the number of nested lists and objects. Recursive, so it is called only for documents
+/// within [`MAX_DEPTH`].
 fn depth(value: &Value) -> usize {
     match value {
         Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),

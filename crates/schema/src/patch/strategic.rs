@@ -1,8 +1,8 @@
 //! Strategic merge patch.
 //!
-//! The rules are those of Kubernetes' own implementation, down to the order of merged lists: elements that the patch does not mention
-//! keep their place relative to each other, mentioned ones follow the patch (or its `$setElementOrder`), and new ones come before
-//! what only the server has.
+//! The rules are those of Kubernetes, including the order of merged lists: elements that the patch
+//! does not contain keep their relative order, elements of the patch have its order (or that of
+//! `$setElementOrder`), and new elements come before those that only the server has.
 
 use std::collections::{HashMap, HashSet};
 
@@ -30,18 +30,18 @@ pub(super) fn apply(ty: &'static Type, document: &Value, patch: &Value) -> Resul
     merge_objects(document, patch.clone(), Place::Object(ty)).map(Value::Object)
 }
 
-/// What the table says about the value at hand.
+/// The table's information about the current value.
 #[derive(Clone, Copy)]
 enum Place {
     /// An object of a known type.
     Object(&'static Type),
     /// A map with values of one type.
     Map(&'static FieldType),
-    /// A value into which the table does not see.
+    /// A value whose content is not in the table.
     Opaque(&'static str),
 }
 
-/// How a field is patched.
+/// How to patch a field.
 struct Rule {
     inside: Place,
     strategy: PatchStrategy,
@@ -118,7 +118,7 @@ fn merge_objects(mut original: Object, mut patch: Object, place: Place) -> Resul
         return match directive.as_str() {
             Some("replace") => Ok(patch),
             Some("delete") => Ok(Object::new()),
-            // "merge" says what would happen anyway, but Kubernetes does not know it for objects.
+            // "merge" would mean the default, but Kubernetes rejects it for objects.
             _ => Err(bad_directive(&directive, &patch)),
         };
     }
@@ -158,7 +158,8 @@ fn merge_field(original: &mut Object, key: String, change: Value, place: Place) 
             original.insert(key, Value::Array(merged));
         }
         (_, mut new) => {
-            // Nothing to merge with: the value as it is, without what only makes sense in a patch.
+            // There is nothing to merge with, so the value is used without nulls, which only have a
+            // meaning in a patch.
             discard_nulls(&mut new);
             if let Some(new) = without_directives(new) {
                 original.insert(key, new);
@@ -168,7 +169,7 @@ fn merge_field(original: &mut Object, key: String, change: Value, place: Place) 
     Ok(())
 }
 
-/// `$retainKeys`: every field that it does not name is cleared.
+/// `$retainKeys`: removes every field that it does not name.
 fn retain_keys(original: &mut Object, patch: &mut Object) -> Result<()> {
     let invalid = || malformed("invalid patch format of retainKeys".to_owned());
     let Some(directive) = patch.remove(RETAIN_KEYS) else {
@@ -193,7 +194,7 @@ fn retain_keys(original: &mut Object, patch: &mut Object) -> Result<()> {
     Ok(())
 }
 
-/// `$setElementOrder/x`: the list `x` is merged now, and then follows that order.
+/// `$setElementOrder/x`: merges the list `x` and then sorts it in that order.
 fn merge_ordered_lists(original: &mut Object, patch: &mut Object, place: Place) -> Result<()> {
     let orders: Vec<String> = patch
         .keys()
@@ -236,7 +237,7 @@ fn into_list(value: Value) -> Result<Vec<Value>> {
     }
 }
 
-/// The elements of the patch have to come in the order that `$setElementOrder` gives.
+/// Checks that the elements of the patch are in the order of `$setElementOrder`.
 fn check_order(patch: &[Value], order: &[Value], merge_key: Option<&str>) -> Result<()> {
     if patch.is_empty() || order.is_empty() {
         return Ok(());
@@ -259,7 +260,7 @@ fn check_order(patch: &[Value], order: &[Value], merge_key: Option<&str>) -> Res
     Ok(())
 }
 
-/// Merges two lists, objects by their key and scalars as sets.
+/// Merges two lists: objects by their key, scalars as sets.
 fn merge_lists(old: Vec<Value>, new: Vec<Value>, rule: &Rule) -> Result<Vec<Value>> {
     if old.is_empty() && new.is_empty() {
         return Ok(old);
@@ -299,7 +300,7 @@ fn merge_lists(old: Vec<Value>, new: Vec<Value>, rule: &Rule) -> Result<Vec<Valu
     in_order(merged, &new, &old, Some(key))
 }
 
-/// Whether the elements are objects; they must be of one kind, and no lists.
+/// Returns whether the elements are objects. All must have the same type, and none may be a list.
 fn holds_objects(old: &[Value], new: &[Value]) -> Result<bool> {
     let mut kinds = old.iter().chain(new).map(kind_of);
     let first = kinds.next().unwrap_or("object");
@@ -318,7 +319,8 @@ fn holds_objects(old: &[Value], new: &[Value]) -> Result<bool> {
     Ok(first == "object")
 }
 
-/// Elements that carry `$patch`: `delete` removes the element with their key, `replace` makes the patch the whole list.
+/// Applies elements with `$patch`: `delete` removes the element with the same key, `replace`
+/// replaces the whole list by the patch.
 fn apply_element_directives(
     mut old: Vec<Value>,
     new: Vec<Value>,
@@ -364,7 +366,7 @@ fn apply_element_directives(
     Ok((old, plain))
 }
 
-/// `$deleteFromPrimitiveList/x`: the scalars to take out of the list `x`.
+/// `$deleteFromPrimitiveList/x`: removes these scalars from the list `x`.
 fn delete_from_list(original: &mut Object, name: &str, gone: Value) -> Result<()> {
     let (Some(Value::Array(items)), Value::Array(gone)) = (original.get_mut(name), gone) else {
         return Ok(());
@@ -381,8 +383,9 @@ fn delete_from_list(original: &mut Object, name: &str, gone: Value) -> Result<()
     Ok(())
 }
 
-/// Orders a merged list: what `order` mentions follows it, the rest follows the server's order, and where both orders
-/// know two elements the server's order joins them; elements new to the server come first.
+/// Sorts a merged list. The elements in `order` follow it, the others follow the server's order.
+/// Elements of the two groups are placed by the server's order; those that the server does not have
+/// come first.
 fn in_order(
     merged: Vec<Value>,
     order: &[Value],
@@ -391,7 +394,7 @@ fn in_order(
 ) -> Result<Vec<Value>> {
     let by_order = positions(order, merge_key)?;
     let by_server = positions(server_order, merge_key)?;
-    // (place in its own order, place on the server, element)
+    // (index in its own order, index on the server, element)
     let mut mentioned = Vec::new();
     let mut rest = Vec::new();
     for item in merged {
@@ -428,7 +431,8 @@ fn positions(items: &[Value], merge_key: Option<&str>) -> Result<HashMap<String,
     Ok(positions)
 }
 
-/// What tells elements apart: the value of the merge key, or a scalar itself. As JSON, so that 1 and "1" differ.
+/// Returns the identity of an element: the value of its merge key, or a scalar itself. In JSON, so
+/// that 1 and "1" differ.
 fn identity(item: &Value, merge_key: Option<&str>) -> Result<String> {
     match (item, merge_key) {
         (Value::Object(map), Some(key)) => match map.get(key) {
@@ -445,7 +449,7 @@ fn identity(item: &Value, merge_key: Option<&str>) -> Result<String> {
     }
 }
 
-/// A new value must not carry directives: an object with `$patch` in it is no value at all.
+/// Returns a new value without directives. An object with `$patch` is not a value.
 fn without_directives(value: Value) -> Option<Value> {
     match value {
         Value::Object(map) if map.contains_key(DIRECTIVE) => None,

@@ -9,7 +9,7 @@ fn json_refusal(document: Value, patch: Value) -> String {
 }
 
 #[test]
-fn a_json_patch_is_applied_in_order() {
+fn json_patch_is_applied_in_order() {
     let document = json!({"metadata": {"labels": {"a/b": "1"}}, "list": [1, 2]});
     let patch = json!([
         {"op": "test", "path": "/metadata/labels/a~1b", "value": "1"},
@@ -27,7 +27,7 @@ fn a_json_patch_is_applied_in_order() {
 }
 
 #[test]
-fn a_json_patch_that_does_not_fit_says_where() {
+fn inapplicable_json_patch_names_the_path() {
     for (patch, expected) in [
         (
             json!([{"op": "test", "path": "/a", "value": 2}]),
@@ -47,7 +47,7 @@ fn a_json_patch_that_does_not_fit_says_where() {
 }
 
 #[test]
-fn a_malformed_json_patch_is_a_bad_request() {
+fn malformed_json_patch_is_a_bad_request() {
     for patch in [
         "",
         "{}",
@@ -62,7 +62,7 @@ fn a_malformed_json_patch_is_a_bad_request() {
 }
 
 #[test]
-fn a_json_patch_has_bounds() {
+fn json_patch_is_bounded() {
     let many: Vec<Value> = (0..=MAX_JSON_PATCH_OPERATIONS)
         .map(|_| json!({"op": "add", "path": "/a", "value": 1}))
         .collect();
@@ -92,7 +92,7 @@ fn a_json_patch_has_bounds() {
 }
 
 #[test]
-fn a_merge_patch_merges_objects_and_replaces_lists() {
+fn merge_patch_merges_objects_and_replaces_lists() {
     let document = json!({"a": {"b": 1, "c": 2}, "l": [1, 2]});
     assert_eq!(
         merge(&document, &json!({"a": {"b": null, "d": {"e": null}}, "l": [3]})),

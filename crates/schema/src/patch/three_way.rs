@@ -1,5 +1,5 @@
-//! The patch that `kubectl apply` sends: what to do to the current object, so that it has everything that the manifest says and nothing
-//! that only the manifest of last time said. What others added, defaults of the server among it, is left alone.
+//! The patch that `kubectl apply` sends. It adds what the manifest has, and removes what only the
+//! last applied manifest had. It keeps what others added, for example the server's defaults.
 
 use std::collections::{HashMap, HashSet};
 
@@ -164,7 +164,8 @@ impl Context {
                     );
                     return;
                 }
-                // Elements that share a key cannot be told apart: the list as a whole.
+                // Elements with the same key cannot be distinguished, so the whole list is
+                // replaced.
                 if !unchanged(content, original, wanted, current) {
                     let mut whole = wanted.to_vec();
                     whole.push(json!({"$patch": "replace"}));
@@ -180,7 +181,7 @@ impl Context {
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "three sides, a place and a rule")]
+    #[allow(clippy::too_many_arguments, reason = "three sides, a position and a rule")]
     fn keyed(
         &self,
         place: Place,
@@ -243,10 +244,10 @@ impl Context {
     }
 }
 
-/// Elements of a list by their key (as JSON), with their places.
+/// Elements of a list by key (as JSON), with their indexes.
 type Keyed<'a> = HashMap<String, (usize, &'a Object)>;
 
-/// `None` if an element is no object, has no key, or shares it.
+/// Returns `None` if an element is not an object, has no key, or shares its key.
 fn by_key<'a>(items: &'a [Value], merge_key: &str) -> Option<Keyed<'a>> {
     let mut found = HashMap::with_capacity(items.len());
     for (at, item) in items.iter().enumerate() {
@@ -259,7 +260,7 @@ fn by_key<'a>(items: &'a [Value], merge_key: &str) -> Option<Keyed<'a>> {
     Some(found)
 }
 
-/// A list that is a set of scalars.
+/// Patches a list that is a set of scalars.
 fn scalars(key: &str, original: &[Value], wanted: &[Value], current: &[Value], patch: &mut Object) {
     let added: Vec<Value> = wanted
         .iter()
@@ -283,7 +284,8 @@ fn scalars(key: &str, original: &[Value], wanted: &[Value], current: &[Value], p
     }
 }
 
-/// Whether a list that can only be replaced may stay: it says all that is wanted, and the manifest did not take anything back.
+/// Returns whether a list that can only be replaced may stay: it has everything in the manifest,
+/// and the manifest removed nothing.
 fn unchanged(
     content: Option<&'static FieldType>,
     original: Option<&Vec<Value>>,
@@ -298,7 +300,7 @@ fn unchanged(
             .all(|(wanted, current)| covers(content, current, wanted))
 }
 
-/// Whether `current` says everything that `wanted` does.
+/// Returns whether `current` has everything that `wanted` has.
 fn covers(content: Option<&'static FieldType>, current: &Value, wanted: &Value) -> bool {
     match (current, wanted) {
         (Value::Object(current), Value::Object(wanted)) => {
@@ -326,7 +328,8 @@ fn covers(content: Option<&'static FieldType>, current: &Value, wanted: &Value) 
     }
 }
 
-/// Whether two scalars say the same: `0.5` and `500m` do, where they are quantities.
+/// Returns whether two scalars are equal. Quantities may have different notations: `0.5` and
+/// `500m`.
 fn same(content: Option<&'static FieldType>, wanted: &Value, current: &Value) -> bool {
     match content {
         Some(FieldType::Quantity) => match (Quantity::from_value(wanted), Quantity::from_value(current)) {

@@ -49,7 +49,7 @@ fn quantities_have_one_canonical_form() {
 }
 
 #[test]
-fn what_is_no_quantity_is_refused() {
+fn invalid_quantities_are_rejected() {
     for bad in [
         "", "-", "+", "a", "1.2.3", "1ki", "1KI", "1 Gi", "0x10", "1e", "1e+", "Gi", "--1", "1Mi2", "ü",
     ] {
@@ -71,7 +71,7 @@ fn numbers_are_rounded_up() {
 }
 
 #[test]
-fn sums_keep_the_notation_of_their_first_part() {
+fn sums_keep_the_notation_of_the_first_operand() {
     let sum = Quantity::ZERO + Quantity::from_bytes(100 << 20) + Quantity::from_bytes(100 << 20);
     assert_eq!(sum.to_string(), "200Mi");
     assert_eq!(
@@ -86,7 +86,7 @@ fn sums_keep_the_notation_of_their_first_part() {
 }
 
 #[test]
-fn absurd_lengths_are_capped_rather_than_computed() {
+fn very_long_numbers_are_capped() {
     let long = "9".repeat(10_000);
     assert!(long.parse::<Quantity>().is_ok());
     assert!(
@@ -104,7 +104,7 @@ fn absurd_lengths_are_capped_rather_than_computed() {
 
 proptest! {
     #[test]
-    fn the_canonical_form_is_the_same_number_and_stays(nanos in -1_000_000_000_000_000_000i128..1_000_000_000_000_000_000, notation in 0usize..3) {
+    fn canonical_form_is_the_same_number_and_stays(nanos in -1_000_000_000_000_000_000i128..1_000_000_000_000_000_000, notation in 0usize..3) {
         let notation = [Notation::Decimal, Notation::Binary, Notation::Exponent][notation];
         let quantity = Quantity { nanos, notation };
         let text = quantity.to_string();

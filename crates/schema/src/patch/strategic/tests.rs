@@ -42,7 +42,7 @@ fn containers_merge_by_name_and_new_ones_come_first() {
 }
 
 #[test]
-fn set_element_order_orders_and_keeps_what_only_the_server_has() {
+fn set_element_order_sorts_and_keeps_server_elements() {
     let document = pod_with(json!([{"name": "sidecar"}, {"name": "a"}, {"name": "b"}]));
     let patch = json!({"spec": {
         "$setElementOrder/containers": [{"name": "b"}, {"name": "a"}],
@@ -55,7 +55,7 @@ fn set_element_order_orders_and_keeps_what_only_the_server_has() {
 }
 
 #[test]
-fn set_element_order_must_agree_with_the_list() {
+fn set_element_order_must_match_the_list() {
     let patch = json!({"spec": {
         "$setElementOrder/containers": [{"name": "a"}],
         "containers": [{"name": "x"}],
@@ -66,7 +66,7 @@ fn set_element_order_must_agree_with_the_list() {
 }
 
 #[test]
-fn an_element_is_deleted_by_its_key() {
+fn element_is_deleted_by_its_key() {
     let document = pod_with(json!([{"name": "a"}, {"name": "b"}]));
     assert_eq!(
         patched(
@@ -87,14 +87,14 @@ fn an_element_is_deleted_by_its_key() {
 }
 
 #[test]
-fn a_list_is_replaced_on_request() {
+fn list_is_replaced_on_request() {
     let document = pod_with(json!([{"name": "a"}, {"name": "b"}]));
     let patch = pod_with(json!([{"name": "c"}, {"$patch": "replace"}]));
     assert_eq!(patched(pod(), document, patch), pod_with(json!([{"name": "c"}])));
 }
 
 #[test]
-fn a_rollback_replaces_the_template() {
+fn rollback_replaces_the_template() {
     let document = json!({"spec": {"minReadySeconds": 1, "template": {"metadata": {"labels": {"a": "new"}}, "spec": {"hostNetwork": true}}}});
     let patch = json!({"spec": {"template": {"$patch": "replace", "metadata": {"labels": {"a": "old"}}, "spec": {"hostPID": true}}}});
     assert_eq!(
@@ -104,7 +104,7 @@ fn a_rollback_replaces_the_template() {
 }
 
 #[test]
-fn an_object_is_emptied_by_delete_and_a_field_removed_by_null() {
+fn object_is_emptied_by_delete_and_a_field_removed_by_null() {
     let document = json!({"metadata": {"labels": {"a": "1", "b": "2"}, "annotations": {"x": "y"}}});
     let patch = json!({"metadata": {"labels": {"$patch": "delete"}, "annotations": null}});
     assert_eq!(
@@ -194,7 +194,7 @@ fn new_values_carry_no_directives_and_no_nulls() {
 }
 
 #[test]
-fn nonsense_is_refused_in_the_words_of_kubernetes() {
+fn invalid_patches_are_rejected_in_kubernetes_words() {
     for (document, patch, expected) in [
         (
             pod_with(json!([{"name": "a"}])),
@@ -291,18 +291,18 @@ fn any_patch() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn an_empty_patch_changes_nothing(document in small_pod()) {
+    fn empty_patch_changes_nothing(document in small_pod()) {
         prop_assert_eq!(patched(pod(), document.clone(), json!({})), document);
     }
 
     #[test]
-    fn a_patch_without_deletions_is_idempotent(document in small_pod(), patch in small_pod()) {
+    fn patch_without_deletions_is_idempotent(document in small_pod(), patch in small_pod()) {
         let once = patched(pod(), document, patch.clone());
         prop_assert_eq!(patched(pod(), once.clone(), patch), once);
     }
 
     #[test]
-    fn a_document_is_a_patch_that_brings_itself_about(document in small_pod()) {
+    fn document_is_a_patch_that_brings_itself_about(document in small_pod()) {
         prop_assert_eq!(patched(pod(), document.clone(), document.clone()), document.clone());
         prop_assert_eq!(patched(pod(), json!({}), document.clone()), document);
     }

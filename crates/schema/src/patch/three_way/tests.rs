@@ -12,7 +12,7 @@ fn with(containers: Value) -> Value {
 }
 
 #[test]
-fn a_changed_image_is_all_that_is_sent() {
+fn only_the_changed_image_is_sent() {
     let original = with(json!([{"name": "a", "image": "1", "resources": {"limits": {"cpu": "0.5"}}}]));
     let modified = with(json!([{"name": "a", "image": "2", "resources": {"limits": {"cpu": "0.5"}}}]));
     let current = with(
@@ -24,7 +24,7 @@ fn a_changed_image_is_all_that_is_sent() {
 }
 
 #[test]
-fn what_the_manifest_no_longer_says_is_deleted_and_what_others_said_stays() {
+fn removed_fields_are_deleted_and_fields_of_others_stay() {
     let original = json!({"metadata": {"labels": {"a": "1", "b": "2"}}, "spec": {"template": {"spec": {"containers": [{"name": "x"}, {"name": "y"}]}}}});
     let modified = json!({"metadata": {"labels": {"a": "1"}}, "spec": {"template": {"spec": {"hostNetwork": false, "containers": [{"name": "x"}]}}}});
     let current = json!({"metadata": {"labels": {"a": "1", "b": "2", "other": "3"}}, "spec": {"template": {"spec": {"containers": [{"name": "x"}, {"name": "y"}, {"name": "injected"}]}}}});
@@ -35,7 +35,7 @@ fn what_the_manifest_no_longer_says_is_deleted_and_what_others_said_stays() {
 }
 
 #[test]
-fn a_volume_that_changes_its_kind_loses_the_old_one() {
+fn volume_with_a_new_type_loses_the_old_source() {
     let volumes = |volume: Value| json!({"spec": {"template": {"spec": {"volumes": [volume]}}}});
     let original = volumes(json!({"name": "v", "emptyDir": {}}));
     let modified = volumes(json!({"name": "v", "hostPath": {"path": "/x"}}));
@@ -81,11 +81,11 @@ fn manifest() -> impl Strategy<Value = Value> {
         })
 }
 
-/// The generated part of one container.
+/// The name, image, arguments and policy of a container.
 type Container = (Vec<Value>, String, Option<Vec<String>>, Option<&'static str>);
 
 trait Shuffled {
-    /// Containers as a list, in an order of its own.
+    /// Containers as a list in random order.
     fn prop_shuffle_names(self) -> BoxedStrategy<Value>;
 }
 
@@ -112,7 +112,7 @@ impl<S: Strategy<Value = std::collections::BTreeMap<String, Container>> + 'stati
 
 proptest! {
     #[test]
-    fn applying_brings_about_the_manifest_and_applying_again_changes_nothing(original in manifest(), modified in manifest(), other in manifest()) {
+    fn applying_gives_the_manifest_and_a_second_time_changes_nothing(original in manifest(), modified in manifest(), other in manifest()) {
         for current in [&original, &other] {
             let patch = make(Some(daemon_set()), Some(&original), &modified, current);
             let patched = strategic(daemon_set(), current, &patch).map_err(|error| TestCaseError::fail(format!("{patch}: {error}")))?;
@@ -121,7 +121,7 @@ proptest! {
     }
 
     #[test]
-    fn a_manifest_that_is_the_object_needs_no_patch(manifest in manifest()) {
+    fn manifest_that_is_the_object_needs_no_patch(manifest in manifest()) {
         prop_assert_eq!(make(Some(daemon_set()), Some(&manifest), &manifest, &manifest), json!({}));
         prop_assert_eq!(make(None, None, &manifest, &manifest), json!({}));
     }
