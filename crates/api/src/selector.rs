@@ -38,7 +38,7 @@ pub(crate) struct Requirement {
     pub(crate) test: Test,
 }
 
-/// What an allocation takes beside its bytes.
+/// Approximate bytes of an allocation in addition to its content.
 const ALLOCATION: usize = 24;
 
 fn boxed(text: &str) -> usize {
