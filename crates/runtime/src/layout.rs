@@ -10,6 +10,9 @@ use serde::de::DeserializeOwned;
 use crate::error::Context as _;
 use crate::{Error, Result, beneath};
 
+/// How the names of all instances' bridges begin.
+pub(crate) const BRIDGES: &str = "pods-";
+
 /// Paths and names of one data directory.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
@@ -34,13 +37,16 @@ impl Layout {
     }
 
     /// The bridge's name; interface names hold 15 characters.
+    ///
+    /// Neither it nor the other links begin as network cards do (`en`, `eth`, `wl`, `ib`): a network manager that sets up all cards, by `Name=e*`, would
+    /// take them from us and give them the machine's address.
     pub(crate) fn bridge(&self) -> String {
-        format!("en-{}", self.hash)
+        format!("{BRIDGES}{}", self.hash)
     }
 
     /// The name of the device that leads to nodes on other links.
     pub(crate) fn tunnel(&self) -> String {
-        format!("ex-{}", self.hash)
+        format!("vxlan-{}", self.hash)
     }
 
     /// The metric of this instance's routes, by which it knows them.
@@ -49,9 +55,9 @@ impl Layout {
         u32::from_str_radix(&self.hash[..6], 16).unwrap_or(0) | 1 << 24
     }
 
-    /// The machine's end of a pod's cable.
+    /// The machine's end of a pod's cable. Network managers and monitors know links that begin so, and leave them alone.
     pub(crate) fn cable(&self, pod: &str) -> String {
-        format!("ev{}{}", &self.hash[..4], short_hash(pod.as_bytes(), 8))
+        format!("veth{}{}", &self.hash[..4], short_hash(pod.as_bytes(), 7))
     }
 
     pub(crate) fn images(&self) -> PathBuf {
@@ -230,4 +236,20 @@ pub(crate) fn folders(path: &Path) -> Vec<String> {
 /// Removes a folder and what it holds; fine when it is gone already.
 pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     beneath::remove_tree(path).context(|| format!("remove {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_not_named_as_network_cards_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path()).unwrap();
+        // The beginnings of systemd.net-naming-scheme(7), `eth0`, and what `Name=e*` or `Name=w*` of a network manager takes.
+        for name in [layout.bridge(), layout.tunnel(), layout.cable("pod")] {
+            assert!(!name.starts_with(['e', 'i', 's', 'w']), "{name}");
+            assert!(name.len() < libc::IFNAMSIZ, "{name}");
+        }
+    }
 }

@@ -503,7 +503,7 @@ fn assert_nothing_of_pods(machine: &Machine) {
 }
 
 fn bridge(machine: &Machine) -> String {
-    machine.runtime().name().replace("everynode-", "en-")
+    machine.runtime().name().replace("everynode-", "pods-")
 }
 
 fn mounts() -> String {
@@ -612,6 +612,6 @@ fn a_pod_range_that_is_in_use_is_refused() {
     };
     let (kind, message) = kind(runtime::Runtime::open(folder.path(), options).map(drop));
     assert_eq!(kind, ErrorKind::Invalid);
-    assert!(message.contains("interface en-"), "{message}");
+    assert!(message.contains("interface pods-"), "{message}");
     assert!(!mounts().contains(folder.path().to_str().unwrap()));
 }

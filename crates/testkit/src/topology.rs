@@ -275,8 +275,9 @@ fn plug_host(switch: &Holder) -> Result<u8> {
     bail!("no network 10.77.N.0/24 is free on this host: {refused}");
 }
 
+/// Not as a network card's: a network manager that sets up all cards would take it.
 fn host_device(number: u8) -> String {
-    format!("en-lab-{number}")
+    format!("lab-{number}")
 }
 
 /// Runs `ip` in the network namespace of a holder.

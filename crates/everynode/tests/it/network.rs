@@ -138,7 +138,7 @@ fn pods_of_all_nodes_see_each_other_with_their_own_addresses() -> Result<()> {
 fn the_ways_are_the_right_ones(fleet: &Fleet) -> Result<()> {
     let (second, routes) = (fleet.nodes()[1].machine.address(), routes(fleet, 1));
     let lines: Vec<&str> = routes.lines().collect();
-    let wrapped = lines.iter().filter(|line| line.contains(" dev ex-")).count();
+    let wrapped = lines.iter().filter(|line| line.contains(" dev vxlan-")).count();
     let direct = lines
         .iter()
         .filter(|line| line.contains(&format!("via {second} dev eth0")));

@@ -302,7 +302,7 @@ fn pods_reach_each_other_where_iptables_drops_what_is_forwarded() -> Result<()> 
     reach_each_other(&fleet.client(), &pods)?;
     let rules = second.run(&["iptables", "-S", "FORWARD"]).stdout;
     ensure!(
-        rules.starts_with("-P FORWARD DROP") && rules.contains(" -i en-"),
+        rules.starts_with("-P FORWARD DROP") && rules.contains(" -i pods-"),
         "{rules}"
     );
 

@@ -292,8 +292,8 @@ mod tests {
     fn machine() -> [Interface; 3] {
         [
             ("eth0", "192.0.2.2/24"),
-            ("en-1", "10.244.0.1/24"),
-            ("en-2", "10.244.1.1/24"),
+            ("pods-1", "10.244.0.1/24"),
+            ("pods-2", "10.244.1.1/24"),
         ]
         .map(|(name, net)| Interface {
             name: name.into(),
@@ -311,14 +311,14 @@ mod tests {
             ranges.choose(&machine(), &[own], before).unwrap()[0].to_string()
         };
         let before = [range("10.244.1.0/24")];
-        assert_eq!(choose("en-2", &before, "10.9.0.0/24"), "10.244.1.0/24");
-        assert_eq!(choose("en-3", &[], "10.9.0.0/24"), "10.244.2.0/24");
-        assert_eq!(choose("en-3", &before, "10.244.2.0/24"), "10.244.3.0/24");
+        assert_eq!(choose("pods-2", &before, "10.9.0.0/24"), "10.244.1.0/24");
+        assert_eq!(choose("pods-3", &[], "10.9.0.0/24"), "10.244.2.0/24");
+        assert_eq!(choose("pods-3", &before, "10.244.2.0/24"), "10.244.3.0/24");
         let all = [Interface {
             name: "vpn".into(),
             net: "10.1.1.1/8".parse().unwrap(),
         }];
-        assert!(Ranges::default().choose(&all, &["en-1"], &[]).is_err());
+        assert!(Ranges::default().choose(&all, &["pods-1"], &[]).is_err());
     }
 
     #[test]
@@ -329,14 +329,14 @@ mod tests {
                 .choose(&machine(), &[own], &[])
                 .map_err(|error| error.message)
         };
-        let refused = choose(&["192.0.2.128/25"], "en-3").unwrap_err();
+        let refused = choose(&["192.0.2.128/25"], "pods-3").unwrap_err();
         assert!(
             refused.contains("interface eth0 has addresses of it"),
             "{refused}"
         );
-        assert!(choose(&["10.244.0.0/24", "fd00::/64"], "en-1").is_ok());
-        assert!(choose(&["10.9.0.0/24", "10.8.0.0/24"], "en-1").is_err());
-        assert!(choose(&[], "en-1").is_err());
+        assert!(choose(&["10.244.0.0/24", "fd00::/64"], "pods-1").is_ok());
+        assert!(choose(&["10.9.0.0/24", "10.8.0.0/24"], "pods-1").is_err());
+        assert!(choose(&[], "pods-1").is_err());
     }
 
     #[test]

@@ -23,9 +23,6 @@ use super::plugged::Plugged;
 use super::{conntrack, forwarding};
 use crate::{Protocol, Result};
 
-/// How the names of all instances' bridges begin.
-pub(super) const BRIDGES: &str = "en-";
-
 /// What a client of a Service connects to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Destination {

@@ -329,7 +329,10 @@ pub(super) fn drop_tables(table: &str) -> String {
 fn base(family: Family, table: &str, bridge: &str) -> String {
     let (ip, address) = (family.ip(), family.address_type());
     // Bridges of other instances begin alike.
-    let others = format!("iifname \"{}*\" iifname != \"{bridge}\" return", super::BRIDGES);
+    let others = format!(
+        "iifname \"{}*\" iifname != \"{bridge}\" return",
+        crate::layout::BRIDGES
+    );
     let loopback = match family {
         Family::V4 => "ip daddr != 127.0.0.0/8",
         Family::V6 => "ip6 daddr != ::1",

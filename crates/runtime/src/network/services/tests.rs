@@ -386,7 +386,7 @@ fn an_open_connection_stays_when_its_endpoint_is_asked_no_more() {
 fn pods_of_another_instance_are_not_led() {
     let machine = Machine::new(2);
     let mut services = machine.services();
-    let other = Services::new("everynode-test", "en-other", Plugged::default());
+    let other = Services::new("everynode-test", "pods-other", Plugged::default());
     let mut other = Services {
         table: "everynode-other-services".into(),
         ..other

@@ -214,10 +214,10 @@ impl Machine {
             host.run(|| std::fs::write(format!("/proc/sys/net/{file}"), value))
                 .expect("root may");
         }
-        host.ip("link add en-test type bridge");
-        host.ip("addr add 10.1.0.1/24 dev en-test");
-        host.ip("-6 addr add fd00:1::1/64 dev en-test nodad");
-        host.ip("link set en-test up");
+        host.ip("link add pods-test type bridge");
+        host.ip("addr add 10.1.0.1/24 dev pods-test");
+        host.ip("-6 addr add fd00:1::1/64 dev pods-test nodad");
+        host.ip("link set pods-test up");
         host.ip(&format!(
             "link add eth0 type veth peer name eth0 netns {}",
             neighbour.thread
@@ -247,7 +247,7 @@ impl Machine {
             "link add pod{number} type veth peer name eth0 netns {}",
             pod.thread
         ));
-        host.ip(&format!("link set pod{number} master en-test up"));
+        host.ip(&format!("link set pod{number} master pods-test up"));
         // Where the bridge filters by itself, what a pod sends to itself goes back by the way it came.
         host.ip(&format!("link set pod{number} type bridge_slave hairpin on"));
         pod.ip(&format!("addr add 10.1.0.{}/32 dev eth0", 10 + number));
@@ -263,7 +263,7 @@ impl Machine {
 
     /// The rules of this machine, not made yet.
     pub(super) fn services(&self) -> Services {
-        Services::new("everynode-test", "en-test", super::super::Plugged::default())
+        Services::new("everynode-test", "pods-test", super::super::Plugged::default())
     }
 
     /// Does something on the machine.
