@@ -446,7 +446,11 @@ fn volume_mounts(container: &Value, spec: &Value, path: &Path<'_>, errors: &mut 
             ));
         }
         let devices = list(container, "volumeDevices");
-        if devices.iter().any(|device| text(device, "name") == found) {
+        if !target.is_empty() && is_taken(devices, "devicePath", target) {
+            let detail = "must not already exist as a path in volumeDevices";
+            errors.push(FieldError::invalid(&item.child("mountPath"), target, detail));
+        }
+        if is_taken(devices, "name", found) {
             let detail = "must not already exist in volumeDevices";
             errors.push(FieldError::invalid(&item.child("name"), found, detail));
         }
@@ -506,9 +510,13 @@ fn recursive_read_only(mount: &Value, path: &Path<'_>, errors: &mut Vec<FieldErr
 }
 
 fn volume_devices(container: &Value, spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    for (index, device) in list(container, "volumeDevices").iter().enumerate() {
+    let devices = list(container, "volumeDevices");
+    for (index, device) in devices.iter().enumerate() {
         let path = &path.index(index);
         let found = text(device, "name");
+        if !found.is_empty() && is_taken(&devices[..index], "name", found) {
+            errors.push(FieldError::invalid(&path.child("name"), found, "must be unique"));
+        }
         match list(spec, "volumes")
             .iter()
             .find(|volume| text(volume, "name") == found)
@@ -522,15 +530,35 @@ fn volume_devices(container: &Value, spec: &Value, path: &Path<'_>, errors: &mut
                 errors.push(FieldError::invalid(&path.child("name"), found, detail));
             }
         }
-        if text(device, "devicePath").is_empty() {
-            errors.push(FieldError::required(&path.child("devicePath"), ""));
+        let (target, target_path) = (text(device, "devicePath"), path.child("devicePath"));
+        if target.is_empty() {
+            errors.push(FieldError::required(&target_path, ""));
+            continue;
+        }
+        if is_taken(&devices[..index], "devicePath", target) {
+            errors.push(FieldError::invalid(&target_path, target, "must be unique"));
+        }
+        if target.split('/').any(|part| part == "..") {
+            let detail = "can not contain backsteps ('..')";
+            errors.push(FieldError::invalid(&target_path, target, detail));
         }
     }
 }
 
+fn is_taken(before: &[Value], field: &str, value: &str) -> bool {
+    before.iter().any(|other| text(other, field) == value)
+}
+
 fn resize_policy(container: &Value, spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
-    for policy in list(container, "resizePolicy") {
+    let policies = list(container, "resizePolicy");
+    for (index, policy) in policies.iter().enumerate() {
         let (resource, restart) = (text(policy, "resourceName"), text(policy, "restartPolicy"));
+        if policies[..index]
+            .iter()
+            .any(|before| text(before, "resourceName") == resource)
+        {
+            errors.push(FieldError::duplicate(path, resource));
+        }
         if !matches!(resource, "cpu" | "memory") {
             errors.push(FieldError::not_supported(path, resource, &["cpu", "memory"]));
         }

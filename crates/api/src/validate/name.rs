@@ -98,6 +98,28 @@ pub fn dns_subdomain(text: &str, messages: &mut Vec<&'static str>) {
     }
 }
 
+/// Checks a DNS search domain: a subdomain whose parts may hold underscores.
+pub(crate) fn dns_search(text: &str, messages: &mut Vec<&'static str>) {
+    if text.len() > SUBDOMAIN_LENGTH {
+        messages.push("must be no more than 253 characters");
+    }
+    let is_part = |part: &str| {
+        framed(
+            part.strip_prefix('_').unwrap_or(part),
+            lower_alphanumeric,
+            |byte| lower_alphanumeric(byte) || matches!(byte, b'-' | b'_'),
+        )
+    };
+    if !text.split('.').all(is_part) {
+        messages.push(regex!(
+            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-', '_' or '.', \
+             and must start and end with an alphanumeric character",
+            "_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*",
+            "example.com"
+        ));
+    }
+}
+
 /// Checks a name that is one segment of a URL path: RBAC objects.
 pub fn path_segment(text: &str, messages: &mut Vec<&'static str>) {
     match text {
@@ -334,6 +356,27 @@ mod tests {
             [
                 "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
             ]
+        );
+    }
+
+    #[test]
+    fn domains_that_are_searched_may_hold_underscores() {
+        let long = "a".repeat(254);
+        check_all(
+            dns_search,
+            &["a", "example.com", "_tcp.example.com", "a_b.c"],
+            &[
+                "",
+                ".",
+                "a.",
+                "a..b",
+                "A",
+                "a b",
+                "a\nnameserver 192.0.2.1",
+                "_",
+                "a_",
+                &long,
+            ],
         );
     }
 

@@ -171,6 +171,13 @@ fn dns_config(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
             detail,
         ));
     }
+    for (index, search) in texts(config, "searches").enumerate() {
+        // A dot alone is the root.
+        if search != "." {
+            let search = search.strip_suffix('.').unwrap_or(search);
+            check_name(search, name::dns_search, &searches_path.index(index), errors);
+        }
+    }
     let characters: usize = texts(config, "searches").map(|search| search.len() + 1).sum();
     if characters > DNS_SEARCH_CHARACTERS + 1 {
         let detail = format!(

@@ -43,6 +43,13 @@ pub(crate) fn pod(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
         path,
         errors,
     );
+    check_optional_one_of(
+        context,
+        "seLinuxChangePolicy",
+        &["MountOption", "Recursive"],
+        path,
+        errors,
+    );
     seccomp(&context["seccompProfile"], &path.child("seccompProfile"), errors);
     app_armor(
         &context["appArmorProfile"],

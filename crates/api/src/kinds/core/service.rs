@@ -38,6 +38,7 @@ pub static KIND: Kind = Kind {
         name: name::dns_label,
         rules,
         update_rules,
+        status_rules: |new, _, errors| status_rules(new, errors),
         row: table_row,
         ..BASE.strategy
     },
@@ -401,5 +402,51 @@ fn session_affinity(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>)
 
 fn update_rules(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     families::update_rules(&new["spec"], &old["spec"], errors);
+    let class = |object: &Value| object["spec"]["loadBalancerClass"].clone();
+    let is_balanced = |object: &Value| text(&object["spec"], "type") == "LoadBalancer";
+    if is_balanced(new) && is_balanced(old) && class(new) != class(old) {
+        let path = &Path::Root("spec");
+        let detail = "may not change once set";
+        errors.push(FieldError::invalid(
+            &path.child("loadBalancerClass"),
+            class(new),
+            detail,
+        ));
+    }
     rules(new, errors);
+}
+
+/// What a load balancer's controller says of it: addresses that clients are led to.
+fn status_rules(object: &Value, errors: &mut Vec<FieldError>) {
+    let root = Path::Root("status");
+    let path = &root.child("loadBalancer");
+    let path = &path.child("ingress");
+    let ingress = list(&object["status"]["loadBalancer"], "ingress");
+    if !ingress.is_empty() && text(&object["spec"], "type") != "LoadBalancer" {
+        let detail = "may only be used when `spec.type` is \"LoadBalancer\"";
+        errors.push(FieldError::forbidden(path, detail));
+        return;
+    }
+    for (index, place) in ingress.iter().enumerate() {
+        let path = &path.index(index);
+        let (ip, host) = (text(place, "ip"), text(place, "hostname"));
+        if !ip.is_empty() {
+            check_name(ip, name::ip, &path.child("ip"), errors);
+        }
+        if !host.is_empty() {
+            check_name(host, name::dns_subdomain, &path.child("hostname"), errors);
+            if host.parse::<std::net::IpAddr>().is_ok() {
+                let detail = "must be a DNS name, not an IP address";
+                errors.push(FieldError::invalid(&path.child("hostname"), host, detail));
+            }
+        }
+        if present(place, "ipMode") {
+            if ip.is_empty() {
+                let detail = "may not be specified when `ip` is not set";
+                errors.push(FieldError::forbidden(&path.child("ipMode"), detail));
+            } else {
+                check_one_of(place, "ipMode", &["Proxy", "VIP"], path, errors);
+            }
+        }
+    }
 }

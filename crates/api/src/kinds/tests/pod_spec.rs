@@ -595,3 +595,48 @@ fn host_network_ports_are_ports_of_the_host() {
         ]
     );
 }
+
+#[test]
+fn what_a_pod_says_twice_or_in_no_known_words_is_refused() {
+    let block = "volumes: [{name: v, persistentVolumeClaim: {claimName: c}}, {name: w, persistentVolumeClaim: {claimName: c}}]\ncontainers:\n- {name: a, image: a, ";
+    for (spec, wrong) in [
+        (
+            "dnsConfig: {searches: [\"a\\nnameserver 192.0.2.1\"]}".to_owned(),
+            "spec.dnsConfig.searches[0]: Invalid value",
+        ),
+        ("dnsConfig: {searches: [A.example]}".to_owned(), "spec.dnsConfig.searches[0]: Invalid value"),
+        (
+            "securityContext: {seLinuxChangePolicy: x}".to_owned(),
+            "spec.securityContext.seLinuxChangePolicy: Unsupported value: \"x\"",
+        ),
+        (
+            "containers: [{name: a, image: a, resizePolicy: [{resourceName: cpu, restartPolicy: NotRequired}, {resourceName: cpu, restartPolicy: NotRequired}]}]".to_owned(),
+            "spec.containers[0].resizePolicy: Duplicate value: \"cpu\"",
+        ),
+        (
+            format!("{block}volumeDevices: [{{name: v, devicePath: /d}}, {{name: v, devicePath: /e}}]}}"),
+            "spec.containers[0].volumeDevices[1].name: Invalid value: \"v\": must be unique",
+        ),
+        (
+            format!("{block}volumeDevices: [{{name: v, devicePath: /d}}, {{name: w, devicePath: /d}}]}}"),
+            "spec.containers[0].volumeDevices[1].devicePath: Invalid value: \"/d\": must be unique",
+        ),
+        (
+            format!("{block}volumeDevices: [{{name: v, devicePath: /dev/../d}}]}}"),
+            "can not contain backsteps",
+        ),
+        (
+            format!("{block}volumeDevices: [{{name: v, devicePath: /d}}], volumeMounts: [{{name: w, mountPath: /d}}]}}"),
+            "must not already exist as a path in volumeDevices",
+        ),
+    ] {
+        let errors = check(&spec);
+        assert!(errors.iter().any(|error| error.contains(wrong)), "{spec}: {errors:?}");
+    }
+    for spec in [
+        "dnsConfig: {searches: [example.com., _tcp.a_b.example, .]}",
+        "securityContext: {seLinuxChangePolicy: Recursive}",
+    ] {
+        assert_eq!(check(spec), NONE, "{spec}");
+    }
+}

@@ -238,3 +238,62 @@ fn fields_of_load_balancers_and_ports_are_validated() {
         "{errors:?}"
     );
 }
+
+#[test]
+fn a_load_balancer_keeps_its_class_and_says_where_it_is() {
+    let (old, errors) = create(
+        &KIND,
+        &body("{type: LoadBalancer, ports: [{port: 1}], loadBalancerClass: a.b/c}"),
+    );
+    assert_eq!(errors, NONE);
+    let (_, errors) = update(&KIND, &old, |new| {
+        new["spec"]["loadBalancerClass"] = "a.b/d".into()
+    });
+    assert_eq!(
+        errors,
+        ["spec.loadBalancerClass: Invalid value: \"a.b/d\": may not change once set"]
+    );
+    let ingress = |place: Value| {
+        let given = json!({"loadBalancer": {"ingress": [place]}});
+        update_status(&KIND, &old, |new| new["status"] = given).1
+    };
+    for (place, wrong) in [
+        (json!({"ip": "192.0.2.1"}), None),
+        (json!({"ip": "192.0.2.1", "ipMode": "Proxy"}), None),
+        (json!({"hostname": "lb.example.com"}), None),
+        (json!({"ip": "nowhere"}), Some("ingress[0].ip: Invalid value")),
+        (
+            json!({"hostname": "a b"}),
+            Some("ingress[0].hostname: Invalid value"),
+        ),
+        (
+            json!({"hostname": "192.0.2.1"}),
+            Some("must be a DNS name, not an IP address"),
+        ),
+        (
+            json!({"ip": "192.0.2.1", "ipMode": "x"}),
+            Some("ingress[0].ipMode: Unsupported value"),
+        ),
+        (
+            json!({"hostname": "a.b", "ipMode": "VIP"}),
+            Some("ingress[0].ipMode: Forbidden"),
+        ),
+    ] {
+        let errors = ingress(place.clone());
+        match wrong {
+            None => assert_eq!(errors, NONE, "{place}"),
+            Some(wrong) => assert!(
+                errors.iter().any(|error| error.contains(wrong)),
+                "{place}: {errors:?}"
+            ),
+        }
+    }
+    let (inside, _) = create(&KIND, &body("{ports: [{port: 1}]}"));
+    let (_, errors) = update_status(&KIND, &inside, |new| {
+        new["status"] = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}});
+    });
+    assert_eq!(
+        errors,
+        ["status.loadBalancer.ingress: Forbidden: may only be used when `spec.type` is \"LoadBalancer\""]
+    );
+}
