@@ -191,6 +191,5 @@ async fn strangers_take_a_bounded_part_of_the_memory() {
     let unproven: usize = unproven.unwrap_or_else(|| panic!("{metrics}"));
     assert!(unproven >= OPENED_CALLERS, "{unproven}");
     let all = CALLERS * each_caller + GUESTS * each_guest;
-    println!("a guest takes {each_guest} bytes, a caller {each_caller}, all {all}");
     assert!(all < ALL_BYTES, "guest {each_guest}, caller {each_caller}: {all}");
 }

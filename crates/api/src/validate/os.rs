@@ -6,9 +6,10 @@ use crate::field_error::{FieldError, Path};
 use crate::validate::field::{list, present, text};
 
 /// Linux fields of a pod's security context.
-const LINUX_POD: [&str; 10] = [
+const LINUX_POD: [&str; 11] = [
     "appArmorProfile",
     "seLinuxOptions",
+    "seLinuxChangePolicy",
     "seccompProfile",
     "fsGroup",
     "fsGroupChangePolicy",

@@ -36,6 +36,7 @@ pub fn validate(spec: &Value, within: Within, path: &Path<'_>, errors: &mut Vec<
     container::containers(spec, path, errors);
     if present(spec, "resources") {
         resources::requirements(&spec["resources"], &path.child("resources"), errors);
+        resources::of_pod(spec, &path.child("resources"), errors);
     }
     host_network_ports(spec, within, &path.child("containers"), errors);
     check_one_of(

@@ -4,7 +4,7 @@ use schema::quantity::Quantity;
 use serde_json::Value;
 
 use crate::field_error::{FieldError, Path};
-use crate::validate::field::check_name;
+use crate::validate::field::{check_name, list, present, text};
 use crate::validate::meta::entries;
 use crate::validate::name;
 
@@ -37,6 +37,63 @@ pub(crate) fn requirements(resources: &Value, path: &Path<'_>, errors: &mut Vec<
     if (huge(limits) || huge(requests)) && !basic(limits) && !basic(requests) {
         errors.push(FieldError::forbidden(path, "HugePages require cpu or memory"));
     }
+}
+
+/// `resources` of a whole pod: what its containers ask for, and may have, must fit into it.
+pub(crate) fn of_pod(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    let resources = &spec["resources"];
+    if present(resources, "claims") {
+        let detail = "claims cannot be set for Resources at pod-level";
+        errors.push(FieldError::forbidden(&path.child("claims"), detail));
+    }
+    let amount = |container: &Value, which: &str, resource: &str| {
+        Quantity::from_value(&container["resources"][which][resource]).ok()
+    };
+    let requests = path.child("requests");
+    for (resource, wanted) in entries(&resources["requests"]) {
+        let Ok(wanted) = Quantity::from_value(wanted) else {
+            continue;
+        };
+        let of = |container: &Value| amount(container, "requests", resource);
+        let all = list(spec, "containers")
+            .iter()
+            .chain(sidecars(spec))
+            .filter_map(of);
+        if let Some(all) = all.reduce(|sum, more| sum + more)
+            && all > wanted
+        {
+            let detail = format!("must be greater than or equal to aggregate container requests of {all}");
+            errors.push(FieldError::invalid(
+                &requests.key(resource),
+                wanted.to_string(),
+                detail,
+            ));
+        }
+    }
+    let containers = path.child("containers");
+    for (index, container) in list(spec, "containers").iter().enumerate() {
+        for (resource, most) in entries(&resources["limits"]) {
+            if let Ok(most) = Quantity::from_value(most)
+                && let Some(limit) = amount(container, "limits", resource)
+                && limit > most
+            {
+                let path = containers.index(index);
+                let path = path.key(resource);
+                let detail = format!("must be less than or equal to pod limits of {most}");
+                errors.push(FieldError::invalid(
+                    &path.child("limits"),
+                    limit.to_string(),
+                    detail,
+                ));
+            }
+        }
+    }
+}
+
+/// Init containers that go on beside the others.
+fn sidecars(spec: &Value) -> impl Iterator<Item = &Value> {
+    let init = list(spec, "initContainers").iter();
+    init.filter(|container| text(container, "restartPolicy") == "Always")
 }
 
 fn resource_name(resource: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {

@@ -202,13 +202,29 @@ fn status_rules(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     for (field, init) in [("containerStatuses", false), ("initContainerStatuses", true)] {
         check_terminated_containers(old, after, before, (field, init), &path.child(field), errors);
     }
-    let ips = path.child("podIPs");
-    for (index, ip) in list(after, "podIPs").iter().enumerate() {
-        check_name(text(ip, "ip"), name::ip, &ips.index(index), errors);
+    for field in ["podIPs", "hostIPs"] {
+        ips(after, field, &path.child(field), errors);
     }
-    let ips = path.child("hostIPs");
-    for (index, ip) in list(after, "hostIPs").iter().enumerate() {
-        check_name(text(ip, "ip"), name::ip, &ips.index(index), errors);
+}
+
+/// Addresses: one of each family at most.
+fn ips(status: &Value, field: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    let all = list(status, field);
+    for (index, ip) in all.iter().enumerate() {
+        check_name(text(ip, "ip"), name::ip, &path.index(index), errors);
+        if all[..index].contains(ip) {
+            errors.push(FieldError::duplicate(&path.index(index), ip.clone()));
+        }
+    }
+    let of_family = |is_v4: bool| {
+        let addresses = all.iter().filter_map(|ip| text(ip, "ip").parse().ok());
+        addresses
+            .filter(|ip: &std::net::IpAddr| ip.is_ipv4() == is_v4)
+            .count()
+    };
+    if of_family(true) > 1 || of_family(false) > 1 {
+        let detail = "may specify no more than one IP for each IP family";
+        errors.push(FieldError::invalid(path, status[field].clone(), detail));
     }
 }
 

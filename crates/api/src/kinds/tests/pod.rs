@@ -482,3 +482,28 @@ fn ended_pod_is_marked_completed() {
             .is_empty()
     );
 }
+
+#[test]
+fn a_pod_has_one_address_of_each_family() {
+    let (old, errors) = create(
+        &KIND,
+        "{apiVersion: v1, kind: Pod, metadata: {name: x, namespace: d}, spec: {containers: [{name: a, image: a}]}}",
+    );
+    assert!(errors.is_empty(), "{errors:?}");
+    for field in ["podIPs", "hostIPs"] {
+        let says = |ips: Value| update_status(&KIND, &old, |new| new["status"][field] = ips).1;
+        assert!(says(json!([{"ip": "192.0.2.1"}, {"ip": "2001:db8::1"}])).is_empty());
+        let path = format!("status.{field}: Invalid value");
+        for ips in [
+            json!([{"ip": "192.0.2.1"}, {"ip": "192.0.2.2"}]),
+            json!([{"ip": "192.0.2.1"}, {"ip": "2001:db8::1"}, {"ip": "2001:db8::2"}]),
+        ] {
+            let errors = says(ips);
+            let is_family = |error: &String| error.starts_with(&path) && error.ends_with("each IP family");
+            assert!(errors.iter().any(is_family), "{errors:?}");
+        }
+        let errors = says(json!([{"ip": "192.0.2.1"}, {"ip": "192.0.2.1"}]));
+        let twice = format!("status.{field}[1]: Duplicate value");
+        assert!(errors.iter().any(|error| error.starts_with(&twice)), "{errors:?}");
+    }
+}

@@ -640,3 +640,31 @@ fn what_a_pod_says_twice_or_in_no_known_words_is_refused() {
         assert_eq!(check(spec), NONE, "{spec}");
     }
 }
+
+#[test]
+fn what_a_pods_containers_ask_for_fits_into_what_the_pod_asks_for() {
+    let pod = |resources: &str, containers: &str| {
+        check(&format!("resources: {resources}\ncontainers: {containers}"))
+    };
+    let two = |which: &str| {
+        format!(
+            "[{{name: a, image: a, resources: {{{which}: {{cpu: 1}}}}}}, {{name: b, image: b, resources: {{{which}: {{cpu: 1}}}}}}]"
+        )
+    };
+    assert_eq!(pod("{requests: {cpu: 2}}", &two("requests")), NONE);
+    assert_eq!(
+        pod("{requests: {cpu: 1500m}}", &two("requests")),
+        [
+            "spec.resources.requests[cpu]: Invalid value: \"1500m\": must be greater than or equal to aggregate container requests of 2"
+        ]
+    );
+    assert_eq!(
+        pod(
+            "{limits: {cpu: 500m}, requests: {cpu: 500m}}",
+            "[{name: a, image: a, resources: {limits: {cpu: 1}, requests: {cpu: 100m}}}]"
+        ),
+        [
+            "spec.resources.containers[0][cpu].limits: Invalid value: \"1\": must be less than or equal to pod limits of 500m"
+        ]
+    );
+}
