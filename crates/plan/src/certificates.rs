@@ -1,7 +1,9 @@
-//! What becomes of a CertificateSigningRequest: approved, refused, issued, cleared away. Kubernetes' approver, signer and cleaner.
+//! Decides what happens to a CertificateSigningRequest, like Kubernetes' approver, signer and
+//! cleaner.
 //!
-//! A node's agent asks for a client certificate by a bootstrap token when its machine joins, and by the certificate that it has when
-//! that nears its end. Both are granted without a human, to it alone: a token is good for a name that no other machine has.
+//! A node's agent requests a client certificate with a bootstrap token when its machine joins.
+//! Before that certificate expires, the agent renews it with the certificate itself. Both requests
+//! are approved automatically. A token can only claim a name that no other machine has.
 
 use std::time::Duration;
 
@@ -15,59 +17,59 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-/// The signer of other clients' certificates, which a human approves.
+/// The signer of other clients' certificates, which a person approves.
 pub const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
 
 const NODES: &str = "system:nodes";
 const MASTERS: &str = "system:masters";
 const NODE_USER: &str = "system:node:";
 
-/// How long a request that was answered is kept.
+/// How long a request with an answer is kept.
 const ANSWERED: SignedDuration = SignedDuration::from_hours(1);
-/// How long one waits for an answer.
+/// How long a request without an answer is kept.
 const UNANSWERED: SignedDuration = SignedDuration::from_hours(24);
 
-/// What is to be done about a request.
+/// The next step for a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Nothing: it is done, or somebody else's.
+    /// Nothing: it is finished, or another controller handles it.
     Leave,
-    /// Grant it; the text is the condition's.
+    /// Approve it, with this message of the condition.
     Approve(&'static str),
-    /// Refuse it.
+    /// Deny it.
     Deny {
         /// The condition's reason.
         reason: &'static str,
-        /// What the asker reads.
+        /// The condition's message, for the requester.
         message: String,
     },
     /// Issue the certificate.
     Sign(Grant),
-    /// Say that it cannot be issued.
+    /// Set the condition Failed.
     Fail {
         /// The condition's reason.
         reason: &'static str,
-        /// What the asker reads.
+        /// The condition's message, for the requester.
         message: String,
     },
 }
 
-/// A certificate that is to be issued.
+/// A certificate to issue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// The signing request, PEM.
     pub request: String,
-    /// Whom the certificate names.
+    /// The user that the certificate names.
     pub user: String,
-    /// And in which groups.
+    /// The user's groups.
     pub groups: Vec<String>,
-    /// How long it lasts.
+    /// How long it is valid.
     pub life: Duration,
-    /// For a node's certificate: the node.
+    /// The node, if it is a node's certificate.
     pub node: Option<NodeGrant>,
 }
 
-/// What the record of a node needs to know of a certificate that is issued to it.
+/// What the node's record needs about the certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeGrant {
     /// The node's name.
@@ -77,7 +79,7 @@ pub struct NodeGrant {
 }
 
 impl NodeGrant {
-    /// The node's record with the issued certificate in it.
+    /// The node's record with the issued certificate added.
     pub fn recorded(&self, record: Option<&NodeCredential>, fingerprint: String) -> NodeCredential {
         let issued = Issued {
             fingerprint,
@@ -88,18 +90,18 @@ impl NodeGrant {
     }
 }
 
-/// What is known of the node that a request names.
+/// State of the node that a request names.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct KnownNode<'a> {
-    /// Whether there is a Node object.
+    /// Whether the Node object exists.
     pub exists: bool,
-    /// Whether the Node object is being deleted: finalizers keep it.
+    /// Whether the Node object is terminating: finalizers keep it.
     pub is_being_deleted: bool,
     /// The record of its certificates.
     pub record: Option<&'a NodeCredential>,
 }
 
-/// The node that a request is about, if it is one for a node's agent.
+/// The node that a request names, if it is for a node's certificate.
 pub fn node_of(csr: &Value) -> Option<String> {
     if csr["spec"]["signerName"] != NODE_CLIENT_SIGNER {
         return None;
@@ -108,7 +110,7 @@ pub fn node_of(csr: &Value) -> Option<String> {
     node_name(&request).map(str::to_owned)
 }
 
-/// What is to be done about a request. `longest` is the longest life of a certificate.
+/// Decides the next step for a request. `longest` is the longest validity of a certificate.
 pub fn next_step(csr: &Value, node: KnownNode<'_>, longest: Duration) -> Step {
     let issued = csr["status"]["certificate"]
         .as_str()
@@ -147,7 +149,7 @@ pub fn next_step(csr: &Value, node: KnownNode<'_>, longest: Duration) -> Step {
     }
 }
 
-/// Whether a request has been there long enough.
+/// Returns whether a request was kept long enough and must be deleted.
 pub fn is_over(csr: &Value, now: Timestamp) -> bool {
     let answered = [APPROVED, DENIED, FAILED]
         .iter()
@@ -179,7 +181,8 @@ fn node_step(
         ))
     } else if in_use.is_some() && !renews {
         Some(format!(
-            "the certificate by which node {name:?} asks is not good any more: the node was deleted, or another machine joined under its name"
+            "the client certificate of node {name:?} is no longer valid: the node was deleted, or another \
+             machine joined under its name"
         ))
     } else if taken && !renews {
         Some(format!(
@@ -212,28 +215,28 @@ fn node_step(
             }),
         }),
         (None, false) if renews => Step::Approve("The node renews its own certificate."),
-        (None, false) if may_ask => Step::Approve("The node joins by a bootstrap token."),
+        (None, false) if may_ask => Step::Approve("The node joins with a bootstrap token."),
         (None, false) => Step::Leave,
     }
 }
 
-/// The node that a request for a node's certificate names, if it asks for what such a certificate has, and for nothing else.
+/// Returns the node that a request for a node's certificate names, or why the request is invalid.
 fn check_node_request<'a>(csr: &Value, request: &'a SigningRequest) -> Result<&'a str, String> {
     if request.organizations != [NODES] {
-        return Err(format!("the organization must be {NODES}, and no other"));
+        return Err(format!("the only organization must be {NODES}"));
     }
     if request.has_alternative_names {
-        return Err("there must be no alternative names".to_owned());
+        return Err("subject alternative names are not allowed".to_owned());
     }
     check_usages(csr, &["client auth", "digital signature"])?;
-    node_name(request).ok_or_else(|| format!("the common name must be {NODE_USER} and the node's name"))
+    node_name(request).ok_or_else(|| format!("the common name must be {NODE_USER}NODE with the node's name"))
 }
 
-/// The user that a request for a client's certificate names.
+/// Returns the user that a request for a client's certificate names, or why the request is invalid.
 fn check_client_request(csr: &Value, request: &SigningRequest) -> Result<String, String> {
     check_usages(csr, &["client auth"])?;
     let [user] = request.common_names.as_slice() else {
-        return Err("there must be one common name".to_owned());
+        return Err("there must be exactly one common name".to_owned());
     };
     if let Some(group) = request
         .organizations
@@ -241,16 +244,16 @@ fn check_client_request(csr: &Value, request: &SigningRequest) -> Result<String,
         .find(|group| *group == MASTERS || *group == NODES)
     {
         return Err(format!(
-            "the signer {CLIENT_SIGNER} gives nobody the group {group}"
+            "the signer {CLIENT_SIGNER} does not issue certificates for the group {group}"
         ));
     }
     if request.has_alternative_names {
-        return Err("a client's certificate has no alternative names here".to_owned());
+        return Err("subject alternative names are not allowed".to_owned());
     }
     Ok(user.clone())
 }
 
-/// Refuses a request without one of the usages `needed`, and one with a usage that no client's certificate has.
+/// Requires the usages `needed`, and refuses usages that client certificates must not have.
 fn check_usages(csr: &Value, needed: &[&str]) -> Result<(), String> {
     const ALLOWED: [&str; 3] = ["client auth", "digital signature", "key encipherment"];
     let usages: Vec<&str> = csr["spec"]["usages"]
@@ -264,7 +267,7 @@ fn check_usages(csr: &Value, needed: &[&str]) -> Result<(), String> {
     match fits {
         true => Ok(()),
         false => Err(format!(
-            "usages must include {}, and may include no others than {}",
+            "spec.usages must include {}; only {} are allowed",
             needed.join(" and "),
             ALLOWED.join(", ")
         )),
@@ -281,7 +284,7 @@ fn node_name(request: &SigningRequest) -> Option<&str> {
     wrong.is_empty().then_some(name)
 }
 
-/// The fingerprint of the certificate by which a node's own agent asks.
+/// The fingerprint of the certificate with which the node's own agent sent the request.
 fn own_certificate<'a>(csr: &'a Value, node: &str) -> Option<&'a str> {
     let spec = &csr["spec"];
     let is_itself = spec["username"].as_str()?.strip_prefix(NODE_USER) == Some(node) && in_group(csr, NODES);

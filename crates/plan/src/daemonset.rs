@@ -1,8 +1,8 @@
-//! The DaemonSet rules, one node at a time: should this node run the set's pod, which of the pods on it stay, what is
-//! made anew, and what does the node count for in the status.
+//! The DaemonSet rules for one node: whether it should run the set's pod, which of its pods stay,
+//! what is created, and what the node counts for in the status.
 //!
-//! Everything here is a function of its arguments. [`crate::fleet`] asks these questions for the nodes that something
-//! happened to; tests ask them for all nodes and compare.
+//! All functions are pure. [`crate::fleet`] calls them for the nodes that changed; tests call them
+//! for all nodes and compare the results.
 
 mod judge;
 pub(crate) mod name;
@@ -21,13 +21,14 @@ use std::sync::Arc;
 use api::view::PodView;
 use jiff::{SignedDuration, Timestamp};
 
-/// The label that names the template a pod or a revision was made of.
+/// Label with the template's hash on pods and revisions.
 pub const HASH_LABEL: &str = "controller-revision-hash";
 
-/// The label that older controllers compared; pods still carry it.
+/// Label that older controllers compared; pods still carry it.
 pub const GENERATION_LABEL: &str = "pod-template-generation";
 
-/// Which of several pods of a set on a node is the one: bound before unbound, then the oldest, then by name.
+/// Orders the pods of a set on a node: bound before unbound, then by age, then by name. The first
+/// one is the senior pod.
 pub fn seniority(a: &PodView, b: &PodView) -> Ordering {
     a.node_name
         .is_none()
@@ -36,11 +37,11 @@ pub fn seniority(a: &PodView, b: &PodView) -> Ordering {
         .then_with(|| a.meta.name.cmp(&b.meta.name))
 }
 
-/// Whether a pod was made of the current template: it carries its hash, or its generation.
+/// Returns whether a pod has the current template: it carries its hash or its generation.
 ///
-/// The generation says nothing of a pod that is older than the set: a set that takes over the pods of one that is gone counts its
-/// templates from 1 again. Of the set's own pods it says enough: one whose hash is no longer the template's, because a newer
-/// server writes the same template in other bytes, is not replaced for that.
+/// The generation is ignored if the pod is older than the set: a set that adopts the pods of a
+/// deleted one counts its templates from 1 again. For the set's own pods the generation is enough,
+/// so that a newer server that encodes the same template differently does not replace them.
 pub fn is_updated(pod: &PodView, template: &CurrentTemplate<'_>) -> bool {
     let labels = &pod.meta.labels;
     if labels.get(HASH_LABEL) == Some(template.hash) {
@@ -56,19 +57,19 @@ pub fn is_updated(pod: &PodView, template: &CurrentTemplate<'_>) -> bool {
     same_generation().unwrap_or(false)
 }
 
-/// How pods of a set's current template are told from older ones.
+/// Identifies pods of a set's current template.
 #[derive(Clone, Copy, Debug)]
 pub struct CurrentTemplate<'a> {
-    /// Its name, which its pods carry.
+    /// Its hash, which its pods carry.
     pub hash: &'a str,
-    /// Its number, when the server keeps one.
+    /// Its number, if the server counts templates.
     pub generation: Option<i64>,
-    /// Since when the set counts its templates: its creation.
+    /// The set's creation, from which it counts its templates.
     pub since: Option<Timestamp>,
 }
 
-/// When a Ready pod counts as available: at once without minReadySeconds, otherwise that long after it became Ready.
-/// `None` when it is not Ready, or when it is not known since when.
+/// When a Ready pod becomes available: at once without minReadySeconds, otherwise that long after
+/// it became Ready. `None` if it is not Ready, or has no transition time.
 pub fn available_from(pod: &PodView, min_ready_seconds: i32) -> Option<Timestamp> {
     if !pod.ready.status {
         return None;
@@ -82,12 +83,13 @@ pub fn available_from(pod: &PodView, min_ready_seconds: i32) -> Option<Timestamp
         .ok()
 }
 
-/// A pod that is over and on its way out no longer counts as being on its node, whatever still holds its object.
+/// Returns whether a pod has ended and is terminating. Such a pod no longer counts, even if a
+/// finalizer keeps its object.
 pub fn is_past(pod: &PodView) -> bool {
     pod.is_terminal() && pod.is_terminating()
 }
 
-/// A name of a node, shared.
+/// Shared name of a node.
 pub type NodeName = Arc<str>;
 
 #[cfg(test)]

@@ -1,20 +1,23 @@
-//! The index over nodes, pods, DaemonSets and their revisions from which DaemonSets are planned: the cost of a change
-//! is the size of the change.
+//! Index of nodes, pods, DaemonSets and their revisions. It plans what the DaemonSet controller
+//! does, at a cost that depends on the size of a change only.
 //!
-//! Watch events go in through [`Fleet::node`], [`Fleet::pod`], [`Fleet::daemon_set`] and [`Fleet::revision`]; each
-//! marks the (set, node) pairs that it concerns. [`Fleet::plan`] judges the marked pairs anew, keeps tallies and queues
-//! of all pairs in step, and gives out actions. [`Fleet::answer`] takes in what became of them. A heartbeat, or any
-//! change of a node but that of its labels and taints, marks nothing.
+//! Watch events enter through [`Fleet::node`], [`Fleet::pod`], [`Fleet::daemon_set`] and
+//! [`Fleet::revision`]. Each marks the affected (set, node) pairs dirty. [`Fleet::plan`] judges the
+//! dirty pairs again, updates the tallies and queues, and returns actions. [`Fleet::answer`]
+//! receives their results. A heartbeat marks nothing, and neither does any other change of a node
+//! except in its labels and taints.
 //!
 //! Invariants:
 //! - The tallies and queues of a set hold exactly the last judgement of each of its pairs.
-//! - A write that was given out counts as done until the watch has reached its revision; so nothing is asked for twice
-//!   because the watch is behind. And whoever asks for the same pod twice all the same, asks for the same name.
-//! - What was refused is asked for again, after a delay. [`Plan::look_again`] says when.
-//! - Nothing is planned before each kind has been listed once, and nothing for a set that is being deleted.
+//! - An issued write counts as done until the watch has reached its revision, so a late watch never
+//!   causes a second request. Even if the same pod is requested twice, both requests use the same
+//!   name.
+//! - A refused request is repeated after a delay. [`Plan::look_again`] holds the time.
+//! - Nothing is planned before each kind was listed once, and nothing for a set that is being
+//!   deleted.
 //!
-//! The shell around it knows no rule of DaemonSets: it feeds events, sends [`Action::request`]s, hands back answers,
-//! records events, and calls again when something happened or the time has come.
+//! The caller contains no rule of DaemonSets. It feeds events, sends the [`Action::request`]s,
+//! passes the answers back, records events, and plans again after an event or at the given time.
 
 mod action;
 mod answer;
@@ -43,14 +46,14 @@ use jiff::Timestamp;
 use crate::daemonset::{Aim, NodeName};
 use set::Set;
 
-/// What a watch says about one kind.
+/// A watch event, or the result of a list, of one kind.
 #[derive(Clone, Debug)]
 pub enum Change<V> {
     /// An object was added or changed.
     Upsert(Arc<V>),
-    /// An object is gone; this is its last state, at the revision of its deletion.
+    /// An object was deleted: its last state, at the revision of the deletion.
     Delete(Arc<V>),
-    /// The kind was listed: these are all objects, at this revision.
+    /// The kind was listed: all its objects at this revision.
     Replace {
         /// All objects.
         items: Vec<Arc<V>>,
@@ -61,7 +64,7 @@ pub enum Change<V> {
     Bookmark(u64),
 }
 
-/// All that a fleet is about, as it was read once.
+/// All objects that a fleet is built from, read once.
 #[derive(Clone, Debug, Default)]
 pub struct Objects {
     /// All nodes.
@@ -74,12 +77,13 @@ pub struct Objects {
     pub revisions: Vec<Arc<ControllerRevisionView>>,
 }
 
-/// What may be tuned.
+/// Settings of the planner.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// How many creations, and how many deletions, of one set may be in flight. Kubernetes' burst.
+    /// Most creations, and most deletions, of one set in flight. 250 by default, like Kubernetes'
+    /// burst.
     pub burst: usize,
-    /// Whether the scheduler binds the pods, or they are made for their node at once.
+    /// How pods get their node: through the scheduler or directly.
     pub aim: Aim,
 }
 
@@ -92,34 +96,34 @@ impl Default for Options {
     }
 }
 
-/// What is to be done now.
+/// Result of planning.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Plan {
-    /// Requests, in no order: none depends on another. Each must be answered, once.
+    /// Requests to send, in any order. Each must be answered exactly once.
     pub actions: Vec<Action>,
     /// Events to record.
     pub events: Vec<EventRecord>,
-    /// When to plan again though nothing happens.
+    /// When to plan again if no event comes before.
     pub look_again: Option<Timestamp>,
 }
 
-/// How much was done; for metrics, and for tests that the work does not grow with the fleet.
+/// Counters of work, for metrics and for tests that the work does not grow with the fleet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Work {
-    /// Changes taken in.
+    /// Changes received.
     pub changes: u64,
     /// Plans made.
     pub plans: u64,
-    /// (DaemonSet, node) pairs that were judged.
+    /// (DaemonSet, node) pairs judged.
     pub pairs_looked_at: u64,
-    /// Actions given out.
+    /// Actions issued.
     pub actions: u64,
 }
 
 /// A namespace and a name.
 pub(crate) type ObjectKey = (Arc<str>, Arc<str>);
 
-/// The kinds whose watches settle writes.
+/// The kinds whose watches confirm writes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Resource {
     Pods,
@@ -127,7 +131,7 @@ enum Resource {
     Revisions,
 }
 
-/// How far the watches are, and what waits for them.
+/// Progress of the watches, and the writes that they have not shown yet.
 #[derive(Debug, Default)]
 struct World {
     seen: Seen,
@@ -143,7 +147,7 @@ struct Seen {
     revisions: u64,
 }
 
-/// Where to look when a watch reaches a revision.
+/// The writes that each watch has not shown yet, by revision.
 #[derive(Debug, Default)]
 struct Unseen {
     pods: BTreeSet<(u64, ObjectKey, Spot)>,
@@ -151,7 +155,7 @@ struct Unseen {
     revisions: BTreeSet<(u64, ObjectKey, Spot)>,
 }
 
-/// A place in a set where a write waits to be seen.
+/// The part of a set that a write belongs to.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Spot {
     Pair(NodeName),
@@ -180,14 +184,14 @@ impl Unseen {
     }
 }
 
-/// A pod of the index, and where it stands in it.
+/// A pod in the index, with the set that it belongs to.
 #[derive(Clone, Debug)]
 struct PodEntry {
     pod: Arc<PodView>,
     home: Option<Home>,
 }
 
-/// What a pod is to a set.
+/// Relation of a pod to a set.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Home {
     set: ObjectKey,
@@ -198,9 +202,9 @@ struct Home {
 enum Role {
     /// The set controls and selects it.
     Ours,
-    /// Nobody controls it, and the set selects it.
+    /// It has no controller, and the set selects it.
     ToAdopt,
-    /// The set controls it, and does not select it any more.
+    /// The set controls it, but no longer selects it.
     ToRelease,
 }
 
@@ -222,9 +226,9 @@ pub struct Fleet {
     pods: BTreeMap<ObjectKey, PodEntry>,
     revisions: BTreeMap<ObjectKey, Arc<ControllerRevisionView>>,
     sets: BTreeMap<ObjectKey, Set>,
-    /// Sets that something happened to.
+    /// Sets with unprocessed changes.
     dirty: BTreeSet<ObjectKey>,
-    /// When sets must be looked at though nothing happens.
+    /// When sets must be planned even if no event comes.
     wakes: BTreeSet<(Timestamp, ObjectKey)>,
     world: World,
 }
@@ -245,8 +249,8 @@ impl Fleet {
         }
     }
 
-    /// The index over objects that were read once, judged at `now`: for explaining and forecasting from outside of the
-    /// controller. Nothing is asked for.
+    /// Builds the index from objects that were read once, judged at `now`, to explain and forecast
+    /// outside the controller. Issues no action.
     pub fn of(options: Options, objects: Objects, now: Timestamp) -> Fleet {
         fn all<V>(items: Vec<Arc<V>>) -> Change<V> {
             Change::Replace { items, revision: 0 }
@@ -260,41 +264,42 @@ impl Fleet {
         fleet
     }
 
-    /// Takes in what the watch of nodes says. Events of one kind come in the order of the watch.
+    /// Applies an event of the watch of nodes. The events of one kind must come in the order of the
+    /// watch.
     pub fn node(&mut self, change: Change<NodeView>) {
         self.world.work.changes += 1;
         self.apply_node(change);
     }
 
-    /// Takes in what the watch of pods says.
+    /// Applies an event of the watch of pods.
     pub fn pod(&mut self, change: Change<PodView>) {
         self.world.work.changes += 1;
         self.apply_pod(change);
     }
 
-    /// Takes in what the watch of DaemonSets says.
+    /// Applies an event of the watch of DaemonSets.
     pub fn daemon_set(&mut self, change: Change<DaemonSetView>) {
         self.world.work.changes += 1;
         self.apply_daemon_set(change);
     }
 
-    /// Takes in what the watch of ControllerRevisions says.
+    /// Applies an event of the watch of ControllerRevisions.
     pub fn revision(&mut self, change: Change<ControllerRevisionView>) {
         self.world.work.changes += 1;
         self.apply_revision(change);
     }
 
-    /// How much was done so far.
+    /// The work done so far.
     pub fn work(&self) -> Work {
         self.world.work
     }
 
-    /// The node, as the index knows it.
+    /// The node in the index.
     pub fn find_node(&self, name: &str) -> Option<&Arc<NodeView>> {
         self.nodes.get(name)
     }
 
-    /// All DaemonSets that the index knows, by namespace and name.
+    /// All DaemonSets in the index, by namespace and name.
     pub fn daemon_sets(&self) -> impl Iterator<Item = &Arc<DaemonSetView>> {
         self.sets.values().map(|set| &set.view)
     }
@@ -302,7 +307,7 @@ impl Fleet {
 
 #[cfg(test)]
 impl Fleet {
-    /// All that the index counts and queues, for comparing two of them.
+    /// Everything that the index counts and queues, to compare two of them.
     fn digest(&self) -> impl std::fmt::Debug + use<> {
         let of = |(key, set): (&ObjectKey, &Set)| {
             (

@@ -1,4 +1,4 @@
-//! Decisions: synchronous functions from what is known and the time to what is to be done.
+//! Decisions: synchronous functions of observed state and time. They return what to do.
 
 pub mod certificates;
 pub mod daemonset;

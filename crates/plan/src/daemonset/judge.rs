@@ -1,4 +1,4 @@
-//! One node's judgement: what it counts for, what is to be done there, and how it stands in a rollout.
+//! Judgement of one node: what it counts for, what must be done there, and its state in a rollout.
 
 use std::sync::Arc;
 
@@ -8,78 +8,78 @@ use jiff::Timestamp;
 use super::{Aim, CurrentTemplate, Fit, available_from, is_past, is_updated, seniority};
 use crate::rollout::{Lane, Mode, Standing};
 
-/// What a set says about all its nodes.
+/// Rules of a set that apply to all nodes.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules<'a> {
     /// The current template.
     pub template: CurrentTemplate<'a>,
-    /// How long a pod must have been Ready to be available.
+    /// How long a pod must be Ready to be available, in seconds.
     pub min_ready_seconds: i32,
     /// How old pods are replaced.
     pub mode: Mode,
-    /// How pods are aimed at their nodes.
+    /// How pods get their node.
     pub aim: Aim,
 }
 
-/// What is known about one node.
+/// State of one node.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
-    /// Whether the set belongs there; `None` when there is no such node.
+    /// Whether the set belongs there; `None` if the node does not exist.
     pub fit: Option<Fit>,
-    /// Whether the node does not answer.
+    /// Whether the node is unreachable.
     pub unreachable: bool,
-    /// The set's pods there, with how far each is in our hands; in any order.
+    /// The set's pods there, in any order.
     pub pods: &'a [(Arc<PodView>, Held)],
-    /// Whether a pod was asked for that is not yet to be seen.
+    /// Whether a creation was requested that the watch has not shown yet.
     pub creating: bool,
-    /// Until when failed pods are left alone, while that is to come.
+    /// The end of the backoff of failed pods, if it is in the future.
     pub back_off: Option<Timestamp>,
 }
 
-/// How far a pod is in our hands.
+/// Ownership of a pod.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Held {
     /// Ours.
     Ours,
-    /// Ours, and its deletion was asked for, though that is not yet to be seen.
+    /// Ours; its deletion was requested, but the watch has not shown it yet.
     Going,
-    /// To be adopted; until it is, nothing is done on its node.
+    /// To be adopted. Until then nothing is done on its node.
     NotYetOurs,
 }
 
 /// Why a pod is deleted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
 pub enum DeleteReason {
-    /// It failed; a new one is made in its place.
+    /// It failed; a new one replaces it.
     Failed,
-    /// It ended well, which a daemon should not.
+    /// It succeeded, which a daemon should not.
     Succeeded,
     /// There are more pods than the node should have.
     Duplicate,
     /// The node should not run it.
     Misplaced,
-    /// It waits for a node that is gone.
+    /// It is unbound, and its node was deleted.
     NodeGone,
-    /// It waits to be scheduled, and pods of its set are bound from the start.
+    /// It is unbound, but the set's pods are created with a node name.
     Unbound,
-    /// It is of an old template.
+    /// It has an old template.
     Outdated,
-    /// Its successor on the node is available, or it was of no use any more.
+    /// Its successor on the node is available, or it was not ready.
     Replaced,
 }
 
 impl DeleteReason {
-    /// In a few words, for the log.
+    /// The reason in a few words, for the log.
     pub fn as_str(self) -> &'static str {
         match self {
             DeleteReason::Failed => "it failed",
-            DeleteReason::Succeeded => "it ended, and a daemon should not",
+            DeleteReason::Succeeded => "it succeeded, but a daemon must keep running",
             DeleteReason::Duplicate => "the node has another one",
             DeleteReason::Misplaced => "the node should not run it",
-            DeleteReason::Unbound => "it waits for a scheduler, and its set uses none",
-            DeleteReason::NodeGone => "the node that it waits for is gone",
-            DeleteReason::Outdated => "it is of an old template",
-            DeleteReason::Replaced => "its successor has taken over",
+            DeleteReason::Unbound => "it waits for a scheduler, but its set uses none",
+            DeleteReason::NodeGone => "its node was deleted before it was scheduled",
+            DeleteReason::Outdated => "it has an old template",
+            DeleteReason::Replaced => "its successor replaced it",
         }
     }
 }
@@ -101,39 +101,40 @@ pub struct Count {
     pub updated: bool,
 }
 
-/// What is to be said and done about one node.
+/// Decision about one node.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Judgement {
-    /// For the status.
+    /// Its part of the status.
     pub count: Count,
     /// Whether a pod is to be created.
     pub create: bool,
-    /// Which pods are to be deleted, whatever the rollout's budget.
+    /// The pods to delete, whatever the rollout's budget.
     pub delete: Vec<(Arc<PodView>, DeleteReason)>,
-    /// How the node stands in the rollout.
+    /// The node's state in the rollout.
     pub lane: Lane,
-    /// Whether the node is served, for a surge's arithmetic: by its old pod, or without one by its new.
+    /// Whether the node counts as served in a surge: by its old pod, or without one by its new.
     pub served: bool,
-    /// When to judge anew though nothing happens.
+    /// When to judge again if no event comes before.
     pub look_at: Option<Timestamp>,
-    /// Whether what is to be done here was refused the last time.
+    /// Whether the last request for this node was refused.
     pub refused: bool,
-    /// Whether the node is waited for: it should run the set, and has no available pod of the template that it should have.
+    /// Whether the rollout waits for the node: it should run the set, but has no available pod of
+    /// the right template.
     pub waits: bool,
 }
 
 impl Judgement {
-    /// Whether anything is to be done here, now or in its turn.
+    /// Returns whether there is something to do, now or when the rollout allows it.
     pub(crate) fn asks(&self) -> bool {
         self.create || !self.delete.is_empty() || matches!(self.lane, Lane::Candidate | Lane::Sunset)
     }
 
-    /// Whether the node is waited for and uses up the budget of an update.
+    /// Returns whether the rollout waits for the node and the node uses its budget.
     pub(crate) fn is_stuck(&self) -> bool {
         self.waits && matches!(self.lane, Lane::Unavailable | Lane::Surging)
     }
 
-    /// Asks for nothing before `until`.
+    /// Requests nothing before `until`.
     pub(crate) fn hold_back(&mut self, until: Timestamp) {
         self.create = false;
         self.delete.clear();
@@ -144,7 +145,7 @@ impl Judgement {
     }
 }
 
-/// The pods of a node that still count, sorted by seniority, and what they are.
+/// The pods of a node that count, sorted by seniority.
 struct Pods<'a> {
     all: Vec<&'a (Arc<PodView>, Held)>,
 }
@@ -160,7 +161,7 @@ impl<'a> Pods<'a> {
         self.all.first().map(|(pod, _)| &**pod)
     }
 
-    /// Those that neither are on their way out nor were asked to be.
+    /// Pods that neither are terminating nor have a requested deletion.
     fn staying(&self) -> impl Iterator<Item = &'a Arc<PodView>> {
         self.all
             .iter()
@@ -168,7 +169,7 @@ impl<'a> Pods<'a> {
             .map(|(pod, _)| pod)
     }
 
-    /// How many were asked to go and, as far as is known, still run.
+    /// Number of pods with a requested deletion that probably still run.
     fn asked_to_go(&self) -> usize {
         let asked = |(pod, held): &&&(Arc<PodView>, Held)| {
             *held == Held::Going && !pod.is_terminating() && !pod.is_terminal()
@@ -226,10 +227,11 @@ fn next_availability(rules: &Rules<'_>, pods: &Pods<'_>, now: Timestamp) -> Opti
     moments.filter(|moment| *moment > now).min()
 }
 
-/// Keeps one pod on the node: makes the missing one, removes those that ended and those that are too many.
+/// Keeps one pod on the node: creates a missing one, deletes ended and surplus ones.
 fn manage(rules: &Rules<'_>, facts: &Facts<'_>, pods: &Pods<'_>, now: Timestamp, judgement: &mut Judgement) {
     let Some(fit) = facts.fit else {
-        // Bound pods of a vanished node are the pod garbage collector's; those that still wait for it are ours.
+        // The pod garbage collector deletes bound pods of a deleted node; the unbound ones are
+        // ours.
         let waiting = pods.staying().filter(|pod| pod.node_name.is_none());
         judgement
             .delete
@@ -256,7 +258,7 @@ fn manage(rules: &Rules<'_>, facts: &Facts<'_>, pods: &Pods<'_>, now: Timestamp,
             }
             (PhaseView::Failed, None) => judgement.delete.push((pod.clone(), DeleteReason::Failed)),
             (PhaseView::Succeeded, _) => judgement.delete.push((pod.clone(), DeleteReason::Succeeded)),
-            // It was made while the scheduler was to bind it, and now that is nobody's business.
+            // Created when the scheduler was to bind it; now no scheduler handles it.
             _ if rules.aim == Aim::NodeName && pod.node_name.is_none() => {
                 judgement.delete.push((pod.clone(), DeleteReason::Unbound));
             }
@@ -265,7 +267,8 @@ fn manage(rules: &Rules<'_>, facts: &Facts<'_>, pods: &Pods<'_>, now: Timestamp,
     }
     match rules.mode {
         Mode::Surge if running.is_empty() => {
-            // A surging set does not wait for the old pod to end. But where pods keep failing, the back-off rules.
+            // A surging set does not wait until the old pod ends. But if pods keep failing, the
+            // backoff applies.
             judgement.create =
                 fit.should_run() && !facts.creating && !failed_left_alone && pods.asked_to_go() < 2;
         }
@@ -282,9 +285,10 @@ fn manage(rules: &Rules<'_>, facts: &Facts<'_>, pods: &Pods<'_>, now: Timestamp,
     }
 }
 
-/// A surge allows a pair: the senior one of the current template and the senior one of another. The old one of the
-/// pair leaves when it is of no use (not Ready) or no longer needed (the new one is available). Where none may start any more, the
-/// new one leaves if it has no node yet: it would wait for ever, and hold up the update elsewhere.
+/// Surplus pods in a surge, which allows a pair: the senior pod of the current template and the
+/// senior pod of another. The old one is deleted when it is not Ready, or when the new one is
+/// available. If the node may not run new pods any more, the new one is deleted if unbound: it
+/// would never be scheduled, and hold up the update elsewhere.
 fn too_many_in_surge(
     rules: &Rules<'_>,
     fit: Fit,
@@ -311,7 +315,7 @@ fn too_many_in_surge(
     delete
 }
 
-/// Where the node stands in the rollout, and what a rollout does there without asking its budget.
+/// Sets the node's state in the rollout, and what the rollout does there without using its budget.
 fn roll(rules: &Rules<'_>, facts: &Facts<'_>, pods: &Pods<'_>, now: Timestamp, judgement: &mut Judgement) {
     let (mut new, mut old) = (Vec::new(), Vec::new());
     for pod in pods.staying() {

@@ -1,9 +1,10 @@
-//! What a daemon pod is called.
+//! Names of daemon pods.
 //!
-//! The name looks as Kubernetes' generated names do, but it is a function of what the pod is for: the set, the node,
-//! the template, and the pod's predecessor on that node. Whoever decides twice to create the same pod, because its
-//! cache is behind or an answer got lost, asks for the same name, and the server lets only the first one through.
-//! The predecessor is in it so that a name is not used again: who waits for a deleted pod to vanish by name sees it go.
+//! A name looks like Kubernetes' generated names, but is a function of the set, the node, the
+//! template, and the pod's predecessor on that node. If a pod is requested twice, because a cache
+//! is late or an answer was lost, both requests have the same name, and the server accepts only the
+//! first. The predecessor is included so that names are not reused: a client that waits for a
+//! deleted pod by name sees it disappear.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -11,18 +12,18 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-/// The youngest pod that a set has had on a node. The next one's name depends on it. Times of creation are whole seconds, so
-/// it may be several pods: each makes a difference.
+/// The youngest pods that a set has had on a node. The next pod's name depends on them. Creation
+/// times are whole seconds, so there may be several.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Lineage {
     /// When it was created.
     created: Option<Timestamp>,
-    /// Its uid, or those of all pods of that second, sorted; empty when there never was one.
+    /// Their uids, sorted; empty if there never was a pod.
     uids: Arc<str>,
 }
 
 impl Lineage {
-    /// Takes a pod in. Says whether it is new and changes the next name.
+    /// Adds a pod. Returns whether it changes the next name.
     pub fn extend(&mut self, created: Option<Timestamp>, uid: &Arc<str>) -> bool {
         match created.cmp(&self.created) {
             Ordering::Less => return false,
@@ -41,17 +42,18 @@ impl Lineage {
     }
 }
 
-/// What generated names are made of: no vowels, so no words, and no characters that look alike.
+/// Characters of generated names: no vowels, so no words, and no characters that look alike.
 const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 
-/// How many generated characters end a name.
+/// Number of generated characters at the end of a name.
 const SUFFIX: usize = 5;
 
-/// How much of the set's name and the dash stays, as generateName cuts it: the whole must serve as a host name, which
-/// has 63 characters at most.
+/// Longest prefix, including the dash. As with generateName, the whole name must be a valid host
+/// name of at most 63 characters.
 const LONGEST_PREFIX: usize = 63 - SUFFIX;
 
-/// The pod's name: the set's name and a dash, cut to 58 characters, and five more. `salt` is raised when the name is taken by a stranger.
+/// The pod's name: the set's name and a dash, cut to 58 characters, and five more. `salt` is raised
+/// if another owner's pod has the name.
 pub fn pod_name(set: &str, set_uid: &str, node: &str, hash: &str, lineage: &Lineage, salt: u32) -> String {
     let salt = salt.to_le_bytes();
     computed_name(
@@ -66,7 +68,7 @@ pub fn pod_name(set: &str, set_uid: &str, node: &str, hash: &str, lineage: &Line
     )
 }
 
-/// `prefix` and a dash, cut to 58 characters, and five more, which are a function of `parts`.
+/// `prefix` and a dash, cut to 58 characters, and five more that are a function of `parts`.
 pub(crate) fn computed_name<'p>(prefix: &str, parts: impl IntoIterator<Item = &'p [u8]>) -> String {
     let mut bits = fnv64(parts);
     let mut name = format!("{prefix}-");
@@ -78,7 +80,8 @@ pub(crate) fn computed_name<'p>(prefix: &str, parts: impl IntoIterator<Item = &'
     name
 }
 
-/// FNV-1a over the parts, each followed by a byte that none of them holds, then mixed so that all bits depend on all.
+/// FNV-1a over the parts, each followed by a byte that none contains, then mixed so that all bits
+/// depend on all.
 fn fnv64<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> u64 {
     const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;

@@ -1,4 +1,4 @@
-//! Should a node run the set's pod, and may a pod that is there stay?
+//! Decides whether a node should run the set's pod, and whether an existing pod may stay.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,8 +10,9 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// What the template asks of a node, compiled. Resources, ports, readiness and `spec.unschedulable` are the
-/// scheduler's and the node's business: a daemon's pod is made all the same, and waits.
+/// The template's requirements on a node, compiled. Resources, ports, readiness and
+/// `spec.unschedulable` do not count: the pod is created anyway, and waits for the scheduler or the
+/// node.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Placement {
     node_name: Option<Arc<str>>,
@@ -20,14 +21,14 @@ pub struct Placement {
     tolerations: Box<[Toleration]>,
 }
 
-/// The answer for one node.
+/// Result for one node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fit {
     /// It should run there.
     Runs,
-    /// It should not start there, but what runs may stay: a NoSchedule taint is not tolerated.
+    /// It should not start there, but a running pod may stay: a NoSchedule taint is not tolerated.
     Stays,
-    /// It must not be there.
+    /// It must not run there.
     Not,
 }
 
@@ -37,7 +38,7 @@ impl Fit {
         self == Fit::Runs
     }
 
-    /// Whether a pod that is there may stay.
+    /// Returns whether an existing pod may stay.
     pub fn should_continue(self) -> bool {
         self != Fit::Not
     }
@@ -48,7 +49,7 @@ impl Fit {
 pub enum Misfit {
     /// The template names another node.
     NodeName(Arc<str>),
-    /// The labels do not match the template's nodeSelector; the first pair that does not.
+    /// A pair of the template's nodeSelector that the labels do not match.
     NodeSelector(Box<str>, Box<str>),
     /// The node matches no term of the required node affinity.
     Affinity,
@@ -67,12 +68,12 @@ impl fmt::Display for Misfit {
     }
 }
 
-/// What is wrong with a node as a whole, as its taints tell.
+/// Problem of a whole node, according to its taints.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Trouble {
-    /// It says itself that it is not ready.
+    /// The node reports that it is not ready.
     NotReady,
-    /// It does not answer: nothing that is asked of it will be done before it does.
+    /// The node does not renew its lease, so requests to it have to wait.
     Unreachable,
 }
 
@@ -80,7 +81,7 @@ const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 
 impl Trouble {
-    /// What the taints of `node` say.
+    /// Reads the taints of `node`.
     pub fn of(node: &NodeView) -> Option<Trouble> {
         let tainted = |key: &str| node.taints.iter().any(|taint| *taint.key == *key);
         if tainted(UNREACHABLE) {
@@ -92,7 +93,7 @@ impl Trouble {
         }
     }
 
-    /// Since when `node` is in it.
+    /// Since when `node` has this problem.
     pub fn since(self, node: &NodeView) -> Option<Timestamp> {
         let key = match self {
             Trouble::NotReady => NOT_READY,
@@ -115,7 +116,8 @@ impl fmt::Display for Trouble {
     }
 }
 
-/// What every daemon puts up with, for ever: its node's own troubles, which it is often there to mend.
+/// Taints that every daemon tolerates without a time limit: problems of its node, which it may be
+/// there to repair.
 const TOLERATED: [(&str, Effect); 6] = [
     (NOT_READY, Effect::NoExecute),
     (UNREACHABLE, Effect::NoExecute),
@@ -125,11 +127,11 @@ const TOLERATED: [(&str, Effect); 6] = [
     ("node.kubernetes.io/unschedulable", Effect::NoSchedule),
 ];
 
-/// Only pods on the host's network run where the pod network is down.
+/// Only pods on the host's network can run without the pod network.
 const TOLERATED_ON_HOST_NETWORK: (&str, Effect) =
     ("node.kubernetes.io/network-unavailable", Effect::NoSchedule);
 
-/// The tolerations that a daemon gets beside its own, in their order.
+/// The tolerations that a daemon gets in addition to its own, in this order.
 pub(super) fn automatic_tolerations(host_network: bool) -> impl Iterator<Item = Toleration> {
     let on_host_network = host_network.then_some(TOLERATED_ON_HOST_NETWORK);
     TOLERATED
@@ -155,7 +157,7 @@ struct TemplateAffinity {
 }
 
 impl Placement {
-    /// Compiles a pod template's `spec`. What cannot be read asks for nothing.
+    /// Compiles a pod template's `spec`. A spec that cannot be decoded requires nothing.
     pub fn compile(template: &Value) -> Placement {
         let spec = template
             .get("spec")
@@ -176,7 +178,7 @@ impl Placement {
         }
     }
 
-    /// Whether the pod belongs on `node`.
+    /// Returns whether the pod belongs on `node`.
     pub fn fit(&self, node: &NodeView) -> Fit {
         match self.misfit(node) {
             None => Fit::Runs,
@@ -185,7 +187,7 @@ impl Placement {
         }
     }
 
-    /// Why the pod does not belong on `node`, the gravest reason first.
+    /// Why the pod does not belong on `node`; the most severe reason.
     pub fn misfit(&self, node: &NodeView) -> Option<Misfit> {
         if let Some(name) = &self.node_name
             && *name != node.meta.name

@@ -1,4 +1,5 @@
-//! The body of a daemon pod: rendered once a template, then spliced with the names of pod and node.
+//! Body of a daemon pod: rendered once for each template, then completed with the names of pod and
+//! node.
 
 use api::view::DaemonSetView;
 use serde_json::{Map, Value, json};
@@ -6,18 +7,19 @@ use serde_json::{Map, Value, json};
 use super::placement::automatic_tolerations;
 use super::{GENERATION_LABEL, HASH_LABEL};
 
-/// How a pod is aimed at its node.
+/// How a pod gets its node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Aim {
-    /// By its required node affinity, which is replaced by the node's name. The scheduler binds it there, when it fits.
+    /// Its required node affinity is replaced by the node's name, and the scheduler binds it when
+    /// it fits.
     #[default]
     Affinity,
-    /// By its `nodeName`: it is bound from the start, and no scheduler is needed. The older way of Kubernetes, before
-    /// daemon pods went through the scheduler.
+    /// Its `nodeName` is set, so no scheduler is needed. Kubernetes did this before daemon pods
+    /// went through the scheduler.
     NodeName,
 }
 
-/// A pod ready to be named and aimed.
+/// A rendered pod that lacks the names of the pod and the node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PodTemplate {
     /// The JSON before the pod's name, between the two names, and after the node's.
@@ -25,8 +27,8 @@ pub struct PodTemplate {
 }
 
 impl PodTemplate {
-    /// Renders the pods of `set` at the template that `hash` names: labels, owner, tolerations, and aimed at one node.
-    /// The set's own template is left as it is.
+    /// Renders the pods of `set` for the template with this hash: labels, owner, tolerations and
+    /// node. Does not change the set's own template.
     pub fn render(set: &DaemonSetView, hash: &str, aim: Aim) -> PodTemplate {
         // Two marks that no string of the template contains.
         let plain = set.template.to_string();
@@ -35,7 +37,7 @@ impl PodTemplate {
             mark.push('.');
         }
         let (name, node) = (format!("{mark}/name"), format!("{mark}/node"));
-        // Of the two marks, the name's comes first: metadata stands before spec.
+        // The name's mark comes first: metadata precedes spec.
         let rendered = format!(
             r#"{{"kind":"Pod","apiVersion":"v1","metadata":{},"spec":{}}}"#,
             metadata(set, hash, &name),
@@ -62,7 +64,7 @@ impl PodTemplate {
     }
 }
 
-/// A string as it stands between the quotes of JSON.
+/// The text as it is written between the quotes of a JSON string.
 fn escaped(text: &str) -> std::borrow::Cow<'_, [u8]> {
     if text
         .bytes()
@@ -97,7 +99,7 @@ fn metadata(set: &DaemonSetView, hash: &str, name: &str) -> Value {
     metadata
 }
 
-/// The reference by which a pod or a revision belongs to `set`.
+/// The owner reference of a pod or revision of `set`.
 pub(crate) fn owner_reference(set: &DaemonSetView) -> Value {
     json!({
         "apiVersion": "apps/v1",
@@ -142,8 +144,8 @@ fn spec(template: &Value, aim: Aim, node: &str) -> Value {
     Value::Object(spec)
 }
 
-/// Replaces the required node affinity by the name of one node; what is merely preferred stays. (To add a term would
-/// widen what is there: terms are alternatives.)
+/// Replaces the required node affinity with the name of one node; preferences stay. Adding a term
+/// would widen the affinity, because terms are alternatives.
 fn pin(spec: &mut Map<String, Value>, node: &str) {
     let mut affinity = spec.remove("affinity").and_then(into_object).unwrap_or_default();
     let mut node_affinity = affinity
@@ -159,7 +161,7 @@ fn pin(spec: &mut Map<String, Value>, node: &str) {
     spec.insert("affinity".to_owned(), Value::Object(affinity));
 }
 
-/// Tolerations are one when key, effect, operator and value are: the seconds are overwritten.
+/// Tolerations are the same if key, effect, operator and value are; the seconds are overwritten.
 fn same_identity(a: &Value, b: &Value) -> bool {
     let text = |toleration, key| Value::as_str(Value::get(toleration, key)?).filter(|text| !text.is_empty());
     ["key", "effect", "operator", "value"]

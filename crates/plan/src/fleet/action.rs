@@ -1,4 +1,4 @@
-//! What a plan asks for: actions that render themselves as requests, and the answers to them.
+//! Actions of a plan, their HTTP requests, and the answers.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,16 +18,16 @@ pub struct DaemonSetRef {
     pub name: Arc<str>,
     /// Its uid.
     pub uid: Arc<str>,
-    /// Its revision when this was said.
+    /// Its resourceVersion when the action or event was made.
     pub resource_version: u64,
 }
 
 /// One request to make. The actions of one plan may run in any order and at the same time.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Action {
-    /// Whose it is.
+    /// The set that it acts for.
     pub set: Arc<DaemonSetRef>,
-    /// What it is.
+    /// What to do.
     pub act: Act,
 }
 
@@ -45,18 +45,18 @@ pub enum Act {
         /// Its body.
         template: Arc<PodTemplate>,
     },
-    /// Look at a pod whose name stands in the way of a creation.
+    /// Read a pod whose name blocks a creation.
     InspectPod {
         /// The node that the creation was for.
         node: NodeName,
         /// The pod's name.
         name: Arc<str>,
     },
-    /// Look whether a pod is still there, of which nobody knows whether its deletion was done.
+    /// Read a pod whose deletion got no answer, to learn whether it still exists.
     ConfirmPod {
         /// The node that it belongs to.
         node: NodeName,
-        /// The pod that was to go.
+        /// The pod that should be deleted.
         pod: Target,
     },
     /// Delete a pod.
@@ -65,18 +65,19 @@ pub enum Act {
         node: NodeName,
         /// The pod's name.
         name: Arc<str>,
-        /// The pod's uid: no other pod of that name is touched.
+        /// The pod's uid, so that no other pod of that name is deleted.
         uid: Arc<str>,
         /// Why.
         reason: DeleteReason,
     },
-    /// Read the set itself before anything is adopted: it may be on its way out, unknown to the watch.
+    /// Read the set before it adopts anything: it may be terminating without the watch having shown
+    /// it.
     ConfirmSet,
     /// Become the controller of an ownerless pod.
     AdoptPod(Target),
-    /// Cease to be the controller of a pod that the selector no longer matches.
+    /// Stop being the controller of a pod that the selector no longer matches.
     ReleasePod(Target),
-    /// Give a pod another hash label.
+    /// Change the hash label of a pod.
     RelabelPod(Target, Arc<str>),
     /// Write a revision.
     WriteRevision {
@@ -85,15 +86,15 @@ pub enum Act {
         /// Its JSON.
         body: Arc<[u8]>,
     },
-    /// Look at a revision whose name is taken.
+    /// Read a revision whose name is taken.
     InspectRevision(Arc<str>),
     /// Become the controller of an ownerless revision.
     AdoptRevision(Target),
-    /// Cease to be the controller of a revision.
+    /// Stop being the controller of a revision.
     ReleaseRevision(Target),
     /// Give a revision its hash label.
     LabelRevision(Target, Arc<str>),
-    /// Give a revision another number.
+    /// Change the number of a revision.
     RenumberRevision(Target, i64),
     /// Delete a revision.
     DropRevision(Target),
@@ -101,9 +102,10 @@ pub enum Act {
     UpdateStatus {
         /// What to write.
         status: DaemonSetStatusView,
-        /// The conditions to write; others are left as they are.
+        /// The conditions to write; others stay unchanged.
         conditions: Vec<Condition>,
-        /// The revision of the set that this was planned of; it applies to no other, so that a late one overwrites nothing.
+        /// The set's resourceVersion at planning. The write fails on any other, so a late one
+        /// overwrites nothing.
         at: u64,
     },
 }
@@ -113,7 +115,7 @@ pub enum Act {
 pub struct Target {
     /// Its name.
     pub name: Arc<str>,
-    /// Its uid: no other object of that name is touched.
+    /// Its uid, so that no other object of that name is changed.
     pub uid: Arc<str>,
 }
 
@@ -137,13 +139,13 @@ pub struct Request {
     pub method: Method,
     /// The path, from `/api` or `/apis` on.
     pub path: String,
-    /// What the body is; `None` without a body.
+    /// Content type of the body; `None` without a body.
     pub content_type: Option<&'static str>,
     /// The body.
     pub body: Vec<u8>,
 }
 
-/// What became of a request.
+/// Result of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Answer<'a> {
     /// The server answered.
@@ -153,18 +155,18 @@ pub enum Answer<'a> {
         /// The body: the object, or a Status.
         body: &'a [u8],
     },
-    /// There was no answer, for this reason; whether the request took effect is not known.
+    /// No answer came, for this reason. It is unknown whether the request took effect.
     Lost(&'a str),
 }
 
-/// An Event to record about a set; its source is `daemonset-controller`.
+/// An Event to record about a set. Its source is `daemonset-controller`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct EventRecord {
     /// The object that it is about.
     pub set: Arc<DaemonSetRef>,
     /// Whether it is a Warning; otherwise it is Normal.
     pub warning: bool,
-    /// One CamelCase word.
+    /// Reason in CamelCase.
     pub reason: &'static str,
     /// What happened.
     pub message: String,
@@ -194,7 +196,7 @@ impl Request {
 }
 
 impl Action {
-    /// The request that carries it out.
+    /// The request that carries out the action.
     pub fn request(&self) -> Request {
         let DaemonSetRef {
             namespace,
@@ -265,7 +267,7 @@ impl Action {
     }
 }
 
-/// Whatever else stands in the status is left as it is; conditions are merged by their type.
+/// Leaves other fields of the status unchanged. Conditions are merged by their type.
 fn status_patch(
     uid: &str,
     status: &DaemonSetStatusView,
@@ -312,11 +314,11 @@ impl fmt::Display for Action {
         write!(f, "DaemonSet {namespace}/{set}: ")?;
         match &self.act {
             Act::CreatePod { node, name, .. } => write!(f, "create pod {name} for node {node}"),
-            Act::InspectPod { name, .. } => write!(f, "look at pod {name}, which has the name of a new one"),
+            Act::InspectPod { name, .. } => write!(f, "read pod {name}, which has the name of a new one"),
             Act::ConfirmPod { node, pod } => {
                 write!(
                     f,
-                    "look whether pod {} of node {node} is still there after its deletion",
+                    "check whether pod {} of node {node} still exists after its deletion",
                     pod.name
                 )
             }
@@ -325,13 +327,13 @@ impl fmt::Display for Action {
             } => {
                 write!(f, "delete pod {name} of node {node}: {}", reason.as_str())
             }
-            Act::ConfirmSet => f.write_str("look whether it is still there before adopting"),
+            Act::ConfirmSet => f.write_str("check whether it still exists before adopting"),
             Act::AdoptPod(pod) => write!(f, "adopt pod {}", pod.name),
             Act::ReleasePod(pod) => write!(f, "release pod {}", pod.name),
             Act::RelabelPod(pod, hash) => write!(f, "label pod {} with the revision {hash}", pod.name),
             Act::WriteRevision { name, .. } => write!(f, "write revision {name}"),
             Act::InspectRevision(name) => {
-                write!(f, "look at revision {name}, which has the name of a new one")
+                write!(f, "read revision {name}, which has the name of a new one")
             }
             Act::AdoptRevision(revision) => write!(f, "adopt revision {}", revision.name),
             Act::ReleaseRevision(revision) => write!(f, "release revision {}", revision.name),

@@ -1,4 +1,4 @@
-//! What became of the actions.
+//! Applies the answers to actions.
 
 use std::sync::Arc;
 
@@ -13,20 +13,20 @@ use super::write::{Inspect, Write, WriteState};
 use super::{Fleet, ObjectKey, Resource, Spot};
 use crate::daemonset::NodeName;
 
-/// An answer, sorted.
+/// An answer, classified.
 #[derive(Debug)]
 enum Outcome<'a> {
-    /// It was done.
+    /// The request succeeded.
     Done(&'a [u8]),
-    /// There is no such object, or none with this uid.
+    /// No object of this name, or none with this uid.
     Gone,
     /// The name is taken.
     Taken,
     /// The namespace is being deleted.
     NamespaceTerminating,
-    /// It was not done.
+    /// The request failed and changed nothing.
     Failed(String),
-    /// Nobody knows whether it was done.
+    /// It is unknown whether the request took effect.
     Unknown(String),
 }
 
@@ -72,8 +72,8 @@ fn sort(answer: Answer<'_>) -> Outcome<'_> {
     }
 }
 
-/// The resourceVersion of the object in an answer, found without parsing it: the first one in the text is the
-/// object's own, since quotes inside of strings are escaped. A Status has none.
+/// The resourceVersion of the object in an answer, found without parsing: the first occurrence is
+/// the object's own, because quotes inside strings are escaped. A Status has none.
 fn revision_in(body: &[u8]) -> Option<u64> {
     const KEY: &[u8] = b"\"resourceVersion\":";
     let at = body.windows(KEY.len()).position(|window| window == KEY)? + KEY.len();
@@ -82,7 +82,7 @@ fn revision_in(body: &[u8]) -> Option<u64> {
     std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
 }
 
-/// Where a write that was done will be seen.
+/// The revision at which the watch shows a finished write.
 struct Awaited {
     resource: Resource,
     revision: u64,
@@ -90,8 +90,8 @@ struct Awaited {
 }
 
 impl Fleet {
-    /// Takes in what became of an action of a plan. To be called exactly once for each; the order does not matter. The
-    /// result is an Event to record.
+    /// Applies the result of an action, and returns an Event to record. Must be called exactly once
+    /// for each action, in any order.
     pub fn answer(&mut self, action: &Action, answer: Answer<'_>, now: Timestamp) -> Option<EventRecord> {
         let key: ObjectKey = (action.set.namespace.clone(), action.set.name.clone());
         let pods = &self.pods;
@@ -244,7 +244,8 @@ impl Answered<'_> {
         }
     }
 
-    /// Whether a pod that has the name is what was to be created: it was, and only the word of it got lost.
+    /// Returns whether the pod that has the name is the one to be created: then it was created, and
+    /// only the answer was lost.
     fn is_the_one(&self, pod: &PodView, node: &NodeName) -> bool {
         let ours = pod
             .meta
@@ -278,14 +279,15 @@ impl Answered<'_> {
         self.set.write_settled(write);
     }
 
-    /// The creation was refused: the node waits, and for a moment the others that lack a pod too.
+    /// The creation was refused: the node backs off, and for a moment the other nodes without a pod
+    /// too.
     fn creation_refused(&mut self, node: &NodeName, name: &str, why: &str) {
         self.creation_failed(node, name);
         self.hold_creations_back(node, why);
     }
 
-    /// Nobody knows whether the pod was created. That is looked at before another one is made: by now the next one might go by
-    /// another name, and stand beside it.
+    /// It is unknown whether the pod was created. It is read before another one is created, because
+    /// the next one might have another name and run beside it.
     fn creation_in_doubt(&mut self, node: &NodeName, name: &str, why: &str) {
         let pair = self.set.pairs.get_mut(node);
         let Some(creation) = pair.and_then(|pair| pair.creation_of(name)) else {
@@ -331,14 +333,14 @@ impl Answered<'_> {
         };
         match outcome {
             Outcome::Done(body) => {
-                // The last state of a pod that went at once is older than its going.
+                // The last state of a pod that was removed at once is older than its deletion.
                 let revision = revision_in(body).filter(|revision| *revision > shown);
                 write.state = WriteState::Written(revision);
                 pair.refusal = None;
                 self.awaits(Resource::Pods, revision, Spot::Pair(node.clone()));
                 self.record(false, "SuccessfulDelete", format!("Deleted pod: {name}"));
             }
-            // Somebody was faster, or the name has gone over to another pod.
+            // The pod was already deleted, or another pod has the name now.
             Outcome::Gone | Outcome::Taken => write.state = WriteState::Written(None),
             Outcome::Unknown(why) => {
                 self.deletion_in_doubt(node, uid, &why);
@@ -349,8 +351,8 @@ impl Answered<'_> {
         }
     }
 
-    /// What became of a deletion whose answer was lost. Whether a pod that is still there should go is judged anew: it may have become the
-    /// one to keep meanwhile.
+    /// Applies the check after a deletion without an answer. If the pod still exists, it is judged
+    /// again, because meanwhile it may have become the one to keep.
     fn pod_confirmed(&mut self, node: &NodeName, uid: &str, outcome: Outcome<'_>) {
         self.set.dirty.insert(node.clone());
         let Some(pair) = self.set.pairs.get_mut(node) else {
@@ -379,7 +381,7 @@ impl Answered<'_> {
         }
     }
 
-    /// The pod stays among those that are going, and its place in the budget taken, until somebody has looked.
+    /// The pod counts as being deleted, and keeps using the budget, until it was read.
     fn deletion_in_doubt(&mut self, node: &NodeName, uid: &str, why: &str) {
         let Some(pair) = self.set.pairs.get_mut(node) else {
             return;
@@ -432,14 +434,16 @@ impl Answered<'_> {
                 self.set.claims.granted(&key);
                 self.awaits(Resource::Pods, revision, Spot::Claim(key));
             }
-            // Gone or changed under our hands: the watch will say so, and a moment later it is looked at anew.
+            // Deleted or changed meanwhile: the watch shows it, and the pod is tried again after
+            // the backoff.
             _ => self.set.claims.refused(&key, self.now),
         }
     }
 
     fn pod_relabelled(&mut self, key: ObjectKey, outcome: Outcome<'_>) {
         if !matches!(outcome, Outcome::Done(_)) {
-            // Its revision may not go before; so another look at the history asks for it again.
+            // Its revision must not be deleted before, so the next pass over the history requests
+            // the label again.
             self.set.history_dirty = true;
             self.set.history_retry.failed(self.now);
         }
@@ -450,7 +454,7 @@ impl Answered<'_> {
         match outcome {
             Outcome::Done(body) => {
                 self.set.history_retry.succeeded(self.now);
-                // The template may have changed while the answer was on its way.
+                // The template may have changed before the answer came.
                 let current = *self.set.revision_name() == **name;
                 self.set.settled |= current;
                 match revision_in(body) {
@@ -475,7 +479,8 @@ impl Answered<'_> {
         let current = *self.set.revision_name() == **name;
         match outcome {
             Outcome::Done(body) if current => {
-                // Whoever wrote it: if it says the same it will do, until something else asks for a look at the history.
+                // Any author will do if the content is the same. The next change of the history
+                // checks it again.
                 let same = serde_json::from_slice::<ControllerRevisionView>(body)
                     .is_ok_and(|revision| schema::gojson::to_vec(&revision.data) == self.set.data);
                 self.set.settled = same;

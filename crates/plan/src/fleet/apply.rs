@@ -1,4 +1,4 @@
-//! Watch events into the index: each marks what it concerns.
+//! Applies watch events to the index, and marks what they affect.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +14,8 @@ fn key_of(view: &impl View) -> ObjectKey {
     (view.meta().namespace.clone(), view.meta().name.clone())
 }
 
-/// Whether a change of a node can move a daemon: its labels and taints can, a heartbeat cannot.
+/// Returns whether a change of a node can affect DaemonSets: one of labels or taints can, a
+/// heartbeat cannot.
 fn concerns_daemons(old: &NodeView, new: &NodeView) -> bool {
     let same_taints =
         |a: &[Taint], b: &[Taint]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same(b));
@@ -106,14 +107,14 @@ impl Fleet {
             return;
         }
         self.pod_gone(&key);
-        // Pods of other controllers are nobody's business here.
+        // Pods of other controllers are ignored.
         if pod.meta.controller().is_some_and(|owner| !is_daemon_set(owner)) {
             return;
         }
         self.settle_pod(key, pod);
     }
 
-    /// Puts a pod where it belongs now.
+    /// Adds a pod to the set that it belongs to now.
     fn settle_pod(&mut self, key: ObjectKey, pod: Arc<PodView>) {
         let home = self.home_of(&pod);
         if let Some(Home { set, role }) = &home
@@ -151,8 +152,8 @@ impl Fleet {
         }
     }
 
-    /// Which set a pod belongs to, and how. An owner counts when kind, name and uid are right; an orphan goes to the
-    /// first set by name that selects it.
+    /// The set that a pod belongs to, and how. An owner counts if kind, name and uid match. An
+    /// orphan belongs to the first set, by name, that selects it.
     fn home_of(&self, pod: &PodView) -> Option<Home> {
         let namespace = &pod.meta.namespace;
         if let Some(owner) = pod.meta.controller() {
@@ -187,7 +188,7 @@ impl Fleet {
             .take_while(move |((of, _), _)| of == namespace)
     }
 
-    /// Looks anew at whose the pods of a namespace are: sets came, changed their minds, or went.
+    /// Finds the sets of a namespace's pods again, after a set was created, changed or deleted.
     fn resettle(&mut self, namespace: &Arc<str>, concerns: impl Fn(&PodEntry) -> bool) {
         let start = (namespace.clone(), Arc::from(""));
         let pods = self
@@ -279,7 +280,7 @@ impl Fleet {
             self.wakes.remove(&(moment, key.clone()));
         }
         self.dirty.remove(key);
-        // Its pods stay known: another set may adopt the orphans among them.
+        // Its pods stay in the index, because another set may adopt the orphans.
         let gone = key.clone();
         self.resettle(&key.0, move |entry| {
             entry.home.as_ref().is_some_and(|home| home.set == gone)
@@ -324,8 +325,8 @@ impl Fleet {
         if old.as_ref() == Some(&revision) {
             return;
         }
-        // A new revision that already has its owner is left alone until something else asks for a look at the history:
-        // it was written by ourselves, or by somebody who is about to do more with it.
+        // A new revision that already has its owner does not trigger a pass over the history: we
+        // wrote it ourselves, or its author is not finished.
         if old.is_some() || !revision.meta.controller().is_some_and(is_daemon_set) {
             self.history_changed(&key);
         }
@@ -337,7 +338,7 @@ impl Fleet {
         }
     }
 
-    /// Revisions are few and their changes rare: all sets of the namespace look at theirs.
+    /// Marks the history of every set in the namespace dirty: revisions are few and rarely change.
     fn history_changed(&mut self, key: &ObjectKey) {
         let keys: Vec<_> = self.sets_of(&key.0).map(|(set, _)| set.clone()).collect();
         for set_key in keys {
@@ -355,7 +356,7 @@ impl Fleet {
         }
     }
 
-    /// A watch has reached a revision: what was written up to there is seen.
+    /// A watch has reached a revision, so it has shown all writes up to there.
     pub(super) fn reached(&mut self, resource: Resource, revision: u64) {
         let seen = self.world.seen.of(resource);
         *seen = revision.max(*seen);

@@ -1,5 +1,5 @@
-//! Pods whose owner is to change: those to adopt and those to release. (Pods that get another hash label pass through
-//! here too, so that no pod is patched twice at once.)
+//! Pods whose owner must change: to adopt or to release. Relabelled pods are tracked here too, so
+//! that no pod is patched twice at the same time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,31 +9,31 @@ use jiff::Timestamp;
 use super::ObjectKey;
 use super::write::{Retry, Write};
 
-/// What is to become of a pod's owner.
+/// The change of a pod's owner.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Claim {
-    /// It is to be ours.
+    /// The set becomes its controller.
     Adopt,
-    /// It is to be ours no longer.
+    /// The set stops being its controller.
     Release,
 }
 
 /// The claims of one set.
 #[derive(Clone, Debug)]
 pub(super) struct Claims {
-    /// How many may be in flight.
+    /// Most patches in flight.
     burst: usize,
-    /// What is wanted, and of which pod.
+    /// The wanted change of each pod, and the pod's uid.
     wanted: BTreeMap<ObjectKey, (Claim, Arc<str>)>,
-    /// Those of [`Claims::wanted`] that may be asked for: not asked for yet, and not refused just now.
+    /// Those of [`Claims::wanted`] that may be requested: not in flight, and not backing off.
     adopt: BTreeSet<ObjectKey>,
     release: BTreeSet<ObjectKey>,
-    /// What was asked for and is not yet to be seen.
+    /// Requested and not yet shown by the watch.
     writes: BTreeMap<ObjectKey, Write>,
-    /// What was refused the last time, and whether it still waits for its moment among [`Claims::wakes`].
+    /// Backoff of pods whose last patch was refused; true while it waits in [`Claims::wakes`].
     refused: BTreeMap<ObjectKey, (Retry, bool)>,
     wakes: BTreeSet<(Timestamp, ObjectKey)>,
-    /// When the set itself may be read again, which comes before any adoption.
+    /// Backoff of reading the set, which precedes any adoption.
     pub(super) confirm_retry: Retry,
 }
 
@@ -51,13 +51,13 @@ impl Claims {
         }
     }
 
-    /// A pod's owner is to change.
+    /// A pod's owner must change.
     pub(super) fn want(&mut self, key: &ObjectKey, claim: Claim, uid: &Arc<str>) {
         self.wanted.insert(key.clone(), (claim, uid.clone()));
         self.offer(key);
     }
 
-    /// A pod's owner is right, or it is not ours to change.
+    /// A pod's owner is right, or is not ours to change.
     pub(super) fn unwant(&mut self, key: &ObjectKey) {
         self.wanted.remove(key);
         self.adopt.remove(key);
@@ -76,12 +76,12 @@ impl Claims {
         };
     }
 
-    /// Whether there is anything to adopt.
+    /// Returns whether a pod can be adopted.
     pub(super) fn has_orphans(&self) -> bool {
         !self.adopt.is_empty()
     }
 
-    /// The next pod to claim, with its uid, as long as there is room for more requests.
+    /// The next pod to claim, with its uid; `None` if the bound on requests is reached.
     pub(super) fn next(&self, claim: Claim) -> Option<(ObjectKey, Arc<str>)> {
         if !self.has_room() {
             return None;
@@ -104,24 +104,24 @@ impl Claims {
         self.writes.contains_key(key)
     }
 
-    /// A pod's patch was given out.
+    /// A pod's patch was issued.
     pub(super) fn asked(&mut self, key: ObjectKey, write: Write) {
         self.adopt.remove(&key);
         self.release.remove(&key);
         self.writes.insert(key, write);
     }
 
-    /// The patch that was given out for a pod.
+    /// The patch of a pod that is in flight or not yet shown.
     pub(super) fn write_of(&mut self, key: &ObjectKey) -> Option<&mut Write> {
         self.writes.get_mut(key)
     }
 
-    /// The patch was done. It is settled when the watch shows it.
+    /// The patch succeeded. It is settled when the watch shows it.
     pub(super) fn granted(&mut self, key: &ObjectKey) {
         self.refused.remove(key);
     }
 
-    /// The patch was refused, or nobody knows: it is tried again after a while, if it is still wanted then.
+    /// The patch failed, or got no answer. It is retried after the backoff, if it is still wanted.
     pub(super) fn refused(&mut self, key: &ObjectKey, now: Timestamp) {
         self.writes.remove(key);
         let (retry, waits) = self.refused.entry(key.clone()).or_default();
@@ -140,7 +140,7 @@ impl Claims {
         }
     }
 
-    /// The pods whose moment has come.
+    /// Makes the pods available whose backoff has ended.
     pub(super) fn due(&mut self, now: Timestamp) {
         while let Some((moment, _)) = self.wakes.first()
             && *moment <= now

@@ -1,8 +1,10 @@
-//! The conditions `Available` and `Progressing`, which Kubernetes' DaemonSets lack: whether enough nodes are served, and
-//! what is waited for. Their reasons are a Deployment's where it has one.
+//! The conditions `Available` and `Progressing`, which Kubernetes' DaemonSets lack: whether enough
+//! nodes have an available pod, and what the rollout waits for. Where a Deployment has a fitting
+//! reason, they use it.
 //!
-//! They are written with the numbers, and must not cost writes of their own: so what they say about a node is coarser
-//! than an [explanation](super::Explanation), and changes when the node's numbers do.
+//! They are written with the numbers of the status and must not cause writes of their own. So their
+//! text about a node is coarser than an [explanation](super::Explanation), and changes only with
+//! the node's numbers.
 
 use std::sync::Arc;
 
@@ -21,11 +23,11 @@ pub struct Condition {
     pub kind: &'static str,
     /// Whether it is True; otherwise it is False.
     pub status: bool,
-    /// One CamelCase word.
+    /// Reason in CamelCase.
     pub reason: &'static str,
-    /// A sentence.
+    /// Message for users.
     pub message: String,
-    /// Since when the status is so.
+    /// When the status last changed.
     pub since: Timestamp,
 }
 
@@ -35,7 +37,7 @@ impl Condition {
         if self.status { "True" } else { "False" }
     }
 
-    /// The condition as the set says it once it is written.
+    /// The condition as a view of the written set has it.
     pub(super) fn view(&self) -> DaemonSetConditionView {
         DaemonSetConditionView {
             kind: self.kind.to_owned(),
@@ -46,7 +48,7 @@ impl Condition {
         }
     }
 
-    /// Whether `present` says the same, whenever it came to.
+    /// Returns whether `present` equals this condition, except for the time.
     fn is_said_by(&self, present: &DaemonSetConditionView) -> bool {
         present.kind == self.kind
             && present.status == self.word()
@@ -55,14 +57,15 @@ impl Condition {
     }
 }
 
-/// How many nodes a message names; the others it counts.
+/// Most nodes that a message names. It counts the others.
 const NAMED_NODES: usize = 3;
 
-/// How much of somebody else's words a message quotes for a node. A scheduler's explanation lists every reason.
+/// Longest quote of another component's message for a node, in bytes. A scheduler's message lists
+/// every reason.
 const LONGEST_QUOTE: usize = 256;
 
 impl Set {
-    /// What the conditions should say.
+    /// The desired conditions.
     pub(super) fn conditions<'n>(
         &self,
         nodes: impl Fn(&NodeName) -> Option<&'n Arc<NodeView>>,
@@ -83,7 +86,8 @@ impl Set {
         })
     }
 
-    /// Since when a condition has had its status: as the set says, or as was last written, if somebody took it away.
+    /// When a condition got its status: from the set, or from the last write if a client removed
+    /// it.
     fn since(&self, kind: &str, status: bool, now: Timestamp) -> Timestamp {
         let present = self.view.conditions.iter().find(|present| present.kind == kind);
         let written = self
@@ -98,7 +102,7 @@ impl Set {
         .unwrap_or(now)
     }
 
-    /// Whether the set itself says what `conditions` do.
+    /// Returns whether the set already has `conditions`.
     pub(super) fn says(&self, conditions: &[Condition]) -> bool {
         let said = |condition: &Condition| {
             let mut present = self.view.conditions.iter();
@@ -107,7 +111,8 @@ impl Set {
         conditions.iter().all(said)
     }
 
-    /// Enough nodes are served when no more than the update strategy allows are without an available pod, and not all.
+    /// True if no more nodes lack an available pod than the update strategy allows, and not all of
+    /// them.
     fn available(&self) -> Told {
         let (desired, available) = (self.tally.desired, self.tally.available);
         let allowed = self.budget().max_unavailable;
@@ -115,7 +120,7 @@ impl Set {
         if desired - available <= allowed && (available > 0 || desired == 0) {
             Told::new(true, "MinimumPodsAvailable", message)
         } else {
-            let message = format!("{message}, and at most {allowed} may be without");
+            let message = format!("{message}, and at most {allowed} may lack one");
             Told::new(false, "MinimumPodsUnavailable", message)
         }
     }
@@ -139,7 +144,7 @@ impl Set {
         let old = desired - self.tally.updated;
         if old > 0 && self.rules().mode == Mode::OnDelete {
             let message = format!(
-                "{old} of {desired} nodes have a pod of an old template, which stays until it is deleted"
+                "{old} of {desired} nodes have a pod of an old template, which must be deleted by hand"
             );
             return Told::new(false, "OnDelete", message);
         }
@@ -148,7 +153,7 @@ impl Set {
     }
 }
 
-/// A condition without its name and time.
+/// A condition without its type and time.
 struct Told {
     status: bool,
     reason: &'static str,
@@ -165,7 +170,7 @@ impl Told {
     }
 }
 
-/// The first few of `count` nodes, each with its text, and how many more there are.
+/// The first few of `count` nodes, each with its text, and the number of the others.
 fn named<'n>(
     nodes: impl Iterator<Item = &'n NodeName>,
     count: usize,
@@ -179,7 +184,7 @@ fn named<'n>(
 }
 
 impl Case<'_> {
-    /// Why the node is waited for, in words that last.
+    /// Why the rollout waits for the node, in words that rarely change.
     fn in_short(&self) -> String {
         let Some((verdict, pod)) = self.verdict() else {
             return "its node is gone".to_owned();
@@ -192,7 +197,7 @@ impl Case<'_> {
             }
             Verdict::NodeDown(trouble) => return format!("the node {trouble}"),
             Verdict::Outdated => "its pod is of an old template",
-            // Until it is gone, an old pod on its way out is what it was.
+            // A terminating old pod keeps its text, so that the condition does not change.
             Verdict::Ending if !updated => "its pod is of an old template",
             Verdict::Ending => "its pod is ending",
             Verdict::Creating | Verdict::Missing => "its pod is being created",
@@ -207,7 +212,7 @@ impl Case<'_> {
     }
 }
 
-/// The beginning of somebody else's words.
+/// The beginning of another component's message.
 fn quoted(before: &str, words: &str) -> String {
     match words.len() <= LONGEST_QUOTE {
         true => format!("{before}{words}"),

@@ -1,4 +1,4 @@
-//! A plan explains itself: how a set stands on each node, since when, and what happens next.
+//! Explains the state of a set on each node: since when, and what happens next.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,28 +16,29 @@ use crate::rollout::{Lane, Mode};
 /// The state of a set on all its nodes.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Explanation {
-    /// Why nothing at all is done, when that is so.
+    /// Why nothing is done for the set, if so.
     pub halted: Option<&'static str>,
-    /// The numbers, as they should be reported.
+    /// The desired status.
     pub status: DaemonSetStatusView,
-    /// The conditions `Available` and `Progressing`, likewise.
+    /// The desired conditions `Available` and `Progressing`.
     pub conditions: [Condition; 2],
-    /// What an update may do at a time, and what it is doing.
+    /// What an update may do at a time, and what it does now.
     pub rollout: RolloutState,
-    /// The nodes, by name. Nodes that the set has no business with are among them, as [`Verdict::NotHere`].
+    /// The nodes, by name. Nodes that must not run the set are [`Verdict::NotHere`].
     pub decisions: Vec<Decision>,
 }
 
-/// How far an update is.
+/// Progress of an update.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RolloutState {
     /// How old pods are replaced.
     pub mode: Mode,
-    /// How many nodes the update may hold at a time: without an available pod, or in a surge with a second one.
+    /// Most nodes that the update may use at a time: without an available pod, or in a surge with
+    /// two pods.
     pub budget: usize,
-    /// How many nodes use that up now.
+    /// Nodes that use the budget now.
     pub held: usize,
-    /// How many available old pods wait for their turn.
+    /// Available old pods that wait for the update.
     pub candidates: usize,
 }
 
@@ -46,73 +47,73 @@ pub struct RolloutState {
 pub struct Decision {
     /// The node.
     pub node: NodeName,
-    /// How the set stands there.
+    /// The state of the set there.
     pub verdict: Verdict,
     /// The pod that this is about, if there is one.
     pub pod: Option<Arc<PodView>>,
-    /// Since when, as far as the objects tell.
+    /// Since when, if the objects contain it.
     pub since: Option<Timestamp>,
-    /// Who or what must do something before this changes.
+    /// What must happen before this changes.
     pub waits_for: WaitsFor,
 }
 
-/// How a set stands on a node.
+/// State of a set on a node.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Verdict {
-    /// The node should not run it, and does not.
+    /// The node must not run a pod, and has none.
     NotHere(Misfit),
-    /// The node should not run it any more; its pod stays since it may.
+    /// The node would get no new pod; its present pod may stay.
     Stays(Misfit),
-    /// The node should not run it; its pod is on its way out.
+    /// The node must not run a pod; its pod is being deleted.
     Leaving(Misfit),
-    /// There is no such node; its pod is collected.
+    /// The node does not exist; the garbage collector deletes its pod.
     NodeGone,
-    /// The node is in trouble, and the pod with it.
+    /// The node is not ready or unreachable, and so is its pod.
     NodeDown(Trouble),
-    /// A pod was asked for.
+    /// The creation of a pod was requested.
     Creating,
-    /// A pod is missing, and will be asked for.
+    /// A pod is missing, and will be created.
     Missing,
-    /// The old pod must end before the next is made.
+    /// The old pod must end before the new one is created.
     Ending,
-    /// A pod was found that belongs to nobody; it is being adopted.
+    /// A pod without a controller is being adopted.
     Adopting,
-    /// What is to be done here was refused, in these words; it is asked for again then.
+    /// The last request was refused with this message; it is repeated at this time.
     Refused(Box<str>, Timestamp),
-    /// Pods keep failing; the next is made then.
+    /// Pods keep failing; the next one is created at this time.
     BackingOff(Timestamp),
-    /// The pod ended, failed or not; another is made in its place.
+    /// The pod ended or failed; another one replaces it.
     Ended(PhaseView),
-    /// The pod has no node yet; the scheduler's explanation.
+    /// The pod has no node yet; the scheduler's message.
     Unscheduled(Box<str>),
     /// The pod is not Ready.
     NotReady,
-    /// The pod is Ready and becomes available then.
+    /// The pod is Ready, and becomes available at this time.
     AvailableAt(Timestamp),
     /// The pod is of an old template, and will be replaced.
     Outdated,
-    /// The new pod is coming up beside the old one.
+    /// The new pod starts beside the old one.
     Surging,
     /// The current pod is available.
     UpToDate,
 }
 
-/// Who or what must do something before a [`Verdict`] changes.
+/// What must happen before a [`Verdict`] changes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum WaitsFor {
-    /// Nobody: this is how it stays.
+    /// Nothing: the state is final.
     Nothing,
-    /// The DaemonSet controller, which is about to.
+    /// The DaemonSet controller, which acts at once.
     Controller,
     /// The scheduler.
     Scheduler,
-    /// The node, whose agent starts and ends pods.
+    /// The node, whose agent starts and stops pods.
     Node,
-    /// The node must answer again.
+    /// The node must become reachable again.
     NodeToRecover,
-    /// A moment.
+    /// A time.
     Time(Timestamp),
-    /// The update gets to this node when others are done.
+    /// Other nodes must be updated first.
     Turn,
     /// A user must delete the pod: the update strategy is OnDelete.
     User,
@@ -124,7 +125,7 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Verdict::NotHere(why) => write!(f, "not here: {why}"),
-            Verdict::Stays(why) => write!(f, "stays, though nothing new would start here: {why}"),
+            Verdict::Stays(why) => write!(f, "running, but a new pod could not start here: {why}"),
             Verdict::Leaving(why) => write!(f, "leaving: {why}"),
             Verdict::NodeGone => f.write_str("the node is gone"),
             Verdict::NodeDown(trouble) => write!(f, "the node {trouble}"),
@@ -141,7 +142,7 @@ impl fmt::Display for Verdict {
             Verdict::NotReady => f.write_str("not ready"),
             Verdict::AvailableAt(moment) => write!(f, "ready, available at {moment}"),
             Verdict::Outdated => f.write_str("of an old template"),
-            Verdict::Surging => f.write_str("the new pod is coming up beside the old one"),
+            Verdict::Surging => f.write_str("the new pod is starting beside the old one"),
             Verdict::UpToDate => f.write_str("up to date"),
         }
     }
@@ -157,14 +158,15 @@ impl fmt::Display for WaitsFor {
             WaitsFor::NodeToRecover => f.write_str("the node to recover"),
             WaitsFor::Time(moment) => write!(f, "{moment}"),
             WaitsFor::Turn => f.write_str("its turn in the update"),
-            WaitsFor::User => f.write_str("somebody to delete the pod (OnDelete)"),
+            WaitsFor::User => f.write_str("a user to delete the pod (OnDelete)"),
             WaitsFor::Collector => f.write_str("the pod garbage collector"),
         }
     }
 }
 
 impl Fleet {
-    /// How a set stands on each node, as last planned or [observed](Fleet::of). `None` when there is no such set.
+    /// The state of a set on each node, as last planned or [read](Fleet::of). `None` if there is no
+    /// such set.
     pub fn explain(&self, namespace: &str, name: &str, now: Timestamp) -> Option<Explanation> {
         let set = self.sets.get(&(Arc::from(namespace), Arc::from(name)))?;
         let decision = |(node, pair): (&NodeName, &Pair)| {
@@ -208,7 +210,7 @@ fn halted(set: &Set) -> Option<&'static str> {
     }
 }
 
-/// One set on one node, to be explained.
+/// One set on one node, for an explanation.
 pub(super) struct Case<'a> {
     set: &'a Set,
     pair: &'a Pair,
@@ -231,7 +233,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// The pod that speaks for the node.
+    /// The senior pod, which represents the node.
     pub(super) fn senior(&self) -> Option<&'a Arc<PodView>> {
         self.pods.first().map(|(pod, _)| pod)
     }
@@ -247,7 +249,7 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// The verdict and the pod that it is about; `None` when there is nothing to say.
+    /// The verdict and its pod; `None` if neither node nor pod exists.
     pub(super) fn verdict(&self) -> Option<(Verdict, Option<&'a Arc<PodView>>)> {
         let senior = self.senior();
         let Some(view) = self.view else {
@@ -289,13 +291,13 @@ impl<'a> Case<'a> {
         Some((self.verdict_of(pod), Some(pod)))
     }
 
-    /// Whether a pod is of the current template.
+    /// Returns whether a pod has the current template.
     pub(super) fn is_updated(&self, pod: &PodView) -> bool {
         let rules = self.set.rules();
         is_updated(pod, &rules.template)
     }
 
-    /// The verdict where a pod stands on a node that should run it.
+    /// The verdict for a pod on a node that should run it.
     fn verdict_of(&self, pod: &PodView) -> Verdict {
         let rules = self.set.rules();
         let back_off = self

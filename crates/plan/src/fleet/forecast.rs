@@ -1,8 +1,10 @@
-//! What a DaemonSet would do if it were written now: the planner itself, rehearsed against a cluster in which the server
-//! grants every request, every new pod gets ready and every deleted one ends.
+//! Forecasts what a DaemonSet would do if it were written now. It runs the planner against a
+//! simulated cluster, in which the server accepts every request, every new pod becomes ready, and
+//! every deleted pod ends.
 //!
-//! What is broken now stays broken: pods that are not ready stay so, and nothing starts or ends on a node that does not
-//! answer. So a forecast can end before its DaemonSet is everywhere up to date, and then says where.
+//! What is broken now stays broken: pods that are not ready stay so, and nothing starts or ends on
+//! an unreachable node. So a forecast can end before every node is up to date, and then names those
+//! nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -21,46 +23,47 @@ use super::explain::Case;
 use super::{Change, Fleet, ObjectKey, Objects, Verdict};
 use crate::daemonset::{HASH_LABEL, Misfit, NodeName, Trouble, is_past, seniority};
 
-/// What a DaemonSet would do.
+/// Forecast of a DaemonSet.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Forecast {
-    /// The nodes, by name: those that should run it, those that have a pod of it, and why the others are left out.
+    /// The nodes, by name: those that should run it, those that have a pod of it, and why the
+    /// others are excluded.
     pub nodes: Vec<NodeForecast>,
-    /// In how many waves: what the update's budget lets happen at a time is one.
+    /// Number of waves. A wave is what the update's budget allows at a time.
     pub waves: usize,
 }
 
-/// What would happen on one node.
+/// Forecast for one node.
 #[derive(Clone, PartialEq, Debug)]
 pub struct NodeForecast {
     /// The node.
     pub node: NodeName,
-    /// What its pod comes to.
+    /// What happens to its pod.
     pub change: NodeChange,
-    /// The wave in which it begins, from 1; `None` where nothing happens.
+    /// The wave in which it begins, from 1; `None` if nothing happens.
     pub wave: Option<usize>,
     /// The pod that it has now.
     pub pod: Option<Arc<PodView>>,
-    /// How the set would stand there in the end.
+    /// The state of the set there in the end.
     pub verdict: Verdict,
 }
 
-/// What a node's pod comes to.
+/// What happens to a node's pod.
 #[derive(Clone, PartialEq, Debug)]
 pub enum NodeChange {
     /// It has none, and gets one.
     Gains,
-    /// It has one, and gets another in its place.
+    /// Its pod is replaced by a new one.
     Replaces,
-    /// Its pod stays, of the template that stands then.
+    /// Its pod stays, and has the template that is current in the end.
     Keeps,
-    /// Its pod stays although it is to go: by OnDelete, by a taint, or since the update gets no further.
+    /// Its old pod stays: because of OnDelete, a taint, or an update that is stuck.
     KeepsOld,
-    /// Its pod goes, and none comes.
+    /// Its pod is deleted, and not replaced.
     Loses,
-    /// It has none and gets none.
+    /// It has none, and gets none.
     NotHere(Misfit),
-    /// It should get one, and does not: something is in the way, as the verdict says.
+    /// It should get one but does not; the verdict has the reason.
     Waits,
 }
 
@@ -68,7 +71,7 @@ impl fmt::Display for NodeChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             NodeChange::Gains => f.write_str("gains a pod"),
-            NodeChange::Replaces => f.write_str("gets a new pod for the old one"),
+            NodeChange::Replaces => f.write_str("gets a new pod in place of the old one"),
             NodeChange::Keeps => f.write_str("keeps its pod"),
             NodeChange::KeepsOld => f.write_str("keeps its old pod"),
             NodeChange::Loses => f.write_str("loses its pod"),
@@ -78,18 +81,19 @@ impl fmt::Display for NodeChange {
     }
 }
 
-/// Rounds of requests and of machines for each node, at most: a node takes a handful (its old pod goes, is gone, the
-/// new one comes, is ready, is available), so a forecast that takes more will not end.
+/// Most rounds of requests and of simulated machines for each node. A node takes about five (delete
+/// the old pod, end it, create the new one, ready, available), so a forecast that takes more does
+/// not end.
 const ROUNDS_A_NODE: usize = 16;
 
-/// Rounds that a forecast takes whatever the number of nodes: history, adoption, status.
+/// Further rounds, whatever the number of nodes: history, adoption, status.
 const ROUNDS: usize = 64;
 
 impl Fleet {
-    /// What would happen if `set` were written now, as a new DaemonSet or in the place of the one of its name.
+    /// Forecasts what would happen if `set` were written now, as a new DaemonSet or as an update.
     ///
-    /// `set` is to be whole: with defaults, uid, generation and the template's generation, as the server's answer to a
-    /// dry run has them. The fleet itself does not change.
+    /// `set` must be complete: with defaults, uid, generation and the template's generation, like
+    /// the server's answer to a dry run. The fleet itself does not change.
     pub fn forecast(&self, set: &Arc<DaemonSetView>, now: Timestamp) -> Forecast {
         let before = self.pods_by_node(set);
         let mut rehearsal = Rehearsal::new(self, set, now);
@@ -97,7 +101,7 @@ impl Fleet {
         rehearsal.result(&before)
     }
 
-    /// The pod by which the set of this name is on each node now.
+    /// The senior pod of the set with this name on each node.
     fn pods_by_node(&self, set: &DaemonSetView) -> BTreeMap<NodeName, Arc<PodView>> {
         let key = (set.meta.namespace.clone(), set.meta.name.clone());
         let Some(present) = self.sets.get(&key) else {
@@ -114,16 +118,16 @@ impl Fleet {
     }
 }
 
-/// A cluster that does what it is asked.
+/// A simulated cluster that carries out every request.
 struct Rehearsal {
     fleet: Fleet,
     key: ObjectKey,
     now: Timestamp,
     /// The last resourceVersion.
     revision: u64,
-    /// Pods that a machine is to start or to end.
+    /// Pods that a machine must start or end.
     unfinished: BTreeSet<ObjectKey>,
-    /// The wave in which something was first done on a node.
+    /// The wave of the first action on each node.
     begun: BTreeMap<NodeName, usize>,
     waves: usize,
 }
@@ -182,7 +186,8 @@ impl Rehearsal {
         }
     }
 
-    /// Plans and grants until nothing is asked for. What is begun meanwhile is one wave.
+    /// Plans, and carries out the actions, until a plan is empty. The nodes on which this begins
+    /// are one wave.
     fn settle(&mut self) -> Option<Timestamp> {
         let mut begun = BTreeSet::new();
         let look_again = loop {
@@ -207,7 +212,7 @@ impl Rehearsal {
         look_again
     }
 
-    /// Carries an action out and answers it.
+    /// Carries out an action and answers it.
     fn grant(&mut self, action: &Action) {
         self.revision += 1;
         let mut code = 200;
@@ -240,7 +245,7 @@ impl Rehearsal {
                 set.conditions = conditions.iter().map(Condition::view).collect();
             }),
             Act::ConfirmSet => {}
-            // No name is taken in a rehearsal, so there is nothing to look at.
+            // No name is taken in a rehearsal, so these actions do not occur.
             Act::InspectPod { .. } | Act::ConfirmPod { .. } | Act::InspectRevision(_) => {
                 (code, body) = (404, json!({}))
             }
@@ -329,7 +334,7 @@ impl Rehearsal {
         }
     }
 
-    /// The machines end what was deleted and start what is new, but for those that do not answer. Says whether anything
+    /// The reachable machines end the deleted pods and start the new ones. Returns whether anything
     /// was done.
     fn machines(&mut self) -> bool {
         let mut done = false;

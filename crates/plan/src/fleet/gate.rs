@@ -1,4 +1,5 @@
-//! How many of the missing pods may be asked for, and which: slow start, and patience after refusals.
+//! Limits how many missing pods may be requested, and which: slow start, and backoff after
+//! refusals.
 
 use std::collections::BTreeSet;
 
@@ -7,23 +8,23 @@ use jiff::Timestamp;
 use super::write::Retry;
 use crate::daemonset::NodeName;
 
-/// The gate through which the creations of one set go.
+/// Limits the creations of one set.
 ///
-/// A first one, then twice as many with each round that goes well, so that a quota or a bad template costs a few
-/// refusals and not thousands. After a refusal the nodes that waited then wait for a while, the longer the more
-/// refusals there were in a row; but a node that comes to need a pod only afterwards is tried at once: what was refused
-/// to the others is often none of its business.
+/// It starts with one creation, and doubles the number with each successful round, so a quota or a
+/// bad template costs a few refusals and not thousands. After a refusal, the nodes without a pod
+/// back off, longer with each refusal in a row. A node that needs a pod only later is tried at
+/// once, because the refusal often does not apply to it.
 #[derive(Clone, Debug)]
 pub(super) struct Gate {
-    /// How many may be in flight.
+    /// Most creations in flight now.
     window: usize,
-    /// How far the window may grow.
+    /// Upper bound of the window.
     burst: usize,
     in_flight: usize,
     retry: Retry,
-    /// Nothing may pass before [`Gate::retry`] says so: the namespace is on its way out.
+    /// No creation is allowed before [`Gate::retry`] permits it: the namespace is terminating.
     closed: bool,
-    /// Nodes that came to need a pod after the last refusal.
+    /// Nodes that need a pod only since the last refusal.
     fresh: BTreeSet<NodeName>,
 }
 
@@ -39,12 +40,12 @@ impl Gate {
         }
     }
 
-    /// A node came to need a pod.
+    /// A node needs a pod now.
     pub(super) fn needed(&mut self, node: &NodeName) {
         self.fresh.insert(node.clone());
     }
 
-    /// A node needs none any more, or it was asked for.
+    /// A node no longer needs a pod, or its creation was requested.
     pub(super) fn not_needed(&mut self, node: &NodeName) {
         self.fresh.remove(node);
     }
@@ -56,7 +57,7 @@ impl Gate {
         }
     }
 
-    /// The next of the nodes that lack a pod, by name; `None` when no more may be asked for now.
+    /// The next node without a pod, by name; `None` if no creation is allowed now.
     pub(super) fn next(&self, missing: &BTreeSet<NodeName>, now: Timestamp) -> Option<NodeName> {
         if !self.has_room() || self.is_closed(now) {
             return None;
@@ -67,7 +68,7 @@ impl Gate {
         }
     }
 
-    /// Whether a pod may be asked for beside one that is there, as a surge does.
+    /// Returns whether a second pod may be created beside an existing one, in a surge.
     pub(super) fn admits_surge(&self, now: Timestamp) -> bool {
         self.has_room() && !self.retry.is_waiting(now)
     }
@@ -80,17 +81,17 @@ impl Gate {
         self.closed && self.retry.is_waiting(now)
     }
 
-    /// A pod was asked for.
+    /// A creation was requested.
     pub(super) fn asked(&mut self) {
         self.in_flight += 1;
     }
 
-    /// An answer came, of whatever kind.
+    /// An answer came, of any kind.
     pub(super) fn answered(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// A creation went well: one more may be in flight, which doubles their number a round.
+    /// A creation succeeded: one more may be in flight, which doubles their number each round.
     pub(super) fn granted(&mut self, now: Timestamp) {
         self.window = (self.window + 1).min(self.burst);
         self.retry.succeeded(now);
@@ -104,20 +105,20 @@ impl Gate {
         self.retry.failed(now);
     }
 
-    /// Creations were refused because the namespace is being deleted: nothing more is tried for long.
+    /// A creation was refused because the namespace is terminating: the longest backoff applies.
     pub(super) fn close(&mut self, now: Timestamp) {
         self.window = 1;
         self.closed = true;
         self.retry.hold(now);
     }
 
-    /// The set was changed: what was refused before may be granted now.
+    /// The set was changed, so requests that were refused may succeed now.
     pub(super) fn reopen(&mut self) {
         self.retry = Retry::default();
         self.closed = false;
     }
 
-    /// When more may pass, if a refusal holds something back.
+    /// When more creations are allowed, if a refusal delays them.
     pub(super) fn opens_at(&self, now: Timestamp) -> Option<Timestamp> {
         self.retry.ends_at(now)
     }
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn rounds_that_go_well_double_up_to_the_burst() {
+    fn creations_double_each_good_round_up_to_the_burst() {
         let (mut gate, missing) = (Gate::new(20), names(&["a"]));
         let mut rounds = Vec::new();
         for _ in 0..7 {
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_refusal_only_nodes_that_were_not_waiting_then_are_tried_before_its_time() {
+    fn gate_tries_only_new_nodes_during_backoff() {
         let mut gate = Gate::new(250);
         gate.needed(&"a".into());
         gate.needed(&"b".into());
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_gate_lets_nothing_through_until_it_is_opened_again() {
+    fn closed_gate_admits_nothing_until_reopened() {
         let mut gate = Gate::new(250);
         gate.close(now());
         gate.needed(&"z".into());

@@ -1,4 +1,4 @@
-//! Planning: what is to be done now for the sets that something happened to.
+//! Plans the actions for all sets with unprocessed changes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,8 @@ use crate::history;
 use crate::rollout::Mode;
 
 impl Fleet {
-    /// What is to be done now. Everything in the plan counts as asked for: each action must be carried out and answered.
+    /// Plans. Everything in the plan counts as requested: each action must be carried out and
+    /// answered.
     pub fn plan(&mut self, now: Timestamp) -> Plan {
         let mut plan = Plan::default();
         let listed = self.listed;
@@ -67,7 +68,7 @@ impl Fleet {
         plan
     }
 
-    /// Judges what something happened to, and asks for nothing.
+    /// Judges the dirty sets, and issues no action.
     pub(super) fn judge(&mut self, now: Timestamp) {
         for key in self.dirty.clone() {
             let revisions = self.revisions_of(&key);
@@ -82,7 +83,7 @@ impl Fleet {
         }
     }
 
-    /// The revisions of a set's namespace, when the set wants to look at its history.
+    /// The revisions of a set's namespace, if the set's history is dirty.
     fn revisions_of(&self, key: &ObjectKey) -> Vec<Arc<ControllerRevisionView>> {
         if !self.sets.get(key).is_some_and(|set| set.history_dirty) {
             return Vec::new();
@@ -96,7 +97,7 @@ impl Fleet {
     }
 }
 
-/// One look at one set.
+/// One pass over one set.
 struct Pass<'a> {
     set: &'a mut Set,
     world: &'a mut World,
@@ -122,7 +123,8 @@ impl Pass<'_> {
         self.claim_pods();
         self.look_at_history(revisions);
         if self.adopted {
-            // One look served all that was adopted just now; the next adoption asks again.
+            // The read of the set confirmed all adoptions of this pass. The next adoption needs
+            // another read.
             self.set.confirm = Confirm::No;
         }
         for node in std::mem::take(&mut self.set.dirty) {
@@ -164,8 +166,8 @@ impl Pass<'_> {
         }
     }
 
-    /// Adopts and releases pods. Before the first adoption the set itself is read: the watch may not yet know that it
-    /// is on its way out.
+    /// Adopts and releases pods. Reads the set before the first adoption, because the watch may not
+    /// yet have shown that it is terminating.
     fn claim_pods(&mut self) {
         while let Some((key, uid)) = self.set.claims.next(Claim::Release) {
             let target = Target {
@@ -192,7 +194,7 @@ impl Pass<'_> {
         self.act(act);
     }
 
-    /// Whether the set was just found alive; if not, asks.
+    /// Returns whether a read just showed the set alive; if not, requests a read.
     fn confirmed(&mut self) -> bool {
         match self.set.confirm {
             Confirm::Alive => {
@@ -276,7 +278,8 @@ impl Pass<'_> {
                 return;
             }
         };
-        // One write a revision at a time: what else it needs is seen once this one is.
+        // One write for each revision at a time: the next change follows when the watch shows this
+        // one.
         if self.set.revision_writes.contains_key(&name) {
             self.set.history_dirty = true;
             return;
@@ -286,7 +289,8 @@ impl Pass<'_> {
         self.act(act);
     }
 
-    /// Pods of a double revision get the hash of the one that is kept, so that they do not look old.
+    /// Gives the pods of a duplicate revision the hash of the one that is kept, so that they count
+    /// as updated.
     fn relabel_pods(&mut self, from: &str, to: &Arc<str>) {
         let carries = |pod: &api::view::PodView| {
             pod.meta.labels.get(crate::daemonset::HASH_LABEL) == Some(from) && !pod.is_terminating()
@@ -304,7 +308,7 @@ impl Pass<'_> {
         for pod in pods {
             let key = (pod.meta.namespace.clone(), pod.meta.name.clone());
             if !self.set.claims.has_room() {
-                // The rest when there is room again.
+                // The rest follows when requests are answered.
                 self.set.history_dirty = true;
                 return;
             }
@@ -322,7 +326,7 @@ impl Pass<'_> {
         self.options.burst.saturating_sub(self.set.deletes_in_flight)
     }
 
-    /// Deletes what must go whatever the budget.
+    /// Deletes the pods that must be deleted whatever the budget.
     fn delete_pods(&mut self) {
         while self.room_for_deletes() > 0
             && let Some(node) = self.set.queues.delete.first().cloned()
@@ -371,8 +375,8 @@ impl Pass<'_> {
         });
     }
 
-    /// Replaces available old pods as far as the budget goes, by the names of their nodes. Where the daemon is broken
-    /// already, its turn has come before: that takes no budget.
+    /// Replaces available old pods within the budget, in the order of node names. Pods that are not
+    /// available were replaced before, without using the budget.
     fn roll_out(&mut self) {
         let budget = self.set.budget();
         match self.set.rules().mode {
@@ -406,8 +410,8 @@ impl Pass<'_> {
         }
     }
 
-    /// Deletes the one pod of a node that is to stay until the rollout takes it. False when there is none, which the
-    /// queues rule out.
+    /// Deletes the one pod of a node that stays until the rollout replaces it. Returns false if
+    /// there is none, which the queues exclude.
     fn delete_staying(&mut self, node: &NodeName, reason: DeleteReason) -> bool {
         let staying = self.set.pairs.get(node).and_then(|pair| {
             pair.pods
@@ -422,7 +426,7 @@ impl Pass<'_> {
         true
     }
 
-    /// Creates the missing pods, by the names of their nodes, as many at a time as the gate lets through.
+    /// Creates missing pods, in the order of node names, as far as the gate allows.
     fn create_pods(&mut self) {
         if self.set.queues.create.is_empty() {
             self.set.gate.rest();
@@ -448,7 +452,8 @@ impl Pass<'_> {
             inspect: Inspect::No,
         });
         if let Some(earlier) = earlier {
-            // Its pod is to be seen, though nobody has answered yet; otherwise there would be no further one beside it.
+            // Its pod is visible before the answer came; otherwise no second creation would be
+            // planned.
             self.set.write_settled(earlier.write);
         }
         self.set.write_issued();
@@ -462,7 +467,7 @@ impl Pass<'_> {
         self.set.refresh(node, self.world, self.now);
     }
 
-    /// Looks at the pods whose names stood in the way of creations, and for those of which nobody knows whether they were created or deleted.
+    /// Reads pods whose names block creations, and pods whose creation or deletion got no answer.
     fn look_at_names(&mut self) {
         for node in std::mem::take(&mut self.set.inspect) {
             let Some(pair) = self.set.pairs.get_mut(&node) else {
@@ -499,7 +504,7 @@ impl Pass<'_> {
         }
     }
 
-    /// Writes the status when it is not as it should be; one write at a time.
+    /// Writes the status if it differs from the desired one; one write at a time.
     fn write_status(&mut self) {
         let set = &mut *self.set;
         if set.status_write.is_some() || set.status_retry.is_waiting(self.now) {
@@ -512,7 +517,7 @@ impl Pass<'_> {
             status = set.view.status.clone();
             status.collision_count = Some(collisions.saturating_add(1));
         } else if !set.settled {
-            // The numbers are about a template that has no name yet.
+            // The numbers are about a template that has no revision yet.
             return;
         } else {
             conditions.extend(set.conditions(|node| self.nodes.get(node), self.now));

@@ -8,49 +8,49 @@ use jiff::Timestamp;
 use super::write::{BackOff, Creation, Inspect, Refusal, Retry, Write};
 use crate::daemonset::{self, DeleteReason, Facts, Fit, Held, Judgement, Lineage, Rules, Trouble};
 
-/// What is known about a set on a node, and how that was last judged.
+/// State of a set on a node, and its last judgement.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pair {
-    /// Whether the set belongs there; `None` when there is no such node.
+    /// Whether the set belongs there; `None` if the node does not exist.
     pub(super) fit: Option<Fit>,
-    /// What is wrong with the node.
+    /// Whether the node is not ready or unreachable.
     pub(super) trouble: Option<Trouble>,
-    /// The set's pods there, finished ones included.
+    /// The set's pods there, including terminated ones.
     pub(super) pods: Vec<(Arc<PodView>, Held)>,
-    /// The last judgement; the set's tallies hold exactly this.
+    /// The last judgement, which the set's tallies contain.
     pub(super) judgement: Judgement,
-    /// What was asked for. Most pairs are at rest and have none.
+    /// Requested writes. Most pairs have none.
     pub(super) writes: Option<Box<Writes>>,
-    /// How long failed pods are left alone.
+    /// Backoff after failed pods.
     pub(super) back_off: Option<Box<BackOff>>,
-    /// The last request about the pair was refused.
+    /// The refusal of the last request about the pair.
     pub(super) refusal: Option<Box<Refusal>>,
-    /// The youngest pod that the set has had there.
+    /// The youngest pods that the set has had there.
     pub(super) lineage: Lineage,
-    /// Raised when the next pod's name is taken by a stranger.
+    /// Raised if another owner's pod has the next pod's name.
     pub(super) salt: u32,
 }
 
-/// Writes of a pair that are not yet to be seen.
+/// Writes of a pair that the watch has not shown yet.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Writes {
     pub(super) creation: Option<Creation>,
     pub(super) deletions: Vec<Deletion>,
 }
 
-/// A pod whose deletion was asked for.
+/// A pod whose deletion was requested.
 #[derive(Clone, Debug)]
 pub(super) struct Deletion {
-    /// The pod's.
+    /// The pod's uid.
     pub(super) uid: Arc<str>,
     pub(super) name: Arc<str>,
     pub(super) write: Write,
-    /// Nobody knows whether it was deleted: that is being looked at.
+    /// Whether the pod must be read, because the deletion got no answer.
     pub(super) inspect: Inspect,
 }
 
 impl Pair {
-    /// Puts a pod in, in the place of its older state if that is there.
+    /// Adds a pod, or replaces its older state.
     pub(super) fn attach(&mut self, pod: Arc<PodView>, ours: bool) {
         let deleted = self
             .deletions()
@@ -86,7 +86,7 @@ impl Pair {
         self.writes.as_ref()?.creation.as_ref()
     }
 
-    /// The creation that was asked for, if the pod of this name is still the one.
+    /// The requested creation, if it is of the pod with this name.
     pub(super) fn creation_of(&mut self, name: &str) -> Option<&mut Creation> {
         self.writes
             .as_mut()?
@@ -100,7 +100,7 @@ impl Pair {
         deletions.iter_mut().find(|deletion| *deletion.uid == *uid)
     }
 
-    /// Forgets that the deletion of a pod was asked for.
+    /// Removes the record of a pod's deletion.
     pub(super) fn forget_deletion(&mut self, uid: &str) -> Option<Write> {
         let deletions = &mut self.writes.as_mut()?.deletions;
         let at = deletions.iter().position(|deletion| *deletion.uid == *uid)?;
@@ -111,12 +111,12 @@ impl Pair {
         self.writes.get_or_insert_default()
     }
 
-    /// Whether nothing is left to know about the pair.
+    /// Returns whether the pair holds no state.
     pub(super) fn is_empty(&self) -> bool {
         self.fit.is_none() && self.pods.is_empty() && self.writes.is_none()
     }
 
-    /// Forgets the writes whose effect has been seen, or must have been; gives them back to be counted.
+    /// Removes the writes whose effect was seen or must have been seen, and returns them.
     pub(super) fn settle(&mut self, seen: u64, now: Timestamp) -> Vec<Write> {
         let mut settled = Vec::new();
         let Some(writes) = &mut self.writes else {
@@ -158,7 +158,7 @@ impl Pair {
         settled
     }
 
-    /// Notes that a request was refused; the next one waits the longer, the more were.
+    /// Records a refusal. The backoff grows with each.
     pub(super) fn refused(&mut self, why: &str, now: Timestamp) {
         let mut retry = self
             .refusal
@@ -171,13 +171,13 @@ impl Pair {
         }));
     }
 
-    /// Whether nothing is asked for yet because a request was refused.
+    /// Returns whether requests wait because one was refused.
     pub(super) fn is_held_back(&self, now: Timestamp) -> bool {
         let refusal = self.refusal.as_ref();
         refusal.is_some_and(|refusal| refusal.retry.is_waiting(now))
     }
 
-    /// Judges the pair as it stands. A refusal is forgotten when nothing of the kind is wanted any more.
+    /// Judges the pair. Drops a refusal if nothing needs to be requested any more.
     pub(super) fn judge(&mut self, rules: &Rules<'_>, generation: i64, now: Timestamp) -> Judgement {
         let visible = |name: &str| self.pods.iter().any(|(pod, _)| *pod.meta.name == *name);
         let facts = Facts {
@@ -209,7 +209,7 @@ impl Pair {
         judgement
     }
 
-    /// Until when failed pods are left alone, if that is still to come.
+    /// The end of the backoff of failed pods, if it is in the future.
     pub(super) fn failed_pods_wait_until(&self, generation: i64, now: Timestamp) -> Option<Timestamp> {
         self.back_off
             .as_ref()?
@@ -217,7 +217,7 @@ impl Pair {
             .filter(|until| *until > now)
     }
 
-    /// Notes that the deletion of a pod was asked for.
+    /// Records that the deletion of a pod was requested.
     pub(super) fn deletion_issued(
         &mut self,
         pod: &PodView,

@@ -1,4 +1,4 @@
-//! One DaemonSet: its compiled template, its nodes, and what status and budget count of them.
+//! One DaemonSet: its compiled template, its nodes, and their counts for status and budget.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::daemonset::{Aim, CurrentTemplate, Judgement, NodeName, Placement, Pod
 use crate::history::{self, History};
 use crate::rollout::{Budget, Lane, Mode};
 
-/// A DaemonSet and all that is known of it.
+/// A DaemonSet and its state.
 #[derive(Debug)]
 pub(super) struct Set {
     pub(super) view: Arc<DaemonSetView>,
@@ -27,64 +27,65 @@ pub(super) struct Set {
     pub(super) data: Vec<u8>,
     /// The hash of the current template.
     pub(super) hash: Arc<str>,
-    /// Whether the current template's revision exists: pods are made only then.
+    /// Whether the revision of the current template exists. Pods are created only then.
     pub(super) settled: bool,
     template: Option<Arc<PodTemplate>>,
     aim: Aim,
 
     pub(super) pairs: BTreeMap<NodeName, Pair>,
-    /// Pairs that something happened to.
+    /// Pairs to judge again.
     pub(super) dirty: BTreeSet<NodeName>,
     pub(super) tally: Tally,
     pub(super) queues: Queues,
     deadlines: BTreeSet<(Timestamp, NodeName)>,
-    /// Pods of ours that belong to no node.
+    /// Our pods that have no node.
     pub(super) homeless: BTreeMap<ObjectKey, Arc<PodView>>,
-    /// How many of our pods carry each hash.
+    /// Number of our pods with each hash.
     pub(super) hashes: BTreeMap<Arc<str>, usize>,
 
-    /// Pods to adopt, to release and to label anew.
+    /// Pods to adopt, to release and to relabel.
     pub(super) claims: Claims,
     pub(super) confirm: Confirm,
 
     pub(super) history_dirty: bool,
     pub(super) history_retry: Retry,
-    /// Revisions that are being changed, by name.
+    /// Revisions that are being written, by name.
     pub(super) revision_writes: BTreeMap<Arc<str>, Write>,
-    /// A revision whose name is taken, to be looked at.
+    /// A revision to read because its name is taken.
     pub(super) inspect_revision: Option<Arc<str>>,
 
     pub(super) status_write: Option<Write>,
     /// The conditions that were last written.
     pub(super) written_conditions: Vec<Condition>,
-    /// The hash's name was taken by another template: the count goes up.
+    /// A revision of another template has the hash's name: `collisionCount` must rise.
     pub(super) collided: bool,
 
     pub(super) gate: Gate,
     pub(super) deletes_in_flight: usize,
-    /// Nodes whose new pod's name is taken: whose, is to be looked at.
+    /// Nodes with a pod that must be read, because its name is taken or an answer was lost.
     pub(super) inspect: BTreeSet<NodeName>,
     pub(super) status_retry: Retry,
-    /// Pods' writes not yet seen, and those among them that were asked for under an older generation.
+    /// Writes of pods not yet shown by the watch, and those of them that an older generation
+    /// requested.
     pub(super) unseen: usize,
     pub(super) unseen_of_older: usize,
     pub(super) observed_generation: i64,
-    /// For which generation it was last complained that the selector is empty.
+    /// The generation for which an event reported the empty selector.
     pub(super) complained: Option<i64>,
     pub(super) wake_at: Option<Timestamp>,
 }
 
-/// Whether the set was read itself, as must be done before it adopts anything.
+/// Whether the set was read, as it must be before it adopts anything.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Confirm {
     No,
     InFlight,
     Alive,
-    /// It is gone or going; the watch will say so.
+    /// It is terminating or deleted; the watch will show it.
     Dying,
 }
 
-/// How many nodes there are of each sort.
+/// Number of nodes in each state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Tally {
     pub(super) desired: usize,
@@ -127,16 +128,16 @@ impl Tally {
     }
 }
 
-/// Nodes where something waits to be done, by name.
+/// Nodes with something to do, by name.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Queues {
     pub(super) create: BTreeSet<NodeName>,
     pub(super) delete: BTreeSet<NodeName>,
     pub(super) candidates: BTreeSet<NodeName>,
     pub(super) sunset: BTreeSet<NodeName>,
-    /// Nodes that are waited for and hold the update up.
+    /// Nodes that the rollout waits for and that use its budget.
     pub(super) stuck: BTreeSet<NodeName>,
-    /// The other nodes that are waited for.
+    /// The other nodes that the rollout waits for.
     pub(super) waiting: BTreeSet<NodeName>,
     /// Nodes where a request was refused.
     pub(super) refused: BTreeSet<NodeName>,
@@ -180,7 +181,7 @@ impl Queues {
 }
 
 impl Set {
-    /// A set over the nodes that there are; its pods are attached afterwards.
+    /// A set over the existing nodes; its pods are attached afterwards.
     pub(super) fn new(
         view: Arc<DaemonSetView>,
         nodes: &BTreeMap<NodeName, Arc<NodeView>>,
@@ -228,7 +229,7 @@ impl Set {
         set
     }
 
-    /// Takes the set's new state in. Its nodes are looked at again as far as the change concerns them.
+    /// Applies the set's new state, and marks the pairs that the change affects.
     pub(super) fn update(&mut self, view: Arc<DaemonSetView>, nodes: &BTreeMap<NodeName, Arc<NodeView>>) {
         let old = std::mem::replace(&mut self.view, view);
         self.reference = reference(&self.view);
@@ -237,7 +238,7 @@ impl Set {
             self.unseen_of_older = self.unseen;
             self.gate.reopen();
             self.history_retry = Retry::default();
-            // What was refused to the set as it was may be granted to it as it is.
+            // Requests that were refused before the change may succeed now.
             for pair in self.pairs.values_mut() {
                 pair.refusal = None;
             }
@@ -275,7 +276,7 @@ impl Set {
         }
     }
 
-    /// What the set says about all its nodes.
+    /// The rules that apply to all nodes.
     pub(super) fn rules(&self) -> Rules<'_> {
         Rules {
             template: CurrentTemplate {
@@ -289,12 +290,12 @@ impl Set {
         }
     }
 
-    /// The rollout's budget as the nodes stand.
+    /// The rollout's budget for the present number of nodes.
     pub(super) fn budget(&self) -> Budget {
         Budget::of(&self.view.strategy, self.tally.desired)
     }
 
-    /// The current template's pods, rendered on first use.
+    /// The current template's pod, rendered on first use.
     pub(super) fn template(&mut self) -> Arc<PodTemplate> {
         let (view, hash, aim) = (&self.view, &self.hash, self.aim);
         self.template
@@ -302,7 +303,7 @@ impl Set {
             .clone()
     }
 
-    /// What the current template goes by.
+    /// Sets the hash of the current template.
     pub(super) fn set_hash(&mut self, current: Arc<str>) {
         if self.hash == current {
             return;
@@ -312,24 +313,24 @@ impl Set {
         self.dirty.extend(self.pairs.keys().cloned());
     }
 
-    /// Where the set's history stands.
+    /// Judges the set's history.
     pub(super) fn judge_history(&self, revisions: &[Arc<ControllerRevisionView>]) -> History {
         history::judge(&self.view, &self.data, revisions, |hash| {
             self.hashes.contains_key(hash)
         })
     }
 
-    /// What the current template's revision is called when it is written.
+    /// The name of the current template's revision.
     pub(super) fn revision_name(&self) -> String {
         history::revision_name(&self.view, &self.hash)
     }
 
-    /// Whether nothing may be done: the set is being deleted, or selects every pod.
+    /// Returns whether nothing may be done: the set is terminating, or selects every pod.
     pub(super) fn is_halted(&self) -> bool {
         self.view.meta.is_terminating() || self.view.selector.is_everything()
     }
 
-    /// A node came, changed or went.
+    /// A node was added, changed or deleted.
     pub(super) fn node_changed(&mut self, name: &NodeName, node: Option<&Arc<NodeView>>) {
         let fit = node.map(|node| self.placement.fit(node));
         if fit.is_none() && !self.pairs.contains_key(name) {
@@ -343,7 +344,7 @@ impl Set {
         }
     }
 
-    /// A pod of ours, or one to adopt, came or changed.
+    /// A pod of ours, or one to adopt, was added or changed.
     pub(super) fn attach(&mut self, key: &ObjectKey, pod: &Arc<PodView>, ours: bool) {
         if ours && let Some(hash) = pod.meta.labels.get(crate::daemonset::HASH_LABEL) {
             *self.hashes.entry(api::view::shared(hash)).or_default() += 1;
@@ -362,7 +363,7 @@ impl Set {
         }
     }
 
-    /// A pod's older state is no longer so.
+    /// Removes the older state of a pod.
     pub(super) fn detach(&mut self, key: &ObjectKey, pod: &Arc<PodView>, ours: bool) {
         if ours
             && let Some(hash) = pod.meta.labels.get(crate::daemonset::HASH_LABEL)
@@ -371,7 +372,7 @@ impl Set {
             *count -= 1;
             if *count == 0 {
                 self.hashes.remove(hash);
-                // An old revision may be beyond the limit now.
+                // An old revision may exceed the history limit now.
                 self.history_dirty = true;
             }
         }
@@ -388,7 +389,7 @@ impl Set {
         }
     }
 
-    /// Judges a node anew and brings tallies, queues and deadlines up to date.
+    /// Judges a node again, and updates tallies, queues and deadlines.
     pub(super) fn refresh(&mut self, node: &NodeName, world: &mut World, now: Timestamp) {
         world.work.pairs_looked_at += 1;
         let Some(mut pair) = self.pairs.remove(node) else {
@@ -423,12 +424,12 @@ impl Set {
         }
     }
 
-    /// A pods' write was given out.
+    /// A write of a pod was issued.
     pub(super) fn write_issued(&mut self) {
         self.unseen += 1;
     }
 
-    /// A pods' write was seen, or came to nothing.
+    /// A write of a pod was seen, or failed.
     pub(super) fn write_settled(&mut self, write: Write) {
         self.unseen = self.unseen.saturating_sub(1);
         if write.generation < self.view.meta.generation {
@@ -436,7 +437,7 @@ impl Set {
         }
     }
 
-    /// The nodes and pods whose moment has come.
+    /// Marks the nodes and pods whose time has come.
     pub(super) fn due(&mut self, now: Timestamp) {
         self.claims.due(now);
         while let Some((moment, _)) = self.deadlines.first()
@@ -444,7 +445,7 @@ impl Set {
         {
             if let Some((_, node)) = self.deadlines.pop_first() {
                 if let Some(pair) = self.pairs.get_mut(&node) {
-                    // The deadline is taken; the next judgement sets the next one.
+                    // The deadline was removed; the next judgement sets a new one.
                     pair.judgement.look_at = None;
                 }
                 self.dirty.insert(node);
@@ -452,7 +453,7 @@ impl Set {
         }
     }
 
-    /// When the set must be looked at though nothing happens.
+    /// When the set must be planned even if no event comes.
     pub(super) fn next_wake(&self, now: Timestamp) -> Option<Timestamp> {
         let deadline = self.deadlines.first().map(|(moment, _)| *moment);
         let moments = [
@@ -465,8 +466,8 @@ impl Set {
         moments.into_iter().flatten().min()
     }
 
-    /// What the status should say. A generation counts as observed once everything that was asked for under an older
-    /// one is seen: until then the numbers may be about pods that are already on their way out.
+    /// The desired status. A generation counts as observed only when the watch has shown all writes
+    /// of older ones: until then the numbers may include pods that are being deleted.
     pub(super) fn status(&self) -> DaemonSetStatusView {
         let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
         let observed_generation = match self.unseen_of_older {

@@ -1,18 +1,18 @@
-//! What was asked for and is not yet to be seen, and when to ask again.
+//! Writes that the watch has not shown yet, and backoff after failures.
 
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// A write that was given out. Until its effect is to be seen in the watch, the index counts it as done, so that
-/// nothing is asked for twice because a cache is behind.
+/// An issued write. Until the watch shows its effect, the index counts it as done, so that a late
+/// cache causes no second request.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct Write {
-    /// When it was given out.
+    /// When it was issued.
     pub(super) issued: Timestamp,
     /// The set's generation then.
     pub(super) generation: i64,
-    /// How far it is.
+    /// Its progress.
     pub(super) state: WriteState,
 }
 
@@ -20,15 +20,16 @@ pub(super) struct Write {
 pub(super) enum WriteState {
     /// Not yet answered.
     InFlight,
-    /// Nobody knows whether it was done: the answer was lost. It counts as done until somebody has looked. If it was not, it is
-    /// forgotten, and asked for again only if it is judged anew to be wanted.
+    /// The answer was lost, so it is unknown whether it took effect. It counts as done until the
+    /// object was read. If it had no effect, it is dropped, and requested again only if a new
+    /// judgement needs it.
     Doubtful,
-    /// Done at this revision; `None` when the answer did not say which.
+    /// Done at this revision; `None` if the answer has no resourceVersion.
     Written(Option<u64>),
 }
 
-/// How long a write whose revision is not known is believed in without being seen, as long as Kubernetes'
-/// controllers hold on to an expectation.
+/// How long a write with an unknown revision counts as done without being seen: the timeout of an
+/// expectation in Kubernetes' controllers.
 const LONGEST_UNSEEN: SignedDuration = SignedDuration::from_mins(5);
 
 impl Write {
@@ -44,7 +45,7 @@ impl Write {
         self.state == WriteState::InFlight
     }
 
-    /// Whether its effect must have been seen by a watch that has reached the revision `seen`.
+    /// Returns whether a watch that has reached the revision `seen` must have shown its effect.
     pub(super) fn is_settled(&self, seen: u64, now: Timestamp) -> bool {
         match self.state {
             WriteState::InFlight | WriteState::Doubtful => false,
@@ -53,12 +54,12 @@ impl Write {
         }
     }
 
-    /// Whether a watch that has reached the revision `seen` has shown its effect.
+    /// Returns whether a watch that has reached the revision `seen` has shown its effect.
     pub(super) fn is_seen(&self, seen: u64) -> bool {
         matches!(self.state, WriteState::Written(Some(revision)) if revision <= seen)
     }
 
-    /// When it is no longer believed in; `None` for one that a revision settles.
+    /// When it no longer counts as done; `None` if a revision settles it.
     pub(super) fn gives_up_at(&self) -> Option<Timestamp> {
         match self.state {
             WriteState::Written(None) => self.issued.checked_add(LONGEST_UNSEEN).ok(),
@@ -67,22 +68,22 @@ impl Write {
     }
 }
 
-/// When to try again after failures: doubling delays.
+/// Exponential backoff after failures.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub(super) struct Retry {
     failures: u32,
     not_before: Option<Timestamp>,
 }
 
-/// The delay after the first failure, as Kubernetes' controllers have it.
+/// The delay after the first failure, as in Kubernetes' controllers.
 const FIRST_RETRY: SignedDuration = SignedDuration::from_millis(5);
 
-/// The longest delay. Kubernetes goes on doubling to 1000 s, but is woken by any event; a minute is soon enough for a
-/// quota that was raised, and no load.
+/// The longest delay. Kubernetes doubles up to 1000 s, but any event wakes it. One minute reacts
+/// soon to a raised quota, and causes little load.
 const LONGEST_RETRY: SignedDuration = SignedDuration::from_secs(60);
 
 impl Retry {
-    /// Notes a failure. Those that come together count as one: they were asked for together.
+    /// Records a failure. Failures during the backoff count as one: they were requested together.
     pub(super) fn failed(&mut self, now: Timestamp) {
         if self.is_waiting(now) {
             return;
@@ -97,7 +98,7 @@ impl Retry {
         self.failures = self.failures.saturating_add(1);
     }
 
-    /// Waits as long as after many failures: what was refused will be refused for a while.
+    /// Waits for the longest delay: the refusal will last.
     pub(super) fn hold(&mut self, now: Timestamp) {
         self.wait(LONGEST_RETRY, now);
     }
@@ -106,7 +107,7 @@ impl Retry {
         self.not_before = now.checked_add(delay).ok();
     }
 
-    /// Notes a success: unless a failure came with it, all is well again.
+    /// Records a success, which ends the backoff unless a failure came with it.
     pub(super) fn succeeded(&mut self, now: Timestamp) {
         if !self.is_waiting(now) {
             *self = Retry::default();
@@ -117,21 +118,21 @@ impl Retry {
         self.not_before.is_some_and(|moment| moment > now)
     }
 
-    /// When the waiting ends, if it has not.
+    /// The end of the backoff, if it is in the future.
     pub(super) fn ends_at(&self, now: Timestamp) -> Option<Timestamp> {
         self.not_before.filter(|moment| *moment > now)
     }
 }
 
-/// A request about a pair was refused: it is not repeated before its time.
+/// A refused request about a pair, not repeated before the backoff ends.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Refusal {
     pub(super) retry: Retry,
-    /// In the server's words.
+    /// The server's message.
     pub(super) why: Box<str>,
 }
 
-/// How long failed pods of one node are left alone.
+/// Backoff of the failed pods of one node.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct BackOff {
     generation: i64,
@@ -142,15 +143,15 @@ pub(super) struct BackOff {
 /// The delay after the first failed pod.
 const FIRST_BACK_OFF: SignedDuration = SignedDuration::from_secs(1);
 
-/// The longest delay between two failed pods.
+/// The longest delay between two failed pods of a node.
 const LONGEST_BACK_OFF: SignedDuration = SignedDuration::from_mins(15);
 
-/// After this long without a failed pod all is forgotten.
+/// After this long without a failed pod, the backoff starts from the beginning.
 const FORGIVEN_AFTER: SignedDuration = SignedDuration::from_mins(30);
 
 impl BackOff {
-    /// The next one, when a failed pod is deleted: twice the last, unless that was long ago or about another
-    /// generation of the set.
+    /// The next backoff, when a failed pod is deleted: twice the last, unless that is long ago or
+    /// belongs to another generation of the set.
     pub(super) fn next(last: Option<BackOff>, generation: i64, now: Timestamp) -> BackOff {
         let last = last.filter(|last| last.generation == generation && !last.is_forgiven(now));
         let doubled = |last: BackOff| last.delay.checked_mul(2).unwrap_or(LONGEST_BACK_OFF);
@@ -166,7 +167,7 @@ impl BackOff {
         now.duration_since(self.since) > FORGIVEN_AFTER
     }
 
-    /// Until when failed pods are left alone; `None` when the set has changed since.
+    /// The end of the backoff; `None` if the set has changed since.
     pub(super) fn until(&self, generation: i64) -> Option<Timestamp> {
         (self.generation == generation)
             .then(|| self.since.checked_add(self.delay).ok())
@@ -174,12 +175,12 @@ impl BackOff {
     }
 }
 
-/// A pod that was asked for.
+/// A requested creation.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Creation {
     pub(super) name: Arc<str>,
     pub(super) write: Write,
-    /// The name is taken, or nobody knows whether it was created: whose pod has the name, if any, is being looked at.
+    /// Whether the pod must be read: its name is taken, or the creation got no answer.
     pub(super) inspect: Inspect,
 }
 
@@ -191,7 +192,7 @@ pub(super) enum Inspect {
 }
 
 impl Inspect {
-    /// Whether it is wanted; from now on it is under way.
+    /// Returns whether a read is wanted, and marks it as in flight.
     pub(super) fn begins(&mut self) -> bool {
         let wanted = *self == Inspect::Wanted;
         if wanted {

@@ -514,7 +514,7 @@ fn each_node_explains_itself() {
     assert_eq!(
         said,
         [
-            "a: stays, though nothing new would start here: taint gpu=true:NoSchedule is not tolerated",
+            "a: running, but a new pod could not start here: taint gpu=true:NoSchedule is not tolerated",
             "b: waiting for the old pod to end",
             "c: not ready",
             "d: ready, available at 2026-01-01T00:00:21Z",
@@ -554,7 +554,7 @@ fn an_orphan_that_matches_is_adopted_and_then_rolled_like_any_old_pod() {
     let confirmed = cluster
         .done
         .iter()
-        .position(|done| done.contains("look whether it is still there"));
+        .position(|done| done.contains("check whether it still exists"));
     assert!(confirmed.is_some() && confirmed < adopted, "{:?}", cluster.done);
     assert!(!cluster.done.iter().any(|done| done.contains("other")));
 
@@ -574,7 +574,7 @@ fn nothing_is_adopted_by_a_set_that_is_gone_though_the_watch_does_not_know() {
     while cluster.plan_and_act() > 0 {}
     assert_eq!(
         cluster.done,
-        ["DaemonSet default/daemon: look whether it is still there before adopting"]
+        ["DaemonSet default/daemon: check whether it still exists before adopting"]
     );
 }
 

@@ -60,7 +60,7 @@ fn while_pods_come_up_the_nodes_that_are_waited_for_are_named() {
     assert_eq!(
         cluster.conditions("daemon"),
         [
-            "Available=False MinimumPodsUnavailable: 0 of 5 nodes have an available pod, and at most 1 may be without",
+            "Available=False MinimumPodsUnavailable: 0 of 5 nodes have an available pod, and at most 1 may lack one",
             "Progressing=True PodsUpdating: 0 of 5 nodes are done; waiting for a (its pod is not ready), \
              b (its pod cannot be scheduled: 0/5 nodes are available: 1 Insufficient cpu.), \
              c (its pod is not ready) and 2 more",
@@ -154,7 +154,7 @@ fn on_delete_makes_no_progress_by_itself() {
     cluster.converge();
     assert_eq!(
         progressing(&cluster),
-        "Progressing=False OnDelete: 2 of 2 nodes have a pod of an old template, which stays until it is deleted"
+        "Progressing=False OnDelete: 2 of 2 nodes have a pod of an old template, which must be deleted by hand"
     );
 }
 

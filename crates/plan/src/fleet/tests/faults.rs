@@ -59,7 +59,7 @@ fn a_pod_whose_creations_answer_was_lost_is_found_to_be_there() {
         cluster.plan_and_act();
     }
     assert_eq!(cluster.pods().len(), 1, "{:?}", cluster.done);
-    assert!(cluster.done.iter().any(|done| done.contains("look at pod")));
+    assert!(cluster.done.iter().any(|done| done.contains("read pod")));
     cluster.converge();
     assert_eq!(cluster.pods().len(), 1);
 }

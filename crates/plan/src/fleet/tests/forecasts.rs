@@ -46,9 +46,9 @@ fn a_new_template_goes_in_waves_of_the_budget() {
     assert_eq!(
         forecast(&mut cluster, Cluster::image("v2")),
         [
-            "a: gets a new pod for the old one (1)",
-            "b: gets a new pod for the old one (1)",
-            "c: gets a new pod for the old one (2)",
+            "a: gets a new pod in place of the old one (1)",
+            "b: gets a new pod in place of the old one (1)",
+            "c: gets a new pod in place of the old one (2)",
         ]
     );
     assert_eq!(
@@ -67,8 +67,8 @@ fn a_surge_is_forecast_by_its_own_budget() {
     assert_eq!(
         forecast(&mut cluster, Cluster::image("v2")),
         [
-            "a: gets a new pod for the old one (1)",
-            "b: gets a new pod for the old one (2)"
+            "a: gets a new pod in place of the old one (1)",
+            "b: gets a new pod in place of the old one (2)"
         ]
     );
 }

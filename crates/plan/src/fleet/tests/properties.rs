@@ -366,14 +366,14 @@ impl Oracle {
         let available = match enough {
             true => format!("Available=True MinimumPodsAvailable: {have}"),
             false => format!(
-                "Available=False MinimumPodsUnavailable: {have}, and at most {allowed} may be without"
+                "Available=False MinimumPodsUnavailable: {have}, and at most {allowed} may lack one"
             ),
         };
         let progressing = if done < self.desired.len() {
             format!("Progressing=True PodsUpdating: {done} of {desired} nodes are done")
         } else if old > 0 {
             format!(
-                "Progressing=False OnDelete: {old} of {desired} nodes have a pod of an old template, which stays until it is deleted"
+                "Progressing=False OnDelete: {old} of {desired} nodes have a pod of an old template, which must be deleted by hand"
             )
         } else {
             format!(
