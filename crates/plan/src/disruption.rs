@@ -1,14 +1,18 @@
-//! How many pods may be disrupted now: the status of PodDisruptionBudgets.
+//! Decides how many pods may be disrupted now: the status of PodDisruptionBudgets.
 //!
-//! A budget counts the pods that its selector finds in its namespace. An eviction takes from `disruptionsAllowed` and notes the pod in
-//! `disruptedPods` (see [`api::eviction`]); [`Budgets`] writes both anew from what it sees of the pods. Its write holds only at
-//! the version of the budget that it read, so it knows of every eviction that was granted before, and a pod that it has yet to see go
-//! is not counted, because it is noted. So evictions alone never take a pod too many, however late the watches are.
+//! A budget counts the pods in its namespace that its selector matches. An eviction reduces
+//! `disruptionsAllowed` and records the pod in `disruptedPods` (see [`api::eviction`]). [`Budgets`]
+//! computes both again from its copy of the pods. Its write is valid only for the resourceVersion
+//! that it read, so it includes all evictions before. A recorded pod does not count, even if its
+//! deletion is not visible yet. So evictions never disrupt one pod too many, however late the
+//! watches are.
 //!
-//! Counts are kept as pods come and go: an event costs the budgets of its namespace, not their pods.
+//! Counts are updated with each pod event. An event costs as much as the namespace has budgets, not
+//! pods.
 //!
-//! A percentage, and `maxUnavailable`, need to know how many pods there should be. Kubernetes asks the `scale` of the pods' controllers,
-//! which a DaemonSet does not have, and then allows nothing. Here a DaemonSet counts with its `desiredNumberScheduled`.
+//! A percentage, and `maxUnavailable`, need the expected number of pods. Kubernetes reads the
+//! `scale` of the pods' controllers. A DaemonSet has none, so Kubernetes then allows nothing. Here
+//! a DaemonSet counts with its `desiredNumberScheduled`.
 
 mod count;
 #[cfg(test)]
@@ -28,14 +32,16 @@ use serde_json::{Map, Value, json};
 use self::count::{Count, is_healthy};
 use crate::scheduling::PodKey;
 
-/// An evicted pod that was not deleted within this counts again. Evictions and deletions are one write here; of other servers'
-/// writes, and of clients that note pods by themselves, the second may never come.
+/// An evicted pod counts again if it was not deleted within this time. Here eviction and deletion
+/// are one write. With other servers, and clients that record pods themselves, the deletion may
+/// never follow.
 pub const DELETION_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A pod that was to be disrupted and has not begun to terminate within this is taken back (the condition DisruptionTarget).
+/// A pod with the condition DisruptionTarget that does not terminate within this time loses the
+/// condition.
 pub const STALE_DISRUPTION_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// The disruption that may take any time, because the node itself decided it.
+/// Reason of a disruption without a time limit, because the node itself decided it.
 const BY_KUBELET: &str = "TerminationByKubelet";
 
 /// Namespace and name of a budget.
@@ -47,37 +53,37 @@ pub struct BudgetKey {
     pub name: Arc<str>,
 }
 
-/// One thing to do.
+/// One action.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Merge this patch into the budget's status. It holds at one version alone.
+    /// Merge this patch into the budget's status. It is valid for one resourceVersion only.
     SetStatus {
         /// The budget.
         budget: BudgetKey,
         /// A JSON merge patch.
         patch: Value,
     },
-    /// Take back the pod's condition DisruptionTarget: it was to be disrupted long ago.
+    /// Clear the pod's condition DisruptionTarget, which is too old.
     TakeBackDisruption {
         /// The pod.
         pod: PodKey,
         /// Its uid.
         uid: Arc<str>,
     },
-    /// Tell an event about a budget.
+    /// Record an event about a budget.
     TellBudget {
         /// The budget.
         budget: BudgetKey,
         /// Its uid.
         uid: Arc<str>,
-        /// Warning, or Normal.
+        /// Whether it is a Warning; otherwise it is Normal.
         warning: bool,
         /// The event's reason.
         reason: &'static str,
-        /// A sentence.
+        /// The event's message.
         message: String,
     },
-    /// Tell a warning about a pod.
+    /// Record a Warning event about a pod.
     TellPod {
         /// The pod.
         pod: PodKey,
@@ -85,7 +91,7 @@ pub enum Action {
         uid: Arc<str>,
         /// The event's reason.
         reason: &'static str,
-        /// A sentence.
+        /// The event's message.
         message: String,
     },
 }
@@ -93,10 +99,10 @@ pub enum Action {
 struct Budget {
     view: Arc<PodDisruptionBudgetView>,
     count: Count,
-    /// The version on which a write is under way.
+    /// The resourceVersion that a write in flight is for.
     writing: Option<u64>,
     recheck: Option<Timestamp>,
-    /// The last event about it: reason and message. One that repeats itself says nothing.
+    /// The last event about it: reason and message. It is not repeated.
     told: Option<(&'static str, String)>,
 }
 
@@ -106,29 +112,29 @@ struct Namespace {
     budgets: BTreeMap<Arc<str>, Budget>,
 }
 
-/// What a budget should say.
+/// Desired numbers of a budget.
 struct Numbers {
     expected: i32,
     desired: i32,
 }
 
-/// All budgets, the pods that they count, and the sets that those belong to.
+/// All budgets, the pods that they count, and the DaemonSets of those.
 #[derive(Default)]
 pub struct Budgets {
     namespaces: HashMap<Arc<str>, Namespace>,
-    /// How many pods each DaemonSet should have, by its uid.
+    /// Desired number of pods of each DaemonSet, by its uid.
     sets: HashMap<Arc<str>, i32>,
     dirty: BTreeSet<BudgetKey>,
     rechecks: BTreeSet<(Timestamp, BudgetKey)>,
-    /// Disrupted pods that do not terminate, by the time at which they are taken back.
+    /// Disrupted pods that do not terminate, by the time at which they lose the condition.
     disrupted: BTreeSet<(Timestamp, PodKey)>,
     disrupted_of: HashMap<PodKey, Timestamp>,
-    /// Pods of more budgets than one, that it is yet to be said of.
+    /// Pods of several budgets that need an event.
     crowded: BTreeSet<PodKey>,
 }
 
 impl Budgets {
-    /// Knows nothing yet. Nothing may be planned before everything that exists has been told.
+    /// An empty index. All existing objects must be added before the first plan.
     pub fn new() -> Self {
         Self::default()
     }
@@ -158,7 +164,7 @@ impl Budgets {
         self.dirty.insert(key);
     }
 
-    /// A budget is gone.
+    /// A budget was deleted.
     pub fn delete_budget(&mut self, key: &BudgetKey) {
         self.dirty.remove(key);
         let Some(namespace) = self.namespaces.get_mut(&key.namespace) else {
@@ -205,7 +211,7 @@ impl Budgets {
         }
     }
 
-    /// A pod is gone.
+    /// A pod was deleted.
     pub fn delete_pod(&mut self, key: &PodKey) {
         self.forget_disruption(key);
         self.crowded.remove(key);
@@ -235,13 +241,13 @@ impl Budgets {
         }
     }
 
-    /// A DaemonSet is gone.
+    /// A DaemonSet was deleted.
     pub fn delete_set(&mut self, set: &DaemonSetView) {
         self.sets.remove(&set.meta.uid);
         self.mark_budgets_of(&set.meta.namespace, &set.meta.uid);
     }
 
-    /// A write about this budget failed: decide anew.
+    /// A write about this budget failed, so it is decided again.
     pub fn retry_budget(&mut self, key: &BudgetKey) {
         if let Some(budget) = self.budget_mut(key) {
             budget.writing = None;
@@ -249,7 +255,7 @@ impl Budgets {
         }
     }
 
-    /// A write about this pod failed: try again.
+    /// A write about this pod failed, so it is retried.
     pub fn retry_pod(&mut self, key: &PodKey, now: Timestamp) {
         let pod = self
             .namespaces
@@ -261,19 +267,19 @@ impl Budgets {
         }
     }
 
-    /// When [`Budgets::plan`] has something to do although nothing happens.
+    /// When [`Budgets::plan`] has something to do even if no event comes.
     pub fn next_look(&self) -> Option<Timestamp> {
         let recheck = self.rechecks.first().map(|(at, _)| *at);
         let disrupted = self.disrupted.first().map(|(at, _)| *at);
         [recheck, disrupted].into_iter().flatten().min()
     }
 
-    /// Whether an event left something to decide.
+    /// Returns whether events left something to decide.
     pub fn has_work(&self) -> bool {
         !self.dirty.is_empty() || !self.crowded.is_empty()
     }
 
-    /// Decides about what events marked and about what fell due, at most `limit` of each.
+    /// Decides about everything that events marked or that is due, at most `limit` of each.
     pub fn plan(&mut self, now: Timestamp, limit: usize) -> Vec<Action> {
         let mut actions = Vec::new();
         while self.rechecks.first().is_some_and(|(at, _)| *at <= now) {
@@ -327,7 +333,7 @@ impl Budgets {
         let view = budget.view.clone();
         let version = view.meta.resource_version;
         if budget.writing == Some(version) {
-            // What the write makes of the budget comes as its next version.
+            // The result of the write comes as the budget's next version.
             return;
         }
         budget.writing = None;
@@ -441,7 +447,7 @@ impl Budget {
     }
 }
 
-/// When a pod that was to be disrupted and goes on running is taken back.
+/// When a pod that was to be disrupted, but still runs, loses the condition.
 fn taken_back_at(pod: &PodView) -> Option<Timestamp> {
     let disruption = pod.disruption.as_ref()?;
     if pod.is_terminating() || pod.is_terminal() || &*disruption.reason == BY_KUBELET {
@@ -455,7 +461,8 @@ fn taken_back_at(pod: &PodView) -> Option<Timestamp> {
     )
 }
 
-/// How many pods there should be and how many of them must be healthy; `Err` says why nobody knows.
+/// How many pods there should be, and how many must be healthy; `Err` has the reason if this is
+/// unknown.
 fn numbers(
     budget: &PodDisruptionBudgetView,
     count: &Count,
@@ -483,15 +490,15 @@ fn numbers(
     }
 }
 
-/// The evicted pods that a budget notes and that have yet to be seen going.
+/// The evicted pods that a budget records and whose deletion is not visible yet.
 struct Noted<'a> {
     kept: BTreeMap<&'a str, Timestamp>,
     dropped: Vec<&'a str>,
-    /// Those of the kept that look healthy.
+    /// Number of kept pods that look healthy.
     healthy: usize,
-    /// Those that were not deleted in time.
+    /// Pods that were not deleted in time.
     overdue: Vec<&'a PodView>,
-    /// When the next of the kept is overdue.
+    /// When the next of the kept pods is overdue.
     next: Option<Timestamp>,
 }
 
@@ -523,7 +530,7 @@ impl<'a> Noted<'a> {
             }
             noted.kept.insert(name, at);
             noted.healthy += usize::from(pod.is_some_and(|pod| is_healthy(pod)));
-            // The first moment at which it is overdue.
+            // The first second at which it is overdue.
             let after = until
                 .checked_add(Duration::from_secs(1))
                 .unwrap_or(Timestamp::MAX);
@@ -533,9 +540,9 @@ impl<'a> Noted<'a> {
     }
 }
 
-/// Whether the end of this pod, granted at `at`, is still to be seen: it has not begun to terminate since then, and it is no
-/// later pod that only has the name of the evicted one. (One of that name that is not seen at all may come yet, and
-/// is waited for.)
+/// Returns whether the deletion of this pod, allowed at `at`, is not visible yet: it does not
+/// terminate since then, and it is not a later pod with the same name. (A pod that is not visible
+/// at all may still appear, and counts as not deleted.)
 fn awaits_end(pod: &PodView, at: Timestamp) -> bool {
     let grace = SignedDuration::from_secs(pod.meta.deletion_grace_period_seconds.unwrap_or(0));
     let went = pod
@@ -546,7 +553,7 @@ fn awaits_end(pod: &PodView, at: Timestamp) -> bool {
     !made_later && went.is_none_or(|went| went < at)
 }
 
-/// The merge patch that brings the status up to date; `None` when it is.
+/// The merge patch that updates the status; `None` if it is up to date.
 fn patch(
     budget: &PodDisruptionBudgetView,
     numbers: Result<&Numbers, &String>,
@@ -555,12 +562,12 @@ fn patch(
     now: Timestamp,
 ) -> Option<Value> {
     let known = &budget.status;
-    // What could not be computed stays what it was, and allows nothing.
+    // Numbers that cannot be computed stay unchanged, and nothing is allowed.
     let (expected, desired, current) = match numbers {
         Ok(numbers) => (numbers.expected, numbers.desired, healthy),
         Err(_) => (known.expected_pods, known.desired_healthy, known.current_healthy),
     };
-    // A budget without pods allows nothing: its first pods may come before their count does.
+    // A budget without pods allows nothing: its first pods may appear before they are counted.
     let allowed = match numbers {
         Ok(_) if expected > 0 => current.saturating_sub(desired).max(0),
         _ => 0,
@@ -595,7 +602,7 @@ fn patch(
     }))
 }
 
-/// Tells what is odd about a budget's pods, once.
+/// Records an event about a problem with a budget's pods, once.
 fn tell(budget: &mut Budget, key: &BudgetKey, failure: Option<&String>, actions: &mut Vec<Action>) {
     let scaled = matches!(budget.view.min_available, Some(IntOrPercent::Percent(_)));
     let needs_scale = budget.view.max_unavailable.is_some() || scaled;

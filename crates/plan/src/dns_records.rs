@@ -1,13 +1,14 @@
-//! What the names of the cluster mean: the records of Kubernetes' DNS specification (schema 1.1.0), from Services and
+//! DNS records of the cluster, by Kubernetes' DNS specification (schema 1.1.0), from Services and
 //! EndpointSlices.
 //!
-//! [`Records`] is an index that follows the objects: a changed slice costs its own endpoints, not its Service's. What it answers
-//! depends on the objects alone, not on the order in which they came. Names come as lower-case labels, the leftmost first; an
-//! answer borrows from the index.
+//! [`Records`] is an index that follows the objects: a changed slice costs as much as it has
+//! endpoints, not as its Service has. Answers do not depend on the order of the changes. Names are
+//! lower-case labels, the leftmost first. An answer borrows from the index.
 //!
-//! Below a Service's name, each ready endpoint has a name: its hostname, else its address with dashes. Beyond the specification,
-//! each node has one, too, that leads to the ready endpoints on it: the daemon of one node keeps its name while its pods come and
-//! go. A hostname wins over a node's name; a node's name may have dots.
+//! Below a Service's name, each ready endpoint has a name: its hostname, or else its address with
+//! dashes. Beyond the specification, each node also has a name, with the ready endpoints on the
+//! node: a node's daemon keeps that name when its pod is replaced. A hostname has precedence over a
+//! node's name. A node's name may contain dots.
 
 mod counted;
 mod endpoints;
@@ -23,26 +24,26 @@ use endpoints::{Endpoints, Pointer};
 
 pub use question::Kind;
 
-/// Seconds for which an answer, also a negative one, may be kept. The server is on the client's own machine, so that asking
-/// again is cheap; CoreDNS' own default is the same, while kubeadm's configuration of it says 30.
+/// TTL of an answer in seconds, also of a negative one. The server runs on the client's machine, so
+/// another query is cheap. CoreDNS has the same default; kubeadm configures 30.
 pub const TTL: u32 = 5;
-/// Seconds for which the version of the schema may be kept: the specification's example.
+/// TTL of the schema version in seconds: the example of the specification.
 pub const VERSION_TTL: u32 = 28_800;
 /// The version of the specification.
 pub const SCHEMA_VERSION: &str = "1.1.0";
 
-/// What names need to know of a Service.
+/// The part of a Service that names depend on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Service {
-    /// `clusterIP: None`: its name leads to its endpoints themselves.
+    /// `clusterIP: None`: its name resolves to its endpoints.
     pub headless: bool,
-    /// Addresses of the Service; none when it is headless.
+    /// Addresses of the Service; empty if it is headless.
     pub cluster_ips: Vec<IpAddr>,
-    /// The name that it stands for (type ExternalName).
+    /// The name that it is an alias of (type ExternalName).
     pub external_name: Option<String>,
     /// Its ports.
     pub ports: Vec<Port>,
-    /// Whether endpoints count that are not ready.
+    /// Whether endpoints that are not ready count too.
     pub publish_not_ready_addresses: bool,
 }
 
@@ -57,12 +58,12 @@ pub struct Port {
     pub number: u16,
 }
 
-/// What names need to know of an EndpointSlice.
+/// The part of an EndpointSlice that names depend on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slice {
     /// The Service that the slice belongs to, in the same namespace.
     pub service: String,
-    /// Ports of all of its endpoints.
+    /// Ports of all its endpoints.
     pub ports: Arc<[Port]>,
     /// Its endpoints.
     pub endpoints: Vec<Endpoint>,
@@ -84,19 +85,19 @@ pub struct Endpoint {
 /// The answer to a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer<'a> {
-    /// The name is none of the cluster's: somebody else knows.
+    /// The name is outside the cluster's domain: forward the question.
     Elsewhere,
-    /// There is no such name, and none below it.
+    /// Neither this name nor one below it exists.
     NoName,
-    /// There is the name, but nothing of this kind.
+    /// The name exists, but has no record of this type.
     NoData,
-    /// Another name has the answer (`CNAME`).
+    /// The name is an alias of another one (`CNAME`).
     Alias(&'a str),
     /// `A`.
     V4(&'a [Ipv4Addr]),
     /// `AAAA`.
     V6(&'a [Ipv6Addr]),
-    /// One address that the name itself spells.
+    /// The address that the name itself contains.
     Spelt(IpAddr),
     /// `SRV`.
     Targets(Vec<Target<'a>>),
@@ -110,7 +111,8 @@ pub enum Answer<'a> {
     Authority,
 }
 
-/// One `SRV` record: a port, and where it is. The target's name is [`Target::below`] and the Service's.
+/// One `SRV` record: a port and its target. The target's name is [`Target::below`] and the
+/// Service's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target<'a> {
     /// Port.
@@ -123,7 +125,7 @@ pub struct Target<'a> {
     pub v6: &'a [Ipv6Addr],
 }
 
-/// The names of a cluster.
+/// All names of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Records {
     /// Labels of the domain, the leftmost first.
@@ -137,7 +139,7 @@ pub struct Records {
     reverse: Reverse,
 }
 
-/// A Service's name: the Service, its slices (which may come first), and what both say together.
+/// A Service's name: the Service, its slices (which may come first), and the records from both.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Entry {
     service: Option<Service>,
@@ -148,7 +150,8 @@ struct Entry {
 }
 
 impl Records {
-    /// No Services yet. `domain` is the cluster's (`cluster.local`), `server` the addresses of its DNS.
+    /// An index without Services. `domain` is the cluster's (`cluster.local`), `server` the
+    /// addresses of its DNS.
     pub fn new(domain: &str, server: &[IpAddr]) -> Records {
         let (server_v4, server_v6) = by_family(server);
         Records {
@@ -166,13 +169,14 @@ impl Records {
         self.domain.join(".")
     }
 
-    /// A Service is now so, or gone.
+    /// Adds, changes or removes a Service.
     pub fn set_service(&mut self, namespace: &str, name: &str, service: Option<Service>) {
         let place = Place { namespace, name };
         let reverse = &mut self.reverse;
         let services = self.services.entry(namespace.into()).or_default();
         let entry = services.entry(name.into()).or_default();
-        // Its own addresses, ports and alias cost little; the endpoints are gone through only when they count otherwise.
+        // Its own addresses, ports and alias are cheap. The endpoints are counted again only if
+        // needed.
         let counts = |service: &Option<Service>| {
             let service = service.as_ref();
             service.map(|service| (service.headless, service.publish_not_ready_addresses))
@@ -192,7 +196,7 @@ impl Records {
         self.forget_if_empty(namespace, name);
     }
 
-    /// A slice is now so, or gone.
+    /// Adds, changes or removes a slice.
     pub fn set_slice(&mut self, namespace: &str, name: &str, slice: Option<Slice>) {
         let key = (namespace.into(), name.into());
         let owner = slice
@@ -211,7 +215,7 @@ impl Records {
         }
     }
 
-    /// Replaces one slice of a Service; what is in both versions is not touched.
+    /// Replaces a slice of a Service. Endpoints in both versions are not touched.
     fn replace_slice(&mut self, namespace: &str, service: &str, name: &str, slice: Option<Slice>) {
         let place = Place {
             namespace,
@@ -258,14 +262,14 @@ impl Records {
     }
 }
 
-/// Where a Service is.
+/// Namespace and name of a Service.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     namespace: &'a str,
     name: &'a str,
 }
 
-/// Whether something comes or goes.
+/// Whether records are added or removed.
 #[derive(Clone, Copy)]
 enum Count {
     In,
@@ -275,7 +279,7 @@ enum Count {
 type Reverse = HashMap<IpAddr, Counted<Pointer>>;
 
 impl Entry {
-    /// Counts all slices in or out.
+    /// Adds or removes all slices.
     fn count_slices(&mut self, place: Place, reverse: &mut Reverse, count: Count) {
         let slices = std::mem::take(&mut self.slices);
         for slice in slices.values() {
@@ -284,7 +288,7 @@ impl Entry {
         self.slices = slices;
     }
 
-    /// Counts endpoints in or out.
+    /// Adds or removes endpoints.
     fn count<'a>(
         &mut self,
         place: Place,
@@ -293,7 +297,7 @@ impl Entry {
         reverse: &mut Reverse,
         count: Count,
     ) {
-        // Slices of a Service that is not there have no names.
+        // Slices without a Service have no names.
         let Some(service) = &self.service else { return };
         let counts = |endpoint: &&Endpoint| endpoint.ready || service.publish_not_ready_addresses;
         for endpoint in endpoints.filter(counts) {
@@ -304,7 +308,8 @@ impl Entry {
                     Count::In => self.endpoints.insert(*address, &label, endpoint, ports),
                     Count::Out => self.endpoints.remove(*address, &label, endpoint, ports),
                 }
-                // An endpoint of a Service with an address of its own is known by that one, unless it has a hostname.
+                // The reverse name of an endpoint of a Service with an own address exists only for
+                // a hostname.
                 if hostname.is_some() || service.headless {
                     let rank = if hostname.is_some() { 1 } else { 2 };
                     let name = format!("{label}.{}.{}.svc", place.name, place.namespace);
@@ -314,7 +319,7 @@ impl Entry {
         }
     }
 
-    /// Counts the meaning of the Service's own addresses in or out.
+    /// Adds or removes the reverse names of the Service's own addresses.
     fn count_service(&self, place: Place, reverse: &mut Reverse, count: Count) {
         for address in self.service.iter().flat_map(|service| &service.cluster_ips) {
             let name = format!("{}.{}.svc", place.name, place.namespace);
@@ -323,7 +328,7 @@ impl Entry {
     }
 }
 
-/// Adds what an address means, or takes it away.
+/// Adds or removes a reverse name of an address.
 fn point(reverse: &mut Reverse, address: IpAddr, pointer: Pointer, count: Count) {
     let pointers = reverse.entry(address).or_default();
     match count {

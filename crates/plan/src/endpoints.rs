@@ -1,14 +1,17 @@
-//! Where Services lead: the EndpointSlices and the Endpoints of every Service that selects pods.
+//! The EndpointSlices and Endpoints of every Service that selects pods.
 //!
-//! [`Slices`] keeps a Service's slices as Kubernetes' reconciler does: at most [`SLICE_ENDPOINTS`] endpoints each, one family of addresses
-//! and one set of ports a slice; an endpoint stays in its slice, gaps are filled before slices are made, a slice is made only
-//! when no other has room, and a Service without endpoints has an empty one. [`Endpoints`] keeps the older form beside it.
+//! [`Slices`] keeps a Service's slices like Kubernetes' reconciler: at most [`SLICE_ENDPOINTS`]
+//! endpoints, one address family and one set of ports in each. An endpoint stays in its slice. Gaps
+//! are filled before slices are created. A Service without endpoints has one empty slice.
+//! [`Endpoints`] keeps the older objects.
 //!
-//! The cost of a change is its size: a pod that changes is looked up in the Services that select it ([`index`]), and of each of those
-//! one slice is written. What changes while a write is under way, or before the watch has shown it, waits and is written together; a
-//! Service with many endpoints also waits between its writes ([`pause`]), because all its consumers read each of them.
+//! A change costs its size: for a changed pod, the Services that select it are looked up
+//! ([`index`]), and one slice of each is written. Changes during a write, or before the watch has
+//! shown it, are written together. A Service with many endpoints also pauses between writes
+//! ([`pause`]), because all its consumers read each of them.
 //!
-//! The names of slices are computed, so a creation whose answer was lost is not repeated under another name.
+//! Names of slices are computed, so a creation whose answer was lost is not repeated under another
+//! name.
 
 mod endpoint;
 mod index;
@@ -28,31 +31,31 @@ use serde_json::Value;
 pub use self::legacy::Endpoints;
 pub use self::slices::Slices;
 
-/// How many endpoints a slice holds (`--max-endpoints-per-slice`).
+/// Most endpoints of a slice (`--max-endpoints-per-slice`).
 pub const SLICE_ENDPOINTS: usize = 100;
 
-/// How many addresses Endpoints hold; what is more is left out, and an annotation says so.
+/// Most addresses in Endpoints. The others are omitted, and an annotation reports it.
 pub const ENDPOINTS_CAPACITY: usize = 1000;
 
-/// The label that says whose a slice is.
+/// Label with the controller of a slice.
 pub const SLICE_MANAGED_BY: (&str, &str) = (
     "endpointslice.kubernetes.io/managed-by",
     "endpointslice-controller.k8s.io",
 );
 
-/// The label that says whose Endpoints are.
+/// Label with the controller of Endpoints.
 pub const ENDPOINTS_MANAGED_BY: (&str, &str) = ("endpoints.kubernetes.io/managed-by", "endpoint-controller");
 
-/// The label of a slice that names its Service.
+/// Label of a slice with the name of its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
-/// The label that marks what belongs to a headless Service.
+/// Label for objects of a headless Service.
 const HEADLESS: &str = "service.kubernetes.io/headless";
 
-/// The annotation that says when the change happened that was written last.
+/// Annotation with the time of the change that was written last.
 const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 
-/// The annotation of Endpoints that lack some.
+/// Annotation of Endpoints with omitted addresses.
 const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
 
 /// The longest pause between two writes of one Service.
@@ -76,12 +79,12 @@ impl ServiceKey {
     }
 }
 
-/// One thing to do.
+/// One action.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Action {
-    /// For which Service.
+    /// The Service that it is for.
     pub service: ServiceKey,
-    /// What.
+    /// What to write.
     pub write: Write,
 }
 
@@ -90,14 +93,14 @@ pub struct Action {
 pub enum Write {
     /// Create this object.
     Create(Value),
-    /// Merge this patch; it holds at one version alone.
+    /// Merge this patch. It is valid for one resourceVersion only.
     Update {
         /// The object's name.
         name: Arc<str>,
         /// A JSON merge patch.
         patch: Value,
     },
-    /// Delete it, if its uid is still this.
+    /// Delete the object if it still has this uid.
     Delete {
         /// The object's name.
         name: Arc<str>,
@@ -106,21 +109,22 @@ pub enum Write {
     },
 }
 
-/// How a write went.
+/// Result of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The object has this version now.
+    /// The object now has this resourceVersion.
     Written(u64),
-    /// It is gone.
+    /// The object does not exist any more.
     Deleted,
-    /// Nothing can be made here any more: the namespace is being deleted.
+    /// Nothing can be created, because the namespace is terminating.
     NoPlace,
-    /// Anything else: decide anew, later.
+    /// Any other failure: decide again later.
     Failed,
 }
 
-/// How long a Service with so many endpoints waits between writes: 100 µs for each, at most a second. Ten thousand endpoints are
-/// three megabytes in slices; when all change, as in a roll-out, they are sent once a second instead of ten thousand times.
+/// Pause between two writes of a Service with this many endpoints: 100 µs for each, at most one
+/// second. Ten thousand endpoints are three megabytes of slices. If all of them change, as in a
+/// rollout, they are sent once a second instead of ten thousand times.
 fn pause(endpoints: usize) -> Duration {
     let micros = u64::try_from(endpoints).unwrap_or(u64::MAX).saturating_mul(100);
     Duration::from_micros(micros).min(LONGEST_PAUSE)

@@ -1,8 +1,8 @@
-//! ControllerRevisions: the templates that a set has had, so that `rollout history` can show them and `rollout undo`
-//! return to one.
+//! ControllerRevisions: the templates that a set has had, for `rollout history` and `rollout undo`.
 //!
-//! A revision *is* the set's current one when its data equals the template's, byte for byte; hashes and names are only
-//! labels. So an old revision that fits again is renumbered, not written anew, and its pods are left running.
+//! A revision is the set's current one if its data equals the template's, byte for byte. Hashes and
+//! names are only labels. So an old revision that fits again is renumbered, not written again, and
+//! its pods keep running.
 
 use std::sync::Arc;
 
@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use crate::daemonset::{HASH_LABEL, owner_reference};
 
-/// What a revision of `template` holds: `{"spec":{"template":{"$patch":"replace",…}}}` as Go writes it.
+/// The data of a revision of `template`: `{"spec":{"template":{"$patch":"replace",…}}}`, as Go
+/// encodes it.
 pub fn data(template: &Value) -> Vec<u8> {
     let mut template = match template {
         Value::Object(fields) => fields.clone(),
@@ -21,8 +22,8 @@ pub fn data(template: &Value) -> Vec<u8> {
     schema::gojson::to_vec(&json!({"spec": {"template": template}}))
 }
 
-/// The hash that names a revision and labels its pods: FNV-1a of the data and of the number of collisions so far,
-/// in the characters that Kubernetes uses.
+/// The hash that names a revision and labels its pods: FNV-1a of the data and the number of
+/// collisions so far, in the characters that Kubernetes uses.
 pub fn hash(data: &[u8], collisions: Option<i32>) -> String {
     const OFFSET: u32 = 0x811c_9dc5;
     const PRIME: u32 = 0x0100_0193;
@@ -40,7 +41,7 @@ pub fn hash(data: &[u8], collisions: Option<i32>) -> String {
         .collect()
 }
 
-/// One thing to do to a set's history.
+/// One change of a set's history.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Step {
     /// Write the current template's revision.
@@ -50,40 +51,41 @@ pub enum Step {
         /// Its number.
         revision: i64,
     },
-    /// Make an ownerless revision that fits the selector ours.
+    /// Adopt a revision without a controller that the selector matches.
     Adopt(Arc<ControllerRevisionView>),
-    /// Let go of one that does not fit the selector any more.
+    /// Release one that the selector no longer matches.
     Release(Arc<ControllerRevisionView>),
-    /// Give one that lacks it its hash label: its own name.
+    /// Add the missing hash label: its own name.
     Label(Arc<ControllerRevisionView>),
-    /// The current template was had before: its revision becomes the newest.
+    /// An old revision has the current template: make it the newest.
     Renumber(Arc<ControllerRevisionView>, i64),
-    /// Two revisions hold the current template; the pods of this one are labelled anew before it is dropped.
+    /// Two revisions hold the current template. Relabel the pods of this one before it is deleted.
     Relabel {
         /// The hash that pods carry.
         from: Arc<str>,
         /// The hash that they get.
         to: Arc<str>,
     },
-    /// Delete one that is double, or older than the limit allows.
+    /// Delete a duplicate, or one beyond the limit.
     Drop(Arc<ControllerRevisionView>),
 }
 
-/// Where a set's history stands.
+/// State of a set's history.
 #[derive(Clone, PartialEq, Debug)]
 pub struct History {
-    /// The hash that pods of the current template carry, or will carry once the revision is written.
+    /// The hash that pods of the current template carry, or will carry once the revision is
+    /// written.
     pub hash: Arc<str>,
-    /// Whether the current template's revision exists and is ours: only then are pods made of it.
+    /// Whether the current template's revision exists and is ours. Pods are created only then.
     pub settled: bool,
-    /// What is to be done; steps of one answer do not depend on each other.
+    /// What to do. The steps do not depend on each other.
     pub steps: Vec<Step>,
 }
 
 /// Judges the history of `set`.
 ///
-/// `data` is [`data`] of its template, `revisions` are those of its namespace in any order, and `in_use` says whether
-/// any of the set's pods, finished ones included, carries a hash.
+/// `data` is [`data`] of its template. `revisions` are those of its namespace, in any order.
+/// `in_use` returns whether any of the set's pods, including terminated ones, has a hash.
 pub fn judge(
     set: &DaemonSetView,
     data: &[u8],
@@ -104,7 +106,7 @@ pub fn judge(
     let newest_old = old.iter().map(|revision| revision.revision).max().unwrap_or(0);
     let mut steps = claims.steps;
 
-    // The last is the highest; on a tie, the last by name.
+    // The last one has the highest number, and among equals the last name.
     let Some(kept) = current.last() else {
         let hash: Arc<str> = hash(data, set.status.collision_count).into();
         steps.push(Step::Write {
@@ -138,7 +140,8 @@ pub fn judge(
     History { hash, settled, steps }
 }
 
-/// How much of a set's name its revisions have in theirs, so that a dash and any hash fit into a name's 253 characters.
+/// Longest part of the set's name in a revision's name, in bytes, so that a dash and any hash fit
+/// into 253 characters.
 const LONGEST_PREFIX: usize = 223;
 
 /// `<set>-<hash>`.
@@ -147,7 +150,7 @@ pub fn revision_name(set: &DaemonSetView, hash: &str) -> String {
     format!("{}-{hash}", &name[..name.floor_char_boundary(LONGEST_PREFIX)])
 }
 
-/// The hash that a revision stands for; one without the label stands for its own name.
+/// The hash of a revision: its label, or else its own name.
 fn hash_of(revision: &ControllerRevisionView) -> Arc<str> {
     revision
         .meta
@@ -168,7 +171,7 @@ struct Claims {
     steps: Vec<Step>,
 }
 
-/// Which revisions are ours: those that we control and select, and those without a controller that we select.
+/// Finds our revisions: selected ones that we control, or that have no controller.
 fn claim(set: &DaemonSetView, revisions: &[Arc<ControllerRevisionView>]) -> Claims {
     let mut claims = Claims {
         ours: Vec::new(),
@@ -194,7 +197,7 @@ fn claim(set: &DaemonSetView, revisions: &[Arc<ControllerRevisionView>]) -> Clai
     claims
 }
 
-/// The oldest of the old revisions beyond the limit, but none that a pod was made of. The current one never counts.
+/// The oldest revisions beyond the limit that no pod has. The current one does not count.
 fn surplus(
     set: &DaemonSetView,
     old: &[Arc<ControllerRevisionView>],

@@ -1,13 +1,14 @@
-//! Rollouts: how the pods of an old template give way to those of the current one.
+//! Rollouts: how pods of the current template replace those of old ones.
 //!
-//! A node stands in one of a few lanes. The lanes' sizes are all that the budget needs to know, so a rollout over any
-//! number of nodes costs what the nodes that move cost.
+//! Each node is in one of a few lanes. The budget depends only on the sizes of the lanes, so a
+//! rollout costs as much as nodes change, whatever the size of the cluster.
 //!
-//! Without surge an old pod is deleted and its successor made when it is gone. Old pods that are not available go at
-//! once, whatever the budget; available ones, by the names of their nodes, as far as maxUnavailable allows.
-//! With surge the successor is made first, on as many nodes as maxSurge allows, and the old pod goes when it is
-//! available. Only nodes that should run the set take part: a pod that a NoSchedule taint merely suffers is not
-//! deleted for the sake of an update that could not bring it back.
+//! Without surge, an old pod is deleted, and its successor is created when it is gone. Old pods
+//! that are not available are deleted at once, whatever the budget; available ones in the order of
+//! node names, as far as maxUnavailable allows. With surge, the successor is created first, on as
+//! many nodes as maxSurge allows, and the old pod is deleted when the successor is available. Only
+//! nodes that should run the set take part: where a NoSchedule taint lets a pod stay, an update
+//! does not delete it, because it could not create it again.
 
 use api::view::UpdateStrategyView;
 use schema::int_or_percent::IntOrPercent;
@@ -17,56 +18,56 @@ use crate::daemonset::{DeleteReason, Fit};
 /// How a set replaces its old pods.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
-    /// Not at all: they stay until somebody deletes them.
+    /// Not at all: they stay until a user deletes them.
     OnDelete,
-    /// The old pod goes first.
+    /// The old pod is deleted first.
     InPlace,
-    /// The new pod comes first.
+    /// The new pod is created first.
     Surge,
 }
 
-/// How a node stands in a rollout.
+/// State of a node in a rollout.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, PartialOrd, Ord)]
 pub enum Lane {
-    /// Nothing is going on, or the node takes no part.
+    /// Nothing to do, or the node takes no part.
     #[default]
     Quiet,
-    /// Without surge: it should have an available pod and has none; it uses up the budget.
+    /// Without surge: it should have an available pod, but has none. Uses the budget.
     Unavailable,
-    /// It has an available old pod, which may be replaced when its turn comes.
+    /// It has an available old pod, which is replaced when the budget allows.
     Candidate,
-    /// With surge: its successor is being brought up; it uses up the budget.
+    /// With surge: its successor is starting. Uses the budget.
     Surging,
-    /// With surge: it has an available old pod and should have none; the pod goes when others serve in its place.
+    /// With surge: it has an available old pod, but should have none. The pod is deleted when
+    /// enough other nodes are served.
     Sunset,
 }
 
-/// What the lane depends on: of the pods that are staying, how many are of the current template and how many of
-/// older ones, and whether (the first of) each is available.
+/// Everything that the lane depends on. Pods that are being deleted do not count.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing {
     /// Whether the set belongs on the node.
     pub fit: Fit,
-    /// Whether the node does not answer.
+    /// Whether the node is unreachable.
     pub unreachable: bool,
-    /// Whether a pod was asked for that is not yet to be seen.
+    /// Whether a creation was requested that the watch has not shown yet.
     pub creating: bool,
-    /// Whether a pod was asked to go that, as far as is known, still runs.
+    /// Whether a deletion was requested of a pod that probably still runs.
     pub parting: bool,
-    /// Pods of the current template: their number, and whether one is available.
+    /// Pods of the current template: their number, and whether the first one is available.
     pub new: (usize, bool),
-    /// Pods of older templates, likewise.
+    /// Pods of older templates, as above.
     pub old: (usize, bool),
 }
 
-/// The lane, and what is done without asking the budget.
+/// The lane, and what is done whatever the budget.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Verdict {
-    /// Where the node stands.
+    /// The node's lane.
     pub lane: Lane,
-    /// Whether, and why, its old pod goes.
+    /// Why its old pod is deleted, if it is.
     pub delete_old: Option<DeleteReason>,
-    /// Whether a new pod is made beside the old one.
+    /// Whether a new pod is created beside the old one.
     pub create: bool,
 }
 
@@ -80,7 +81,7 @@ impl From<Lane> for Verdict {
 }
 
 impl Mode {
-    /// The mode that a strategy asks for. A percentage of surge counts as soon as it is not zero.
+    /// The mode of a strategy. A percentage of surge counts if it is not zero.
     pub fn of(strategy: &UpdateStrategyView) -> Mode {
         match strategy {
             UpdateStrategyView::OnDelete => Mode::OnDelete,
@@ -91,7 +92,7 @@ impl Mode {
         }
     }
 
-    /// The lane of a node and what the rollout does there in any case.
+    /// Returns the lane of a node, and what the rollout does there whatever the budget.
     pub fn lane(self, standing: &Standing) -> Verdict {
         if standing.is_out_of_reach() {
             return Verdict::default();
@@ -104,7 +105,7 @@ impl Mode {
         }
     }
 
-    /// The lane of a node while it is not known whose its pods are.
+    /// The lane of a node while pods there are to be adopted.
     pub(crate) fn lane_while_unsettled(self, fit: Option<Fit>) -> Lane {
         match self {
             Mode::InPlace if fit.is_some_and(Fit::should_run) => Lane::Unavailable,
@@ -114,10 +115,11 @@ impl Mode {
 }
 
 impl Standing {
-    /// A node that does not answer, and that the current template has not reached, takes no part: nothing that is asked
-    /// for there would be done, and its old pod, though it may still be called available, is as unavailable as it will be. So dead nodes do not use up the budget,
-    /// and the update goes on around them. Where a pod of the current template was made and the node fell silent since,
-    /// the template may be the cause: there it counts.
+    /// Returns whether the node is unreachable and has no pod of the current template. Such a node
+    /// takes no part: requests would have no effect there, and its old pod cannot become more
+    /// unavailable. So dead nodes do not use the budget, and the update continues on the others. If
+    /// the node has a pod of the current template, that template may be why it is unreachable, so
+    /// it counts.
     fn is_out_of_reach(&self) -> bool {
         self.unreachable && self.new.0 == 0
     }
@@ -142,7 +144,7 @@ fn surge(standing: &Standing) -> Verdict {
         ((2.., _), _) | (_, (2.., _)) => Lane::Surging.into(),
         ((_, _), (0, _)) => Lane::Quiet.into(),
         ((0, _), (1, _)) if standing.creating => Lane::Surging.into(),
-        // A third one does not come before the second has gone.
+        // No third pod is created before the second one has ended.
         ((0, _), (1, _)) if standing.parting && should_run => Lane::Surging.into(),
         ((0, _), (1, true)) if should_run => Lane::Candidate.into(),
         ((0, _), (1, true)) => Lane::Sunset.into(),
@@ -162,18 +164,19 @@ fn surge(standing: &Standing) -> Verdict {
     }
 }
 
-/// How many nodes may be without an available pod, or carry a second one.
+/// How many nodes may lack an available pod, or have a second pod.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Budget {
     /// Nodes without an available pod.
     pub max_unavailable: usize,
-    /// Nodes with a pod too many.
+    /// Nodes with a second pod.
     pub max_surge: usize,
 }
 
 impl Budget {
-    /// The budget of a set that should run on `desired` nodes. Percentages are of those, rounded up; when both come
-    /// out as nothing, one node may be unavailable, or no update would ever move.
+    /// The budget of a set that should run on `desired` nodes. Percentages are of those, rounded
+    /// up. If both results are zero, one node may be unavailable, because otherwise no update could
+    /// proceed.
     pub fn of(strategy: &UpdateStrategyView, desired: usize) -> Budget {
         let UpdateStrategyView::RollingUpdate {
             max_unavailable,

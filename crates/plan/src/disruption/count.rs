@@ -1,24 +1,24 @@
-//! What a budget counts of its pods.
+//! Counts the pods of a budget.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use api::view::{OwnerView, PodView};
 
-/// Sums over the pods of a budget, kept as they come and go.
+/// Sums over the pods of a budget, updated with each pod.
 #[derive(Default)]
 pub(super) struct Count {
-    /// All of them.
+    /// All pods.
     pub(super) pods: usize,
-    /// Those that are ready and stay.
+    /// Ready pods that do not terminate.
     pub(super) healthy: usize,
-    /// Those without a controller.
+    /// Pods without a controller.
     pub(super) unmanaged: usize,
-    /// The names of the others, by their controller's uid.
+    /// Names of the other pods, by their controller's uid.
     controlled: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
 }
 
-/// Whether a pod does its work and will go on doing it.
+/// Returns whether a pod is ready and does not terminate.
 pub(super) fn is_healthy(pod: &PodView) -> bool {
     pod.ready.status && !pod.is_terminating()
 }
@@ -30,7 +30,7 @@ impl Count {
         count
     }
 
-    /// Whether both count alike.
+    /// Returns whether both pods count the same.
     pub(super) fn is_same(one: &PodView, other: &PodView) -> bool {
         let controller = |pod: &PodView| pod.meta.controller().map(|owner| owner.uid.clone());
         is_healthy(one) == is_healthy(other)
@@ -70,7 +70,8 @@ impl Count {
         self.controlled.contains_key(uid)
     }
 
-    /// How many pods the controllers want in sum; `Err` names a pod whose controller is not one of `sets`.
+    /// The number of pods that all controllers together want; `Err` names a pod whose controller is
+    /// not in `sets`.
     pub(super) fn expected(&self, sets: &HashMap<Arc<str>, i32>) -> Result<i32, String> {
         self.controlled.iter().try_fold(0_i32, |sum, (uid, names)| {
             let unknown = || {

@@ -1,6 +1,7 @@
-//! A sorted set that counts how often each member was put in: two slices may name the same address.
+//! A sorted set that counts how often each member was inserted, because two slices may contain the
+//! same address.
 
-/// A sorted list without repetitions, and how many hold each member.
+/// A sorted list without duplicates, with the number of insertions of each member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Counted<T> {
     members: Vec<T>,

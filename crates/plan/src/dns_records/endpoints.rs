@@ -1,4 +1,4 @@
-//! The ready endpoints of one Service, by all the names that lead to them.
+//! The ready endpoints of one Service, by all their names.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::counted::Counted;
 use super::{Endpoint, Port, lower};
 
-/// What an address means: the name, and how well it fits (0 a Service's own address, 1 a hostname, 2 an address with dashes).
+/// The reverse name of an address, and its rank: 0 for a Service's own address, 1 for a hostname, 2
+/// for an address with dashes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Pointer {
     pub(super) rank: u8,
@@ -35,7 +36,7 @@ pub(super) struct Endpoints {
 }
 
 impl Endpoints {
-    /// Counts one address of an endpoint in; `label` is its own name.
+    /// Adds one address of an endpoint; `label` is its own name.
     pub(super) fn insert(&mut self, address: IpAddr, label: &str, endpoint: &Endpoint, ports: &Arc<[Port]>) {
         self.all.insert(address, ports);
         self.hosts.entry(label.into()).or_default().insert(address, ports);
@@ -50,7 +51,7 @@ impl Endpoints {
         }
     }
 
-    /// Counts it out again.
+    /// Removes one address of an endpoint.
     pub(super) fn remove(&mut self, address: IpAddr, label: &str, endpoint: &Endpoint, ports: &Arc<[Port]>) {
         self.all.remove(address, ports);
         remove(&mut self.hosts, label, address, ports);
@@ -71,14 +72,14 @@ impl Endpoints {
         &self.all
     }
 
-    /// The endpoints called so: a hostname first, else a node.
+    /// The endpoints with this name: of a hostname, or else of a node.
     pub(super) fn named(&self, name: &str) -> Option<(&str, &Host)> {
         let found = self.hosts.get_key_value(name);
         let found = found.or_else(|| self.nodes.get_key_value(name));
         found.map(|(name, host)| (&**name, host))
     }
 
-    /// Whether a node's name ends with this one.
+    /// Returns whether a node's name ends with this name.
     pub(super) fn leads_to_a_node(&self, name: &str) -> bool {
         self.above_nodes.contains_key(name)
     }
@@ -118,13 +119,14 @@ impl Host {
         self.v4.is_empty() && self.v6.is_empty()
     }
 
-    /// Its ports. One that two slices have is there twice: the slices of a Service mostly have the same ports.
+    /// Its ports. A port of two slices occurs twice, but the slices of a Service mostly have the
+    /// same ports.
     pub(super) fn ports(&self) -> impl Iterator<Item = &Port> {
         self.ports.members().iter().flat_map(|ports| ports.iter())
     }
 }
 
-/// Whether the name is gone by it.
+/// Removes an address, and returns whether the name is removed too.
 fn remove(hosts: &mut BTreeMap<Box<str>, Host>, name: &str, address: IpAddr, ports: &Arc<[Port]>) -> bool {
     let Some(host) = hosts.get_mut(name) else {
         return false;

@@ -1,11 +1,11 @@
-//! Finding the answer to a question.
+//! Finds the answer to a question.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::endpoints::{Endpoints, Host};
 use super::{Answer, Entry, Port, Records, Service, Target};
 
-/// The kind of record that is asked for.
+/// The requested type of record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// `A`.
@@ -22,22 +22,22 @@ pub enum Kind {
     NameServer,
     /// `SOA`.
     Authority,
-    /// Any other: the cluster has none, but a name may be there.
+    /// Any other type: the cluster has no such records, but the name may exist.
     Other,
 }
 
-/// What a name below a Service's stands for.
+/// What a name below a Service's name means.
 enum Owner<'a> {
     /// The Service itself.
     Service,
     /// Endpoints with a name.
     Named(&'a str, &'a Host),
-    /// Nothing by itself, but there are names below.
+    /// No records, but names below it exist.
     Above,
 }
 
 impl Records {
-    /// Answers a question: lower-case labels, the leftmost first, without the root.
+    /// Answers a question about a name: lower-case labels, the leftmost first, without the root.
     pub fn answer(&self, name: &[&str], kind: Kind) -> Answer<'_> {
         if kind == Kind::Pointer
             && let Some(address) = reversed(name)
@@ -56,7 +56,7 @@ impl Records {
             ["dns-version"] if kind == Kind::Text => Answer::Version,
             ["dns-version"] | ["svc" | "pod" | "dns"] => Answer::NoData,
             ["ns", "dns"] => addresses(&self.server_v4, &self.server_v6, kind),
-            // Every namespace has the names of all addresses.
+            // The names of all addresses exist in every namespace.
             [_, "pod"] => Answer::NoData,
             [pod, _, "pod"] => spelt(pod, kind),
             [namespace, "svc"] => match self.has_names(namespace) {
@@ -73,18 +73,18 @@ impl Records {
         }
     }
 
-    /// Whether there is a name in a namespace.
+    /// Returns whether a namespace contains names.
     fn has_names(&self, namespace: &str) -> bool {
         let services = self.services.get(namespace);
         services.is_some_and(|services| services.values().any(Entry::has_name))
     }
 
-    /// What an address means. Addresses that are none of the cluster's may be somebody else's.
+    /// The reverse names of an address. Unknown addresses may be outside the cluster.
     fn pointers(&self, address: IpAddr) -> Answer<'_> {
         let Some(pointers) = self.reverse.get(&address).map(|found| found.members()) else {
             return Answer::Elsewhere;
         };
-        // They are sorted by how well they fit.
+        // They are sorted by rank.
         let best = pointers.first().map(|pointer| pointer.rank);
         let fitting = pointers.iter().take_while(|pointer| Some(pointer.rank) == best);
         Answer::Pointers(fitting.map(|pointer| pointer.name.as_str()).collect())
@@ -105,7 +105,7 @@ impl Entry {
         };
         if let Some(name) = &service.external_name {
             return match below {
-                // An address is not a name.
+                // An address is no valid alias.
                 [] if name.parse::<IpAddr>().is_ok() => Answer::NoData,
                 [] => Answer::Alias(name),
                 _ => Answer::NoName,
@@ -156,7 +156,7 @@ impl Entry {
         }
     }
 
-    /// The ports of a name, and where they are.
+    /// The ports of a name, and their targets.
     fn targets<'a>(
         &'a self,
         service: &'a Service,
@@ -186,7 +186,7 @@ impl Entry {
     }
 }
 
-/// Adds the ports of one name, each once.
+/// Adds each port of one name once.
 fn add<'a>(targets: &mut Vec<Target<'a>>, host: &'a Host, name: &'a str, asked: impl Fn(&Port) -> bool) {
     let first = targets.len();
     for port in host.ports().filter(|port| asked(port)) {
@@ -229,7 +229,7 @@ fn addresses<'a>(v4: &'a [Ipv4Addr], v6: &'a [Ipv6Addr], kind: Kind) -> Answer<'
     }
 }
 
-/// The labels below the domain; `None` for names that are not in it.
+/// The labels below the domain; `None` for names outside it.
 fn below<'a, 'b>(name: &'a [&'b str], domain: &[Box<str>]) -> Option<&'a [&'b str]> {
     let at = name.len().checked_sub(domain.len())?;
     let (below, end) = name.split_at(at);
@@ -237,7 +237,7 @@ fn below<'a, 'b>(name: &'a [&'b str], domain: &[Box<str>]) -> Option<&'a [&'b st
     same.then_some(below)
 }
 
-/// A pod's name by its address: `10-244-0-5`.
+/// The name of a pod by its address: `10-244-0-5`.
 fn spelt<'a>(label: &str, kind: Kind) -> Answer<'a> {
     let v4 = label.replace('-', ".").parse().map(IpAddr::V4);
     let v6 = || label.replace('-', ":").parse().map(IpAddr::V6);
@@ -249,7 +249,7 @@ fn spelt<'a>(label: &str, kind: Kind) -> Answer<'a> {
     }
 }
 
-/// The address whose reverse name this is.
+/// The address of this reverse name.
 fn reversed(name: &[&str]) -> Option<IpAddr> {
     match name {
         [digits @ .., "in-addr", "arpa"] if digits.len() == 4 => {

@@ -1,4 +1,4 @@
-//! What names read of the objects.
+//! Reads the objects that names depend on.
 
 use std::sync::Arc;
 
@@ -32,7 +32,8 @@ impl From<&ServiceView> for Service {
 }
 
 impl Slice {
-    /// What a slice says of names; `None` for one that belongs to no Service, or has names instead of addresses.
+    /// The part of a slice that names depend on; `None` if it belongs to no Service, or has names
+    /// instead of addresses.
     pub fn of(view: &EndpointSliceView) -> Option<Slice> {
         let service = view.service_name()?;
         if view.address_type == AddressType::Fqdn {
@@ -41,7 +42,7 @@ impl Slice {
         let ports: Arc<[Port]> = view
             .ports
             .iter()
-            // One that stands for every port has no number to be told.
+            // A port that stands for all ports has no number.
             .filter_map(|port| {
                 Some(Port {
                     name: port.name.to_string(),

@@ -1,4 +1,4 @@
-//! What a pod is to a Service: its endpoint, and the numbers of the Service's ports there.
+//! A pod's endpoint for a Service, and the Service's ports on the pod.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use api::view::{
     TrafficDistribution,
 };
 
-/// The families of which a Service has endpoints. One that does not say (written to an old server) has those of its address, or
-/// both when it is headless.
+/// Families of a Service's endpoints. A Service without the field (written to an old server) has
+/// the family of its address, or both if it is headless.
 pub(super) fn families(service: &ServiceView) -> Vec<AddressType> {
     let mut families: Vec<IpFamily> = service.families.to_vec();
     if families.is_empty() {
@@ -20,13 +20,13 @@ pub(super) fn families(service: &ServiceView) -> Vec<AddressType> {
     families.into_iter().map(AddressType::from).collect()
 }
 
-/// Whether a pod may be an endpoint at all, terminating or not.
+/// Returns whether a pod may be an endpoint, terminating or not.
 pub(super) fn is_candidate(pod: &PodView) -> bool {
     !pod.is_terminal() && !pod.pod_ips.is_empty()
 }
 
-/// The pod as an endpoint of a family. `zone` is that of its node, `None` when the node is not known: such a pod is left out
-/// unless the Service publishes everything.
+/// The pod's endpoint of a family. `zone` is that of its node, and `None` if the node is unknown:
+/// such a pod is omitted unless the Service publishes addresses that are not ready.
 pub(super) fn endpoint(
     service: &ServiceView,
     pod: &PodView,
@@ -77,13 +77,13 @@ pub(super) fn target(pod: &PodView) -> TargetView {
     }
 }
 
-/// The name that a pod has below the Service's: its hostname, when its subdomain is the Service.
+/// The pod's name below the Service's name: its hostname, if its subdomain is the Service.
 pub(super) fn hostname<'p>(service: &ServiceView, pod: &'p PodView) -> Option<&'p Arc<str>> {
     let spec = &pod.spec;
     (!spec.hostname.is_empty() && spec.subdomain == service.meta.name).then_some(&spec.hostname)
 }
 
-/// The Service's ports at this pod. One whose name the pod does not know is left out.
+/// The Service's ports on this pod. A named port that the pod does not have is omitted.
 pub(super) fn ports(service: &ServiceView, pod: &PodView) -> Box<[EndpointPortView]> {
     let number = |name: &Arc<str>, protocol: &Arc<str>| {
         let named = pod.spec.named_ports.iter();
@@ -109,7 +109,7 @@ pub(super) fn ports(service: &ServiceView, pod: &PodView) -> Box<[EndpointPortVi
         .collect()
 }
 
-/// Ports as a set: their order says nothing.
+/// Ports as a set, whatever their order.
 pub(super) fn port_key(ports: &[EndpointPortView]) -> Box<[EndpointPortView]> {
     let mut key: Box<[EndpointPortView]> = ports.into();
     key.sort_unstable();

@@ -1,4 +1,4 @@
-//! Which Services select which pods, found by namespace and label.
+//! Finds the Services that select a pod, by namespace and label.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ type Place = (Arc<str>, Arc<str>);
 #[derive(Default)]
 pub(super) struct Index {
     namespaces: HashMap<Arc<str>, Namespace>,
-    /// The zones of the nodes that are known.
+    /// Zones of the known nodes.
     nodes: HashMap<Arc<str>, Option<Arc<str>>>,
     /// The pods of each node, by namespace and name.
     pods_of: HashMap<Arc<str>, BTreeSet<Place>>,
@@ -26,24 +26,24 @@ pub(super) struct Index {
 struct Namespace {
     pods: BTreeMap<Arc<str>, Arc<PodView>>,
     services: BTreeMap<Arc<str>, Arc<ServiceView>>,
-    /// Services that select pods, by the first label that they ask for.
+    /// Services that select pods, by the first label of their selector.
     asking: HashMap<Box<str>, BTreeSet<Arc<str>>>,
 }
 
-/// A pod, in the sight of Services: the same name with another uid is another pod.
+/// A pod. The same name with another uid is another pod.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PodRef {
     pub(super) name: Arc<str>,
     pub(super) uid: Arc<str>,
 }
 
-/// What a Service must look at again, because of an event.
+/// What Services must process after an event.
 pub(super) struct Touched {
     pub(super) services: BTreeSet<ServiceKey>,
     pub(super) pods: Vec<PodRef>,
 }
 
-/// Whether labels have everything that a selector asks for.
+/// Returns whether labels match a selector.
 pub(super) fn selects(selector: &Labels, labels: &Labels) -> bool {
     selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
@@ -52,7 +52,7 @@ fn label(key: &str, value: &str) -> Box<str> {
     format!("{key}\0{value}").into()
 }
 
-/// Whether endpoints do not tell the two apart.
+/// Returns whether both pods have the same endpoint.
 fn is_same_endpoint(a: &PodView, b: &PodView) -> bool {
     let lives = |pod: &PodView| (pod.is_terminal(), pod.is_terminating(), pod.ready);
     let spec = |pod: &PodView| {
@@ -93,7 +93,7 @@ impl Namespace {
     }
 }
 
-/// The label by which a Service is found.
+/// The label that indexes a Service.
 fn asks_for(service: &ServiceView) -> Option<Box<str>> {
     if !service.selects() {
         return None;
@@ -107,7 +107,7 @@ impl Index {
         self.namespaces.get(&key.namespace)?.services.get(&key.name)
     }
 
-    /// Takes a Service in. Says whether it differs in anything but its version.
+    /// Adds or replaces a Service. Returns whether anything but its resourceVersion changed.
     pub(super) fn put_service(&mut self, view: &Arc<ServiceView>) -> bool {
         let namespace = self.namespaces.entry(view.meta.namespace.clone()).or_default();
         let name = view.meta.name.clone();
@@ -137,7 +137,8 @@ impl Index {
         self.forget_empty(&key.namespace);
     }
 
-    /// Takes a pod in. Says who selects it now or did, if endpoints are to tell of the change.
+    /// Adds or replaces a pod. Returns the Services that select it now or did before, if its
+    /// endpoint changed.
     pub(super) fn put_pod(&mut self, view: &Arc<PodView>) -> Option<Touched> {
         let at = (view.meta.namespace.clone(), view.meta.name.clone());
         let namespace = self.namespaces.entry(at.0.clone()).or_default();
@@ -183,7 +184,7 @@ impl Index {
         })
     }
 
-    /// Takes a node in. Says what its pods touch, if it is new or its zone is.
+    /// Adds or replaces a node. Returns what its pods affect if the node or its zone is new.
     pub(super) fn put_node(&mut self, view: &NodeView) -> Vec<Touched> {
         let zone = view.meta.labels.get(ZONE).filter(|zone| !zone.is_empty());
         match self.nodes.get_mut(&view.meta.name) {
@@ -214,7 +215,7 @@ impl Index {
         .collect()
     }
 
-    /// A node's zone, if it has one; `None` when the node is not known.
+    /// A node's zone, if it has one; `None` if the node is unknown.
     pub(super) fn node(&self, name: Option<&Arc<str>>) -> Option<Option<&Arc<str>>> {
         self.nodes.get(name?).map(Option::as_ref)
     }

@@ -1,4 +1,4 @@
-//! Endpoints: the older form, one object a Service.
+//! Endpoints: the older form, one object for each Service.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -23,17 +23,17 @@ use super::{
 #[derive(Default)]
 struct Tracked {
     known: Option<Arc<EndpointsView>>,
-    /// What was written and not seen yet: the echo of an own write is no news.
+    /// Content that was written but not seen yet, to ignore the watch event of our own write.
     written: Option<(Labels, Vec<SubsetView>)>,
-    /// Whether what is there says that some are left out; `None` when that was not looked at.
+    /// Whether the stored object reports omitted addresses; `None` if unknown.
     truncated: Option<bool>,
-    /// Whether the Service was there and went.
+    /// Whether the Service existed and was deleted.
     orphaned: bool,
     since: HashMap<Arc<str>, Timestamp>,
     created: Option<Timestamp>,
 }
 
-/// The Endpoints of all Services, and what to write.
+/// The Endpoints of all Services, with their planned writes.
 #[derive(Default)]
 pub struct Endpoints {
     index: Index,
@@ -42,7 +42,7 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    /// Knows nothing yet. Nothing may be planned before everything that exists has been told.
+    /// An empty index. All existing objects must be added before the first plan.
     pub fn new() -> Self {
         Self::default()
     }
@@ -56,7 +56,7 @@ impl Endpoints {
         }
     }
 
-    /// A Service is gone: its Endpoints go.
+    /// A Service was deleted, so its Endpoints are deleted.
     pub fn delete_service(&mut self, view: &ServiceView) {
         let key = ServiceKey::of(&view.meta);
         self.index.delete_service(&key);
@@ -70,7 +70,7 @@ impl Endpoints {
         self.touch(touched);
     }
 
-    /// A pod is gone.
+    /// A pod was deleted.
     pub fn delete_pod(&mut self, view: &PodView) {
         let touched = self.index.delete_pod(view);
         self.touch(touched);
@@ -94,7 +94,7 @@ impl Endpoints {
         }
     }
 
-    /// Endpoints are gone.
+    /// Endpoints were deleted.
     pub fn delete_endpoints(&mut self, view: &EndpointsView) {
         self.queue.saw(view.meta.resource_version);
         let key = ServiceKey::of(&view.meta);
@@ -106,17 +106,18 @@ impl Endpoints {
         self.queue.mark(&key);
     }
 
-    /// All Endpoints that exist at this version have been told; and, at the first time, everything else that exists too.
+    /// All Endpoints that exist at this resourceVersion were added, and the first time all other
+    /// objects too.
     pub fn synced(&mut self, version: u64) {
         self.queue.saw_all(version);
     }
 
-    /// All changes of Endpoints up to this version have been told.
+    /// All changes of Endpoints up to this resourceVersion were applied.
     pub fn saw(&mut self, version: u64) {
         self.queue.saw(version);
     }
 
-    /// How a write went.
+    /// Applies the result of a write.
     pub fn answered(&mut self, action: &Action, answer: Answer, now: Timestamp) {
         let mut gone = None;
         if let Some(tracked) = self.services.get_mut(&action.service) {
@@ -131,12 +132,12 @@ impl Endpoints {
         self.queue.answered(&action.service, answer, gone, now);
     }
 
-    /// When there will be something to do, if nothing happens.
+    /// When there is something to do, if no event comes.
     pub fn next_look(&self) -> Option<Timestamp> {
         self.queue.next()
     }
 
-    /// What to do now, at most `room` actions.
+    /// Plans at most `room` actions.
     pub fn plan(&mut self, now: Timestamp, room: usize) -> Vec<Action> {
         let mut actions = Vec::new();
         while actions.len() < room {
@@ -150,7 +151,8 @@ impl Endpoints {
                 self.forget(&key);
                 continue;
             };
-            // A look goes through all pods, and an address costs ten times of what it costs in slices: each change sends all of them.
+            // Each pass reads all pods. An address costs ten times as much as in slices, because
+            // each change sends all of them.
             let rest = match write {
                 Some(_) => pause(pods.max(10 * addresses)),
                 None => pause(pods),
@@ -176,13 +178,14 @@ impl Endpoints {
         }
     }
 
-    /// Looks at all pods of a Service; nothing, if there is nothing to keep for it.
+    /// Compares all pods of a Service with its Endpoints; `None` if there is nothing to keep for
+    /// it.
     fn look(&mut self, key: &ServiceKey) -> Option<Look> {
         let tracked = self.services.get_mut(key)?;
         let Some(service) = self.index.service(key) else {
             let known = tracked.known.as_ref()?;
             let (label, own) = ENDPOINTS_MANAGED_BY;
-            // Those that nobody is known to have made for a Service are left alone.
+            // Endpoints that were perhaps not created for a Service are left alone.
             let is_left_over = tracked.orphaned || known.meta.labels.get(label) == Some(own);
             return is_left_over.then(|| {
                 let (name, uid) = (known.meta.name.clone(), known.meta.uid.clone());
@@ -236,12 +239,12 @@ impl Endpoints {
     }
 }
 
-/// What a look at a Service found.
+/// Result of a pass over a Service.
 struct Look {
     write: Option<Write>,
-    /// Pods that were looked at.
+    /// Number of pods read.
     pods: usize,
-    /// Addresses that its Endpoints have by now.
+    /// Number of addresses in its Endpoints now.
     addresses: usize,
 }
 
@@ -305,7 +308,7 @@ impl Tracked {
     }
 }
 
-/// Adds a pod's address to those with the same ports.
+/// Adds a pod's address to the subset with the same ports.
 fn add(
     groups: &mut BTreeMap<Box<[EndpointPortView]>, SubsetView>,
     service: &ServiceView,
@@ -321,7 +324,8 @@ fn add(
         return;
     };
     let ports = ports(service, pod);
-    // A headless Service may have no ports; of any other, a pod without any is no endpoint.
+    // A headless Service may have no ports. For any other Service, a pod without ports is no
+    // endpoint.
     if ports.is_empty() && !(service.headless && service.ports.is_empty()) {
         return;
     }
@@ -351,7 +355,8 @@ fn count(subset: &SubsetView) -> usize {
     subset.addresses.len() + subset.not_ready.len()
 }
 
-/// Leaves out what is too many: those that are not ready first, then of each subset its share. Says whether it did.
+/// Omits surplus addresses: first those that are not ready, then a share of each subset. Returns
+/// whether it did.
 fn truncate(subsets: &mut [SubsetView]) -> bool {
     let ready: usize = subsets.iter().map(|subset| subset.addresses.len()).sum();
     let all: usize = subsets.iter().map(count).sum();
@@ -379,7 +384,7 @@ fn truncate(subsets: &mut [SubsetView]) -> bool {
     true
 }
 
-/// The Service's labels, whose Endpoints these are, and whether it is headless.
+/// The Service's labels, the controller, and whether it is headless.
 fn labels(service: &ServiceView) -> Labels {
     let (managed, _) = ENDPOINTS_MANAGED_BY;
     let reserved: BTreeSet<&str> = [managed, HEADLESS].into();

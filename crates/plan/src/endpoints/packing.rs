@@ -1,8 +1,9 @@
-//! How endpoints are packed into slices.
+//! Packs endpoints into slices.
 //!
-//! An endpoint that is there stays where it is. A new one goes, in this order: into a slice that is written anyway; into the fullest
-//! slice with room for all that are left; into an empty slice; into a new one. A slice that is left empty goes, except the last of its
-//! family, which says that there are no endpoints.
+//! An existing endpoint stays in its slice. A new one goes, in this order, into a slice that is
+//! written anyway, into the fullest slice with room for all remaining ones, into an empty slice, or
+//! into a new one. Empty slices are deleted, except the last one of a family, which shows that
+//! there are no endpoints.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,12 +24,12 @@ pub(super) struct Packing<'s> {
     edited: BTreeMap<Arc<str>, Vec<EndpointView>>,
     ports: BTreeMap<Arc<str>, Ports>,
     dropped: BTreeSet<Arc<str>>,
-    /// By family and ports as a set: the ports as they are to be written, and the endpoints.
+    /// By family and set of ports: the ports to write, and the endpoints.
     added: BTreeMap<(AddressType, Ports), (Ports, Vec<EndpointView>)>,
     created: Vec<NewSlice>,
 }
 
-/// A slice to be made.
+/// A slice to create.
 #[derive(Debug, PartialEq)]
 pub(super) struct NewSlice {
     pub(super) address_type: AddressType,
@@ -36,7 +37,7 @@ pub(super) struct NewSlice {
     pub(super) endpoints: Vec<EndpointView>,
 }
 
-/// What became of a slice that is there.
+/// A change of an existing slice.
 #[derive(Debug, PartialEq)]
 pub(super) struct ChangedSlice {
     pub(super) name: Arc<str>,
@@ -46,7 +47,7 @@ pub(super) struct ChangedSlice {
     pub(super) endpoints: Option<Vec<EndpointView>>,
 }
 
-/// What to write.
+/// The writes.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Packed {
     pub(super) created: Vec<NewSlice>,
@@ -66,12 +67,12 @@ impl<'s> Packing<'s> {
         }
     }
 
-    /// The slice goes, whatever is in it.
+    /// Deletes the slice, whatever it contains.
     pub(super) fn drop_slice(&mut self, name: &Arc<str>) {
         self.dropped.insert(name.clone());
     }
 
-    /// The endpoint of the pod `uid` goes, or is this now.
+    /// Replaces or removes the endpoint of the pod `uid`.
     pub(super) fn set(&mut self, slice: &Arc<str>, uid: &str, endpoint: Option<EndpointView>) {
         let at = |endpoint: &EndpointView| endpoint.target.as_ref().is_some_and(|target| *target.uid == *uid);
         let Some(index) = self.endpoints(slice).iter().position(at) else {
@@ -84,7 +85,7 @@ impl<'s> Packing<'s> {
         }
     }
 
-    /// Keeps the endpoints at these places alone.
+    /// Keeps only the endpoints for which `keep` is true.
     pub(super) fn keep(&mut self, slice: &Arc<str>, keep: &[bool]) {
         if keep.iter().all(|kept| *kept) {
             return;
@@ -94,7 +95,7 @@ impl<'s> Packing<'s> {
             .retain(|_| kept.next().copied().unwrap_or_default());
     }
 
-    /// An endpoint that is in no slice yet.
+    /// Adds an endpoint that is in no slice yet.
     pub(super) fn add(&mut self, family: AddressType, ports: Ports, endpoint: EndpointView) {
         let key = (family, port_key(&ports));
         self.added
@@ -122,7 +123,7 @@ impl<'s> Packing<'s> {
         }
     }
 
-    /// The slices of a family that stay, by name, with how many endpoints they hold.
+    /// The slices of a family that stay, by name, with their numbers of endpoints.
     fn of_family(&self, family: AddressType) -> impl Iterator<Item = (&Arc<str>, usize)> {
         self.slices
             .iter()
@@ -136,7 +137,7 @@ impl<'s> Packing<'s> {
         ports.is_some_and(|ports| *port_key(ports) == *key)
     }
 
-    /// Finds room for what was added, and sees to the slices that are empty.
+    /// Places the added endpoints, and handles empty slices.
     pub(super) fn pack(mut self, families: &[AddressType]) -> Packed {
         for ((family, key), (ports, endpoints)) in std::mem::take(&mut self.added) {
             self.place(family, &key, &ports, endpoints);
@@ -184,7 +185,7 @@ impl<'s> Packing<'s> {
             let chunk = std::mem::replace(&mut left, rest);
             let empty = self.of_family(family).find(|(_, count)| *count == 0);
             if let Some(name) = empty.map(|(name, _)| name.clone()) {
-                // It has no more room for what is left after this.
+                // It has no room for the rest.
                 others.retain(|(other, _)| *other != name);
                 self.ports.insert(name.clone(), ports.into());
                 self.edit(&name).extend(chunk);
@@ -198,7 +199,7 @@ impl<'s> Packing<'s> {
         }
     }
 
-    /// Empty slices go, but one when there is no other.
+    /// Deletes empty slices, except one if there is no other.
     fn tidy(&mut self, family: AddressType) {
         let (empty, full): (Vec<_>, Vec<_>) = self
             .of_family(family)

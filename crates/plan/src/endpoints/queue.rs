@@ -1,7 +1,7 @@
-//! Which Services are to be looked at, and when.
+//! Queue of the Services to process.
 //!
-//! A Service is looked at when something marked it, nothing that was written for it is under way, the watch has shown what was
-//! written last, and its pause is over. All that comes before is one look.
+//! A Service is processed when it is marked, none of its writes is in flight, the watch has shown
+//! the last write, and its pause is over. Everything that happened until then is one pass.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,34 +11,34 @@ use jiff::Timestamp;
 
 use super::{Answer, ServiceKey};
 
-/// The first wait after a write that failed, and the longest; doubled each time.
+/// The first and the longest delay after a failed write; it doubles each time.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
-/// Doublings after which the wait is the longest anyway.
+/// Number of doublings that reach the longest delay.
 const DOUBLINGS: u32 = 6;
 
 #[derive(Default)]
 struct Entry {
     marked: bool,
     in_flight: usize,
-    /// The version that the watch has yet to show.
+    /// The resourceVersion that the watch must show first.
     awaited: u64,
-    /// Deleted objects, by uid, that the watch has yet to show gone.
+    /// Uids of deleted objects that the watch still shows.
     going: BTreeSet<Arc<str>>,
     not_before: Option<Timestamp>,
     failures: u32,
     failed: bool,
 }
 
-/// Services by when they are due.
+/// Services, by the time when they are due.
 #[derive(Default)]
 pub(super) struct Queue {
     entries: BTreeMap<ServiceKey, Entry>,
-    /// Those that may be looked at; `None` is at once.
+    /// Services that may be processed; `None` is at once.
     due: BTreeSet<(Option<Timestamp>, ServiceKey)>,
-    /// Those that wait for the watch to show a version.
+    /// Services that wait until the watch shows a resourceVersion.
     awaiting: BTreeSet<(u64, ServiceKey)>,
-    /// The version up to which the watch has told everything.
+    /// The resourceVersion up to which the watch has shown everything.
     seen: u64,
 }
 
@@ -49,7 +49,7 @@ impl Queue {
         self.settle(key);
     }
 
-    /// The next Service whose time has come.
+    /// The next Service that is due.
     pub(super) fn take(&mut self, now: Timestamp) -> Option<ServiceKey> {
         let (at, _) = self.due.first()?;
         if at.is_some_and(|at| at > now) {
@@ -62,20 +62,20 @@ impl Queue {
         Some(key)
     }
 
-    /// When the next Service is due; a time long past is at once.
+    /// When the next Service is due; [`Timestamp::MIN`] means at once.
     pub(super) fn next(&self) -> Option<Timestamp> {
         self.due.first().map(|(at, _)| at.unwrap_or(Timestamp::MIN))
     }
 
-    /// So many writes of the Service are under way, and it is not looked at before `not_before`.
+    /// Records writes in flight of the Service, which is not processed before `not_before`.
     pub(super) fn wrote(&mut self, key: &ServiceKey, writes: usize, not_before: Timestamp) {
         let entry = self.entries.entry(key.clone()).or_default();
         entry.in_flight += writes;
         entry.not_before = Some(not_before);
     }
 
-    /// How a write went; `gone` is the uid of what was deleted, if the watch has yet to show that. Says whether the Service must be
-    /// looked at from the ground.
+    /// Applies the result of a write. `gone` is the uid of a deleted object that the watch still
+    /// shows. Returns whether the Service must be compared as a whole.
     pub(super) fn answered(
         &mut self,
         key: &ServiceKey,
@@ -107,7 +107,7 @@ impl Queue {
         answer == Answer::Failed
     }
 
-    /// The watch has told everything up to this version.
+    /// The watch has shown everything up to this resourceVersion.
     pub(super) fn saw(&mut self, version: u64) {
         self.seen = self.seen.max(version);
         while let Some((awaited, _)) = self.awaiting.first()
@@ -118,7 +118,7 @@ impl Queue {
         }
     }
 
-    /// The watch has shown that an object is gone.
+    /// The watch has shown that an object was deleted.
     pub(super) fn saw_gone(&mut self, key: &ServiceKey, uid: &str) {
         if let Some(entry) = self.entries.get_mut(key)
             && entry.going.remove(uid)
@@ -127,7 +127,7 @@ impl Queue {
         }
     }
 
-    /// The watch has told a whole state: what it did not show is not there.
+    /// The watch has shown a complete list, so all other objects are deleted.
     pub(super) fn saw_all(&mut self, version: u64) {
         self.saw(version);
         let waiting = self.entries.iter().filter(|(_, entry)| !entry.going.is_empty());
@@ -139,7 +139,7 @@ impl Queue {
         }
     }
 
-    /// Puts the Service where it belongs: among the due, the waiting, or nowhere.
+    /// Moves the Service to the due ones, the waiting ones, or neither.
     fn settle(&mut self, key: &ServiceKey) {
         let Some(entry) = self.entries.get(key) else {
             return;
@@ -152,7 +152,7 @@ impl Queue {
         }
     }
 
-    /// Forgets a Service of which nothing is left.
+    /// Removes the entry of a Service with nothing left to do.
     pub(super) fn forget(&mut self, key: &ServiceKey) {
         if let Some(entry) = self.entries.get(key)
             && !entry.marked

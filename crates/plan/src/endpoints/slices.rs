@@ -19,7 +19,7 @@ use super::{
 };
 use crate::daemonset::name::computed_name;
 
-/// What was written and what the watch should show of it.
+/// Content that was written, which the watch should show.
 type Content = (Labels, Box<[EndpointPortView]>, Box<[EndpointView]>);
 
 #[derive(Default)]
@@ -27,37 +27,38 @@ struct Tracked {
     slices: SliceMap,
     /// The slice of each pod's endpoint, by family and uid.
     placed: HashMap<(AddressType, Arc<str>), Arc<str>>,
-    /// What was written to slices and not seen yet: the echo of an own write is no news.
+    /// Content that was written to slices but not seen yet, to ignore the watch events of our own
+    /// writes.
     written: BTreeMap<Arc<str>, Content>,
-    /// Slices that were deleted and may be seen no more.
+    /// Deleted slices that the watch may still show.
     deleted: BTreeSet<Arc<str>>,
-    /// Everything must be looked at, not the pods that changed alone.
+    /// All pods must be examined, not only those that changed.
     whole: bool,
     changed: BTreeSet<PodRef>,
     triggers: Triggers,
 }
 
-/// Since when pods and the Service are what was last written of them.
+/// Change times of the pods and the Service that were written last.
 #[derive(Default)]
 struct Triggers {
     service: Option<Timestamp>,
     pods: HashMap<Arc<str>, Timestamp>,
 }
 
-/// The EndpointSlices of all Services, and what to write.
+/// The EndpointSlices of all Services, with their planned writes.
 #[derive(Default)]
 pub struct Slices {
     index: Index,
     services: HashMap<ServiceKey, Tracked>,
     /// The Service of each slice, by namespace and name.
     homes: HashMap<(Arc<str>, Arc<str>), ServiceKey>,
-    /// Slices of others, whose names are taken.
+    /// Slices of other controllers, whose names are taken.
     strangers: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
     queue: Queue,
 }
 
 impl Slices {
-    /// Knows nothing yet. Nothing may be planned before everything that exists has been told.
+    /// An empty index. All existing objects must be added before the first plan.
     pub fn new() -> Self {
         Self::default()
     }
@@ -69,7 +70,7 @@ impl Slices {
         }
     }
 
-    /// A Service is gone. Its slices go with it, by their owner reference.
+    /// A Service was deleted. The garbage collector deletes its slices by their owner reference.
     pub fn delete_service(&mut self, view: &ServiceView) {
         let key = ServiceKey::of(&view.meta);
         self.index.delete_service(&key);
@@ -82,7 +83,7 @@ impl Slices {
         self.touch(touched);
     }
 
-    /// A pod is gone.
+    /// A pod was deleted.
     pub fn delete_pod(&mut self, view: &PodView) {
         let touched = self.index.delete_pod(view);
         self.touch(touched);
@@ -94,7 +95,7 @@ impl Slices {
         self.touch(touched);
     }
 
-    /// A node is gone.
+    /// A node was deleted.
     pub fn delete_node(&mut self, view: &NodeView) {
         let touched = self.index.delete_node(&view.meta.name);
         self.touch(touched);
@@ -111,7 +112,7 @@ impl Slices {
             .get(&home)
             .is_some_and(|before| Some(before) != key.as_ref())
         {
-            // One that is given away.
+            // The slice belongs to another Service, or to none, now.
             self.remove_slice(view);
         }
         let Some(key) = key else {
@@ -129,31 +130,32 @@ impl Slices {
         }
     }
 
-    /// A slice is gone.
+    /// A slice was deleted.
     pub fn delete_slice(&mut self, view: &EndpointSliceView) {
         self.queue.saw(view.meta.resource_version);
         self.forget_stranger(view);
         self.remove_slice(view);
     }
 
-    /// All slices that exist at this version have been told; and, at the first time, everything else that exists too.
+    /// All slices that exist at this resourceVersion were added, and the first time all other
+    /// objects too.
     pub fn synced(&mut self, version: u64) {
         self.queue.saw_all(version);
     }
 
-    /// All changes of slices up to this version have been told.
+    /// All changes of slices up to this resourceVersion were applied.
     pub fn saw(&mut self, version: u64) {
         self.queue.saw(version);
     }
 
-    /// How a write went.
+    /// Applies the result of a write.
     pub fn answered(&mut self, action: &Action, answer: Answer, now: Timestamp) {
         let key = &action.service;
         let mut gone = None;
         if let Some(tracked) = self.services.get_mut(key) {
             let is_done = matches!(answer, Answer::Written(_) | Answer::Deleted);
             match &action.write {
-                // What the watch has shown already is not waited for.
+                // The watch may have shown the deletion already.
                 Write::Delete { name, uid } if is_done => {
                     let known = tracked.slices.get(name);
                     gone = known.filter(|known| known.meta.uid == *uid).map(|_| uid.clone());
@@ -172,12 +174,12 @@ impl Slices {
         self.forget(key);
     }
 
-    /// When there will be something to do, if nothing happens.
+    /// When there is something to do, if no event comes.
     pub fn next_look(&self) -> Option<Timestamp> {
         self.queue.next()
     }
 
-    /// What to do now, for one Service after another until there are about `room` actions.
+    /// Plans Services one by one, until there are about `room` actions.
     pub fn plan(&mut self, now: Timestamp, room: usize) -> Vec<Action> {
         let mut actions = Vec::new();
         while actions.len() < room {
@@ -221,7 +223,7 @@ impl Slices {
         }
     }
 
-    /// Takes out a slice that is known under its name, whatever Service it was of.
+    /// Removes the known slice of this name, whatever Service it belonged to.
     fn remove_slice(&mut self, view: &EndpointSliceView) {
         let home = (view.meta.namespace.clone(), view.meta.name.clone());
         let Some(key) = self.homes.remove(&home) else {
@@ -243,7 +245,7 @@ impl Slices {
         self.forget(&key);
     }
 
-    /// Forgets what is kept of a Service that is gone, once its slices are.
+    /// Removes the state of a deleted Service, once its slices are deleted.
     fn forget(&mut self, key: &ServiceKey) {
         let has_slices = |tracked: &Tracked| !tracked.slices.is_empty();
         if self.index.service(key).is_none() && !self.services.get(key).is_some_and(has_slices) {
@@ -252,7 +254,7 @@ impl Slices {
         }
     }
 
-    /// What to write for one Service, and how many endpoints it has.
+    /// The writes for one Service, and its number of endpoints.
     fn look(&mut self, key: &ServiceKey) -> (Vec<Write>, usize) {
         let Some(tracked) = self.services.get_mut(key) else {
             return (Vec::new(), 0);
@@ -280,7 +282,8 @@ impl Slices {
 }
 
 impl Tracked {
-    /// Takes a slice in. Says whether it is what was written, so that it needs no look.
+    /// Adds or replaces a slice. Returns whether it has the content that was written, and so needs
+    /// no comparison.
     fn put(&mut self, view: &Arc<EndpointSliceView>) -> bool {
         let name = &view.meta.name;
         if let Some(old) = self.slices.insert(name.clone(), view.clone()) {
@@ -301,7 +304,7 @@ impl Tracked {
         is_echo && !doubled
     }
 
-    /// Forgets where the endpoints of a slice are, unless they are elsewhere by now.
+    /// Removes the places of a slice's endpoints, except of those that are in another slice now.
     fn unplace(&mut self, old: &EndpointSliceView) {
         for endpoint in &old.endpoints {
             let Some(target) = &endpoint.target else { continue };
@@ -312,7 +315,7 @@ impl Tracked {
         }
     }
 
-    /// Looks at the pods that changed alone.
+    /// Compares only the pods that changed.
     fn compare(
         &mut self,
         index: &Index,
@@ -358,7 +361,7 @@ impl Tracked {
         (packing.pack(families), since)
     }
 
-    /// Looks at everything. Also gives the slices whose labels are not the Service's.
+    /// Compares everything. Also returns the slices with wrong labels.
     fn compare_all(
         &mut self,
         index: &Index,
@@ -432,7 +435,7 @@ impl Tracked {
         (packing.pack(families), relabelled, since)
     }
 
-    /// The writes that make the slices what was packed.
+    /// The writes that turn the slices into the packed ones.
     fn writes(
         &mut self,
         service: &ServiceView,
@@ -486,7 +489,7 @@ impl Tracked {
         writes
     }
 
-    /// A name that no slice has, nor one that is being made.
+    /// A name that no existing or requested slice has.
     fn free_name(&self, service: &ServiceView, new: &NewSlice, taken: &BTreeSet<Arc<str>>) -> Arc<str> {
         let family = match new.address_type {
             AddressType::V4 => 4_u64,
@@ -510,7 +513,8 @@ impl Tracked {
 }
 
 impl Triggers {
-    /// Takes in when a pod last changed between ready and not. `since` becomes the earliest such time that is news.
+    /// Records when a pod's readiness last changed. `since` becomes the earliest time that was not
+    /// written yet.
     fn pod(&mut self, pod: &PodView, since: &mut Option<Timestamp>) {
         let Some(at) = pod.ready.since else { return };
         let known = self.pods.insert(pod.meta.uid.clone(), at);
@@ -530,7 +534,7 @@ impl Triggers {
     }
 }
 
-/// The Service whose slice this is, if it is one that this controller keeps.
+/// The Service of this slice, if this controller manages it.
 fn owned(view: &EndpointSliceView) -> Option<ServiceKey> {
     let (label, own) = SLICE_MANAGED_BY;
     let is_ours = view.meta.labels.get(label) == Some(own);
@@ -545,7 +549,7 @@ fn is_selected(service: &ServiceView, pod: &PodView) -> bool {
     selector.is_some_and(|selector| super::index::selects(selector, &pod.meta.labels))
 }
 
-/// The labels of a Service's slices: its own, but for those that say what a slice is.
+/// The labels of a Service's slices: the Service's own, except those that describe a slice.
 fn labels(service: &ServiceView) -> Labels {
     let reserved = [SERVICE_NAME, SLICE_MANAGED_BY.0, HEADLESS];
     let of_service = service
@@ -593,7 +597,8 @@ fn object(service: &ServiceView, labels: &Labels, name: &str, new: &NewSlice, si
     object
 }
 
-/// A merge patch. Without a time of the change the annotation goes: it would speak of another.
+/// A merge patch. Without a change time it removes the annotation, which would be about another
+/// change.
 fn patch(view: &EndpointSliceView, labels: &Labels, change: &ChangedSlice, since: Option<&str>) -> Value {
     let mut patch = json!({"metadata": {
         "uid": &*view.meta.uid,
@@ -616,7 +621,7 @@ fn patch(view: &EndpointSliceView, labels: &Labels, change: &ChangedSlice, since
     patch
 }
 
-/// Ports as the API has them.
+/// Ports in the form of the API.
 pub(super) fn json_ports(ports: &[EndpointPortView]) -> Value {
     let port = |port: &EndpointPortView| {
         let mut value = json!({"name": &*port.name, "protocol": &*port.protocol, "port": port.port});
