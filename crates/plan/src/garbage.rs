@@ -1,14 +1,17 @@
-//! Garbage collection by owner reference, and of pods that nobody will finish.
+//! Garbage collection by owner references, and of pods that no node will finish.
 //!
-//! [`Graph`] keeps every object's owners and, the other way round, every owner's dependents. An event marks the objects whose
-//! fate it may change; [`Graph::plan`] looks at those alone, so the cost of a deletion is the number of its dependents.
+//! [`Graph`] stores every object's owners and every owner's dependents. An event marks the objects
+//! that it may affect. [`Graph::plan`] examines only those, so a deletion costs as much as it has
+//! dependents.
 //!
-//! Three deletions exist (Kubernetes' "cascading deletion"). *Background*: the owner is gone, its dependents follow. *Foreground*:
-//! the owner waits, marked with the finalizer `foregroundDeletion`, until the dependents that block it are gone. *Orphan*: the
-//! owner waits, marked with the finalizer `orphan`, until no dependent refers to it any more.
+//! Kubernetes has three modes of cascading deletion. *Background*: the owner is deleted, then its
+//! dependents. *Foreground*: the owner stays, with the finalizer `foregroundDeletion`, until the
+//! dependents that block it are deleted. *Orphan*: the owner stays, with the finalizer `orphan`,
+//! until no dependent refers to it.
 //!
-//! An owner that the graph has not seen is not an owner that is absent: its kind may be read by another watch, which lags, or by
-//! none. The plan then asks ([`Action::Look`]) and decides only when the answer came back through [`Graph::owner_is`].
+//! An owner that the graph does not contain may still exist: another watch may read its kind and be
+//! late, or none may. The plan then requests a read ([`Action::Look`]), and decides after
+//! [`Graph::owner_is`] got the answer.
 
 mod pods;
 #[cfg(test)]
@@ -21,19 +24,21 @@ use std::sync::Arc;
 
 use api::view::{ObjectMetaView, OwnerView};
 
-/// The finalizer of an object that waits for its blocking dependents (`metav1.FinalizerDeleteDependents`).
+/// Finalizer of an object that waits for its blocking dependents
+/// (`metav1.FinalizerDeleteDependents`).
 pub const FOREGROUND_FINALIZER: &str = "foregroundDeletion";
-/// The finalizer of an object whose dependents are to lose their reference to it (`metav1.FinalizerOrphanDependents`).
+/// Finalizer of an object whose dependents must lose their reference to it
+/// (`metav1.FinalizerOrphanDependents`).
 pub const ORPHAN_FINALIZER: &str = "orphan";
 
-/// How many uids known to be absent are remembered. Forgetting one costs one request when it is met again; the number is
-/// Kubernetes' own for the same cache.
+/// Most uids of absent objects to cache, as in Kubernetes. A removed entry costs one request when
+/// it is needed again.
 const ABSENT_REMEMBERED: usize = 500;
 
-/// An object's uid. Uids never return, which is what makes remembering absent ones safe.
+/// An object's uid. Uids are never reused, so absent ones can be cached.
 pub type Uid = Arc<str>;
 
-/// Where an object lives and who it is.
+/// Identity of an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity {
     /// `v1`, `apps/v1`.
@@ -48,10 +53,10 @@ pub struct Identity {
     pub uid: Uid,
 }
 
-/// What garbage collection needs to know of an object, whatever its kind.
+/// The part of an object that garbage collection reads, of any kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object {
-    /// Who it is.
+    /// Identity of the object.
     pub identity: Identity,
     /// `metadata.resourceVersion` at which this was read.
     pub resource_version: u64,
@@ -66,7 +71,7 @@ pub struct Object {
 }
 
 impl Object {
-    /// What the graph needs of an object's metadata. `api_version` and `kind` are what references to it say.
+    /// Reads an object's metadata. `api_version` and `kind` are those of references to it.
     pub fn of(api_version: &Arc<str>, kind: &Arc<str>, meta: &ObjectMetaView) -> Self {
         let has = |finalizer: &str| meta.finalizers().iter().any(|f| &**f == finalizer);
         Object {
@@ -85,12 +90,12 @@ impl Object {
         }
     }
 
-    /// It is being deleted and waits for its dependents to go.
+    /// Returns whether it is being deleted and waits for its dependents.
     fn waits_for_dependents(&self) -> bool {
         self.deleting && self.foreground
     }
 
-    /// It is being deleted and waits for its dependents to be let go.
+    /// Returns whether it is being deleted and waits until its dependents are orphaned.
     fn waits_for_orphans(&self) -> bool {
         self.deleting && self.orphan
     }
@@ -99,7 +104,7 @@ impl Object {
 /// `propagationPolicy` of a deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Propagation {
-    /// The object goes at once, its dependents follow.
+    /// The object is deleted at once, then its dependents.
     Background,
     /// The object waits for its dependents.
     Foreground,
@@ -108,7 +113,7 @@ pub enum Propagation {
 }
 
 impl Propagation {
-    /// The word of `DeleteOptions.propagationPolicy`.
+    /// The value of `DeleteOptions.propagationPolicy`.
     pub fn as_str(self) -> &'static str {
         match self {
             Propagation::Background => "Background",
@@ -118,23 +123,23 @@ impl Propagation {
     }
 }
 
-/// One thing to do. Each carries the uid of what it acts on, so a stale execution hits nothing else.
+/// One action. It contains the object's uid, so a late execution affects no other object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Read the owner live and tell [`Graph::owner_is`] whether it is there.
+    /// Read the owner, and report to [`Graph::owner_is`] whether it exists.
     Look {
-        /// The reference as the dependent has it.
+        /// The dependent's reference.
         owner: OwnerView,
-        /// The namespace to look in: the dependent's.
+        /// The namespace of the dependent, to read in.
         namespace: Arc<str>,
     },
     /// Delete the object, if its uid and resourceVersion are still these.
     Delete {
         /// What to delete.
         object: Identity,
-        /// The version this was decided on.
+        /// The resourceVersion that this was decided on.
         resource_version: u64,
-        /// How.
+        /// The propagation policy.
         propagation: Propagation,
     },
     /// Remove the references to these owners from the object.
@@ -144,21 +149,23 @@ pub enum Action {
         /// The uids of the references to remove, in order.
         owners: Vec<Uid>,
     },
-    /// Let this object block no owner any more: it is part of a circle that would wait for itself.
+    /// Clear `blockOwnerDeletion` on this object, because it is in a cycle of owners that wait for
+    /// each other.
     Unblock {
         /// The dependent.
         object: Identity,
-        /// All its references, with `blockOwnerDeletion` cleared.
+        /// The uids of all its owners.
         owners: Vec<Uid>,
     },
-    /// Remove a finalizer whose work is done.
+    /// Remove a finalizer that is not needed any more.
     RemoveFinalizer {
         /// The owner.
         object: Identity,
         /// [`FOREGROUND_FINALIZER`] or [`ORPHAN_FINALIZER`].
         finalizer: &'static str,
     },
-    /// Warn that a reference crosses namespaces, which no reference may (`OwnerRefInvalidNamespace`).
+    /// Record a warning that a reference crosses namespaces, which is not allowed
+    /// (`OwnerRefInvalidNamespace`).
     Warn {
         /// The dependent.
         object: Identity,
@@ -167,28 +174,28 @@ pub enum Action {
     },
 }
 
-/// What an owner reference points at.
+/// State of an owner.
 enum OwnerState {
     Solid,
     Waiting,
     Absent,
-    /// It lives in another namespace, which no reference reaches: as good as absent.
+    /// It is in another namespace, so the reference is invalid: the same as absent.
     Elsewhere,
     Unknown,
-    /// Out of reach: a namespaced owner of a cluster-scoped object. It is neither followed nor taken for absent.
+    /// A namespaced owner of a cluster-scoped object: ignored, but not absent.
     Unreachable,
 }
 
-/// The owner graph of everything that is watched.
+/// Owner graph of all watched objects.
 #[derive(Default)]
 pub struct Graph {
     objects: HashMap<Uid, Object>,
     dependents: HashMap<Uid, BTreeSet<Uid>>,
     absent: HashSet<Uid>,
     absent_order: VecDeque<Uid>,
-    /// Owners seen live that no watch feeds. Removed when an answer says otherwise.
+    /// Owners that were read and that no watch covers. Removed if a later read does not find them.
     present: HashSet<Uid>,
-    /// Looks that were asked and not answered.
+    /// Owners whose read has not been answered yet.
     asked: HashSet<Uid>,
     dirty: BTreeSet<Uid>,
     warned: HashSet<(Uid, Uid)>,
@@ -200,12 +207,12 @@ impl Graph {
         Self::default()
     }
 
-    /// How many objects it holds.
+    /// Number of objects.
     pub fn len(&self) -> usize {
         self.objects.len()
     }
 
-    /// Whether it holds none.
+    /// Returns whether it contains no objects.
     pub fn is_empty(&self) -> bool {
         self.objects.is_empty()
     }
@@ -219,7 +226,7 @@ impl Graph {
                 && old.foreground == object.foreground
                 && old.orphan == object.orphan
             {
-                // Nothing that decides changed; remember the version for preconditions.
+                // Nothing relevant changed. The version is needed for preconditions.
                 if let Some(old) = self.objects.get_mut(&uid) {
                     old.resource_version = object.resource_version;
                 }
@@ -231,7 +238,7 @@ impl Graph {
                     self.unlink(&owner, &uid);
                 }
             }
-            // An owner that waits no longer counts on this dependent if the reference stopped blocking.
+            // The reference may have stopped blocking the owner.
             for owner in object.owners.iter() {
                 self.mark_if_waiting(&owner.uid);
             }
@@ -241,7 +248,7 @@ impl Graph {
             }
             self.present.remove(&uid);
             self.asked.remove(&uid);
-            // Dependents that were seen first may have been waiting for the owner to appear.
+            // Dependents that came first may wait for the owner.
             self.mark_dependents(&uid);
         }
         for owner in object.owners.iter() {
@@ -261,7 +268,7 @@ impl Graph {
         }
     }
 
-    /// An object is gone.
+    /// An object was deleted.
     pub fn delete(&mut self, uid: &Uid) {
         if self.dependents.contains_key(uid) {
             self.remember_absent(uid.clone());
@@ -276,7 +283,7 @@ impl Graph {
         self.mark_dependents(uid);
     }
 
-    /// The answer to a [`Action::Look`]: the object with this uid is there, or is not.
+    /// The answer to an [`Action::Look`]: whether the object with this uid exists.
     pub fn owner_is(&mut self, uid: &Uid, there: bool) {
         self.asked.remove(uid);
         if there {
@@ -288,7 +295,8 @@ impl Graph {
         self.mark_dependents(uid);
     }
 
-    /// An action about this object failed (or its look did): decide about it anew. An owner's uid marks what waits for it.
+    /// An action about this object failed, or a read of it did: it is decided again, with the
+    /// dependents of this uid.
     pub fn retry(&mut self, uid: &Uid) {
         self.asked.remove(uid);
         if self.objects.contains_key(uid) {
@@ -297,20 +305,20 @@ impl Graph {
         self.mark_dependents(uid);
     }
 
-    /// Forget the live answers about owners that no watch feeds, so that they are asked for again: nothing else would ever
-    /// tell that such an owner went away.
+    /// Drops the results of reads of owners that no watch covers, so that they are read again:
+    /// nothing else would show their deletion.
     pub fn recheck_unwatched(&mut self) {
         for uid in std::mem::take(&mut self.present) {
             self.mark_dependents(&uid);
         }
     }
 
-    /// Whether something waits for [`Graph::plan`].
+    /// Returns whether [`Graph::plan`] has something to do.
     pub fn has_work(&self) -> bool {
         !self.dirty.is_empty()
     }
 
-    /// Decides about at most `limit` of the objects that an event marked, in the order of their uids.
+    /// Decides about at most `limit` of the marked objects, in the order of their uids.
     pub fn plan(&mut self, limit: usize) -> Vec<Action> {
         let mut actions = Vec::new();
         for _ in 0..limit {
@@ -338,7 +346,7 @@ impl Graph {
         self.judge_by_owners(&object, actions);
     }
 
-    /// Every dependent loses its reference; with the last one the finalizer goes.
+    /// Removes the owner's reference from every dependent, and then the finalizer.
     fn orphan_dependents(&self, owner: &Object, actions: &mut Vec<Action>) {
         let mut left = false;
         for dependent in self.dependents_of(&owner.identity.uid) {
@@ -356,7 +364,8 @@ impl Graph {
         }
     }
 
-    /// With no blocking dependent left the finalizer goes; until then each dependent's own decision deletes it.
+    /// Removes the finalizer if no blocking dependent is left. Until then, each dependent's own
+    /// decision deletes it.
     fn finish_foreground(&self, owner: &Object, actions: &mut Vec<Action>) {
         let uid = &owner.identity.uid;
         let blocked = self
@@ -413,8 +422,8 @@ impl Graph {
         }
         let has_dependents = self.dependents_of(&identity.uid).next().is_some();
         let propagation = if !waiting.is_empty() && has_dependents {
-            // A circle of objects that all wait for one another would never end: an object that a dependent waits for lets its
-            // own owners go first.
+            // A cycle of objects that wait for each other would never end, so an object that a
+            // dependent waits for stops blocking its own owners.
             if self
                 .dependents_of(&identity.uid)
                 .any(Object::waits_for_dependents)
@@ -439,7 +448,7 @@ impl Graph {
         });
     }
 
-    /// Says once that a reference reaches into another namespace.
+    /// Reports once that a reference crosses namespaces.
     fn warn(&mut self, object: &Object, owner: &OwnerView) -> Option<Action> {
         let pair = (object.identity.uid.clone(), owner.uid.clone());
         self.warned.insert(pair).then(|| Action::Warn {
@@ -500,7 +509,8 @@ impl Graph {
                 self.dependents.remove(owner);
             }
         }
-        // An owner that waits needs a look only when its last dependent went, or one that may have been the last blocker.
+        // A waiting owner is decided again only if its last dependent, or perhaps its last blocking
+        // one, was removed.
         let Some(waiting) = self.objects.get(owner) else {
             return;
         };
@@ -524,8 +534,8 @@ impl Graph {
     }
 }
 
-/// The strategic merge patch that removes references to `owners` from `object`. The uid in it makes the server refuse the patch
-/// when another object has taken the name.
+/// The strategic merge patch that removes references to `owners` from `object`. It contains the
+/// uid, so that the server refuses it if another object has the name now.
 pub fn strip_owners_patch(object: &Identity, owners: &[Uid]) -> serde_json::Value {
     let references: Vec<_> = owners
         .iter()
@@ -534,7 +544,7 @@ pub fn strip_owners_patch(object: &Identity, owners: &[Uid]) -> serde_json::Valu
     serde_json::json!({"metadata": {"uid": &*object.uid, "ownerReferences": references}})
 }
 
-/// The strategic merge patch that lets `object` block none of `owners`.
+/// The strategic merge patch that makes `object` block none of `owners`.
 pub fn unblock_patch(object: &Identity, owners: &[Uid]) -> serde_json::Value {
     let references: Vec<_> = owners
         .iter()
@@ -543,7 +553,7 @@ pub fn unblock_patch(object: &Identity, owners: &[Uid]) -> serde_json::Value {
     serde_json::json!({"metadata": {"uid": &*object.uid, "ownerReferences": references}})
 }
 
-/// Groups looks about the same owner, so that a thousand dependents cost one request.
+/// Groups reads of the same owner, so that a thousand dependents cost one request.
 pub fn distinct_looks(actions: &[Action]) -> BTreeMap<Uid, (OwnerView, Arc<str>)> {
     let mut looks = BTreeMap::new();
     for action in actions {

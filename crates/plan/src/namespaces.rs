@@ -1,8 +1,9 @@
-//! Deleting a namespace: first everything in it, then itself.
+//! Deletes a namespace: first its content, then the namespace.
 //!
-//! A deleted namespace stays, Terminating, while its finalizer `kubernetes` is there; the server lets nothing new in. Its pods
-//! go first and the rest after them, so that no pod outlives the ConfigMaps, Secrets and policies that it runs by (Kubernetes'
-//! ordered namespace deletion). When nothing is left the finalizer is removed, and with the last finalizer the namespace goes.
+//! A deleted namespace stays Terminating while it has the finalizer `kubernetes`, and the server
+//! creates nothing in it. Its pods are deleted first, so that no pod outlives its ConfigMaps,
+//! Secrets and policies (Kubernetes' ordered namespace deletion). When it is empty, the finalizer
+//! is removed. Without finalizers the namespace is deleted.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,21 +12,21 @@ use api::time::rfc3339;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-/// The finalizer that this decision is about.
+/// The finalizer that this controller removes.
 pub const KUBERNETES_FINALIZER: &str = "kubernetes";
 
-/// How long to wait before looking again at content that takes its time: pods end within their grace period, and each look
+/// Delay before the content is listed again. Pods end within their grace period, and each pass
 /// lists every kind.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// What a namespace still holds.
+/// Content of a namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Content {
-    /// Objects by resource (`pods`, `daemonsets.apps`), only those of which there are any.
+    /// Number of objects by resource (`pods`, `daemonsets.apps`), without zeros.
     pub objects: BTreeMap<String, usize>,
-    /// Finalizers on those objects, by how many carry them.
+    /// Number of those objects by finalizer.
     pub finalizers: BTreeMap<String, usize>,
-    /// What could not be read or deleted, in the server's words.
+    /// Errors of reads and deletions, in the server's words.
     pub failures: Vec<String>,
 }
 
@@ -39,16 +40,16 @@ impl Content {
     }
 }
 
-/// What to do about a namespace now.
+/// The next step for a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// It is not being deleted, or no longer waits for us.
+    /// It is not being deleted, or the finalizer is removed already.
     Nothing,
-    /// Delete all pods in it; look again after [`LOOK_AGAIN`].
+    /// Delete all pods in it, and list again after [`LOOK_AGAIN`].
     DeletePods,
-    /// Delete everything in it; look again after [`LOOK_AGAIN`].
+    /// Delete everything in it, and list again after [`LOOK_AGAIN`].
     DeleteAll,
-    /// It is empty: take [`KUBERNETES_FINALIZER`] away.
+    /// It is empty: remove [`KUBERNETES_FINALIZER`].
     Finalize,
 }
 
@@ -66,7 +67,8 @@ pub fn step(terminating: bool, finalizers: &[impl AsRef<str>], content: &Content
     Step::Finalize
 }
 
-/// The conditions of `status` that tell a user what the deletion waits for: type, whether it holds, reason and message.
+/// The status conditions that show users what the deletion waits for: type, status, reason and
+/// message.
 pub fn conditions(content: &Content) -> Vec<Value> {
     let listed = |counts: &BTreeMap<String, usize>, word: &str| {
         let parts: Vec<_> = counts
@@ -150,7 +152,7 @@ pub fn conditions(content: &Content) -> Vec<Value> {
     ]
 }
 
-/// Those of `wanted` that are not what `known` says already, with the time since when their status holds.
+/// Those of `wanted` that differ from `known`, with the time of their last transition.
 pub fn changed(known: &[Value], wanted: Vec<Value>, now: Timestamp) -> Vec<Value> {
     let news = |mut condition: Value| {
         let before = known.iter().find(|known| known["type"] == condition["type"]);
@@ -173,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_changed_conditions_are_written_and_a_status_keeps_its_time() {
+    fn only_changed_conditions_are_written_with_transition_time() {
         let at = |second| Timestamp::from_second(second).expect("a time");
         let mut content = holding(&["pods", "pods"]);
         let first = changed(&[], conditions(&content), at(1));
@@ -203,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_go_first_then_the_rest_then_the_namespace() {
+    fn pods_are_deleted_before_the_rest_and_the_namespace() {
         let own = [KUBERNETES_FINALIZER];
         assert_eq!(step(true, &own, &holding(&["pods", "secrets"])), Step::DeletePods);
         assert_eq!(step(true, &own, &holding(&["secrets"])), Step::DeleteAll);
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_living_or_a_finalized_namespace_is_left_alone() {
+    fn active_or_finalized_namespace_is_left_alone() {
         assert_eq!(
             step(false, &[KUBERNETES_FINALIZER], &holding(&["pods"])),
             Step::Nothing
@@ -223,14 +225,14 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_whose_content_could_not_be_read_is_not_empty() {
+    fn namespace_with_unreadable_content_is_not_empty() {
         let mut unknown = holding(&[]);
         unknown.failures.push("widgets.example.com: no answer".into());
         assert_eq!(step(true, &[KUBERNETES_FINALIZER], &unknown), Step::DeleteAll);
     }
 
     #[test]
-    fn the_conditions_say_what_is_waited_for() {
+    fn conditions_name_remaining_content_and_finalizers() {
         let mut content = holding(&["pods", "pods"]);
         content.add("secrets", ["example.com/keep"]);
         let said: Vec<_> = conditions(&content)

@@ -1,12 +1,14 @@
-//! Which pod range each node gets: `spec.podCIDR` and `spec.podCIDRs`, from the cluster's ranges.
+//! Assigns pod ranges to nodes: `spec.podCIDR` and `spec.podCIDRs`, from the cluster's ranges.
 //!
-//! The rule is that of Kubernetes' range allocator: a node that comes without a range gets one of each family, the next after the
-//! one that was given last, so that a range that was given back rests before it serves again. A node that brings its own keeps
-//! it, and what it covers is not given to others. A range is a node's until its object goes; one that comes again under the same
-//! name gets the range that it had, if nobody has it now, because its pods may have lived on.
+//! Like Kubernetes' range allocator, it gives a node without a range one of each family: the next
+//! one after the last assigned, so that a released range is not reused at once. A node that is
+//! created with ranges keeps them, and they are given to no other node. A node holds its ranges
+//! until its object is deleted. A new node of the same name gets the old ranges if they are free,
+//! because its pods may still run.
 //!
-//! The cost of a node is flat: its ranges are counted block by block, and a heartbeat is recognised by its ranges being the same.
-//! When a family has no range left, each node that gets none is marked by a condition, and gets a range when another node gives one back.
+//! The cost of a node is constant: ranges are counted by block, and a heartbeat does not change
+//! them. If a family has no range left, a node without a range gets a condition, and gets a range
+//! when another node releases one.
 
 #[cfg(test)]
 mod tests;
@@ -18,17 +20,17 @@ use std::sync::Arc;
 use api::view::NodeView;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// The reason of the condition `NetworkUnavailable` of a node that has no pod range, and of its event: the reason that Kubernetes' range
-/// allocator gives its event.
+/// Reason of the condition `NetworkUnavailable` and of the event for a node without a pod range, as
+/// in the event of Kubernetes' range allocator.
 pub const NONE_LEFT: &str = "CIDRNotAvailable";
 
-/// The condition that keeps pods with a network of their own away from such a node.
+/// The condition that keeps pods with their own network away from such a node.
 const NETWORK_UNAVAILABLE: &str = "NetworkUnavailable";
 
-/// Ranges that one cluster range may be cut into, as a power of two: Kubernetes' own limit.
+/// Base-2 logarithm of the most parts of a cluster range: Kubernetes' limit.
 const LARGEST_SPLIT: u8 = 16;
 
-/// Nodes that are remembered after they went. When there are more, all are forgotten: nothing but a preference is lost.
+/// Most deleted nodes whose ranges are stored. Beyond, all are removed: only a preference is lost.
 const REMEMBERED: usize = 4096;
 
 /// A range of the cluster, and the prefix length of the part that a node gets.
@@ -39,18 +41,18 @@ pub struct ClusterRange {
 }
 
 impl ClusterRange {
-    /// Refuses parts that are larger than the whole, or too many.
+    /// Refuses node ranges that are larger than the cluster's range, or too many.
     pub fn new(range: IpNet, node_prefix: u8) -> Result<Self, String> {
         let range = range.trunc();
         if node_prefix < range.prefix_len() || node_prefix > range.max_prefix_len() {
             return Err(format!(
-                "a node's range of /{node_prefix} is no part of the cluster's range {range}"
+                "a node's range of /{node_prefix} does not fit into the cluster's range {range}"
             ));
         }
         let split = node_prefix - range.prefix_len();
         if split > LARGEST_SPLIT {
             return Err(format!(
-                "the cluster's range {range} in parts of /{node_prefix} makes more than {} of them",
+                "the cluster's range {range} has more than {} parts of /{node_prefix}. Use a shorter prefix for nodes",
                 1u32 << LARGEST_SPLIT
             ));
         }
@@ -71,14 +73,14 @@ impl ClusterRange {
         self.range.addr().is_ipv4()
     }
 
-    /// How many nodes get a range.
+    /// Number of nodes that can get a range.
     pub fn blocks(&self) -> u32 {
         1 << (self.node_prefix - self.range.prefix_len())
     }
 
     fn block(&self, index: u32) -> IpNet {
         let up = u32::from(self.range.max_prefix_len() - self.node_prefix);
-        // A prefix length that was checked at the start cannot be refused.
+        // The prefix length was validated, so this cannot panic.
         match self.range {
             IpNet::V4(range) => {
                 let bits = range.addr().to_bits() | index.checked_shl(up).unwrap_or(0);
@@ -91,7 +93,7 @@ impl ClusterRange {
         }
     }
 
-    /// The first and last part that a range touches; `None` when it lies elsewhere.
+    /// The first and the last block that a range overlaps; `None` if there is none.
     fn covered(&self, other: &IpNet) -> Option<(u32, u32)> {
         let same_family = self.is_ipv4() == other.addr().is_ipv4();
         if !same_family || !(self.range.contains(other) || other.contains(&self.range)) {
@@ -107,7 +109,7 @@ impl ClusterRange {
         let up = u32::from(self.range.max_prefix_len() - self.node_prefix);
         let index = |address| {
             let offset = bits(address) - bits(self.range.addr());
-            // Below the number of parts, which fits.
+            // Smaller than the number of blocks, so it fits.
             u32::try_from(offset.checked_shr(up).unwrap_or(0)).unwrap_or(0)
         };
         Some((index(other.network()), index(other.broadcast())))
@@ -120,41 +122,42 @@ impl fmt::Display for ClusterRange {
     }
 }
 
-/// What is to be done.
+/// An action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Write a node's ranges, the family of the cluster's first range first.
+    /// Write a node's ranges, the one of the cluster's first family first.
     Assign {
         /// The node.
         node: Arc<str>,
-        /// Which node of that name.
+        /// The node's uid.
         uid: Arc<str>,
         /// Its `spec.podCIDRs`.
         ranges: Vec<IpNet>,
     },
-    /// Mark a node that gets no range.
+    /// Set the condition of a node that gets no range.
     NoneLeft {
         /// The node.
         node: Arc<str>,
-        /// Which node of that name.
+        /// The node's uid.
         uid: Arc<str>,
-        /// Which range is used up, and the remedy.
+        /// The exhausted range, and the remedy.
         message: String,
     },
-    /// Take the mark from a node that has a range by now.
+    /// Remove the condition from a node that has a range now.
     Unmark {
         /// The node.
         node: Arc<str>,
-        /// Which node of that name.
+        /// The node's uid.
         uid: Arc<str>,
     },
 }
 
-/// The parts of one cluster range.
+/// The blocks of one cluster range.
 #[derive(Debug)]
 struct Pool {
     cluster: ClusterRange,
-    /// How many nodes hold a part; parts that nobody holds are not here. Nodes that bring their own may share one.
+    /// Number of nodes that hold each block, without zeros. Nodes created with ranges may share
+    /// one.
     held: HashMap<u32, u32>,
     next: u32,
 }
@@ -210,29 +213,30 @@ impl Pool {
 #[derive(Debug)]
 struct Node {
     uid: Arc<str>,
-    /// What is held for it.
+    /// The ranges that it holds.
     ranges: Vec<IpNet>,
-    /// Whether its object says so; else the write is still to come or under way.
+    /// Whether its object has the ranges; if not, the write is planned or in flight.
     written: bool,
 }
 
-/// The ranges of a cluster and who has them.
+/// All ranges of the cluster, and the nodes that hold them.
 #[derive(Debug)]
 pub struct Ipam {
     pools: Vec<Pool>,
     nodes: HashMap<Arc<str>, Node>,
-    /// Nodes to decide on, in the order in which they came.
+    /// Nodes to decide, in the order of their arrival.
     queue: VecDeque<Arc<str>>,
-    /// Nodes for which nothing was left.
+    /// Nodes that got no range.
     without: BTreeSet<Arc<str>>,
-    /// What nodes that went had.
+    /// Ranges of deleted nodes.
     before: HashMap<Arc<str>, Vec<IpNet>>,
-    /// Nodes that have a range and the condition that they have none, with their uids.
+    /// Nodes with a range that still have the condition, with their uids.
     to_unmark: BTreeMap<Arc<str>, Arc<str>>,
 }
 
 impl Ipam {
-    /// An allocator over the ranges of a cluster, at most one of each family. Without any it gives none.
+    /// An allocator for the cluster's ranges, at most one of each family. Without ranges it assigns
+    /// none.
     pub fn new(cluster: &[ClusterRange]) -> Self {
         let pool = |cluster: &ClusterRange| Pool {
             cluster: *cluster,
@@ -249,13 +253,13 @@ impl Ipam {
         }
     }
 
-    /// Takes in what a node is now.
+    /// A node was added or changed.
     pub fn put_node(&mut self, view: &NodeView) {
         if self.pools.is_empty() {
             return;
         }
         let (name, uid) = (&view.meta.name, &view.meta.uid);
-        // What cannot be read covers nothing.
+        // A range that cannot be parsed covers nothing.
         let says: Vec<IpNet> = view
             .pod_cidrs
             .iter()
@@ -289,7 +293,7 @@ impl Ipam {
         }
     }
 
-    /// A node has gone: its ranges are free.
+    /// A node was deleted, so its ranges are released.
     pub fn delete_node(&mut self, name: &str) {
         self.forget(name);
     }
@@ -312,7 +316,8 @@ impl Ipam {
         }
     }
 
-    /// A write failed: it is planned again, with the same ranges, unless the watch says meanwhile what the node has.
+    /// A write failed. It is planned again with the same ranges, unless the watch shows that the
+    /// node has ranges.
     pub fn retry(&mut self, name: &Arc<str>) {
         if self.nodes.get(name).is_some_and(|node| !node.written) {
             self.without.remove(name);
@@ -320,12 +325,13 @@ impl Ipam {
         }
     }
 
-    /// Whether [`Ipam::plan`] has something to say.
+    /// Returns whether [`Ipam::plan`] has something to do.
     pub fn has_work(&self) -> bool {
         !self.queue.is_empty() || !self.to_unmark.is_empty()
     }
 
-    /// At most `room` things to do. What is planned is held for its node until [`Ipam::retry`], or until the watch tells.
+    /// Plans at most `room` actions. Planned ranges are held for their node until [`Ipam::retry`],
+    /// or until the watch shows them.
     pub fn plan(&mut self, room: usize) -> Vec<Action> {
         let mut actions = Vec::new();
         while actions.len() < room
@@ -363,7 +369,7 @@ impl Ipam {
     }
 }
 
-/// Names the range that is used up, and the remedy.
+/// The message that names the exhausted range and the remedy.
 fn none_left(pools: &[Pool], node: &str) -> String {
     let used_up = pools.iter().find(|pool| pool.is_used_up());
     let Some(cluster) = used_up.map(|pool| pool.cluster) else {
@@ -380,7 +386,7 @@ fn none_left(pools: &[Pool], node: &str) -> String {
     )
 }
 
-/// Takes these very ranges if they are free parts of all families.
+/// Takes exactly these ranges, if they are free blocks of all families.
 fn take_again(pools: &mut [Pool], ranges: &[IpNet]) -> bool {
     let whole = pools.len() == ranges.len();
     let free = whole && pools.iter().zip(ranges).all(|(pool, range)| pool.is_free(range));
@@ -392,7 +398,7 @@ fn take_again(pools: &mut [Pool], ranges: &[IpNet]) -> bool {
     free
 }
 
-/// One range of each family, or none at all.
+/// Takes one range of each family, or none at all.
 fn take_one_each(pools: &mut [Pool]) -> Vec<IpNet> {
     let mut taken = Vec::with_capacity(pools.len());
     for index in 0..pools.len() {

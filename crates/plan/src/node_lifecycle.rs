@@ -1,18 +1,20 @@
-//! What the silence or the word of a node means for it and for its pods.
+//! Reacts to nodes that stop reporting or report that they are not ready.
 //!
-//! A node speaks by renewing its Lease and by posting its status. Both are taken at *our* clock, when they are seen to change, so a
-//! node's own clock does not matter. A node that has been silent for [`Limits::grace`] gets its conditions set to Unknown; conditions
-//! become taints; pods on a node that turned not ready are said to be not ready, once (a node that lives after all says what is true);
-//! and NoExecute taints drive out the pods that do not tolerate them, or not for longer.
+//! A node reports by renewing its Lease and by posting its status. The time of a report is when
+//! this process sees the change, so the node's clock does not matter. A node without a report for
+//! [`Limits::grace`] gets conditions with the status Unknown. Conditions become taints. Pods on a
+//! node that became not ready are marked not ready once (an agent that still runs corrects this).
+//! NoExecute taints evict pods that do not tolerate them, or whose `tolerationSeconds` have passed.
 //!
-//! NoSchedule taints follow the conditions at once. The NoExecute taints of readiness come one node at a time, at a rate that depends
-//! on how much of the node's zone is down, and not at all while everything is: then it is more likely that this controller is cut off
-//! than that all nodes are ([`zones`]).
+//! NoSchedule taints follow the conditions at once. The NoExecute taints for readiness are set one
+//! node at a time, at a rate that depends on how much of the node's zone is down. If all nodes are
+//! down, none is set: then this controller is probably cut off ([`zones`]).
 //!
-//! A renewal costs a map lookup: deadlines are looked at when they fall due, and moved on if the node has spoken since.
+//! A renewal costs a map lookup: a deadline is checked when it is due, and moved if the node has
+//! reported since.
 //!
-//! When this function was not called for a while (the process was stopped, the machine slept), every node looks silent though
-//! nobody listened. So after a gap the nodes get a whole grace period to speak again.
+//! If [`Nodes::plan`] was not called for a while, because the process was stopped or the machine
+//! slept, no node seems to report. After such a gap, all nodes get a whole grace period again.
 
 mod eviction;
 mod taints;
@@ -34,35 +36,37 @@ pub use self::taints::{NOT_READY, UNREACHABLE};
 use self::zones::{Turn, Zones};
 use crate::scheduling::PodKey;
 
-/// Where node Leases live.
+/// The namespace of node Leases.
 pub const LEASE_NAMESPACE: &str = "kube-node-lease";
 
-/// The conditions that become Unknown with a silent node. NetworkUnavailable is not the agent's to report and is left.
+/// The conditions that become Unknown. NetworkUnavailable is not reported by the agent, so it
+/// stays.
 const REPORTED: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
 
-/// Labels by their old names, which follow those of today.
+/// Labels with deprecated copies.
 const OLD_LABELS: [(&str, &str); 2] = [
     ("kubernetes.io/os", "beta.kubernetes.io/os"),
     ("kubernetes.io/arch", "beta.kubernetes.io/arch"),
 ];
 
-/// How long silence is borne, and how fast its consequences come. The defaults are those of Kubernetes' controller manager.
+/// Timeouts and rates. The defaults are those of Kubernetes' controller manager.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Of a node that has posted its status (`--node-monitor-grace-period`).
+    /// Timeout of a node that has posted its status (`--node-monitor-grace-period`).
     pub grace: Duration,
-    /// Of a node that never has (`--node-startup-grace-period`).
+    /// Timeout of a node that never has (`--node-startup-grace-period`).
     pub startup_grace: Duration,
-    /// A longer gap between two calls of [`Nodes::plan`] means that nobody listened.
+    /// Longest gap between two calls of [`Nodes::plan`] in which no report is missed.
     pub deaf_after: Duration,
-    /// Nodes of a zone that get a NoExecute taint in a second (`--node-eviction-rate`).
+    /// Nodes of a zone that get a NoExecute taint per second (`--node-eviction-rate`).
     pub eviction_rate: f64,
-    /// The same in a large zone of which much is down (`--secondary-node-eviction-rate`).
+    /// The same in a large zone that is mostly down (`--secondary-node-eviction-rate`).
     pub secondary_eviction_rate: f64,
-    /// A zone is large when it has more nodes than this; of a small one of which much is down, no node is given up
+    /// Most nodes of a small zone. If a small zone is mostly down, none of its nodes gets a taint
     /// (`--large-cluster-size-threshold`).
     pub large_zone: usize,
-    /// The share of a zone's nodes that is much, if it is three nodes at least (`--unhealthy-zone-threshold`).
+    /// Share of unready nodes from which a zone is mostly down, if they are at least three
+    /// (`--unhealthy-zone-threshold`).
     pub unhealthy_zone: f64,
 }
 
@@ -80,21 +84,22 @@ impl Default for Limits {
     }
 }
 
-/// One thing to do.
+/// One action.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Patch the node's conditions (strategic merge, by type) and warn that it is not ready.
+    /// Patch the node's conditions (strategic merge, by type), and record a warning that it is not
+    /// ready.
     SetConditions {
         /// The node.
         node: Arc<str>,
         /// The conditions to merge.
         conditions: Vec<Value>,
     },
-    /// Replace the node's taints, if the node is still at this version.
+    /// Replace the node's taints, if it still has this resourceVersion.
     SetTaints {
         /// The node.
         node: Arc<str>,
-        /// The version that this was decided on.
+        /// The resourceVersion that this was decided on.
         resource_version: u64,
         /// All its taints.
         taints: Vec<Taint>,
@@ -106,30 +111,31 @@ pub enum Action {
         /// Names and values.
         labels: Vec<(&'static str, Arc<str>)>,
     },
-    /// Say in an event on the node what became of it.
+    /// Record an event on the node.
     Tell {
         /// The node.
         node: Arc<str>,
         /// Its uid.
         uid: Arc<str>,
-        /// What.
+        /// The kind of event.
         news: News,
     },
-    /// Set the pod's Ready condition to False, and warn (`NodeNotReady`, "Node is not ready").
+    /// Set the pod's Ready condition to False, and record a warning (`NodeNotReady`, "Node is not
+    /// ready").
     PodNotReady {
         /// The pod.
         pod: PodKey,
         /// Its uid.
         uid: Arc<str>,
     },
-    /// Delete the pod: it does not tolerate a NoExecute taint of its node (any more).
+    /// Delete the pod, because it does not tolerate a NoExecute taint of its node (any more).
     Evict {
         /// The pod.
         pod: PodKey,
         /// Its uid.
         uid: Arc<str>,
     },
-    /// Say that an eviction that was due later will not be (`TaintManagerEviction`, "Cancelling deletion").
+    /// Record that a planned eviction is cancelled (`TaintManagerEviction`, "Cancelling deletion").
     CancelEviction {
         /// The pod.
         pod: PodKey,
@@ -138,14 +144,14 @@ pub enum Action {
     },
 }
 
-/// What an event on a node says.
+/// Kinds of events on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum News {
-    /// It appeared.
+    /// The node was added.
     Registered,
-    /// It was deleted.
+    /// The node was deleted.
     Removing,
-    /// It turned not ready.
+    /// The node became not ready.
     NotReady,
 }
 
@@ -171,25 +177,25 @@ impl News {
 
 struct Record {
     node: Option<Arc<NodeView>>,
-    /// When it last spoke, at our clock.
-    spoke: Timestamp,
+    /// When its last report was seen, by this process's clock.
+    last_report: Timestamp,
     renewed: Option<Timestamp>,
-    /// The entry of this node in the deadlines.
+    /// Its entry in the deadlines.
     deadline: Option<Timestamp>,
-    /// What the last look found: ready, not ready, or nothing said.
+    /// Ready, not ready, or no condition yet, at the last decision.
     readiness: Option<bool>,
-    /// The zone that it counts in, and whether as a ready node; `None` when it does not count.
+    /// Its zone, and whether it counts there as ready; `None` if it does not count.
     zone: Option<(Arc<str>, Option<bool>)>,
-    /// Since when it waits for its NoExecute taint.
+    /// When it was queued for its NoExecute taint.
     queued: Option<Timestamp>,
-    /// Its turn has come, and the taint is yet to be seen.
+    /// Its taint was granted, but is not visible yet.
     granted: bool,
-    /// The version on which a write of its taints is under way.
+    /// The resourceVersion for which a write of its taints is in flight.
     writing: Option<u64>,
     pods: BTreeSet<PodKey>,
 }
 
-/// All nodes, what they last said, and their pods.
+/// All nodes, their last reports, and their pods.
 pub struct Nodes {
     limits: Limits,
     records: HashMap<Arc<str>, Record>,
@@ -197,18 +203,18 @@ pub struct Nodes {
     pods: HashMap<PodKey, Arc<PodView>>,
     dirty_nodes: BTreeSet<Arc<str>>,
     dirty_pods: BTreeSet<PodKey>,
-    /// Pods of nodes that turned not ready, which are yet to be told so.
+    /// Pods of nodes that became not ready, to be marked not ready.
     unready: HashSet<PodKey>,
     evictions: Evictions,
     zones: Zones,
     told: Vec<Action>,
     planned: Option<Timestamp>,
-    /// Silence before this time counts for nothing.
-    deaf_until: Timestamp,
+    /// No node times out before this time.
+    grace_until: Timestamp,
 }
 
 impl Nodes {
-    /// Knows no node yet.
+    /// An index without nodes.
     pub fn new(limits: Limits) -> Self {
         Nodes {
             limits,
@@ -222,7 +228,7 @@ impl Nodes {
             zones: Zones::new(limits),
             told: Vec::new(),
             planned: None,
-            deaf_until: Timestamp::MIN,
+            grace_until: Timestamp::MIN,
         }
     }
 
@@ -235,11 +241,11 @@ impl Nodes {
         let same = old.filter(|old| old.meta.uid == node.meta.uid);
         match &same {
             None => {
-                record.spoke = now;
+                record.last_report = now;
                 (record.readiness, record.granted, record.writing) = (None, false, None);
-                self.welcome(node, now);
+                self.record_registration(node, now);
             }
-            Some(old) if heartbeat(old) != heartbeat(node) => record.spoke = now,
+            Some(old) if heartbeat(old) != heartbeat(node) => record.last_report = now,
             Some(_) => {}
         }
         self.set_deadline(&name);
@@ -249,7 +255,7 @@ impl Nodes {
         }
     }
 
-    /// A node is gone; its pods are the pod collector's.
+    /// A node was deleted; the garbage collector deletes its pods.
     pub fn delete_node(&mut self, name: &Arc<str>) {
         self.dirty_nodes.remove(name);
         self.dequeue(name);
@@ -281,8 +287,8 @@ impl Nodes {
         }
     }
 
-    /// A node that was there before us was welcomed by who was here then.
-    fn welcome(&mut self, node: &NodeView, now: Timestamp) {
+    /// Records an event for a new node, unless it was there before this process started.
+    fn record_registration(&mut self, node: &NodeView, now: Timestamp) {
         let made = node.meta.creation_timestamp.unwrap_or(Timestamp::MIN);
         if self.planned.is_some() || after(made, self.limits.startup_grace) > now {
             self.told.push(Action::Tell {
@@ -293,7 +299,7 @@ impl Nodes {
         }
     }
 
-    /// Lets the node count in the zone that its labels name, as what it is.
+    /// Counts the node in the zone of its labels.
     fn settle_zone(&mut self, name: &Arc<str>) {
         let Some(record) = self.records.get_mut(name) else {
             return;
@@ -319,18 +325,18 @@ impl Nodes {
         }
     }
 
-    /// A Lease was added or changed. Only those of [`LEASE_NAMESPACE`] count.
+    /// A Lease was added or changed. Only those in [`LEASE_NAMESPACE`] count.
     pub fn put_lease(&mut self, lease: &LeaseView, now: Timestamp) {
         if &*lease.meta.namespace != LEASE_NAMESPACE {
             return;
         }
-        // A Lease without a node says nothing; it is read again when the node appears, by its next renewal.
+        // A Lease without a node is ignored. Its next renewal counts when the node exists.
         let Some(record) = self.records.get_mut(&lease.meta.name) else {
             return;
         };
         if record.renewed != lease.renew_time {
             record.renewed = lease.renew_time;
-            record.spoke = now;
+            record.last_report = now;
             if record.deadline.is_none() && record.node.is_some() {
                 let name = lease.meta.name.clone();
                 self.set_deadline(&name);
@@ -357,7 +363,7 @@ impl Nodes {
         let record = self.record(&node, now);
         record.pods.insert(key.clone());
         let Some(node) = record.node.clone() else { return };
-        // A pod on a quiet, untainted node needs no look.
+        // A pod on a ready node without taints needs no decision.
         let sick = taints::is_sick(&node);
         if is_new && sick {
             self.unready.insert(key.clone());
@@ -371,7 +377,7 @@ impl Nodes {
         }
     }
 
-    /// A pod is gone.
+    /// A pod was deleted.
     pub fn delete_pod(&mut self, key: &PodKey) {
         self.evictions.forget(key);
         self.dirty_pods.remove(key);
@@ -383,7 +389,7 @@ impl Nodes {
         }
     }
 
-    /// An action about this node failed: look at it again.
+    /// An action about this node failed, so it is decided again.
     pub fn retry_node(&mut self, name: &Arc<str>) {
         if let Some(record) = self.records.get_mut(name) {
             record.writing = None;
@@ -392,7 +398,7 @@ impl Nodes {
         }
     }
 
-    /// An action about this pod failed: look at it again.
+    /// An action about this pod failed, so it is decided again.
     pub fn retry_pod(&mut self, key: &PodKey) {
         if self.pods.contains_key(key) {
             self.evictions.forget(key);
@@ -401,7 +407,7 @@ impl Nodes {
         }
     }
 
-    /// When [`Nodes::plan`] has something to do although nothing happens.
+    /// When [`Nodes::plan`] has something to do even if no event comes.
     pub fn next_look(&self) -> Option<Timestamp> {
         let deadline = self.deadlines.first().map(|(at, _)| *at);
         [deadline, self.evictions.next(), self.zones.next()]
@@ -410,22 +416,23 @@ impl Nodes {
             .min()
     }
 
-    /// Whether an event left something to decide.
+    /// Returns whether events left something to decide.
     pub fn has_work(&self) -> bool {
         !self.dirty_nodes.is_empty() || !self.dirty_pods.is_empty() || !self.told.is_empty()
     }
 
-    /// Decides about what events marked and about what fell due, at most `limit` nodes and `limit` pods.
+    /// Decides about everything that events marked or that is due, at most `limit` nodes and
+    /// `limit` pods.
     pub fn plan(&mut self, now: Timestamp, limit: usize) -> Vec<Action> {
         let mut actions = std::mem::take(&mut self.told);
         if self
             .planned
             .is_none_or(|last| after(last, self.limits.deaf_after) < now)
         {
-            self.deaf_until = after(now, self.limits.grace);
+            self.grace_until = after(now, self.limits.grace);
         }
         self.planned = Some(now);
-        self.judge_silence(now, limit, &mut actions);
+        self.judge_reports(now, limit, &mut actions);
         self.judge_zones(now);
         for _ in 0..limit {
             let Some(name) = self.dirty_nodes.pop_first() else {
@@ -450,7 +457,7 @@ impl Nodes {
         actions
     }
 
-    /// Stops or resumes driving pods out, and gives nodes their turn.
+    /// Stops or resumes evictions, and grants taints to queued nodes.
     fn judge_zones(&mut self, now: Timestamp) {
         let concerned = |record: &Record| record.node.as_ref().is_some_and(|node| taints::is_sick(node));
         match self.zones.judge(now) {
@@ -460,9 +467,9 @@ impl Nodes {
                 self.dirty_nodes.extend(sick.map(|(name, _)| name.clone()));
             }
             Turn::Resumed => {
-                // Nobody may have heard them: each gets a whole grace period to speak again.
+                // Their reports may have been lost, so each node gets a whole grace period again.
                 for (name, record) in &mut self.records {
-                    record.spoke = now;
+                    record.last_report = now;
                     if concerned(record) {
                         self.dirty_nodes.insert(name.clone());
                     }
@@ -482,26 +489,26 @@ impl Nodes {
         }
     }
 
-    fn judge_silence(&mut self, now: Timestamp, limit: usize, actions: &mut Vec<Action>) {
-        let mut silent = 0;
+    fn judge_reports(&mut self, now: Timestamp, limit: usize, actions: &mut Vec<Action>) {
+        let mut overdue = 0;
         while let Some((at, name)) = self.deadlines.first().cloned() {
-            if at > now || silent == limit {
+            if at > now || overdue == limit {
                 break;
             }
             self.deadlines.pop_first();
             let limits = self.limits;
-            let deaf_until = self.deaf_until;
+            let grace_until = self.grace_until;
             let Some(record) = self.records.get_mut(&name) else {
                 continue;
             };
             record.deadline = None;
             let Some(node) = record.node.clone() else { continue };
-            let until = after(record.spoke, grace(&limits, &node)).max(deaf_until);
+            let until = after(record.last_report, grace(&limits, &node)).max(grace_until);
             if until > now {
                 self.deadline_at(&name, until);
                 continue;
             }
-            silent += 1;
+            overdue += 1;
             let conditions = unknown_conditions(&node, now);
             if !conditions.is_empty() {
                 actions.push(Action::SetConditions {
@@ -552,19 +559,21 @@ impl Nodes {
         if record.readiness == Some(false) && before != Some(false) {
             self.unready.extend(record.pods.iter().cloned());
         }
-        // Also when all is well again: evictions that were due are cancelled.
+        // Needed also when the node is ready again, to cancel planned evictions.
         let concerned = record.pods.iter().cloned();
         self.dirty_pods.extend(concerned);
     }
 
-    /// Whether the node is to have the NoExecute taint of its readiness now; queues it for its turn, or takes it out.
+    /// Returns whether the node must have the NoExecute taint for its readiness now, and queues or
+    /// dequeues it.
     fn judge_turn(&mut self, name: &Arc<str>, node: &NodeView, now: Timestamp) -> bool {
         let tainted = taints::drives_out(node);
         let may = taints::is_sick(node) && !self.zones.halted();
         let Some(record) = self.records.get_mut(name) else {
             return false;
         };
-        // The turn is used up when the taint is seen: if somebody takes it off, the node waits anew.
+        // The grant ends when the taint is visible. If a user removes the taint, the node is queued
+        // again.
         record.granted &= may && !tainted;
         if !may || tainted || record.granted {
             self.dequeue(name);
@@ -577,7 +586,7 @@ impl Nodes {
             record.queued = Some(now);
             self.zones.enqueue(&zone, name, now);
         }
-        // It may be its turn already; or another's, who waits for longer.
+        // The next grant may be for this node, or for one that has waited longer.
         match self.zones.turn(&zone, now) {
             Some(first) => {
                 let mine = first == *name;
@@ -644,7 +653,7 @@ impl Nodes {
     fn record(&mut self, name: &Arc<str>, now: Timestamp) -> &mut Record {
         self.records.entry(name.clone()).or_insert_with(|| Record {
             node: None,
-            spoke: now,
+            last_report: now,
             renewed: None,
             deadline: None,
             readiness: None,
@@ -666,7 +675,7 @@ impl Nodes {
         }
     }
 
-    /// A node has at most one deadline; one that is too early is moved on when it falls due.
+    /// A node has at most one deadline. One that is too early is moved when it is due.
     fn set_deadline(&mut self, name: &Arc<str>) {
         let Some(record) = self.records.get(name) else {
             return;
@@ -674,7 +683,7 @@ impl Nodes {
         let (None, Some(node)) = (record.deadline, &record.node) else {
             return;
         };
-        let at = after(record.spoke, grace(&self.limits, node));
+        let at = after(record.last_report, grace(&self.limits, node));
         self.deadline_at(name, at);
     }
 
@@ -686,7 +695,7 @@ impl Nodes {
     }
 }
 
-/// A time so far away that it has no name is never.
+/// Adds a duration; an overflow means never.
 fn after(at: Timestamp, by: Duration) -> Timestamp {
     at.checked_add(by).unwrap_or(Timestamp::MAX)
 }
@@ -699,7 +708,7 @@ fn grace(limits: &Limits, node: &NodeView) -> Duration {
     }
 }
 
-/// The conditions of a silent node that are not Unknown yet.
+/// The conditions of a node without reports that are not Unknown yet.
 fn unknown_conditions(node: &NodeView, now: Timestamp) -> Vec<Value> {
     REPORTED
         .iter()
@@ -723,12 +732,12 @@ fn unknown_conditions(node: &NodeView, now: Timestamp) -> Vec<Value> {
         .collect()
 }
 
-/// RFC 3339 in whole seconds, as `metav1.Time` is written.
+/// RFC 3339 in whole seconds, like `metav1.Time`.
 fn seconds(at: Timestamp) -> String {
     api::time::rfc3339(at)
 }
 
-/// Whether nothing that decisions are made of differs between two states of one node.
+/// Returns whether two states of a node lead to the same decisions.
 fn decides_alike(one: &NodeView, other: &NodeView) -> bool {
     let conditions = |n: &NodeView| -> Vec<_> {
         let pairs = n.conditions.iter();
@@ -740,7 +749,7 @@ fn decides_alike(one: &NodeView, other: &NodeView) -> bool {
         && one.meta.labels == other.meta.labels
 }
 
-/// The old names' labels that are not what those of today say.
+/// Deprecated labels that differ from the present ones.
 fn old_labels(node: &NodeView) -> Vec<(&'static str, Arc<str>)> {
     let labels = &node.meta.labels;
     OLD_LABELS

@@ -1,51 +1,53 @@
-//! The ways from one node to the pods of the others.
+//! Plans routes from one node to the pods of the others.
 //!
-//! A node whose address is in a network that this machine stands in is on a common link: packets for its pods go to it as they are.
-//! Any other is behind routers that know nothing of pods, so packets for its pods go in packets to the node (VXLAN).
+//! If a node's address is in a network of this machine, both share a link, and packets for its pods
+//! are routed to it directly. Any other node is behind routers without routes to pods, so the
+//! packets are encapsulated (VXLAN).
 //!
-//! Pods reach all pods with their own addresses, and the nodes on a common link too, because those know the way back. What leads
-//! through foreign routers is translated to the node's address, as such routers expect.
+//! Pods keep their own addresses when they reach pods, and nodes on a shared link, because those
+//! have a route back. Packets to other destinations are masqueraded.
 
 use std::net::IpAddr;
 
 use api::view::NodeNetworkView;
 use ipnet::IpNet;
 
-/// What is known of this node.
+/// State of this node.
 #[derive(Clone, Debug)]
 pub struct Here<'a> {
     /// Its name.
     pub name: &'a str,
-    /// Its pods' ranges.
+    /// Its pod ranges.
     pub ranges: &'a [IpNet],
-    /// The machine's addresses, each with the network that it is in.
+    /// The machine's addresses, each with its network.
     pub links: &'a [IpNet],
-    /// Whether packets for pods of a node on a common link are wrapped, too.
+    /// Whether packets for nodes on a shared link are encapsulated too.
     pub always_wrap: bool,
 }
 
-/// The way to a range.
+/// The route to a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// Through the node's address on a common link.
+    /// Through the node's address on a shared link.
     Link(IpAddr),
-    /// In packets to the node's address. The second is its first range, by which it is known.
+    /// Encapsulated to the node's address. The second field is the node's first range, which
+    /// identifies the tunnel.
     Tunnel(IpAddr, IpNet),
 }
 
-/// What is to be.
+/// The desired state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ways {
-    /// The routes, no two to one range.
+    /// The routes, at most one for each range.
     pub routes: Vec<(IpNet, Way)>,
-    /// Networks that pods reach with their own addresses, besides those of the routes.
+    /// Networks that pods reach with their own addresses, in addition to those of the routes.
     pub untranslated: Vec<IpNet>,
-    /// What cannot be, in words.
+    /// Problems, for the log.
     pub odd: Vec<String>,
 }
 
-/// The ways to the pods of `others`, of which this node may be one. Where two nodes claim one range, the first in the order of
-/// `others` has it.
+/// The routes to the pods of `others`, which may include this node. If two nodes claim a range, the
+/// first one in the order of `others` gets it.
 pub fn ways<'a>(here: &Here<'_>, others: impl IntoIterator<Item = &'a NodeNetworkView>) -> Ways {
     let mut ways = Ways::default();
     let mut claimed: std::collections::BTreeMap<IpNet, &str> = std::collections::BTreeMap::new();
@@ -67,7 +69,7 @@ pub fn ways<'a>(here: &Here<'_>, others: impl IntoIterator<Item = &'a NodeNetwor
             let range = range.trunc();
             if here.ranges.iter().any(|own| overlap(own, &range)) {
                 ways.odd
-                    .push(format!("node {name} has pod range {range}, which is this node's"));
+                    .push(format!("node {name} has pod range {range}, which overlaps this node's"));
                 continue;
             }
             if let Some(other) = claimed.get(&range) {
@@ -77,7 +79,7 @@ pub fn ways<'a>(here: &Here<'_>, others: impl IntoIterator<Item = &'a NodeNetwor
             }
             claimed.insert(range, name);
             if same_machine {
-                // Its bridge is this machine's.
+                // Its bridge is on this machine.
                 ways.untranslated.push(range);
                 continue;
             }
@@ -89,7 +91,7 @@ pub fn ways<'a>(here: &Here<'_>, others: impl IntoIterator<Item = &'a NodeNetwor
                     ways.routes.push((range, way));
                 }
                 None => ways.odd.push(format!(
-                    "node {name} has no address by which its pods {range} are reached"
+                    "node {name} has no InternalIP of a family that this node has, so its pods in {range} cannot be reached"
                 )),
             }
         }
@@ -108,7 +110,7 @@ fn way(here: &Here<'_>, node: &NodeNetworkView, range: &IpNet, first: IpNet) -> 
     if let Some(gateway) = ips.iter().find(on_link).filter(|_| !here.always_wrap) {
         return Some(Way::Link(*gateway));
     }
-    // All of one family where there is a choice: a device has one address to send from.
+    // IPv4 for all if there is a choice, because a device sends from one address.
     let speaks = |ip: &&IpAddr| here.links.iter().any(|link| is_ipv4(&link.addr()) == is_ipv4(ip));
     let outer = ips.iter().find(|ip| is_ipv4(ip) && speaks(ip));
     let outer = outer.or_else(|| ips.iter().find(speaks))?;
@@ -162,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_on_a_common_link_is_the_way_to_its_pods_and_any_other_is_wrapped_to() {
+    fn routes_use_shared_link_or_tunnel() {
         let others = [
             node("here", &["192.0.2.1"], &["10.244.0.0/24"]),
             node("near", &["192.0.2.2"], &["10.244.1.0/24"]),
@@ -177,13 +179,13 @@ mod tests {
                 route("10.244.2.0/24", tunnel("198.51.100.3", "10.244.2.0/24")),
             ]
         );
-        // The one that is reached through foreign routers knows no way to this node's pods but the tunnel.
+        // A node behind other routers reaches this node's pods only through the tunnel.
         assert_eq!(ways.untranslated, nets(&["192.0.2.2/32"]));
         assert!(ways.odd.is_empty());
     }
 
     #[test]
-    fn each_family_goes_its_own_way_and_in_packets_where_it_has_none() {
+    fn each_family_has_its_own_route_or_a_tunnel() {
         let both = ["10.244.1.0/24", "fd00:1:0:1::/64"];
         let others = [
             node("both", &["192.0.2.2", "2001:db8::2"], &both),
@@ -202,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_may_be_wrapped() {
+    fn always_wrap_encapsulates_everything() {
         let others = [node("near", &["192.0.2.2"], &["10.244.1.0/24"])];
         let ways = plan(&["192.0.2.1/24"], true, &others);
         assert_eq!(
@@ -213,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_on_this_very_machine_needs_no_route() {
+    fn node_on_the_same_machine_needs_no_route() {
         let others = [node("twin", &["192.0.2.1"], &["10.244.1.0/24"])];
         let ways = plan(&["192.0.2.1/24"], false, &others);
         assert!(ways.routes.is_empty());
@@ -221,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_has_one_node_and_what_cannot_be_is_said() {
+    fn range_of_two_nodes_goes_to_first_and_is_reported() {
         let others = [
             node("a", &["192.0.2.2"], &["10.244.1.0/24"]),
             node("b", &["192.0.2.3"], &["10.244.1.0/24"]),
@@ -234,8 +236,8 @@ mod tests {
             ways.odd,
             [
                 "nodes a and b both have pod range 10.244.1.0/24",
-                "node c has pod range 10.244.0.128/25, which is this node's",
-                "node d has no address by which its pods 10.244.5.0/24 are reached",
+                "node c has pod range 10.244.0.128/25, which overlaps this node's",
+                "node d has no InternalIP of a family that this node has, so its pods in 10.244.5.0/24 cannot be reached",
             ]
         );
     }

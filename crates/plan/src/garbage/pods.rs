@@ -1,9 +1,10 @@
-//! Pods that nobody will finish.
+//! Deletes pods that no node will finish.
 //!
-//! Four sorts (Kubernetes' PodGC): pods bound to a node that no longer exists, terminating pods that never had a node (so no
-//! node will confirm their end), terminating pods of a node that is not ready and that its administrator has taken [out of
-//! service](OUT_OF_SERVICE), and finished pods beyond [`TERMINATED_PODS_KEPT`]. A node that is not known is not taken for gone:
-//! the plan asks for one live read ([`PodAction::Look`]) and collects when the answer is that it is not there.
+//! Four kinds, like Kubernetes' PodGC: pods bound to a deleted node, terminating pods that never
+//! had a node, terminating pods of a node that is not ready and that its administrator has taken
+//! [out of service](OUT_OF_SERVICE), and terminated pods beyond [`TERMINATED_PODS_KEPT`]. A node
+//! that the watch does not show may still exist, so the plan requests one read
+//! ([`PodAction::Look`]) and deletes only if the read does not find the node.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -13,34 +14,35 @@ use jiff::Timestamp;
 
 use crate::scheduling::PodKey;
 
-/// How many finished pods are kept for people to look at (`--terminated-pod-gc-threshold`).
+/// Most terminated pods to keep for inspection (`--terminated-pod-gc-threshold`).
 pub const TERMINATED_PODS_KEPT: usize = 12_500;
 
-/// The taint by which an administrator says that a node is shut down, so that nothing of it can still run.
+/// Taint with which an administrator declares that a node is shut down, so that none of its pods
+/// can still run.
 pub const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
-/// Why a pod is collected.
+/// Why a pod is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PodReason {
-    /// Its node is gone.
+    /// Its node was deleted.
     NodeGone,
     /// It is terminating and never had a node.
     NeverScheduled,
     /// It is terminating and its node is out of service.
     OutOfService,
-    /// It is finished and there are too many such.
+    /// It has terminated, and there are too many such pods.
     Terminated,
 }
 
-/// One thing to do.
+/// One action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PodAction {
-    /// Read the node live and tell [`Pods::node_is`].
+    /// Read the node, and report the result to [`Pods::node_is`].
     Look {
         /// The node's name.
         node: Arc<str>,
     },
-    /// Delete the pod with grace 0, if its uid is still this.
+    /// Delete the pod with grace period 0, if it still has this uid.
     Delete {
         /// The pod.
         pod: PodKey,
@@ -48,7 +50,8 @@ pub enum PodAction {
         uid: Arc<str>,
         /// Why.
         reason: PodReason,
-        /// Whether its phase must be set to Failed first: it has not ended, and whoever waits for its end should see one.
+        /// Whether its phase must become Failed first, for clients that wait for its end: it has
+        /// not ended.
         fail_first: bool,
     },
 }
@@ -61,17 +64,17 @@ struct Tracked {
     created: Timestamp,
 }
 
-/// The pods by node, and what to collect of them.
+/// The pods by node.
 #[derive(Default)]
 pub struct Pods {
     pods: HashMap<PodKey, Tracked>,
     by_node: HashMap<Arc<str>, BTreeSet<PodKey>>,
     nodes: HashSet<Arc<str>>,
-    /// Those of the nodes that are out of service and not ready.
+    /// Nodes that are out of service and not ready.
     out_of_service: HashSet<Arc<str>>,
-    /// Nodes that a live read did not find.
+    /// Nodes that a read did not find.
     gone: HashSet<Arc<str>>,
-    /// Finished pods, oldest first.
+    /// Terminated pods, oldest first.
     finished: BTreeSet<(Timestamp, PodKey)>,
     dirty_pods: BTreeSet<PodKey>,
     dirty_nodes: BTreeSet<Arc<str>>,
@@ -80,12 +83,12 @@ pub struct Pods {
 }
 
 impl Pods {
-    /// Knows nothing yet, and collects nothing until [`Pods::synced`].
+    /// An empty index, which plans nothing before [`Pods::synced`].
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// All nodes and pods that exist have been told.
+    /// All existing nodes and pods were added.
     pub fn synced(&mut self) {
         self.synced = true;
     }
@@ -104,7 +107,7 @@ impl Pods {
         }
     }
 
-    /// A node is gone, says the watch.
+    /// The watch shows that a node was deleted.
     pub fn delete_node(&mut self, name: &Arc<str>) {
         self.nodes.remove(name);
         self.out_of_service.remove(name);
@@ -117,11 +120,11 @@ impl Pods {
     pub fn node_is(&mut self, name: &Arc<str>, there: bool) {
         self.asked.remove(name);
         if there {
-            // The watch will say so too.
+            // The watch will show it too.
             return;
         }
         if self.nodes.contains(name) {
-            // It came back, or the watch has yet to tell that it went.
+            // It was created again, or the watch has not shown the deletion yet.
             self.dirty_nodes.insert(name.clone());
             return;
         }
@@ -131,13 +134,13 @@ impl Pods {
         }
     }
 
-    /// A look or a deletion failed: try again.
+    /// A read or a deletion failed, so it is retried.
     pub fn retry_node(&mut self, name: &Arc<str>) {
         self.asked.remove(name);
         self.dirty_nodes.insert(name.clone());
     }
 
-    /// A deletion failed: try again.
+    /// A deletion failed, so it is retried.
     pub fn retry_pod(&mut self, key: &PodKey) {
         if self.pods.contains_key(key) {
             self.dirty_pods.insert(key.clone());
@@ -182,7 +185,7 @@ impl Pods {
         self.pods.insert(key, tracked);
     }
 
-    /// A pod is gone.
+    /// A pod was deleted.
     pub fn delete_pod(&mut self, key: &PodKey) {
         self.dirty_pods.remove(key);
         let Some(old) = self.pods.remove(key) else { return };
@@ -199,7 +202,7 @@ impl Pods {
         }
     }
 
-    /// What to do now, at most `limit` things. Before [`Pods::synced`], nothing.
+    /// Plans at most `limit` actions, and none before [`Pods::synced`].
     pub fn plan(&mut self, limit: usize) -> Vec<PodAction> {
         let mut actions = Vec::new();
         if !self.synced {
@@ -211,14 +214,14 @@ impl Pods {
                 continue;
             }
             if self.gone.contains(&node) {
-                // Looked for already: a pod that was bound to it afterwards goes as the others did.
+                // The read is done: a pod that was bound later is deleted like the others.
                 self.dirty_pods
                     .extend(self.by_node.get(&node).into_iter().flatten().cloned());
             } else if self.asked.insert(node.clone()) {
                 actions.push(PodAction::Look { node });
             }
         }
-        // Each is counted no more once it is offered, so this adds a pod once.
+        // A planned pod leaves `finished`, so each is added once.
         let excess = self.finished.len().saturating_sub(TERMINATED_PODS_KEPT);
         self.dirty_pods
             .extend(self.finished.iter().take(excess).map(|(_, key)| key.clone()));
@@ -233,7 +236,7 @@ impl Pods {
         actions
     }
 
-    /// Whether [`Pods::plan`] has something to say.
+    /// Returns whether [`Pods::plan`] has something to do.
     pub fn has_work(&self) -> bool {
         let changed = !self.dirty_nodes.is_empty() || !self.dirty_pods.is_empty();
         self.synced && (changed || self.finished.len() > TERMINATED_PODS_KEPT)
@@ -248,7 +251,7 @@ impl Pods {
             _ if pod.terminal => PodReason::Terminated,
             _ => return None,
         };
-        // Counted no more, so that the next plan takes the next oldest.
+        // No longer counted, so that the next plan takes the next oldest one.
         self.finished.remove(&(pod.created, key.clone()));
         let fail_first = !pod.terminal;
         Some(PodAction::Delete {
@@ -299,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_of_a_deleted_node_go_after_one_live_read() {
+    fn pods_of_deleted_node_are_deleted_after_one_read() {
         let mut pods = ready("n");
         assert_eq!(pods.plan(10), vec![]);
         pods.delete_node(&"n".into());
@@ -310,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_the_live_read_finds_keeps_its_pods() {
+    fn node_found_by_read_keeps_its_pods() {
         let mut pods = ready("n");
         pods.delete_node(&"n".into());
         pods.plan(10);
@@ -320,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_bound_to_a_node_that_went_is_collected_too() {
+    fn pod_bound_to_deleted_node_later_is_deleted_too() {
         let mut pods = ready("n");
         pods.delete_node(&"n".into());
         pods.plan(10);
@@ -334,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminating_pod_without_a_node_has_nobody_to_confirm_its_end() {
+    fn terminating_pod_without_node_is_deleted() {
         let mut pods = ready("n");
         let mut lost = pod("lost", None);
         lost.meta.deletion_timestamp = Some(Timestamp::UNIX_EPOCH);
@@ -343,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn terminating_pods_of_a_node_out_of_service_go_if_it_is_not_ready() {
+    fn terminating_pods_are_deleted_when_node_is_out_of_service() {
         let node = |ready: &str, taints: serde_json::Value| -> NodeView {
             serde_json::from_value(serde_json::json!({
                 "metadata": {"name": "n"}, "spec": {"taints": taints},
@@ -370,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_finished_pods_beyond_the_bound_go() {
+    fn oldest_terminated_pods_beyond_bound_are_deleted() {
         let mut pods = ready("n");
         for i in 0..TERMINATED_PODS_KEPT + 2 {
             let mut done = pod(&format!("done-{i:05}"), Some("n"));
@@ -389,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_collected_before_all_nodes_are_known() {
+    fn nothing_is_deleted_before_all_nodes_are_listed() {
         let mut pods = Pods::new();
         pods.put_pod(&pod("a", Some("n")));
         assert_eq!(pods.plan(10), vec![]);

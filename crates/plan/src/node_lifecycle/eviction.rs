@@ -1,4 +1,4 @@
-//! When a NoExecute taint drives a pod out.
+//! Decides when a NoExecute taint evicts a pod.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
@@ -8,10 +8,11 @@ use jiff::Timestamp;
 
 use crate::scheduling::PodKey;
 
-/// The time at which a pod with these tolerations must leave a node with these taints; `None` is never.
+/// When a pod with these tolerations must leave a node with these taints; `None` is never.
 ///
-/// One untolerated taint is enough to leave now. Otherwise each taint counts with the first toleration that covers it, the shortest
-/// `tolerationSeconds` decides, and none at all is forever. The time runs from the taint's `timeAdded`.
+/// One untolerated taint evicts now. Otherwise each taint counts with the first toleration that
+/// matches, and the shortest `tolerationSeconds` decides; without any it is never. The time starts
+/// at the taint's `timeAdded`.
 pub(super) fn when(taints: &[Taint], tolerations: &[Toleration], now: Timestamp) -> Option<Timestamp> {
     let mut earliest: Option<Timestamp> = None;
     for taint in taints.iter().filter(|t| t.effect == Effect::NoExecute) {
@@ -22,19 +23,19 @@ pub(super) fn when(taints: &[Taint], tolerations: &[Toleration], now: Timestamp)
             continue;
         };
         let from = taint.time_added.unwrap_or(now);
-        let patience = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
-        let leaves = from.checked_add(patience).unwrap_or(Timestamp::MAX);
+        let tolerated = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        let leaves = from.checked_add(tolerated).unwrap_or(Timestamp::MAX);
         earliest = Some(earliest.map_or(leaves, |e| e.min(leaves)));
     }
     earliest
 }
 
-/// Evictions that are due later, and those that are under way.
+/// Evictions that are planned or in flight.
 #[derive(Default)]
 pub(super) struct Evictions {
     due: BTreeSet<(Timestamp, PodKey)>,
     of: HashMap<PodKey, Timestamp>,
-    /// Until the pod is seen terminating, or the eviction failed.
+    /// In flight until the pod is seen terminating, or the eviction failed.
     begun: HashSet<PodKey>,
 }
 
@@ -47,7 +48,8 @@ impl Evictions {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// An eviction that is due already keeps its time: a second taint must not prolong a pod's stay. An earlier one wins.
+    /// Plans an eviction. A later time does not replace an earlier one, so a second taint never
+    /// prolongs a pod's stay.
     pub(super) fn at(&mut self, pod: &PodKey, at: Timestamp) {
         if self.begun.contains(pod) || self.of.get(pod).is_some_and(|known| *known <= at) {
             return;
@@ -57,7 +59,7 @@ impl Evictions {
         self.of.insert(pod.clone(), at);
     }
 
-    /// Begins an eviction now; false when it has begun already.
+    /// Begins an eviction now; false if it has begun already.
     pub(super) fn begin(&mut self, pod: &PodKey) -> bool {
         if self.begun.contains(pod) {
             return false;
@@ -66,7 +68,7 @@ impl Evictions {
         self.begun.insert(pod.clone())
     }
 
-    /// Whether there was one that was due later.
+    /// Removes an eviction, and returns whether it was planned.
     pub(super) fn forget(&mut self, pod: &PodKey) -> bool {
         self.begun.remove(pod);
         let Some(at) = self.of.remove(pod) else {

@@ -1,16 +1,16 @@
-//! The taints that a node's conditions mean.
+//! Taints that follow from a node's conditions.
 
 use api::taint::{Effect, Taint};
 use api::view::NodeView;
 use jiff::Timestamp;
 
-/// The taint of a node whose Ready condition is False.
+/// Taint of a node whose Ready condition is False.
 pub const NOT_READY: &str = "node.kubernetes.io/not-ready";
-/// The taint of a node whose Ready condition is Unknown.
+/// Taint of a node whose Ready condition is Unknown.
 pub const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 
-/// A condition that is True, and the taint that it brings.
+/// Conditions that cause a taint when they are True.
 const PRESSURES: [(&str, &str); 4] = [
     ("MemoryPressure", "node.kubernetes.io/memory-pressure"),
     ("DiskPressure", "node.kubernetes.io/disk-pressure"),
@@ -18,12 +18,13 @@ const PRESSURES: [(&str, &str); 4] = [
     ("NetworkUnavailable", "node.kubernetes.io/network-unavailable"),
 ];
 
-/// Whether the node says, or its silence, that it is not ready. One that has said nothing yet is not sick.
+/// Returns whether the Ready condition is False or Unknown. A node without the condition is not
+/// sick.
 pub(super) fn is_sick(node: &NodeView) -> bool {
     readiness_taint(node).is_some()
 }
 
-/// Whether it has a taint that drives pods out because it is not ready.
+/// Returns whether it has a NoExecute taint for its readiness.
 pub(super) fn drives_out(node: &NodeView) -> bool {
     node.taints
         .iter()
@@ -38,8 +39,8 @@ fn readiness_taint(node: &NodeView) -> Option<&'static str> {
     }
 }
 
-/// The taints that the node should have, if they are not those that it has; with `no_execute`, the one that drives pods out of a node that
-/// is not ready among them. Taints that are not about conditions are kept.
+/// The taints that the node should have, or `None` if it has them. With `no_execute` they include
+/// the NoExecute taint for readiness. Taints that are not about conditions stay.
 pub(super) fn wanted(node: &NodeView, no_execute: bool, now: Timestamp) -> Option<Vec<Taint>> {
     let mut wanted: Vec<(&str, Effect)> = Vec::new();
     if let Some(key) = readiness_taint(node) {
@@ -48,7 +49,7 @@ pub(super) fn wanted(node: &NodeView, no_execute: bool, now: Timestamp) -> Optio
             wanted.push((key, Effect::NoExecute));
         }
     } else if node.condition("Ready").is_none() {
-        // It has not said anything: what it was registered with stands.
+        // The node has not reported yet, so its taints from registration stay.
         let has = |key: &str, effect| node.taints.iter().any(|t| &*t.key == key && t.effect == effect);
         let both = [NOT_READY, UNREACHABLE]
             .into_iter()
@@ -87,7 +88,8 @@ pub(super) fn wanted(node: &NodeView, no_execute: bool, now: Timestamp) -> Optio
     (kept != node.taints.len() || taints.len() != kept).then_some(taints)
 }
 
-/// Taints that stand for conditions are ours to add and to remove; NoExecute only those of readiness.
+/// Returns whether this controller manages the taint: taints for conditions, but NoExecute only for
+/// readiness.
 fn is_ours(taint: &Taint) -> bool {
     let readiness = matches!(&*taint.key, NOT_READY | UNREACHABLE);
     let condition =

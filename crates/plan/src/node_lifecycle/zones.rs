@@ -1,10 +1,11 @@
-//! How fast nodes that are not ready are given up.
+//! Limits the rate at which nodes get NoExecute taints.
 //!
-//! Nodes fail one by one, and networks by zones. Each zone (region and zone of the node's labels) gives its nodes their NoExecute taint
-//! in the order in which they turned not ready, at a rate of its own: the normal one while most of the zone is well; a slow one, or none in
-//! a small zone, while much of it is down; the normal one again when all of it is down, since then the zone is gone and the others can
-//! take over. When every node of every zone is down there is nobody to take over, and the fault is probably on this side: nothing is
-//! driven out any more, and what has not gone yet may stay.
+//! Nodes fail one by one, but networks fail by zone. Each zone (region and zone labels of the
+//! nodes) has its own queue and rate. The rate is normal while most of the zone is ready. If the
+//! zone is mostly down, a large zone has a slow rate and a small one none. If a whole zone is down,
+//! the rate is normal again, because other zones can take over. If all nodes of all zones are down,
+//! the fault is probably on this side: no pod is evicted any more, and planned evictions are
+//! cancelled.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,13 +16,13 @@ use jiff::Timestamp;
 
 use super::Limits;
 
-/// A node with this label does not count in the health of its zone.
+/// Nodes with this label do not count in the health of their zone.
 const EXCLUDED: &str = "node.kubernetes.io/exclude-disruption";
 
-/// Fewer nodes than this are not much of a zone, whatever their share.
+/// A zone with fewer unready nodes than this is not mostly down, whatever their share.
 const MUCH_AT_LEAST: usize = 3;
 
-/// The zone of a node, and whether it counts there as ready; `None` when it does not count.
+/// The zone of a node, and whether it is ready; `None` if it does not count.
 pub(super) fn membership(node: &NodeView) -> (Arc<str>, Option<bool>) {
     let labels = &node.meta.labels;
     let label = |names: [&str; 2]| names.iter().find_map(|name| labels.get(name)).unwrap_or_default();
@@ -33,7 +34,7 @@ pub(super) fn membership(node: &NodeView) -> (Arc<str>, Option<bool>) {
         "topology.kubernetes.io/zone",
         "failure-domain.beta.kubernetes.io/zone",
     ]);
-    // Neither may hold a NUL.
+    // Labels cannot contain a NUL.
     let key = match (region, zone) {
         ("", "") => "".into(),
         (region, zone) => format!("{region}\0{zone}").into(),
@@ -41,18 +42,18 @@ pub(super) fn membership(node: &NodeView) -> (Arc<str>, Option<bool>) {
     (key, labels.get(EXCLUDED).is_none().then(|| node.is_ready()))
 }
 
-/// What changed for all nodes.
+/// Change for all nodes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Turn {
     /// Nothing.
     None,
-    /// Every node is down: no pod is driven out for it any more.
+    /// All nodes are down: no pod is evicted for it.
     Halted,
-    /// Some node is well again.
+    /// Some node is ready again.
     Resumed,
 }
 
-/// All zones that have nodes.
+/// All zones with nodes.
 pub(super) struct Zones {
     limits: Limits,
     zones: BTreeMap<Arc<str>, Zone>,
@@ -64,9 +65,9 @@ struct Zone {
     members: usize,
     ready: usize,
     unready: usize,
-    /// Nodes a second; 0 is never.
+    /// Nodes per second; 0 is never.
     rate: f64,
-    /// When the next may have its turn.
+    /// When the next node may get the taint.
     next: Timestamp,
     queue: BTreeSet<(Timestamp, Arc<str>)>,
 }
@@ -136,7 +137,7 @@ impl Zones {
         }
     }
 
-    /// Looks at the health of the zones, if it changed, and sets their rates.
+    /// Sets the rates if the health of the zones changed.
     pub(super) fn judge(&mut self, now: Timestamp) -> Turn {
         if !std::mem::take(&mut self.changed) {
             return Turn::None;
@@ -164,7 +165,7 @@ impl Zones {
         turn
     }
 
-    /// The nodes whose turn it is now.
+    /// Takes the nodes that may get the taint now.
     pub(super) fn turns(&mut self, now: Timestamp) -> Vec<Arc<str>> {
         self.zones
             .values_mut()
@@ -172,12 +173,12 @@ impl Zones {
             .collect()
     }
 
-    /// The node of this zone whose turn it is now.
+    /// Takes the node of this zone that may get the taint now.
     pub(super) fn turn(&mut self, zone: &Arc<str>, now: Timestamp) -> Option<Arc<str>> {
         self.zones.get_mut(zone)?.turn(now)
     }
 
-    /// When the next turn comes.
+    /// When the next node may get the taint.
     pub(super) fn next(&self) -> Option<Timestamp> {
         let waiting = |zone: &&Zone| zone.rate > 0.0 && !zone.queue.is_empty();
         self.zones.values().filter(waiting).map(|zone| zone.next).min()
@@ -195,7 +196,7 @@ impl Zone {
         }
     }
 
-    /// A rate that changes does not give a turn away: who waited for one waits on, for as long as the new rate says.
+    /// Changes the rate. A node that waits keeps waiting, for the interval of the new rate.
     fn set_rate(&mut self, rate: f64, now: Timestamp) {
         if rate == self.rate {
             return;
