@@ -1,12 +1,14 @@
-//! What a node does next for one pod, and what it says about it.
+//! Decides what a node does next for one pod, and the status that it reports.
 //!
-//! [`sync`] compares the pod that the API asks for with what the node sees of it, and answers the actions that bring the
-//! two closer, the status to report, and when to look again. It is total and has no memory: the same inputs give the
-//! same plan, and a plan whose actions are under way (they show in [`Observed`]) is not repeated.
+//! [`sync`] compares the pod in the API with its state on the node. It returns the actions that
+//! reduce the difference, the status to report, and when to sync again. It is total and stateless:
+//! the same inputs give the same plan. Actions in flight show in [`Observed`] and are not planned
+//! again.
 //!
-//! The order is Kubernetes' own: sandbox, then init containers one after the other, then all containers. A pod that is
-//! deleted has its containers stopped (sidecars last), its sandbox removed, its last status reported, and then its
-//! object deleted. A pod that reached Succeeded or Failed never starts anything again.
+//! The order is that of Kubernetes: the sandbox, then the init containers one by one, then all
+//! containers. For a deleted pod, the containers are stopped (sidecars last), the sandbox is
+//! removed, the last status is reported, and then the object is deleted. A pod in the phase
+//! Succeeded or Failed never starts anything again.
 
 mod backoff;
 mod observed;
@@ -25,32 +27,32 @@ pub use pod::{Container, Metadata, Pod, Probe, PullPolicy, ReadinessGate, Restar
 pub use probe::{Tally, next_run};
 pub use status::{Phase, patch};
 
-/// An image that could not be pulled may be imported by hand: look for it this often.
+/// How often to look for an image that could not be pulled: a user may import it.
 const LOOK_FOR_IMPORT: SignedDuration = SignedDuration::from_secs(3);
-/// How long the error of a pull itself is shown before "back-off" takes its place.
+/// How long the error of a pull is reported before "back-off" replaces it.
 const PULL_ERROR_SHOWN: SignedDuration = SignedDuration::from_secs(3);
-/// Grace of a pod that is evicted for what it took of the disk, as the kubelet gives it.
+/// Grace period of a pod that is evicted for its disk use, as in the kubelet.
 const EVICTION_GRACE_SECONDS: i64 = 1;
-/// Sidecars have at least this much of the pod's grace left after its containers ended, in seconds.
+/// Least grace period of sidecars after the pod's containers ended, in seconds.
 const SIDECAR_GRACE_SECONDS: i64 = 2;
 
-/// What to do for a pod, what to report of it, and when to look again.
+/// The actions, the status, and the time of the next sync.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// In the order in which they should begin.
+    /// In the order in which they must begin.
     pub actions: Vec<Action>,
-    /// The pod's status, as far as its node sets it.
+    /// The fields of the pod's status that its node sets.
     pub status: Value,
-    /// When time alone changes the plan.
+    /// When the plan changes without an event.
     pub wake: Option<Timestamp>,
 }
 
-/// One step. All are idempotent, and are not planned again while they are under way.
+/// An action. All are idempotent, and none is planned again while it is in flight.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Make the pod's directory, volumes, cgroup, namespaces and network.
+    /// Create the pod's directory, volumes, cgroup, namespaces and network.
     CreateSandbox,
-    /// See whether the image of this container is on the node.
+    /// Check whether the image of this container is on the node.
     LookUpImage {
         /// Name of the container.
         container: String,
@@ -60,14 +62,14 @@ pub enum Action {
         /// Name of the container.
         container: String,
     },
-    /// Make and start a run of a container.
+    /// Create and start a run of a container.
     StartContainer {
         /// Name of the container.
         container: String,
         /// Number of the run.
         attempt: u32,
     },
-    /// preStop, SIGTERM, and SIGKILL after the grace.
+    /// Run preStop, then send SIGTERM, and SIGKILL after the grace period.
     StopContainer {
         /// Name of the container.
         container: String,
@@ -76,36 +78,37 @@ pub enum Action {
         /// Why.
         why: StopReason,
     },
-    /// Take down what the finished pod no longer needs; keep its logs.
+    /// Release the resources that the terminated pod no longer needs. Keep its logs.
     ReleaseSandbox,
-    /// Remove all that the pod has on this node.
+    /// Remove everything of the pod from this node.
     RemoveSandbox,
-    /// Nothing of the pod is left: report the last status, then delete the object (grace 0, this uid).
+    /// Nothing of the pod is left: report the last status, then delete the object (grace period 0,
+    /// this uid).
     DeletePod,
-    /// Nothing of the pod is left and the API does not know it: forget it.
+    /// Nothing of the pod is left, and it is not in the API: drop its state.
     Forget,
 }
 
 /// Why a container is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopReason {
-    /// The pod is deleted, or unknown to the API.
+    /// The pod is deleted, or not in the API.
     PodDeleted,
     /// The pod has reached its active deadline.
     DeadlineExceeded,
-    /// The pod took more of the node's disk than it may.
+    /// The pod exceeded its limit of the node's disk.
     Evicted,
-    /// Its liveness probe failed; it starts again as the restart policy says.
+    /// Its liveness probe failed. The restart policy decides whether it starts again.
     Liveness,
-    /// Its startup probe failed; likewise.
+    /// Its startup probe failed. The restart policy decides as well.
     Startup,
     /// The pod's containers have ended, and this is a sidecar.
     PodFinished,
-    /// Its image in the spec is not the one that it runs; it starts again, whatever the restart policy says.
+    /// Its spec names another image now. It starts again, whatever the restart policy.
     Changed,
 }
 
-/// The next steps for `pod`, given what the node sees of it.
+/// Plans the next actions for `pod`, from its state on the node.
 pub fn sync(pod: &Pod, seen: &Observed, now: Timestamp) -> Plan {
     let mut steps = Steps {
         pod,
@@ -140,7 +143,7 @@ impl Steps<'_> {
         if leaving {
             self.end(StopReason::PodDeleted);
         } else if self.seen.rejected.is_some() {
-            // A refused pod stays as it is until someone deletes it.
+            // A rejected pod stays as it is until it is deleted.
         } else if self.seen.evicted.is_some() {
             self.end(StopReason::Evicted);
         } else if self.is_overdue() {
@@ -274,7 +277,7 @@ impl Steps<'_> {
         }
     }
 
-    /// Looks for an image that someone may have imported since `last`.
+    /// Looks for an image that a user may have imported since `last`.
     fn look_again(&mut self, container: &Container, last: Timestamp) {
         let due = later(last, LOOK_FOR_IMPORT);
         if self.now >= due {
@@ -297,7 +300,7 @@ impl Steps<'_> {
         }
     }
 
-    /// Stops the containers that are no sidecars; answers whether any of them still lives.
+    /// Stops the containers that are not sidecars. Returns whether any of them is still alive.
     fn stop_containers(&mut self, why: StopReason) -> bool {
         let spec = &self.pod.spec;
         let mut alive = false;
@@ -316,7 +319,7 @@ impl Steps<'_> {
         alive
     }
 
-    /// Stops the last sidecar that lives; answers whether there was one.
+    /// Stops the last sidecar that is alive. Returns whether there was one.
     fn stop_sidecars(&mut self, why: StopReason) -> bool {
         let sidecars = self.pod.spec.init_containers.iter().rev();
         for container in sidecars.filter(|init| init.is_sidecar()) {
@@ -333,7 +336,8 @@ impl Steps<'_> {
         false
     }
 
-    /// Seconds until the deletion's own deadline, or the pod's whole grace when nobody deleted it.
+    /// Seconds until the deadline of the deletion, or the pod's whole grace period if it was not
+    /// deleted.
     fn grace_left(&self) -> i64 {
         let whole = self.pod.grace_seconds();
         match self.pod.metadata.deletion_timestamp {
@@ -358,7 +362,7 @@ impl Steps<'_> {
         }
     }
 
-    /// Stops a container, or shortens the grace with which it is already being stopped.
+    /// Stops a container, or shortens the grace period of a stop in flight.
     fn stop(&mut self, container: &Container, seen: &ContainerSeen, grace: i64, why: StopReason) {
         if seen.stopping.is_none_or(|stopping| grace < stopping) {
             self.actions.push(Action::StopContainer {
@@ -379,7 +383,7 @@ impl Steps<'_> {
     }
 }
 
-/// Whether a container runs another image than its spec names.
+/// Returns whether a container runs another image than its spec names.
 fn is_changed(container: &Container, seen: &ContainerSeen) -> bool {
     !seen.image_name.is_empty() && seen.image_name != container.image
 }

@@ -1,14 +1,17 @@
-//! Which node a pod goes to.
+//! Selects a node for each pod.
 //!
-//! A daemon pod is pinned: its required node affinity names one node, so that node alone is checked. Only pods that have a choice
-//! are searched for and scored. [`Scheduler`] keeps what nodes have and what bound pods use, event by event, and the pods that wait:
-//! a pod that did not fit is woken by the change that may let it fit, not by time.
+//! A daemon pod is pinned: its required node affinity names one node, and only that node is
+//! checked. Only pods with a choice need search and scores. [`Scheduler`] tracks the capacity of
+//! nodes, its use by bound pods, and the waiting pods, event by event. A pod that did not fit is
+//! woken by a change that may help, not by time.
 //!
-//! The rules and the wording are those of Kubernetes' scheduler plugins NodeUnschedulable, TaintToleration, NodeAffinity, NodePorts,
-//! NodeResourcesFit, PodTopologySpread and InterPodAffinity, asked in that order, and of DefaultPreemption when none of the nodes fits.
+//! The rules and messages are those of Kubernetes' scheduler plugins NodeUnschedulable,
+//! TaintToleration, NodeAffinity, NodePorts, NodeResourcesFit, PodTopologySpread and
+//! InterPodAffinity, in this order, and of DefaultPreemption if no node fits.
 //!
-//! A decision is assumed at once: the pod counts on its node until the binding is seen, or until [`Scheduler::bind_failed`] takes
-//! it back; the victims of a preemption count as leaving until they are gone, or until [`Scheduler::preemption_failed`].
+//! A decision is assumed at once: the pod counts on its node until the binding is seen, or
+//! [`Scheduler::bind_failed`] reverts it. The victims of a preemption count as leaving until they
+//! are deleted, or until [`Scheduler::preemption_failed`].
 
 mod cluster;
 mod message;
@@ -38,19 +41,19 @@ use self::reason::{Reason, Rejection};
 use self::score::Candidate;
 use self::topology::Outlook;
 
-/// The scheduler whose pods these are, by the name that pods give in `spec.schedulerName`.
+/// The name of this scheduler in `spec.schedulerName`.
 pub const DEFAULT_SCHEDULER: &str = "default-scheduler";
 
-/// A pod with a choice is scored on this many nodes that fit, then the search ends: on a large cluster the best of some hundred is
-/// hardly worse than the best of all (Kubernetes samples too).
+/// A search ends when this many nodes fit, and scores those. On a large cluster, the best of some
+/// hundred nodes is hardly worse than the best of all. Kubernetes samples too.
 const NODES_SCORED: usize = 200;
 
-/// The first wait of a pod whose turn failed, doubling to [`BACKOFF_LONGEST`]: Kubernetes' `podInitialBackoffSeconds` and
-/// `podMaxBackoffSeconds`.
+/// The first backoff of a pod that was not scheduled. It doubles up to [`BACKOFF_LONGEST`]:
+/// Kubernetes' `podInitialBackoffSeconds` and `podMaxBackoffSeconds`.
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
-/// The longest wait of a pod that something woke.
+/// The longest backoff.
 pub const BACKOFF_LONGEST: Duration = Duration::from_secs(10);
-/// A pod that nothing wakes is tried again after this, in case a reason was overlooked.
+/// A pod that no change wakes is tried again after this time, in case a change was overlooked.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(300);
 
 /// Namespace and name of a pod.
@@ -72,53 +75,53 @@ impl PodKey {
     }
 }
 
-/// What became of a pod's turn.
+/// Result of an attempt to schedule a pod.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
-    /// It goes to this node.
+    /// Bind it to this node.
     Bind {
         /// The node's name.
         node: Arc<str>,
     },
-    /// No node takes it now.
+    /// No node fits now.
     Unschedulable {
-        /// What the FailedScheduling event and the PodScheduled condition say.
+        /// Message of the FailedScheduling event and the PodScheduled condition.
         message: String,
-        /// Its `status.nominatedNodeName` from now on.
+        /// Its new `status.nominatedNodeName`.
         nominated: Option<Arc<str>>,
-        /// What is done to make room for it.
+        /// The preemption that makes room for it.
         preemption: Option<Preemption>,
     },
 }
 
-/// Room that is made for a pod of a higher priority.
+/// Room made for a pod of a higher priority.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Preemption {
     /// The node.
     pub node: Arc<str>,
-    /// The pods to delete, the most important first. Those that are on their way out anyway are not named.
+    /// The pods to delete, the most important first, without those that are terminating already.
     pub victims: Vec<Arc<PodView>>,
-    /// Pods of a lower priority that were nominated to the node and are no longer.
+    /// Pods of a lower priority whose nomination to the node ends.
     pub unseated: Vec<Arc<PodView>>,
 }
 
-/// A verdict about a pod.
+/// A decision about a pod.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
     /// The pod.
     pub pod: PodKey,
-    /// Its uid: a binding must not hit a later pod of the same name.
+    /// Its uid, so that a later pod with the same name is not bound.
     pub uid: Arc<str>,
     /// What to do.
     pub verdict: Verdict,
-    /// Whether the pod's status already says so: then nothing need be written.
+    /// Whether the pod's status already contains the verdict, so that nothing must be written.
     pub known: bool,
 }
 
-/// Why no node takes a pod now.
+/// Why no node fits a pod now.
 struct Refusal {
     histogram: Histogram,
-    /// The nodes on which removing pods may help, in the order of the search.
+    /// Nodes on which a preemption may help, in the order of the search.
     resolvable: Vec<Arc<str>>,
 }
 
@@ -138,30 +141,31 @@ impl Refusal {
     }
 }
 
-/// What the scheduler has done so far: what it costs, in counts.
+/// Counters of the scheduler's work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
-    /// Turns that pods had.
+    /// Attempts to schedule a pod.
     pub turns: u64,
-    /// How often a node was asked whether it takes a pod.
+    /// Checks of a pod on a node.
     pub looks: u64,
 }
 
-/// Nodes, what is used of them, and the pods that wait for one.
+/// The nodes, their use, and the waiting pods.
 #[derive(Default)]
 pub struct Scheduler {
     cluster: Cluster,
     queue: Queue,
     nominations: Nominations,
     budgets: BTreeMap<(Arc<str>, Arc<str>), Arc<PodDisruptionBudgetView>>,
-    /// Where the last search ended; the next goes on from there, so that pods spread over nodes that score alike.
+    /// The node at which the last search ended. The next one continues there, so that pods spread
+    /// over nodes with equal scores.
     cursor: Arc<str>,
     work: Work,
 }
 
-/// What is heard of the cluster.
+/// Events.
 impl Scheduler {
-    /// Knows nothing yet.
+    /// An empty scheduler.
     pub fn new() -> Self {
         Self::default()
     }
@@ -177,7 +181,7 @@ impl Scheduler {
         }
     }
 
-    /// A node is gone. What its pods use stays counted until they go too; nobody is nominated to it any more.
+    /// A node was deleted. Its pods stay counted until they are deleted, and nominations to it end.
     pub fn delete_node(&mut self, name: &str) {
         if !self.cluster.delete_node(name) {
             return;
@@ -198,7 +202,7 @@ impl Scheduler {
         }
     }
 
-    /// A namespace is gone.
+    /// A namespace was deleted.
     pub fn delete_namespace(&mut self, name: &str) {
         self.cluster.neighbours.delete_namespace(name);
     }
@@ -209,7 +213,7 @@ impl Scheduler {
         self.budgets.insert(key, budget.clone());
     }
 
-    /// A PodDisruptionBudget is gone.
+    /// A PodDisruptionBudget was deleted.
     pub fn delete_budget(&mut self, budget: &PodDisruptionBudgetView) {
         let key = (budget.meta.namespace.clone(), budget.meta.name.clone());
         self.budgets.remove(&key);
@@ -229,12 +233,12 @@ impl Scheduler {
         }
     }
 
-    /// A pod is gone.
+    /// A pod was deleted.
     pub fn delete_pod(&mut self, key: &PodKey) {
         self.forget(key);
     }
 
-    /// Whether this is an echo from before a binding of ours, which is under way.
+    /// Returns whether this state of the pod is older than its binding, which is in flight.
     fn is_being_bound(&self, key: &PodKey, pod: &PodView) -> bool {
         let placed = self.cluster.placed(key);
         placed.is_some_and(|placed| placed.assumed && placed.pod.meta.uid == pod.meta.uid)
@@ -251,7 +255,8 @@ impl Scheduler {
         self.queue.put(key, pod.clone());
     }
 
-    /// Takes over a nomination that the pod's status tells of, when it is new: it may be from before a restart, or from someone else.
+    /// Applies a new nomination in the pod's status. It may be from before a restart, or from
+    /// another component.
     fn hear_nomination(&mut self, key: &PodKey, pod: &Arc<PodView>) {
         let before = self.queue.get(key).filter(|old| old.meta.uid == pod.meta.uid);
         match (before, &pod.nominated_node) {
@@ -264,7 +269,7 @@ impl Scheduler {
         }
     }
 
-    /// The binding of an assumed pod failed: it no longer counts, and waits before its next turn.
+    /// The binding of an assumed pod failed: the pod no longer counts, and backs off.
     pub fn bind_failed(&mut self, key: &PodKey, pod: &Arc<PodView>, now: Timestamp) {
         if self.is_being_bound(key, pod) {
             self.release(key);
@@ -272,14 +277,14 @@ impl Scheduler {
         }
     }
 
-    /// A victim could not be deleted: it stays, and the pod that was to have its place tries again.
+    /// A victim could not be deleted: it stays, and the preempting pod is tried again.
     pub fn preemption_failed(&mut self, key: &PodKey, victim: &PodView) {
         self.cluster
             .set_leaving(&PodKey::of(victim), &victim.meta.uid, false);
         self.queue.wake_pod(key);
     }
 
-    /// The pod neither waits nor counts.
+    /// The pod neither waits nor counts any more.
     fn forget(&mut self, key: &PodKey) {
         self.queue.remove(key);
         self.end_nomination(key);
@@ -303,7 +308,7 @@ impl Scheduler {
         }
     }
 
-    /// Room is kept for the pod on this node, and no longer on another.
+    /// Reserves room for the pod on this node, and on no other.
     fn nominate(&mut self, pod: &Arc<PodView>, node: &Arc<str>) {
         if self.nominations.node_of(pod) != Some(node) {
             self.end_nomination(&PodKey::of(pod));
@@ -311,7 +316,7 @@ impl Scheduler {
         self.nominations.set(pod, node);
     }
 
-    /// The room that was kept for the pod is free to others.
+    /// Releases the room that was reserved for the pod.
     fn end_nomination(&mut self, key: &PodKey) {
         if let Some(node) = self.nominations.end(key) {
             self.wake_for(&node);
@@ -319,7 +324,7 @@ impl Scheduler {
         }
     }
 
-    /// Something about the node changed: of the pods that wait for it, and it may take now, one of each kind is woken.
+    /// A node changed: wakes one pod of each group that waits for it and may fit now.
     fn wake_for(&mut self, node: &Arc<str>) {
         for group in self.queue.waiting_for(node) {
             self.wake_group_for(group, node);
@@ -331,7 +336,7 @@ impl Scheduler {
             return;
         };
         if self.queue.is_topology(group) {
-            // To find out whether the change helps is as dear as a turn.
+            // Checking whether the change helps costs as much as an attempt.
             if self.queue.is_idle(group) {
                 self.queue.wake(group);
             }
@@ -346,8 +351,9 @@ impl Scheduler {
         }
     }
 
-    /// Whether a turn may get the pod on although the node does not take it: room might be made for it, or the room that was being made
-    /// will not be had and it is to look elsewhere. While its victims end there is nothing to do.
+    /// Returns whether an attempt may help although the node does not fit: it may preempt pods, or
+    /// give up a nomination that became useless. While victims are terminating, there is nothing to
+    /// do.
     fn may_go_on(&self, pod: &PodView, node: &Arc<str>, rejection: &Rejection) -> bool {
         let lower = self.cluster.lower(node, pod.spec.priority);
         let is_nominated = self.nominations.node_of(pod) == Some(node);
@@ -358,9 +364,10 @@ impl Scheduler {
     }
 }
 
-/// What is decided.
+/// Decisions.
 impl Scheduler {
-    /// The pod whose turn it is, and the verdict about it. A pod that fits is assumed on its node. `None` when nobody's turn it is.
+    /// Takes the next pod from the queue and decides. A pod that fits is assumed on its node.
+    /// `None` if no pod is ready.
     pub fn next(&mut self, now: Timestamp) -> Option<(Decision, Arc<PodView>)> {
         let (key, pod, tried) = self.queue.pop(now)?;
         self.work.turns += 1;
@@ -374,17 +381,17 @@ impl Scheduler {
         Some((decision, pod))
     }
 
-    /// When [`Scheduler::next`] may have something again although nothing changes: a back-off that ends.
+    /// When [`Scheduler::next`] may return a pod even if nothing changes, because a backoff ends.
     pub fn next_turn(&self) -> Option<Timestamp> {
         self.queue.next_turn()
     }
 
-    /// How many pods wait, whatever for.
+    /// Number of waiting pods.
     pub fn pending(&self) -> usize {
         self.queue.len()
     }
 
-    /// What has been done so far.
+    /// The work done so far.
     pub fn work(&self) -> Work {
         self.work
     }
@@ -416,7 +423,7 @@ impl Scheduler {
         }
     }
 
-    /// Makes room for the pod if that can be done, and lets it wait.
+    /// Preempts other pods for the pod if possible, and parks it.
     fn refuse(
         &mut self,
         key: &PodKey,
@@ -429,7 +436,7 @@ impl Scheduler {
         let preemption = self.preempt(pod, outlook, refusal);
         match &preemption {
             Ok(preemption) => self.nominate(pod, &preemption.node),
-            // What waits for its victims, or never asked for any, keeps what it has.
+            // A pod that waits for its victims, or may not preempt, keeps its nomination.
             Err(message::NoPreemption::Useless(_)) => self.end_nomination(key),
             Err(_) => {}
         }
@@ -450,7 +457,7 @@ impl Scheduler {
         }
     }
 
-    /// The node for a pod: the one that it is nominated to if that takes it by now, else the best of those that take it.
+    /// The node for a pod: the nominated one if it fits by now, or else the best one that fits.
     fn find(&mut self, pod: &PodView, outlook: &mut Outlook) -> Result<Arc<str>, Refusal> {
         if let Some(nominated) = self.nominations.node_of(pod).cloned()
             && self.takes(pod, outlook, &nominated).is_ok()
@@ -486,7 +493,7 @@ impl Scheduler {
         Err(refusal)
     }
 
-    /// Of a few nodes that the pod names.
+    /// Checks only the nodes that the pod names.
     fn ask_named(
         &mut self,
         pod: &PodView,
@@ -520,7 +527,8 @@ impl Scheduler {
         score::best(&fitting).cloned().ok_or(refusal)
     }
 
-    /// Filters and scores, beginning where the last search ended, until enough nodes fit. Nodes that somebody is nominated to come last.
+    /// Filters and scores nodes until enough of them fit, from where the last search ended. Nodes
+    /// with nominated pods come last.
     fn search(&mut self, pod: &PodView, outlook: &mut Outlook) -> Result<Arc<str>, Refusal> {
         let mut refusal = Refusal::new();
         let mut fitting = Vec::new();
@@ -563,8 +571,8 @@ impl Scheduler {
         Some(Candidate::new(name, state, node, pod, outlook, neighbours))
     }
 
-    /// Whether the node takes the pod, both with the pods that are nominated to it and come first, and without them: they may
-    /// still go elsewhere.
+    /// Checks whether the node fits the pod, both with and without the pods of at least its
+    /// priority that are nominated to the node: they may still go elsewhere.
     fn takes(&mut self, pod: &PodView, outlook: &mut Outlook, name: &Arc<str>) -> Result<(), Rejection> {
         self.work.looks += 1;
         let rivals = self.nominations.rivals(pod, name);
@@ -596,7 +604,8 @@ impl Scheduler {
         outlook.check(&self.cluster.neighbours, pod, node)
     }
 
-    /// Counts another pod in (1) or out (-1) on a node for a while, in all that decides about `pod`.
+    /// Adds (1) or removes (-1) another pod on a node temporarily, in everything that the decision
+    /// about `pod` depends on.
     fn suppose(&mut self, pod: &PodView, outlook: &mut Outlook, other: &PodView, name: &Arc<str>, sign: i64) {
         self.cluster.count(other, name, sign);
         if let Some((_, node)) = self.cluster.node(name) {
@@ -605,7 +614,7 @@ impl Scheduler {
     }
 }
 
-/// Whether the pod's status already says all of this.
+/// Returns whether the pod's status already contains the verdict.
 fn is_known(pod: &PodView, verdict: &Verdict) -> bool {
     match (verdict, &pod.unscheduled) {
         (
@@ -622,7 +631,7 @@ fn is_known(pod: &PodView, verdict: &Verdict) -> bool {
     }
 }
 
-/// The one node that a pod's required node affinity leaves it, if there is such a node.
+/// The only node that the pod's required node affinity allows, if there is just one.
 fn pin(pod: &PodView) -> Option<&Arc<str>> {
     let alternatives = pod
         .spec
@@ -630,7 +639,7 @@ fn pin(pod: &PodView) -> Option<&Arc<str>> {
         .as_ref()
         .and_then(|a| a.required.as_ref())
         .map_or(0, |r| r.terms.len());
-    // With several terms the named node is one way among others.
+    // With several terms, the named node is one of several alternatives.
     if alternatives > 1 {
         None
     } else {

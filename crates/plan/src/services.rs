@@ -1,10 +1,14 @@
-//! Where a node leads the clients of Services: an index over Services and EndpointSlices, as the node's proxy reads them.
+//! Plans where a node forwards the clients of Services: an index of Services and EndpointSlices for
+//! the node's proxy.
 //!
-//! [`Services`] is told objects as they change; [`Services::changes`] answers what that changes for this node: per destination that clients
-//! connect to, a [`Route`]. A change costs the Services that it touches, however many others there are.
+//! [`Services`] receives changed objects. [`Services::changes`] returns the resulting changes on
+//! this node: a [`Route`] for each destination that clients connect to. A change costs as much as
+//! it affects Services, however many others there are.
 //!
-//! The rules are those of Kubernetes' Services: which endpoints serve follows from their conditions (ready ones; when none is, those that
-//! still serve while they terminate), from hints (`trafficDistribution`) and from the traffic policies. See [`Route`] for what happens without any.
+//! The rules are those of Kubernetes. The serving endpoints follow from their conditions (ready
+//! ones, or if there is none, terminating ones that still serve), from hints
+//! (`trafficDistribution`), and from the traffic policies. [`Route`] describes what happens without
+//! endpoints.
 
 mod endpoints;
 #[cfg(test)]
@@ -46,12 +50,12 @@ impl Protocol {
     }
 }
 
-/// What a client connects to.
+/// A destination that clients connect to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Destination {
-    /// A Service's own address: a cluster IP, an external IP, a load balancer's.
+    /// An address of a Service: a cluster IP, an external IP, or a load balancer's.
     Address(IpAddr, Protocol, u16),
-    /// A port of every address of the node.
+    /// A port on every address of the node.
     NodePort(IpFamily, Protocol, u16),
 }
 
@@ -64,43 +68,46 @@ impl Destination {
     }
 }
 
-/// Where new connections to one destination go.
+/// Where new connections to one destination are forwarded.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Route {
-    /// One of these, by chance. Sorted, each once.
+    /// One of these at random. Sorted, without duplicates.
     pub endpoints: Arc<[SocketAddr]>,
-    /// For the node's own programs and pods, where that differs: a destination whose `externalTrafficPolicy` is `Local` is, from inside,
-    /// like any other.
+    /// Endpoints for the node's own programs and pods, if they differ: `externalTrafficPolicy:
+    /// Local` does not apply to them.
     pub inside: Option<Arc<[SocketAddr]>>,
-    /// Without endpoints: whether the client is left waiting instead of refused. There are endpoints, but a policy keeps them from this node.
+    /// Whether packets are dropped and not rejected when `endpoints` is empty. There are endpoints,
+    /// but a policy excludes them on this node.
     pub silent: bool,
-    /// For how many seconds a client stays with its endpoint.
+    /// Session affinity of a client, in seconds.
     pub affinity_seconds: Option<u32>,
-    /// Whether the endpoint sees the node instead of the client, so that its answers come back here.
+    /// Whether connections are masqueraded, so that the endpoint answers through this node.
     pub masquerade: bool,
-    /// Who may come: networks of the destination's family, none within another. Packets of others are dropped. `None` is anybody.
+    /// Networks of the destination's family from which clients are accepted, none inside another.
+    /// Other packets are dropped. `None` accepts all.
     pub sources: Option<Arc<[IpNet]>>,
 }
 
-/// What changed for the node: `None` and `false` are gone.
+/// Changes on the node. `None` and `false` mean removed.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Changes {
-    /// Destinations.
+    /// Routes of destinations.
     pub routes: BTreeMap<Destination, Option<Route>>,
-    /// Addresses that belong to Services alone: what is not led anywhere there is refused.
+    /// Addresses that only Services use. Packets to them that are not forwarded are rejected.
     pub cluster_ips: BTreeMap<IpAddr, bool>,
-    /// Addresses of endpoints on this node: what one sends to itself by a Service must come from elsewhere.
+    /// Addresses of endpoints on this node. A connection from an endpoint to itself through a
+    /// Service must be masqueraded.
     pub local: BTreeMap<IpAddr, bool>,
 }
 
 impl Changes {
-    /// Whether nothing changed.
+    /// Returns whether nothing changed.
     pub fn is_empty(&self) -> bool {
         self.routes.is_empty() && self.cluster_ips.is_empty() && self.local.is_empty()
     }
 }
 
-/// What one Service asks of the node.
+/// What one Service needs on the node.
 #[derive(Default)]
 struct Wanted {
     routes: BTreeMap<Destination, Route>,
@@ -108,7 +115,8 @@ struct Wanted {
     local: BTreeSet<IpAddr>,
 }
 
-/// Whose a destination is when several Services name it: the oldest one's.
+/// Priority of a Service's claim to a destination that several Services name: the oldest Service
+/// gets it.
 type Claim = (Option<Timestamp>, Key);
 
 /// The index.
@@ -116,20 +124,20 @@ pub struct Services {
     place: Place,
     services: HashMap<Key, Arc<ServiceView>>,
     slices: HashMap<Key, Arc<EndpointSliceView>>,
-    /// The slices of a Service, by name.
+    /// Names of each Service's slices.
     slices_of: HashMap<Key, BTreeSet<Arc<str>>>,
-    /// What was last worked out of each Service, and under which claim.
+    /// What each Service needed last, with its claim.
     wanted: HashMap<Key, (Claim, Wanted)>,
     routes: BTreeMap<Destination, BTreeMap<Claim, Route>>,
     cluster_ips: HashMap<IpAddr, usize>,
     local: HashMap<IpAddr, usize>,
-    /// Uids of the node's own pods, each with the number of endpoints that lead new clients to it.
+    /// Uids of the node's own pods, with the number of endpoints that forward new clients to each.
     led_to: HashMap<Arc<str>, usize>,
     dirty: BTreeSet<Key>,
 }
 
 impl Services {
-    /// Of the node of this name. Its zone comes later, by [`Services::set_zone`].
+    /// An index for the node with this name. [`Services::set_zone`] sets its zone later.
     pub fn new(node: &str) -> Self {
         Self {
             place: Place {
@@ -148,7 +156,7 @@ impl Services {
         }
     }
 
-    /// The node's zone: its label `topology.kubernetes.io/zone`.
+    /// Sets the node's zone: its label `topology.kubernetes.io/zone`.
     pub fn set_zone(&mut self, zone: Option<&str>) {
         if self.place.zone.as_deref() != zone {
             self.place.zone = zone.map(Into::into);
@@ -156,7 +164,7 @@ impl Services {
         }
     }
 
-    /// The Service of this key as it is now; `None` is gone.
+    /// Adds, changes or removes (`None`) a Service.
     pub fn set_service(&mut self, key: Key, service: Option<Arc<ServiceView>>) {
         match service {
             Some(service) => self.services.insert(key.clone(), service),
@@ -165,7 +173,7 @@ impl Services {
         self.dirty.insert(key);
     }
 
-    /// The EndpointSlice of this key as it is now; `None` is gone.
+    /// Adds, changes or removes (`None`) an EndpointSlice.
     pub fn set_slice(&mut self, key: Key, slice: Option<Arc<EndpointSliceView>>) {
         let before = self.slices.remove(&key);
         for pod in before
@@ -197,13 +205,13 @@ impl Services {
         }
     }
 
-    /// Uids of the pods on this node to which the slices lead new clients: those with an endpoint that is ready and not terminating. Headless
-    /// Services count too.
+    /// Uids of the pods on this node that receive new clients: those with an endpoint that is ready
+    /// and not terminating. Includes headless Services.
     pub fn led_to(&self) -> impl Iterator<Item = &Arc<str>> {
         self.led_to.keys()
     }
 
-    /// What changed for the node since it was last asked.
+    /// The changes on the node since the last call.
     pub fn changes(&mut self) -> Changes {
         let mut touched = Touched::default();
         for key in std::mem::take(&mut self.dirty) {
@@ -213,12 +221,12 @@ impl Services {
         touched.changes(self)
     }
 
-    /// How many destinations there are.
+    /// Number of destinations.
     pub fn len(&self) -> usize {
         self.routes.len()
     }
 
-    /// Whether no Service has a destination.
+    /// Returns whether there are no destinations.
     pub fn is_empty(&self) -> bool {
         self.routes.is_empty()
     }
@@ -268,7 +276,7 @@ impl Services {
         self.wanted.insert(key, (claim, wanted));
     }
 
-    /// What a Service asks of the node, worked out from its endpoints.
+    /// Derives what a Service needs on the node from its endpoints.
     fn want(&self, key: &Key, service: &ServiceView) -> Wanted {
         let mut wanted = Wanted::default();
         if service.headless || service.kind == ServiceType::ExternalName {
@@ -287,7 +295,7 @@ impl Services {
             let Some(protocol) = Protocol::of(&port.protocol) else {
                 continue;
             };
-            // One list a family, whatever number of addresses leads to it.
+            // One list for each family, whatever the number of addresses.
             let mut lists: BTreeMap<IpFamily, Categories> = BTreeMap::new();
             for (destination, way) in destinations(service, port, protocol) {
                 let family = destination.family();
@@ -319,18 +327,18 @@ fn release<K: Eq + Hash>(counts: &mut HashMap<K, usize>, what: &K) {
     }
 }
 
-/// Which way clients come.
+/// How clients address a Service.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Coming {
-    /// By a cluster address.
+    /// With a cluster IP.
     Inside,
-    /// By an external address, or a port of the node.
+    /// With an external IP, or a port of the node.
     Outside,
-    /// By an address of a load balancer.
+    /// With an address of a load balancer.
     Balanced,
 }
 
-/// All that clients of a Service's port connect to, and how they come that way.
+/// All destinations of a Service's port, and how clients address it there.
 fn destinations(
     service: &ServiceView,
     port: &ServicePortView,
@@ -342,7 +350,7 @@ fn destinations(
         .iter()
         .map(|address| (at(address), Coming::Inside));
     let families: BTreeSet<IpFamily> = service.cluster_ips.iter().copied().map(IpFamily::of).collect();
-    // A Service has nothing to do with addresses of a family that it does not have.
+    // Addresses of a family that the Service does not have are ignored.
     let own = |address: &&IpAddr| families.contains(&IpFamily::of(**address));
     let external = service.external_ips.iter().filter(own);
     let external = external.map(|address| (at(address), Coming::Outside));
@@ -362,7 +370,8 @@ fn destinations(
         .collect()
 }
 
-/// The networks of a family from which clients of a load balancer may come. Kubernetes' rule: ranges of the other family say nothing.
+/// The networks of a family from which clients of a load balancer are accepted. As in Kubernetes,
+/// ranges of the other family have no effect.
 fn sources(service: &ServiceView, family: IpFamily) -> Option<Arc<[IpNet]>> {
     let ranges = service.source_ranges.iter();
     let ranges: Vec<IpNet> = ranges
@@ -398,7 +407,7 @@ fn route(service: &ServiceView, categories: &Categories, coming: Coming, family:
     }
 }
 
-/// What may have changed, each with what it was before.
+/// Everything that may have changed, with its old state.
 #[derive(Default)]
 struct Touched {
     routes: BTreeMap<Destination, Option<Route>>,
@@ -422,7 +431,7 @@ impl Touched {
         self.local.entry(address).or_insert_with(before);
     }
 
-    /// What is different now.
+    /// The differences to the old state.
     fn changes(self, index: &Services) -> Changes {
         let mut changes = Changes::default();
         for (destination, before) in self.routes {

@@ -1,4 +1,4 @@
-//! Growing delays between attempts: restarts of a container, pulls of an image.
+//! Exponential backoff of restarts of a container and pulls of an image.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -6,10 +6,10 @@ use jiff::{SignedDuration, Timestamp};
 pub const INITIAL: SignedDuration = SignedDuration::from_secs(10);
 /// The longest delay.
 pub const MAXIMUM: SignedDuration = SignedDuration::from_secs(300);
-/// A container that ran this long starts over with the first delay.
+/// A container that ran longer than this starts again with the first delay.
 pub(super) const RESET_AFTER: SignedDuration = SignedDuration::from_secs(600);
 
-/// The delay before the next attempt: none for the first, then 10 s, doubling to 5 minutes.
+/// Backoff before the next attempt: none before the first, then 10 s, doubling to 5 minutes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backoff {
     delay: Option<SignedDuration>,
@@ -17,7 +17,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Until when a thing that failed at `failed` has to wait; `None` when it may be tried at once.
+    /// When something that failed at `failed` may be retried; `None` is at once.
     pub fn until(&self, failed: Timestamp) -> Option<Timestamp> {
         if self.has_rested(failed) {
             return None;
@@ -26,12 +26,12 @@ impl Backoff {
             .map(|delay| failed.saturating_add(delay).unwrap_or(Timestamp::MAX))
     }
 
-    /// The delay now in force.
+    /// The current delay.
     pub fn delay(&self) -> SignedDuration {
         self.delay.unwrap_or(SignedDuration::ZERO)
     }
 
-    /// Another attempt begins at `now` after a failure at `failed`.
+    /// Records that another attempt begins at `now`, after a failure at `failed`.
     pub fn attempt(&mut self, failed: Timestamp, now: Timestamp) {
         self.delay = Some(match self.delay {
             Some(delay) if !self.has_rested(failed) => delay.saturating_mul(2).min(MAXIMUM),

@@ -1,4 +1,4 @@
-//! What the node sees of a pod: the second input of the decision.
+//! State of a pod on its node: the second input of the decision.
 
 use std::collections::BTreeMap;
 
@@ -7,84 +7,86 @@ use serde_json::Value;
 
 use super::backoff::Backoff;
 
-/// Everything that is known of one pod on this node.
+/// Everything that the node observed of one pod.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
     /// The pod's namespaces, network and volumes.
     pub sandbox: Sandbox,
-    /// Addresses of the node, first one first.
+    /// Addresses of the node, the primary one first.
     pub host_ips: Vec<String>,
-    /// Addresses of the pod, first one first.
+    /// Addresses of the pod, the primary one first.
     pub pod_ips: Vec<String>,
     /// When this node first saw the pod.
     pub start_time: Option<Timestamp>,
-    /// By name, init containers and containers alike. A name that is missing was never tried.
+    /// By name, including init containers. A missing name was never tried.
     pub containers: BTreeMap<String, ContainerSeen>,
-    /// The node refused the pod.
+    /// Set if the node rejected the pod.
     pub rejected: Option<Failure>,
-    /// The node ends the pod because it took more of the node's disk than it may.
+    /// Set if the node evicts the pod because of its disk use.
     pub evicted: Option<Failure>,
-    /// The API no longer has the pod, or the node wants it gone: end it, whatever its metadata say.
+    /// The API no longer has the pod, or the node must remove it: stop it, whatever its metadata.
     pub unwanted: bool,
-    /// The status that was reported last: transition times and foreign conditions come from it.
+    /// The status that was reported last, with its transition times and other components'
+    /// conditions.
     pub reported: Value,
 }
 
-/// The pod's namespaces, network and volumes as a whole.
+/// State of the pod's namespaces, network and volumes as a whole.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Sandbox {
-    /// Nothing there.
+    /// Does not exist.
     #[default]
     Absent,
-    /// Being made.
+    /// Being created.
     Creating,
-    /// Could not be made; tried again at the time given.
+    /// Could not be created; retried at this time.
     Failed(Failure, Timestamp),
-    /// There.
+    /// Exists.
     Ready,
-    /// There, but its keeper died: to be removed and made anew.
+    /// Exists, but its shim died: it is removed and created again.
     Broken,
-    /// Taken down after the pod's containers ended for good; their logs and exits are kept.
+    /// Released after the pod's containers ended for good. Their logs and exits are kept.
     Released,
     /// Being removed.
     Removing,
 }
 
-/// A reason in one word and a message for people.
+/// A reason and a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Failure {
-    /// CamelCase.
+    /// Reason in CamelCase.
     pub reason: String,
-    /// A sentence.
+    /// Message for users.
     pub message: String,
 }
 
-/// One container of the pod.
+/// State of one container of the pod.
 #[derive(Clone, Debug, Default)]
 pub struct ContainerSeen {
-    /// The image.
+    /// State of the image.
     pub image: ImageSeen,
     /// Number of the newest run; the first is 0. It is the restart count.
     pub attempt: u32,
     /// The newest run.
     pub run: Run,
-    /// The next run is being made (which includes its postStart hook).
+    /// Whether the next run is being created, including its postStart hook.
     pub starting: bool,
-    /// How the run before the newest ended.
+    /// The exit of the run before the newest.
     pub last: Option<Exit>,
-    /// Why the last attempt to start did not even make a container, and when to try again.
+    /// Why the last attempt did not create a container, and when to retry.
     pub failure: Option<(Failure, Timestamp)>,
-    /// Delay between restarts.
+    /// Backoff of restarts.
     pub backoff: Backoff,
-    /// Seconds of grace with which it is being stopped.
+    /// Grace period of the stop in flight, in seconds.
     pub stopping: Option<i64>,
-    /// What the probes say of the newest run.
+    /// Probe results of the newest run.
     pub probes: Verdicts,
-    /// It is or was stopped because its spec changed: the next run begins whatever the restart policy says.
+    /// Whether it is or was stopped because its spec changed. The next run begins whatever the
+    /// restart policy.
     pub renewed: bool,
-    /// The image that the newest run uses, as its spec named it then.
+    /// The image name in the spec that the newest run was created from.
     pub image_name: String,
-    /// Resolved identity of the image that the newest run uses.
+    /// Resolved id of the image of the newest run.
     pub image_id: String,
 }
 
@@ -94,23 +96,23 @@ pub enum Run {
     /// Never started.
     #[default]
     None,
-    /// Alive.
+    /// It runs.
     Running {
-        /// Identity in the runtime.
+        /// Id in the runtime.
         container_id: String,
-        /// Since when.
+        /// Start of the run.
         started_at: Timestamp,
     },
-    /// Over.
+    /// It has ended.
     Exited(Exit),
 }
 
-/// How a run ended.
+/// Exit of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exit {
-    /// Identity in the runtime.
+    /// Id in the runtime.
     pub container_id: String,
-    /// 128 + signal when a signal ended it.
+    /// 128 + signal if a signal ended it.
     pub exit_code: i32,
     /// `Completed`, `Error`, `OOMKilled`, `StartError`, …
     pub reason: String,
@@ -122,26 +124,26 @@ pub struct Exit {
     pub finished_at: Timestamp,
 }
 
-/// What the probes say of a run. `None`: no verdict yet.
+/// Probe results of a run. `None` means no result yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Verdicts {
-    /// It has started.
+    /// Whether it has started.
     pub startup: Option<bool>,
-    /// It serves.
+    /// Whether it is ready.
     pub readiness: Option<bool>,
-    /// It lives.
+    /// Whether it is alive.
     pub liveness: Option<bool>,
 }
 
-/// The image of a container.
+/// State of a container's image.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum ImageSeen {
-    /// Not looked for in this attempt.
+    /// Not looked up in this attempt.
     #[default]
     Unknown,
     /// Not on this node.
     Missing {
-        /// When the node last looked.
+        /// When it was last looked up.
         looked_at: Timestamp,
     },
     /// On this node, but not checked against its registry in this attempt.
@@ -150,17 +152,17 @@ pub enum ImageSeen {
     Pulling,
     /// Could not be pulled.
     Failed {
-        /// What went wrong.
+        /// The error.
         message: String,
-        /// When.
+        /// Time of the failure.
         at: Timestamp,
-        /// When the node last looked whether the image had come some other way.
+        /// When it was last looked up, in case a user imported it.
         looked_at: Timestamp,
-        /// Delay before the next pull.
+        /// Backoff of the next pull.
         backoff: Backoff,
     },
     /// The reference cannot be parsed.
     Invalid(String),
-    /// Settled for this attempt.
+    /// Ready for this attempt.
     Ready,
 }

@@ -1,18 +1,18 @@
-//! The few fields of a Pod that decide what its node does with it.
+//! Fields of a Pod that its node decides on.
 
 use jiff::Timestamp;
 use serde::Deserialize;
 
-/// How long a pod may take to end when its spec does not say, in seconds.
+/// Default grace period of a pod, in seconds.
 pub(super) const DEFAULT_GRACE_SECONDS: i64 = 30;
 
-/// A Pod as its node sees it. Parsed from the API's JSON; everything else is ignored.
+/// The part of a Pod that its node reads. Other fields are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Pod {
     /// Identity and deletion.
     pub metadata: Metadata,
-    /// What is asked of the node.
+    /// The pod's spec.
     pub spec: Spec,
 }
 
@@ -24,35 +24,35 @@ pub struct Metadata {
     pub name: String,
     /// Namespace.
     pub namespace: String,
-    /// Identity: a pod of the same name made anew has another.
+    /// Identity: a new pod with the same name has another uid.
     pub uid: String,
     /// Generation of the spec.
     pub generation: Option<i64>,
-    /// Set when the pod is to end.
+    /// Set when the pod is deleted.
     pub deletion_timestamp: Option<Timestamp>,
-    /// Seconds that the pod has to end, from the moment when it was deleted.
+    /// Seconds that the pod has to end, from its deletion on.
     pub deletion_grace_period_seconds: Option<i64>,
 }
 
-/// What a Pod asks of its node.
+/// The part of a Pod's spec that its node reads.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Spec {
-    /// When an ended container starts again.
+    /// When an ended container is started again.
     pub restart_policy: RestartPolicy,
-    /// Run one after the other before the containers.
+    /// Run one by one before the containers.
     pub init_containers: Vec<Container>,
     /// Run together.
     pub containers: Vec<Container>,
     /// Seconds between SIGTERM and SIGKILL.
     pub termination_grace_period_seconds: Option<i64>,
-    /// Seconds after which the pod fails, whatever it does.
+    /// Seconds after which the pod fails, in any state.
     pub active_deadline_seconds: Option<i64>,
-    /// Conditions that someone else sets and that readiness needs.
+    /// Conditions of other controllers that readiness depends on.
     pub readiness_gates: Vec<ReadinessGate>,
 }
 
-/// A condition that readiness needs besides ready containers.
+/// A condition that readiness depends on, besides ready containers.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ReadinessGate {
@@ -60,24 +60,24 @@ pub struct ReadinessGate {
     pub condition_type: String,
 }
 
-/// When an ended container starts again.
+/// When an ended container is started again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub enum RestartPolicy {
     /// Only when it failed.
     OnFailure,
     /// Not at all.
     Never,
-    /// However it ended.
+    /// After any exit.
     #[default]
     #[serde(other)]
     Always,
 }
 
-/// Exits after which a container starts again: the one action that there is.
+/// Restarts a container after some exit codes: the only action that exists.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RestartRule {
-    /// Which exits.
+    /// The exit codes.
     pub exit_codes: ExitCodes,
 }
 
@@ -101,14 +101,14 @@ impl ExitCodes {
     }
 }
 
-/// When the image of a container is fetched.
+/// When the image of a container is pulled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub enum PullPolicy {
     /// Before each start.
     Always,
-    /// Not at all: it must be here.
+    /// Never: it must be on the node.
     Never,
-    /// When it is not here.
+    /// If it is not on the node.
     #[default]
     #[serde(other)]
     IfNotPresent,
@@ -120,50 +120,50 @@ pub enum PullPolicy {
 pub struct Container {
     /// Name, unique among all containers of the pod.
     pub name: String,
-    /// Reference of the image, as written.
+    /// Reference of the image, as in the spec.
     pub image: String,
-    /// When the image is fetched.
+    /// When the image is pulled.
     pub image_pull_policy: PullPolicy,
-    /// When it starts again, whatever holds for the pod. `Always` on an init container makes it a sidecar.
+    /// Overrides the pod's restart policy. `Always` makes an init container a sidecar.
     pub restart_policy: Option<RestartPolicy>,
-    /// Exits after which it starts again, whatever the policy says.
+    /// Exit codes after which it starts again, whatever the policy.
     pub restart_policy_rules: Vec<RestartRule>,
-    /// Restarts the container when it fails.
+    /// Its failure restarts the container.
     pub liveness_probe: Option<Probe>,
-    /// Makes the container ready while it succeeds.
+    /// The container is ready while it succeeds.
     pub readiness_probe: Option<Probe>,
-    /// Holds the other two back until it succeeds.
+    /// The other two probes begin after it succeeded.
     pub startup_probe: Option<Probe>,
 }
 
 impl Container {
-    /// Whether this init container runs beside the pod's containers.
+    /// Returns whether this init container runs beside the pod's containers.
     pub fn is_sidecar(&self) -> bool {
         self.restart_policy == Some(RestartPolicy::Always)
     }
 
-    /// Whether a rule of the container starts it again after an exit with this code.
+    /// Returns whether a rule of the container restarts it after this exit code.
     pub fn restarts_by_rule(&self, code: i32) -> bool {
         let mut rules = self.restart_policy_rules.iter();
         rules.any(|rule| rule.exit_codes.contains(code))
     }
 }
 
-/// When a probe runs and how many results make a verdict. All times in seconds.
+/// Timing and thresholds of a probe. All times are in seconds.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Probe {
-    /// From the container's start to the first run.
+    /// Delay from the container's start to the first run.
     pub initial_delay_seconds: i64,
-    /// Between runs.
+    /// Interval between runs.
     pub period_seconds: i64,
-    /// Until a run counts as failed.
+    /// Timeout of a run.
     pub timeout_seconds: i64,
-    /// Successes in a row that make success.
+    /// Consecutive successes that change the result to success.
     pub success_threshold: i64,
-    /// Failures in a row that make failure.
+    /// Consecutive failures that change the result to failure.
     pub failure_threshold: i64,
-    /// Overrides the pod's grace when this probe ends the container.
+    /// Overrides the pod's grace period when this probe stops the container.
     pub termination_grace_period_seconds: Option<i64>,
 }
 
@@ -181,7 +181,7 @@ impl Default for Probe {
 }
 
 impl Pod {
-    /// Seconds that the containers have between SIGTERM and SIGKILL.
+    /// Grace period of the containers between SIGTERM and SIGKILL, in seconds.
     pub fn grace_seconds(&self) -> i64 {
         self.metadata
             .deletion_grace_period_seconds
@@ -191,14 +191,14 @@ impl Pod {
             .max(0)
     }
 
-    /// The image of a container, as written.
+    /// The image of a container, as in the spec.
     pub fn image(&self, container: &str) -> Option<&str> {
         let mut all = self.spec.init_containers.iter().chain(&self.spec.containers);
         all.find(|candidate| candidate.name == container)
             .map(|container| &*container.image)
     }
 
-    /// `name_namespace(uid)`, as the kubelet's messages name a pod.
+    /// `name_namespace(uid)`, the name of a pod in the kubelet's messages.
     pub fn full_name(&self) -> String {
         let Metadata {
             name, namespace, uid, ..

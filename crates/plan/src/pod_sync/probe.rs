@@ -1,10 +1,10 @@
-//! From single probe results to a verdict.
+//! Combines results of single probe runs.
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::pod::Probe;
 
-/// Results in a row, and the verdict they made.
+/// Consecutive results, and the combined result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     last: Option<bool>,
@@ -13,7 +13,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts one result; answers the verdict when it is reached or confirmed by this result.
+    /// Counts one result. Returns the combined result if this run reaches or confirms it.
     pub fn record(&mut self, probe: &Probe, success: bool) -> Option<bool> {
         if self.last == Some(success) {
             self.run = self.run.saturating_add(1);
@@ -33,13 +33,13 @@ impl Tally {
         self.verdict
     }
 
-    /// The verdict so far.
+    /// The combined result so far.
     pub fn verdict(&self) -> Option<bool> {
         self.verdict
     }
 }
 
-/// When a probe of a container that started at `started` runs next, after its last run at `last`.
+/// When a probe of a container that was started at `started` runs next. `last` is its last run.
 pub fn next_run(probe: &Probe, started: Timestamp, last: Option<Timestamp>) -> Timestamp {
     let first = later(started, probe.initial_delay_seconds.max(0));
     match last {

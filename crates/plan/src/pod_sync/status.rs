@@ -1,4 +1,4 @@
-//! The status that a node reports for a pod.
+//! The pod status that a node reports.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
@@ -7,24 +7,24 @@ use super::observed::{ContainerSeen, Exit, Failure, ImageSeen, Observed, Run, Sa
 use super::pod::{Container, Pod, PullPolicy, RestartPolicy};
 use super::{PULL_ERROR_SHOWN, later};
 
-/// The reason of a pod that has reached its active deadline.
+/// Reason of a pod that has reached its active deadline.
 const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
 
-/// Where a pod stands, coarsely.
+/// Phase of a pod, as in the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Not all of it has started.
     Pending,
     /// At least one container runs or will run again.
     Running,
-    /// All containers ended well, for good.
+    /// All containers succeeded, for good.
     Succeeded,
-    /// All containers ended for good, one of them badly; or the pod was refused.
+    /// All containers ended for good and one of them failed, or the pod was rejected.
     Failed,
 }
 
 impl Phase {
-    /// As the API writes it.
+    /// The value in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "Pending",
@@ -39,9 +39,10 @@ impl Phase {
     }
 }
 
-// ---- questions that the plan asks too
+// ---- questions that the plan also asks
 
-/// Whether a container that ended so starts again: by its own policy, or by the pod's, or by a rule of its own.
+/// Returns whether a container starts again after this exit: by its own policy, the pod's, or a
+/// rule of the container.
 pub(super) fn restarts(pod: &Pod, container: &Container, init: bool, exit: &Exit) -> bool {
     let policy = match (container.restart_policy, pod.spec.restart_policy) {
         (Some(own), _) => own,
@@ -57,12 +58,12 @@ pub(super) fn restarts(pod: &Pod, container: &Container, init: bool, exit: &Exit
     by_policy || container.restarts_by_rule(exit.exit_code)
 }
 
-/// Whether the newest run ended well.
+/// Returns whether the newest run exited with 0.
 pub(super) fn has_succeeded(seen: &ContainerSeen) -> bool {
     matches!(&seen.run, Run::Exited(exit) if exit.exit_code == 0)
 }
 
-/// Whether the container runs and its startup probe, if any, has succeeded.
+/// Returns whether the container runs and its startup probe, if any, has succeeded.
 pub(super) fn is_started(container: &Container, seen: &ContainerSeen) -> bool {
     matches!(seen.run, Run::Running { .. })
         && (container.startup_probe.is_none() || seen.probes.startup == Some(true))
@@ -73,7 +74,8 @@ fn is_ready(container: &Container, seen: &ContainerSeen) -> bool {
         && (container.readiness_probe.is_none() || seen.probes.readiness == Some(true))
 }
 
-/// Whether any container (not an init container) has run: initialisation is behind the pod.
+/// Returns whether any container (not an init container) was started, so that the pod is
+/// initialized.
 pub(super) fn has_begun(pod: &Pod, seen: &Observed) -> bool {
     pod.spec.containers.iter().any(|container| {
         let seen = seen.containers.get(&container.name);
@@ -81,12 +83,12 @@ pub(super) fn has_begun(pod: &Pod, seen: &Observed) -> bool {
     })
 }
 
-/// Whether the pod will never start anything again.
+/// Returns whether the pod will never start anything again.
 pub(super) fn is_terminal(pod: &Pod, seen: &Observed) -> bool {
     phase(pod, seen, None).is_terminal()
 }
 
-/// When the pod fails because of its age. One that had ended before has no deadline any more.
+/// The active deadline of the pod. A pod that ended before has none any more.
 pub(super) fn deadline(pod: &Pod, seen: &Observed) -> Option<Timestamp> {
     let seconds = pod.spec.active_deadline_seconds?;
     let reported = |field: &str| seen.reported.get(field).and_then(Value::as_str);
@@ -98,7 +100,7 @@ pub(super) fn deadline(pod: &Pod, seen: &Observed) -> Option<Timestamp> {
     Some(later(seen.start_time?, SignedDuration::from_secs(seconds)))
 }
 
-/// When the passing of time alone changes what is reported.
+/// When the reported status changes without an event.
 pub(super) fn changes_at(pod: &Pod, seen: &Observed, now: Timestamp) -> Option<Timestamp> {
     let names = pod.spec.init_containers.iter().chain(&pod.spec.containers);
     let shown_until = names
@@ -112,7 +114,7 @@ pub(super) fn changes_at(pod: &Pod, seen: &Observed, now: Timestamp) -> Option<T
 
 // ---- phase
 
-/// How a pod came to its end before its containers ended by themselves.
+/// Why a pod's containers were stopped.
 #[derive(Clone, Copy)]
 enum End {
     /// It was deleted.
@@ -131,7 +133,7 @@ fn phase(pod: &Pod, seen: &Observed, end: Option<End>) -> Phase {
         _ => {}
     }
     match end {
-        // Containers that obey SIGTERM exit with 0; the pod has failed all the same.
+        // Containers that handle SIGTERM exit with 0, but the pod has failed anyway.
         Some(End::Forced) => return Phase::Failed,
         Some(End::Deleted) => return phase_at_end(pod, seen),
         None => {}
@@ -162,7 +164,8 @@ fn phase(pod: &Pod, seen: &Observed, end: Option<End>) -> Phase {
     }
 }
 
-/// The phase of a pod whose containers were all ended: well only if each ran and ended well.
+/// The phase of a pod whose containers were all stopped: Succeeded only if each ran and exited with
+/// 0.
 fn phase_at_end(pod: &Pod, seen: &Observed) -> Phase {
     let well = pod.spec.containers.iter().all(|container| {
         let seen = seen.containers.get(&container.name);
@@ -205,7 +208,7 @@ fn initialisation_failed(pod: &Pod, seen: &Observed) -> bool {
 
 // ---- the whole
 
-/// The status of `pod`, as far as its node sets it.
+/// The fields of the pod's status that its node sets.
 pub(super) fn status(pod: &Pod, seen: &Observed, now: Timestamp) -> Value {
     let overdue = deadline(pod, seen).is_some_and(|deadline| now >= deadline);
     let leaving =
@@ -309,7 +312,7 @@ impl View<'_> {
         self.condition("Initialized", false, Some(failure))
     }
 
-    /// Why not all containers are ready; `None` when they are.
+    /// Why not all containers are ready; `None` if they are.
     fn containers_ready(&self) -> Option<Failure> {
         match self.phase {
             Phase::Succeeded => return Some(reason("PodCompleted", "")),
@@ -354,7 +357,7 @@ impl View<'_> {
         self.condition("Ready", failure.is_none(), failure)
     }
 
-    /// A condition; its transition time stays while its status does.
+    /// A condition. Its transition time stays while its status is the same.
     fn condition(&self, kind: &str, is: bool, why: Option<Failure>) -> Value {
         let status = if is { "True" } else { "False" };
         let since = self
@@ -435,7 +438,7 @@ impl View<'_> {
         }
     }
 
-    /// Why an ended container does not run yet; `None` when it stays ended or is just about to start.
+    /// Why an ended container does not run yet; `None` if it stays ended or starts now.
     fn waiting_to_restart(
         &self,
         container: &Container,
@@ -462,7 +465,8 @@ impl View<'_> {
             return Some(reason("CrashLoopBackOff", &message));
         }
         if seen.renewed {
-            // The API server refuses to take a container out of `terminated` when the restart policy would not start it again.
+            // The API server rejects leaving `terminated` if the restart policy would not start the
+            // container again.
             return Some(reason("ContainerCreating", ""));
         }
         (exit.reason == "StartError").then(|| reason("RunContainerError", &exit.message))
@@ -481,7 +485,7 @@ impl View<'_> {
     }
 }
 
-/// What keeps a container from even being made.
+/// The failure that prevents the creation of a container.
 fn trouble(container: &Container, seen: &ContainerSeen, now: Timestamp) -> Option<Failure> {
     if let Some((failure, _)) = &seen.failure {
         return Some(failure.clone());
@@ -543,13 +547,13 @@ fn reason(reason: &str, message: &str) -> Failure {
     }
 }
 
-/// A time as the API writes it: whole seconds.
+/// A time in the API's format: whole seconds.
 fn seconds(at: Timestamp) -> Value {
     let whole = Timestamp::from_second(at.as_second()).unwrap_or(at);
     whole.to_string().into()
 }
 
-/// A duration as Go prints it: `10s`, `1m20s`, `5m0s`.
+/// A duration in Go's format: `10s`, `1m20s`, `5m0s`.
 fn go_duration(duration: SignedDuration) -> String {
     let seconds = duration.as_secs();
     match seconds {
@@ -560,7 +564,7 @@ fn go_duration(duration: SignedDuration) -> String {
 
 // ---- reporting
 
-/// Fields that only the node sets: what is no longer so is taken away.
+/// Fields that only the node sets. They are removed when they no longer apply.
 const OWNED: [&str; 8] = [
     "reason",
     "message",
@@ -572,9 +576,9 @@ const OWNED: [&str; 8] = [
     "containerStatuses",
 ];
 
-/// The strategic merge patch that turns the `reported` status into `status`; `None` when nothing differs.
+/// The strategic merge patch from the `reported` status to `status`; `None` if they are equal.
 ///
-/// Conditions are merged by type, so that those which someone else set stay.
+/// Conditions are merged by type, so that other components' conditions stay.
 pub fn patch(reported: &Value, status: &Value) -> Option<Value> {
     let mut changes = Map::new();
     for (field, value) in status.as_object()? {
@@ -588,7 +592,7 @@ pub fn patch(reported: &Value, status: &Value) -> Option<Value> {
             }
             _ if same(before, value) => {}
             "podIPs" | "hostIPs" if !before.is_null() => {
-                // The list merges by address: without the directive the old address would stay.
+                // The list merges by address. Without the directive, the old address would stay.
                 let mut list = vec![json!({ "$patch": "replace" })];
                 list.extend(value.as_array().into_iter().flatten().cloned());
                 changes.insert(field.clone(), list.into());
@@ -630,7 +634,7 @@ fn changed_conditions(before: &Value, now: &Value) -> Vec<Value> {
     changed.collect()
 }
 
-/// Equality to which an absent field, a null, an empty list and an empty object are the same.
+/// Equality in which an absent field, a null, an empty list and an empty object are the same.
 fn same(a: &Value, b: &Value) -> bool {
     fn empty(value: &Value) -> bool {
         match value {

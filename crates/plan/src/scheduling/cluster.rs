@@ -1,4 +1,4 @@
-//! The nodes, and the pods that count on them.
+//! The nodes and their pods.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -15,23 +15,23 @@ pub(super) struct Placed {
     pub(super) pod: Arc<PodView>,
     pub(super) node: Arc<str>,
     pub(super) assumed: bool,
-    /// The scheduler has taken its place for another pod; it is ending, or will be told to.
+    /// It is a victim of a preemption: it is terminating, or will be deleted.
     pub(super) leaving: bool,
 }
 
-/// What a change of a node may let pods do.
+/// What pods may be able to do after a change of a node.
 pub(super) struct NodeChange {
-    /// Go to it.
+    /// To be scheduled to it.
     pub(super) here: bool,
-    /// Go to some node, because places are labels and taints of nodes.
+    /// To be scheduled to any node, because topology depends on labels and taints of nodes.
     pub(super) around: bool,
 }
 
-/// The nodes, and the pods that count on them.
+/// The nodes and the pods that count on them.
 #[derive(Default)]
 pub(super) struct Cluster {
     nodes: BTreeMap<Arc<str>, NodeState>,
-    /// How many nodes are known by a Node object; others only carry pods.
+    /// Number of nodes with a Node object; others only have pods.
     known: usize,
     placed: HashMap<PodKey, Placed>,
     pub(super) neighbours: Neighbours,
@@ -61,7 +61,8 @@ impl Cluster {
         }
     }
 
-    /// A node is gone. What its pods use stays counted until they go too. Whether it was known.
+    /// A node was deleted. Its pods stay counted until they are deleted. Returns whether it
+    /// existed.
     pub(super) fn delete_node(&mut self, name: &str) -> bool {
         let Some(node) = self.nodes.get_mut(name).and_then(|state| state.node.take()) else {
             return false;
@@ -83,7 +84,8 @@ impl Cluster {
         }
     }
 
-    /// Counts a pod on a node. Whether that is news to others: a pod that only went on there is not.
+    /// Counts a pod on a node. Returns whether this changes anything for other pods, and the pod's
+    /// old place.
     pub(super) fn place(
         &mut self,
         key: &PodKey,
@@ -113,7 +115,7 @@ impl Cluster {
         (true, before)
     }
 
-    /// The pod no longer counts anywhere.
+    /// Removes the pod from its node.
     pub(super) fn release(&mut self, key: &PodKey) -> Option<Placed> {
         let placed = self.placed.remove(key)?;
         self.count(&placed.pod, &placed.node, -1);
@@ -131,7 +133,7 @@ impl Cluster {
         Some(placed)
     }
 
-    /// Counts a pod in (1) or out (-1) for a while, without placing it: to see what would fit.
+    /// Adds (1) or removes (-1) a pod temporarily, without placing it.
     pub(super) fn count(&mut self, pod: &PodView, node: &Arc<str>, sign: i64) {
         let state = self.nodes.entry(node.clone()).or_default();
         state.count(&pod.spec, sign);
@@ -140,18 +142,18 @@ impl Cluster {
         }
     }
 
-    /// A node that there is.
+    /// A node with a Node object.
     pub(super) fn node(&self, name: &str) -> Option<(&NodeState, &Arc<NodeView>)> {
         let state = self.nodes.get(name)?;
         Some((state, state.node.as_ref()?))
     }
 
-    /// How many nodes there are.
+    /// Number of nodes with a Node object.
     pub(super) fn known(&self) -> usize {
         self.known
     }
 
-    /// All nodes that there are, by name, beginning after `cursor`.
+    /// All nodes with a Node object, by name, from the one after `cursor` on.
     pub(super) fn nodes_after(
         &self,
         cursor: &Arc<str>,
@@ -167,7 +169,7 @@ impl Cluster {
             .filter_map(|(name, state)| Some((name, state, state.node.as_ref()?)))
     }
 
-    /// All nodes that there are, by name.
+    /// All nodes with a Node object, by name.
     pub(super) fn nodes(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<NodeView>)> {
         self.nodes
             .iter()
@@ -183,7 +185,7 @@ impl Cluster {
         self.placed.iter()
     }
 
-    /// The pods of a node that are of a lower priority.
+    /// The pods of a node with a lower priority.
     pub(super) fn lower(&self, node: &str, priority: i32) -> Vec<(&PodKey, &Placed)> {
         let pods = self.nodes.get(node).into_iter().flat_map(|state| &state.pods);
         pods.filter(|(other, _)| *other < priority)
@@ -191,7 +193,7 @@ impl Cluster {
             .collect()
     }
 
-    /// Its place has been taken for another pod; or that came to nothing, and it stays.
+    /// Sets whether the pod is a victim of a preemption.
     pub(super) fn set_leaving(&mut self, key: &PodKey, uid: &str, is_leaving: bool) {
         if let Some(placed) = self.placed.get_mut(key)
             && *placed.pod.meta.uid == *uid
@@ -200,7 +202,7 @@ impl Cluster {
         }
     }
 
-    /// The id of the answer to a question about placed pods, counted now if nobody asked before.
+    /// The id of the answer to a question about placed pods. Counts it if it is new.
     pub(super) fn ask(&mut self, question: &Question) -> u64 {
         let (id, uncounted) = self.neighbours.ask(question);
         if uncounted {
@@ -220,7 +222,7 @@ impl Placed {
         self.pod.meta.uid == pod.meta.uid
     }
 
-    /// Whether another state of the pod counts just as this one does.
+    /// Returns whether another state of the pod counts the same.
     fn counts_like(&self, pod: &PodView, node: &Arc<str>) -> bool {
         self.is(pod)
             && self.node == *node
@@ -230,7 +232,7 @@ impl Placed {
     }
 }
 
-/// Whether the pod is ending because the scheduler took its place, by its own account.
+/// Returns whether the pod is terminating because it was preempted, according to its status.
 fn leaving(pod: &PodView) -> bool {
     pod.preempted && pod.is_terminating()
 }

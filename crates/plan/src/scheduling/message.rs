@@ -1,10 +1,10 @@
-//! What the scheduler says when no node takes a pod.
+//! The message when no node fits a pod.
 
 use std::collections::BTreeMap;
 
 use super::reason::{Reason, Rejection};
 
-/// How many nodes gave which reason.
+/// Number of nodes for each reason.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Histogram(BTreeMap<Reason, usize>);
 
@@ -21,18 +21,19 @@ impl Histogram {
         }
     }
 
-    /// Whether a change around some node, and not only of it, may cure a reason.
+    /// Returns whether a change on another node may remove a reason.
     pub(super) fn is_topology(&self) -> bool {
         self.0.keys().any(Reason::is_topology)
     }
 
-    /// `0/3 nodes are available: 1 Insufficient memory, 2 ….` The counts are sorted as strings, as Kubernetes sorts them.
+    /// `0/3 nodes are available: 1 Insufficient memory, 2 ….` The counts are sorted as strings, as
+    /// in Kubernetes.
     pub(super) fn message(&self, nodes: usize) -> String {
         let mut counts: Vec<_> = self
             .0
             .iter()
             .map(|(reason, count)| match reason {
-                // Found before any node was asked, so no nodes are counted.
+                // Found before any node was checked, so no nodes are counted.
                 Reason::TermsConflict => reason.to_string(),
                 reason => format!("{count} {reason}"),
             })
@@ -42,12 +43,12 @@ impl Histogram {
     }
 }
 
-/// Why no pod is removed for one that no node takes.
+/// Why no pod is preempted.
 #[derive(Clone, Debug)]
 pub(super) enum NoPreemption {
-    /// The pod asks for it (`preemptionPolicy: Never`).
+    /// The pod forbids it (`preemptionPolicy: Never`).
     Never,
-    /// Pods of lower priority are on their way out of the node where the pod is to go.
+    /// Pods of lower priority are terminating on the nominated node.
     Underway,
     /// It would not make room on any node.
     Useless(Histogram),
@@ -65,7 +66,8 @@ impl NoPreemption {
     }
 }
 
-/// The whole message about a pod that no node takes; with room being made for it when `preemption` is `None`.
+/// The whole message for a pod that no node fits. `preemption` is `None` if a preemption makes
+/// room.
 pub(super) fn message(nodes: usize, filtered: &Histogram, preemption: Option<&NoPreemption>) -> String {
     if nodes == 0 {
         return "no nodes available to schedule pods".to_owned();

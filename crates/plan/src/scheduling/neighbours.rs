@@ -1,8 +1,9 @@
-//! Which pods are where, as far as some pod asks.
+//! Counts pods by topology domain, for pods with affinity or spread constraints.
 //!
-//! Two indexes, both empty in a cluster whose pods ask nothing about each other. *Repelling*: the required anti-affinity of placed pods, a
-//! term once however many hold it, with the places of its holders. *Tallies*: answers to what pods ask (how many pods of these terms are
-//! in which place), counted over all placed pods when first asked and kept up with every pod that comes or goes.
+//! Two indexes, both empty if no pod has such constraints. *Repelling*: each distinct required
+//! anti-affinity term of placed pods once, with the domains of its holders. *Tallies*: the number
+//! of pods that match some terms, by domain. A tally is counted over all placed pods when it is
+//! first asked, and then updated with every pod.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,23 +12,23 @@ use api::affinity::NodeFacts;
 use api::selector::LabelSelector;
 use api::view::{Labels, NodeView, PodTermView, PodView};
 
-/// Answers that are kept. Each costs a look at every pod that comes or goes; the one that was asked for longest ago gives way, and is
-/// counted anew when it is asked for again.
+/// Most tallies in the cache. Each costs a check for every added or removed pod. The least recently
+/// asked one is removed, and counted again when needed.
 const TALLIES: usize = 256;
 
-/// How many pods are where.
+/// Number of pods by domain.
 pub(super) type Places = HashMap<Arc<str>, i64>;
 
-/// What counts as one place.
+/// A kind of topology domain.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Place {
-    /// All nodes with one value of this label.
+    /// All nodes with the same value of this label.
     Label(Arc<str>),
-    /// Each node by itself; pods on their way out do not count. What topology spread asks.
+    /// Each node. Terminating pods do not count. Used by topology spread.
     Node,
 }
 
-/// How many pods, of which all these terms speak, are in each place?
+/// How many pods that match all these terms are in each domain?
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Question {
     /// The namespace of the pod that asks.
@@ -39,18 +40,18 @@ pub(super) struct Question {
 struct Tally {
     question: Question,
     places: Places,
-    /// When it was last asked for, by the count of questions.
+    /// The number of the last question that used it.
     asked: u64,
 }
 
 struct Repelling {
-    /// The namespace of the holders.
+    /// The namespace of the pods that have the term.
     namespace: Arc<str>,
     term: PodTermView,
     places: Places,
 }
 
-/// Which pods are where, as far as some pod asks.
+/// The pods by topology domain, as far as constraints need them.
 #[derive(Default)]
 pub(super) struct Neighbours {
     namespaces: HashMap<Arc<str>, Labels>,
@@ -58,18 +59,18 @@ pub(super) struct Neighbours {
     repelling_ids: HashMap<(Arc<str>, PodTermView), u64>,
     tallies: BTreeMap<u64, Tally>,
     tally_ids: HashMap<Question, u64>,
-    /// Ids given and questions asked.
+    /// Number of ids and questions so far.
     count: u64,
 }
 
 impl Neighbours {
-    /// Whether nobody asked anything, and nobody avoids anybody.
+    /// Returns whether there are neither tallies nor anti-affinity terms.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.repelling.is_empty() && self.tallies.is_empty()
     }
 
-    /// A namespace's labels, for terms that select namespaces. Whether they are new.
+    /// Stores a namespace's labels, for terms that select namespaces. Returns whether they changed.
     pub(super) fn put_namespace(&mut self, name: &Arc<str>, labels: &Labels) -> bool {
         let old = self.namespaces.insert(name.clone(), labels.clone());
         let changed = old.as_ref().unwrap_or(&Labels::default()) != labels;
@@ -79,14 +80,14 @@ impl Neighbours {
         changed
     }
 
-    /// A namespace is gone.
+    /// A namespace was deleted.
     pub(super) fn delete_namespace(&mut self, name: &str) {
         if self.namespaces.remove(name).is_some() {
             self.forget_selected_namespaces();
         }
     }
 
-    /// Answers that depend on the labels of namespaces are counted anew when they are asked for.
+    /// Removes tallies that depend on namespace labels. They are counted again when needed.
     fn forget_selected_namespaces(&mut self) {
         let selects = |term: &PodTermView| term.namespace_selector.is_some();
         self.tallies
@@ -95,7 +96,7 @@ impl Neighbours {
             .retain(|question, _| !question.terms.iter().any(selects));
     }
 
-    /// Counts a pod on a node in (1) or out (-1).
+    /// Adds (1) or removes (-1) a pod on a node.
     pub(super) fn count(&mut self, pod: &PodView, node: &NodeView, sign: i64) {
         if let Some(topology) = &pod.spec.topology {
             for term in &topology.anti_affinity {
@@ -131,7 +132,7 @@ impl Neighbours {
         shift(&mut repelling.places, place, sign);
     }
 
-    /// Drops the terms that nobody holds any more.
+    /// Removes the terms that no pod has any more.
     pub(super) fn tidy(&mut self) {
         if self.repelling.values().any(|r| r.places.is_empty()) {
             self.repelling.retain(|_, r| !r.places.is_empty());
@@ -139,7 +140,7 @@ impl Neighbours {
         }
     }
 
-    /// The terms of placed pods that speak of this pod.
+    /// The anti-affinity terms of placed pods that match this pod.
     pub(super) fn repelling(&self, pod: &PodView) -> Vec<u64> {
         self.repelling
             .iter()
@@ -148,7 +149,7 @@ impl Neighbours {
             .collect()
     }
 
-    /// Whether a holder of the term is in the place of the node.
+    /// Returns whether a pod with the term is in the node's domain.
     pub(super) fn is_repelled(&self, id: u64, node: &NodeView) -> bool {
         self.repelling.get(&id).is_some_and(|r| {
             node.label(&r.term.topology_key)
@@ -156,7 +157,7 @@ impl Neighbours {
         })
     }
 
-    /// The id of the answer, and whether it must be counted yet, by [`Neighbours::count_in`].
+    /// The id of the answer, and whether [`Neighbours::count_in`] must still count it.
     pub(super) fn ask(&mut self, question: &Question) -> (u64, bool) {
         self.count += 1;
         let now = self.count;
@@ -187,7 +188,7 @@ impl Neighbours {
         }
     }
 
-    /// Counts a placed pod into an answer.
+    /// Adds a placed pod to an answer.
     pub(super) fn count_in(&mut self, id: u64, pod: &PodView, node: &NodeView) {
         let Some(tally) = self.tallies.get_mut(&id) else {
             return;
@@ -199,18 +200,18 @@ impl Neighbours {
         }
     }
 
-    /// How many are in this place.
+    /// The number of pods in this domain.
     pub(super) fn in_place(&self, id: u64, place: &str) -> i64 {
         let places = self.tallies.get(&id).map(|tally| &tally.places);
         places.and_then(|p| p.get(place)).copied().unwrap_or(0)
     }
 
-    /// Whether there is none anywhere.
+    /// Returns whether no domain has any.
     pub(super) fn is_nowhere(&self, id: u64) -> bool {
         self.tallies.get(&id).is_none_or(|tally| tally.places.is_empty())
     }
 
-    /// Whether all these terms of a pod in `namespace` speak of `pod`.
+    /// Returns whether all these terms of a pod in `namespace` match `pod`.
     pub(super) fn speak_of(&self, terms: &[PodTermView], namespace: &str, pod: &PodView) -> bool {
         terms
             .iter()
@@ -236,7 +237,7 @@ impl Question {
     }
 }
 
-/// Whether a term of a pod in `namespace` speaks of `pod`.
+/// Returns whether a term of a pod in `namespace` matches `pod`.
 fn covers(
     term: &PodTermView,
     namespace: &str,

@@ -1,4 +1,4 @@
-//! One node, and what its pods use of it.
+//! One node and its use by pods.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,25 +10,26 @@ use api::view::{HostPortView, NodeView, PodSpecView, PodView, Resources};
 use super::PodKey;
 use super::reason::{Reason, Rejection};
 
-/// The taint that stands for a cordon: who tolerates it may run on a cordoned node (`node.kubernetes.io/unschedulable`).
+/// The taint of a cordoned node. Pods that tolerate it may be scheduled there
+/// (`node.kubernetes.io/unschedulable`).
 const UNSCHEDULABLE_TAINT: &str = "node.kubernetes.io/unschedulable";
 
-/// What a request counts for in a score when the pod asks for nothing, so that pods without requests still spread (Kubernetes'
+/// What a pod without requests counts in scores, so that such pods also spread (Kubernetes'
 /// `DefaultMilliCPURequest`, `DefaultMemoryRequest`).
 const SCORED_CPU_MILLI: i64 = 100;
 const SCORED_MEMORY: i64 = 200 << 20;
 
-/// A node and what its pods use of it.
+/// A node and its use by pods.
 #[derive(Default)]
 pub(super) struct NodeState {
-    /// `None` while only pods speak of the node.
+    /// `None` if pods name the node but no Node object was seen.
     pub(super) node: Option<Arc<NodeView>>,
     /// The pods that count on it, with their priorities.
     pub(super) pods: Vec<(i32, PodKey)>,
     used: Used,
 }
 
-/// What pods use of a node.
+/// Use of a node by pods.
 #[derive(Default)]
 struct Used {
     pods: i64,
@@ -36,14 +37,14 @@ struct Used {
     memory: i64,
     ephemeral_storage: i64,
     other: BTreeMap<Arc<str>, i64>,
-    /// What the pods count in scores, where a request of nothing counts as something.
+    /// Use for scores, where pods without requests count with a default.
     scored_cpu_milli: i64,
     scored_memory: i64,
     ports: Vec<HostPortView>,
 }
 
 impl NodeState {
-    /// Counts a pod in (1) or out (-1).
+    /// Adds (1) or removes (-1) a pod.
     pub(super) fn count(&mut self, spec: &PodSpecView, sign: i64) {
         let (used, requests) = (&mut self.used, &spec.requests);
         used.pods += sign;
@@ -64,13 +65,13 @@ impl NodeState {
         }
     }
 
-    /// Whether nothing is known of it.
+    /// Returns whether there is neither a Node object nor a pod.
     pub(super) fn is_unused(&self) -> bool {
         self.node.is_none() && self.pods.is_empty()
     }
 
-    /// The filters that look at the node alone, in the scheduler's order (NodeUnschedulable, TaintToleration, NodeAffinity, NodePorts,
-    /// NodeResourcesFit); the first that rejects speaks for the node.
+    /// The filters that depend only on the node, in the scheduler's order (NodeUnschedulable,
+    /// TaintToleration, NodeAffinity, NodePorts, NodeResourcesFit). Returns the first rejection.
     pub(super) fn check(&self, pod: &PodView) -> Result<(), Rejection> {
         let Some(node) = &self.node else {
             return Err(Rejection::lasting(Reason::NotNamed));
@@ -96,7 +97,8 @@ impl NodeState {
             .any(|wanted| self.used.ports.iter().any(|taken| taken.conflicts(wanted)))
     }
 
-    /// Every resource that is short is named; one of which the node never had enough cannot be won by removing pods.
+    /// Reports every resource with too little left. If the node's capacity is too small, a
+    /// preemption cannot help.
     fn fits(&self, wanted: &Resources, allocatable: &Resources) -> Result<(), Rejection> {
         let used = &self.used;
         let mut reasons = Vec::new();
@@ -129,7 +131,8 @@ impl NodeState {
         }
     }
 
-    /// The share of cpu and of memory that is used when the pod is there, in thousandths: what scores look at.
+    /// The shares of CPU and memory that are used if the pod is added, in thousandths. Scores use
+    /// them.
     pub(super) fn shares_with(&self, spec: &PodSpecView) -> (i64, i64) {
         let Some(node) = &self.node else {
             return (1_000, 1_000);
@@ -156,12 +159,12 @@ fn tolerates_cordon(spec: &PodSpecView) -> bool {
     tolerated(&cordon, &spec.tolerations)
 }
 
-/// Whether a taint of the node keeps such a pod from starting there.
+/// Returns whether a taint keeps the pod from being scheduled to the node.
 pub(super) fn repels(node: &NodeView, spec: &PodSpecView) -> bool {
     untolerated(&node.taints, &spec.tolerations, Taint::repels).is_some()
 }
 
-/// Whether the node is one that the pod's node selector and required node affinity ask for.
+/// Returns whether the node matches the pod's node selector and required node affinity.
 pub(super) fn selects(pod: &PodView, node: &NodeView) -> bool {
     let wanted = pod
         .spec

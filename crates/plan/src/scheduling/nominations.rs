@@ -1,4 +1,4 @@
-//! Who is to have the room that is being made on a node (`status.nominatedNodeName`).
+//! Pods that will get the room made on a node (`status.nominatedNodeName`).
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use api::view::PodView;
 
 use super::PodKey;
 
-/// Who is to have the room that is being made on a node.
+/// Nominated pods by node.
 #[derive(Default)]
 pub(super) struct Nominations {
     of: HashMap<PodKey, (Arc<PodView>, Arc<str>)>,
@@ -15,7 +15,7 @@ pub(super) struct Nominations {
 }
 
 impl Nominations {
-    /// Where the pod is nominated to.
+    /// The pod's nominated node.
     pub(super) fn node_of(&self, pod: &PodView) -> Option<&Arc<str>> {
         if self.of.is_empty() {
             return None;
@@ -23,7 +23,7 @@ impl Nominations {
         self.of.get(&PodKey::of(pod)).map(|(_, node)| node)
     }
 
-    /// The pod is to have its place on this node, and on no other.
+    /// Nominates the pod to this node, and to no other.
     pub(super) fn set(&mut self, pod: &Arc<PodView>, node: &Arc<str>) {
         let key = PodKey::of(pod);
         self.end(&key);
@@ -31,7 +31,7 @@ impl Nominations {
         self.of.insert(key, (pod.clone(), node.clone()));
     }
 
-    /// The pod's nomination is over: where it was.
+    /// Ends the pod's nomination, and returns its node.
     pub(super) fn end(&mut self, key: &PodKey) -> Option<Arc<str>> {
         if self.of.is_empty() {
             return None;
@@ -46,12 +46,12 @@ impl Nominations {
         Some(node)
     }
 
-    /// Whether anybody is nominated to the node.
+    /// Returns whether any pod is nominated to the node.
     pub(super) fn any_on(&self, node: &str) -> bool {
         !self.on.is_empty() && self.on.contains_key(node)
     }
 
-    /// All that are nominated to the node.
+    /// All pods that are nominated to the node.
     pub(super) fn on(&self, node: &str) -> Vec<Arc<PodView>> {
         let keys = self.on.get(node).into_iter().flatten();
         keys.filter_map(|key| self.of.get(key))
@@ -59,7 +59,7 @@ impl Nominations {
             .collect()
     }
 
-    /// The pods that come before `pod` on the node: the others of its priority or a higher one.
+    /// The other pods nominated to the node that have at least the priority of `pod`.
     pub(super) fn rivals(&self, pod: &PodView, node: &str) -> Vec<Arc<PodView>> {
         if !self.any_on(node) {
             return Vec::new();

@@ -1,10 +1,12 @@
-//! Making room for a pod by removing others of a lower priority.
+//! Preemption: removes pods of a lower priority to make room for a pod.
 //!
-//! A node is considered when removing pods can help there at all. On it, all pods of a lower priority are thought away; if the pod fits
-//! then, as many as can stay are put back: first those whose removal would break a PodDisruptionBudget, then the others, each time the
-//! more important before the less (a higher priority; then who is older). Pods that are on their way out anyway are put back last. What is
-//! left out are the victims. Of several nodes the one that hurts least is taken: the fewest broken budgets, the least important of the
-//! most important victims, the least sum of priorities, the fewest victims, the youngest among the most important.
+//! Only nodes on which it can help are considered. There, all pods of a lower priority are removed
+//! tentatively. If the pod then fits, as many as possible are added back: first those whose removal
+//! would violate a PodDisruptionBudget, then the others, in both cases by importance (higher
+//! priority, then older). Pods that are terminating already are added back last. The remaining ones
+//! are the victims. Among several nodes, the least harmful one wins: by fewest violated budgets,
+//! lowest highest victim priority, lowest sum of priorities, fewest victims, and youngest victim of
+//! the highest priority.
 //!
 //! These are the rules of Kubernetes' DefaultPreemption.
 
@@ -20,26 +22,26 @@ use super::reason::{Reason, Rejection};
 use super::topology::Outlook;
 use super::{PodKey, Preemption, Refusal, Scheduler};
 
-/// Nodes on which room could be made that are compared; the first so many in the order of the search. (Kubernetes' least number.)
+/// Most nodes that are compared, the first ones of the search. Kubernetes' minimum.
 const NODES_COMPARED: usize = 100;
 
-/// A pod whose place may be taken.
+/// A pod that may be preempted.
 #[derive(Clone)]
 struct Victim {
     pod: Arc<PodView>,
-    /// It is on its way out already.
+    /// It is terminating already.
     ending: bool,
     breaks_budget: bool,
 }
 
-/// A node where the pod fits without these.
+/// A node where the pod fits without these victims.
 struct Offer {
     node: Arc<str>,
     victims: Vec<Victim>,
 }
 
 impl Scheduler {
-    /// The node where room is made for the pod, and how; or why that is not done.
+    /// Selects the node and the victims, or returns why there is no preemption.
     pub(super) fn preempt(
         &mut self,
         pod: &PodView,
@@ -73,7 +75,8 @@ impl Scheduler {
         }
     }
 
-    /// Whether pods are ending on the node where the pod is to go: then it waits for them instead of taking more.
+    /// Returns whether pods are terminating on the nominated node. Then the pod waits for them and
+    /// preempts no others.
     fn is_underway(&self, pod: &PodView, refusal: &Refusal) -> bool {
         let node = self.nominations.node_of(pod);
         node.filter(|node| refusal.resolvable.contains(node))
@@ -83,7 +86,7 @@ impl Scheduler {
             })
     }
 
-    /// Who would have to go from this node.
+    /// The victims on this node.
     fn offer(&mut self, pod: &PodView, outlook: &mut Outlook, node: &Arc<str>) -> Result<Offer, Rejection> {
         let lower = self.cluster.lower(node, pod.spec.priority);
         let mut lower: Vec<_> = lower
@@ -103,7 +106,7 @@ impl Scheduler {
             self.suppose(pod, outlook, &victim.pod, node, -1);
         }
         let fits = self.takes(pod, outlook, node);
-        // In the order in which they are put back; the sort is stable, so importance decides the rest.
+        // The order of adding back. The sort is stable, so importance decides the rest.
         lower.sort_by_key(|victim| (victim.ending, !victim.breaks_budget));
         let mut victims = Vec::new();
         for victim in lower {
@@ -124,7 +127,7 @@ impl Scheduler {
         })
     }
 
-    /// Which of these pods, the most important first, take from a budget more than it allows.
+    /// Marks the pods whose deletion would exceed a budget. The most important pods come first.
     fn mark_broken_budgets(&self, pods: &mut [Victim]) {
         let mut taken: HashMap<(&Arc<str>, &Arc<str>), i32> = HashMap::new();
         for victim in pods.iter_mut().filter(|victim| !victim.ending) {
@@ -138,7 +141,8 @@ impl Scheduler {
         }
     }
 
-    /// The node is the pod's: its victims are leaving, and pods of a lower priority that were to go there are told to look elsewhere.
+    /// Accepts the offer: its victims count as leaving, and nominations of pods with a lower
+    /// priority end, so that they are tried again.
     fn accept(&mut self, pod: &PodView, offer: Offer) -> Preemption {
         let Offer { node, victims } = offer;
         for victim in &victims {
@@ -162,12 +166,13 @@ impl Scheduler {
 }
 
 impl Offer {
-    /// What it costs: less is better.
+    /// The harm of the offer: less is better.
     fn harm(&self) -> impl Ord + use<> {
         let alive: Vec<_> = self.victims.iter().filter(|victim| !victim.ending).collect();
         let broken = alive.iter().filter(|victim| victim.breaks_budget).count();
         let highest = alive.iter().map(|victim| victim.pod.spec.priority).max();
-        // From the least priority there is, so that more victims never sum up to less.
+        // Priorities count from the lowest possible one, so that more victims never have a lower
+        // sum.
         let sum: i64 = alive
             .iter()
             .map(|victim| i64::from(victim.pod.spec.priority) - i64::from(i32::MIN) + 1)
@@ -180,17 +185,17 @@ impl Offer {
     }
 }
 
-/// The order of importance: the most important first.
+/// Orders pods by importance, the most important first.
 fn importance(pod: &PodView) -> impl Ord + use<> {
     (Reverse(pod.spec.priority), age(pod), PodKey::of(pod))
 }
 
-/// Since when there is the pod; one that does not say is as if new.
+/// Creation time of the pod; without one it counts as new.
 fn age(pod: &PodView) -> Timestamp {
     pod.meta.creation_timestamp.unwrap_or(Timestamp::MAX)
 }
 
-/// Whether the budget counts the pod, and has not been told already that it goes.
+/// Returns whether the budget counts the pod, and does not record it as disrupted.
 fn governs(budget: &PodDisruptionBudgetView, pod: &PodView) -> bool {
     budget.meta.namespace == pod.meta.namespace
         && budget.selector.matches_labels(&pod.meta.labels)

@@ -1,12 +1,14 @@
-//! Whose turn it is.
+//! Queue of the pods to schedule.
 //!
-//! A pod is in one of three places: *ready* (its turn comes by priority, then by arrival), *backing off* (woken, but its last
-//! failure is too fresh), or *parked* (no change since its failure could help it).
+//! A pod is in one of three states: *ready* (ordered by priority, then by arrival), *backing off*
+//! (woken, but its last failure is too recent), or *parked* (nothing changed since its failure that
+//! could help).
 //!
-//! Pods that ask for the same are parked as one [`Group`]: what is refused to one is refused to all, so a change that may help wakes one
-//! of them, a scout. When the scout finds a node the next one may go; when it fails the others need not try. So ten thousand pods that
-//! do not fit cost a change one look, and a pod that is like them is refused without a search. [`LOOK_AGAIN`] sends a scout that nothing
-//! woke.
+//! Pods with the same requirements are parked as one [`Group`], because they have the same verdict.
+//! A change that may help wakes one of them, a scout. If the scout finds a node, the next pod is
+//! woken; if it fails, the others need no attempt. So for ten thousand pods that do not fit, a
+//! change costs one check, and another pod like them is refused without a search. [`LOOK_AGAIN`]
+//! wakes a scout if no change does.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -17,19 +19,19 @@ use jiff::Timestamp;
 
 use super::{BACKOFF_FIRST, BACKOFF_LONGEST, LOOK_AGAIN, PodKey};
 
-/// Higher priority first, then who came first.
+/// Higher priority first, then earlier arrival.
 type Turn = (Reverse<i32>, u64);
 
 struct Waiting {
     pod: Arc<PodView>,
     turn: Turn,
     failures: u32,
-    /// The group that sent it out.
+    /// The group that it is a scout of.
     scout_of: Option<u64>,
     place: Place,
 }
 
-/// What a pod keeps from turn to turn.
+/// State that a pod keeps between attempts.
 pub(super) struct Tried {
     turn: Turn,
     failures: u32,
@@ -42,7 +44,8 @@ enum Place {
     Parked { group: u64, back: Timestamp },
 }
 
-/// All that decides about a pod: pods that are alike in it have the same verdict.
+/// Everything that the decision about a pod depends on: pods of the same shape have the same
+/// verdict.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Shape {
     pin: Option<Arc<str>>,
@@ -55,25 +58,25 @@ struct Shape {
 /// Parked pods of one shape.
 struct Group {
     shape: Shape,
-    /// The one that was last refused.
+    /// The pod that was refused last.
     sample: Arc<PodView>,
     message: Arc<str>,
-    /// By when their back-off ends, then by turn.
+    /// By the end of their backoff, then by order.
     members: BTreeSet<(Timestamp, Turn, PodKey)>,
-    /// How many of its members are out, ready or backing off.
+    /// Number of its pods that are ready or backing off.
     scouts: usize,
-    /// Whether changes anywhere may help, not only those of a node that the pods may go to.
+    /// Whether changes on other nodes may help too.
     topology: bool,
     look: Timestamp,
 }
 
 /// Why a pod is parked.
 pub(super) struct Refused {
-    /// The only node that it may go to.
+    /// The only node that it may be scheduled to.
     pub(super) pin: Option<Arc<str>>,
-    /// Where room is made for it.
+    /// Its nominated node.
     pub(super) nominated: Option<Arc<str>>,
-    /// Whether the pods around decide.
+    /// Whether it depends on neighbouring pods.
     pub(super) topology: bool,
     pub(super) message: Arc<str>,
 }
@@ -82,19 +85,19 @@ pub(super) struct Refused {
 pub(super) struct Queue {
     pods: HashMap<PodKey, Waiting>,
     ready: BTreeSet<(Turn, PodKey)>,
-    /// Backing off, by when that ends.
+    /// Pods that back off, by the end of the backoff.
     timed: BTreeSet<(Timestamp, PodKey)>,
     groups: BTreeMap<u64, Group>,
     by_shape: HashMap<Shape, u64>,
-    /// Groups whose pods may go to one node only, by that node.
+    /// Groups that may be scheduled to one node only, by that node.
     pinned: HashMap<Arc<str>, BTreeSet<u64>>,
-    /// Groups whose pods have a choice.
+    /// Groups with a choice of nodes.
     free: BTreeSet<u64>,
-    /// Groups that a change anywhere may help and that have nobody out.
+    /// Groups without a scout that a change on any node may help.
     topology: BTreeSet<u64>,
-    /// When each group is looked at although nothing happened.
+    /// When each group is tried even if nothing changes.
     looks: BTreeSet<(Timestamp, u64)>,
-    /// Numbers given to arrivals and groups.
+    /// Number of arrivals and groups so far.
     count: u64,
 }
 
@@ -103,13 +106,13 @@ impl Queue {
         self.pods.len()
     }
 
-    /// A pod that waits, as it was last seen.
+    /// A waiting pod, in its last state.
     pub(super) fn get(&self, key: &PodKey) -> Option<&Arc<PodView>> {
         self.pods.get(key).map(|waiting| &waiting.pod)
     }
 
-    /// A pod waits, or one that waits changed. A change of what it asks for makes it ready at once; anything else (our own
-    /// condition written to its status, for one) leaves it where it is.
+    /// Adds or replaces a waiting pod. A change of its requirements makes it ready at once. Any
+    /// other change, like our own condition in its status, does not.
     pub(super) fn put(&mut self, key: PodKey, pod: Arc<PodView>) {
         if let Some(waiting) = self.pods.get_mut(&key) {
             let same = waiting.pod.spec == pod.spec
@@ -134,7 +137,7 @@ impl Queue {
         self.pods.insert(key, waiting);
     }
 
-    /// A pod whose turn went wrong after the decision waits out its back-off.
+    /// Adds a pod whose binding failed, with a backoff.
     pub(super) fn put_back(&mut self, key: PodKey, pod: Arc<PodView>, now: Timestamp) {
         let turn = self.arrive(&pod);
         let until = now + BACKOFF_FIRST;
@@ -174,12 +177,12 @@ impl Queue {
         }
         if let Some(id) = waiting.scout_of {
             self.return_scout(id);
-            // Its errand is done by another.
+            // Another pod becomes the scout.
             self.wake(id);
         }
     }
 
-    /// Takes the pod whose turn it is out of the queue, with what to hand back if no node takes it.
+    /// Takes the next ready pod, with its state for [`Queue::park`].
     pub(super) fn pop(&mut self, now: Timestamp) -> Option<(PodKey, Arc<PodView>, Tried)> {
         self.end_waits(now);
         let (turn, key) = self.ready.pop_first()?;
@@ -192,7 +195,7 @@ impl Queue {
         Some((key, waiting.pod, tried))
     }
 
-    /// What was said to the pods that are like this one, if nothing has happened since that could help them.
+    /// The refusal of the pods like this one, if nothing has changed since that could help them.
     pub(super) fn refused(&self, pod: &PodView, pin: Option<&Arc<str>>, tried: &Tried) -> Option<Refused> {
         if tried.scout_of.is_some() || !self.is_parked_at(pin) {
             return None;
@@ -214,7 +217,7 @@ impl Queue {
         }
     }
 
-    /// No node took the pod.
+    /// Parks a pod that no node fits.
     pub(super) fn park(
         &mut self,
         key: PodKey,
@@ -242,7 +245,7 @@ impl Queue {
         self.pods.insert(key, waiting);
         match tried.scout_of {
             Some(sender) if sender != id => {
-                // It got on, though not onto a node: those that stayed behind may try too.
+                // Its requirements or its nomination changed, so its old group may try too.
                 self.return_scout(sender);
                 self.wake(sender);
             }
@@ -252,7 +255,7 @@ impl Queue {
         self.settle(id);
     }
 
-    /// The group of the pod's shape, a new one if there is none.
+    /// The group of the pod's shape; a new one if needed.
     fn group(&mut self, pod: &Arc<PodView>, refused: &Refused, now: Timestamp) -> u64 {
         let shape = Shape::of(pod, refused.pin.clone(), refused.nominated.clone());
         if let Some(id) = self.by_shape.get(&shape) {
@@ -279,7 +282,7 @@ impl Queue {
         id
     }
 
-    /// A pod that had its turn has a node. Its group, if it was the scout of one: the next of it may try.
+    /// A scout was scheduled. Returns its group, whose next pod may try.
     pub(super) fn placed(&mut self, tried: &Tried) -> Option<u64> {
         let id = tried.scout_of?;
         self.return_scout(id);
@@ -295,13 +298,13 @@ impl Queue {
         pinned.chain(&self.free).copied().collect()
     }
 
-    /// A pod of the group, for all of them.
+    /// A pod that represents the group.
     pub(super) fn sample(&self, id: u64) -> Option<&Arc<PodView>> {
         let group = self.groups.get(&id)?;
         (!group.members.is_empty()).then_some(&group.sample)
     }
 
-    /// The pods around decide about the group's.
+    /// Marks that the group depends on neighbouring pods.
     pub(super) fn set_topology(&mut self, id: u64) {
         if let Some(group) = self.groups.get_mut(&id) {
             group.topology = true;
@@ -313,19 +316,19 @@ impl Queue {
         self.groups.get(&id).is_some_and(|group| group.topology)
     }
 
-    /// Whether nobody of the group is out.
+    /// Returns whether the group has no scout.
     pub(super) fn is_idle(&self, id: u64) -> bool {
         self.groups.get(&id).is_some_and(|group| group.scouts == 0)
     }
 
-    /// Something changed about which pods are where: every group that asks about that sends a scout.
+    /// Neighbours changed: wakes a scout of every group that depends on them.
     pub(super) fn wake_topology(&mut self) {
         for id in std::mem::take(&mut self.topology) {
             self.wake(id);
         }
     }
 
-    /// Sends the member of the group whose back-off ends first.
+    /// Wakes the pod of the group whose backoff ends first.
     pub(super) fn wake(&mut self, id: u64) {
         let first = self.groups.get(&id).and_then(|group| group.members.first());
         if let Some((_, _, key)) = first.cloned() {
@@ -333,7 +336,7 @@ impl Queue {
         }
     }
 
-    /// Sends this pod, if it is parked.
+    /// Wakes this pod, if it is parked.
     pub(super) fn wake_pod(&mut self, key: &PodKey) {
         let Some(waiting) = self.pods.get_mut(key) else {
             return;
@@ -359,7 +362,7 @@ impl Queue {
         self.settle(id);
     }
 
-    /// Drops the group if it is over, and keeps the index of those that wait for changes anywhere.
+    /// Removes an empty group, and updates the index of groups that wait for any change.
     fn settle(&mut self, id: u64) {
         let Some(group) = self.groups.get(&id) else {
             return;
@@ -438,7 +441,7 @@ impl Shape {
     }
 }
 
-/// How long a pod waits after so many failures: 1 s, 2 s, 4 s, … to the longest.
+/// The backoff after this many failures: 1 s, 2 s, 4 s, … up to the longest.
 fn backoff(failures: u32) -> std::time::Duration {
     let doublings = failures.saturating_sub(1).min(8);
     BACKOFF_FIRST.saturating_mul(1 << doublings).min(BACKOFF_LONGEST)

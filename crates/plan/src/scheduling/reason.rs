@@ -1,36 +1,36 @@
-//! Why a node does not take a pod, in the words of Kubernetes' scheduler.
+//! Why a node does not fit a pod, in the words of Kubernetes' scheduler.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// One reason. Its text is that of the scheduler plugin which gives it.
+/// A reason. Its text is that of the scheduler plugin.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Reason {
-    /// The pod names other nodes: it is not even asked.
+    /// The pod requires other nodes, so this one was not checked.
     NotNamed,
-    /// No node can have all the names that the pod asks for.
+    /// The pod requires several node names at once.
     TermsConflict,
     /// The node is cordoned.
     Cordoned,
     /// It has a NoSchedule or NoExecute taint that the pod does not tolerate.
     Tainted,
-    /// It is not what the pod's node selector and affinity ask for.
+    /// It does not match the pod's node selector or affinity.
     NotSelected,
-    /// Another pod has a host port of this one.
+    /// A host port of the pod is taken.
     PortTaken,
-    /// It has as many pods as it takes.
+    /// It has its maximum number of pods.
     TooManyPods,
-    /// Less than the pod requests is left of a resource.
+    /// A resource has less left than the pod requests.
     Insufficient(Arc<str>),
-    /// It lacks a label that the pod is to be spread over.
+    /// It lacks the label of a spread constraint.
     NoPlace,
-    /// Its place is too far ahead of the others.
+    /// Its domain would exceed the maximum skew.
     Skewed,
-    /// None of the pods that the pod asks for is in its place.
+    /// No pod that the pod's affinity requires is in its domain.
     NoCompany,
-    /// A pod that the pod avoids is in its place.
+    /// A pod that the pod's anti-affinity excludes is in its domain.
     Avoided,
-    /// A pod that avoids this one is in its place.
+    /// A pod whose anti-affinity excludes this pod is in its domain.
     Unwelcome,
     /// Removing pods would not help.
     NotHelpful,
@@ -39,7 +39,7 @@ pub(super) enum Reason {
 }
 
 impl Reason {
-    /// Whether the pods around decide it: then a change anywhere may cure it, not one of the node alone.
+    /// Returns whether it depends on neighbouring pods, so that a change on any node may remove it.
     pub(super) fn is_topology(&self) -> bool {
         matches!(
             self,
@@ -72,7 +72,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Why a node does not take a pod: all that one filter says. Removing pods may help only where `resolvable`.
+/// The reasons of one filter. A preemption may help only if `resolvable`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rejection {
     pub(super) reasons: Vec<Reason>,
@@ -80,7 +80,7 @@ pub(super) struct Rejection {
 }
 
 impl Rejection {
-    /// Whatever pods are removed, the node stays as it is.
+    /// A preemption cannot help.
     pub(super) fn lasting(reason: Reason) -> Self {
         Rejection {
             reasons: vec![reason],
@@ -88,7 +88,7 @@ impl Rejection {
         }
     }
 
-    /// Pods are in the way.
+    /// A preemption may help.
     pub(super) fn resolvable(reason: Reason) -> Self {
         Rejection {
             reasons: vec![reason],

@@ -1,7 +1,8 @@
-//! Which of the nodes that fit suits a pod best.
+//! Scores the nodes that fit a pod.
 //!
-//! Each measure gives every node 0 to 100 points, the best node of the search having the most; they count with Kubernetes' default
-//! weights. Equal sums go to the node that the search met first, and searches begin where the last one ended.
+//! Each measure gives a node 0 to 100 points, relative to the other nodes of the search, with
+//! Kubernetes' default weights. Among equal sums, the first node of the search wins, and searches
+//! begin where the last one ended.
 //!
 //! | measure | weight | points |
 //! |---|---|---|
@@ -21,7 +22,7 @@ use super::neighbours::Neighbours;
 use super::node::NodeState;
 use super::topology::Outlook;
 
-/// What a node that fits is worth in each measure, before the nodes are compared.
+/// Values of a node that fits, before the comparison of the nodes.
 pub(super) struct Candidate {
     pub(super) node: Arc<str>,
     unwanted: i64,
@@ -64,7 +65,7 @@ impl Candidate {
     }
 }
 
-/// The node with the most points, the first of those that have as many.
+/// The node with the most points, and among equals the first one.
 pub(super) fn best(candidates: &[Candidate]) -> Option<&Arc<str>> {
     let unwanted = Range::of(candidates.iter().map(|c| c.unwanted));
     let preferred = Range::of(candidates.iter().map(|c| c.preferred));
@@ -87,7 +88,7 @@ pub(super) fn best(candidates: &[Candidate]) -> Option<&Arc<str>> {
     best.map(|(_, candidate)| &candidate.node)
 }
 
-/// What the nodes of one search have of a measure.
+/// Range of a measure over the nodes of one search.
 struct Range {
     least: i64,
     most: i64,
@@ -103,7 +104,7 @@ impl Range {
         Range { least, most }
     }
 
-    /// 0 for nothing, 100 for the most.
+    /// 0 for zero, 100 for the highest value.
     fn share_of_most(&self, value: i64) -> i64 {
         if self.most <= 0 {
             0
@@ -112,7 +113,7 @@ impl Range {
         }
     }
 
-    /// 0 for the least, 100 for the most.
+    /// 0 for the lowest value, 100 for the highest.
     fn share_of_width(&self, value: i64) -> i64 {
         match self.most - self.least {
             0 => 0,
@@ -120,7 +121,7 @@ impl Range {
         }
     }
 
-    /// 100 for the emptiest, less by how full a place is, measured by the fullest.
+    /// 100 for the lowest value, and less for higher ones, relative to the highest.
     fn emptiness(&self, value: i64) -> i64 {
         match self.most {
             0 => 100,

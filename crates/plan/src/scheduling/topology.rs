@@ -1,7 +1,8 @@
-//! What one pod asks about its neighbours, answered for one turn: the filters PodTopologySpread and InterPodAffinity.
+//! Constraints of one pod on its neighbours, for one attempt: the filters PodTopologySpread and
+//! InterPodAffinity.
 //!
-//! The answers are taken once a turn and then read node by node. A pod that asks nothing, in a cluster where nobody avoids it, has an
-//! empty outlook, which costs nothing.
+//! The counts are taken once for each attempt, and then read for each node. For a pod without
+//! constraints that no other pod excludes, the outlook is empty and costs nothing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -14,22 +15,25 @@ use super::neighbours::{Neighbours, Place, Question};
 use super::node::{repels, selects};
 use super::reason::{Reason, Rejection};
 
-/// What one pod asks about its neighbours, answered.
+/// Constraints of one pod on its neighbours, with the counts that they need.
 #[derive(Default)]
 pub(super) struct Outlook {
-    /// For each required term of affinity its label and the count of pods that match all of them.
+    /// For each required affinity term: its label, and the id of the count of pods that match all
+    /// of them.
     company: Vec<(Arc<str>, u64)>,
-    /// Whether the pod is what it asks for itself: the first of its kind needs no company.
+    /// Whether the pod matches its own affinity. The first pod of its kind then needs no other.
     is_own_company: bool,
-    /// For each required term of anti-affinity its label and the count of pods that match it.
+    /// For each required anti-affinity term: its label, and the id of the count of pods that match
+    /// it.
     avoided: Vec<(Arc<str>, u64)>,
-    /// The anti-affinity of others that speaks of this pod.
+    /// Anti-affinity terms of other pods that match this pod.
     unwelcome: Vec<u64>,
-    /// For each preferred term its weight, its label and the count of pods that match it.
+    /// For each preferred term: its weight, its label, and the id of the count of pods that match
+    /// it.
     preferred: Vec<(i64, Arc<str>, u64)>,
     /// The required spread constraints.
     spread: Vec<Spread>,
-    /// Those that are wishes.
+    /// The preferred spread constraints.
     wishes: Vec<Spread>,
 }
 
@@ -37,11 +41,11 @@ pub(super) struct Outlook {
 struct Spread {
     /// Its index among the pod's constraints.
     index: usize,
-    /// Whether the pod itself is one of those that are spread.
+    /// Whether the constraint's selector matches the pod itself.
     counts_itself: bool,
-    /// How many of them are in each place that counts, empty ones included.
+    /// Number of matching pods in each domain, including zeros.
     places: HashMap<Arc<str>, i64>,
-    /// How many places have how many of them.
+    /// Number of domains by their number of pods.
     levels: BTreeMap<i64, usize>,
 }
 
@@ -85,7 +89,7 @@ impl Outlook {
         }
     }
 
-    /// Whether the pods around let the pod onto the node.
+    /// Checks whether the neighbours allow the pod on the node.
     pub(super) fn check(
         &self,
         neighbours: &Neighbours,
@@ -137,7 +141,7 @@ impl Outlook {
         all_there || (self.is_own_company && is_first())
     }
 
-    /// Counts another pod in (1) or out (-1) where spread constraints of `pod` count it.
+    /// Adds (1) or removes (-1) another pod, where spread constraints of `pod` count it.
     pub(super) fn shift(&mut self, pod: &PodView, other: &PodView, node: &NodeView, sign: i64) {
         if other.meta.namespace != pod.meta.namespace || other.is_terminating() {
             return;
@@ -152,7 +156,8 @@ impl Outlook {
         }
     }
 
-    /// How much the pods in the node's places are to the pod's liking: the sum of the weights of preferred affinity. Higher is better.
+    /// Score of preferred affinity: the sum of weight times pods in the node's domains. Higher is
+    /// better.
     pub(super) fn liking(&self, neighbours: &Neighbours, node: &NodeView) -> i64 {
         let liking = |(weight, key, id): &(i64, Arc<str>, u64)| {
             let there = node.label(key).map_or(0, |place| neighbours.in_place(*id, place));
@@ -161,8 +166,8 @@ impl Outlook {
         self.preferred.iter().map(liking).sum()
     }
 
-    /// How crowded the node's places are by the wished constraints, in thousandths; a constraint of few places weighs less. Lower is
-    /// better. `None` for a node that lacks a label.
+    /// Score of preferred spread constraints, in thousandths. A constraint with few domains has
+    /// less weight. Lower is better. `None` if the node lacks a label.
     pub(super) fn crowding(&self, pod: &PodView, node: &NodeView) -> Option<i64> {
         let mut crowding = 0;
         for spread in &self.wishes {
@@ -180,7 +185,8 @@ impl Spread {
         self.places.get(place).copied().unwrap_or(0)
     }
 
-    /// How many are in the emptiest place; none, when there are fewer places than `min_domains`.
+    /// The number of pods in the emptiest domain, or 0 if there are fewer domains than
+    /// `min_domains`.
     fn least(&self, min_domains: i32) -> i64 {
         let enough = usize::try_from(min_domains).is_ok_and(|min| self.places.len() >= min);
         match self.levels.first_key_value() {
@@ -217,13 +223,14 @@ fn constraint(pod: &PodView, index: usize) -> Option<&SpreadConstraintView> {
     pod.spec.topology.as_ref()?.spread.get(index)
 }
 
-/// Whether the node is one of the places of the constraint.
+/// Returns whether the node belongs to a domain of the constraint.
 fn counts(constraint: &SpreadConstraintView, pod: &PodView, node: &NodeView) -> bool {
     (!constraint.honors_affinity || selects(pod, node))
         && (!constraint.honors_taints || !repels(node, &pod.spec))
 }
 
-/// The state of the pod's constraints, the required ones or the wishes. Nodes that lack the label of any of them are no places.
+/// The state of the pod's required or preferred constraints. Nodes that lack the label of any of
+/// them have no domain.
 fn spreads(cluster: &mut Cluster, pod: &PodView, topology: &TopologyView, required: bool) -> Vec<Spread> {
     let constraints = topology.spread.iter().enumerate();
     let constraints: Vec<_> = constraints.filter(|(_, c)| c.required == required).collect();
@@ -254,7 +261,7 @@ fn spreads(cluster: &mut Cluster, pod: &PodView, topology: &TopologyView, requir
             }
         };
         match super::pin(pod).filter(|_| constraint.honors_affinity) {
-            // A pinned pod has one place, and no other node need be looked at.
+            // A pinned pod has one domain, so other nodes need no check.
             Some(pin) => cluster
                 .node(pin)
                 .into_iter()

@@ -1,4 +1,4 @@
-//! Which endpoints of a Service's port serve a node.
+//! Selects the endpoints of a Service's port for a node.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -6,31 +6,31 @@ use std::sync::Arc;
 
 use api::view::{AddressType, EndpointSliceView, EndpointView, IpFamily, ServicePortView, ServiceView};
 
-/// Where the node is.
+/// Name and zone of the node.
 pub(super) struct Place {
     pub(super) node: Arc<str>,
     pub(super) zone: Option<Arc<str>>,
 }
 
-/// The endpoints of one port in one family, by who may use them.
+/// The endpoints of one port and family, by traffic policy.
 pub(super) struct Categories {
-    /// Those for the policy `Cluster`: of all nodes, or of those near by if hints say so.
+    /// Endpoints for the policy `Cluster`: of all nodes, or only near ones if hints exist.
     pub(super) cluster: Arc<[SocketAddr]>,
-    /// Those for the policy `Local`: on this node.
+    /// Endpoints for the policy `Local`: on this node.
     pub(super) local: Arc<[SocketAddr]>,
-    /// Whether any endpoint serves anywhere.
+    /// Whether any endpoint serves on any node.
     pub(super) any: bool,
-    /// Addresses of endpoints on this node, whatever state they are in.
+    /// Addresses of endpoints on this node, in any state.
     pub(super) local_addresses: BTreeSet<IpAddr>,
 }
 
-/// An endpoint at its port.
+/// An endpoint with its port.
 struct At<'a> {
     address: SocketAddr,
     endpoint: &'a EndpointView,
 }
 
-/// Sorts the endpoints of a Service's port, as Kubernetes' proxies do.
+/// Selects the endpoints of a Service's port, like Kubernetes' proxies.
 pub(super) fn categorize<'a>(
     service: &ServiceView,
     port: &ServicePortView,
@@ -76,8 +76,9 @@ pub(super) fn categorize<'a>(
     }
 }
 
-/// Uids of the pods on this node to which a slice leads new clients, once for each endpoint that does. What is published before it is ready
-/// stays ready when it terminates, and is no longer among them all the same: its deletion has been told.
+/// Uids of the pods on this node to which a slice forwards new clients, once for each endpoint. An
+/// endpoint that is published before it is ready stays ready while it terminates, but is not
+/// included.
 pub(super) fn led_to<'a>(
     slice: &'a EndpointSliceView,
     place: &'a Place,
@@ -90,7 +91,7 @@ pub(super) fn led_to<'a>(
         .map(|target| &target.uid)
 }
 
-/// The number that a slice has for a Service's port.
+/// The port number of a slice for a Service's port.
 fn target_port(slice: &EndpointSliceView, port: &ServicePortView) -> Option<u16> {
     let mut ports = slice.ports.iter();
     ports
@@ -113,7 +114,7 @@ fn addresses<'a>(endpoints: impl Iterator<Item = &'a At<'a>>) -> Arc<[SocketAddr
     addresses.into()
 }
 
-/// How near an endpoint must be.
+/// Required distance of an endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Nearness {
     Anywhere,
@@ -134,8 +135,8 @@ impl Nearness {
     }
 }
 
-/// What the hints ask for: they count when every ready endpoint has them and one is meant for here. Else there is a reason to think that the
-/// one who wrote them was not finished, or that nothing near by would be left.
+/// The distance that hints require. They count only if every ready endpoint has hints and one of
+/// them matches here. Otherwise the slices may be incomplete, or no near endpoint would be left.
 fn nearness(all: &[At<'_>], place: &Place) -> Nearness {
     let counts = |nearness: Nearness, hinted: fn(&EndpointView) -> bool| {
         let ready = || all.iter().filter(|at| at.endpoint.ready);
