@@ -1,4 +1,5 @@
-//! What 10,000 endpoints take in an agent's memory: the views that the node's watches keep, what leads connections, what answers names.
+//! Memory that 10,000 endpoints take in an agent: the views of the node's watches, the index for
+//! forwarding, and the index for DNS.
 #![allow(clippy::print_stdout, reason = "the benchmark's answer")]
 
 use std::error::Error;
@@ -11,21 +12,21 @@ use plan::services::Services;
 use serde_json::json;
 
 const ENDPOINTS: usize = 10_000;
-/// Nodes that they are on.
+/// Number of nodes.
 const NODES: usize = 1_000;
-/// Endpoints of a slice, as the controller fills them.
+/// Endpoints in a slice, as the controller fills them.
 const SLICE: usize = 100;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("bytes an endpoint, of {ENDPOINTS}");
-    // The second round would fill what the first dropped, and it would not count.
+    // The second round would reuse memory that the first one freed, which would not be counted.
     let many = measure(1_000)?;
     let one = measure(1)?;
     drop((many, one));
     Ok(())
 }
 
-/// Equal shares of the endpoints for each of so many Services.
+/// Distributes the endpoints equally over this many Services.
 fn measure(services: usize) -> Result<(Vec<Views>, Services, Records), Box<dyn Error>> {
     let start = resident()?;
     let mut views = Vec::new();
@@ -112,7 +113,7 @@ impl Views {
     }
 }
 
-/// Bytes of this process in memory that are no file's.
+/// Anonymous resident memory of this process, in bytes.
 fn resident() -> Result<usize, Box<dyn Error>> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));

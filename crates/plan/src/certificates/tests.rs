@@ -15,7 +15,7 @@ fn hash(key: &KeyPair) -> String {
     api::certificates::sha256(&rcgen::PublicKeyData::subject_public_key_info(key))
 }
 
-/// A signing request of this subject, PEM.
+/// A signing request with this subject, PEM.
 fn pem(key: &KeyPair, name: &str, organizations: &[&str], address: Option<&str>) -> String {
     let mut params = CertificateParams::default();
     let mut subject = DistinguishedName::new();
@@ -30,7 +30,7 @@ fn pem(key: &KeyPair, name: &str, organizations: &[&str], address: Option<&str>)
     request.pem().expect("PEM")
 }
 
-/// A request by a bootstrap token for the certificate of node `n1`.
+/// A request with a bootstrap token for the certificate of node `n1`.
 fn joining(key: &KeyPair) -> Value {
     asked(&pem(key, "system:node:n1", &["system:nodes"], None))
 }
@@ -48,7 +48,7 @@ fn asked(pem: &str) -> Value {
     })
 }
 
-/// The same by the node itself, with this certificate.
+/// The same request from the node itself, with this certificate.
 fn renewing(key: &KeyPair, fingerprint: &str) -> Value {
     let mut csr = joining(key);
     csr["spec"]["username"] = "system:node:n1".into();
@@ -90,7 +90,7 @@ fn a_machine_with_a_token_joins_under_a_name_that_nobody_has() {
     let csr = joining(&key);
     assert_eq!(node_of(&csr).as_deref(), Some("n1"));
     assert!(is_approved(&step(&csr, false, None)));
-    // A Node that an administrator made beforehand has no certificates yet.
+    // A Node that an administrator created in advance has no certificates yet.
     assert!(is_approved(&step(&csr, true, None)));
     let Step::Sign(grant) = step(&approved(csr), false, None) else {
         panic!("it is not signed");
@@ -115,7 +115,7 @@ fn a_token_does_not_take_the_name_of_another_machine() {
         message.contains("everynode delete node n1") && message.contains("--node-name"),
         "{message}"
     );
-    // Neither when somebody approved it, or the other machine came in between.
+    // The same after an approval, or if the other machine joined in between.
     let failed = step(&approved(joining(&own)), true, Some(&known));
     assert!(
         matches!(
@@ -127,7 +127,7 @@ fn a_token_does_not_take_the_name_of_another_machine() {
         ),
         "{failed:?}"
     );
-    // The record of a node that never registered stands in nobody's way.
+    // The record of a node that never registered blocks no other machine.
     assert!(is_approved(&step(&joining(&own), false, Some(&known))));
 }
 
@@ -158,7 +158,7 @@ fn a_node_renews_by_the_certificate_that_is_good_and_by_no_other() {
         let denied = step(&renewing(&next, "stolen"), true, record);
         assert!(matches!(denied, Step::Deny { .. }), "{denied:?}");
     }
-    // Deleted between the request and the signature.
+    // Deleted between request and signature.
     let failed = step(&approved(renewing(&next, "good")), false, None);
     assert!(matches!(failed, Step::Fail { .. }), "{failed:?}");
 }
@@ -176,7 +176,7 @@ fn nobody_else_is_approved_unasked() {
     for csr in [&other_node, &person, &other_token] {
         assert_eq!(step(csr, false, None), Step::Leave);
     }
-    // An administrator may approve it by hand.
+    // An administrator may approve it manually.
     assert!(matches!(step(&approved(person), false, None), Step::Sign(_)));
 }
 

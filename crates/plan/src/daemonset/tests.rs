@@ -12,7 +12,7 @@ fn view<V: for<'de> Deserialize<'de>>(value: Value) -> V {
     V::deserialize(&value).unwrap()
 }
 
-/// The time of all judgements; ages count back from it.
+/// The time of all judgements. Ages are relative to it.
 fn now() -> Timestamp {
     "2026-01-01T01:00:00Z".parse().unwrap()
 }
@@ -24,8 +24,9 @@ fn seconds_ago(seconds: i64) -> String {
         .to_string()
 }
 
-/// A pod in words: `new` or `old` (of the current template or not), and any of `ready`, `ready-20s`, `unbound`,
-/// `failed`, `succeeded`, `terminating`, `going` (deletion asked for), `orphan`, and an age such as `60s`.
+/// A pod from words: `new` or `old` (template), and any of `ready`, `ready-20s`, `unbound`,
+/// `failed`, `succeeded`, `terminating`, `going` (deletion requested), `orphan`, and an age such as
+/// `60s`.
 fn pod(index: usize, words: &str) -> (Arc<PodView>, Held) {
     let (mut age, mut held) = (100 - i64::try_from(index).unwrap(), Held::Ours);
     let mut pod = json!({
@@ -62,7 +63,7 @@ fn pod(index: usize, words: &str) -> (Arc<PodView>, Held) {
     (Arc::new(view(pod)), held)
 }
 
-/// The template that pods of the hash `current` are of.
+/// The current template, with the hash `current`.
 fn template(generation: Option<i64>) -> CurrentTemplate<'static> {
     CurrentTemplate {
         hash: "current",
@@ -71,7 +72,8 @@ fn template(generation: Option<i64>) -> CurrentTemplate<'static> {
     }
 }
 
-/// The judgement in words, such as `create`, `delete pod-1 (duplicate)`, and the lane unless it is quiet.
+/// The judgement in words, such as `create`, `delete pod-1 (duplicate)`, and the lane unless it is
+/// quiet.
 fn judged(mode: Mode, fit: Option<Fit>, pods: &[&str], more: impl FnOnce(&mut Facts<'_>)) -> String {
     let rules = Rules {
         template: template(None),

@@ -1,4 +1,4 @@
-//! A case a rule; then a cluster whose watches lag, in which evictions are asked for at any time.
+//! A case for each rule, then a cluster with late watches and evictions at any time.
 
 use std::collections::VecDeque;
 
@@ -63,7 +63,7 @@ fn three_of_five(spec: Value) -> (Budgets, Value) {
     (budgets, budget)
 }
 
-/// What the server makes of a status patch.
+/// Applies a status patch like the server.
 fn merge(budget: &mut Value, patch: &Value) {
     let version: u64 = budget["metadata"]["resourceVersion"]
         .as_str()
@@ -106,7 +106,7 @@ fn reasons(actions: &[Action]) -> Vec<&'static str> {
         .collect()
 }
 
-/// What the status says after one look: expected, current, desired, allowed.
+/// The status after one plan: expected, current, desired, allowed.
 fn numbers_of(spec: Value) -> [i64; 4] {
     let (mut budgets, _) = three_of_five(spec);
     let actions = budgets.plan(at(0), 10);
@@ -239,7 +239,7 @@ fn a_noted_pod_does_not_count_until_it_is_seen_going_or_its_time_is_over() {
         (&status["currentHealthy"], &status["disruptedPods"]),
         (&json!(3), &json!({"p0": null}))
     );
-    // Had it been seen going instead, it would be forgotten without a word.
+    // If it had been seen terminating instead, it would be removed without an event.
     budgets.put_budget(&budget_view(&seen));
     budgets.retry_budget(&BudgetKey::of(&budget_view(&seen)));
     budgets.put_pod(&pod_view(&pod("p0", |p| {
@@ -381,7 +381,7 @@ fn a_disruption_that_does_not_come_is_taken_back_after_two_minutes() {
     assert_eq!(disrupted("EvictionByEvictionAPI", &going), 0);
 }
 
-/// An API server of one budget and some pods, and a controller that hears of both late.
+/// An API server with one budget and some pods, and a controller with late watches of both.
 struct Model {
     pods: BTreeMap<String, Value>,
     budget: Value,
@@ -418,7 +418,7 @@ impl Model {
         self.pods.values().filter(healthy).count() as i64
     }
 
-    /// The subresource: the pod goes and the budget pays, in one transaction.
+    /// The subresource `eviction`: deletes the pod and reduces the budget in one transaction.
     fn evict(&mut self, name: &str) {
         let mut pod = self.pods[name].clone();
         if !api::eviction::is_budgeted(&pod) {
@@ -446,7 +446,8 @@ impl Model {
         self.budget_events.push_back(self.budget.clone());
     }
 
-    /// The kubelet finishes a pod, and its set makes another of the same name, which becomes ready.
+    /// The kubelet ends a pod, and its set creates another one with the same name, which becomes
+    /// ready.
     fn replace(&mut self, name: &str) {
         let Some(known) = self.pods.get_mut(name) else {
             return;
@@ -514,8 +515,9 @@ impl Model {
 }
 
 proptest! {
-    /// Pods are evicted whenever somebody asks, and replaced, while the controller's two watches and its writes lag by any amount:
-    /// there are never fewer healthy pods than the budget asks for; and when all is quiet, the status says the plain truth.
+    /// Pods are evicted and replaced at any time, while the controller's two watches and its writes
+    /// are late. There are never fewer healthy pods than the budget requires. At rest, the status
+    /// is correct.
     #[test]
     fn evictions_never_undercut_a_budget_however_late_its_controller_is(
         spec in prop_oneof![
@@ -542,7 +544,7 @@ proptest! {
                 5 => model.plan(),
                 _ => model.write(),
             }
-            // Where the budget asks for more than there are, none is ever evicted.
+            // If the budget requires more pods than exist, none is ever evicted.
             prop_assert!(model.healthy() >= desired.min(PODS as i64), "{} of {desired}", model.healthy());
         }
         model.settle();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::*;
 
-/// The DNS of the tests' cluster.
+/// The DNS server of the tests' cluster.
 fn empty() -> Records {
     Records::new("cluster.local", &[ip("10.96.0.10")])
 }
@@ -79,7 +79,7 @@ fn unready(endpoint: Endpoint) -> Endpoint {
     }
 }
 
-/// Asks for a name below the cluster's domain, or for one that ends with a dot.
+/// Asks for a name below the cluster's domain, or for an absolute one that ends with a dot.
 fn ask<'a>(records: &'a Records, name: &str, kind: Kind) -> Answer<'a> {
     let whole = match name.strip_suffix('.') {
         Some(whole) => whole.to_owned(),
@@ -89,7 +89,7 @@ fn ask<'a>(records: &'a Records, name: &str, kind: Kind) -> Answer<'a> {
     records.answer(&labels, kind)
 }
 
-/// The answer as a person reads it.
+/// The answer as text.
 fn show(answer: &Answer) -> String {
     let addresses = |v4: &[Ipv4Addr], v6: &[Ipv6Addr]| {
         let v4 = v4.iter().map(ToString::to_string);

@@ -1,4 +1,4 @@
-//! Endpoints of Services: readable cases, then what holds whatever happens.
+//! Endpoints of Services: single cases, then properties.
 
 mod cluster;
 mod legacy;

@@ -1,4 +1,4 @@
-//! Fleet against a model of a cluster: an API server, a scheduler and kubelets in a few lines, and watches that lag.
+//! Fleet with a model of a cluster: a small API server, a scheduler and kubelets, and late watches.
 
 mod cases;
 mod conditions;

@@ -1,4 +1,4 @@
-//! Owner references: a readable case a rule, then a simulated cluster that must always end clean.
+//! Owner references: a case for each rule, then a simulated cluster that must always end clean.
 
 use proptest::prelude::*;
 
@@ -307,7 +307,7 @@ fn a_recreated_owner_of_the_same_name_does_not_inherit() {
     assert_eq!(all(&mut graph), vec![delete(&pod, Propagation::Background)]);
 }
 
-/// What the API server does with an action, in a few lines: the model that the graph is held against.
+/// A small model of the API server, which carries out the actions.
 fn obey(cluster: &mut BTreeMap<Uid, Object>, graph: &mut Graph, action: Action) {
     let touch =
         |cluster: &mut BTreeMap<Uid, Object>, graph: &mut Graph, uid: &Uid, change: &dyn Fn(&mut Object)| {
@@ -359,8 +359,9 @@ fn obey(cluster: &mut BTreeMap<Uid, Object>, graph: &mut Graph, action: Action) 
 }
 
 proptest! {
-    /// Whatever owns whatever (circles included), and however one object is deleted: it goes, what hung on it alone goes with it
-    /// (or, orphaned, stays), and everything that still has a living owner or had none from the start is untouched.
+    /// With any owners (including cycles) and any deletion of one object, the object is deleted,
+    /// and so is everything that only it owned (orphaned, that stays). Everything with a remaining
+    /// owner, or without owners from the start, is untouched.
     #[test]
     fn every_deletion_ends_and_takes_exactly_what_hung_on_it(
         edges in proptest::collection::vec((0usize..8, 0usize..8, any::<bool>()), 0..16),
@@ -374,7 +375,8 @@ proptest! {
                 objects[from].owners = objects[from].owners.iter().cloned().chain([reference]).collect();
             }
         }
-        // What should remain, by the plain rule: delete, then repeatedly whatever has owners and none of them left.
+        // What should remain, by the plain rule: delete the object, then repeatedly everything that
+        // has owners of which none is left.
         let mut remaining: BTreeMap<Uid, Object> = objects.iter().map(|o| (o.identity.uid.clone(), o.clone())).collect();
         let victim = objects[victim].identity.uid.clone();
         remaining.remove(&victim);
@@ -403,7 +405,8 @@ proptest! {
         }
         let left: Vec<_> = cluster.keys().collect();
         let expected: Vec<_> = remaining.keys().collect();
-        // In a circle a foreground deletion takes the whole circle, which a background one leaves standing on itself.
+        // In a cycle, a foreground deletion deletes the whole cycle. A background deletion leaves
+        // it, because it owns itself.
         if how == 1 {
             prop_assert!(left.iter().all(|uid| remaining.contains_key(*uid)), "left {:?}, expected {:?}", left, expected);
         } else {

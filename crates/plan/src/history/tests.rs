@@ -11,7 +11,8 @@ fn set(spec: Value) -> DaemonSetView {
     serde_json::from_value(full).unwrap()
 }
 
-/// A revision in a few words: its name, its number, its image, its owner (`-` for none) and its hash label.
+/// A revision in a few words: its name, its number, its image, its owner (`-` for none) and its
+/// hash label.
 fn revision(
     name: &str,
     number: i64,

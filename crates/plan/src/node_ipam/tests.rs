@@ -17,7 +17,7 @@ fn node(name: &str, ranges: &[&str]) -> NodeView {
     node
 }
 
-/// What is assigned, `name=range,range`, and who goes without, `name!`.
+/// The assignments, `name=range,range`, and the nodes without a range, `name!`.
 fn planned(ipam: &mut Ipam) -> Vec<String> {
     let actions = ipam.plan(usize::MAX);
     let text = |action: &Action| match action {
@@ -61,7 +61,7 @@ fn a_cluster_of_two_families_gives_one_of_each() {
 #[test]
 fn what_a_node_brings_is_kept_and_not_given_to_others() {
     let mut ipam = Ipam::new(&[cluster("10.244.0.0/16", 24)]);
-    // Half a part, two parts, and one that lies elsewhere.
+    // Half a block, two blocks, and a range outside.
     ipam.put_node(&node("half", &["10.244.0.128/25"]));
     ipam.put_node(&node("two", &["10.244.2.0/23"]));
     ipam.put_node(&node("other", &["192.0.2.0/24"]));
@@ -120,7 +120,7 @@ fn a_node_that_is_made_again_gets_the_range_that_it_had_if_nobody_has_it_now() {
         again.meta.uid = uid.into();
         again
     };
-    // Its deletion was not heard of.
+    // The watch missed its deletion.
     ipam.put_node(&again("second"));
     assert_eq!(planned(&mut ipam), ["a=10.244.7.0/24"]);
     ipam.delete_node("a");
@@ -150,7 +150,7 @@ fn each_node_without_a_range_is_marked_and_gets_the_next() {
     ipam.put_node(&marked);
     assert!(planned(&mut ipam).is_empty());
     ipam.delete_node("n000");
-    // The range that the other family gave meanwhile was given back.
+    // The range that the other family assigned was released.
     assert_eq!(planned(&mut ipam), ["n002=10.0.0.0/32,fd00::2/128"]);
     marked.pod_cidrs = ["10.0.0.0/32".into(), "fd00::2/128".into()].into();
     ipam.put_node(&marked);
@@ -192,11 +192,12 @@ fn odd_splits_are_refused() {
 }
 
 proptest! {
-    /// Whatever comes, goes, fails and is written elsewhere: the ranges that were planned never overlap those of other nodes.
+    /// With any creations, deletions, failures and other writers, planned ranges never overlap
+    /// those of other nodes.
     #[test]
     fn no_two_nodes_have_an_address_in_common(steps in prop::collection::vec((0..6u8, 0..12usize, 0..20u8), 1..120)) {
         let mut ipam = Ipam::new(&[cluster("10.0.0.0/28", 31)]);
-        // What the API says; ranges that nodes brought themselves may be any.
+        // The objects in the API. Ranges that nodes were created with may be any.
         let mut nodes: BTreeMap<String, (u32, Vec<IpNet>, bool)> = BTreeMap::new();
         let mut flying: BTreeMap<String, (String, Vec<IpNet>)> = BTreeMap::new();
         for (step, (kind, who, what)) in steps.into_iter().enumerate() {

@@ -1,4 +1,4 @@
-//! One case a rule.
+//! One case for each rule.
 
 use std::collections::BTreeMap;
 
@@ -66,8 +66,8 @@ fn listening() -> Nodes {
     nodes
 }
 
-/// Nodes that have been listened to since second 0: a ready node with a pod on it, and another that is not heard of again and needs
-/// not be for hours.
+/// Nodes with reports since second 0: a ready node with a pod, and another one without further
+/// reports or deadlines for hours.
 fn settled() -> Nodes {
     let mut nodes = listening();
     nodes.put_node(&named("other", Some("True"), |_| {}), at(20_000));
@@ -271,7 +271,8 @@ fn pods_of_a_node_that_turned_not_ready_are_not_ready() {
     assert_eq!(nodes.plan(at(2), 100), vec![]);
 }
 
-/// A pod with these tolerations on a node with a NoExecute taint that was added at second 0; when does it leave?
+/// When a pod with these tolerations leaves a node with a NoExecute taint that was added at second
+/// 0.
 fn leaves(tolerations: Value) -> Option<i64> {
     let mut nodes = settled();
     nodes.put_pod(&pod_of(|p| p["spec"]["tolerations"] = tolerations), at(0));
@@ -281,7 +282,7 @@ fn leaves(tolerations: Value) -> Option<i64> {
     });
     nodes.put_node(&tainted, at(0));
     (0..400).find(|second| {
-        // The node goes on speaking.
+        // The node continues to report.
         nodes.put_lease(&lease(*second), at(*second));
         nodes.plan(at(*second), 100).contains(&Action::Evict {
             pod: key(),
@@ -474,7 +475,8 @@ fn a_heartbeat_decides_nothing() {
     assert!(!nodes.has_work());
 }
 
-/// A server of nodes that does at once what is planned, and remembers when each node got a NoExecute taint.
+/// A server of nodes that carries out plans at once, and records when each node got a NoExecute
+/// taint.
 struct World {
     nodes: Nodes,
     objects: BTreeMap<String, Value>,
@@ -483,7 +485,7 @@ struct World {
 }
 
 impl World {
-    /// Nodes of these names, all ready; the letters before the digits name the zone.
+    /// Nodes with these names, all ready. The letters before the digits name the zone.
     fn new(names: impl IntoIterator<Item = String>) -> World {
         let mut world = World {
             nodes: listening(),
@@ -558,7 +560,7 @@ impl World {
             self.now += 1;
             let names: Vec<String> = self.objects.keys().cloned().collect();
             for name in names {
-                // All go on renewing their Leases; readiness is what the test says.
+                // All continue to renew their Leases. The test sets their readiness.
                 let mut lease = lease(self.now);
                 lease.meta.name = name.as_str().into();
                 self.nodes.put_lease(&lease, at(self.now));
@@ -736,8 +738,9 @@ fn a_taint_that_somebody_takes_off_waits_for_another_turn() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever nodes turn in whatever order: no zone gives up nodes faster than its rate; NoSchedule says exactly what the
-    /// condition says; NoExecute never says anything else, and nothing while every node is down.
+    /// With any changes of readiness in any order, no zone exceeds its rate, NoSchedule always
+    /// follows the condition, and NoExecute never contradicts it, and is not set while every node
+    /// is down.
     #[test]
     fn taints_are_a_function_of_conditions_and_rates_are_never_exceeded(
         steps in proptest::collection::vec((0usize..9, 0usize..3, 0i64..30), 0..60),

@@ -1,4 +1,4 @@
-//! Tables of single decisions, and a small model of a node that properties are held against.
+//! Tables of single decisions, and a small model of a node for property tests.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -505,7 +505,7 @@ fn a_pod_past_its_deadline_fails_though_its_containers_exit_well() {
         (&status["phase"], &status["reason"]),
         (&json!("Failed"), &json!("DeadlineExceeded"))
     );
-    // One that had succeeded before has no deadline any more.
+    // A pod that had succeeded before has no deadline any more.
     node.reported = json!({"phase": "Succeeded"});
     let status = sync(&pod, &node, at(12)).status;
     assert_eq!(
@@ -618,7 +618,7 @@ fn verdicts_need_their_thresholds_in_a_row() {
 
 // ---- a node in miniature
 
-/// Executes plans as a node would, with outcomes that the test chooses.
+/// Carries out plans like a node, with results that the test chooses.
 struct Node {
     pod: Pod,
     seen: Observed,
@@ -789,7 +789,8 @@ proptest! {
             if policy == "Never" {
                 prop_assert!(starts.len() <= 1);
             }
-            // The first restart is immediate; each later one comes no sooner than the shortest back-off.
+            // The first restart is immediate. Each later one comes after the shortest backoff at
+            // the earliest.
             for pair in starts.windows(2).skip(1) {
                 prop_assert!(pair[1].2 - pair[0].2 >= 10);
             }

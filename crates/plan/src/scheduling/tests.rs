@@ -1,4 +1,5 @@
-//! One case a rule, in the words that users see; then: a sequence of events ends where a fresh look at the same cluster would.
+//! One case for each rule, with the messages for users. Then a property: a sequence of events ends
+//! like a new scheduler with the same cluster.
 
 mod filters;
 mod neighbours;

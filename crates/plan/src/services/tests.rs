@@ -55,7 +55,8 @@ fn index(service: Arc<ServiceView>, endpoints: &[Value]) -> Services {
     index
 }
 
-/// A route in words: the last number of each endpoint's address, `|` and those for the inside.
+/// A route in words: the last number of each endpoint's address, then `|` and those for clients on
+/// the node.
 fn words(route: &Route) -> String {
     let numbers = |endpoints: &[SocketAddr]| {
         let last = |endpoint: &SocketAddr| {
@@ -82,7 +83,7 @@ fn words(route: &Route) -> String {
     words.trim().to_owned()
 }
 
-/// Where the one destination of a Service leads.
+/// The route of the only destination of a Service.
 fn lead(more: Value, endpoints: &[Value]) -> String {
     let changes = index(service(more), endpoints).changes();
     let routes: Vec<Option<Route>> = changes.routes.into_values().collect();
@@ -330,7 +331,7 @@ fn of_two_services_with_one_external_address_the_older_has_it() {
     );
 }
 
-/// What somebody knows who was told all changes.
+/// The state of a consumer that applied all changes.
 #[derive(Default, PartialEq, Debug)]
 struct Known {
     routes: BTreeMap<Destination, Route>,
@@ -448,7 +449,7 @@ proptest! {
         }
         known.hear(index.changes());
 
-        // Built anew, in another order: the last word on each object, the latest first.
+        // A new index with the last state of each object, the latest first.
         let mut anew = Services::new("here");
         let mut told = BTreeSet::new();
         for (step, _) in steps.iter().rev() {
@@ -477,7 +478,7 @@ fn a_pod_of_this_node_is_led_to_until_every_slice_says_that_it_is_not_or_termina
     let is_ready = || pod(json!({"ready": true}), "here");
     let mut index = index(service(json!({})), &[is_ready()]);
     assert_eq!(led_to(&index), ["a"]);
-    // A headless Service leads by its names; several slices name one pod.
+    // A headless Service resolves to its endpoints by name; several slices contain the same pod.
     index.set_slice(key("s-2"), Some(slice(&[is_ready()])));
     assert_eq!(led_to(&index), ["a"]);
     for gone in [
@@ -485,7 +486,7 @@ fn a_pod_of_this_node_is_led_to_until_every_slice_says_that_it_is_not_or_termina
             json!({"ready": false, "serving": true, "terminating": true}),
             "here",
         ),
-        // Published before it is ready: ready to the end.
+        // Published before it is ready: it stays ready to the end.
         pod(
             json!({"ready": true, "serving": true, "terminating": true}),
             "here",

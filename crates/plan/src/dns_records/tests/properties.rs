@@ -68,7 +68,7 @@ fn apply(records: &mut Records, change: Change) {
     }
 }
 
-/// What is there after all changes.
+/// All objects after all changes.
 #[derive(Default)]
 struct Objects {
     services: BTreeMap<&'static str, Service>,
@@ -89,7 +89,7 @@ impl Objects {
         objects
     }
 
-    /// The addresses of the endpoints of a Service that count, and of which `which` says that they are meant.
+    /// The addresses of those endpoints of a Service that count and match `which`.
     fn addresses(&self, service: &str, which: impl Fn(&Endpoint) -> bool) -> BTreeSet<IpAddr> {
         let publish = self.services[service].publish_not_ready_addresses;
         let slices = self.slices.values().filter(|slice| slice.service == service);
@@ -98,7 +98,7 @@ impl Objects {
         meant.flat_map(|endpoint| endpoint.addresses.clone()).collect()
     }
 
-    /// The rule for `<name>.<service>`: a hostname, else a node.
+    /// The rule for `<name>.<service>`: a hostname, or else a node.
     fn named(&self, service: &str, name: &str) -> BTreeSet<IpAddr> {
         let hosts = self.addresses(service, |endpoint| endpoint.hostname.as_deref() == Some(name));
         match hosts.is_empty() {
@@ -116,7 +116,8 @@ fn found(answer: &Answer) -> BTreeSet<IpAddr> {
 }
 
 proptest! {
-    /// Step by step comes to the same as all at once, from nothing, Services last.
+    /// Incremental changes give the same result as adding all objects to an empty index, Services
+    /// last.
     #[test]
     fn records_depend_on_the_objects_and_not_on_how_they_came(
         changes in proptest::collection::vec(change(), 0..24),

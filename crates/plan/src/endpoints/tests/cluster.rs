@@ -1,4 +1,5 @@
-//! A cluster of Services, pods and nodes, and a server that does what it is told and tells of it later.
+//! A cluster of Services, pods and nodes, with a server that carries out writes and shows them
+//! later.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use crate::endpoints::{Action, Answer, Slices, Write};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Fate {
     Done,
-    /// Done, but the answer is lost.
+    /// It succeeds, but the answer is lost.
     Lost,
     Refused,
 }
@@ -23,7 +24,7 @@ pub(super) struct Cluster {
     version: u64,
     pub(super) known: Slices,
     pub(super) slices: BTreeMap<String, Value>,
-    /// Changes of slices that the watch has yet to tell: the object, and whether it is gone.
+    /// Changes of slices that the watch has not shown yet: the object, and whether it was deleted.
     untold: VecDeque<(Value, bool)>,
     pub(super) services: BTreeMap<String, Value>,
     pub(super) pods: BTreeMap<String, Value>,
@@ -130,7 +131,7 @@ impl Cluster {
         }
     }
 
-    /// Puts a pod, which keeps its uid if it is there.
+    /// Adds or changes a pod. An existing one keeps its uid.
     pub(super) fn put_pod(&mut self, mut pod: Value) {
         let name = api::meta::name(&pod).to_owned();
         let old = self.pods.get(&name).cloned();
@@ -152,7 +153,7 @@ impl Cluster {
         }
     }
 
-    /// Somebody changes a slice behind the controller's back.
+    /// Another client changes a slice.
     pub(super) fn meddle(&mut self, name: &str, change: impl FnOnce(&mut Value)) {
         if let Some(mut slice) = self.slices.get(name).cloned() {
             change(&mut slice);
@@ -177,7 +178,7 @@ impl Cluster {
         }
     }
 
-    /// The watch tells the next `count` changes of slices.
+    /// The watch shows the next `count` changes of slices.
     pub(super) fn tell(&mut self, count: usize) {
         for _ in 0..count {
             let Some((slice, gone)) = self.untold.pop_front() else {
@@ -191,7 +192,7 @@ impl Cluster {
         }
     }
 
-    /// One round of plan and writes. Says whether there were any.
+    /// Plans and carries out the writes. Returns whether there were any.
     pub(super) fn work(&mut self, fate: Fate) -> bool {
         let actions = self.known.plan(self.now, 100);
         for action in &actions {
@@ -238,7 +239,7 @@ impl Cluster {
         }
     }
 
-    /// Works, tells and waits until nothing is left to do.
+    /// Plans, shows changes and advances the time until nothing is left to do.
     pub(super) fn settle(&mut self) {
         for _ in 0..200 {
             let worked = self.work(Fate::Done);
@@ -252,7 +253,7 @@ impl Cluster {
         panic!("it never comes to rest: {:?}", self.known.next_look());
     }
 
-    /// Another controller takes over, and is told what there is.
+    /// Another controller takes over, and receives all objects.
     pub(super) fn restart(&mut self) {
         self.known = Slices::new();
         self.untold.clear();

@@ -1,4 +1,4 @@
-//! Endpoints, the older form: a case a rule.
+//! Endpoints, the older form: a case for each rule.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ fn plan(known: &mut Endpoints) -> Vec<Action> {
     known.plan("2026-01-01T01:00:00Z".parse::<Timestamp>().expect("a time"), 10)
 }
 
-/// What is made of a Service and its pods.
+/// The Endpoints of a Service and its pods.
 fn made(service: Value, pods: impl IntoIterator<Item = Value>) -> (Endpoints, Value) {
     let mut known = Endpoints::new();
     known.put_service(&view::<ServiceView>(&identified(service, 1)));

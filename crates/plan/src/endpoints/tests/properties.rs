@@ -1,4 +1,4 @@
-//! What holds whatever happens: random clusters, watches that lag, answers that get lost.
+//! Properties of random clusters with late watches and lost answers.
 
 use std::collections::BTreeSet;
 
@@ -200,7 +200,7 @@ proptest! {
             slice["endpoints"].as_array().map_or(0, Vec::len) <= SLICE_ENDPOINTS
         });
         prop_assert!(full);
-        // At rest, nothing more is written; not even by a controller that starts anew.
+        // At rest, nothing more is written, not even by a new controller.
         let before = cluster.writes;
         cluster.settle();
         cluster.restart();

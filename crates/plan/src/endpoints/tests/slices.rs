@@ -1,4 +1,4 @@
-//! EndpointSlices: a case a rule.
+//! EndpointSlices: a case for each rule.
 
 use serde_json::{Value, json};
 
@@ -287,7 +287,7 @@ fn slices_of_a_service_that_was_deleted_unseen_make_room_for_its_namesakes() {
     let mut later = Cluster::new();
     later.slices = slices.clone();
     for name in slices.keys() {
-        // Told anew, as after a restart.
+        // All objects again, as after a restart.
         later.meddle(name, |_| {});
     }
     later.put_service(service("s", |_| {}));

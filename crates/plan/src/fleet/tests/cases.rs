@@ -814,7 +814,8 @@ fn a_set_that_was_deleted_with_orphaning_takes_its_pods_and_history_back() {
 fn a_template_that_is_recorded_in_other_bytes_restarts_nothing() {
     let mut cluster = Cluster::deployed(&["a", "b"], json!({}));
     let before: Vec<_> = cluster.pods().iter().map(|pod| pod.meta.uid.clone()).collect();
-    // A newer server fills in a default that the older one did not know: nobody changed the template, so its number stays.
+    // A newer server adds a default that the older one did not have. No user changed the template,
+    // so its number stays.
     cluster.edit_set("daemon", |set| {
         set["spec"]["template"]["spec"]["aDefaultOfTomorrow"] = true.into();
     });
@@ -833,7 +834,7 @@ fn a_surge_goes_on_beside_a_pod_of_a_node_that_is_not_known() {
     cluster.remove_node("b");
     cluster.deliver_all();
     cluster.apply_set("daemon", Cluster::image("v2"));
-    // Until the collector comes.
+    // Until the garbage collector deletes it.
     for _ in 0..30 {
         cluster.plan_and_act();
         cluster.deliver_all();
@@ -864,6 +865,6 @@ fn a_surge_is_not_held_up_where_its_new_pod_can_never_start() {
     assert!(waiting, "{}", cluster.picture());
     cluster.taint("a", json!([{"key": "evil", "effect": "NoSchedule"}]));
     cluster.converge();
-    // What served on the tainted node went, as others serve in its place.
+    // The pod on the tainted node is deleted, because enough others serve.
     assert_eq!(cluster.picture(), "b: v2 ready");
 }

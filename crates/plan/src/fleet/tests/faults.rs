@@ -1,4 +1,4 @@
-//! Servers refuse, answers get lost, watches lag: nothing is done twice, and nothing is given up.
+//! Refused requests, lost answers, late watches: nothing is done twice, and everything is retried.
 
 use serde_json::json;
 
@@ -201,11 +201,12 @@ fn a_refused_deletion_is_told_and_tried_again() {
     assert_eq!(cluster.picture(), "");
 }
 
-/// A set whose update has asked for the deletion of the pod on `a`, with this fault; the watch of pods stands still from then on.
+/// A set whose update has requested the deletion of the pod on `a`, with this fault. From then on
+/// the watch of pods shows nothing.
 fn deleting_in_doubt(fault: Fault) -> Cluster {
     let mut cluster = Cluster::deployed(&["a", "b", "c"], json!({}));
     cluster.apply_set("daemon", Cluster::image("v2"));
-    // The revision first.
+    // The revision comes first.
     cluster.deliver_all();
     cluster.plan_and_act();
     cluster.done.clear();
@@ -215,7 +216,7 @@ fn deleting_in_doubt(fault: Fault) -> Cluster {
     cluster
 }
 
-/// Only answers tell what becomes of pods.
+/// Only answers show what happens to pods.
 fn work_without_pods(cluster: &mut Cluster, rounds: usize) {
     for _ in 0..rounds {
         cluster.plan_and_act();
@@ -304,7 +305,7 @@ fn a_status_that_others_were_faster_than_is_planned_anew_after_a_delay() {
     let mut cluster = Cluster::deployed(&["a"], json!({}));
     cluster.add_node("b", json!({}));
     cluster.deliver(Kind::Node, usize::MAX);
-    // The watch does not know of this yet.
+    // The watch has not shown this yet.
     cluster.apply_set("daemon", json!({"minReadySeconds": 1}));
     cluster.done.clear();
     let writes = |cluster: &Cluster| {

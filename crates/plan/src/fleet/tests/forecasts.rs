@@ -1,4 +1,4 @@
-//! What a DaemonSet would do, before it is written.
+//! Forecasts of a DaemonSet before it is written.
 
 use serde_json::{Value, json};
 

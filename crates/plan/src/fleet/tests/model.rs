@@ -1,5 +1,5 @@
-//! A cluster in miniature. It answers the requests that actions render, keeps a log from which four watches are fed
-//! as slowly as a test likes, and plays scheduler and kubelets on demand.
+//! A small model of a cluster. It answers the requests of actions, feeds four watches from a log as
+//! slowly as a test needs, and acts as scheduler and kubelets on request.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -32,18 +32,18 @@ struct Logged {
     object: Value,
 }
 
-/// What the server does with the next writes.
+/// Reaction of the server to the next writes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum Fault {
     #[default]
     None,
-    /// It refuses, as a quota does.
+    /// It refuses them, like a quota.
     Refuse,
-    /// It takes no new objects: the namespace is being deleted.
+    /// It creates no objects, because the namespace is terminating.
     NamespaceTerminating,
-    /// It does what it is asked, but the answer is lost.
+    /// They succeed, but the answers are lost.
     LoseAnswer,
-    /// The request never arrives.
+    /// The requests are lost.
     LoseRequest,
 }
 
@@ -52,22 +52,22 @@ pub(crate) struct Cluster {
     options: Options,
     pub(crate) now: Timestamp,
     pub(crate) fault: Fault,
-    /// Pods of these nodes are neither created nor deleted, as an admission webhook may have it.
+    /// Nodes whose pods are neither created nor deleted, like by an admission webhook.
     pub(crate) refused_nodes: BTreeSet<String>,
-    /// Objects of these names are not patched.
+    /// Names of objects that are not patched.
     pub(crate) refused_patches: BTreeSet<String>,
-    /// How many pods may exist.
+    /// Most pods that may exist.
     pub(crate) quota: Option<usize>,
-    /// How many writes of a status changed no number.
+    /// Number of status writes that changed no number.
     pub(crate) writes_of_words: usize,
-    /// Every action that was carried out, as it prints itself.
+    /// Every action that was carried out, as text.
     pub(crate) done: Vec<String>,
     pub(crate) events: Vec<EventRecord>,
-    /// What no run may do, and which this one did.
+    /// Violations of invariants in this run.
     pub(crate) violations: Vec<String>,
     revision: u64,
     objects: BTreeMap<Key, Value>,
-    /// The pods among them, read.
+    /// All pods, parsed.
     pods: BTreeMap<Key, Arc<PodView>>,
     log: Vec<Logged>,
     cursors: [usize; 4],
@@ -118,7 +118,8 @@ impl Cluster {
         cluster
     }
 
-    /// A cluster with the nodes `names` and the DaemonSet `daemon`, deployed everywhere and available.
+    /// A cluster with the nodes `names` and the DaemonSet `daemon`, deployed everywhere and
+    /// available.
     pub(crate) fn deployed(names: &[&str], spec: Value) -> Cluster {
         let mut cluster = Cluster::new();
         for name in names {
@@ -185,7 +186,7 @@ impl Cluster {
 
     // ---- the watches ----
 
-    /// Lists everything anew.
+    /// Lists everything again.
     pub(crate) fn relist(&mut self) {
         let objects = |kind: Kind| {
             self.objects
@@ -213,7 +214,7 @@ impl Cluster {
         self.cursors = [self.log.len(); 4];
     }
 
-    /// A new controller process that knows nothing of what the last one did.
+    /// A new controller process without state.
     pub(crate) fn restart(&mut self) {
         self.restart_with(self.options);
     }
@@ -225,7 +226,7 @@ impl Cluster {
         self.relist();
     }
 
-    /// Lets one watch say the next `count` things.
+    /// Lets one watch show the next `count` events.
     pub(super) fn deliver(&mut self, kind: Kind, count: usize) {
         let cursor = &mut self.cursors[kind as usize];
         let mut left = count;
@@ -253,7 +254,8 @@ impl Cluster {
 
     // ---- the server ----
 
-    /// Plans, and carries the plan out at once; the watches say nothing yet. Returns how many actions there were.
+    /// Plans, and carries out the plan at once. The watches show nothing yet. Returns the number of
+    /// actions.
     pub(crate) fn plan_and_act(&mut self) -> usize {
         let actions = self.plan();
         let count = actions.len();
@@ -383,7 +385,8 @@ impl Cluster {
         }
     }
 
-    /// Whether the controller has seen that the object is the set's. (What it cannot have seen, nobody can ask of it.)
+    /// Returns whether the watch has shown the controller that the object belongs to the set. It
+    /// cannot act on what it has not seen.
     fn known_as_owned(&self, action: &Action, (kind, namespace, name): &Key) -> bool {
         let key = (Arc::from(namespace.as_str()), Arc::from(name.as_str()));
         let meta = match kind {
@@ -394,7 +397,7 @@ impl Cluster {
             .is_some_and(|owner| owner.uid == action.set.uid)
     }
 
-    /// A pod that is bound and runs is given time; any other goes at once.
+    /// A bound, running pod gets its grace period; any other is deleted at once.
     fn delete_pod(&mut self, key: &Key) -> Option<Value> {
         let pod = self.objects.get(key)?;
         let terminal = matches!(pod["status"]["phase"].as_str(), Some("Failed" | "Succeeded"));
@@ -415,10 +418,10 @@ impl Cluster {
         }
     }
 
-    /// A set that does not surge never has two pods on a node.
+    /// A set without surge never has two pods on a node.
     fn watch_creation(&mut self, action: &Action, pod: &Value) {
         let target: Arc<PodView> = view(pod);
-        // What the controller knows of the set is what it must keep to.
+        // The controller must follow the set as it has seen it.
         let surges = self
             .fleet
             .daemon_sets()
@@ -472,8 +475,8 @@ impl Cluster {
             .collect()
     }
 
-    /// Creates a set, or changes its spec as the server would: generation and template generation go up. `spec` is
-    /// merged into a plain one, or into the one that there is.
+    /// Creates a set, or changes its spec, and raises its generation and template generation like
+    /// the server. `spec` is merged into a plain one, or into the existing one.
     pub(crate) fn apply_set(&mut self, name: &str, spec: Value) {
         const GENERATION: &str = "deprecated.daemonset.template.generation";
         let key = Self::set_key(name);
@@ -530,7 +533,7 @@ impl Cluster {
         view(&self.objects[&Self::set_key(name)])
     }
 
-    /// What a set would be if `spec` were merged into it, as the server's answer to a dry run has it.
+    /// The set with `spec` merged into it, like the server's answer to a dry run.
     pub(crate) fn dry_run(&mut self, name: &str, spec: Value) -> Arc<DaemonSetView> {
         let before = (self.objects.clone(), self.log.len(), self.revision, self.uids);
         self.apply_set(name, spec);
@@ -540,7 +543,7 @@ impl Cluster {
         set
     }
 
-    /// All there is, read once, as a client does.
+    /// All objects, read once, like a client does.
     pub(crate) fn observed(&self) -> Fleet {
         let of_kind = |kind: Kind| self.objects.iter().filter(move |((of, ..), _)| *of == kind);
         let objects = Objects {
@@ -564,7 +567,7 @@ impl Cluster {
         self.create(Kind::Revision, revision);
     }
 
-    /// Takes all owners from the revisions, as deleting a set with orphaning does.
+    /// Removes all owners from the revisions, like deleting a set with orphaning.
     pub(crate) fn orphan_revisions(&mut self) {
         let keys: Vec<_> = self
             .objects
@@ -620,7 +623,7 @@ impl Cluster {
             .collect()
     }
 
-    /// The name of the one pod on a node.
+    /// The name of the only pod on a node.
     pub(crate) fn pod_on(&self, node: &str) -> String {
         let pods = self.pods_on(node);
         assert_eq!(pods.len(), 1, "pods on {node}");
@@ -671,7 +674,7 @@ impl Cluster {
 
     // ---- the machines ----
 
-    /// Binds a pod to the node that it is pinned to, if that is there.
+    /// Binds a pod to the node that it is pinned to, if the node exists.
     pub(crate) fn bind(&mut self, name: &str) {
         let nodes = self.node_names();
         self.edit_pod(name, |pod| {
@@ -700,13 +703,13 @@ impl Cluster {
         });
     }
 
-    /// What a kubelet does when a pod has ended.
+    /// Deletes a pod that has ended, like a kubelet.
     pub(crate) fn finish(&mut self, name: &str) {
         let (namespace, name) = Self::pod_key(name);
         self.remove(&(Kind::Pod, namespace, name));
     }
 
-    /// What belongs to a set that is gone is collected.
+    /// Deletes what belongs to a deleted set, like the garbage collector.
     fn collect_garbage(&mut self) {
         let uids: Vec<Value> = self
             .objects
@@ -729,7 +732,8 @@ impl Cluster {
         }
     }
 
-    /// Scheduler and kubelets of all nodes do all there is to do; what vanished nodes and sets leave is collected.
+    /// Lets the scheduler and all kubelets do everything, and the garbage collector delete what
+    /// belongs to deleted nodes and sets.
     pub(crate) fn machines(&mut self) {
         self.collect_garbage();
         let nodes = self.node_names();
@@ -768,7 +772,7 @@ impl Cluster {
 
     // ---- time ----
 
-    /// When the controller, which has nothing to do now, wants to look again.
+    /// When the controller, which has nothing to do now, plans again.
     pub(crate) fn look_again(&mut self) -> Option<Timestamp> {
         let plan = self.fleet.plan(self.now);
         assert!(plan.actions.is_empty(), "settled, but: {:?}", plan.actions);
@@ -779,7 +783,7 @@ impl Cluster {
         self.now += SignedDuration::from_secs(seconds);
     }
 
-    /// Delivers, plans and acts until nothing is left to do, while the machines stand still.
+    /// Shows events, plans and acts until nothing is left to do, without the machines.
     pub(crate) fn settle(&mut self) {
         for _ in 0..1000 {
             self.deliver_all();
@@ -793,7 +797,7 @@ impl Cluster {
         );
     }
 
-    /// Goes on until a first pod is about to be created, and then lets the server fail.
+    /// Continues until the first creation of a pod, and then makes the server fail.
     pub(crate) fn settle_until_first_creation(&mut self, fault: Fault) {
         self.deliver_all();
         for _ in 0..10 {
@@ -810,7 +814,7 @@ impl Cluster {
         panic!("no pod is created: {:?}", self.done);
     }
 
-    /// Settles with machines and time going on, until nothing changes any more.
+    /// Settles with machines and time, until nothing changes any more.
     pub(crate) fn converge(&mut self) {
         for _ in 0..1000 {
             self.settle();
@@ -828,7 +832,7 @@ impl Cluster {
     }
 }
 
-/// The patch on the object; `None` when the uid in it is not the object's.
+/// Applies the patch to the object; `None` if the uid in it is another object's.
 fn patched(object: &Value, patch: &Value) -> Option<Value> {
     let mut patch = patch.clone();
     if let Some(metadata) = patch["metadata"].as_object_mut() {

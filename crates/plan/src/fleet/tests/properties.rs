@@ -1,4 +1,4 @@
-//! What holds whatever happens: random clusters, random sequences of events, watches that lag, answers that get lost.
+//! Properties of random clusters with random events, late watches and lost answers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::rollout::Budget;
 
 const NODES: [&str; 5] = ["a", "b", "c", "d", "e"];
 
-/// One thing that happens.
+/// An event.
 #[derive(Clone, Debug)]
 enum Happening {
     AddNode(usize, Taints),
@@ -52,7 +52,7 @@ enum Taints {
     None,
     NoSchedule,
     NoExecute,
-    /// The node does not answer. Daemons tolerate that.
+    /// The node is unreachable. Daemons tolerate that.
     Unreachable,
 }
 
@@ -180,7 +180,7 @@ fn happen(cluster: &mut Cluster, happening: &Happening) {
         }
         Happening::Apply(change) => cluster.apply_set("daemon", spec(change)),
         Happening::OrphanSet => {
-            // As `kubectl delete --cascade=orphan` followed by a create.
+            // Like `kubectl delete --cascade=orphan` followed by a create.
             for pod in cluster.pods() {
                 cluster.edit_pod(&pod.meta.name, |pod| {
                     pod["metadata"]["ownerReferences"] = json!([])
@@ -233,14 +233,15 @@ fn happen(cluster: &mut Cluster, happening: &Happening) {
     }
 }
 
-/// The truth about the set, recomputed from everything there is, one loop a rule.
+/// The correct state of the set, recomputed from all objects with one loop for each rule.
 struct Oracle {
     set: Arc<DaemonSetView>,
     hash: Option<Arc<str>>,
     /// Pods of the set by node.
     pods: BTreeMap<Arc<str>, Vec<Arc<PodView>>>,
     desired: Vec<Arc<str>>,
-    /// Those that an update cannot reach: they do not answer, and have no pod of the current template.
+    /// Nodes that an update cannot reach: they are unreachable, and have no pod of the current
+    /// template.
     out_of_reach: usize,
     may_stay: Vec<Arc<str>>,
     status: DaemonSetStatusView,
@@ -347,7 +348,7 @@ impl Oracle {
         }
     }
 
-    /// What the conditions say, without the nodes that are waited for.
+    /// The expected conditions, without the nodes that the rollout waits for.
     fn conditions(&self, now: jiff::Timestamp) -> Vec<String> {
         let (status, on_delete) = (&self.status, self.set.strategy == UpdateStrategyView::OnDelete);
         let (desired, available) = (status.desired_number_scheduled, status.number_available);
@@ -383,7 +384,7 @@ impl Oracle {
         vec![available, progressing]
     }
 
-    /// Whether an available pod that is not on its way out is on a node.
+    /// Returns whether an available pod that does not terminate is on a node.
     fn serves(&self, node: &str, now: jiff::Timestamp) -> bool {
         let serves = |pod: &Arc<PodView>| {
             let from = available_from(pod, self.set.min_ready_seconds);
@@ -392,19 +393,19 @@ impl Oracle {
         self.pods.get(node).is_some_and(|pods| pods.iter().any(serves))
     }
 
-    /// Whether a new pod is coming up beside an available one.
+    /// Returns whether a new pod starts beside an available one.
     fn is_surging(&self, node: &str, now: jiff::Timestamp) -> bool {
         let staying = |pods: &Vec<Arc<PodView>>| pods.iter().filter(|pod| !pod.is_terminating()).count();
         self.serves(node, now) && self.pods.get(node).map_or(0, staying) > 1
     }
 
-    /// The desired nodes with an available pod that is not on its way out.
+    /// The desired nodes with an available pod that does not terminate.
     fn served(&self, now: jiff::Timestamp) -> usize {
         self.desired.iter().filter(|node| self.serves(node, now)).count()
     }
 }
 
-/// What must hold at rest: one current pod wherever one should be, none where none may be.
+/// Invariants at rest: one current pod on each desired node, and none where none may be.
 fn assert_as_desired(cluster: &Cluster) {
     let oracle = oracle(cluster);
     assert_eq!(oracle.set.status, oracle.status, "{}", cluster.picture());
@@ -422,7 +423,7 @@ fn assert_as_desired(cluster: &Cluster) {
     }
 }
 
-/// The index says what a fresh index says that is told the same.
+/// The index equals a new one with the same objects.
 fn assert_index_is_as_if_built_anew(cluster: &mut Cluster) {
     let incremental = format!("{:?}", cluster.fleet.digest());
     cluster.restart();
@@ -430,7 +431,7 @@ fn assert_index_is_as_if_built_anew(cluster: &mut Cluster) {
     assert_eq!(incremental, format!("{:?}", cluster.fleet.digest()));
 }
 
-/// Whatever was wrong is mended: refusals, lost answers, nodes that do not answer.
+/// Ends all faults: refusals, lost answers, unreachable nodes.
 fn mend(cluster: &mut Cluster) {
     cluster.fault = Fault::None;
     cluster.refused_nodes.clear();

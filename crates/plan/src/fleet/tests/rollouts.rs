@@ -1,4 +1,4 @@
-//! Old pods give way to new ones.
+//! Updates replace old pods with new ones.
 
 use serde_json::{Value, json};
 
@@ -16,7 +16,8 @@ fn surge(count: impl Into<Value>) -> Value {
 
 const FIVE: [&str; 5] = ["a", "b", "c", "d", "e"];
 
-/// How many pods terminate, are missing, or are not ready, round by round; between rounds the machines go on.
+/// Number of pods that terminate, are missing, or are not ready in each round. The machines act
+/// between rounds.
 fn waves(cluster: &mut Cluster) -> Vec<usize> {
     let mut waves = Vec::new();
     for _ in 0..40 {
@@ -347,7 +348,7 @@ fn a_surge_begins_where_the_daemon_is_broken() {
     assert_eq!(created, ["d", "a", "b"]);
 }
 
-/// Four nodes of which two no longer answer; the daemon tolerates everything, so it should run there all the same.
+/// Four nodes, two of them unreachable. The daemon tolerates everything, so it should run on all.
 fn half_dead(strategy: Value) -> Cluster {
     let mut spec = strategy;
     spec["template"] = json!({"spec": {"tolerations": [{"operator": "Exists"}]}});
@@ -424,7 +425,7 @@ fn a_surging_set_that_moves_keeps_the_old_place_until_the_new_one_serves() {
     cluster.settle();
     cluster.apply_set("daemon", Cluster::image("v2"));
     cluster.settle();
-    // Two nodes serve, one is desired: the one that is not is let go.
+    // Two nodes serve and one is desired, so the pod on the other is deleted.
     assert_eq!(cluster.picture(), "a: v1 terminating, b: v1 ready, b: v2 unbound");
     cluster.converge();
     assert_eq!(cluster.picture(), "b: v2 ready");
@@ -456,7 +457,7 @@ fn observed_generation_rises_only_when_what_was_begun_before_is_seen() {
     let mut cluster = Cluster::deployed(&["a", "b"], unavailable(1));
     cluster.apply_set("daemon", Cluster::image("v2"));
     cluster.deliver(super::model::Kind::Set, 9);
-    // The new revision, then the first deletion; its pod's termination is not yet seen.
+    // The new revision, then the first deletion, whose effect the watch has not shown yet.
     while cluster.plan_and_act() > 0 {
         cluster.deliver(super::model::Kind::Revision, 9);
         cluster.deliver(super::model::Kind::Set, 9);

@@ -248,7 +248,7 @@ fn too_few_places_count_as_an_empty_one() {
 
 #[test]
 fn nodes_that_the_pod_cannot_have_are_places_only_when_asked_for() {
-    // Zone y is tainted, zone z not selected; both are empty.
+    // Zone y is tainted, zone z is not selected; both are empty.
     let nodes = [
         labelled("x1", "zone", "x"),
         node_of("y1", |n| {

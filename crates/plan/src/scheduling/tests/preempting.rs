@@ -7,7 +7,7 @@ fn prioritised(priority: i32, cpu: &'static str) -> impl Fn(&mut Value) {
     }
 }
 
-/// A node of 4 cpu, full of pods: (name, priority, cpu).
+/// A node with 4 CPUs, full of pods: (name, priority, cpu).
 fn full(name: &str, pods: &[(&str, i32, &'static str)]) -> Scheduler {
     let mut scheduler = with(&[node(name)]);
     for (pod, priority, cpu) in pods {
@@ -20,7 +20,7 @@ fn names(pods: &[Arc<PodView>]) -> Vec<String> {
     pods.iter().map(|pod| pod.meta.name.to_string()).collect()
 }
 
-/// The node, and whose place is taken.
+/// The node, and the victims.
 fn preempts(scheduler: &mut Scheduler, pod: &Arc<PodView>) -> (String, Vec<String>) {
     match verdict(scheduler, pod) {
         Verdict::Unschedulable {
@@ -186,7 +186,7 @@ fn a_budget_that_allows_one_is_not_broken_by_one() {
     scheduler.put_pod(&running("a2", "a", of));
     scheduler.put_pod(&running("b1", "b", of));
     scheduler.put_pod(&running("b2", "b", prioritised(1, "2")));
-    // Emptying a breaks the budget, emptying b does not, though it costs a pod of a higher priority.
+    // Preempting on a violates the budget, on b it does not, but costs a pod of a higher priority.
     assert_eq!(
         preempts(&mut scheduler, &pod_of("p", prioritised(10, "4"))),
         taken("b", &["b2", "b1"])
@@ -264,7 +264,7 @@ fn a_pod_waits_for_its_victims_without_taking_more() {
     let mut scheduler = full("a", &[("low", 0, "3"), ("mid", 5, "1")]);
     let pod = pinned("p", "a", prioritised(10, "3"));
     assert_eq!(preempts(&mut scheduler, &pod), taken("a", &["low"]));
-    // Another look, because something else changed.
+    // Another attempt, because something else changed.
     scheduler.put_pod(&pinned("p", "a", |p| {
         prioritised(10, "3")(p);
         p["spec"]["tolerations"] = json!([{"operator": "Exists"}]);

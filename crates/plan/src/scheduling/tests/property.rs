@@ -1,4 +1,4 @@
-//! Random clusters, against rules restated over plain lists.
+//! Random clusters, checked with rules restated over plain lists.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What is asked of a node, or of the pods beside it.
+/// Requirements on a node, or on the pods beside it.
 #[derive(Clone, Debug, Default)]
 struct Want {
     app: usize,
@@ -15,7 +15,7 @@ struct Want {
     pin: Option<usize>,
     port: bool,
     tolerant: bool,
-    /// The app that it keeps out of its zone.
+    /// The app that must not be in its zone.
     avoids: Option<usize>,
     /// The app that must be in its zone.
     needs: Option<usize>,
@@ -30,14 +30,14 @@ struct Machine {
     tainted: bool,
 }
 
-/// The cluster as plain lists: what is checked against.
+/// The cluster as plain lists, to check against.
 #[derive(Clone, Default)]
 struct World {
     nodes: BTreeMap<String, Machine>,
     wants: BTreeMap<String, Want>,
-    /// Where pods are, by the decisions taken.
+    /// Nodes of pods, according to the decisions.
     placed: BTreeMap<String, String>,
-    /// Pods that were told to go.
+    /// Preempted pods.
     going: BTreeSet<String>,
 }
 
@@ -47,7 +47,7 @@ impl World {
         there.map(|(pod, _)| pod.as_str()).collect()
     }
 
-    /// The zones of the pods that are `which`, of pods whose node there is.
+    /// The zones of the pods that match `which`, if their node exists.
     fn zones(&self, which: impl Fn(&Want) -> bool) -> Vec<usize> {
         let pods = self.placed.iter().filter(|(pod, _)| which(&self.wants[*pod]));
         pods.filter_map(|(_, node)| self.nodes.get(node))
@@ -55,7 +55,7 @@ impl World {
             .collect()
     }
 
-    /// The rules, read from the plain lists.
+    /// The rules, applied to the plain lists.
     fn takes(&self, node: &str, want: &Want) -> bool {
         let Some(machine) = self.nodes.get(node) else {
             return false;
@@ -153,9 +153,9 @@ enum Step {
     NodeGone(usize),
     Pod(usize, Want),
     PodGone(usize),
-    /// Everybody who can has a turn.
+    /// Schedules all pods that are ready.
     Turns,
-    /// Pods that were told to go are gone.
+    /// Deletes the preempted pods.
     Reap,
 }
 
@@ -167,7 +167,7 @@ fn machines() -> impl Strategy<Value = Machine> {
     })
 }
 
-/// Half of the pods ask nothing of their neighbours.
+/// Half of the pods have no constraints on neighbours.
 fn wants() -> impl Strategy<Value = Want> {
     let plain = (
         0usize..3,
@@ -210,7 +210,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 0..50)
 }
 
-/// A scheduler beside the plain lists.
+/// A scheduler together with the plain lists.
 #[derive(Default)]
 struct Run {
     scheduler: Scheduler,
@@ -260,7 +260,8 @@ impl Run {
     }
 
     fn turns(&mut self) {
-        // More than the longest back-off; all the turns of a run take less than the five minutes after which everybody looks again.
+        // Longer than the longest backoff. All attempts of a run take less than the five minutes
+        // after which every pod is tried again.
         self.seconds += 11;
         while let Some((decision, pod)) = self.scheduler.next(at(self.seconds)) {
             let name = decision.pod.name.to_string();
@@ -336,8 +337,9 @@ fn names(preemption: &Preemption) -> Vec<String> {
 }
 
 proptest! {
-    /// However events come: no pod is bound where the rules forbid it, none is refused that has a node, room is made only by removing
-    /// pods of lower priority, no more of them than needed, and enough. In the end a pod waits only where no node would take it.
+    /// With any events, no pod is bound against the rules, none is refused that fits a node, and
+    /// preemption deletes enough pods of lower priority, but not more than needed. In the end, only
+    /// pods that fit no node wait.
     #[test]
     fn nobody_waits_for_what_is_there_and_nothing_is_given_twice(steps in steps()) {
         let mut run = Run::default();
@@ -348,7 +350,7 @@ proptest! {
                 run.step(step);
             }
         }
-        // Each round either places or removes somebody, or is the last that changes anything.
+        // Each round either places or preempts a pod, or is the last one that changes anything.
         for _ in 0..10 {
             run.turns();
             run.reap();
@@ -364,7 +366,7 @@ proptest! {
         }
     }
 
-    /// The same nodes and pods, heard in any order, give a pod the same verdict.
+    /// The same nodes and pods, received in any order, give a pod the same verdict.
     #[test]
     fn the_order_in_which_things_are_heard_does_not_matter(
         nodes in proptest::collection::vec(machines(), 4),
@@ -388,7 +390,7 @@ proptest! {
         prop_assert_eq!(hear(&sorted), hear(&order));
     }
 
-    /// What is thought away to see what would fit is there again afterwards.
+    /// Tentative removals are reverted afterwards.
     #[test]
     fn a_look_leaves_nothing_behind(
         nodes in proptest::collection::vec(machines(), 4),
@@ -405,7 +407,7 @@ proptest! {
                 scheduler.put_pod(&wanting(&format!("p{index}"), other, Some(&format!("n{node}"))));
             }
             for (index, look) in looks.iter().enumerate() {
-                // It takes nobody's place and goes at once, whatever the verdict.
+                // It preempts no pod and is deleted at once, whatever the verdict.
                 let polite = Want { priority: -1, ..look.clone() };
                 let pod = wanting(&format!("look{index}"), &polite, None);
                 scheduler.put_pod(&pod);

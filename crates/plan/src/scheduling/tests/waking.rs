@@ -71,7 +71,7 @@ fn gated_terminating_and_foreign_pods_are_left_alone() {
     assert!(scheduler.next(at(0)).is_none());
 }
 
-/// Ten pods that are alike and do not fit.
+/// Ten equal pods that do not fit.
 fn ten_that_wait(scheduler: &mut Scheduler) {
     for i in 0..10 {
         scheduler.put_pod(&pod_of(&format!("p{i}"), |p| requests(p, "cpu", "2")));
@@ -156,7 +156,7 @@ fn a_change_that_does_not_help_wakes_nobody() {
 #[test]
 fn the_back_off_doubles_to_ten_seconds() {
     let mut scheduler = with(&[]);
-    // Each new node might be the place that it lacks, so each wakes it; none is.
+    // Each new node might be in the missing domain, so each wakes the pod; none is.
     let pod = pod_of("p", |p| {
         p["spec"]["topologySpreadConstraints"] = json!([{"maxSkew": 1, "topologyKey": "zone",
             "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {}}]);
@@ -184,7 +184,7 @@ fn a_pod_that_is_deleted_while_it_is_being_bound_is_not_bound_again() {
     assert_eq!((scheduler.pending(), on(&scheduler, "a")), (0, 0));
 }
 
-/// What `change` costs.
+/// The work that `change` causes.
 fn cost(scheduler: &mut Scheduler, change: impl FnOnce(&mut Scheduler)) -> Work {
     let before = scheduler.work();
     change(scheduler);
@@ -233,7 +233,7 @@ fn many_pods_that_do_not_fit_cost_an_event_one_look() {
         }
         turns(scheduler, 0);
     });
-    // The first asks every node; the others are refused alike.
+    // The first pod checks every node; the others get the same refusal.
     assert_eq!(
         waiting,
         Work {
@@ -250,7 +250,8 @@ fn many_pods_that_do_not_fit_cost_an_event_one_look() {
         scheduler.delete_pod(&PodKey::of(&running("full7", "n7", |_| {})));
         turns(scheduler, 40);
     });
-    // The look that wakes one, its turn, and a look whether there is room for another. Its turn begins where the last one ended.
+    // The check that wakes one pod, its attempt, and a check whether another pod fits. The search
+    // begins where the last one ended.
     assert_eq!(room_for_one.turns, 1);
     assert!(room_for_one.looks <= 102, "{room_for_one:?}");
 }
