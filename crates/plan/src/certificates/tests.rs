@@ -142,7 +142,7 @@ fn the_same_machine_joins_again_by_its_key() {
 }
 
 #[test]
-fn a_node_renews_by_the_certificate_that_is_good_and_by_no_other() {
+fn node_renews_only_with_its_valid_certificate() {
     let (old, next) = (key(), key());
     let known = record("good", &old);
     assert!(is_approved(&step(&renewing(&next, "good"), true, Some(&known))));
@@ -234,7 +234,7 @@ fn a_shorter_life_is_given_as_asked_and_a_longer_one_is_not() {
 }
 
 #[test]
-fn a_client_whom_somebody_approved_gets_a_certificate_but_no_power() {
+fn approved_client_gets_certificate_without_power() {
     let key = key();
     let client = |name: &str, groups: &[&str]| {
         let mut csr = asked(&pem(&key, name, groups, None));

@@ -171,7 +171,7 @@ fn without_surge_the_senior_of_several_pods_stays() {
 }
 
 #[test]
-fn a_pod_that_is_ending_blocks_its_successor_unless_it_has_ended() {
+fn ending_pod_blocks_its_successor_until_it_has_ended() {
     check(InPlace, Runs, &["new terminating"], "Unavailable");
     check(InPlace, Runs, &["new going"], "Unavailable");
     check(InPlace, Runs, &["new failed terminating"], "create, Unavailable");
@@ -218,7 +218,7 @@ fn nothing_is_done_on_a_node_until_its_orphan_is_adopted() {
 }
 
 #[test]
-fn in_place_an_available_old_pod_waits_for_its_turn_and_a_broken_one_goes() {
+fn in_place_available_old_pod_waits_and_broken_one_is_deleted() {
     check(InPlace, Runs, &["old ready"], "Candidate");
     check(InPlace, Runs, &["old"], "delete pod-0 (Outdated), Unavailable");
     check(
@@ -265,7 +265,7 @@ fn a_surge_keeps_a_pair_until_the_new_one_is_available() {
 }
 
 #[test]
-fn a_surging_sets_pod_where_none_should_be_leaves_when_others_serve() {
+fn surge_deletes_misplaced_pod_when_others_serve() {
     check(Surge, Stays, &["old ready"], "Sunset");
     check(Surge, Stays, &["old"], "delete pod-0 (Misplaced)");
     check(Surge, Stays, &["new ready"], "nothing");
@@ -332,7 +332,7 @@ fn the_template_generation_alone_makes_a_pod_current() {
 }
 
 #[test]
-fn the_template_generation_says_nothing_of_a_pod_that_is_older_than_the_set() {
+fn template_generation_is_ignored_for_pod_older_than_set() {
     let pod = |age: i64, hash: &str| -> PodView {
         view(json!({"metadata": {"creationTimestamp": seconds_ago(age),
             "labels": {GENERATION_LABEL: "1", HASH_LABEL: hash}}}))
@@ -410,7 +410,7 @@ fn resources_ports_and_cordons_are_not_its_business() {
 }
 
 #[test]
-fn no_schedule_keeps_away_no_execute_removes_and_prefer_is_ignored() {
+fn only_no_schedule_and_no_execute_taints_count() {
     let tainted = |effect: &str| json!({"taints": [{"key": "gpu", "value": "true", "effect": effect}]});
     check_fit(json!({}), tainted("PreferNoSchedule"), Runs, "");
     check_fit(
@@ -497,7 +497,7 @@ fn a_pod_is_its_template_named_labelled_owned_and_aimed() {
 }
 
 #[test]
-fn a_pod_may_be_bound_from_the_start_and_then_keeps_its_affinity() {
+fn pod_with_node_name_keeps_its_affinity() {
     let affinity = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
         {"nodeSelectorTerms": [{"matchExpressions": [{"key": "zone", "operator": "Exists"}]}]}}});
     let template = json!({"spec": {"affinity": affinity, "containers": [{"name": "main", "image": "v1"}]}});
@@ -513,7 +513,7 @@ fn a_pod_may_be_bound_from_the_start_and_then_keeps_its_affinity() {
 }
 
 #[test]
-fn tolerations_are_added_in_order_and_a_daemons_own_are_made_endless() {
+fn tolerations_are_added_in_order_without_seconds() {
     let own = json!([
         {"key": "mine", "operator": "Exists"},
         {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5},
@@ -558,7 +558,7 @@ fn no_text_of_a_template_is_mistaken_for_a_name() {
 }
 
 #[test]
-fn every_pod_changes_the_name_of_the_next_also_those_of_one_second() {
+fn every_pod_changes_the_next_name_within_a_second_too() {
     let at = |second: &str| Some(format!("2026-01-01T00:00:{second}Z").parse().unwrap());
     let mut lineage = Lineage::default();
     let mut names = std::collections::BTreeSet::new();
@@ -581,7 +581,7 @@ fn every_pod_changes_the_name_of_the_next_also_those_of_one_second() {
 }
 
 #[test]
-fn names_look_as_kubernetes_makes_them_and_depend_on_all_that_they_stand_for() {
+fn names_look_like_kubernetes_and_depend_on_all_parts() {
     let name = |node: &str, hash: &str, predecessor: &str, salt| {
         let mut lineage = Lineage::default();
         if !predecessor.is_empty() {

@@ -212,7 +212,7 @@ fn terminating_and_unready_pods_are_not_healthy() {
 }
 
 #[test]
-fn a_noted_pod_does_not_count_until_it_is_seen_going_or_its_time_is_over() {
+fn recorded_pod_does_not_count_until_seen_or_timed_out() {
     let (mut budgets, mut budget) = three_of_five(json!({"minAvailable": 1}));
     budgets.put_pod(&pod_view(&pod("other", |p| p["metadata"]["labels"] = json!({}))));
     budget["status"]["disruptedPods"] = json!({"p0": rfc3339(at(0)), "other": rfc3339(at(0))});
@@ -267,7 +267,7 @@ fn a_budget_without_pods_allows_nothing_and_says_so_once() {
 }
 
 #[test]
-fn a_set_that_is_not_there_makes_the_budget_allow_nothing_and_say_why() {
+fn missing_set_makes_budget_allow_nothing_and_report_why() {
     let (mut budgets, mut budget) = three_of_five(json!({"maxUnavailable": 3}));
     let actions = budgets.plan(at(0), 10);
     merge(&mut budget, patch_of(&actions).expect("a status"));
@@ -312,7 +312,7 @@ fn a_set_that_grows_is_counted_anew() {
 }
 
 #[test]
-fn pods_without_a_controller_are_warned_about_where_they_cannot_be_counted() {
+fn pods_without_controller_are_reported_if_uncountable() {
     let lonely = pod_view(&pod("lonely", |p| p["metadata"]["ownerReferences"] = Value::Null));
     let (mut budgets, _) = three_of_five(json!({"maxUnavailable": 1}));
     budgets.put_pod(&lonely);
@@ -358,7 +358,7 @@ fn a_pod_that_leaves_the_selector_leaves_the_count() {
 }
 
 #[test]
-fn a_disruption_that_does_not_come_is_taken_back_after_two_minutes() {
+fn stale_disruption_is_cleared_after_two_minutes() {
     let disrupted = |reason: &str, change: &dyn Fn(&mut Value)| {
         let mut budgets = Budgets::new();
         budgets.put_pod(&pod_view(&pod("p", |p| {
@@ -519,7 +519,7 @@ proptest! {
     /// are late. There are never fewer healthy pods than the budget requires. At rest, the status
     /// is correct.
     #[test]
-    fn evictions_never_undercut_a_budget_however_late_its_controller_is(
+    fn evictions_never_exceed_budget_however_late_watches_are(
         spec in prop_oneof![
             (0i32..7).prop_map(|n| json!({"minAvailable": n})),
             (0i32..=100).prop_map(|n| json!({"minAvailable": format!("{n}%")})),

@@ -53,7 +53,7 @@ fn a_dependent_of_a_living_owner_is_left_alone() {
 }
 
 #[test]
-fn dependents_follow_an_owner_that_was_deleted_in_the_background() {
+fn dependents_follow_owner_deleted_in_background() {
     let (mut graph, set) = (Graph::new(), object("DaemonSet", "a", vec![]));
     let pod = object("Pod", "p", vec![owner(&set, true)]);
     graph.put(set.clone());
@@ -64,7 +64,7 @@ fn dependents_follow_an_owner_that_was_deleted_in_the_background() {
 }
 
 #[test]
-fn an_unseen_owner_is_looked_for_once_before_anything_is_deleted() {
+fn unseen_owner_is_read_once_before_any_deletion() {
     let (mut graph, set) = (Graph::new(), object("DaemonSet", "a", vec![]));
     let pods: Vec<_> = (0..3)
         .map(|i| object("Pod", &format!("p{i}"), vec![owner(&set, true)]))
@@ -81,7 +81,7 @@ fn an_unseen_owner_is_looked_for_once_before_anything_is_deleted() {
 }
 
 #[test]
-fn an_owner_that_no_watch_feeds_counts_while_the_last_answer_was_yes() {
+fn unwatched_owner_counts_while_last_read_found_it() {
     let (mut graph, custom) = (Graph::new(), object("Widget", "w", vec![]));
     graph.put(object("Pod", "p", vec![owner(&custom, false)]));
     all(&mut graph);
@@ -210,7 +210,7 @@ fn orphaning_strips_every_dependent_and_then_lets_the_owner_go() {
 }
 
 #[test]
-fn one_living_owner_keeps_the_object_and_the_dangling_reference_is_stripped() {
+fn living_owner_keeps_object_and_dangling_reference_is_removed() {
     let mut graph = Graph::new();
     let (alive, dead) = (
         object("ConfigMap", "alive", vec![]),
@@ -230,7 +230,7 @@ fn one_living_owner_keeps_the_object_and_the_dangling_reference_is_stripped() {
 }
 
 #[test]
-fn an_owner_in_another_namespace_is_no_owner_and_the_reference_is_warned_about() {
+fn owner_in_another_namespace_is_ignored_and_reported() {
     let (mut graph, set) = (Graph::new(), object("DaemonSet", "a", vec![]));
     let mut pod = object("Pod", "p", vec![owner(&set, true)]);
     pod.identity.namespace = "other".into();
@@ -249,7 +249,7 @@ fn an_owner_in_another_namespace_is_no_owner_and_the_reference_is_warned_about()
 }
 
 #[test]
-fn an_object_with_a_living_owner_and_one_that_goes_in_the_foreground_is_let_go_by_the_latter() {
+fn object_with_living_owner_is_released_by_foreground_owner() {
     let mut graph = Graph::new();
     let (alive, mut going) = (
         object("ConfigMap", "alive", vec![]),
@@ -283,7 +283,7 @@ fn a_deletion_names_the_version_that_it_was_decided_on() {
 }
 
 #[test]
-fn a_cluster_scoped_object_is_not_collected_for_a_namespaced_owner() {
+fn cluster_scoped_object_outlives_namespaced_owner() {
     let (mut graph, set) = (Graph::new(), object("DaemonSet", "a", vec![]));
     let mut class = object("PriorityClass", "p", vec![owner(&set, true)]);
     class.identity.namespace = "".into();

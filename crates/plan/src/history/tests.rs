@@ -64,7 +64,7 @@ fn data_is_written_as_go_writes_it() {
 }
 
 #[test]
-fn hashes_are_stable_use_kubernetes_characters_and_depend_on_collisions() {
+fn hashes_are_stable_and_depend_on_collisions() {
     let first = hash(b"data", None);
     assert_eq!(first, hash(b"data", None));
     assert!(first.bytes().all(|byte| b"456789bcdf".contains(&byte)), "{first}");
@@ -119,7 +119,7 @@ fn orphans_that_match_are_adopted_labelled_and_count_at_once() {
 }
 
 #[test]
-fn of_doubles_the_highest_is_kept_and_pods_are_relabelled_before_the_others_go() {
+fn highest_duplicate_is_kept_and_pods_are_relabelled_first() {
     let low = revision("low", 1, "v1", "set", Some("l"));
     let high = revision("high", 2, "v1", "set", Some("h"));
     let both = [high, low];

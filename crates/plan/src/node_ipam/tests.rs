@@ -99,7 +99,7 @@ fn a_heartbeat_and_a_range_that_is_not_yet_seen_change_nothing() {
 }
 
 #[test]
-fn a_failed_write_is_planned_again_with_the_same_range_unless_somebody_else_was_first() {
+fn failed_write_is_planned_again_with_the_same_range() {
     let mut ipam = Ipam::new(&[cluster("10.244.0.0/16", 24)]);
     ipam.put_node(&node("a", &[]));
     ipam.put_node(&node("b", &[]));
@@ -112,7 +112,7 @@ fn a_failed_write_is_planned_again_with_the_same_range_unless_somebody_else_was_
 }
 
 #[test]
-fn a_node_that_is_made_again_gets_the_range_that_it_had_if_nobody_has_it_now() {
+fn recreated_node_gets_its_old_range_if_free() {
     let mut ipam = Ipam::new(&[cluster("10.244.0.0/16", 24)]);
     ipam.put_node(&node("a", &["10.244.7.0/24"]));
     let again = |uid: &str| {

@@ -124,7 +124,7 @@ fn a_node_silent_for_the_grace_period_becomes_unknown() {
 }
 
 #[test]
-fn a_renewed_lease_keeps_a_node_alive_and_the_node_s_own_clock_does_not_matter() {
+fn renewed_lease_keeps_node_alive_whatever_its_clock() {
     let mut nodes = settled();
     nodes.put_lease(&lease(-9999), at(40));
     assert_eq!(nodes.plan(at(50), 100), vec![]);
@@ -375,7 +375,7 @@ fn marked(actions: &[Action]) -> usize {
 }
 
 #[test]
-fn a_pod_that_says_it_is_ready_on_a_node_that_is_not_is_believed_after_the_first_time() {
+fn pod_that_reports_ready_again_on_unready_node_is_left_alone() {
     let mut nodes = settled();
     nodes.put_node(&node_of(Some("False"), |_| {}), at(1));
     assert_eq!(marked(&nodes.plan(at(1), 100)), 1);
@@ -404,7 +404,7 @@ fn a_controller_that_begins_beside_a_dead_node_marks_its_pods() {
 }
 
 #[test]
-fn nodes_that_come_and_go_are_told_of_and_those_that_were_here_before_are_not() {
+fn added_and_deleted_nodes_get_events_older_ones_do_not() {
     let news = |actions: &[Action]| -> Vec<String> {
         actions
             .iter()
@@ -609,7 +609,7 @@ fn of_zone(zone: &str, nodes: usize) -> impl Iterator<Item = String> {
 }
 
 #[test]
-fn nodes_of_a_zone_are_given_up_one_in_ten_seconds_in_the_order_in_which_they_failed() {
+fn unready_nodes_of_zone_get_taints_in_order_every_ten_seconds() {
     let mut world = World::new(of_zone("a", 8));
     for name in ["a05", "a03", "a04"] {
         world.turn(name, "Unknown");
@@ -684,7 +684,7 @@ fn a_large_zone_of_which_much_is_down_goes_slowly() {
 }
 
 #[test]
-fn a_zone_that_is_down_altogether_is_given_up_at_the_normal_rate() {
+fn zone_that_is_all_down_gets_taints_at_normal_rate() {
     let mut world = World::new(of_zone("a", 4).chain(of_zone("b", 4)));
     for name in of_zone("a", 4) {
         world.turn(&name, "Unknown");
@@ -694,7 +694,7 @@ fn a_zone_that_is_down_altogether_is_given_up_at_the_normal_rate() {
 }
 
 #[test]
-fn when_everything_is_down_nothing_is_driven_out_until_something_is_well() {
+fn no_pod_is_evicted_while_all_nodes_are_down() {
     let mut world = World::new(of_zone("a", 2).chain(of_zone("b", 1)));
     for name in ["a00", "a01", "b00"] {
         world.turn(name, "Unknown");
@@ -742,7 +742,7 @@ proptest! {
     /// follows the condition, and NoExecute never contradicts it, and is not set while every node
     /// is down.
     #[test]
-    fn taints_are_a_function_of_conditions_and_rates_are_never_exceeded(
+    fn taints_follow_conditions_and_rates_are_never_exceeded(
         steps in proptest::collection::vec((0usize..9, 0usize..3, 0i64..30), 0..60),
     ) {
         let names: Vec<String> = of_zone("a", 3).chain(of_zone("b", 6)).collect();

@@ -268,7 +268,7 @@ fn an_init_container_that_runs_once_fails_its_pod() {
 }
 
 #[test]
-fn an_image_that_must_not_be_pulled_and_is_missing_is_looked_for_again() {
+fn missing_image_with_policy_never_is_looked_up_again() {
     let pod = pod(json!({"containers": [{"name": "c", "image": "i:1", "imagePullPolicy": "Never"}]}));
     let missing = ContainerSeen {
         image: ImageSeen::Missing { looked_at: at(0) },
@@ -287,7 +287,7 @@ fn an_image_that_must_not_be_pulled_and_is_missing_is_looked_for_again() {
 }
 
 #[test]
-fn an_image_imported_after_a_failed_pull_is_noticed_before_the_backoff_ends() {
+fn imported_image_is_noticed_before_pull_backoff_ends() {
     let mut backoff = Backoff::default();
     backoff.attempt(at(0), at(0));
     let failed = ContainerSeen {
@@ -310,7 +310,7 @@ fn an_image_imported_after_a_failed_pull_is_noticed_before_the_backoff_ends() {
 }
 
 #[test]
-fn restart_policies_decide_who_starts_again_and_what_the_phase_is() {
+fn restart_policy_decides_restarts_and_phase() {
     let cases = [
         ("Always", 0, true, "Running"),
         ("Always", 1, true, "Running"),
@@ -332,7 +332,7 @@ fn restart_policies_decide_who_starts_again_and_what_the_phase_is() {
 }
 
 #[test]
-fn a_finished_pod_stays_finished_even_when_the_node_forgot_its_containers() {
+fn finished_pod_stays_finished_without_its_containers() {
     let node = Observed {
         reported: json!({"phase": "Succeeded"}),
         ..Default::default()
@@ -399,7 +399,7 @@ fn a_sidecar_starts_before_and_stops_after_the_containers() {
 }
 
 #[test]
-fn probes_gate_readiness_and_failed_liveness_stops_the_container() {
+fn probes_gate_readiness_and_liveness_restarts_container() {
     let pod = pod(json!({"terminationGracePeriodSeconds": 7, "containers": [{
         "name": "c",
         "startupProbe": {}, "readinessProbe": {},
@@ -494,7 +494,7 @@ fn an_evicted_pod_ends_within_a_second_and_fails() {
 }
 
 #[test]
-fn a_pod_past_its_deadline_fails_though_its_containers_exit_well() {
+fn pod_past_deadline_fails_even_if_containers_succeed() {
     let mut pod = one_container();
     pod.spec.active_deadline_seconds = Some(10);
     pod.spec.restart_policy = RestartPolicy::Never;
@@ -559,7 +559,7 @@ fn a_refused_pod_fails_and_starts_nothing() {
 }
 
 #[test]
-fn the_transition_time_of_a_condition_stays_while_its_status_does() {
+fn transition_time_stays_while_condition_status_does() {
     let mut node = seen(&[("c", running())]);
     let first = sync(&one_container(), &node, at(1)).status;
     node.reported = first.clone();
@@ -574,7 +574,7 @@ fn the_transition_time_of_a_condition_stays_while_its_status_does() {
 }
 
 #[test]
-fn a_patch_replaces_addresses_and_takes_back_what_is_no_longer_so() {
+fn patch_replaces_addresses_and_removes_stale_fields() {
     let before =
         json!({"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}], "message": "x", "qosClass": "Burstable"});
     let after = json!({"podIP": "10.0.0.2", "podIPs": [{"ip": "10.0.0.2"}]});
@@ -587,7 +587,7 @@ fn a_patch_replaces_addresses_and_takes_back_what_is_no_longer_so() {
 }
 
 #[test]
-fn the_backoff_doubles_up_to_five_minutes_and_resets_after_ten_quiet_ones() {
+fn backoff_doubles_to_five_minutes_and_resets_after_ten() {
     let mut backoff = Backoff::default();
     let mut now = 0;
     assert_eq!(backoff.until(at(0)), None);
@@ -754,7 +754,7 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
 
 proptest! {
     #[test]
-    fn whatever_happens_order_policy_and_backoff_hold_and_a_deleted_pod_ends(
+    fn order_policy_and_backoff_hold_and_deleted_pod_ends(
         policy in prop::sample::select(vec!["Always", "OnFailure", "Never"]),
         inits in 0..3_usize,
         containers in 1..3_usize,

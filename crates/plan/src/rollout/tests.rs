@@ -23,7 +23,7 @@ fn numbers_stand_and_percentages_of_the_desired_nodes_round_up() {
 }
 
 #[test]
-fn when_nothing_is_allowed_one_node_may_be_unavailable_unless_there_is_none() {
+fn zero_budget_allows_one_unavailable_node_if_any_exist() {
     assert_eq!(budget(Int(0), Int(0), 5), (1, 0));
     assert_eq!(budget(Percent(0), Percent(0), 5), (1, 0));
     assert_eq!(budget(Int(0), Int(0), 0), (0, 0));

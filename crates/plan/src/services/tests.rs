@@ -114,7 +114,7 @@ impl Words for Changes {
 }
 
 #[test]
-fn ready_endpoints_serve_and_those_that_still_serve_stand_in_when_none_is_ready() {
+fn ready_endpoints_serve_or_else_terminating_ones() {
     let gone = terminating("10.0.0.9", "there", false);
     let leaving = terminating("10.0.0.2", "there", true);
     let starting = json!({"addresses": ["10.0.0.3"], "conditions": {"ready": false}});
@@ -140,7 +140,7 @@ fn ready_endpoints_serve_and_those_that_still_serve_stand_in_when_none_is_ready(
 }
 
 #[test]
-fn a_local_policy_takes_the_nodes_own_and_is_silent_when_only_others_have_some() {
+fn local_policy_uses_own_endpoints_or_drops_silently() {
     let local = json!({"internalTrafficPolicy": "Local"});
     let (here, there) = (ready("10.0.0.1", "here"), ready("10.0.0.2", "there"));
     assert_eq!(lead(local.clone(), &[here, there.clone()]), "1");
@@ -184,7 +184,7 @@ fn hints_for_the_node_come_before_hints_for_the_zone() {
 }
 
 #[test]
-fn a_node_port_and_an_external_address_lead_where_their_policy_says() {
+fn node_port_and_external_address_follow_their_policy() {
     let exposed = |policy: &str| {
         service(json!({
             "type": "NodePort", "externalTrafficPolicy": policy, "externalIPs": ["192.0.2.9"],
@@ -232,7 +232,7 @@ fn each_family_leads_to_its_own_endpoints() {
 }
 
 #[test]
-fn a_service_has_nothing_to_do_with_addresses_of_a_family_that_it_does_not_have() {
+fn service_ignores_addresses_of_a_family_it_lacks() {
     let exposed = |ips: serde_json::Value| {
         let more = json!({"type": "NodePort", "externalIPs": ["192.0.2.9", "2001:db8::9"], "clusterIPs": ips,
             "ports": [{"port": 80, "nodePort": 30080}]});
@@ -257,7 +257,7 @@ fn a_service_has_nothing_to_do_with_addresses_of_a_family_that_it_does_not_have(
 }
 
 #[test]
-fn source_ranges_guard_the_addresses_of_a_load_balancer_and_no_others() {
+fn source_ranges_apply_only_to_load_balancer_addresses() {
     let more = json!({"type": "LoadBalancer", "externalIPs": ["192.0.2.9"],
         "loadBalancerSourceRanges": ["10.0.0.0/8", "10.1.0.0/16", " 192.0.2.0/24 ", "fd00::/8", "nonsense"],
         "ports": [{"port": 80, "nodePort": 30080}]});
@@ -469,7 +469,7 @@ proptest! {
 }
 
 #[test]
-fn a_pod_of_this_node_is_led_to_until_every_slice_says_that_it_is_not_or_terminates() {
+fn pod_receives_new_clients_until_all_slices_exclude_it() {
     let pod = |conditions: Value, node: &str| {
         let endpoint = json!({"addresses": ["10.0.0.1"], "conditions": conditions, "nodeName": node});
         of_pod(endpoint, "a")

@@ -176,7 +176,7 @@ fn a_hostname_wins_over_a_node_s_name() {
 }
 
 #[test]
-fn endpoints_of_a_service_with_an_address_have_names_but_are_not_what_addresses_mean() {
+fn endpoints_of_service_with_address_have_no_reverse_names() {
     let mut records = empty();
     records.set_service("a", "web", Some(cluster_ip(&["10.96.0.7"], &[])));
     let endpoints = [on("10.0.0.1", "n1"), called("10.0.0.2", "w")];

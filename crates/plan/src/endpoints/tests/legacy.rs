@@ -66,7 +66,7 @@ fn ips(object: &Value, list: &str) -> Vec<String> {
 }
 
 #[test]
-fn addresses_that_are_not_ready_stand_apart_and_those_that_leave_are_out() {
+fn unready_addresses_are_separate_and_terminating_ones_omitted() {
     let pods = [pod("a", 1, |_| {}), pod("b", 2, unready), pod("c", 3, leaving)];
     let (_, object) = made(service("s", |_| {}), pods.clone());
     assert_eq!(ips(&object, "addresses"), ["10.1.0.1"]);
@@ -85,7 +85,7 @@ fn addresses_that_are_not_ready_stand_apart_and_those_that_leave_are_out() {
 }
 
 #[test]
-fn a_headless_service_may_have_no_ports_and_says_that_it_is_headless() {
+fn headless_service_may_lack_ports_and_is_labelled() {
     let headless = service("s", |s| {
         s["spec"]["clusterIP"] = "None".into();
         s["spec"]["clusterIPs"] = json!(["None"]);
@@ -116,7 +116,7 @@ fn more_than_a_thousand_are_cut_and_the_ready_are_kept() {
 }
 
 #[test]
-fn pods_that_change_beyond_the_thousand_wait_for_a_look_together() {
+fn pods_beyond_the_thousand_are_processed_together() {
     let (mut known, object) = made(service("s", |_| {}), (0..1200).map(|ip| numbered(ip, |_| {})));
     known.put_endpoints(&view::<EndpointsView>(&identified(object.clone(), 7)));
     let kept = ips(&object, "addresses");

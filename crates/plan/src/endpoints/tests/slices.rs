@@ -281,7 +281,7 @@ fn who_has_no_selector_or_is_only_a_name_is_left_alone() {
 }
 
 #[test]
-fn slices_of_a_service_that_was_deleted_unseen_make_room_for_its_namesakes() {
+fn slices_of_unseen_deleted_service_are_replaced() {
     let mut cluster = with_pods(2);
     let slices = cluster.slices.clone();
     let mut later = Cluster::new();
@@ -298,7 +298,7 @@ fn slices_of_a_service_that_was_deleted_unseen_make_room_for_its_namesakes() {
 }
 
 #[test]
-fn what_others_change_is_put_right_and_other_slices_are_left_alone() {
+fn foreign_changes_are_reverted_and_foreign_slices_kept() {
     let mut cluster = with_pods(2);
     let name = cluster.slices.keys().next().cloned().expect("one");
     cluster.meddle(&name, |slice| {

@@ -69,7 +69,7 @@ fn a_node_that_joins_gets_its_pod() {
 }
 
 #[test]
-fn a_cordoned_node_and_one_that_is_not_ready_get_theirs_all_the_same() {
+fn cordoned_and_unready_nodes_get_pods_too() {
     let taint = |key: &str| json!([{"key": key, "effect": "NoSchedule"}]);
     let mut cluster = Cluster::new();
     cluster.add_node(
@@ -112,7 +112,7 @@ fn every_condition_of_a_node_that_repels_pods_is_put_up_with() {
 }
 
 #[test]
-fn terms_of_affinity_are_alternatives_and_may_ask_for_labels_or_names() {
+fn affinity_terms_are_alternatives_over_labels_or_names() {
     let labelled = json!({"matchExpressions": [{"key": "zone", "operator": "In", "values": ["eu"]}]});
     let named = json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["f"]}]});
     let required = json!({"nodeSelectorTerms": [labelled, named]});
@@ -134,7 +134,7 @@ fn terms_of_affinity_are_alternatives_and_may_ask_for_labels_or_names() {
 }
 
 #[test]
-fn a_pod_for_which_there_is_no_room_waits_and_the_other_nodes_have_theirs() {
+fn pod_without_room_waits_and_other_nodes_get_theirs() {
     let mut cluster = Cluster::new();
     for node in ["full", "roomy"] {
         cluster.add_node(node, json!({}));
@@ -244,7 +244,7 @@ fn a_deleted_pod_comes_back_under_another_name_once_it_is_gone() {
 }
 
 #[test]
-fn a_pod_that_has_ended_but_is_held_by_a_finalizer_does_not_block_its_successor() {
+fn ended_pod_with_finalizer_does_not_block_its_successor() {
     let mut cluster = Cluster::deployed(&["a"], json!({}));
     let old = cluster.pod_on("a");
     cluster.edit_pod(&old, |pod| {
@@ -257,7 +257,7 @@ fn a_pod_that_has_ended_but_is_held_by_a_finalizer_does_not_block_its_successor(
 }
 
 #[test]
-fn failed_pods_are_replaced_with_growing_patience_and_succeeded_ones_at_once() {
+fn failed_pods_back_off_and_succeeded_ones_do_not() {
     let mut cluster = Cluster::deployed(&["a"], json!({}));
     let mut waited = Vec::new();
     for _ in 0..5 {
@@ -357,7 +357,7 @@ fn of_several_pods_the_senior_one_stays() {
 }
 
 #[test]
-fn pods_of_a_vanished_node_are_left_to_the_collector_but_those_that_wait_for_it_are_deleted() {
+fn collector_gets_bound_pods_of_deleted_node_we_unbound_ones() {
     let mut cluster = Cluster::deployed(&["a", "b"], json!({}));
     cluster.add_node("c", json!({}));
     cluster.settle();
@@ -455,7 +455,7 @@ fn bound_from_the_start() -> Options {
 }
 
 #[test]
-fn without_a_scheduler_pods_are_made_for_their_nodes_also_for_cordoned_ones() {
+fn without_scheduler_pods_get_node_names_even_if_cordoned() {
     let mut cluster = Cluster::with_options(bound_from_the_start());
     let cordoned = json!({"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"});
     cluster.add_node("a", json!({}));
@@ -475,7 +475,7 @@ fn without_a_scheduler_pods_are_made_for_their_nodes_also_for_cordoned_ones() {
 }
 
 #[test]
-fn pods_that_wait_for_a_scheduler_are_made_anew_when_there_is_to_be_none() {
+fn unbound_pods_are_recreated_when_scheduler_is_disabled() {
     let mut cluster = Cluster::new();
     cluster.add_node("a", json!({}));
     cluster.apply_set("daemon", json!({}));
@@ -535,7 +535,7 @@ fn orphan(name: &str, node: &str, labels: serde_json::Value) -> serde_json::Valu
 }
 
 #[test]
-fn an_orphan_that_matches_is_adopted_and_then_rolled_like_any_old_pod() {
+fn matching_orphan_is_adopted_and_updated_like_an_old_pod() {
     let mut cluster = Cluster::new();
     cluster.add_node("a", json!({}));
     cluster.create_pod(orphan("found", "a", json!({"app": "daemon"})));
@@ -565,7 +565,7 @@ fn an_orphan_that_matches_is_adopted_and_then_rolled_like_any_old_pod() {
 }
 
 #[test]
-fn nothing_is_adopted_by_a_set_that_is_gone_though_the_watch_does_not_know() {
+fn deleted_set_adopts_nothing_even_if_watch_is_late() {
     let mut cluster = Cluster::deployed(&["a"], json!({}));
     cluster.create_pod(orphan("found", "b", json!({"app": "daemon"})));
     let now = cluster.now.to_string();
@@ -679,7 +679,7 @@ fn a_revision_copies_the_sets_annotations_and_is_owned_by_it() {
 }
 
 #[test]
-fn old_revisions_beyond_the_limit_go_except_those_that_pods_still_carry() {
+fn old_revisions_beyond_limit_are_deleted_unless_in_use() {
     let mut cluster = Cluster::deployed(
         &["a", "b"],
         json!({"revisionHistoryLimit": 1, "updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}),
@@ -729,7 +729,7 @@ fn a_name_taken_by_another_template_raises_the_collision_count() {
 }
 
 #[test]
-fn two_revisions_of_one_template_become_one_and_its_pods_are_labelled_anew() {
+fn duplicate_revisions_merge_and_pods_are_relabelled() {
     let mut cluster = Cluster::deployed(&["a", "b"], json!({}));
     let before: Vec<_> = cluster.pods().iter().map(|pod| pod.meta.uid.clone()).collect();
     let first = cluster.revisions()[0].clone();
@@ -774,7 +774,7 @@ fn delete_with_orphaning(cluster: &mut Cluster) {
 }
 
 #[test]
-fn pods_that_were_left_are_replaced_by_a_set_of_another_template_though_both_count_from_one() {
+fn orphans_of_another_template_are_replaced_despite_generation() {
     let mut cluster = Cluster::deployed(&["a", "b", "c"], json!({}));
     delete_with_orphaning(&mut cluster);
     cluster.done.clear();
@@ -792,7 +792,7 @@ fn pods_that_were_left_are_replaced_by_a_set_of_another_template_though_both_cou
 }
 
 #[test]
-fn a_set_that_was_deleted_with_orphaning_takes_its_pods_and_history_back() {
+fn recreated_set_adopts_orphaned_pods_and_history() {
     let mut cluster = Cluster::deployed(&["a", "b"], json!({}));
     let before: Vec<_> = cluster.pods().iter().map(|pod| pod.meta.uid.clone()).collect();
     delete_with_orphaning(&mut cluster);

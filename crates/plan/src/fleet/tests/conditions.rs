@@ -69,7 +69,7 @@ fn while_pods_come_up_the_nodes_that_are_waited_for_are_named() {
 }
 
 #[test]
-fn one_node_without_its_only_pod_is_not_available_whatever_the_budget() {
+fn single_node_without_pod_is_unavailable_whatever_the_budget() {
     let mut cluster = Cluster::deployed(&["a"], unavailable(1));
     let pod = cluster.pod_on("a");
     cluster.phase(&pod, "Running", false);

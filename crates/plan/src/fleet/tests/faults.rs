@@ -232,7 +232,7 @@ fn deletions(cluster: &Cluster) -> Vec<&String> {
 }
 
 #[test]
-fn a_deletion_of_which_nobody_knows_keeps_its_place_in_the_budget_until_somebody_has_looked() {
+fn lost_deletion_uses_budget_until_pod_was_read() {
     for (fault, times) in [(Fault::LoseAnswer, 1), (Fault::LoseRequest, 2)] {
         let mut cluster = deleting_in_doubt(fault);
         work_without_pods(&mut cluster, 8);
@@ -248,7 +248,7 @@ fn a_deletion_of_which_nobody_knows_keeps_its_place_in_the_budget_until_somebody
 }
 
 #[test]
-fn a_deletion_that_came_to_nothing_is_not_asked_for_again_when_the_template_is_back() {
+fn failed_deletion_is_dropped_when_template_is_back() {
     let mut cluster = deleting_in_doubt(Fault::LoseRequest);
     let asked = deletions(&cluster).len();
     let before: Vec<_> = cluster.pods().iter().map(|pod| pod.meta.uid.clone()).collect();
@@ -262,7 +262,7 @@ fn a_deletion_that_came_to_nothing_is_not_asked_for_again_when_the_template_is_b
 }
 
 #[test]
-fn a_creation_of_which_nobody_knows_is_looked_for_before_another_template_gets_its_pod() {
+fn lost_creation_is_read_before_another_template_follows() {
     let mut cluster = with_nodes(1, Options::default());
     cluster.settle_until_first_creation(Fault::LoseAnswer);
     cluster.fault = Fault::None;
@@ -301,7 +301,7 @@ fn a_status_that_arrives_late_a_second_time_is_refused() {
 }
 
 #[test]
-fn a_status_that_others_were_faster_than_is_planned_anew_after_a_delay() {
+fn conflicting_status_is_planned_again_after_a_delay() {
     let mut cluster = Cluster::deployed(&["a"], json!({}));
     cluster.add_node("b", json!({}));
     cluster.deliver(Kind::Node, usize::MAX);
@@ -433,7 +433,7 @@ fn a_pod_that_cannot_be_adopted_holds_up_its_node_alone() {
 }
 
 #[test]
-fn pods_of_a_double_revision_are_relabelled_however_many_there_are() {
+fn pods_of_duplicate_revision_are_all_relabelled() {
     let mut cluster = with_nodes(7, Options::default());
     cluster.converge();
     let first = cluster.revisions()[0].clone();
@@ -473,7 +473,7 @@ fn a_status_that_could_not_be_written_is_written_later() {
 }
 
 #[test]
-fn a_pod_recreated_under_the_same_name_is_not_deleted_for_the_old_one() {
+fn recreated_pod_of_same_name_is_not_deleted() {
     let mut cluster = Cluster::deployed(&["a"], json!({}));
     let name = cluster.pod_on("a");
     cluster.taint("a", json!([{"key": "evil", "effect": "NoExecute"}]));
@@ -531,7 +531,7 @@ fn the_work_of_an_event_does_not_grow_with_the_fleet() {
 }
 
 #[test]
-fn a_rollout_looks_at_each_node_a_few_times_however_many_there_are() {
+fn rollout_judges_each_node_a_few_times_at_any_size() {
     let looks = |size: usize| {
         let mut cluster = with_nodes(size, Options::default());
         cluster.apply_set(

@@ -20,7 +20,7 @@ fn unavailable(count: u8) -> Value {
 }
 
 #[test]
-fn a_new_set_gains_every_node_that_fits_and_says_why_the_others_do_not() {
+fn new_set_gains_fitting_nodes_and_explains_the_others() {
     let mut cluster = Cluster::new();
     for name in ["a", "b"] {
         cluster.add_node(name, json!({}));
@@ -74,7 +74,7 @@ fn a_surge_is_forecast_by_its_own_budget() {
 }
 
 #[test]
-fn on_delete_keeps_the_old_pods_and_a_narrower_choice_loses_some() {
+fn on_delete_keeps_old_pods_and_narrower_selector_loses_some() {
     let on_delete = json!({"type": "OnDelete", "rollingUpdate": null});
     let mut cluster = Cluster::deployed(&["a", "b"], json!({"updateStrategy": on_delete}));
     let old = "keeps its old pod";

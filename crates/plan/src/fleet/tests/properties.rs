@@ -480,7 +480,7 @@ proptest! {
     }
 
     #[test]
-    fn the_status_is_what_a_full_recompute_gives_whenever_all_is_seen(aim in any_aim(), happenings in runs(40)) {
+    fn status_equals_full_recompute_when_everything_is_seen(aim in any_aim(), happenings in runs(40)) {
         let mut cluster = random_run(aim, &happenings);
         cluster.fault = Fault::None;
         cluster.refused_nodes.clear();

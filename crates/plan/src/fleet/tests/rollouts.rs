@@ -71,7 +71,7 @@ fn nodes_take_their_turns_by_name() {
 }
 
 #[test]
-fn broken_old_pods_go_first_and_without_budget_and_no_available_one_is_touched_meanwhile() {
+fn broken_old_pods_are_deleted_first_without_budget() {
     let mut cluster = Cluster::deployed(&FIVE, unavailable(1));
     for node in ["c", "d", "e"] {
         let pod = cluster.pod_on(node);
@@ -102,7 +102,7 @@ fn new_pods_that_do_not_get_ready_stall_the_rollout() {
 }
 
 #[test]
-fn of_88_updated_2_broken_and_10_available_old_pods_the_two_broken_go() {
+fn two_broken_old_pods_are_deleted_before_available_ones() {
     let names: Vec<String> = (0..100).map(|number| format!("node-{number:02}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut cluster = Cluster::deployed(&names, unavailable(2));
@@ -132,7 +132,7 @@ fn of_88_updated_2_broken_and_10_available_old_pods_the_two_broken_go() {
 }
 
 #[test]
-fn a_pod_counts_only_when_it_has_been_ready_for_min_ready_seconds() {
+fn pod_counts_only_after_min_ready_seconds() {
     let mut spec = unavailable(1);
     spec["minReadySeconds"] = 15.into();
     let mut cluster = Cluster::deployed(&["a", "b"], spec);
@@ -171,7 +171,7 @@ fn a_pod_counts_only_when_it_has_been_ready_for_min_ready_seconds() {
 }
 
 #[test]
-fn on_delete_waits_for_somebody_to_delete_and_then_brings_the_new_template() {
+fn on_delete_replaces_pod_when_a_user_deletes_it() {
     let mut cluster = Cluster::deployed(
         &["a", "b"],
         json!({"updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}),
@@ -211,7 +211,7 @@ fn a_change_of_the_strategy_alone_replaces_nothing() {
 }
 
 #[test]
-fn a_return_to_the_old_template_mid_way_restarts_only_what_was_replaced() {
+fn rollback_restarts_only_replaced_pods() {
     let mut cluster = Cluster::deployed(&FIVE, unavailable(1));
     let before: Vec<_> = FIVE.iter().map(|node| cluster.pod_on(node)).collect();
     cluster.apply_set("daemon", Cluster::image("v2"));
@@ -233,7 +233,7 @@ fn a_return_to_the_old_template_mid_way_restarts_only_what_was_replaced() {
 }
 
 #[test]
-fn an_update_does_not_take_the_pod_of_a_node_where_it_could_not_come_back() {
+fn update_keeps_pod_where_it_could_not_start_again() {
     let mut cluster = Cluster::deployed(&["a", "b"], unavailable(1));
     cluster.taint("a", json!([{"key": "busy", "effect": "NoSchedule"}]));
     cluster.apply_set("daemon", Cluster::image("v2"));
@@ -275,7 +275,7 @@ fn a_surge_brings_the_new_pod_before_the_old_one_goes() {
 }
 
 #[test]
-fn a_surge_that_a_newer_template_overtakes_makes_no_third_pod_before_the_second_is_going() {
+fn overtaken_surge_creates_no_third_pod_before_second_ends() {
     let mut spec = surge(1);
     spec["minReadySeconds"] = 10.into();
     let mut cluster = Cluster::deployed(&["a"], spec);
@@ -302,7 +302,7 @@ fn a_surge_that_a_newer_template_overtakes_makes_no_third_pod_before_the_second_
 }
 
 #[test]
-fn a_surge_waits_until_the_new_pod_is_available_and_not_merely_ready() {
+fn surge_waits_for_available_not_only_ready() {
     let mut spec = surge(1);
     spec["minReadySeconds"] = 15.into();
     let mut cluster = Cluster::deployed(&["a"], spec);
@@ -318,7 +318,7 @@ fn a_surge_waits_until_the_new_pod_is_available_and_not_merely_ready() {
 }
 
 #[test]
-fn nodes_whose_old_pod_is_broken_get_the_new_one_beyond_the_surge() {
+fn broken_old_pods_are_replaced_beyond_the_surge() {
     let mut cluster = Cluster::deployed(&FIVE, surge(3));
     for node in FIVE {
         let pod = cluster.pod_on(node);
@@ -364,7 +364,7 @@ fn half_dead(strategy: Value) -> Cluster {
 }
 
 #[test]
-fn an_update_goes_on_around_nodes_that_do_not_answer_and_visits_them_when_they_do() {
+fn update_skips_unreachable_nodes_and_visits_them_later() {
     for strategy in [unavailable(1), surge(1)] {
         let mut cluster = half_dead(strategy);
         cluster.apply_set("daemon", Cluster::image("v2"));
@@ -387,7 +387,7 @@ fn an_update_goes_on_around_nodes_that_do_not_answer_and_visits_them_when_they_d
 }
 
 #[test]
-fn a_node_that_fell_silent_under_the_new_template_stops_the_update() {
+fn node_unreachable_under_new_template_stops_the_update() {
     let mut cluster = half_dead(unavailable(1));
     cluster.apply_set("daemon", Cluster::image("v2"));
     cluster.settle();
@@ -404,7 +404,7 @@ fn a_node_that_fell_silent_under_the_new_template_stops_the_update() {
 }
 
 #[test]
-fn a_dead_node_is_not_wanted_by_a_daemon_that_does_not_tolerate_it_and_keeps_its_pod() {
+fn dead_node_with_untolerated_taint_is_not_desired() {
     let mut cluster = Cluster::deployed(&["a", "b"], unavailable(1));
     let taint = |effect: &str| json!({"key": "node.kubernetes.io/unreachable", "effect": effect});
     cluster.taint("a", json!([taint("NoSchedule"), taint("NoExecute")]));
@@ -419,7 +419,7 @@ fn a_dead_node_is_not_wanted_by_a_daemon_that_does_not_tolerate_it_and_keeps_its
 }
 
 #[test]
-fn a_surging_set_that_moves_keeps_the_old_place_until_the_new_one_serves() {
+fn moving_surge_keeps_old_pods_until_new_ones_serve() {
     let mut cluster = Cluster::deployed(&["a", "b"], surge(1));
     cluster.taint("a", json!([{"key": "busy", "effect": "NoSchedule"}]));
     cluster.settle();
@@ -453,7 +453,7 @@ fn a_surging_sets_pod_that_keeps_failing_does_not_multiply() {
 }
 
 #[test]
-fn observed_generation_rises_only_when_what_was_begun_before_is_seen() {
+fn observed_generation_rises_when_older_writes_are_seen() {
     let mut cluster = Cluster::deployed(&["a", "b"], unavailable(1));
     cluster.apply_set("daemon", Cluster::image("v2"));
     cluster.deliver(super::model::Kind::Set, 9);
@@ -523,7 +523,7 @@ fn a_surging_set_follows_its_tolerations_from_place_to_place() {
 }
 
 #[test]
-fn a_change_from_surge_to_in_place_mid_way_keeps_the_pods_that_serve() {
+fn change_from_surge_to_in_place_keeps_serving_pods() {
     let mut cluster = Cluster::deployed(&["a", "b", "c"], surge(2));
     cluster.apply_set("daemon", Cluster::image("v2"));
     cluster.settle();

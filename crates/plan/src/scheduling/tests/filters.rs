@@ -7,7 +7,7 @@ fn a_pinned_pod_goes_to_its_node() {
 }
 
 #[test]
-fn a_pinned_pod_that_does_not_fit_names_the_shortage_and_leaves_the_others_out() {
+fn pinned_pod_reports_shortage_of_its_node_only() {
     let mut scheduler = with(&[node("a"), node("b"), node("c")]);
     let eater = pod_of("eater", |p| {
         p["spec"]["nodeName"] = "b".into();

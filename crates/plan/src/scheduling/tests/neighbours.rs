@@ -128,7 +128,7 @@ fn a_relabelled_node_moves_its_pods_to_another_place() {
 }
 
 #[test]
-fn terms_speak_of_their_own_namespace_or_of_those_that_they_name_or_select() {
+fn terms_match_own_named_or_selected_namespaces() {
     let cases = [
         (json!({}), "default"),
         (json!({"namespaces": ["other"]}), "other"),
@@ -247,7 +247,7 @@ fn too_few_places_count_as_an_empty_one() {
 }
 
 #[test]
-fn nodes_that_the_pod_cannot_have_are_places_only_when_asked_for() {
+fn nodes_the_pod_cannot_use_are_domains_only_if_requested() {
     // Zone y is tainted, zone z is not selected; both are empty.
     let nodes = [
         labelled("x1", "zone", "x"),

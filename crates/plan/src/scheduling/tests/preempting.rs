@@ -46,7 +46,7 @@ fn budget(name: &str, app: &str, allowed: i32) -> Arc<PodDisruptionBudgetView> {
 }
 
 #[test]
-fn a_daemon_of_system_node_critical_gets_its_place_on_a_full_node() {
+fn critical_daemon_preempts_on_a_full_node() {
     let mut scheduler = full("a", &[("web", 0, "3"), ("agent", 1000, "1")]);
     scheduler.put_node(&node("b"));
     let daemon = pinned("daemon", "a", prioritised(2_000_001_000, "2"));
@@ -286,7 +286,7 @@ fn a_pod_waits_for_its_victims_without_taking_more() {
 }
 
 #[test]
-fn a_victim_that_cannot_be_deleted_stays_and_the_pod_tries_again() {
+fn victim_that_cannot_be_deleted_stays_and_pod_retries() {
     let mut scheduler = full("a", &[("low", 0, "4")]);
     let pod = pinned("p", "a", prioritised(10, "4"));
     preempts(&mut scheduler, &pod);

@@ -9,7 +9,7 @@ fn higher_priority_has_the_first_turn() {
 }
 
 #[test]
-fn a_parked_pod_is_woken_by_its_own_node_and_waits_out_its_back_off() {
+fn parked_pod_is_woken_by_its_node_and_backs_off() {
     let taint = |n: &mut Value| n["spec"]["taints"] = json!([{"key": "k", "effect": "NoSchedule"}]);
     let mut scheduler = with(&[node_of("a", taint), node("b")]);
     scheduler.put_pod(&pinned("p", "a", |_| {}));
@@ -108,7 +108,7 @@ fn a_new_node_takes_as_many_of_them_as_it_has_room_for() {
 }
 
 #[test]
-fn a_pod_that_is_like_one_refused_is_told_the_same_and_woken_with_it() {
+fn pod_like_a_refused_one_is_refused_and_woken_with_it() {
     let mut scheduler = with(&[node("a")]);
     scheduler.put_pod(&full("first"));
     scheduler.put_pod(&full("second"));
@@ -173,7 +173,7 @@ fn the_back_off_doubles_to_ten_seconds() {
 }
 
 #[test]
-fn a_pod_that_is_deleted_while_it_is_being_bound_is_not_bound_again() {
+fn pod_deleted_during_binding_is_not_bound_again() {
     let mut scheduler = with(&[node("a")]);
     let pod = pinned("p", "a", |_| {});
     assert_eq!(verdict(&mut scheduler, &pod), bind("a"));
