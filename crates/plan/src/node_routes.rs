@@ -68,8 +68,9 @@ pub fn ways<'a>(here: &Here<'_>, others: impl IntoIterator<Item = &'a NodeNetwor
         for range in &ranges {
             let range = range.trunc();
             if here.ranges.iter().any(|own| overlap(own, &range)) {
-                ways.odd
-                    .push(format!("node {name} has pod range {range}, which overlaps this node's"));
+                ways.odd.push(format!(
+                    "node {name} has pod range {range}, which overlaps this node's"
+                ));
                 continue;
             }
             if let Some(other) = claimed.get(&range) {

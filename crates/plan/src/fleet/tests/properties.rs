@@ -366,9 +366,9 @@ impl Oracle {
         let old = desired - status.updated_number_scheduled;
         let available = match enough {
             true => format!("Available=True MinimumPodsAvailable: {have}"),
-            false => format!(
-                "Available=False MinimumPodsUnavailable: {have}, and at most {allowed} may lack one"
-            ),
+            false => {
+                format!("Available=False MinimumPodsUnavailable: {have}, and at most {allowed} may lack one")
+            }
         };
         let progressing = if done < self.desired.len() {
             format!("Progressing=True PodsUpdating: {done} of {desired} nodes are done")
