@@ -31,7 +31,7 @@ pub(super) fn administration(table: &mut Table) {
         CANNOT,
     );
     table.row(
-        "itself as a subject of a binding that is there",
+        "itself as a subject of an existing binding",
         "PATCH",
         format!("{RBAC}/clusterrolebindings/cluster-admin"),
         json!({"subjects": []}),
@@ -48,7 +48,7 @@ pub(super) fn administration(table: &mut Table) {
         CANNOT,
     );
     table.acting(
-        "acting as the administrator",
+        "impersonation of the administrator",
         &[
             ("impersonate-user", "kubernetes-admin"),
             ("impersonate-group", "system:masters"),
@@ -56,7 +56,7 @@ pub(super) fn administration(table: &mut Table) {
         "cannot impersonate resource \"users\"",
     );
     table.acting(
-        "acting as another node",
+        "impersonation of another node",
         &[
             ("impersonate-user", "system:node:other"),
             ("impersonate-group", "system:nodes"),
@@ -64,19 +64,19 @@ pub(super) fn administration(table: &mut Table) {
         "cannot impersonate resource \"users\"",
     );
     table.acting(
-        "acting as a ServiceAccount",
+        "impersonation of a ServiceAccount",
         &[("impersonate-user", "system:serviceaccount:team:powerful")],
         "can only create tokens for individual service accounts",
     );
     table.acting(
-        "a group without a user",
+        "impersonation of a group without a user",
         &[("impersonate-group", "system:masters")],
         "impersonated without a user",
     );
     table.rows.last_mut().unwrap().code = 400;
     const KUBELET: &str = "kubernetes.io/kube-apiserver-client-kubelet";
     table.row(
-        "a certificate of its own, anew",
+        "a new certificate of its own",
         "POST",
         CSRS,
         signing_request(KUBELET, "system:node:n", "system:nodes"),
@@ -101,7 +101,7 @@ pub(super) fn administration(table: &mut Table) {
     );
     let approval = json!({"status": {"conditions": [{"type": "Approved", "status": "True", "reason": "me", "message": "me"}]}});
     table.row(
-        "its own request, approved",
+        "approval of its own request",
         "PATCH",
         format!("{CSRS}/own/approval"),
         approval,
@@ -109,7 +109,7 @@ pub(super) fn administration(table: &mut Table) {
         CANNOT,
     );
     table.row(
-        "its own request, signed",
+        "signature of its own request",
         "PATCH",
         format!("{CSRS}/own/status"),
         json!({"status": {"certificate": "eA=="}}),
@@ -135,7 +135,7 @@ pub(super) fn administration(table: &mut Table) {
         "can only read resources of this type",
     );
     table.row(
-        "a ConfigMap of its pod, changed",
+        "a change of its pod's ConfigMap",
         "PATCH",
         format!("{TEAM}/configmaps/mine"),
         json!({"data": {"a": "c"}}),
@@ -143,7 +143,7 @@ pub(super) fn administration(table: &mut Table) {
         "can only read resources of this type",
     );
     table.row(
-        "a Service, led elsewhere",
+        "a change of a Service",
         "PATCH",
         "/api/v1/namespaces/default/services/kubernetes",
         json!({"spec": {"ports": []}}),
@@ -159,7 +159,7 @@ pub(super) fn administration(table: &mut Table) {
         CANNOT,
     );
     table.row(
-        "the end of a namespace",
+        "the deletion of a namespace",
         "DELETE",
         "/api/v1/namespaces/team",
         Value::Null,
@@ -168,7 +168,7 @@ pub(super) fn administration(table: &mut Table) {
     );
     let review = json!({"kind": "SubjectAccessReview", "apiVersion": "authorization.k8s.io/v1", "spec": {"user": "a", "nonResourceAttributes": {"verb": "get", "path": "/"}}});
     table.row(
-        "what others may do",
+        "a review of others' rights",
         "POST",
         format!("{AUTHORIZATION}/subjectaccessreviews"),
         review,

@@ -35,10 +35,10 @@ fn held_request() -> Value {
 }
 
 pub(super) fn events(table: &mut Table) {
-    table.part = "Objects that stay for ever";
+    table.part = "Objects that stay forever";
     table.row("an Event", "POST", EVENTS, event("a", json!({})), 201, "");
     table.row(
-        "an Event that a finalizer keeps",
+        "an Event with a finalizer",
         "POST",
         EVENTS,
         event("b", held()),
@@ -61,7 +61,7 @@ pub(super) fn events(table: &mut Table) {
         "regarding": {"kind": "Pod", "namespace": "team", "name": "mine"},
     });
     table.row(
-        "the same as an Event of events.k8s.io",
+        "an Event of events.k8s.io with a finalizer",
         "POST",
         "/apis/events.k8s.io/v1/namespaces/team/events",
         newer,
@@ -69,14 +69,14 @@ pub(super) fn events(table: &mut Table) {
         FINALIZERS,
     );
     for (attempt, metadata, says) in [
-        ("a finalizer of an Event that is there", held(), FINALIZERS),
-        ("an owner of an Event that is there", owned(), OWNERS),
+        ("a finalizer of an existing Event", held(), FINALIZERS),
+        ("an owner of an existing Event", owned(), OWNERS),
     ] {
         let path = format!("{EVENTS}/a");
         table.row(attempt, "PATCH", path, json!({"metadata": metadata}), 403, says);
     }
     table.row(
-        "a request for a certificate that a finalizer keeps",
+        "a certificate request with a finalizer",
         "POST",
         CSRS,
         held_request(),

@@ -9,7 +9,7 @@ pub(super) fn nodes(table: &mut Table) {
     let label = |label: &str| json!({"metadata": {"labels": {label: "x"}}});
     const NOT_OTHER: &str = "node \"n\" is not allowed to modify node \"other\"";
     table.row(
-        "a label of its own",
+        "a label of its own Node",
         "PATCH",
         "/api/v1/nodes/n",
         label("disk"),
@@ -73,7 +73,7 @@ pub(super) fn nodes(table: &mut Table) {
         CANNOT,
     );
     table.row(
-        "a role, to draw pods in",
+        "a role label, to attract pods",
         "PATCH",
         "/api/v1/nodes/n",
         label("node-role.kubernetes.io/control-plane"),
@@ -89,7 +89,7 @@ pub(super) fn nodes(table: &mut Table) {
         "is not allowed to modify labels: node-role.kubernetes.io/control-plane",
     );
     table.row(
-        "a label that is kept from nodes",
+        "a label that nodes must not set",
         "PATCH",
         "/api/v1/nodes/n",
         label("node-restriction.kubernetes.io/secure"),
@@ -97,7 +97,7 @@ pub(super) fn nodes(table: &mut Table) {
         "is not allowed to modify labels: node-restriction.kubernetes.io/secure",
     );
     table.row(
-        "its taints, taken away",
+        "removal of its taints",
         "PATCH",
         "/api/v1/nodes/n",
         json!({"spec": {"taints": []}}),
@@ -113,7 +113,7 @@ pub(super) fn nodes(table: &mut Table) {
         "node \"n\" is not allowed to modify taints",
     );
     table.row(
-        "that it is schedulable or not",
+        "its field unschedulable",
         "PATCH",
         "/api/v1/nodes/n",
         json!({"spec": {"unschedulable": true}}),
@@ -148,7 +148,7 @@ pub(super) fn nodes(table: &mut Table) {
     );
     let lease = |name: &str| json!({"kind": "Lease", "apiVersion": "coordination.k8s.io/v1", "metadata": {"name": name}});
     table.row(
-        "a heartbeat for a node to come",
+        "a heartbeat of a future node",
         "POST",
         LEASES,
         lease("third"),
@@ -156,7 +156,7 @@ pub(super) fn nodes(table: &mut Table) {
         NOT_ITS_LEASE,
     );
     table.row(
-        "a lock elsewhere",
+        "a Lease in another namespace",
         "POST",
         "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases",
         lease("n"),
@@ -164,7 +164,7 @@ pub(super) fn nodes(table: &mut Table) {
         "can only access leases in the \"kube-node-lease\" system namespace",
     );
     table.row(
-        "its heartbeat, kept by a finalizer",
+        "a finalizer of its heartbeat",
         "PATCH",
         format!("{LEASES}/n"),
         json!({"metadata": {"finalizers": ["example.com/stay"]}}),
@@ -172,7 +172,7 @@ pub(super) fn nodes(table: &mut Table) {
         "node \"n\" is not allowed to modify finalizers",
     );
     table.row(
-        "its heartbeat, owned by something else",
+        "another owner of its heartbeat",
         "PATCH",
         format!("{LEASES}/n"),
         json!({"metadata": {"ownerReferences": [owner()]}}),
@@ -278,7 +278,7 @@ fn life(table: &mut Table) {
             FINALIZERS,
         ),
         (
-            "an owner of its Node, to go and to come back as a new one",
+            "an owner of its Node, so that the Node is deleted and created again",
             "PATCH",
             NODE,
             MERGE,

@@ -17,7 +17,7 @@ pub(super) fn pods(table: &mut Table) {
         "",
     );
     table.row(
-        "labels of its own pod, to be found by a Service",
+        "labels of its own pod, so that a Service selects it",
         "PATCH",
         format!("{TEAM}/pods/mine"),
         label(),
@@ -49,7 +49,7 @@ pub(super) fn pods(table: &mut Table) {
         STRANGER,
     );
     table.row(
-        "the deletion of a pod that is on no node yet",
+        "the deletion of an unscheduled pod",
         "DELETE",
         format!("{TEAM}/pods/unbound"),
         Value::Null,
@@ -66,7 +66,7 @@ pub(super) fn pods(table: &mut Table) {
         CANNOT,
     );
     table.row(
-        "the deletion of its own, all at once",
+        "the deletion of its own pods as a collection",
         "DELETE",
         format!("{TEAM}/pods?fieldSelector=spec.nodeName%3Dn"),
         Value::Null,
@@ -84,7 +84,7 @@ pub(super) fn pods(table: &mut Table) {
     );
     let mut strong = bound_pod("strong", "n", "powerful");
     table.row(
-        "a new pod on itself with a strong ServiceAccount",
+        "a new pod on itself with a privileged ServiceAccount",
         "POST",
         format!("{TEAM}/pods"),
         strong.clone(),

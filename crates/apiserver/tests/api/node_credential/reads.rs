@@ -11,7 +11,7 @@ pub(super) fn reads(table: &mut Table) {
         200,
         "",
     );
-    table.get("a pod of its own", format!("{TEAM}/pods/mine"), 200, "");
+    table.get("one of its pods", format!("{TEAM}/pods/mine"), 200, "");
     table.get(
         "a Secret that its pod refers to",
         format!("{TEAM}/secrets/mine"),
@@ -31,7 +31,7 @@ pub(super) fn reads(table: &mut Table) {
         "",
     );
     table.get(
-        "Nodes, Services and EndpointSlices, which it routes by",
+        "Nodes, Services and EndpointSlices, for routes and rules",
         "/api/v1/services",
         200,
         "",
@@ -54,12 +54,7 @@ pub(super) fn reads(table: &mut Table) {
         403,
         STRANGER,
     );
-    table.get(
-        "a Secret that is not there",
-        format!("{TEAM}/secrets/none"),
-        403,
-        STRANGER,
-    );
+    table.get("a missing Secret", format!("{TEAM}/secrets/none"), 403, STRANGER);
     table.get(
         "the Secrets of a namespace",
         format!("{TEAM}/secrets"),
@@ -67,7 +62,7 @@ pub(super) fn reads(table: &mut Table) {
         "No Object name found",
     );
     table.get(
-        "the Secrets of a namespace but one",
+        "the Secrets of a namespace except one",
         format!("{TEAM}/secrets?fieldSelector=metadata.name%21%3Dmine"),
         403,
         "No Object name found",
@@ -122,7 +117,7 @@ pub(super) fn reads(table: &mut Table) {
         "can only list/watch pods with spec.nodeName field selector",
     );
     table.get(
-        "all pods but another node's",
+        "all pods except another node's",
         "/api/v1/pods?watch=1&fieldSelector=spec.nodeName%21%3Dother",
         403,
         "can only list/watch pods with spec.nodeName field selector",
@@ -141,5 +136,5 @@ pub(super) fn reads(table: &mut Table) {
     );
     table.get("DaemonSets", "/apis/apps/v1/daemonsets", 403, CANNOT);
     table.get("roles", format!("{RBAC}/clusterroles"), 403, CANNOT);
-    table.get("the server's counters", "/metrics", 403, CANNOT);
+    table.get("the server's metrics", "/metrics", 403, CANNOT);
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::*;
 
 pub(super) fn streams(table: &mut Table) {
-    table.part = "Reaching into others";
+    table.part = "Access to other nodes";
     table.get(
         "the log of another node's pod",
         format!("{TEAM}/pods/theirs/log"),
@@ -45,7 +45,7 @@ pub(super) fn streams(table: &mut Table) {
         CANNOT,
     );
     table.get(
-        "its own tunnel, without asking for an upgrade",
+        "its own tunnel, without an upgrade",
         "/everynode/v1/nodes/n/tunnel",
         400,
         "Upgrade: everynode-tunnel is required",

@@ -7,7 +7,7 @@ pub(super) fn tokens(table: &mut Table, world: &World) {
     let path = |account: &str| format!("{TEAM}/serviceaccounts/{account}/token");
     let (mine, theirs) = (world.mine.as_str(), world.theirs.as_str());
     table.row(
-        "one of its pod, bound to the pod",
+        "a token for its pod, bound to the pod",
         "POST",
         path("daemon"),
         token_request("mine", mine, ""),
@@ -15,7 +15,7 @@ pub(super) fn tokens(table: &mut Table, world: &World) {
         "",
     );
     table.row(
-        "one bound to nothing",
+        "a token bound to no object",
         "POST",
         path("daemon"),
         token_request("", "", ""),
@@ -23,7 +23,7 @@ pub(super) fn tokens(table: &mut Table, world: &World) {
         "node requested token not bound to a pod",
     );
     table.row(
-        "one bound to a pod of any uid",
+        "a token bound to a pod without a uid",
         "POST",
         path("daemon"),
         token_request("mine", "", ""),
@@ -31,7 +31,7 @@ pub(super) fn tokens(table: &mut Table, world: &World) {
         "node requested token with a pod binding without a uid",
     );
     table.row(
-        "one bound to another node's pod",
+        "a token bound to another node's pod",
         "POST",
         path("daemon"),
         token_request("theirs", theirs, ""),
@@ -39,7 +39,7 @@ pub(super) fn tokens(table: &mut Table, world: &World) {
         "node requested token bound to a pod scheduled on a different node",
     );
     table.row(
-        "one for others than the pod names",
+        "a token for an audience that the pod does not name",
         "POST",
         path("daemon"),
         token_request("mine", mine, "vault"),
@@ -47,7 +47,7 @@ pub(super) fn tokens(table: &mut Table, world: &World) {
         "audience \"vault\" not found in pod spec volume",
     );
     table.row(
-        "one of an administrator's account, bound to its own pod",
+        "a token of an administrator's account, bound to its own pod",
         "POST",
         path("powerful"),
         token_request("mine", mine, ""),
@@ -55,7 +55,7 @@ pub(super) fn tokens(table: &mut Table, world: &World) {
         STRANGER,
     );
     table.row(
-        "one of an account in kube-system",
+        "a token of an account in kube-system",
         "POST",
         "/api/v1/namespaces/kube-system/serviceaccounts/default/token",
         token_request("", "", ""),
