@@ -1,4 +1,5 @@
-//! Answers CertificateSigningRequests: approves what nodes ask for themselves, has certificates issued, and clears away what is over.
+//! Handles CertificateSigningRequests: approves those of nodes, issues certificates, and deletes
+//! old requests.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -21,19 +22,20 @@ use crate::driver::TaskError;
 use crate::flight::Flight;
 use crate::resource::Resource;
 
-/// Requests that are answered at a time.
+/// Most requests that are handled at a time.
 const IN_FLIGHT: usize = 16;
-/// How long a failed answer holds its place before it is tried again.
+/// Backoff after a failure, which keeps its place in the flight.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
-/// How often requests are looked at that are over.
+/// How often all requests are checked for old ones.
 const CLEAR: Duration = Duration::from_secs(600);
 
-/// How certificates are issued.
+/// Issues certificates.
 #[derive(Clone)]
 pub struct Signer {
-    /// The longest life of a certificate.
+    /// Longest validity of a certificate.
     pub longest: Duration,
-    /// Signs: the request (PEM), the user, the groups and the life give a certificate (PEM), or why there is none.
+    /// Signs a request (PEM) for a user, groups and a validity. Returns a certificate (PEM), or why
+    /// there is none.
     pub sign: Arc<Sign>,
 }
 
@@ -46,24 +48,24 @@ impl fmt::Debug for Signer {
     }
 }
 
-/// Answers until it is dropped.
+/// Runs until it is dropped.
 pub(crate) async fn run(context: Context, signer: Signer) -> Result<(), TaskError> {
     let requests: Reflector<ObjectView> = Reflector::new();
-    let mut told = requests.subscribe();
+    let mut batches = requests.subscribe();
     let path = Resource::certificate_signing_requests().path();
-    let fed = requests
+    let reflecting = requests
         .clone()
         .run(context.api.clone(), path, Some(METADATA_ONLY));
-    tokio::pin!(fed);
+    tokio::pin!(reflecting);
     let mut due: BTreeSet<Arc<str>> = BTreeSet::new();
     let mut flight = Flight::new(IN_FLIGHT);
     let mut clear = tokio::time::interval(CLEAR);
     loop {
         tokio::select! {
             biased;
-            () = &mut fed => return Err("its reflector ended".into()),
+            () = &mut reflecting => return Err("its reflector ended".into()),
             _ = clear.tick() => due.extend(requests.all().iter().map(|known| known.meta.name.clone())),
-            Some(batch) = told.recv() => hear(&mut due, &batch),
+            Some(batch) = batches.recv() => receive(&mut due, &batch),
             (name, result) = flight.next() => settle(&mut due, name, result),
         }
         for _ in 0..flight.room() {
@@ -73,7 +75,7 @@ pub(crate) async fn run(context: Context, signer: Signer) -> Result<(), TaskErro
     }
 }
 
-fn hear(due: &mut BTreeSet<Arc<str>>, batch: &Batch<ObjectView>) {
+fn receive(due: &mut BTreeSet<Arc<str>>, batch: &Batch<ObjectView>) {
     for event in batch.iter() {
         match event {
             Event::Put(request) => {
@@ -89,12 +91,12 @@ fn hear(due: &mut BTreeSet<Arc<str>>, batch: &Batch<ObjectView>) {
 
 fn settle(due: &mut BTreeSet<Arc<str>>, name: Arc<str>, result: Result<(), Failure>) {
     let Err(failure) = result else { return };
-    // Gone, or changed meanwhile: the watch tells.
+    // Deleted meanwhile: the watch shows it.
     if failure.is_not_found() {
         return;
     }
     if !failure.is_conflict() {
-        tracing::warn!(%name, %failure, "answering a certificate signing request");
+        tracing::warn!(%name, %failure, "cannot handle the certificate signing request");
     }
     due.insert(name);
 }
@@ -107,7 +109,7 @@ async fn answer(context: Context, signer: Signer, name: Arc<str>) -> (Arc<str>, 
     (name, result)
 }
 
-/// Takes one step; what it writes comes back by the watch, and with it the next.
+/// Takes one step. The watch shows what it writes, and triggers the next step.
 async fn step(context: &Context, signer: &Signer, name: &str) -> Result<(), Failure> {
     let requests = Resource::certificate_signing_requests();
     let csr: Value = context.api.get(&requests.object("", name)).await?;
@@ -176,7 +178,8 @@ async fn conclude(
     context.api.replace(&path, &csr).await
 }
 
-/// Issues a certificate. A node's is recorded before anybody has it, over the record that was looked at: whoever comes in between is seen.
+/// Issues a certificate. A node's certificate is recorded before it is published. The write
+/// requires the record that was read, so concurrent changes are detected.
 async fn issue(
     context: &Context,
     signer: &Signer,

@@ -1,4 +1,4 @@
-//! ClusterRoles that are the sum of others (`aggregationRule`) get the rules of their parts.
+//! Aggregates the rules of ClusterRoles (`aggregationRule`).
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::Context;
 use crate::driver::TaskError;
 use crate::resource::Resource;
 
-/// How long a failed look waits for the next.
+/// Backoff after a failure.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 #[derive(Deserialize)]
@@ -22,13 +22,14 @@ struct List {
     items: Vec<Value>,
 }
 
-/// Sums up until it is dropped. There are some hundred ClusterRoles and they change seldom, so each change is a look at all of them.
+/// Runs until it is dropped. There are about a hundred ClusterRoles and they rarely change, so each
+/// change reads all of them.
 pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
     let roles: Reflector<ObjectView> = Reflector::new();
-    let mut told = roles.subscribe();
+    let mut batches = roles.subscribe();
     let path = Resource::cluster_roles().path();
-    let fed = roles.clone().run(context.api.clone(), path, Some(METADATA_ONLY));
-    tokio::pin!(fed);
+    let reflecting = roles.clone().run(context.api.clone(), path, Some(METADATA_ONLY));
+    tokio::pin!(reflecting);
     let mut due: Option<Instant> = None;
     loop {
         let at = due;
@@ -40,8 +41,8 @@ pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
         };
         tokio::select! {
             biased;
-            () = &mut fed => return Err("its reflector ended".into()),
-            Some(batch) = told.recv() => {
+            () = &mut reflecting => return Err("its reflector ended".into()),
+            Some(batch) = batches.recv() => {
                 if batch.iter().any(|event| !matches!(event, Event::Bookmark(_))) {
                     due.get_or_insert_with(Instant::now);
                 }
@@ -49,10 +50,10 @@ pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
             () = look => {
                 due = match settle(&context).await {
                     Ok(()) => None,
-                    // It changed meanwhile, which the watch tells, too.
+                    // It changed meanwhile, which the watch shows too.
                     Err(failure) if failure.is_conflict() || failure.is_not_found() => Some(Instant::now() + AFTER_FAILURE),
                     Err(failure) => {
-                        tracing::warn!(%failure, "summing up cluster roles");
+                        tracing::warn!(%failure, "cannot aggregate cluster roles");
                         Some(Instant::now() + AFTER_FAILURE)
                     }
                 };
@@ -61,7 +62,8 @@ pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
     }
 }
 
-/// Gives each sum its rules. What it writes comes back by the watch, and with it the next look: for sums of sums.
+/// Writes the rules of each aggregated role. The watch shows the writes, which triggers another
+/// pass for roles that aggregate aggregated ones.
 async fn settle(context: &Context) -> Result<(), Failure> {
     let resource = Resource::cluster_roles();
     let List { items } = context.api.get(&resource.path()).await?;

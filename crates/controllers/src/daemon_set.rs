@@ -1,7 +1,7 @@
 //! Runs DaemonSets, as [`plan::fleet`] decides.
 //!
-//! This shell knows no rule of a DaemonSet: it feeds the fleet what the reflectors tell, sends the requests that the fleet renders, and
-//! hands their answers back.
+//! This shell contains no rule of DaemonSets: it passes watch events to the fleet, sends the
+//! fleet's requests, and passes their answers back.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,10 +17,12 @@ use crate::driver::{Status, TaskError};
 use crate::flight::Flight;
 use crate::recorder::{Involved, Record};
 
-/// Requests under way at once, for all DaemonSets together. The fleet bounds each set by its own burst; this bounds the server's queue.
+/// Most requests in flight for all DaemonSets together. The fleet bounds each set; this bounds the
+/// queue of the server.
 const IN_FLIGHT: usize = 512;
 
-/// A request without an answer after this is given up: its outcome is unknown, and the fleet finds out by what the watch tells.
+/// Timeout of a request. Its result is then unknown, and the fleet learns it from a watch or a
+/// read.
 const UNANSWERED_AFTER: Duration = Duration::from_secs(60);
 
 struct Outcome {
@@ -28,7 +30,7 @@ struct Outcome {
     answer: Result<(u16, Vec<u8>), String>,
 }
 
-/// Controls until it is dropped.
+/// Runs until it is dropped.
 pub(crate) async fn run(context: Context, options: fleet::Options, status: Status) -> Result<(), TaskError> {
     let mut nodes = context.nodes.subscribe();
     let mut pods = context.pods.subscribe();
@@ -42,21 +44,22 @@ pub(crate) async fn run(context: Context, options: fleet::Options, status: Statu
     loop {
         tokio::select! {
             biased;
-            Some(batch) = nodes.recv() => hear(&batch, &mut first_nodes, |change| fleet.node(change)),
-            Some(batch) = sets.recv() => hear(&batch, &mut first_sets, |change| fleet.daemon_set(change)),
-            Some(batch) = revisions.recv() => hear(&batch, &mut first_revisions, |change| fleet.revision(change)),
-            Some(batch) = pods.recv() => hear(&batch, &mut first_pods, |change| fleet.pod(change)),
+            Some(batch) = nodes.recv() => receive(&batch, &mut first_nodes, |change| fleet.node(change)),
+            Some(batch) = sets.recv() => receive(&batch, &mut first_sets, |change| fleet.daemon_set(change)),
+            Some(batch) = revisions.recv() => receive(&batch, &mut first_revisions, |change| fleet.revision(change)),
+            Some(batch) = pods.recv() => receive(&batch, &mut first_pods, |change| fleet.pod(change)),
             outcome = flight.next() => settle(&context, &mut fleet, outcome),
             () = context.clock.until(look_again) => {}
             else => return Err("its reflectors ended".into()),
         }
-        // A plan is made of everything that has arrived: not for a node as it was before the batch that waits behind.
-        hear_waiting(&mut nodes, &mut first_nodes, |change| fleet.node(change));
-        hear_waiting(&mut sets, &mut first_sets, |change| fleet.daemon_set(change));
-        hear_waiting(&mut revisions, &mut first_revisions, |change| {
+        // Plans with everything that has arrived, so that no node is judged by a state that a
+        // waiting batch changes.
+        receive_waiting(&mut nodes, &mut first_nodes, |change| fleet.node(change));
+        receive_waiting(&mut sets, &mut first_sets, |change| fleet.daemon_set(change));
+        receive_waiting(&mut revisions, &mut first_revisions, |change| {
             fleet.revision(change)
         });
-        hear_waiting(&mut pods, &mut first_pods, |change| fleet.pod(change));
+        receive_waiting(&mut pods, &mut first_pods, |change| fleet.pod(change));
         while let Some(outcome) = flight.ready() {
             settle(&context, &mut fleet, outcome);
         }
@@ -64,7 +67,7 @@ pub(crate) async fn run(context: Context, options: fleet::Options, status: Statu
         status.fleet_worked(fleet.work());
         plan.events
             .into_iter()
-            .for_each(|event| context.recorder.tell(record(event)));
+            .for_each(|event| context.recorder.record(record(event)));
         waiting.extend(plan.actions.into_iter().map(Arc::new));
         look_again = plan.look_again;
         let room = flight.room().min(waiting.len());
@@ -74,43 +77,43 @@ pub(crate) async fn run(context: Context, options: fleet::Options, status: Statu
     }
 }
 
-/// Hands on the batches that wait now; what comes meanwhile waits for the next turn.
-fn hear_waiting<V: Watched>(
+/// Applies the batches that wait now. Later ones wait for the next iteration.
+fn receive_waiting<V: Watched>(
     queue: &mut mpsc::Receiver<Batch<V>>,
     first: &mut Gathering<V>,
-    mut tell: impl FnMut(Change<V>),
+    mut apply: impl FnMut(Change<V>),
 ) {
     for _ in 0..queue.len() {
         if let Ok(batch) = queue.try_recv() {
-            hear(&batch, first, &mut tell);
+            receive(&batch, first, &mut apply);
         }
     }
 }
 
-/// Hands a batch on. The fleet wants the first list as one replacement; `first` gathers it and is `Some` of nothing afterwards.
-fn hear<V: Watched>(batch: &Batch<V>, first: &mut Gathering<V>, mut tell: impl FnMut(Change<V>)) {
+/// Applies a batch. The fleet needs the first list as one replacement, which `first` collects.
+fn receive<V: Watched>(batch: &Batch<V>, first: &mut Gathering<V>, mut apply: impl FnMut(Change<V>)) {
     for event in batch.iter().cloned() {
         match (&mut *first, event) {
-            (Gathering::Done, Event::Put(v)) => tell(Change::Upsert(v)),
-            (Gathering::Done, Event::Delete(v)) => tell(Change::Delete(v)),
+            (Gathering::Done, Event::Put(v)) => apply(Change::Upsert(v)),
+            (Gathering::Done, Event::Delete(v)) => apply(Change::Delete(v)),
             (Gathering::Done, Event::Synced(revision) | Event::Bookmark(revision)) => {
-                tell(Change::Bookmark(revision))
+                apply(Change::Bookmark(revision))
             }
             (Gathering::Items(items), Event::Put(v)) => items.push(v),
             (Gathering::Items(items), Event::Synced(revision)) => {
-                tell(Change::Replace {
+                apply(Change::Replace {
                     items: std::mem::take(items),
                     revision,
                 });
                 *first = Gathering::Done;
             }
-            // Nothing is deleted, and no version is whole, before the first list is.
+            // There are no deletions before the first list is complete.
             (Gathering::Items(_), Event::Delete(_) | Event::Bookmark(_)) => {}
         }
     }
 }
 
-/// Whether the first list is still being told.
+/// The first list, until it is complete.
 enum Gathering<V> {
     Items(Vec<Arc<V>>),
     Done,
@@ -128,7 +131,7 @@ fn settle(context: &Context, fleet: &mut Fleet, Outcome { action, answer }: Outc
         Err(reason) => Answer::Lost(reason),
     };
     if let Some(event) = fleet.answer(&action, answer, context.clock.now()) {
-        context.recorder.tell(record(event));
+        context.recorder.record(record(event));
     }
 }
 
@@ -146,7 +149,7 @@ async fn execute(context: Context, action: Arc<Action>) -> Outcome {
     let answer = match tokio::time::timeout(UNANSWERED_AFTER, sent).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(failure)) => Err(failure.message()),
-        Err(_) => Err("no answer in time".to_owned()),
+        Err(_) => Err("no answer within 60 s".to_owned()),
     };
     Outcome { action, answer }
 }

@@ -1,4 +1,4 @@
-//! Which kinds the server has.
+//! Discovers the server's kinds.
 
 use reflector::request::{Api, Failure};
 use serde::Deserialize;
@@ -9,7 +9,7 @@ use crate::resource::Resource;
 #[derive(Clone, Debug)]
 pub(crate) struct Deletable {
     pub(crate) resource: Resource,
-    /// Whether a whole collection can be deleted at once.
+    /// Whether a whole collection can be deleted with one request.
     pub(crate) collection: bool,
 }
 
@@ -43,7 +43,8 @@ struct Served {
     verbs: Vec<String>,
 }
 
-/// Every kind whose objects can be listed, watched and deleted, in its group's preferred version. Subresources are no kinds.
+/// All kinds whose objects can be listed, watched and deleted, in their group's preferred version,
+/// without subresources.
 pub(crate) async fn deletable(api: &Api) -> Result<Vec<Deletable>, Failure> {
     let groups: Groups = api.get("/apis").await?;
     let versions = groups

@@ -1,4 +1,4 @@
-//! Keeps the status of PodDisruptionBudgets, as [`plan::disruption`] decides.
+//! Maintains the status of PodDisruptionBudgets, as [`plan::disruption`] decides.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use crate::flight::Flight;
 use crate::recorder::{Involved, Record};
 use crate::resource::Resource;
 
-/// Writes under way. Budgets are few.
+/// Most writes in flight. Budgets are few.
 const IN_FLIGHT: usize = 32;
 
-/// How long a failed write holds its place before it is decided anew.
+/// Backoff after a failure, which keeps its place in the flight.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
 
-/// Who tells the events.
+/// Source of the events.
 const COMPONENT: &str = "controllermanager";
 
 enum Subject {
@@ -34,7 +34,7 @@ struct Outcome {
     result: Result<(), Failure>,
 }
 
-/// Counts until it is dropped.
+/// Runs until it is dropped.
 pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
     let mut budgets = context.budgets.subscribe();
     let mut sets = context.daemon_sets.subscribe();
@@ -98,9 +98,9 @@ fn settle(context: &Context, known: &mut Budgets, Outcome { subject, result }: O
     if failure.is_not_found() {
         return;
     }
-    // A conflict is an object that changed meanwhile: decide about what it is now.
+    // A conflict means that the object changed meanwhile: decide again with its new state.
     if !failure.is_conflict() {
-        tracing::warn!(%failure, "counting what a budget guards");
+        tracing::warn!(%failure, "cannot update a disruption budget or its pods");
     }
     match subject {
         Subject::Budget(key) => known.retry_budget(&key),
@@ -110,7 +110,7 @@ fn settle(context: &Context, known: &mut Budgets, Outcome { subject, result }: O
 
 fn perform(context: &Context, flight: &mut Flight<Outcome>, action: Action) {
     match action {
-        Action::TellBudget {
+        Action::RecordBudgetEvent {
             budget,
             uid,
             warning,
@@ -125,15 +125,15 @@ fn perform(context: &Context, flight: &mut Flight<Outcome>, action: Action) {
                 uid,
                 resource_version: 0,
             };
-            tell(context, involved, warning, reason, message);
+            record(context, involved, warning, reason, message);
         }
-        Action::TellPod {
+        Action::RecordPodWarning {
             pod,
             uid,
             reason,
             message,
-        } => tell(context, Involved::pod_key(&pod, &uid), true, reason, message),
-        Action::SetStatus { .. } | Action::TakeBackDisruption { .. } => {
+        } => record(context, Involved::pod_key(&pod, &uid), true, reason, message),
+        Action::SetStatus { .. } | Action::ClearDisruption { .. } => {
             flight.launch(execute(context.clone(), action));
         }
     }
@@ -147,7 +147,7 @@ async fn execute(context: Context, action: Action) -> Outcome {
             let path = budgets.subresource(&budget.namespace, &budget.name, "status");
             (Subject::Budget(budget), api.patch(&path, MERGE, &patch).await)
         }
-        Action::TakeBackDisruption { pod, uid } => {
+        Action::ClearDisruption { pod, uid } => {
             let patch = json!({"metadata": {"uid": &*uid}, "status": {"conditions": [{
                 "type": "DisruptionTarget", "status": "False", "reason": null, "message": null,
                 "lastTransitionTime": rfc3339(context.clock.now()),
@@ -155,18 +155,19 @@ async fn execute(context: Context, action: Action) -> Outcome {
             let path = Resource::pods().subresource(&pod.namespace, &pod.name, "status");
             (Subject::Pod(pod), api.patch(&path, STRATEGIC, &patch).await)
         }
-        Action::TellBudget { budget, .. } => (Subject::Budget(budget), Ok(())),
-        Action::TellPod { pod, .. } => (Subject::Pod(pod), Ok(())),
+        Action::RecordBudgetEvent { budget, .. } => (Subject::Budget(budget), Ok(())),
+        Action::RecordPodWarning { pod, .. } => (Subject::Pod(pod), Ok(())),
     };
-    // A conflict too: until the watch tells what is there now, the same would be asked again and again.
+    // After a conflict too, because the same write would conflict until the watch shows the new
+    // state.
     if result.as_ref().is_err_and(|failure| !failure.is_not_found()) {
         tokio::time::sleep(AFTER_FAILURE).await;
     }
     Outcome { subject, result }
 }
 
-fn tell(context: &Context, involved: Involved, warning: bool, reason: &'static str, message: String) {
-    context.recorder.tell(Record {
+fn record(context: &Context, involved: Involved, warning: bool, reason: &'static str, message: String) {
+    context.recorder.record(Record {
         involved,
         component: COMPONENT,
         warning,

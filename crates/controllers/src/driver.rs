@@ -1,7 +1,8 @@
-//! One owner of all tasks of a process's controllers.
+//! Runs all tasks of a process's controllers.
 //!
-//! A task is a name and a function that makes its future anew: one that fails or panics is started again, later each time. All end
-//! together when the driver is told to stop. What each last did can be read at any time.
+//! A task is a name and a function that creates its future. A task that fails or panics is
+//! restarted with exponential backoff. All tasks end together at shutdown. Their status can be read
+//! at any time.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -22,20 +23,20 @@ pub(crate) type TaskError = Box<dyn std::error::Error + Send + Sync>;
 
 type Task = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), TaskError>> + Send>> + Send>;
 
-/// The first wait before a failed task starts again, and the longest.
+/// The first backoff of a failed task, and the longest.
 const RESTART: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
-/// A task that ran this long before it failed is taken for sound: its next restart waits the shortest time again.
+/// After this time without a failure, the backoff of a task starts again.
 const SOUND_AFTER: Duration = Duration::from_secs(60);
 
-/// What a task last did.
+/// Status of a task.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaskStatus {
-    /// When it last started.
+    /// When it was last started.
     pub started: Timestamp,
-    /// How often it was started again after an error or a panic.
+    /// Number of restarts after an error or a panic.
     pub restarts: u64,
-    /// What ended it the last time.
+    /// The last error.
     pub last_error: Option<String>,
 }
 
@@ -50,12 +51,12 @@ struct Known {
 }
 
 impl Status {
-    /// Every task and what it last did.
+    /// The status of all tasks.
     pub fn all(&self) -> BTreeMap<&'static str, TaskStatus> {
         self.known().tasks.clone()
     }
 
-    /// How much the DaemonSet controller has done since it was last started.
+    /// Work of the DaemonSet controller since its last start.
     pub fn fleet_work(&self) -> Work {
         self.known().fleet
     }
@@ -104,7 +105,7 @@ impl Driver {
         }
     }
 
-    /// Adds a task. `make` is called for its start and for every later one.
+    /// Adds a task. `make` is called for each start.
     pub(crate) fn add<F>(&mut self, name: &'static str, make: impl Fn() -> F + Send + 'static)
     where
         F: Future<Output = Result<(), TaskError>> + Send + 'static,
@@ -112,8 +113,8 @@ impl Driver {
         self.tasks.push((name, Box::new(move || Box::pin(make()))));
     }
 
-    /// Runs all until `shutdown`, then ends all, in no order: each write carries its own preconditions, so none is harmed by being
-    /// the last.
+    /// Runs all tasks until `shutdown`, then ends them in any order. Each write has its own
+    /// preconditions, so none is harmful as the last one.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let mut keepers = JoinSet::new();
         for (name, task) in self.tasks {
@@ -129,7 +130,7 @@ impl Driver {
     }
 }
 
-/// Runs a task again and again until `shutdown`.
+/// Runs a task, and restarts it, until `shutdown`.
 async fn keep(name: &'static str, task: Task, status: Status, clock: Clock, shutdown: CancellationToken) {
     let mut backoff = Backoff::new(RESTART.0, RESTART.1);
     loop {
@@ -146,7 +147,7 @@ async fn keep(name: &'static str, task: Task, status: Status, clock: Clock, shut
             ended = run.join_next() => ended,
         };
         let error = match ended {
-            Some(Ok(Ok(()))) | None => "it ended".to_owned(),
+            Some(Ok(Ok(()))) | None => "it ended unexpectedly".to_owned(),
             Some(Ok(Err(error))) => chain(&*error),
             Some(Err(panic)) => panic.to_string(),
         };
@@ -154,7 +155,7 @@ async fn keep(name: &'static str, task: Task, status: Status, clock: Clock, shut
             backoff.reset();
         }
         let wait = backoff.next_wait();
-        tracing::warn!(task = name, error, ?wait, "task failed, starts again");
+        tracing::warn!(task = name, error, ?wait, "the task failed, it will be restarted");
         status.failed(name, &error);
         tokio::select! {
             biased;
@@ -171,7 +172,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_task_that_fails_or_panics_starts_again_and_says_why() {
+    async fn failed_or_panicked_task_is_restarted_with_its_error() {
         let status = Status::default();
         let mut driver = Driver::new(status.clone(), Clock::system());
         let runs = Arc::new(AtomicU32::new(0));
@@ -197,6 +198,6 @@ mod tests {
         assert_eq!(task.restarts, 2);
         assert!(task.last_error.is_some_and(|e| e.contains("panic")));
         shutdown.cancel();
-        running.await.expect("the driver ends when it is told to");
+        running.await.expect("the driver ends at shutdown");
     }
 }

@@ -1,4 +1,4 @@
-//! How the writes of [`plan::endpoints`] are sent, and what their answers mean.
+//! Sends the writes of [`plan::endpoints`], and classifies the answers.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use serde::Deserialize;
 
 use crate::resource::Resource;
 
-/// Writes under way at once, for all Services together. Each may carry a hundred endpoints.
+/// Most writes in flight, for all Services together. Each may contain a hundred endpoints.
 pub(crate) const IN_FLIGHT: usize = 64;
 
-/// A write without an answer after this is given up: what became of it, the watch tells.
+/// Timeout of a write. The watch shows whether it took effect.
 const UNANSWERED_AFTER: Duration = Duration::from_secs(60);
 
-/// A write and how it went.
+/// A write and its result.
 pub(crate) struct Outcome {
     pub(crate) action: Action,
     pub(crate) answer: Answer,
@@ -39,9 +39,9 @@ pub(crate) async fn execute(api: Api, resource: Resource, action: Action) -> Out
         Ok(Ok(answer)) => answer,
         Ok(Err(failure)) if failure.namespace_terminating() => Answer::NoPlace,
         Ok(Err(failure)) => {
-            // A conflict is an object that changed meanwhile, or one that is there already and not seen yet.
+            // A conflict means that the object changed or was created meanwhile.
             if !failure.is_conflict() && !failure.is_not_found() {
-                tracing::warn!(%failure, service = %action.service.name, "writing a Service's endpoints");
+                tracing::warn!(%failure, service = %action.service.name, "cannot write the endpoints of the Service");
             }
             Answer::Failed
         }
@@ -73,7 +73,8 @@ async fn send(api: &Api, resource: &Resource, action: &Action) -> Result<Answer,
             };
             return match api.delete(&resource.object(namespace, name), options).await {
                 Ok(()) => Ok(Answer::Deleted),
-                // A conflict may be any change at that moment: if it is another object by now, the watch tells.
+                // A conflict may be a concurrent change. If it is another object now, the watch
+                // shows it.
                 Err(failure) if failure.is_not_found() => Ok(Answer::Deleted),
                 Err(failure) => Err(failure),
             };

@@ -1,4 +1,4 @@
-//! Keeps the Endpoints of Services, as [`plan::endpoints::Endpoints`] decides.
+//! Maintains the Endpoints of Services, as [`plan::endpoints::Endpoints`] decides.
 
 use plan::endpoints::Endpoints;
 use reflector::Event;
@@ -9,7 +9,7 @@ use crate::endpoint_writes::{IN_FLIGHT, Outcome, execute};
 use crate::flight::Flight;
 use crate::resource::Resource;
 
-/// Keeps them until it is dropped.
+/// Runs until it is dropped.
 pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
     let mut services = context.services.subscribe();
     let mut endpoints = context.endpoints.subscribe();

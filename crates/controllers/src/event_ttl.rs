@@ -1,8 +1,8 @@
-//! Deletes Events that have told their story.
+//! Deletes old Events.
 //!
-//! Kubernetes gives an Event to its store with a time to live of an hour from the last write. Here the same is done from outside,
-//! statelessly: now and then all Events are read in pages and the old ones deleted. An Event that was told again meanwhile has another
-//! version and stays.
+//! In Kubernetes, the store deletes an Event an hour after its last write. This controller is
+//! stateless instead: it regularly reads all Events in pages, and deletes the old ones. An Event
+//! that was updated meanwhile has another resourceVersion and stays.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::Context;
 use crate::driver::TaskError;
 use crate::resource::Resource;
 
-/// How often Events are read. They live up to this much longer than asked.
+/// How often Events are read. An Event may live longer than its TTL by up to this time.
 const PERIOD: Duration = Duration::from_secs(300);
 
-/// Events a page.
+/// Events in a page.
 const PAGE: usize = 500;
 
 #[derive(Deserialize)]
@@ -58,7 +58,7 @@ struct Series {
 }
 
 impl EventView {
-    fn last_told(&self) -> Option<Timestamp> {
+    fn last_seen(&self) -> Option<Timestamp> {
         let observed = self.series.as_ref().and_then(|s| s.last_observed_time);
         [
             self.metadata.creation_timestamp,
@@ -72,7 +72,7 @@ impl EventView {
     }
 }
 
-/// Deletes until it is dropped.
+/// Runs until it is dropped.
 pub(crate) async fn run(context: Context, time_to_live: Duration) -> Result<(), TaskError> {
     loop {
         sweep(&context, time_to_live).await?;
@@ -91,14 +91,14 @@ async fn sweep(context: &Context, time_to_live: Duration) -> Result<(), Failure>
         let path = format!("{}?limit={PAGE}&continue={token}", Resource::events().path());
         let page: Page = match context.api.get(&path).await {
             Ok(page) => page,
-            // The page's history is gone; the next sweep begins anew.
+            // The continue token has expired; the next sweep starts from the beginning.
             Err(failure) if failure.code() == 410 => return Ok(()),
             Err(failure) => return Err(failure),
         };
         for event in page
             .items
             .iter()
-            .filter(|e| e.last_told().is_some_and(|told| told < oldest))
+            .filter(|e| e.last_seen().is_some_and(|seen| seen < oldest))
         {
             let options = DeleteOptions {
                 resource_version: Some(&event.metadata.resource_version),

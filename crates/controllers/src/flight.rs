@@ -1,4 +1,4 @@
-//! Requests under way, a bounded number of them.
+//! A bounded number of requests in flight.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,7 +6,7 @@ use std::pin::Pin;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
-/// A bounded set of running futures, polled by their owner: no task, so nothing outlives it.
+/// A bounded set of running futures, polled by their owner. They are no tasks, so none outlives it.
 pub(crate) struct Flight<T> {
     running: FuturesUnordered<Pin<Box<dyn Future<Output = T> + Send>>>,
     limit: usize,
@@ -29,7 +29,8 @@ impl<T> Flight<T> {
         self.running.push(Box::pin(work));
     }
 
-    /// The next result; waits for ever when nothing runs. Cancel-safe: a result is taken only when returned.
+    /// Returns the next result; never returns if nothing runs. Cancel-safe: a result is only taken
+    /// when it is returned.
     pub(crate) async fn next(&mut self) -> T {
         match self.running.next().await {
             Some(result) => result,
@@ -37,7 +38,7 @@ impl<T> Flight<T> {
         }
     }
 
-    /// A result that is there already.
+    /// A result that is available already.
     pub(crate) fn ready(&mut self) -> Option<T> {
         futures::FutureExt::now_or_never(self.running.next()).flatten()
     }

@@ -1,7 +1,8 @@
-//! Deletes what lost its owners, as [`plan::garbage::Graph`] decides.
+//! Deletes objects without owners, as [`plan::garbage::Graph`] decides.
 //!
-//! The kinds that other controllers watch anyway come from their reflectors; of every other kind that the server has, metadata alone is
-//! watched. Events own nothing and are owned by nothing, and there are many: they are left out.
+//! Kinds that other controllers also watch come from shared reflectors. For all other kinds of the
+//! server, only the metadata is watched. Events have no owners and no dependents, and are numerous,
+//! so they are not watched.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -23,19 +24,19 @@ use crate::flight::Flight;
 use crate::recorder::{Involved, Record};
 use crate::resource::Resource;
 
-/// Writes under way.
+/// Most actions in flight.
 const IN_FLIGHT: usize = 128;
 
-/// How often the server's kinds are read again, and owners that no watch feeds are looked for again.
+/// How often the server's kinds are read again, and owners that no watch covers are checked again.
 const PERIOD: Duration = Duration::from_secs(30);
 
-/// Batches of all kinds that wait for the collector; the reflectors wait behind it.
+/// Batches of all kinds that wait for the collector. Reflectors wait when it is full.
 const QUEUE: usize = 64;
 
-/// How long a failed action holds its place before it is decided anew.
+/// Backoff after a failure, which keeps its place in the flight.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
 
-/// Groups and kinds whose objects come from the reflectors that all controllers share.
+/// Groups and resources whose objects come from shared reflectors.
 const SHARED: [(&str, &str); 10] = [
     ("", "pods"),
     ("", "nodes"),
@@ -49,8 +50,8 @@ const SHARED: [(&str, &str); 10] = [
     ("policy", "poddisruptionbudgets"),
 ];
 
-/// A change of any kind's object.
-enum Heard {
+/// A change of an object of any kind.
+enum ObjectChange {
     Put(Object),
     Delete(Uid),
 }
@@ -66,16 +67,17 @@ enum Outcome {
     },
 }
 
-/// Collects until it is dropped.
+/// Runs until it is dropped.
 pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
-    let (heard, mut changes) = mpsc::channel(QUEUE);
+    let (sender, mut changes) = mpsc::channel(QUEUE);
     let mut feeds = JoinSet::new();
-    share(&context, &heard, &mut feeds);
+    share(&context, &sender, &mut feeds);
     let mut graph = Graph::new();
     let mut flight: Flight<Outcome> = Flight::new(IN_FLIGHT);
     let mut kinds = Kinds::default();
-    // Without the kinds nothing can be looked for and nothing deleted: this must work once before anything is decided.
-    kinds.read(&context, &heard, &mut feeds).await?;
+    // Without the kinds, owners cannot be read and objects cannot be deleted, so this must succeed
+    // before any decision.
+    kinds.read(&context, &sender, &mut feeds).await?;
     let mut period = tokio::time::interval_at(Instant::now() + PERIOD, PERIOD);
     period.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -83,14 +85,14 @@ pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
             biased;
             _ = period.tick() => {
                 graph.recheck_unwatched();
-                if let Err(failure) = kinds.read(&context, &heard, &mut feeds).await {
-                    tracing::warn!(%failure, "reading the server's kinds");
+                if let Err(failure) = kinds.read(&context, &sender, &mut feeds).await {
+                    tracing::warn!(%failure, "cannot read the server's kinds");
                 }
             }
-            Some(batch) = changes.recv() => hear(&mut graph, batch),
+            Some(batch) = changes.recv() => receive(&mut graph, batch),
             outcome = flight.next() => settle(&mut graph, outcome),
             Some(ended) = feeds.join_next() => {
-                return Err(format!("a feed ended: {:?}", ended.err()).into());
+                return Err(format!("a reflector or its feed ended: {:?}", ended.err()).into());
             }
         }
         while let Some(outcome) = flight.ready() {
@@ -105,7 +107,7 @@ pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
     }
 }
 
-/// The server's kinds, by what references call them, and those that are watched here.
+/// The server's kinds, by apiVersion and kind, and those that this controller watches.
 #[derive(Default)]
 struct Kinds {
     resources: HashMap<(Arc<str>, Arc<str>), Resource>,
@@ -113,18 +115,18 @@ struct Kinds {
 }
 
 impl Kinds {
-    /// Learns the server's kinds, and begins to watch those that nobody watches.
+    /// Reads the server's kinds, and starts to watch those that are not watched yet.
     async fn read(
         &mut self,
         context: &Context,
-        heard: &mpsc::Sender<Vec<Heard>>,
+        sender: &mpsc::Sender<Vec<ObjectChange>>,
         feeds: &mut JoinSet<()>,
     ) -> Result<(), Failure> {
         for kind in discovery::deletable(&context.api).await? {
             let name = (kind.resource.api_version().into(), (&*kind.resource.kind).into());
             self.resources.insert(name, kind.resource.clone());
             if !is_shared(&kind) && self.watched.insert(kind.resource.path()) {
-                watch(context, kind.resource, heard.clone(), feeds);
+                watch(context, kind.resource, sender.clone(), feeds);
             }
         }
         Ok(())
@@ -141,86 +143,95 @@ fn is_shared(kind: &Deletable) -> bool {
     events || SHARED.contains(&(&**group, &**plural))
 }
 
-fn share(context: &Context, heard: &mpsc::Sender<Vec<Heard>>, feeds: &mut JoinSet<()>) {
-    feeds.spawn(feed(context.pods.subscribe(), &Resource::pods(), heard.clone()));
-    feeds.spawn(feed(context.nodes.subscribe(), &Resource::nodes(), heard.clone()));
+fn share(context: &Context, sender: &mpsc::Sender<Vec<ObjectChange>>, feeds: &mut JoinSet<()>) {
+    feeds.spawn(feed(context.pods.subscribe(), &Resource::pods(), sender.clone()));
+    feeds.spawn(feed(
+        context.nodes.subscribe(),
+        &Resource::nodes(),
+        sender.clone(),
+    ));
     feeds.spawn(feed(
         context.daemon_sets.subscribe(),
         &Resource::daemon_sets(),
-        heard.clone(),
+        sender.clone(),
     ));
     feeds.spawn(feed(
         context.revisions.subscribe(),
         &Resource::controller_revisions(),
-        heard.clone(),
+        sender.clone(),
     ));
     feeds.spawn(feed(
         context.leases.subscribe(),
         &Resource::leases(),
-        heard.clone(),
+        sender.clone(),
     ));
     feeds.spawn(feed(
         context.namespaces.subscribe(),
         &Resource::namespaces(),
-        heard.clone(),
+        sender.clone(),
     ));
     feeds.spawn(feed(
         context.budgets.subscribe(),
         &Resource::pod_disruption_budgets(),
-        heard.clone(),
+        sender.clone(),
     ));
     feeds.spawn(feed(
         context.services.subscribe(),
         &Resource::services(),
-        heard.clone(),
+        sender.clone(),
     ));
     feeds.spawn(feed(
         context.endpoint_slices.subscribe(),
         &Resource::endpoint_slices(),
-        heard.clone(),
+        sender.clone(),
     ));
     feeds.spawn(feed(
         context.endpoints.subscribe(),
         &Resource::endpoints(),
-        heard.clone(),
+        sender.clone(),
     ));
 }
 
-/// Watches the metadata of a kind that nobody else watches.
-fn watch(context: &Context, resource: Resource, heard: mpsc::Sender<Vec<Heard>>, feeds: &mut JoinSet<()>) {
+/// Watches the metadata of a kind without a shared reflector.
+fn watch(
+    context: &Context,
+    resource: Resource,
+    sender: mpsc::Sender<Vec<ObjectChange>>,
+    feeds: &mut JoinSet<()>,
+) {
     let reflector: Reflector<ObjectView> = Reflector::new();
-    feeds.spawn(feed(reflector.subscribe(), &resource, heard));
+    feeds.spawn(feed(reflector.subscribe(), &resource, sender));
     let path = resource.path();
     feeds.spawn(reflector.run(context.api.clone(), path, Some(METADATA_ONLY)));
 }
 
-/// Turns one kind's events into the collector's.
+/// Converts the events of one kind to changes for the collector.
 fn feed<V: Watched>(
     mut events: mpsc::Receiver<Batch<V>>,
     resource: &Resource,
-    heard: mpsc::Sender<Vec<Heard>>,
+    sender: mpsc::Sender<Vec<ObjectChange>>,
 ) -> impl Future<Output = ()> + use<V> {
     let (api_version, kind): (Arc<str>, Arc<str>) = (resource.api_version().into(), (&*resource.kind).into());
     async move {
         while let Some(batch) = events.recv().await {
             let object = |meta: &ObjectMetaView| Object::of(&api_version, &kind, meta);
             let changes = batch.iter().filter_map(|event| match event {
-                Event::Put(v) => Some(Heard::Put(object(v.meta()))),
-                Event::Delete(v) => Some(Heard::Delete(v.meta().uid.clone())),
+                Event::Put(v) => Some(ObjectChange::Put(object(v.meta()))),
+                Event::Delete(v) => Some(ObjectChange::Delete(v.meta().uid.clone())),
                 Event::Synced(_) | Event::Bookmark(_) => None,
             });
-            if heard.send(changes.collect()).await.is_err() {
+            if sender.send(changes.collect()).await.is_err() {
                 return;
             }
         }
     }
 }
 
-fn hear(graph: &mut Graph, batch: Vec<Heard>) {
+fn receive(graph: &mut Graph, batch: Vec<ObjectChange>) {
     for change in batch {
         match change {
-            Heard::Put(object) => graph.put(object),
-            Heard::Delete(uid) => graph.delete(&uid),
+            ObjectChange::Put(object) => graph.put(object),
+            ObjectChange::Delete(uid) => graph.delete(&uid),
         }
     }
 }
@@ -235,7 +246,7 @@ fn settle(graph: &mut Graph, outcome: Outcome) {
             uid,
             there: Err(failure),
         } => {
-            tracing::warn!(%failure, "looking for an owner");
+            tracing::warn!(%failure, "cannot check whether an owner exists");
             graph.retry(&uid);
         }
         Outcome::Object { result: Ok(()), .. } => {}
@@ -246,9 +257,9 @@ fn settle(graph: &mut Graph, outcome: Outcome) {
             uids,
             result: Err(failure),
         } => {
-            // A conflict is an object that changed meanwhile: decide about what it is now.
+            // A conflict means that the object changed meanwhile: decide again with its new state.
             if !failure.is_conflict() {
-                tracing::warn!(%failure, "collecting garbage");
+                tracing::warn!(%failure, "cannot collect an object");
             }
             uids.iter().for_each(|uid| graph.retry(uid));
         }
@@ -268,7 +279,7 @@ fn launch(context: &Context, kinds: &Kinds, flight: &mut Flight<Outcome>, action
             );
             let involved = Involved::object(&object);
             let reason = "OwnerRefInvalidNamespace";
-            context.recorder.tell(Record {
+            context.recorder.record(Record {
                 involved,
                 component: "garbage-collector-controller",
                 warning: true,
@@ -296,7 +307,7 @@ fn resource_of(action: &Action, kinds: &Kinds) -> Option<Resource> {
     kinds.get(&object.api_version, &object.kind)
 }
 
-/// Whether the owner is there, of the uid that the reference says.
+/// Reads whether the owner exists, with the uid of the reference.
 async fn look(
     context: Context,
     resource: Option<Resource>,
@@ -305,7 +316,8 @@ async fn look(
 ) -> Outcome {
     let uid = owner.uid.clone();
     let Some(resource) = resource else {
-        // A kind that the server does not have, or whose version is no longer preferred: nothing can be said, so nothing is deleted.
+        // The server does not have the kind, or not in this version any more. The owner may exist,
+        // so nothing is deleted.
         return Outcome::Owner { uid, there: Ok(true) };
     };
     let path = resource.object(&namespace, &owner.name);

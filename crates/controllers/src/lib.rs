@@ -1,10 +1,13 @@
-//! The controllers of a cluster: thin shells over the decisions in `plan`, one a file, run together by one driver.
+//! The controllers of a cluster: thin shells for the decisions in `plan`, one in each file, run by
+//! one driver.
 //!
-//! A shell listens to reflectors (one a kind, shared by all shells of the process), feeds what it hears to its plan, and executes
-//! the actions that come out, a bounded number at a time. It never reads back what it wrote: that arrives by the watch. They see
-//! nothing but the Kubernetes API, through a [`kube::Client`], so they run in the API server's process and anywhere else.
+//! A shell passes watch events from reflectors (one for each kind, shared by all shells) to its
+//! plan, and carries out a bounded number of the resulting actions at a time. It never reads back
+//! its own writes, because the watch shows them. The shells use only the Kubernetes API through a
+//! [`kube::Client`], so they run in the API server's process or anywhere else.
 //!
-//! Each loop waits with a `biased` select, rarest first: what is rare cannot starve what is frequent, and a simulation replays.
+//! Each loop waits with a `biased` select, the rarest event first: a rare event cannot starve a
+//! frequent one, and simulations are reproducible.
 
 mod certificates;
 mod cluster_role;
@@ -46,28 +49,29 @@ pub use self::driver::{Status, TaskStatus};
 use self::recorder::Recorder;
 use self::resource::Resource;
 
-/// What runs, and how.
+/// Options of the controllers.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How DaemonSets are run (bursts).
+    /// Options of the DaemonSet controller.
     pub fleet: plan::fleet::Options,
-    /// Whether pods are scheduled. Without it someone else binds them.
+    /// Whether to run the scheduler. If false, another scheduler must bind pods.
     pub scheduler: bool,
-    /// Whether anything else is done. Without it this is a scheduler alone.
+    /// Whether to run the other controllers. If false, only the scheduler runs.
     pub controllers: bool,
-    /// The ranges from which nodes get theirs, at most one of each family. Without any, nodes get none.
+    /// Ranges from which nodes get pod ranges, at most one of each family. If empty, nodes get
+    /// none.
     pub cluster_ranges: Vec<plan::node_ipam::ClusterRange>,
-    /// How long nodes may be silent.
+    /// Timeouts and eviction rates of nodes.
     pub node_lifecycle: plan::node_lifecycle::Limits,
-    /// The certificate (PEM) by which pods trust the API server, for every namespace's `kube-root-ca.crt`.
+    /// The CA certificate (PEM) of the API server, for every namespace's `kube-root-ca.crt`.
     pub root_ca: Option<Arc<str>>,
-    /// How client certificates are issued; without it nobody answers CertificateSigningRequests.
+    /// Issues client certificates. If `None`, CertificateSigningRequests are not handled.
     pub signer: Option<Signer>,
-    /// How long Events are kept.
+    /// TTL of Events.
     pub event_ttl: Duration,
-    /// What time it is.
+    /// Source of the time.
     pub clock: Clock,
-    /// Where to read what each task last did.
+    /// Receives the status of all tasks.
     pub status: Status,
 }
 
@@ -88,7 +92,7 @@ impl Default for Options {
     }
 }
 
-/// What every shell works with. Cheap to clone.
+/// Shared state of all shells. Cheap to clone.
 #[derive(Clone)]
 struct Context {
     api: Api,
@@ -133,7 +137,7 @@ pub async fn run(client: kube::Client, options: Options, shutdown: CancellationT
             Ok(())
         }
     });
-    // What the scheduler looks at, too.
+    // Kinds that the scheduler needs too.
     reflect(&mut driver, "pods", &context, &context.pods, Resource::pods());
     reflect(&mut driver, "nodes", &context, &context.nodes, Resource::nodes());
     reflect(
@@ -163,9 +167,9 @@ fn reflect<V: Watched>(
 ) {
     let (api, reflector) = (context.api.clone(), reflector.clone());
     driver.add(name, move || {
-        let fed = reflector.clone().run(api.clone(), resource.path(), None);
+        let reflecting = reflector.clone().run(api.clone(), resource.path(), None);
         async move {
-            fed.await;
+            reflecting.await;
             Ok(())
         }
     });

@@ -1,4 +1,4 @@
-//! Empties namespaces that are being deleted, as [`plan::namespaces`] decides.
+//! Deletes the content of terminating namespaces, as [`plan::namespaces`] decides.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,19 +19,20 @@ use crate::driver::TaskError;
 use crate::flight::Flight;
 use crate::resource::Resource;
 
-/// Namespaces emptied at the same time; the others wait their turn.
+/// Namespaces that are emptied at a time. Others wait.
 const IN_FLIGHT: usize = 10;
 
-/// Objects of a kind that are counted; more are "at least".
+/// Most objects of a kind that are counted.
 const COUNTED: usize = 500;
 
-/// Passes over one namespace in a row. A second one sees at once that everything without a finalizer went with the first.
+/// Most passes over one namespace in a row. The second one usually shows that all objects without
+/// finalizers are deleted.
 const PASSES: usize = 3;
 
-/// The longest wait between two looks at a namespace that something keeps: a finalizer whose owner is gone may keep it for days.
+/// Longest delay between two passes. A finalizer may keep a namespace for days.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// Empties until it is dropped.
+/// Runs until it is dropped.
 pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
     let mut namespaces = context.namespaces.subscribe();
     let mut terminating: HashMap<Arc<str>, Terminating> = HashMap::new();
@@ -41,7 +42,7 @@ pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
             0 => None,
             _ => terminating
                 .values()
-                .filter(|t| !t.under_way)
+                .filter(|t| !t.in_flight)
                 .map(|t| t.look_at)
                 .min(),
         };
@@ -63,7 +64,7 @@ pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
                 if !again {
                     terminating.remove(&uid);
                 } else if let Some(known) = terminating.get_mut(&uid) {
-                    known.under_way = false;
+                    known.in_flight = false;
                     known.look_at = context.clock.now() + known.wait.next_wait();
                 }
             }
@@ -73,19 +74,19 @@ pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
         let now = context.clock.now();
         for known in terminating
             .values_mut()
-            .filter(|t| !t.under_way && t.look_at <= now)
+            .filter(|t| !t.in_flight && t.look_at <= now)
             .take(flight.room())
         {
-            known.under_way = true;
+            known.in_flight = true;
             flight.launch(empty(context.clone(), known.namespace.clone()));
         }
     }
 }
 
-/// A namespace that is being deleted.
+/// A terminating namespace.
 struct Terminating {
     namespace: Arc<NamespaceView>,
-    under_way: bool,
+    in_flight: bool,
     look_at: Timestamp,
     wait: Backoff,
 }
@@ -95,24 +96,26 @@ impl Terminating {
         let wait = Backoff::new(LOOK_AGAIN, LONGEST_WAIT);
         Self {
             namespace: namespace.clone(),
-            under_way: false,
+            in_flight: false,
             look_at: Timestamp::MIN,
             wait,
         }
     }
 }
 
-/// Looks and acts until the namespace is done with or takes its time. Whether it is worth another look.
+/// Makes passes until the namespace is finished or takes longer. Returns whether another pass is
+/// needed later.
 async fn empty(context: Context, namespace: Arc<NamespaceView>) -> (Arc<str>, bool) {
     let uid = namespace.meta.uid.clone();
     for _ in 0..PASSES {
         match pass(&context, &namespace).await {
-            // What remains of it, if anything, is not ours to empty; its next event brings it back.
+            // Other controllers must remove what remains. The namespace's next event triggers
+            // another pass.
             Ok(Step::Nothing | Step::Finalize) => return (uid, false),
             Ok(Step::DeletePods | Step::DeleteAll) => {}
             Err(failure) if failure.is_not_found() => return (uid, false),
             Err(failure) => {
-                tracing::warn!(namespace = %namespace.meta.name, %failure, "emptying a namespace");
+                tracing::warn!(namespace = %namespace.meta.name, %failure, "cannot empty the namespace");
                 break;
             }
         }
@@ -148,23 +151,23 @@ async fn pass(context: &Context, namespace: &NamespaceView) -> Result<Step, Fail
         Step::DeleteAll => delete(context, name, holding.iter().copied(), &mut content).await,
         Step::Finalize => return finalize(context, name).await.map(|()| next),
     }
-    say(context, name, conditions(&content)).await?;
+    write_conditions(context, name, conditions(&content)).await?;
     Ok(next)
 }
 
-/// Writes what the deletion waits for, as far as it is news.
-async fn say(context: &Context, name: &str, conditions: Vec<Value>) -> Result<(), Failure> {
+/// Writes the changed conditions, which show what the deletion waits for.
+async fn write_conditions(context: &Context, name: &str, conditions: Vec<Value>) -> Result<(), Failure> {
     let known: Value = context.api.get(&Resource::namespaces().object("", name)).await?;
     let known = known["status"]["conditions"]
         .as_array()
         .map(Vec::as_slice)
         .unwrap_or_default();
-    let news = changed(known, conditions, context.clock.now());
-    if news.is_empty() {
+    let changes = changed(known, conditions, context.clock.now());
+    if changes.is_empty() {
         return Ok(());
     }
     let path = Resource::namespaces().subresource("", name, "status");
-    let patch = json!({"status": {"conditions": news}});
+    let patch = json!({"status": {"conditions": changes}});
     context.api.patch(&path, STRATEGIC, &patch).await
 }
 
@@ -229,7 +232,7 @@ async fn delete_one_by_one(context: &Context, resource: &Resource, namespace: &s
     Ok(())
 }
 
-/// Takes our finalizer out of the namespace as it is now.
+/// Removes our finalizer from the current state of the namespace.
 async fn finalize(context: &Context, name: &str) -> Result<(), Failure> {
     let mut namespace: Value = context.api.get(&Resource::namespaces().object("", name)).await?;
     if let Some(finalizers) = namespace["spec"]["finalizers"].as_array_mut() {

@@ -1,4 +1,4 @@
-//! Gives nodes their pod ranges, as [`plan::node_ipam`] decides.
+//! Assigns pod ranges to nodes, as [`plan::node_ipam`] decides.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::flight::Flight;
 use crate::recorder::{Involved, Record};
 use crate::resource::Resource;
 
-/// Writes under way.
+/// Most writes in flight.
 const IN_FLIGHT: usize = 64;
 
-/// How long a failed write holds its place before it is tried again.
+/// Backoff after a failure, which keeps its place in the flight.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
 
 /// The source of the events.
@@ -28,7 +28,8 @@ struct Outcome {
     result: Result<(), Failure>,
 }
 
-/// Gives ranges until it is dropped. The first list of nodes is taken in whole before any is given, so that what nodes have is known.
+/// Runs until it is dropped. It assigns nothing before the first list of nodes is complete, so that
+/// all existing ranges are known.
 pub(crate) async fn run(context: Context, cluster: Vec<ClusterRange>) -> Result<(), TaskError> {
     let mut nodes = context.nodes.subscribe();
     let mut ipam = Ipam::new(&cluster);
@@ -71,13 +72,14 @@ pub(crate) async fn run(context: Context, cluster: Vec<ClusterRange>) -> Result<
 
 fn settle(ipam: &mut Ipam, Outcome { node, result }: Outcome) {
     let Err(failure) = result else { return };
-    // It is gone: the watch tells.
+    // The node was deleted; the watch shows it.
     if failure.is_not_found() {
         return;
     }
-    // Another node of that name, or one that somebody else gave a range: the watch tells that, too, and a retry is harmless.
+    // The node was created again, or another client assigned a range: the watch shows it, and a
+    // retry is harmless.
     if !failure.is_conflict() {
-        tracing::warn!(node = %node, %failure, "give a node its pod range");
+        tracing::warn!(node = %node, %failure, "cannot assign the node's pod range");
     }
     ipam.retry(&node);
 }
@@ -92,10 +94,10 @@ async fn assign(context: Context, node: Arc<str>, uid: Arc<str>, ranges: Vec<Str
     settled(node, result).await
 }
 
-/// Says on the node itself that it has no pod range, why, and what helps.
+/// Records on the node that it has no pod range, why, and the remedy.
 async fn mark(context: Context, node: Arc<str>, uid: Arc<str>, message: String) -> Outcome {
-    tracing::warn!(node = %node, message, "no pod range is left");
-    context.recorder.tell(Record {
+    tracing::warn!(node = %node, message, "cannot assign a pod range: none is left");
+    context.recorder.record(Record {
         involved: Involved::node(&node, &uid),
         component: COMPONENT,
         warning: true,

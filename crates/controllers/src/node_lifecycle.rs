@@ -1,4 +1,4 @@
-//! Judges nodes by what they say and do not say, as [`plan::node_lifecycle`] decides.
+//! Reacts to nodes that stop reporting or are not ready, as [`plan::node_lifecycle`] decides.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,19 +17,20 @@ use crate::flight::Flight;
 use crate::recorder::{Involved, Record};
 use crate::resource::Resource;
 
-/// Writes under way.
+/// Most actions in flight.
 const IN_FLIGHT: usize = 128;
 
-/// How often silence is looked for at least (`--node-monitor-period`); also what tells a deaf controller from silent nodes.
+/// Longest interval between two plans (`--node-monitor-period`). A longer gap means that reports
+/// may have been missed.
 const PERIOD: Duration = Duration::from_secs(5);
 
-/// How long a failed action holds its place before it is decided anew.
+/// Backoff after a failure, which keeps its place in the flight.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
 
-/// Who tells of nodes.
+/// Source of events about nodes.
 const COMPONENT: &str = "node-controller";
 
-/// Who tells of pods that are driven out.
+/// Source of events about evicted pods.
 const EVICTION: &str = "taint-eviction-controller";
 
 enum Subject {
@@ -42,7 +43,7 @@ struct Outcome {
     result: Result<(), Failure>,
 }
 
-/// Judges until it is dropped.
+/// Runs until it is dropped.
 pub(crate) async fn run(context: Context, limits: Limits) -> Result<(), TaskError> {
     let mut nodes = context.nodes.subscribe();
     let mut leases = context.leases.subscribe();
@@ -115,9 +116,10 @@ fn settle(fleet: &mut Nodes, Outcome { subject, result }: Outcome) {
     if failure.is_not_found() {
         return;
     }
-    // A conflict is an object that changed meanwhile: its event brings a new decision, and a retry is harmless.
+    // A conflict means that the object changed meanwhile: its event triggers a new decision, and a
+    // retry is harmless.
     if !failure.is_conflict() {
-        tracing::warn!(%failure, "node lifecycle");
+        tracing::warn!(%failure, "cannot update a node or one of its pods");
     }
     match subject {
         Subject::Node(name) => fleet.retry_node(&name),
@@ -164,20 +166,20 @@ async fn execute(context: Context, action: Action) -> Outcome {
             let result = api.patch(&path, MERGE, &patch).await;
             (Subject::Node(node), result)
         }
-        Action::Tell { node, uid, news } => {
+        Action::RecordEvent { node, uid, event } => {
             let involved = Involved::node(&node, &uid);
-            tell(
+            record(
                 &context,
                 COMPONENT,
                 involved,
                 false,
-                news.reason(),
-                news.message(&node),
+                event.reason(),
+                event.message(&node),
             );
             (Subject::Node(node), Ok(()))
         }
         Action::PodNotReady { pod, uid } => {
-            tell(
+            record(
                 &context,
                 COMPONENT,
                 Involved::pod_key(&pod, &uid),
@@ -194,7 +196,7 @@ async fn execute(context: Context, action: Action) -> Outcome {
         }
         Action::Evict { pod, uid } => {
             let message = format!("Marking for deletion Pod {}/{}", pod.namespace, pod.name);
-            tell(
+            record(
                 &context,
                 EVICTION,
                 Involved::pod_key(&pod, &uid),
@@ -207,7 +209,7 @@ async fn execute(context: Context, action: Action) -> Outcome {
         }
         Action::CancelEviction { pod, uid } => {
             let message = format!("Cancelling deletion of Pod {}/{}", pod.namespace, pod.name);
-            tell(
+            record(
                 &context,
                 EVICTION,
                 Involved::pod_key(&pod, &uid),
@@ -263,7 +265,7 @@ fn taint(taint: &api::taint::Taint) -> Value {
     value
 }
 
-fn tell(
+fn record(
     context: &Context,
     component: &'static str,
     involved: Involved,
@@ -271,7 +273,7 @@ fn tell(
     reason: &'static str,
     message: String,
 ) {
-    context.recorder.tell(Record {
+    context.recorder.record(Record {
         involved,
         component,
         warning,

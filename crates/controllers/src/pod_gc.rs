@@ -1,4 +1,4 @@
-//! Collects pods that nobody will finish, as [`plan::garbage::Pods`] decides.
+//! Deletes pods that no node will finish, as [`plan::garbage::Pods`] decides.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use crate::driver::TaskError;
 use crate::flight::Flight;
 use crate::resource::Resource;
 
-/// Deletions under way; each is up to two writes.
+/// Most actions in flight. A deletion is up to two writes.
 const IN_FLIGHT: usize = 128;
 
-/// How long a failed action holds its place before it is decided anew.
+/// Backoff after a failure, which keeps its place in the flight.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
 
 enum Outcome {
@@ -32,7 +32,7 @@ enum Outcome {
     },
 }
 
-/// Collects until it is dropped.
+/// Runs until it is dropped.
 pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
     let mut nodes = context.nodes.subscribe();
     let mut pods = context.pods.subscribe();
@@ -86,11 +86,11 @@ fn settle(garbage: &mut Pods, outcome: Outcome) {
             name,
             there: Err(failure),
         } => {
-            tracing::warn!(node = %name, %failure, "looking for a node");
+            tracing::warn!(node = %name, %failure, "cannot check whether a node exists");
             garbage.retry_node(&name);
         }
         Outcome::Pod { result: Ok(()), .. } => {}
-        // The watch tells.
+        // The watch shows the deletion.
         Outcome::Pod {
             result: Err(failure), ..
         } if failure.is_not_found() => {}
@@ -98,7 +98,7 @@ fn settle(garbage: &mut Pods, outcome: Outcome) {
             pod,
             result: Err(failure),
         } => {
-            tracing::warn!(pod = %pod.name, %failure, "collecting a pod");
+            tracing::warn!(pod = %pod.name, %failure, "cannot collect the pod");
             garbage.retry_pod(&pod);
         }
     }
@@ -128,7 +128,8 @@ async fn execute(context: Context, action: PodAction) -> Outcome {
             fail_first,
         } => {
             let result = collect(&context, &pod, &uid, reason, fail_first).await;
-            // Another pod by now, or changed by somebody at that moment: it is decided anew by what the watch tells until then.
+            // The pod was changed or created again meanwhile: the watch shows it during the
+            // backoff, and it is decided again.
             if result.as_ref().is_err_and(|failure| !failure.is_not_found()) {
                 tokio::time::sleep(AFTER_FAILURE).await;
             }

@@ -1,9 +1,10 @@
-//! Events: what controllers tell people, at a bounded price.
+//! Writes Events of controllers, at a bounded cost.
 //!
-//! An Event is an object and costs as much as a pod. So they are the first thing to give way: they queue here, one request at a time is
-//! under way, and what does not fit in the queue is counted and dropped. The limits are those of Kubernetes' recorder: of one source
-//! about one object a burst of [`BURST`], then one in [`REFILL`]; a repetition patches the count of the first; more than [`SIMILAR`] that
-//! differ in their message alone become one.
+//! An Event is an object and costs as much as a pod, so Events are dropped first. They wait in a
+//! queue, one request is in flight at a time, and Events that do not fit into the queue are counted
+//! and dropped. The limits are those of Kubernetes' recorder: for one source and object a burst of
+//! [`BURST`], then one every [`REFILL`]. A repetition raises the count of the first Event. More
+//! than [`SIMILAR`] Events that differ only in their message are combined.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -22,33 +23,34 @@ use tokio::sync::{Mutex, mpsc};
 
 use crate::resource::Resource;
 
-/// Events that wait to be written. Some seconds of work; more would only tell late what nobody reads.
+/// Events that wait to be written: some seconds of work. Later ones would come too late to be
+/// useful.
 const QUEUE: usize = 1000;
-/// Events of a source about an object before the limit sets in.
+/// Burst of Events for one source and object.
 const BURST: u32 = 25;
-/// One more event is allowed after this.
+/// Interval at which one more Event is allowed after the burst.
 const REFILL: Duration = Duration::from_secs(300);
-/// Events that differ in their message alone before they are told as one.
+/// Events that differ only in their message before they are combined.
 const SIMILAR: usize = 10;
-/// The time in which those are counted.
+/// The period in which those are counted.
 const SIMILAR_WITHIN: Duration = Duration::from_secs(600);
-/// Objects and events that are remembered. When there are more, the memory starts anew; what is lost is a count.
-const REMEMBERED: usize = 4096;
+/// Most entries in the cache. When it is full, it is cleared, which only loses counts.
+const CACHED: usize = 4096;
 
-/// What an event is about.
+/// The object of an event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Involved {
     /// `v1`, `apps/v1`
     pub api_version: Arc<str>,
     /// `Pod`, `DaemonSet`
     pub kind: Arc<str>,
-    /// Empty when cluster-scoped.
+    /// Empty if cluster-scoped.
     pub namespace: Arc<str>,
     /// The object's name.
     pub name: Arc<str>,
     /// The object's uid.
     pub uid: Arc<str>,
-    /// The version at which it was seen; 0 is left out.
+    /// Its resourceVersion; 0 is omitted.
     pub resource_version: u64,
 }
 
@@ -99,29 +101,29 @@ impl Involved {
     }
 }
 
-/// An event to be written.
+/// An event to write.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// What it is about.
+    /// The object of the event.
     pub involved: Involved,
-    /// The component that tells it: `daemonset-controller`.
+    /// The reporting component: `daemonset-controller`.
     pub component: &'static str,
-    /// Warning, or Normal.
+    /// Whether it is a Warning; otherwise it is Normal.
     pub warning: bool,
-    /// One CamelCase word.
+    /// Reason in CamelCase.
     pub reason: &'static str,
-    /// A sentence.
+    /// Message for users.
     pub message: String,
 }
 
-/// Takes events without waiting. Cheap to clone.
+/// Queues events without waiting. Cheap to clone.
 #[derive(Clone)]
 pub struct Recorder {
     queue: mpsc::Sender<Record>,
     dropped: Arc<AtomicU64>,
 }
 
-/// Writes the events that recorders take.
+/// Writes the queued events.
 #[derive(Clone)]
 pub struct Writer {
     queue: Arc<Mutex<mpsc::Receiver<Record>>>,
@@ -143,65 +145,65 @@ pub fn recorder() -> (Recorder, Writer) {
 }
 
 impl Recorder {
-    /// Tells an event, if there is room.
-    pub fn tell(&self, record: Record) {
+    /// Queues an event, or drops it if the queue is full.
+    pub fn record(&self, record: Record) {
         if self.queue.try_send(record).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// How many found no room.
+    /// Number of dropped events.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 }
 
 impl Writer {
-    /// Writes until every recorder is gone. A failed write is a lost event.
+    /// Writes until every recorder is dropped. An event whose write fails is lost.
     pub async fn run(self, api: Api, clock: Clock) {
         let mut queue = self.queue.lock().await;
-        let mut memory = Memory::default();
+        let mut cache = Cache::default();
         while let Some(record) = queue.recv().await {
-            let Some(telling) = memory.admit(record, clock.now()) else {
+            let Some(write) = cache.admit(record, clock.now()) else {
                 continue;
             };
-            if let Err(failure) = telling.write(&api).await {
-                tracing::debug!(%failure, "event lost");
+            if let Err(failure) = write.write(&api).await {
+                tracing::debug!(%failure, "cannot write the event");
             }
         }
     }
 }
 
-/// Who tells what about whom: the key under which events are alike.
-type Theme = (&'static str, Arc<str>, &'static str, bool);
+/// Component, uid, reason and type: events with the same key are similar.
+type Similarity = (&'static str, Arc<str>, &'static str, bool);
 
 #[derive(Default)]
-struct Memory {
+struct Cache {
     budgets: HashMap<(&'static str, Arc<str>), (f64, Timestamp)>,
-    similar: HashMap<Theme, (HashSet<String>, Timestamp)>,
-    told: HashMap<(Theme, String), (String, u32)>,
+    similar: HashMap<Similarity, (HashSet<String>, Timestamp)>,
+    written: HashMap<(Similarity, String), (String, u32)>,
     last_name: u64,
 }
 
-/// One request: a new event, or the count of an old one.
-struct Telling {
+/// A request: a new event, or the new count of an old one.
+struct EventWrite {
     record: Record,
     name: String,
     count: u32,
     at: Timestamp,
 }
 
-impl Memory {
-    fn admit(&mut self, mut record: Record, now: Timestamp) -> Option<Telling> {
-        if self.budgets.len() + self.similar.len() + self.told.len() > REMEMBERED {
-            (self.budgets, self.similar, self.told) = Default::default();
+impl Cache {
+    fn admit(&mut self, mut record: Record, now: Timestamp) -> Option<EventWrite> {
+        if self.budgets.len() + self.similar.len() + self.written.len() > CACHED {
+            (self.budgets, self.similar, self.written) = Default::default();
         }
         let uid = record.involved.uid.clone();
-        let theme: Theme = (record.component, uid.clone(), record.reason, record.warning);
+        let key: Similarity = (record.component, uid.clone(), record.reason, record.warning);
         let mut text = record.message.clone();
         let (messages, since) = self
             .similar
-            .entry(theme.clone())
+            .entry(key.clone())
             .or_insert_with(|| (HashSet::new(), now));
         if now.duration_since(*since).unsigned_abs() > SIMILAR_WITHIN {
             messages.clear();
@@ -223,13 +225,13 @@ impl Memory {
             return None;
         }
         *left -= 1.0;
-        // Unique while this process lives, and after: it is the time.
+        // Unique in this process and after a restart, because it is the time.
         let nanos = u64::try_from(now.as_nanosecond()).unwrap_or(0);
         self.last_name = nanos.max(self.last_name + 1);
         let fresh = format!("{}.{:016x}", record.involved.name, self.last_name);
-        let (name, count) = self.told.entry((theme, text)).or_insert((fresh, 0));
+        let (name, count) = self.written.entry((key, text)).or_insert((fresh, 0));
         *count += 1;
-        Some(Telling {
+        Some(EventWrite {
             record,
             name: name.clone(),
             count: *count,
@@ -238,7 +240,7 @@ impl Memory {
     }
 }
 
-impl Telling {
+impl EventWrite {
     async fn write(&self, api: &Api) -> Result<(), reflector::request::Failure> {
         let namespace = self.namespace();
         if self.count > 1 {
@@ -253,7 +255,7 @@ impl Telling {
             .await
     }
 
-    /// Events about cluster-scoped objects live in `default`.
+    /// Events about cluster-scoped objects are in the namespace `default`.
     fn namespace(&self) -> &str {
         match &*self.record.involved.namespace {
             "" => "default",
@@ -316,43 +318,43 @@ mod tests {
 
     #[test]
     fn a_repetition_counts_on_the_same_event() {
-        let mut memory = Memory::default();
-        let first = memory.admit(record("again"), at(0)).expect("room");
-        let second = memory.admit(record("again"), at(1)).expect("room");
+        let mut cache = Cache::default();
+        let first = cache.admit(record("again"), at(0)).expect("room");
+        let second = cache.admit(record("again"), at(1)).expect("room");
         assert_eq!((first.count, second.count), (1, 2));
         assert_eq!(first.name, second.name);
     }
 
     #[test]
     fn the_eleventh_similar_event_is_combined() {
-        let mut memory = Memory::default();
-        let told: Vec<_> = (0..12)
-            .filter_map(|i| memory.admit(record(&format!("{i}")), at(0)))
+        let mut cache = Cache::default();
+        let written: Vec<_> = (0..12)
+            .filter_map(|i| cache.admit(record(&format!("{i}")), at(0)))
             .collect();
-        assert_eq!(told[9].record.message, "9");
-        assert_eq!(told[10].record.message, "(combined from similar events): 10");
-        assert_eq!((&told[11].name, told[11].count), (&told[10].name, 2));
+        assert_eq!(written[9].record.message, "9");
+        assert_eq!(written[10].record.message, "(combined from similar events): 10");
+        assert_eq!((&written[11].name, written[11].count), (&written[10].name, 2));
     }
 
     #[test]
-    fn a_source_may_say_twenty_five_things_and_then_one_in_five_minutes() {
-        let mut memory = Memory::default();
-        let told = (0..100)
-            .filter_map(|_| memory.admit(record("noise"), at(0)))
+    fn source_records_25_events_then_one_every_five_minutes() {
+        let mut cache = Cache::default();
+        let written = (0..100)
+            .filter_map(|_| cache.admit(record("noise"), at(0)))
             .count();
-        assert_eq!(told, 25);
-        assert!(memory.admit(record("noise"), at(299)).is_none());
-        assert!(memory.admit(record("noise"), at(301)).is_some());
+        assert_eq!(written, 25);
+        assert!(cache.admit(record("noise"), at(299)).is_none());
+        assert!(cache.admit(record("noise"), at(301)).is_some());
     }
 
     #[test]
-    fn memory_is_bounded() {
-        let mut memory = Memory::default();
-        for i in 0..3 * REMEMBERED {
+    fn cache_is_bounded() {
+        let mut cache = Cache::default();
+        for i in 0..3 * CACHED {
             let mut about = record("hello");
             about.involved.uid = format!("{i}").into();
-            memory.admit(about, at(0)).expect("room");
+            cache.admit(about, at(0)).expect("room");
         }
-        assert!(memory.told.len() <= REMEMBERED);
+        assert!(cache.written.len() <= CACHED);
     }
 }

@@ -1,9 +1,9 @@
-//! Where each kind lives on the wire.
+//! API paths of kinds.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// A kind's place in the API: enough to build any URL of it.
+/// A kind in the API, with everything that its URLs need.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Resource {
     /// Empty for the core group.
@@ -14,7 +14,7 @@ pub struct Resource {
     pub kind: Cow<'static, str>,
     /// `pods`.
     pub plural: Cow<'static, str>,
-    /// Whether objects live in namespaces.
+    /// Whether its objects are namespaced.
     pub namespaced: bool,
 }
 
@@ -119,12 +119,13 @@ impl Resource {
         }
     }
 
-    /// The path of all its objects, whatever their namespace.
+    /// The path of all its objects, in all namespaces.
     pub fn path(&self) -> String {
         self.collection("")
     }
 
-    /// The path of its objects in `namespace`; of all of them when that is empty or the kind is cluster-scoped.
+    /// The path of its objects in `namespace`, or of all objects if that is empty or the kind is
+    /// cluster-scoped.
     pub fn collection(&self, namespace: &str) -> String {
         let mut path = String::with_capacity(64);
         if self.group.is_empty() {

@@ -16,19 +16,21 @@ use crate::flight::Flight;
 use crate::recorder::{Involved, Record};
 use crate::resource::Resource;
 
-/// Whose events and conditions these are.
+/// Source of the events.
 const COMPONENT: &str = "default-scheduler";
 
-/// Bindings under way. Each is one write; the server commits those that wait together, so more in flight is fewer commits.
+/// Most writes in flight. The server commits waiting writes together, so more in flight are fewer
+/// commits.
 const IN_FLIGHT: usize = 256;
 
-/// Turns taken between two looks at what has arrived, so that a long queue does not make the picture old.
+/// Most decisions between two reads of the events, so that a long queue does not delay them.
 const TURNS: usize = 64;
 
-/// How long a failed write holds its place: the server is busy, or the pod changed under it.
+/// Backoff after a failure, which keeps its place in the flight: the server is busy, or the pod
+/// changed.
 const AFTER_FAILURE: Duration = Duration::from_millis(200);
 
-/// What became of a write.
+/// Result of a write.
 struct Outcome {
     pod: Arc<PodView>,
     write: Write,
@@ -36,15 +38,15 @@ struct Outcome {
 }
 
 enum Write {
-    /// The pod is bound.
+    /// Binds the pod.
     Bind,
-    /// What the scheduler has to say stands in the pod's status.
-    Tell,
-    /// This other pod is deleted, so that the pod has room.
+    /// Writes the verdict to the pod's status.
+    Status,
+    /// Deletes this other pod, to make room for the pod.
     Evict(Arc<PodView>),
 }
 
-/// Which kinds are known whole. Before all are, nothing is decided.
+/// The kinds whose first list is complete. Decisions need all of them.
 #[derive(Default)]
 struct Known {
     nodes: bool,
@@ -59,7 +61,7 @@ impl Known {
     }
 }
 
-/// Schedules until it is dropped.
+/// Runs until it is dropped.
 pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
     let mut nodes = context.nodes.subscribe();
     let mut pods = context.pods.subscribe();
@@ -76,22 +78,22 @@ pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
         };
         tokio::select! {
             biased;
-            Some(batch) = nodes.recv() => known.nodes |= hear(&batch, |event| match event {
+            Some(batch) = nodes.recv() => known.nodes |= receive(&batch, |event| match event {
                 Event::Put(node) => scheduler.put_node(node),
                 Event::Delete(node) => scheduler.delete_node(&node.meta.name),
                 _ => {}
             }),
-            Some(batch) = namespaces.recv() => known.namespaces |= hear(&batch, |event| match event {
+            Some(batch) = namespaces.recv() => known.namespaces |= receive(&batch, |event| match event {
                 Event::Put(namespace) => scheduler.put_namespace(namespace),
                 Event::Delete(namespace) => scheduler.delete_namespace(&namespace.meta.name),
                 _ => {}
             }),
-            Some(batch) = budgets.recv() => known.budgets |= hear(&batch, |event| match event {
+            Some(batch) = budgets.recv() => known.budgets |= receive(&batch, |event| match event {
                 Event::Put(budget) => scheduler.put_budget(budget),
                 Event::Delete(budget) => scheduler.delete_budget(budget),
                 _ => {}
             }),
-            Some(batch) = pods.recv() => known.pods |= hear(&batch, |event| match event {
+            Some(batch) = pods.recv() => known.pods |= receive(&batch, |event| match event {
                 Event::Put(pod) => scheduler.put_pod(pod),
                 Event::Delete(pod) => scheduler.delete_pod(&PodKey::of(pod)),
                 _ => {}
@@ -115,12 +117,12 @@ pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
     }
 }
 
-/// Whether the kind is known whole with this batch.
-fn hear<V>(batch: &Batch<V>, mut tell: impl FnMut(&Event<V>)) -> bool {
+/// Applies a batch. Returns whether it completes the first list.
+fn receive<V>(batch: &Batch<V>, mut apply: impl FnMut(&Event<V>)) -> bool {
     let mut synced = false;
     for event in batch.iter() {
         synced |= matches!(event, Event::Synced(_));
-        tell(event);
+        apply(event);
     }
     synced
 }
@@ -128,10 +130,10 @@ fn hear<V>(batch: &Batch<V>, mut tell: impl FnMut(&Event<V>)) -> bool {
 fn settle(context: &Context, scheduler: &mut Scheduler, outcome: Outcome) {
     let Outcome { pod, write, result } = outcome;
     let Err(failure) = result else { return };
-    // The pod went: the watch tells. After a conflict it may as well be there, only changed.
+    // The pod was deleted: the watch shows it. After a conflict, it may only have changed.
     let gone = failure.is_not_found();
     if !gone && !failure.is_conflict() {
-        tracing::warn!(pod = %pod.meta.name, %failure, "scheduling");
+        tracing::warn!(pod = %pod.meta.name, %failure, "cannot write the scheduling decision");
     }
     match write {
         Write::Bind => {
@@ -139,14 +141,14 @@ fn settle(context: &Context, scheduler: &mut Scheduler, outcome: Outcome) {
             let message = format!("binding rejected: {}", failure.message());
             context
                 .recorder
-                .tell(record(&pod, true, "FailedScheduling", message));
+                .record(record(&pod, true, "FailedScheduling", message));
         }
         Write::Evict(victim) if !gone => scheduler.preemption_failed(&PodKey::of(&pod), &victim),
-        Write::Evict(_) | Write::Tell => {}
+        Write::Evict(_) | Write::Status => {}
     }
 }
 
-/// Sends what the decision asks for.
+/// Carries out the decision.
 fn execute(context: &Context, flight: &mut Flight<Outcome>, decision: Decision, pod: Arc<PodView>) {
     let Decision { verdict, known, .. } = decision;
     match verdict {
@@ -164,12 +166,12 @@ fn execute(context: &Context, flight: &mut Flight<Outcome>, decision: Decision, 
         } => {
             context
                 .recorder
-                .tell(record(&pod, true, "FailedScheduling", message.clone()));
+                .record(record(&pod, true, "FailedScheduling", message.clone()));
             if !known {
                 let (context, pod) = (context.clone(), pod.clone());
                 flight.launch(async move {
-                    let said = say_unschedulable(&context, &pod, &message, nominated.as_deref()).await;
-                    outcome(pod, Write::Tell, held(said).await)
+                    let result = write_unschedulable(&context, &pod, &message, nominated.as_deref()).await;
+                    outcome(pod, Write::Status, held(result).await)
                 });
             }
             if let Some(preemption) = preemption {
@@ -195,8 +197,8 @@ fn preempt(context: &Context, flight: &mut Flight<Outcome>, pod: &Arc<PodView>, 
     for other in unseated {
         let context = context.clone();
         flight.launch(async move {
-            let result = held(unseat(&context, &other).await).await;
-            outcome(other, Write::Tell, result)
+            let result = held(end_nomination(&context, &other).await).await;
+            outcome(other, Write::Status, result)
         });
     }
 }
@@ -205,7 +207,7 @@ fn outcome(pod: Arc<PodView>, write: Write, result: Result<(), Failure>) -> Outc
     Outcome { pod, write, result }
 }
 
-/// A failure holds its place in the flight for a while.
+/// Delays a failure, so that it keeps its place in the flight.
 async fn held(result: Result<(), Failure>) -> Result<(), Failure> {
     if result.is_err() {
         tokio::time::sleep(AFTER_FAILURE).await;
@@ -223,11 +225,11 @@ async fn bind(context: &Context, pod: &PodView, node: &str) -> Result<(), Failur
     let path = Resource::pods().subresource(namespace, name, "binding");
     context.api.create(&path, &binding).await?;
     let message = format!("Successfully assigned {namespace}/{name} to {node}");
-    context.recorder.tell(record(pod, false, "Scheduled", message));
+    context.recorder.record(record(pod, false, "Scheduled", message));
     Ok(())
 }
 
-async fn say_unschedulable(
+async fn write_unschedulable(
     context: &Context,
     pod: &PodView,
     message: &str,
@@ -248,12 +250,12 @@ async fn say_unschedulable(
     .await
 }
 
-/// The node that was being emptied for the pod is another's.
-async fn unseat(context: &Context, pod: &PodView) -> Result<(), Failure> {
+/// Ends the nomination of a pod, because a pod of higher priority got the node.
+async fn end_nomination(context: &Context, pod: &PodView) -> Result<(), Failure> {
     patch_status(context, pod, json!({"nominatedNodeName": null})).await
 }
 
-/// Deletes a pod, in its own time, for one of a higher priority.
+/// Deletes a pod with its grace period, for one of a higher priority.
 async fn evict(context: &Context, pod: &PodView, victim: &PodView, node: &str) -> Result<(), Failure> {
     let condition = json!({
         "type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",
@@ -268,7 +270,9 @@ async fn evict(context: &Context, pod: &PodView, victim: &PodView, node: &str) -
     let path = Resource::pods().object(&victim.meta.namespace, &victim.meta.name);
     context.api.delete(&path, options).await?;
     let message = format!("Preempted by pod {} on node {node}", pod.meta.uid);
-    context.recorder.tell(record(victim, false, "Preempted", message));
+    context
+        .recorder
+        .record(record(victim, false, "Preempted", message));
     Ok(())
 }
 

@@ -1,5 +1,5 @@
-//! What every namespace has: the ServiceAccount `default`, and the ConfigMap `kube-root-ca.crt` by which pods trust the API
-//! server.
+//! Creates the objects that every namespace has: the ServiceAccount `default`, and the ConfigMap
+//! `kube-root-ca.crt` with the CA certificate of the API server.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,33 +18,34 @@ use crate::resource::Resource;
 const ACCOUNT: &str = "default";
 const ROOT_CA: &str = "kube-root-ca.crt";
 
-/// Writes under way.
+/// Most writes in flight.
 const IN_FLIGHT: usize = 16;
 
-/// How long a failed write holds its place before it is tried again.
+/// Backoff after a failure, which keeps its place in the flight.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
 
-/// One of the two things that a namespace must have.
+/// An object that every namespace must have.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Thing {
+enum Kind {
     Account,
     RootCa,
 }
 
-/// What a namespace has, by the version at which it was last found in order.
+/// The objects of each namespace, with the resourceVersion that was seen last.
 #[derive(Default)]
 struct Namespaces {
-    alive: BTreeMap<Arc<str>, BTreeMap<Thing, u64>>,
-    /// What to write.
-    missing: BTreeSet<(Arc<str>, Thing)>,
+    alive: BTreeMap<Arc<str>, BTreeMap<Kind, u64>>,
+    /// The objects to write.
+    missing: BTreeSet<(Arc<str>, Kind)>,
 }
 
-/// Publishes until it is dropped. `root_ca` is the certificate in PEM; without it no ConfigMap is made.
+/// Runs until it is dropped. `root_ca` is the certificate in PEM; if it is `None`, no ConfigMap is
+/// created.
 pub(crate) async fn run(context: Context, root_ca: Option<Arc<str>>) -> Result<(), TaskError> {
     let accounts: Reflector<ObjectView> = Reflector::new();
     let config_maps: Reflector<ObjectView> = Reflector::new();
     let mut namespaces = context.namespaces.subscribe();
-    let (mut accounts_told, mut config_maps_told) = (accounts.subscribe(), config_maps.subscribe());
+    let (mut accounts_batches, mut config_maps_batches) = (accounts.subscribe(), config_maps.subscribe());
     let path =
         |resource: Resource, name: &str| format!("{}?fieldSelector=metadata.name%3D{name}", resource.path());
     let accounts = accounts.run(
@@ -66,29 +67,29 @@ pub(crate) async fn run(context: Context, root_ca: Option<Arc<str>>) -> Result<(
             biased;
             () = &mut accounts => return Err("its reflector ended".into()),
             () = &mut config_maps => return Err("its reflector ended".into()),
-            Some(batch) = namespaces.recv() => synced[0] |= known.hear_namespaces(&batch),
-            Some(batch) = accounts_told.recv() => synced[1] |= known.hear(Thing::Account, &batch),
-            Some(batch) = config_maps_told.recv() => synced[2] |= known.hear(Thing::RootCa, &batch),
-            (namespace, thing, result) = flight.next() => known.settle(namespace, thing, result),
+            Some(batch) = namespaces.recv() => synced[0] |= known.receive_namespaces(&batch),
+            Some(batch) = accounts_batches.recv() => synced[1] |= known.receive(Kind::Account, &batch),
+            Some(batch) = config_maps_batches.recv() => synced[2] |= known.receive(Kind::RootCa, &batch),
+            (namespace, kind, result) = flight.next() => known.settle(namespace, kind, result),
         }
         if synced != [true; 3] {
             continue;
         }
         for _ in 0..flight.room() {
-            let Some((namespace, thing)) = known.missing.pop_first() else {
+            let Some((namespace, kind)) = known.missing.pop_first() else {
                 break;
             };
-            let there = known
+            let exists = known
                 .alive
                 .get(&namespace)
-                .is_some_and(|has| has.contains_key(&thing));
-            flight.launch(publish(context.clone(), namespace, thing, there, root_ca.clone()));
+                .is_some_and(|has| has.contains_key(&kind));
+            flight.launch(publish(context.clone(), namespace, kind, exists, root_ca.clone()));
         }
     }
 }
 
 impl Namespaces {
-    fn hear_namespaces(&mut self, batch: &Batch<NamespaceView>) -> bool {
+    fn receive_namespaces(&mut self, batch: &Batch<NamespaceView>) -> bool {
         let mut synced = false;
         for event in batch.iter() {
             match event {
@@ -96,10 +97,10 @@ impl Namespaces {
                 Event::Put(namespace) => {
                     let name = &namespace.meta.name;
                     let has = self.alive.entry(name.clone()).or_default();
-                    let lacks = [Thing::Account, Thing::RootCa]
+                    let lacks = [Kind::Account, Kind::RootCa]
                         .into_iter()
-                        .filter(|thing| !has.contains_key(thing));
-                    self.missing.extend(lacks.map(|thing| (name.clone(), thing)));
+                        .filter(|kind| !has.contains_key(kind));
+                    self.missing.extend(lacks.map(|kind| (name.clone(), kind)));
                 }
                 Event::Delete(namespace) => self.forget(&namespace.meta.name),
                 Event::Synced(_) => synced = true,
@@ -109,7 +110,7 @@ impl Namespaces {
         synced
     }
 
-    fn hear(&mut self, thing: Thing, batch: &Batch<ObjectView>) -> bool {
+    fn receive(&mut self, kind: Kind, batch: &Batch<ObjectView>) -> bool {
         let mut synced = false;
         for event in batch.iter() {
             match event {
@@ -118,21 +119,22 @@ impl Namespaces {
                     self.alive
                         .entry(namespace.clone())
                         .or_default()
-                        .insert(thing, object.meta.resource_version);
-                    match thing {
-                        Thing::Account => {
-                            self.missing.remove(&(namespace, thing));
+                        .insert(kind, object.meta.resource_version);
+                    match kind {
+                        Kind::Account => {
+                            self.missing.remove(&(namespace, kind));
                         }
-                        // Its content is not watched: each new version is made right, which changes nothing when it is.
-                        Thing::RootCa => {
-                            self.missing.insert((namespace, thing));
+                        // Its content is not watched, so every new version is patched, which
+                        // changes nothing if it is right.
+                        Kind::RootCa => {
+                            self.missing.insert((namespace, kind));
                         }
                     }
                 }
                 Event::Delete(object) => {
                     if let Some(has) = self.alive.get_mut(&object.meta.namespace) {
-                        has.remove(&thing);
-                        self.missing.insert((object.meta.namespace.clone(), thing));
+                        has.remove(&kind);
+                        self.missing.insert((object.meta.namespace.clone(), kind));
                     }
                 }
                 Event::Synced(_) => synced = true,
@@ -144,19 +146,19 @@ impl Namespaces {
 
     fn forget(&mut self, name: &Arc<str>) {
         self.alive.remove(name);
-        self.missing.remove(&(name.clone(), Thing::Account));
-        self.missing.remove(&(name.clone(), Thing::RootCa));
+        self.missing.remove(&(name.clone(), Kind::Account));
+        self.missing.remove(&(name.clone(), Kind::RootCa));
     }
 
-    fn settle(&mut self, namespace: Arc<str>, thing: Thing, result: Result<(), Failure>) {
+    fn settle(&mut self, namespace: Arc<str>, kind: Kind, result: Result<(), Failure>) {
         let Err(failure) = result else { return };
         if failure.already_exists() || failure.is_not_found() || failure.namespace_terminating() {
-            // The watch tells what is there instead.
+            // The watch shows the present state.
             return;
         }
-        tracing::warn!(%namespace, %failure, "publishing what a namespace has");
+        tracing::warn!(%namespace, %failure, "cannot create the namespace's default objects");
         if self.alive.contains_key(&namespace) {
-            self.missing.insert((namespace, thing));
+            self.missing.insert((namespace, kind));
         }
     }
 }
@@ -164,12 +166,12 @@ impl Namespaces {
 async fn publish(
     context: Context,
     namespace: Arc<str>,
-    thing: Thing,
-    there: bool,
+    kind: Kind,
+    exists: bool,
     root_ca: Option<Arc<str>>,
-) -> (Arc<str>, Thing, Result<(), Failure>) {
-    let result = match (thing, root_ca) {
-        (Thing::Account, _) => {
+) -> (Arc<str>, Kind, Result<(), Failure>) {
+    let result = match (kind, root_ca) {
+        (Kind::Account, _) => {
             let account =
                 json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT}});
             context
@@ -177,8 +179,8 @@ async fn publish(
                 .create(&Resource::service_accounts().collection(&namespace), &account)
                 .await
         }
-        (Thing::RootCa, None) => Ok(()),
-        (Thing::RootCa, Some(pem)) if there => {
+        (Kind::RootCa, None) => Ok(()),
+        (Kind::RootCa, Some(pem)) if exists => {
             let patch = json!({"data": {"ca.crt": &*pem}});
             context
                 .api
@@ -189,7 +191,7 @@ async fn publish(
                 )
                 .await
         }
-        (Thing::RootCa, Some(pem)) => {
+        (Kind::RootCa, Some(pem)) => {
             let about = "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints \
                          such as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across \
                          distributions of Kubernetes clusters.";
@@ -207,5 +209,5 @@ async fn publish(
     if result.is_err() {
         tokio::time::sleep(AFTER_FAILURE).await;
     }
-    (namespace, thing, result)
+    (namespace, kind, result)
 }

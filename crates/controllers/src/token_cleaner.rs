@@ -1,6 +1,6 @@
-//! Removes bootstrap tokens that have expired. They admit nobody from the moment on, but lists of them would grow.
+//! Deletes expired bootstrap tokens. They are invalid already, but would accumulate.
 //!
-//! There is a handful of them, so all are read when one has changed, and when the next one ends; between that nothing is asked.
+//! There are only a few, so all are read when one has changed and when the next one expires.
 
 use api::bootstrap_token::{NAMESPACE, SECRET_TYPE, StoredToken};
 use api::view::ObjectView;
@@ -13,26 +13,27 @@ use crate::Context;
 use crate::driver::TaskError;
 use crate::resource::Resource;
 
-/// Removes until it is dropped.
+/// Runs until it is dropped.
 pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
     let path = format!(
         "{}?fieldSelector=type%3D{}",
         Resource::secrets().collection(NAMESPACE),
         SECRET_TYPE.replace('/', "%2F")
     );
-    // When a token ends stands in its data, which no copy needs to hold: the watch says that one changed.
+    // The expiry is in the token's data, which should not be cached. The watch only shows that a
+    // token changed.
     let tokens: Reflector<ObjectView> = Reflector::new();
-    let mut told = tokens.subscribe();
-    let fed = tokens
+    let mut batches = tokens.subscribe();
+    let reflecting = tokens
         .clone()
         .run(context.api.clone(), path.clone(), Some(METADATA_ONLY));
-    tokio::pin!(fed);
+    tokio::pin!(reflecting);
     let mut look_at: Option<Timestamp> = None;
     loop {
         tokio::select! {
             biased;
-            () = &mut fed => return Err("its reflector ended".into()),
-            Some(batch) = told.recv() => {
+            () = &mut reflecting => return Err("its reflector ended".into()),
+            Some(batch) = batches.recv() => {
                 if batch.iter().any(|event| matches!(event, Event::Put(_))) {
                     look_at = Some(Timestamp::MIN);
                 }
@@ -45,7 +46,7 @@ pub(crate) async fn run(context: Context) -> Result<(), TaskError> {
     }
 }
 
-/// Removes the tokens that have ended. When the next one will.
+/// Deletes the expired tokens. Returns when the next one expires.
 async fn remove_expired(context: &Context, path: &str) -> Result<Option<Timestamp>, Failure> {
     let list: Value = context.api.get(path).await?;
     let now = context.clock.now();
@@ -66,8 +67,8 @@ async fn remove_expired(context: &Context, path: &str) -> Result<Option<Timestam
         };
         let object = Resource::secrets().object(NAMESPACE, api::meta::name(secret));
         match context.api.delete(&object, options).await {
-            Ok(()) => tracing::info!(id = token.id, "a bootstrap token has expired and is removed"),
-            // Somebody prolonged it, or was faster: the watch tells.
+            Ok(()) => tracing::info!(id = token.id, "deleted an expired bootstrap token"),
+            // Another client extended or deleted it: the watch shows it.
             Err(failure) if failure.is_not_found() || failure.is_conflict() => {}
             Err(failure) => return Err(failure),
         }

@@ -155,8 +155,8 @@ pub fn is_over(csr: &Value, now: Timestamp) -> bool {
         .iter()
         .any(|kind| has_condition(csr, kind));
     let conditions = csr["status"]["conditions"].as_array().into_iter().flatten();
-    let told = conditions.filter_map(|condition| condition["lastUpdateTime"].as_str());
-    let last = told
+    let times = conditions.filter_map(|condition| condition["lastUpdateTime"].as_str());
+    let last = times
         .chain(meta::creation_timestamp(csr))
         .filter_map(api::time::parse)
         .max();

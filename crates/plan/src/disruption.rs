@@ -64,14 +64,14 @@ pub enum Action {
         patch: Value,
     },
     /// Clear the pod's condition DisruptionTarget, which is too old.
-    TakeBackDisruption {
+    ClearDisruption {
         /// The pod.
         pod: PodKey,
         /// Its uid.
         uid: Arc<str>,
     },
     /// Record an event about a budget.
-    TellBudget {
+    RecordBudgetEvent {
         /// The budget.
         budget: BudgetKey,
         /// Its uid.
@@ -84,7 +84,7 @@ pub enum Action {
         message: String,
     },
     /// Record a Warning event about a pod.
-    TellPod {
+    RecordPodWarning {
         /// The pod.
         pod: PodKey,
         /// Its uid.
@@ -103,7 +103,7 @@ struct Budget {
     writing: Option<u64>,
     recheck: Option<Timestamp>,
     /// The last event about it: reason and message. It is not repeated.
-    told: Option<(&'static str, String)>,
+    reported: Option<(&'static str, String)>,
 }
 
 #[derive(Default)]
@@ -156,7 +156,7 @@ impl Budgets {
                     count,
                     writing: None,
                     recheck: None,
-                    told: None,
+                    reported: None,
                 };
                 namespace.budgets.insert(key.name.clone(), budget);
             }
@@ -186,8 +186,8 @@ impl Budgets {
         let old = namespace.pods.insert(key.name.clone(), pod.clone());
         let (mut before, mut after) = (0, 0);
         for (name, budget) in &mut namespace.budgets {
-            let old = old.as_ref().filter(|old| budget.guards(old));
-            let new = budget.guards(pod);
+            let old = old.as_ref().filter(|old| budget.matches(old));
+            let new = budget.matches(pod);
             before += usize::from(old.is_some());
             after += usize::from(new);
             if let Some(old) = old {
@@ -213,7 +213,7 @@ impl Budgets {
 
     /// A pod was deleted.
     pub fn delete_pod(&mut self, key: &PodKey) {
-        self.forget_disruption(key);
+        self.unwatch_disruption(key);
         self.crowded.remove(key);
         let Some(namespace) = self.namespaces.get_mut(&key.namespace) else {
             return;
@@ -222,7 +222,7 @@ impl Budgets {
             return;
         };
         for (name, budget) in &mut namespace.budgets {
-            if budget.guards(&old) {
+            if budget.matches(&old) {
                 budget.count.remove(&old);
                 self.dirty.insert(BudgetKey {
                     namespace: key.namespace.clone(),
@@ -261,7 +261,7 @@ impl Budgets {
             .namespaces
             .get(&key.namespace)
             .and_then(|n| n.pods.get(&key.name));
-        if pod.is_some_and(|pod| taken_back_at(pod).is_some()) {
+        if pod.is_some_and(|pod| cleared_at(pod).is_some()) {
             self.disrupted.insert((now, key.clone()));
             self.disrupted_of.insert(key.clone(), now);
         }
@@ -299,7 +299,7 @@ impl Budgets {
             let Some(key) = self.crowded.pop_first() else {
                 break;
             };
-            actions.extend(self.name_the_crowd(key));
+            actions.extend(self.report_crowded(key));
         }
         for _ in 0..limit {
             if self.disrupted.first().is_none_or(|(at, _)| *at > now) {
@@ -314,7 +314,7 @@ impl Budgets {
                 .get(&key.namespace)
                 .and_then(|n| n.pods.get(&key.name));
             if let Some(uid) = pod.map(|pod| pod.meta.uid.clone()) {
-                actions.push(Action::TakeBackDisruption { pod: key, uid });
+                actions.push(Action::ClearDisruption { pod: key, uid });
             }
         }
         actions
@@ -338,10 +338,10 @@ impl Budgets {
         }
         budget.writing = None;
         let numbers = numbers(&view, &budget.count, &self.sets);
-        tell(budget, key, numbers.as_ref().err(), actions);
+        report(budget, key, numbers.as_ref().err(), actions);
         let noted = Noted::of(&view, &namespace.pods, now);
         for pod in &noted.overdue {
-            actions.push(Action::TellPod {
+            actions.push(Action::RecordPodWarning {
                 pod: PodKey::of(pod),
                 uid: pod.meta.uid.clone(),
                 reason: "NotDeleted",
@@ -365,13 +365,13 @@ impl Budgets {
         }
     }
 
-    fn name_the_crowd(&self, key: PodKey) -> Option<Action> {
+    fn report_crowded(&self, key: PodKey) -> Option<Action> {
         let namespace = self.namespaces.get(&key.namespace)?;
         let pod = namespace.pods.get(&key.name)?;
         let names: Vec<String> = namespace
             .budgets
             .iter()
-            .filter(|(_, budget)| budget.guards(pod))
+            .filter(|(_, budget)| budget.matches(pod))
             .map(|(name, _)| format!("{name:?}"))
             .collect();
         let message = format!(
@@ -380,7 +380,7 @@ impl Budgets {
             key.name,
             names.join(", ")
         );
-        (names.len() > 1).then(|| Action::TellPod {
+        (names.len() > 1).then(|| Action::RecordPodWarning {
             uid: pod.meta.uid.clone(),
             pod: key,
             reason: "MultiplePodDisruptionBudgets",
@@ -417,14 +417,14 @@ impl Budgets {
     }
 
     fn watch_disruption(&mut self, key: &PodKey, pod: &PodView) {
-        self.forget_disruption(key);
-        if let Some(at) = taken_back_at(pod) {
+        self.unwatch_disruption(key);
+        if let Some(at) = cleared_at(pod) {
             self.disrupted.insert((at, key.clone()));
             self.disrupted_of.insert(key.clone(), at);
         }
     }
 
-    fn forget_disruption(&mut self, key: &PodKey) {
+    fn unwatch_disruption(&mut self, key: &PodKey) {
         if let Some(at) = self.disrupted_of.remove(key) {
             self.disrupted.remove(&(at, key.clone()));
         }
@@ -442,13 +442,13 @@ impl BudgetKey {
 }
 
 impl Budget {
-    fn guards(&self, pod: &PodView) -> bool {
+    fn matches(&self, pod: &PodView) -> bool {
         self.view.selector.matches_labels(&pod.meta.labels)
     }
 }
 
 /// When a pod that was to be disrupted, but still runs, loses the condition.
-fn taken_back_at(pod: &PodView) -> Option<Timestamp> {
+fn cleared_at(pod: &PodView) -> Option<Timestamp> {
     let disruption = pod.disruption.as_ref()?;
     if pod.is_terminating() || pod.is_terminal() || &*disruption.reason == BY_KUBELET {
         return None;
@@ -603,7 +603,7 @@ fn patch(
 }
 
 /// Records an event about a problem with a budget's pods, once.
-fn tell(budget: &mut Budget, key: &BudgetKey, failure: Option<&String>, actions: &mut Vec<Action>) {
+fn report(budget: &mut Budget, key: &BudgetKey, failure: Option<&String>, actions: &mut Vec<Action>) {
     let scaled = matches!(budget.view.min_available, Some(IntOrPercent::Percent(_)));
     let needs_scale = budget.view.max_unavailable.is_some() || scaled;
     let (warning, reason, message) = if let Some(failure) = failure {
@@ -617,18 +617,18 @@ fn tell(budget: &mut Budget, key: &BudgetKey, failure: Option<&String>, actions:
              \".spec.minAvailable\" field of the PDB to an integer value.";
         (true, "UnmanagedPods", message.to_owned())
     } else {
-        budget.told = None;
+        budget.reported = None;
         return;
     };
     if budget
-        .told
+        .reported
         .as_ref()
         .is_some_and(|(r, m)| *r == reason && *m == message)
     {
         return;
     }
-    budget.told = Some((reason, message.clone()));
-    actions.push(Action::TellBudget {
+    budget.reported = Some((reason, message.clone()));
+    actions.push(Action::RecordBudgetEvent {
         budget: key.clone(),
         uid: budget.view.meta.uid.clone(),
         warning,

@@ -112,13 +112,13 @@ pub enum Action {
         labels: Vec<(&'static str, Arc<str>)>,
     },
     /// Record an event on the node.
-    Tell {
+    RecordEvent {
         /// The node.
         node: Arc<str>,
         /// Its uid.
         uid: Arc<str>,
         /// The kind of event.
-        news: News,
+        event: NodeEvent,
     },
     /// Set the pod's Ready condition to False, and record a warning (`NodeNotReady`, "Node is not
     /// ready").
@@ -146,7 +146,7 @@ pub enum Action {
 
 /// Kinds of events on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum News {
+pub enum NodeEvent {
     /// The node was added.
     Registered,
     /// The node was deleted.
@@ -155,22 +155,22 @@ pub enum News {
     NotReady,
 }
 
-impl News {
+impl NodeEvent {
     /// The event's reason.
     pub fn reason(self) -> &'static str {
         match self {
-            News::Registered => "RegisteredNode",
-            News::Removing => "RemovingNode",
-            News::NotReady => "NodeNotReady",
+            NodeEvent::Registered => "RegisteredNode",
+            NodeEvent::Removing => "RemovingNode",
+            NodeEvent::NotReady => "NodeNotReady",
         }
     }
 
     /// The event's message.
     pub fn message(self, node: &str) -> String {
         match self {
-            News::Registered => format!("Node {node} event: Registered Node {node} in Controller"),
-            News::Removing => format!("Node {node} event: Removing Node {node} from Controller"),
-            News::NotReady => format!("Node {node} status is now: NodeNotReady"),
+            NodeEvent::Registered => format!("Node {node} event: Registered Node {node} in Controller"),
+            NodeEvent::Removing => format!("Node {node} event: Removing Node {node} from Controller"),
+            NodeEvent::NotReady => format!("Node {node} status is now: NodeNotReady"),
         }
     }
 }
@@ -207,7 +207,7 @@ pub struct Nodes {
     unready: HashSet<PodKey>,
     evictions: Evictions,
     zones: Zones,
-    told: Vec<Action>,
+    events: Vec<Action>,
     planned: Option<Timestamp>,
     /// No node times out before this time.
     grace_until: Timestamp,
@@ -226,7 +226,7 @@ impl Nodes {
             unready: HashSet::new(),
             evictions: Evictions::default(),
             zones: Zones::new(limits),
-            told: Vec::new(),
+            events: Vec::new(),
             planned: None,
             grace_until: Timestamp::MIN,
         }
@@ -263,10 +263,10 @@ impl Nodes {
             return;
         };
         if let Some(node) = record.node.take() {
-            self.told.push(Action::Tell {
+            self.events.push(Action::RecordEvent {
                 node: name.clone(),
                 uid: node.meta.uid.clone(),
-                news: News::Removing,
+                event: NodeEvent::Removing,
             });
         }
         (record.readiness, record.granted, record.writing) = (None, false, None);
@@ -291,10 +291,10 @@ impl Nodes {
     fn record_registration(&mut self, node: &NodeView, now: Timestamp) {
         let made = node.meta.creation_timestamp.unwrap_or(Timestamp::MIN);
         if self.planned.is_some() || after(made, self.limits.startup_grace) > now {
-            self.told.push(Action::Tell {
+            self.events.push(Action::RecordEvent {
                 node: node.meta.name.clone(),
                 uid: node.meta.uid.clone(),
-                news: News::Registered,
+                event: NodeEvent::Registered,
             });
         }
     }
@@ -418,13 +418,13 @@ impl Nodes {
 
     /// Returns whether events left something to decide.
     pub fn has_work(&self) -> bool {
-        !self.dirty_nodes.is_empty() || !self.dirty_pods.is_empty() || !self.told.is_empty()
+        !self.dirty_nodes.is_empty() || !self.dirty_pods.is_empty() || !self.events.is_empty()
     }
 
     /// Decides about everything that events marked or that is due, at most `limit` nodes and
     /// `limit` pods.
     pub fn plan(&mut self, now: Timestamp, limit: usize) -> Vec<Action> {
-        let mut actions = std::mem::take(&mut self.told);
+        let mut actions = std::mem::take(&mut self.events);
         if self
             .planned
             .is_none_or(|last| after(last, self.limits.deaf_after) < now)
@@ -550,10 +550,10 @@ impl Nodes {
             node.condition("Ready").map(|_| node.is_ready()),
         );
         if record.readiness != Some(true) && before == Some(true) {
-            actions.push(Action::Tell {
+            actions.push(Action::RecordEvent {
                 node: name.clone(),
                 uid: node.meta.uid.clone(),
-                news: News::NotReady,
+                event: NodeEvent::NotReady,
             });
         }
         if record.readiness == Some(false) && before != Some(false) {

@@ -100,7 +100,9 @@ fn reasons(actions: &[Action]) -> Vec<&'static str> {
     actions
         .iter()
         .filter_map(|action| match action {
-            Action::TellBudget { reason, .. } | Action::TellPod { reason, .. } => Some(*reason),
+            Action::RecordBudgetEvent { reason, .. } | Action::RecordPodWarning { reason, .. } => {
+                Some(*reason)
+            }
             _ => None,
         })
         .collect()

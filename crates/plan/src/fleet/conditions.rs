@@ -49,7 +49,7 @@ impl Condition {
     }
 
     /// Returns whether `present` equals this condition, except for the time.
-    fn is_said_by(&self, present: &DaemonSetConditionView) -> bool {
+    fn equals(&self, present: &DaemonSetConditionView) -> bool {
         present.kind == self.kind
             && present.status == self.word()
             && present.reason == self.reason
@@ -77,12 +77,12 @@ impl Set {
             Some(format!("{node} ({})", case.in_short()))
         };
         let (available, progressing) = (self.available(), self.progressing(text));
-        [("Available", available), ("Progressing", progressing)].map(|(kind, told)| Condition {
+        [("Available", available), ("Progressing", progressing)].map(|(kind, finding)| Condition {
             kind,
-            since: self.since(kind, told.status, now),
-            status: told.status,
-            reason: told.reason,
-            message: told.message,
+            since: self.since(kind, finding.status, now),
+            status: finding.status,
+            reason: finding.reason,
+            message: finding.message,
         })
     }
 
@@ -103,33 +103,33 @@ impl Set {
     }
 
     /// Returns whether the set already has `conditions`.
-    pub(super) fn says(&self, conditions: &[Condition]) -> bool {
-        let said = |condition: &Condition| {
+    pub(super) fn has_conditions(&self, conditions: &[Condition]) -> bool {
+        let is_present = |condition: &Condition| {
             let mut present = self.view.conditions.iter();
-            present.any(|present| condition.is_said_by(present))
+            present.any(|present| condition.equals(present))
         };
-        conditions.iter().all(said)
+        conditions.iter().all(is_present)
     }
 
     /// True if no more nodes lack an available pod than the update strategy allows, and not all of
     /// them.
-    fn available(&self) -> Told {
+    fn available(&self) -> Finding {
         let (desired, available) = (self.tally.desired, self.tally.available);
         let allowed = self.budget().max_unavailable;
         let message = format!("{available} of {desired} nodes have an available pod");
         if desired - available <= allowed && (available > 0 || desired == 0) {
-            Told::new(true, "MinimumPodsAvailable", message)
+            Finding::new(true, "MinimumPodsAvailable", message)
         } else {
             let message = format!("{message}, and at most {allowed} may lack one");
-            Told::new(false, "MinimumPodsUnavailable", message)
+            Finding::new(false, "MinimumPodsUnavailable", message)
         }
     }
 
-    fn progressing(&self, text: impl Fn(&NodeName) -> Option<String>) -> Told {
+    fn progressing(&self, text: impl Fn(&NodeName) -> Option<String>) -> Finding {
         let (desired, queues) = (self.tally.desired, &self.queues);
         if !queues.refused.is_empty() {
             let message = named(queues.refused.iter(), queues.refused.len(), text);
-            return Told::new(false, "FailedCreate", message);
+            return Finding::new(false, "FailedCreate", message);
         }
         let waiting = queues.stuck.len() + queues.waiting.len();
         if waiting > 0 {
@@ -139,30 +139,30 @@ impl Set {
                 desired - waiting,
                 named(nodes, waiting, text)
             );
-            return Told::new(true, "PodsUpdating", message);
+            return Finding::new(true, "PodsUpdating", message);
         }
         let old = desired - self.tally.updated;
         if old > 0 && self.rules().mode == Mode::OnDelete {
             let message = format!(
                 "{old} of {desired} nodes have a pod of an old template, which must be deleted by hand"
             );
-            return Told::new(false, "OnDelete", message);
+            return Finding::new(false, "OnDelete", message);
         }
         let message = format!("{desired} of {desired} nodes have an available pod of the current template");
-        Told::new(true, "NewPodsAvailable", message)
+        Finding::new(true, "NewPodsAvailable", message)
     }
 }
 
 /// A condition without its type and time.
-struct Told {
+struct Finding {
     status: bool,
     reason: &'static str,
     message: String,
 }
 
-impl Told {
-    fn new(status: bool, reason: &'static str, message: String) -> Told {
-        Told {
+impl Finding {
+    fn new(status: bool, reason: &'static str, message: String) -> Finding {
+        Finding {
             status,
             reason,
             message,

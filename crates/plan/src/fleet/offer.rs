@@ -522,7 +522,7 @@ impl Pass<'_> {
         } else {
             conditions.extend(set.conditions(|node| self.nodes.get(node), self.now));
         }
-        if status == set.view.status && set.says(&conditions) {
+        if status == set.view.status && set.has_conditions(&conditions) {
             return;
         }
         if !conditions.is_empty() {

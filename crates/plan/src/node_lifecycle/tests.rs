@@ -73,10 +73,10 @@ fn settled() -> Nodes {
     nodes.put_node(&named("other", Some("True"), |_| {}), at(20_000));
     nodes.put_node(&node_of(Some("True"), |_| {}), at(0));
     nodes.put_pod(&pod_of(|_| {}), at(0));
-    let registered = |name: &str| Action::Tell {
+    let registered = |name: &str| Action::RecordEvent {
         node: name.into(),
         uid: format!("uid-{name}").into(),
-        news: News::Registered,
+        event: NodeEvent::Registered,
     };
     assert_eq!(nodes.plan(at(0), 100), vec![registered("other"), registered("n")]);
     assert_eq!(nodes.plan(at(0), 100), vec![]);
@@ -142,7 +142,7 @@ fn a_node_that_never_spoke_has_sixty_seconds() {
     nodes.put_node(&node_of(None, |_| {}), at(0));
     assert!(matches!(
         nodes.plan(at(59), 100).as_slice(),
-        [Action::Tell { .. }]
+        [Action::RecordEvent { .. }]
     ));
     let actions = nodes.plan(at(60), 100);
     let [Action::SetConditions { conditions, .. }] = actions.as_slice() else {
@@ -255,10 +255,10 @@ fn pods_of_a_node_that_turned_not_ready_are_not_ready() {
     let mut nodes = settled();
     nodes.put_node(&node_of(Some("Unknown"), |_| {}), at(1));
     let actions = nodes.plan(at(1), 100);
-    assert!(actions.contains(&Action::Tell {
+    assert!(actions.contains(&Action::RecordEvent {
         node: "n".into(),
         uid: "uid-n".into(),
-        news: News::NotReady
+        event: NodeEvent::NotReady
     }));
     assert!(actions.contains(&Action::PodNotReady {
         pod: key(),
@@ -405,26 +405,26 @@ fn a_controller_that_begins_beside_a_dead_node_marks_its_pods() {
 
 #[test]
 fn added_and_deleted_nodes_get_events_older_ones_do_not() {
-    let news = |actions: &[Action]| -> Vec<String> {
+    let events = |actions: &[Action]| -> Vec<String> {
         actions
             .iter()
             .filter_map(|a| match a {
-                Action::Tell { node, news, .. } => Some(news.message(node)),
+                Action::RecordEvent { node, event, .. } => Some(event.message(node)),
                 _ => None,
             })
             .collect()
     };
     let mut nodes = Nodes::new(Limits::default());
     nodes.put_node(&named("old", Some("True"), |_| {}), at(1_000));
-    assert_eq!(news(&nodes.plan(at(1_000), 100)), Vec::<String>::new());
+    assert_eq!(events(&nodes.plan(at(1_000), 100)), Vec::<String>::new());
     nodes.put_node(&named("new", Some("True"), |_| {}), at(1_001));
     assert_eq!(
-        news(&nodes.plan(at(1_001), 100)),
+        events(&nodes.plan(at(1_001), 100)),
         ["Node new event: Registered Node new in Controller"]
     );
     nodes.delete_node(&"old".into());
     assert_eq!(
-        news(&nodes.plan(at(1_002), 100)),
+        events(&nodes.plan(at(1_002), 100)),
         ["Node old event: Removing Node old from Controller"]
     );
 }
