@@ -28,7 +28,7 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
 /// Flags of every role that runs the control plane.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct ControlPlaneArgs {
-    /// Where everything is kept: store, keys, the administrator's kubeconfig
+    /// Data directory: store, keys and the administrator's kubeconfig
     #[arg(long, value_name = "DIR", default_value = crate::verbs::DATA_DIR)]
     pub(crate) data_dir: PathBuf,
 
@@ -36,11 +36,12 @@ pub(crate) struct ControlPlaneArgs {
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:6443", value_parser = listen_address)]
     pub(crate) listen: SocketAddr,
 
-    /// Address at which other machines reach the API server (default: the one that it listens at; of all, this machine's own)
+    /// Address that other machines use to reach the API server (default: the --listen address; if
+    /// that is 0.0.0.0, the address of the default route)
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) advertise_address: Option<IpAddr>,
 
-    /// Further names or addresses for the server's certificate
+    /// Additional names or addresses in the server's certificate
     #[arg(long, value_name = "NAME")]
     pub(crate) tls_san: Vec<String>,
 
@@ -48,11 +49,12 @@ pub(crate) struct ControlPlaneArgs {
     #[arg(long, default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
     pub(crate) scheduler: bool,
 
-    /// Leave it to the scheduler to bind the pods of DaemonSets; without, they are made for their nodes at once
+    /// Let the scheduler place DaemonSet pods. With =false the DaemonSet controller sets
+    /// spec.nodeName itself
     #[arg(long, default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
     pub(crate) schedule_daemonset_pods: bool,
 
-    /// How many pods of one DaemonSet are created, and how many deleted, at a time
+    /// Pods of one DaemonSet that are created, and pods that are deleted, at a time
     #[arg(long, value_name = "PODS", default_value = "250")]
     pub(crate) daemonset_burst: NonZeroUsize,
 
@@ -65,13 +67,14 @@ pub(crate) struct ControlPlaneArgs {
     )]
     pub(crate) cluster_cidr: Vec<IpNet>,
 
-    /// Addresses of Services, at most one range of each family, the primary one first: the first address is the API's, the tenth the
-    /// DNS's. Services keep addresses of an earlier range (default: 10.96.0.0/12 and fd00:10:96::/112, as far as --cluster-cidr has
-    /// their families)
+    /// Address range for Services, at most one IPv4 and one IPv6, the primary one first. The first
+    /// address is the API server's, the tenth is DNS. If you change the range, existing Services
+    /// keep their addresses (default: 10.96.0.0/12, and fd00:10:96::/112 if --cluster-cidr has an
+    /// IPv6 range)
     #[arg(long, value_name = "RANGE[,RANGE]")]
     pub(crate) service_cluster_ip_range: Option<ServiceRanges>,
 
-    /// Prefix length of a node's IPv4 range
+    /// Prefix length of each node's IPv4 range
     #[arg(
         long,
         value_name = "BITS",
@@ -80,7 +83,7 @@ pub(crate) struct ControlPlaneArgs {
     )]
     pub(crate) node_cidr_mask_size: u8,
 
-    /// Prefix length of a node's IPv6 range
+    /// Prefix length of each node's IPv6 range
     #[arg(long, value_name = "BITS", default_value = "64")]
     pub(crate) node_cidr_mask_size_ipv6: u8,
 
@@ -88,11 +91,11 @@ pub(crate) struct ControlPlaneArgs {
     #[arg(long, default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
     pub(crate) allocate_node_cidrs: bool,
 
-    /// Longest life of the certificates that nodes get; their agents renew them in time
+    /// Longest validity of node certificates; agents renew them before they expire
     #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = crate::client::duration::parse)]
     pub(crate) node_certificate_ttl: Duration,
 
-    /// How long a node may be silent before it counts as unreachable; nodes speak every 10 seconds
+    /// Time without a heartbeat after which a node is unreachable; nodes send one every 10 seconds
     #[arg(long, value_name = "DURATION", default_value = "50s", value_parser = crate::client::duration::parse)]
     pub(crate) node_monitor_grace_period: Duration,
 }

@@ -21,11 +21,11 @@ const DEFAULT_FILTER: &str = "warn,kube_client=off";
 /// Flags of every verb.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct LogArgs {
-    /// What to log: a level (error, warn, info, debug, trace), or TARGET=LEVEL, separated by commas
+    /// Log filter: a level (error, warn, info, debug, trace) or TARGET=LEVEL, separated by commas
     #[arg(long = "log", global = true, env = "EVERYNODE_LOG", value_name = "FILTER", default_value = DEFAULT_FILTER, hide_default_value = true, value_parser = filter, help_heading = "Log")]
     filter: String,
 
-    /// Form of the log
+    /// Log format
     #[arg(long = "log-format", global = true, value_enum, default_value_t = LogFormat::Text, help_heading = "Log")]
     format: LogFormat,
 }
@@ -33,9 +33,9 @@ pub(crate) struct LogArgs {
 /// The form of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum LogFormat {
-    /// A line for each event
+    /// One line for each event
     Text,
-    /// A JSON object for each event
+    /// One JSON object for each event
     Json,
 }
 

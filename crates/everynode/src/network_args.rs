@@ -12,28 +12,30 @@ use runtime::{Cni, Range, Ranges};
 #[derive(Args, Debug, Clone)]
 #[command(next_help_heading = "The node")]
 pub(crate) struct NetworkArgs {
-    /// Addresses of the node, at most one of each family (default: that of this machine's default route)
+    /// Addresses of the node, at most one IPv4 and one IPv6 (default: the address of the default
+    /// route)
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
     pub(crate) node_ip: Vec<IpAddr>,
 
-    /// Addresses for the pods of this machine, at most one range of each family (default: the cluster's choice; with `up` the first
-    /// part of the cluster's range that is free here)
+    /// Address range for the pods of this machine, at most one IPv4 and one IPv6 (default: the
+    /// server assigns it; with `up`, the first free part of the cluster's range)
     #[arg(long, value_name = "RANGE", value_delimiter = ',')]
     pod_cidr: Vec<Range>,
 
-    /// How packets for pods of other nodes travel: as they are where there is a common link and wrapped elsewhere, or always wrapped
+    /// How nodes reach pods on other nodes (host-gw: plain routes on the same link, VXLAN across
+    /// routers; vxlan: always VXLAN)
     #[arg(long, value_name = "WAY", default_value = "host-gw")]
     pod_network: Way,
 
-    /// UDP port at which wrapped packets arrive, the same on all nodes
+    /// UDP port of VXLAN; it must be the same on all nodes
     #[arg(long, value_name = "PORT", default_value_t = runtime::TUNNEL_PORT)]
     vxlan_port: u16,
 
-    /// Leave the pods' network to the CNI plugins that are installed on this machine
+    /// Connect pods by the CNI plugins that are installed on this machine
     #[arg(long, conflicts_with_all = ["pod_network", "vxlan_port"])]
     cni: bool,
 
-    /// Folder of the plugins' configuration: the first file in it is the network
+    /// Folder of the CNI configuration; the first file in it is used
     #[arg(
         long,
         value_name = "FOLDER",
@@ -42,7 +44,7 @@ pub(crate) struct NetworkArgs {
     )]
     cni_conf_dir: PathBuf,
 
-    /// Folders of the plugins
+    /// Folders of the CNI plugins
     #[arg(long, value_name = "FOLDER", value_delimiter = ',', default_values = BIN_DIRS, requires = "cni")]
     cni_bin_dir: Vec<PathBuf>,
 }
@@ -53,9 +55,9 @@ const BIN_DIRS: [&str; 3] = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"]
 /// How packets for pods of other nodes travel.
 #[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
 enum Way {
-    /// Through the node on a common link, by VXLAN where there is none.
+    /// Plain routes to nodes on the same link, VXLAN to the others
     HostGw,
-    /// By VXLAN to every node.
+    /// VXLAN to every node
     Vxlan,
 }
 

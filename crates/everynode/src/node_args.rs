@@ -36,11 +36,11 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_name = "NAME", env = "EVERYNODE_NODE_NAME")]
     pub(crate) node_name: Option<String>,
 
-    /// A label for the node; may be given more than once
+    /// Label to add to the node; can be repeated
     #[arg(long = "node-label", alias = "node-labels", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = label)]
     pub(crate) labels: Vec<(String, String)>,
 
-    /// A taint that the node has from its first moment; may be given more than once
+    /// Taint to register the node with; can be repeated
     #[arg(long = "register-with-taints", alias = "register-with-taint", value_name = "KEY=VALUE:EFFECT", value_delimiter = ',', value_parser = taint)]
     pub(crate) taints: Vec<Taint>,
 
@@ -53,25 +53,26 @@ pub(crate) struct NodeArgs {
     #[command(flatten)]
     pub(crate) folders: FolderArgs,
 
-    /// A kernel parameter that pods may set (`securityContext.sysctls`) beside those that Kubernetes calls safe, or a front of such with a `*`;
-    /// only parameters that a pod has values of its own for. May be given more than once
+    /// Sysctl that pods may set in addition to the safe ones (`securityContext.sysctls`), or a
+    /// prefix with `*`. Only namespaced sysctls are accepted. Can be repeated
     #[arg(long, value_name = "NAME|FRONT*", value_delimiter = ',')]
     pub(crate) allowed_unsafe_sysctls: Vec<SysctlPattern>,
 
-    /// Processes and threads that one pod may have; -1 for no limit but that of all pods together
+    /// Limit of processes and threads for each pod; -1: only the limit of all pods together
     #[arg(long, value_name = "N", default_value_t = agent::POD_MAX_PIDS, allow_negative_numbers = true, value_parser = pod_max_pids)]
     pub(crate) pod_max_pids: i64,
 
-    /// Processes and threads that all pods together leave to the machine (default: a tenth of what its kernel has, at least 1,000)
+    /// Processes and threads that pods cannot use (default: a tenth of the kernel's limit, at least
+    /// 1,000)
     #[arg(long, value_name = "pid=N", value_parser = system_reserved)]
     pub(crate) system_reserved: Option<u64>,
 
-    /// Addresses at which pods ask for names, at most one of each family, which every node answers itself; empty for no DNS
-    /// (default: those of the cluster's Service kube-dns)
+    /// DNS server address that pods use; the agent on every node answers there. At most one IPv4
+    /// and one IPv6. Empty: no cluster DNS (default: the addresses of the Service kube-dns)
     #[arg(long, value_name = "ADDRESS[,ADDRESS]", value_parser = cluster_dns)]
     pub(crate) cluster_dns: Option<ClusterDns>,
 
-    /// Domain of the names of Services and pods
+    /// DNS domain of Services and pods
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     pub(crate) cluster_domain: String,
 }
@@ -80,11 +81,13 @@ pub(crate) struct NodeArgs {
 #[derive(Args, Debug, Clone)]
 #[command(next_help_heading = "The node")]
 pub(crate) struct FolderArgs {
-    /// Folder of the containers' logs; links to them are made in the folder `containers` beside it, where log collectors look
+    /// Folder of container logs. Links for log collectors are created in the folder `containers`
+    /// beside it
     #[arg(long, value_name = "DIR", default_value = agent::POD_LOGS_DIR, env = "EVERYNODE_POD_LOGS_DIR", value_parser = absolute)]
     pub(crate) pod_logs_dir: PathBuf,
 
-    /// Folder in which the ones of drivers and plugins are made that pods mount (plugins, plugins_registry, device-plugins, ...)
+    /// Folder for drivers and plugins, which pods mount (plugins, plugins_registry, device-plugins,
+    /// ...)
     #[arg(long, value_name = "DIR", default_value = agent::KUBELET_DIR, env = "EVERYNODE_ROOT_DIR", value_parser = absolute)]
     pub(crate) root_dir: PathBuf,
 }
@@ -93,11 +96,11 @@ pub(crate) struct FolderArgs {
 #[derive(Args, Debug, Clone, Copy)]
 #[command(next_help_heading = "The node")]
 pub(crate) struct ImageArgs {
-    /// Most bytes of an image, packed as well as unpacked; a larger one is refused
+    /// Largest image in bytes, packed and unpacked; a larger one is refused
     #[arg(long, value_name = "QUANTITY", default_value = "32Gi", value_parser = bytes)]
     image_max_bytes: u64,
 
-    /// Most files of an image
+    /// Largest number of files in an image
     #[arg(long, value_name = "NUMBER", default_value_t = runtime::ImageLimits::default().files)]
     image_max_files: u64,
 }

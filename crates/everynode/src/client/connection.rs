@@ -18,11 +18,12 @@ use super::unreachable::Peer;
 /// Flags that every client verb takes.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct ConnectArgs {
-    /// Kubeconfig file (default: $KUBECONFIG, ~/.kube/config, then this machine's own server's)
+    /// Kubeconfig file (default: $KUBECONFIG, then ~/.kube/config, then the one of the server on
+    /// this machine)
     #[arg(long, global = true, value_name = "FILE", help_heading = "Connection")]
     kubeconfig: Option<PathBuf>,
 
-    /// Context of the kubeconfig to use
+    /// Context in the kubeconfig
     #[arg(long, global = true, value_name = "NAME", help_heading = "Connection")]
     context: Option<String>,
 

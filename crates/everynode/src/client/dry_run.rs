@@ -13,12 +13,12 @@ pub(crate) struct DryRunArgs {
 /// Whether the server stores a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum DryRun {
-    /// Change it
+    /// Send the request
     #[default]
     None,
-    /// Send no request that changes anything
+    /// Send no request that changes objects
     Client,
-    /// Let the server validate the request and store nothing
+    /// The server validates the request and stores nothing
     Server,
 }
 

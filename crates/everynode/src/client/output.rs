@@ -9,13 +9,13 @@ use super::resources::Resource;
 /// What `-o` asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
-    /// The whole object as YAML
+    /// Complete objects as YAML
     Yaml,
-    /// The whole object as JSON
+    /// Complete objects as JSON
     Json,
-    /// `resource/name`, a line each
+    /// `resource/name`, one per line
     Name,
-    /// The table with more columns
+    /// Table with additional columns
     Wide,
 }
 

@@ -13,23 +13,23 @@ use super::resources::{Resource, Resources, Targets, escape};
 /// Flags that choose objects beside the words.
 #[derive(Args, Debug)]
 pub(crate) struct SelectArgs {
-    /// The objects that a manifest names
+    /// Select the objects of a manifest
     #[arg(short, long, value_name = "FILE")]
     filename: Vec<PathBuf>,
 
-    /// Only objects with these labels: `a=b,c!=d,e in (f,g)`
+    /// Select objects by labels: `a=b,c!=d,e in (f,g)`
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     selector: Option<String>,
 
-    /// Only objects with these fields: `metadata.name=a`
+    /// Select objects by fields: `metadata.name=a`
     #[arg(long, value_name = "SELECTOR")]
     field_selector: Option<String>,
 
-    /// All objects of the type in the namespace
+    /// Select all objects of the type in the namespace
     #[arg(long)]
     all: bool,
 
-    /// In all namespaces
+    /// Include all namespaces
     #[arg(short = 'A', long)]
     all_namespaces: bool,
 }

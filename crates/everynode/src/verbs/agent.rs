@@ -26,7 +26,7 @@ const ASK: Duration = Duration::from_secs(5);
 `everynode token create` on the server prints the command that joins a machine. Afterwards the machine has a certificate of \
 its own, and the agent starts without a token, also while no server answers: it then runs the pods that it was told of before.")]
 pub(crate) struct Agent {
-    /// Where the API server is; several may be given, and one that answers is used
+    /// URL of the API server. Can be repeated: the agent uses one that answers
     #[arg(
         long,
         value_name = "https://HOST:PORT",
@@ -36,26 +36,27 @@ pub(crate) struct Agent {
     )]
     server: Vec<ServerAddress>,
 
-    /// The token that `everynode token create` prints. On the command line every user of the machine sees it
+    /// Token from `everynode token create`. Every user of the machine can see command lines: prefer
+    /// --token-file
     #[arg(long, value_name = "TOKEN", env = "EVERYNODE_TOKEN", hide_env_values = true)]
     token: Option<String>,
 
-    /// A file that holds the token
+    /// File that contains the token
     #[arg(long, value_name = "FILE", conflicts_with = "token")]
     token_file: Option<PathBuf>,
 
-    /// Where everything is kept: the node's certificate, images, the pods' files, and what the cluster told the node, with which an agent starts
-    /// while no server answers
+    /// Data directory: the node's certificate, images, pod files, and the last state received from
+    /// the server (used to start pods while no server answers)
     #[arg(long, value_name = "DIR", default_value = crate::verbs::DATA_DIR)]
     data_dir: PathBuf,
 
-    /// Keep the Secrets that this machine's pods use on its disk, so that those pods, too, start when the machine boots while no server answers.
-    /// Without it they are kept in /run
+    /// Store the Secrets of this machine's pods on disk, so that these pods start after a boot
+    /// while no server answers. Default: in /run, which a boot empties
     #[arg(long)]
     keep_secrets: bool,
 
-    /// Stop all pods of this machine and remove everything that the agent made on it, then exit. After `everynode up` the objects and keys of the
-    /// server stay
+    /// Stop all pods of this machine, remove everything that the agent created on it, and exit. The
+    /// objects and keys of a server in the same data directory stay
     #[arg(long)]
     clean_up: bool,
 

@@ -6,7 +6,7 @@ use clap::Args;
 use super::pairs::{PairArgs, Sort};
 use crate::client::connection::ConnectArgs;
 
-/// Set annotations or take them away
+/// Add, change or remove annotations
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

@@ -17,7 +17,7 @@ use crate::client::resources::{Resource, Resources};
 
 /// The annotation in which the manifest that was applied last is kept. kubectl reads and writes the same.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-/// Create the objects of a manifest, or change them to what it says
+/// Create or update the objects of a manifest
 #[derive(Args, Debug)]
 pub(crate) struct Apply {
     #[command(flatten)]

@@ -6,7 +6,7 @@ use clap_complete::Shell;
 
 use super::get::print;
 
-/// Write the completion script of a shell
+/// Print the completion script of a shell
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -15,7 +15,7 @@ Examples:
   everynode completion zsh > \"${fpath[1]}/_everynode\"                            every zsh
   everynode completion fish > ~/.config/fish/completions/everynode.fish          every fish")]
 pub(crate) struct Completion {
-    /// Which shell
+    /// Shell
     #[arg(value_enum)]
     shell: Supported,
 }

@@ -10,14 +10,14 @@ use crate::client::connection::{ConnectArgs, Connection, JSON, Payload};
 use crate::client::dry_run::{DryRun, DryRunArgs};
 use crate::client::resources::{Resource, Resources, escape};
 
-/// Keep new pods away from nodes, but for daemons
+/// Mark nodes unschedulable: no new pods except DaemonSet pods
 #[derive(Args, Debug)]
 pub(crate) struct Cordon {
     #[command(flatten)]
     nodes: NodeArgs,
 }
 
-/// Let nodes have new pods again
+/// Mark nodes schedulable again
 #[derive(Args, Debug)]
 pub(crate) struct Uncordon {
     #[command(flatten)]
@@ -27,11 +27,11 @@ pub(crate) struct Uncordon {
 /// Which nodes, and whether anything is stored.
 #[derive(Args, Debug)]
 pub(crate) struct NodeArgs {
-    /// The nodes' names
+    /// Names of nodes
     #[arg(value_name = "NODE")]
     names: Vec<String>,
 
-    /// All nodes with these labels
+    /// Select nodes by labels
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     selector: Option<String>,
 

@@ -25,18 +25,18 @@ pub(crate) struct Create {
 /// Flags of the verbs that send manifests.
 #[derive(Args, Debug)]
 pub(crate) struct WriteArgs {
-    /// Manifest: a file, a folder of them, or `-` for standard input
+    /// Manifest: a file, a folder, or `-` for standard input
     #[arg(short, long, value_name = "FILE", required = true)]
     pub(crate) filename: Vec<PathBuf>,
 
     #[command(flatten)]
     pub(crate) dry_run: DryRunArgs,
 
-    /// What to do about unknown or duplicate fields
+    /// Handling of unknown or duplicate fields
     #[arg(long, value_enum, default_value_t = Validate::Strict, default_missing_value = "strict", num_args = 0..=1, require_equals = true)]
     pub(crate) validate: Validate,
 
-    /// Form of the output
+    /// Output format
     #[arg(short, long, value_enum)]
     pub(crate) output: Option<Output>,
 }
@@ -49,7 +49,7 @@ pub(crate) enum Validate {
     Strict,
     /// Warn
     Warn,
-    /// Drop them silently
+    /// Ignore them
     #[value(alias = "false")]
     Ignore,
 }

@@ -18,31 +18,31 @@ use crate::client::resources::{Resource, Resources, Targets, escape};
 /// Delete objects
 #[derive(Args, Debug)]
 pub(crate) struct Delete {
-    /// What to delete: `ds NAME`, `ds/NAME`, or a type with -l or --all
+    /// Objects to delete: `ds NAME`, `ds/NAME`, or a type with -l or --all
     #[arg(value_name = "TYPE NAME | TYPE/NAME")]
     targets: Vec<String>,
 
-    /// Delete the objects that a manifest names
+    /// Delete the objects of a manifest
     #[arg(short, long, value_name = "FILE", conflicts_with = "targets")]
     filename: Vec<PathBuf>,
 
-    /// Only objects with these labels
+    /// Select objects by labels
     #[arg(short = 'l', long, value_name = "SELECTOR", conflicts_with = "filename")]
     selector: Option<String>,
 
-    /// All objects of the type in the namespace
+    /// Select all objects of the type in the namespace
     #[arg(long, conflicts_with_all = ["selector", "filename"])]
     all: bool,
 
-    /// What happens to the pods and whatever else the object owns: background, foreground or orphan
+    /// Deletion of dependents, such as a DaemonSet's pods: background, foreground or orphan
     #[arg(long, value_parser = cascade, default_value = "background", default_missing_value = "background", num_args = 0..=1, require_equals = true, value_name = "HOW")]
     cascade: Cascade,
 
-    /// Seconds that a pod gets to end by itself
+    /// Seconds each pod has to shut down (default: the pod's own grace period)
     #[arg(long, value_name = "SECONDS")]
     grace_period: Option<i64>,
 
-    /// Do not wait for a pod's node: forget the pod at once
+    /// Delete pods at once, without confirmation by their node
     #[arg(long)]
     force: bool,
 
@@ -54,7 +54,7 @@ pub(crate) struct Delete {
     #[arg(long, default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
     wait: bool,
 
-    /// A missing object is not an error
+    /// Succeed if an object does not exist
     #[arg(long)]
     ignore_not_found: bool,
 

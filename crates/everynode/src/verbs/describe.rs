@@ -19,18 +19,18 @@ use crate::client::sheet::Sheet;
 
 pub(super) use template::pod_template;
 
-/// Show an object with all that belongs to it, and its events
+/// Show an object in detail, with its events
 #[derive(Args, Debug)]
 pub(crate) struct Describe {
     /// `ds NAME`, `ds/NAME`, or a type with -l
     #[arg(required = true, value_name = "TYPE [NAME] | TYPE/NAME")]
     targets: Vec<String>,
 
-    /// Only objects with these labels
+    /// Select objects by labels
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     selector: Option<String>,
 
-    /// In all namespaces
+    /// Include all namespaces
     #[arg(short = 'A', long)]
     all_namespaces: bool,
 }

@@ -27,7 +27,7 @@ use crate::client::duration;
 use crate::client::error::{Failures, ServerError};
 use crate::client::resources::{Resource, Resources, escape};
 
-/// Empty nodes of all pods but the daemons, for maintenance
+/// Cordon nodes and evict their pods, for maintenance
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -38,19 +38,19 @@ pub(crate) struct Drain {
     #[command(flatten)]
     nodes: NodeArgs,
 
-    /// Leave daemons where they are; without it they stop the drain
+    /// Leave DaemonSet pods running. Without this flag, they make the drain fail
     #[arg(long)]
     ignore_daemonsets: bool,
 
-    /// Also pods that nobody makes again
+    /// Also delete pods that no controller will recreate
     #[arg(long)]
     force: bool,
 
-    /// Also pods with data in an emptyDir, which is lost
+    /// Also delete pods with emptyDir volumes, whose data is lost
     #[arg(long)]
     delete_emptydir_data: bool,
 
-    /// Seconds that a pod gets to end by itself; the pod's own when negative
+    /// Seconds each pod has to shut down (negative: use the pod's own grace period)
     #[arg(
         long,
         value_name = "SECONDS",
@@ -59,19 +59,20 @@ pub(crate) struct Drain {
     )]
     grace_period: i64,
 
-    /// Give up after this long: `90s`, `10m`; 0 is never
+    /// Time after which to give up: `90s`, `10m`; 0: never
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration::parse)]
     timeout: Duration,
 
-    /// Only pods with these labels
+    /// Select pods by labels
     #[arg(long, value_name = "SELECTOR")]
     pod_selector: Option<String>,
 
-    /// Delete instead of evict: no PodDisruptionBudget is asked
+    /// Delete pods instead of evicting them, which ignores PodDisruptionBudgets
     #[arg(long)]
     disable_eviction: bool,
 
-    /// Do not wait for pods that have been ending for more than this many seconds
+    /// Do not wait for pods that have been terminating for more than this many seconds; 0: wait for
+    /// all
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     skip_wait_for_delete_timeout: i64,
 }

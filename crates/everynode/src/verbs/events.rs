@@ -14,34 +14,34 @@ use crate::client::output::{self, Output};
 use crate::client::resources::{Resource, Resources, escape};
 use crate::client::table::Columns;
 
-/// Show what happened, oldest first
+/// List events, oldest first
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   everynode events -n kube-system --for ds/fluentd
   everynode events -A --types=Warning --watch")]
 pub(crate) struct Events {
-    /// Only events about this object
+    /// Select events about this object
     #[arg(long = "for", value_name = "TYPE/NAME")]
     about: Option<String>,
 
-    /// Only events of these types: Normal, Warning
+    /// Select events of these types: Normal, Warning
     #[arg(long, value_name = "TYPES", value_delimiter = ',')]
     types: Vec<String>,
 
-    /// In all namespaces
+    /// Include all namespaces
     #[arg(short = 'A', long)]
     all_namespaces: bool,
 
-    /// Go on and print what happens
+    /// Keep printing new events
     #[arg(short, long)]
     watch: bool,
 
-    /// Leave the header out
+    /// Print no header
     #[arg(long)]
     no_headers: bool,
 
-    /// Form of the output
+    /// Output format
     #[arg(short, long, value_enum)]
     output: Option<Output>,
 }

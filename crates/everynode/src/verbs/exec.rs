@@ -19,23 +19,24 @@ use crate::client::resources::Resources;
 /// Run a command in a container
 #[derive(Args, Debug)]
 pub(crate) struct Exec {
-    /// A pod's name, or `ds/NAME` for one of its pods
+    /// Pod, or `ds/NAME` for one of its pods
     #[arg(value_name = "POD | TYPE/NAME")]
     target: String,
 
-    /// The container (default: the one that the pod names, else the first)
+    /// Container (default: from the pod's annotation kubectl.kubernetes.io/default-container, or
+    /// the first)
     #[arg(short, long)]
     container: Option<String>,
 
-    /// Pass standard input on
+    /// Pass standard input to the command
     #[arg(short = 'i', long)]
     stdin: bool,
 
-    /// Give the command a terminal
+    /// Run the command in a terminal
     #[arg(short = 't', long)]
     tty: bool,
 
-    /// The command and its arguments
+    /// Command and its arguments
     #[arg(last = true, required = true)]
     command: Vec<String>,
 }

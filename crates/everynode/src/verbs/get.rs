@@ -14,46 +14,46 @@ use crate::client::resources::{Resource, Resources, Targets, escape};
 use crate::client::table::{Printer, Shape};
 use crate::client::whereabouts::namespace_hint;
 
-/// Show objects
+/// Print objects
 #[derive(Args, Debug)]
 pub(crate) struct Get {
-    /// Types, and perhaps names: `ds`, `ds NAME`, `ds/NAME`, `ds,pods`, `all`
+    /// Types and optional names: `ds`, `ds NAME`, `ds/NAME`, `ds,pods`, `all`
     #[arg(required_unless_present = "raw", value_name = "TYPE [NAME] | TYPE/NAME")]
     targets: Vec<String>,
 
-    /// Show what the server answers to this path, as it is
+    /// Print the server's response for this path, unchanged
     #[arg(long, value_name = "PATH", conflicts_with = "targets")]
     raw: Option<String>,
 
-    /// Form of the output
+    /// Output format
     #[arg(short, long, value_enum)]
     output: Option<Output>,
 
-    /// Go on and print what changes
+    /// Keep printing changes
     #[arg(short, long)]
     watch: bool,
 
-    /// In all namespaces
+    /// Include all namespaces
     #[arg(short = 'A', long)]
     all_namespaces: bool,
 
-    /// Only objects with these labels: `a=b,c!=d,e in (f,g)`
+    /// Select objects by labels: `a=b,c!=d,e in (f,g)`
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     selector: Option<String>,
 
-    /// Only objects with these fields: `spec.nodeName=a`
+    /// Select objects by fields: `spec.nodeName=a`
     #[arg(long, value_name = "SELECTOR")]
     field_selector: Option<String>,
 
-    /// Show the labels as the last column
+    /// Print labels in the last column
     #[arg(long)]
     show_labels: bool,
 
-    /// Leave the header out
+    /// Print no header
     #[arg(long)]
     no_headers: bool,
 
-    /// A missing object is not an error
+    /// Succeed if an object does not exist
     #[arg(long)]
     ignore_not_found: bool,
 }

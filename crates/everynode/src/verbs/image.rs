@@ -10,13 +10,13 @@ use super::get::print;
 use crate::client::table::columns;
 use crate::node_args::ImageArgs;
 
-/// Bring, list or remove the container images of this machine
+/// Import, list or remove container images on this machine
 #[derive(Args, Debug)]
 pub(crate) struct Image {
     #[command(subcommand)]
     verb: Verb,
 
-    /// Where the node keeps what it has
+    /// Data directory of the node
     #[arg(long, global = true, value_name = "DIR", default_value = super::DATA_DIR)]
     data_dir: PathBuf,
 }
@@ -25,10 +25,10 @@ pub(crate) struct Image {
 enum Verb {
     /// Unpack an image archive (OCI or docker; `docker save`, `skopeo copy`), so that no registry is needed
     Import {
-        /// The archive, a tar file
+        /// Image archive (tar)
         #[arg(required = true)]
         files: Vec<PathBuf>,
-        /// Give the image this name instead of the one in the archive
+        /// Name of the image (default: the name in the archive)
         #[arg(long)]
         name: Option<String>,
         #[command(flatten)]
@@ -40,7 +40,7 @@ enum Verb {
     /// Remove images that no container uses
     #[command(alias = "remove")]
     Rm {
-        /// Names as `list` shows them
+        /// Image names as `image list` prints them
         #[arg(required = true)]
         names: Vec<String>,
     },

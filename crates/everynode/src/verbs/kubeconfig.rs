@@ -40,23 +40,23 @@ A new user may do nothing until a RoleBinding or ClusterRoleBinding names the us
 
 A certificate cannot be revoked before it ends; delete the binding instead. A token ends with its ServiceAccount.")]
 pub(crate) struct NewKubeconfig {
-    /// Name of the user; a client certificate is issued for it
+    /// Name of the user; the kubeconfig contains a client certificate for it
     #[arg(long, value_name = "NAME", required_unless_present = "service_account")]
     user: Option<String>,
 
-    /// Group of the user; may be given twice
+    /// Group of the user; can be repeated
     #[arg(long, value_name = "GROUP", requires = "user")]
     group: Vec<String>,
 
-    /// Use a token of this ServiceAccount of the namespace (-n) instead of a certificate
+    /// Use a token of this ServiceAccount (namespace: -n) instead of a certificate
     #[arg(long, value_name = "NAME", conflicts_with = "user")]
     service_account: Option<String>,
 
-    /// Days until the certificate or token ends
+    /// Days until the certificate or token expires
     #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3650))]
     days: u64,
 
-    /// Address of the server in the kubeconfig (default: the address that other machines use)
+    /// URL of the server in the kubeconfig (default: the address that other machines use)
     #[arg(long, value_name = "URL")]
     server: Option<String>,
 

@@ -6,7 +6,7 @@ use clap::Args;
 use super::pairs::{PairArgs, Sort};
 use crate::client::connection::ConnectArgs;
 
-/// Set labels or take them away
+/// Add, change or remove labels
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

@@ -24,31 +24,32 @@ Examples:
   everynode logs ds/fluentd -n kube-system --node n7  the pod of a DaemonSet on one node
   everynode logs -l app=fluentd -f                    several pods, each line with its pod")]
 pub(crate) struct Logs {
-    /// A pod, or `ds/NAME` for one of its pods
+    /// Pod, or `ds/NAME` for one of its pods
     #[arg(value_name = "POD | TYPE/NAME", required_unless_present = "selector")]
     target: Option<String>,
 
-    /// All pods with these labels
+    /// Select pods by labels
     #[arg(short = 'l', long, value_name = "SELECTOR", conflicts_with = "target")]
     selector: Option<String>,
 
-    /// Only pods on this node
+    /// Select pods on this node
     #[arg(long, value_name = "NODE")]
     node: Option<String>,
 
-    /// All pods of `ds/NAME`, not just one
+    /// Print the logs of all pods of `ds/NAME`, not only one
     #[arg(long, requires = "target")]
     all_pods: bool,
 
-    /// Begin each line with its pod and container; always so for several pods
+    /// Prefix each line with pod and container (default for several pods)
     #[arg(long)]
     prefix: bool,
 
-    /// Most pods whose logs are followed at the same time
+    /// Largest number of logs to follow at the same time
     #[arg(long, value_name = "PODS", default_value_t = FOLLOWED)]
     max_log_requests: usize,
 
-    /// The container (default: the one that the pod's annotation names, else the first)
+    /// Container (default: from the pod's annotation kubectl.kubernetes.io/default-container, or
+    /// the first)
     #[arg(short, long)]
     container: Option<String>,
 
@@ -60,15 +61,15 @@ pub(crate) struct Logs {
     #[arg(short, long)]
     previous: bool,
 
-    /// Only this many of the newest lines
+    /// Number of newest lines to print; -1: all
     #[arg(long, value_name = "LINES", default_value_t = -1, allow_negative_numbers = true)]
     tail: i64,
 
-    /// Only lines younger than this: `90s`, `10m`, `2h`
+    /// Print only lines newer than this: `90s`, `10m`, `2h`
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     since: Option<Duration>,
 
-    /// Begin each line with its time
+    /// Prefix each line with its time
     #[arg(long)]
     timestamps: bool,
 

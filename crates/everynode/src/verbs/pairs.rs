@@ -27,29 +27,29 @@ pub(crate) enum Sort {
 /// The words and flags of both verbs.
 #[derive(Args, Debug)]
 pub(crate) struct PairArgs {
-    /// What to change, then the pairs: `KEY=VALUE` sets one, `KEY-` takes it away
+    /// Objects, then `KEY=VALUE` to set a key or `KEY-` to remove it
     #[arg(value_name = "TYPE NAME | TYPE/NAME | KEY=VALUE | KEY-")]
     words: Vec<String>,
 
     #[command(flatten)]
     select: SelectArgs,
 
-    /// Also change the value of a key that the object has
+    /// Change existing keys as well
     #[arg(long)]
     overwrite: bool,
 
-    /// Show the pairs that there are
+    /// List the existing keys and values
     #[arg(long)]
     list: bool,
 
-    /// Only if the object is still at this version
+    /// Change the object only if it has this resource version
     #[arg(long, value_name = "VERSION")]
     resource_version: Option<String>,
 
     #[command(flatten)]
     dry_run: DryRunArgs,
 
-    /// Form of the output
+    /// Output format
     #[arg(short, long, value_enum)]
     output: Option<Output>,
 }

@@ -30,22 +30,22 @@ use crate::client::manifest::{self, Document};
 use crate::client::output;
 use crate::client::resources::{Resource, Resources};
 
-/// Show what a manifest would do to each node; nothing is written
+/// Show what a manifest would change on each node, without writing anything
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   everynode plan -f daemon.yaml                  before `apply -f daemon.yaml`
   everynode plan -f - -o json < daemon.yaml      for a program")]
 pub(crate) struct Plan {
-    /// Manifest: a file, a folder of them, or `-` for standard input
+    /// Manifest: a file, a folder, or `-` for standard input
     #[arg(short, long, value_name = "FILE", required = true)]
     filename: Vec<PathBuf>,
 
-    /// List every node and every wave, not just some
+    /// List every node and every wave, not only examples
     #[arg(long)]
     all: bool,
 
-    /// The same as data
+    /// Print the result as data
     #[arg(short, long, value_enum)]
     output: Option<output::Data>,
 }

@@ -22,7 +22,7 @@ pub(super) const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
 const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
 
-/// Follow, list, take back or force the rollout of a DaemonSet
+/// Watch, list, undo or restart rollouts of a DaemonSet
 #[derive(Args, Debug)]
 pub(crate) struct Rollout {
     #[command(subcommand)]
@@ -31,36 +31,36 @@ pub(crate) struct Rollout {
 
 #[derive(Subcommand, Debug)]
 enum Verb {
-    /// Wait until every node runs the newest template, and say how far it is
+    /// Wait until every node runs the current template, and print the progress
     Status {
         #[command(flatten)]
         target: Target,
-        /// Follow until it is done; --watch=false says how far it is and ends
+        /// Wait until the rollout is complete; with =false, print the progress and exit
         #[arg(long, default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
         watch: bool,
-        /// Give up after this long: `90s`, `10m`; 0 is never
+        /// Time after which to give up: `90s`, `10m`; 0: never
         #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration::parse)]
         timeout: Duration,
     },
-    /// List the templates that the DaemonSet has had
+    /// List the revisions of a DaemonSet
     History {
         #[command(flatten)]
         target: Target,
-        /// Show one revision's template
+        /// Print the template of one revision
         #[arg(long, value_name = "REVISION")]
         revision: Option<i64>,
     },
-    /// Go back to an earlier template
+    /// Go back to an earlier revision
     Undo {
         #[command(flatten)]
         target: Target,
-        /// The revision to go back to (default: the one before the current)
+        /// Revision to go back to; 0: the previous one
         #[arg(long, value_name = "REVISION", default_value_t = 0)]
         to_revision: i64,
         #[command(flatten)]
         dry_run: DryRunArgs,
     },
-    /// Replace every pod, with the template as it is
+    /// Replace every pod without changing the template
     Restart {
         #[command(flatten)]
         target: Target,

@@ -7,18 +7,18 @@ use tokio_util::sync::CancellationToken;
 use crate::client::connection::ConnectArgs;
 use crate::control_plane::EndSignals;
 
-/// Play nodes that run nothing, to try things on a whole fleet
+/// Simulate nodes that start no containers, to try a manifest on a large fleet
 #[derive(Args, Debug)]
 pub(crate) struct Simulate {
-    /// How many nodes
+    /// Number of nodes
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     nodes: u32,
 
-    /// The nodes are named PREFIX-0, PREFIX-1 and so on
+    /// Prefix of the names: PREFIX-0, PREFIX-1, ...
     #[arg(long, default_value = "node")]
     prefix: String,
 
-    /// An image that no registry has: a pod with it waits for ever, as after a mistyped tag
+    /// Image that cannot be pulled: pods with it stay in ErrImagePull, as after a mistyped tag
     #[arg(long, value_name = "IMAGE")]
     missing_image: Vec<String>,
 }

@@ -29,30 +29,32 @@ pub(crate) struct Store {
 
 #[derive(Subcommand, Debug)]
 enum Verb {
-    /// Write all objects and the cluster's keys to one file; the server may run meanwhile
+    /// Write all objects and the cluster's keys to one file; the server can keep running
     ///
-    /// Run it on the server's machine. The file holds all Secrets and the keys of the cluster's authority: keep it as you keep those.
+    /// Run it on the server's machine. The file contains all Secrets and the keys of the cluster's
+    /// certificate authority: protect it like these.
     Backup {
-        /// The file to write; an older one of the name is replaced once the new one is whole
+        /// File to write. An existing file is replaced when the backup is complete
         file: PathBuf,
         #[command(flatten)]
         place: Place,
     },
-    /// Make the data directory of a stopped server what a backup holds
+    /// Restore a backup into the data directory of a stopped server
     ///
-    /// Resource versions go on far above those of the backup, so that every client lists again.
+    /// New resource versions are far above those of the backup, so that every client lists again.
     Restore {
-        /// What `everynode store backup` wrote
+        /// File from `everynode store backup`
         file: PathBuf,
         #[command(flatten)]
         place: Place,
-        /// Replace the cluster that is in the data directory; it is kept beside as store.replaced and pki.replaced
+        /// Replace the cluster in the data directory; the old one is moved to store.replaced and
+        /// pki.replaced
         #[arg(long)]
         force: bool,
     },
-    /// Read a whole backup and say whether it can be restored
+    /// Read a backup and check that it can be restored
     Check {
-        /// What `everynode store backup` wrote
+        /// File from `everynode store backup`
         file: PathBuf,
     },
 }

@@ -16,7 +16,7 @@ use crate::client::error::{CONFLICT_TRIES, Failures, is_conflict};
 use crate::client::output::{self, Output};
 use crate::client::resources::{Resource, Resources, escape};
 
-/// Put taints on nodes or take them away
+/// Add taints to nodes, or remove them
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -30,22 +30,22 @@ pub(crate) struct Taint {
     #[arg(value_name = "nodes NAME | KEY=VALUE:EFFECT | KEY-")]
     words: Vec<String>,
 
-    /// Only nodes with these labels
+    /// Select nodes by labels
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     selector: Option<String>,
 
-    /// All nodes
+    /// Select all nodes
     #[arg(long)]
     all: bool,
 
-    /// Also change the value of a taint that the node has
+    /// Change the value of existing taints as well
     #[arg(long)]
     overwrite: bool,
 
     #[command(flatten)]
     dry_run: DryRunArgs,
 
-    /// Form of the output
+    /// Output format
     #[arg(short, long, value_enum)]
     output: Option<Output>,
 }

@@ -18,7 +18,7 @@ use crate::client::resources::escape;
 use crate::client::secret::print_secret;
 use crate::client::table::columns;
 
-/// The tokens by which machines join the cluster
+/// Manage the tokens with which machines join the cluster
 #[derive(Args, Debug)]
 pub(crate) struct Token {
     #[command(subcommand)]
@@ -32,7 +32,7 @@ enum TokenVerb {
     Delete(Delete),
 }
 
-/// Make a token, and print the command by which a machine joins with it
+/// Create a token and print the command that joins a machine with it
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -40,19 +40,19 @@ Examples:
   everynode token create --ttl 1h --description 'rack 7'
   everynode token create --quiet > token                 the token alone, for --token-file")]
 struct Create {
-    /// The token to make, as abcdef.0123456789abcdef (default: a random one)
+    /// Token to create, in the form abcdef.0123456789abcdef (default: random)
     #[arg(value_name = "TOKEN")]
     token: Option<String>,
 
-    /// How long it is good; 0 is for ever
+    /// Time until the token expires; 0: never
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration::parse)]
     ttl: Duration,
 
-    /// What it is for; `token list` shows it
+    /// Purpose of the token, shown by `token list`
     #[arg(long, value_name = "TEXT", default_value = "")]
     description: String,
 
-    /// Print the token alone
+    /// Print only the token
     #[arg(short, long)]
     quiet: bool,
 
@@ -61,14 +61,14 @@ struct Create {
     print_join_command: bool,
 }
 
-/// Show the tokens
+/// List the tokens
 #[derive(Args, Debug)]
 struct List {}
 
-/// Revoke tokens: nobody joins by them any more; machines that have joined stay
+/// Revoke tokens. Machines that have joined stay in the cluster
 #[derive(Args, Debug)]
 struct Delete {
-    /// The tokens, whole or by their first six characters
+    /// Tokens, or their first six characters
     #[arg(value_name = "TOKEN", required = true)]
     tokens: Vec<String>,
 }

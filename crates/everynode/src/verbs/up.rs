@@ -19,7 +19,7 @@ use crate::well_known::WellKnown;
 /// How long pods get to end by themselves when `up` ends; what is left then is killed.
 const STOP_GRACE: Duration = Duration::from_secs(30);
 
-/// Run everything on this machine, until you stop it
+/// Run a server and a node on this machine, in the foreground
 #[derive(Args, Debug)]
 pub(crate) struct Up {
     #[command(flatten)]
@@ -28,7 +28,7 @@ pub(crate) struct Up {
     #[command(flatten)]
     node: NodeArgs,
 
-    /// Run a DaemonSet to look at
+    /// Also start a demo DaemonSet: a web page on port 8080
     #[arg(long)]
     demo: bool,
 }

@@ -23,7 +23,7 @@ use crate::client::fleet::Sight;
 use crate::client::output;
 use crate::client::resources::{Resources, Targets, escape};
 
-/// Explain how a DaemonSet stands on each node
+/// Explain the state of a DaemonSet on each node
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -31,19 +31,19 @@ Examples:
   everynode why fluentd -n kube-system              all nodes, those of one state together
   everynode why ds/fluentd -n kube-system node-7    the whole story of one node")]
 pub(crate) struct Why {
-    /// The DaemonSet: NAME, `ds/NAME` or `ds NAME`. With a node: all about that node
+    /// DaemonSet: NAME, `ds/NAME` or `ds NAME`. With a node: all details of that node
     #[arg(required_unless_present = "all_namespaces", value_name = "NAME [NODE]")]
     target: Vec<String>,
 
-    /// All DaemonSets of all namespaces, a line each
+    /// Print one line for each DaemonSet of all namespaces
     #[arg(short = 'A', long, conflicts_with_all = ["target", "all", "output"])]
     all_namespaces: bool,
 
-    /// List every node, not just some of each state
+    /// List every node, not only examples of each state
     #[arg(long)]
     all: bool,
 
-    /// The same as data
+    /// Print the result as data
     #[arg(short, long, value_enum)]
     output: Option<output::Data>,
 }
