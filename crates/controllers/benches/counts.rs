@@ -217,6 +217,8 @@ impl Cluster {
             nodes,
             prefix: prefix.to_owned(),
             heartbeat: NEVER,
+            // What gives nodes their ranges is not counted.
+            pod_range: "10.0.0.0/8".parse().ok(),
             ..simulate::Options::default()
         };
         let play = simulate::run(self.server.client(User::admin()), options, self.shutdown.clone());

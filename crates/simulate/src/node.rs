@@ -1,6 +1,6 @@
 //! A node's own words: that it is there, and that it still is.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use http::Method;
 use jiff::Timestamp;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::ranges::{Node, Ranges};
 use crate::request::{Api, Error};
 use crate::{Options, pods};
 
@@ -33,6 +33,9 @@ const TICK: Duration = Duration::from_millis(50);
 /// Renewals in flight: as many as the connections have streams for ([`connect`](crate::connect())), and some. At 100,000 nodes a renewal may take
 /// 400 ms before one is left out.
 const RENEWALS_MAX: usize = 4_096;
+
+/// Why a node without a pod range is not ready, in the agent's words.
+const NO_RANGE: &str = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:Network plugin returns error: the node has no pod range (spec.podCIDR) yet";
 
 /// Tries of a registration, and the wait between them; the server may still be starting.
 const TRIES: (u32, Duration) = (10, Duration::from_millis(500));
@@ -58,31 +61,62 @@ pub(crate) fn address(index: u32) -> std::net::Ipv4Addr {
     std::net::Ipv4Addr::from(0x6440_0000 + (index + 1) % (1 << 22))
 }
 
-/// The first address of a node's pods: a /25 of 10.0.0.0/8, room for the 110 pods of a node and for 131,072 nodes.
-pub(crate) fn pod_network(index: u32) -> std::net::Ipv4Addr {
-    std::net::Ipv4Addr::from(0x0A00_0000 + (index % (1 << 17)) * 128)
+/// What a node says that waits for a place among the requests in flight.
+#[derive(Clone, Copy)]
+enum Step {
+    Register,
+    /// It has a pod range by now, and is Ready.
+    Ready,
 }
 
 /// Registers all nodes, then renews their Leases for ever.
-pub(crate) async fn play(api: &Api, options: &Options) -> Result<Infallible, Error> {
-    let mut registering = FuturesUnordered::new();
-    let mut heartbeats = Heartbeats::new(api, options);
-    let mut next = 0;
+pub(crate) async fn play(api: &Api, options: &Options, ranges: &Ranges) -> Result<Infallible, Error> {
+    let mut stepping = FuturesUnordered::new();
+    let mut heartbeats = Heartbeats::new(api, options, ranges);
+    // Nodes that are registered without a pod range, and those that got one since: they keep no place among the requests.
+    let mut without = FuturesUnordered::new();
+    let mut given = VecDeque::new();
+    let (mut next, mut registered) = (0, 0);
     // Who is registered begins to renew at once: the last of many comes late.
     loop {
-        while next < options.nodes && registering.len() < options.in_flight {
-            registering.push(register(api, options, next).map(move |result| (next, result)));
-            next += 1;
+        while stepping.len() < options.in_flight {
+            let (index, step) = match given.pop_front() {
+                Some(index) => (index, Step::Ready),
+                None if next < options.nodes => {
+                    next += 1;
+                    (next - 1, Step::Register)
+                }
+                None => break,
+            };
+            let said = take(api, options, ranges, index, step);
+            stepping.push(said.map(move |result| (index, step, result)));
         }
         let at = heartbeats.next_launch();
         tokio::select! {
             // What is answered makes room for what is due.
             biased;
-            Some((index, result)) = registering.next() => {
-                result?;
-                heartbeats.begin(index);
-                if next == options.nodes && registering.is_empty() {
-                    tracing::info!(nodes = options.nodes, "all nodes are registered");
+            Some((index, step, result)) = stepping.next() => match step {
+                Step::Register => {
+                    heartbeats.begin(index);
+                    if !result? {
+                        without.push(ranges.given(index).map(move |()| index));
+                    }
+                    registered += 1;
+                    if registered == options.nodes {
+                        let waiting = ranges.missing();
+                        tracing::info!(nodes = options.nodes, without_a_pod_range = waiting, "all nodes are registered");
+                    }
+                }
+                // It says so again with its next renewal.
+                Step::Ready => if let Err(error) = result {
+                    tracing::warn!(%error, "saying that a node is ready");
+                    heartbeats.say_ready(index);
+                }
+            },
+            Some(index) = without.next() => {
+                given.push_back(index);
+                if without.is_empty() && registered == options.nodes {
+                    tracing::info!(nodes = options.nodes, "all nodes have a pod range");
                 }
             }
             Some((index, result)) = heartbeats.running.next() => heartbeats.settle(index, result),
@@ -99,20 +133,15 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-#[derive(Deserialize)]
-struct Registered {
-    metadata: Meta,
-}
-
-#[derive(Deserialize)]
-struct Meta {
-    uid: String,
-}
-
-async fn register(api: &Api, options: &Options, index: u32) -> Result<(), Error> {
+/// Takes a step, however often it fails, up to a limit. Gives back whether the node said that it is ready.
+async fn take(api: &Api, options: &Options, ranges: &Ranges, index: u32, step: Step) -> Result<bool, Error> {
     let mut tries = 0;
     loop {
-        match try_register(api, options, index).await {
+        let result = match step {
+            Step::Register => register(api, options, ranges, index).await,
+            Step::Ready => report(api, options, ranges, index).await.map(|_| true),
+        };
+        match result {
             Err(error)
                 if tries < TRIES.0 && (error.code() == 0 || error.code() == 429 || error.code() >= 500) =>
             {
@@ -125,34 +154,48 @@ async fn register(api: &Api, options: &Options, index: u32) -> Result<(), Error>
     }
 }
 
-async fn try_register(api: &Api, options: &Options, index: u32) -> Result<(), Error> {
+async fn register(api: &Api, options: &Options, ranges: &Ranges, index: u32) -> Result<bool, Error> {
     let name = name(options, index);
+    let path = format!("/api/v1/nodes/{name}");
     let now = options.clock.now();
-    let node = node(&name, options.start + index, now);
+    let mut ready = ranges.has(index);
+    let mut body = node(&name, options.start + index, now, ready);
+    body["spec"] = ranges.spec(index);
     let answer = match api
-        .send(Method::POST, "/api/v1/nodes", "application/json", &node)
+        .send(Method::POST, "/api/v1/nodes", "application/json", &body)
         .await
     {
         Err(error) if error.code() == 409 => {
-            // It was played before: it is Ready again.
-            let path = format!("/api/v1/nodes/{name}/status");
-            let patch = json!({"status": node["status"]});
-            let answer = api
-                .send(
-                    Method::PATCH,
-                    &path,
-                    "application/strategic-merge-patch+json",
-                    &patch,
-                )
-                .await?;
+            // It was played before. A node that says for a moment that it is not ready may lose its pods: its ranges are looked up first.
+            if !ready {
+                let found = api
+                    .send(Method::GET, &path, "application/json", &Value::Null)
+                    .await?;
+                ranges.learn(index, &registered(&path, &found)?);
+            }
+            ready = ranges.has(index);
+            let answer = report(api, options, ranges, index).await?;
             pods::report_again(api, options, &name).await?;
             answer
         }
         answer => answer?,
     };
-    let uid = serde_json::from_slice::<Registered>(&answer)
-        .map(|node| node.metadata.uid)
-        .unwrap_or_default();
+    let mut node = registered(&path, &answer)?;
+    if !node.has_ranges() && ranges.own(index).is_some() {
+        // It was played before, and waited for a range of the server.
+        let patch = json!({"spec": ranges.spec(index)});
+        let answer = api
+            .send(
+                Method::PATCH,
+                &path,
+                "application/strategic-merge-patch+json",
+                &patch,
+            )
+            .await?;
+        node = registered(&path, &answer)?;
+    }
+    ranges.learn(index, &node);
+    let uid = node.uid();
     let lease = json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
         "metadata": {
@@ -173,7 +216,26 @@ async fn try_register(api: &Api, options: &Options, index: u32) -> Result<(), Er
             answer?;
         }
     }
-    Ok(())
+    Ok(ready)
+}
+
+/// The Node in an answer.
+fn registered(path: &str, answer: &[u8]) -> Result<Node, Error> {
+    serde_json::from_slice(answer).map_err(|source| Error::Unanswered {
+        method: Method::GET,
+        path: path.to_owned(),
+        source: kube::Error::SerdeError(source),
+    })
+}
+
+/// Says how the node is. Gives back its Node.
+async fn report(api: &Api, options: &Options, ranges: &Ranges, index: u32) -> Result<Vec<u8>, Error> {
+    let name = name(options, index);
+    let now = options.clock.now();
+    let patch = json!({"status": node(&name, options.start + index, now, ranges.has(index))["status"]});
+    let path = format!("/api/v1/nodes/{name}/status");
+    let kind = "application/strategic-merge-patch+json";
+    api.send(Method::PATCH, &path, kind, &patch).await
 }
 
 /// The renewals of all nodes, each at its own moment of the period. None waits for another: one that is due while the last of its node has not been
@@ -181,6 +243,7 @@ async fn try_register(api: &Api, options: &Options, index: u32) -> Result<(), Er
 struct Heartbeats<'a> {
     api: &'a Api,
     options: &'a Options,
+    ranges: &'a Ranges,
     due: BTreeSet<(Instant, u32)>,
     running: FuturesUnordered<futures::future::BoxFuture<'a, (u32, Result<(), Error>)>>,
     /// Nodes whose renewal is running.
@@ -192,10 +255,11 @@ struct Heartbeats<'a> {
 }
 
 impl<'a> Heartbeats<'a> {
-    fn new(api: &'a Api, options: &'a Options) -> Self {
+    fn new(api: &'a Api, options: &'a Options, ranges: &'a Ranges) -> Self {
         Self {
             api,
             options,
+            ranges,
             due: BTreeSet::new(),
             running: FuturesUnordered::new(),
             unanswered: HashSet::new(),
@@ -227,7 +291,7 @@ impl<'a> Heartbeats<'a> {
                 .insert((next_due(at, self.options.heartbeat, now), index));
             if self.running.len() >= RENEWALS_MAX || !self.unanswered.insert(index) {
                 // The server may give the node up meanwhile: it says that it is ready as soon as it is heard.
-                self.failing.entry(index).or_default();
+                self.say_ready(index);
                 continue;
             }
             self.count = self.count.wrapping_add(1);
@@ -239,10 +303,15 @@ impl<'a> Heartbeats<'a> {
                 }
                 false => Say::Nothing,
             };
-            let renewal = renew(self.api, self.options, index, say);
+            let renewal = renew(self.api, self.options, self.ranges, index, say);
             self.running
                 .push(renewal.map(move |result| (index, result)).boxed());
         }
+    }
+
+    /// Has the node say how it is with its next renewal.
+    fn say_ready(&mut self, index: u32) {
+        self.failing.entry(index).or_default();
     }
 
     fn settle(&mut self, index: u32, result: Result<(), Error>) {
@@ -288,7 +357,7 @@ enum Say {
 }
 
 /// Renews the Lease, before anything else. A node that was late says at once that it is ready, and that its pods are.
-async fn renew(api: &Api, options: &Options, index: u32, say: Say) -> Result<(), Error> {
+async fn renew(api: &Api, options: &Options, ranges: &Ranges, index: u32, say: Say) -> Result<(), Error> {
     let began = Instant::now();
     let (name, now) = (name(options, index), options.clock.now());
     let path = format!("{LEASES}/{name}");
@@ -298,27 +367,18 @@ async fn renew(api: &Api, options: &Options, index: u32, say: Say) -> Result<(),
     let says = match say {
         _ if began.elapsed() > TARDY => true,
         Say::Ready => true,
-        Say::IfAsked => is_given_up(api, &name).await?,
+        Say::IfAsked => is_misjudged(api, &name, ranges.has(index)).await?,
         Say::Nothing => false,
     };
     if says {
-        let now = options.clock.now();
-        let patch = json!({"status": node(&name, options.start + index, now)["status"]});
-        let path = format!("/api/v1/nodes/{name}/status");
-        api.send(
-            Method::PATCH,
-            &path,
-            "application/strategic-merge-patch+json",
-            &patch,
-        )
-        .await?;
+        report(api, options, ranges, index).await?;
         pods::report_again(api, options, &name).await?;
     }
     Ok(())
 }
 
-/// Whether the server has it that the node is not ready.
-async fn is_given_up(api: &Api, name: &str) -> Result<bool, Error> {
+/// Whether the server has it otherwise that the node is ready, or that it is not.
+async fn is_misjudged(api: &Api, name: &str, is_ready: bool) -> Result<bool, Error> {
     let path = format!("/api/v1/nodes/{name}");
     let node = api
         .send(Method::GET, &path, "application/json", &Value::Null)
@@ -329,7 +389,8 @@ async fn is_given_up(api: &Api, name: &str) -> Result<bool, Error> {
         .into_iter()
         .flatten()
         .find(|condition| condition["type"] == "Ready");
-    Ok(ready.is_some_and(|ready| ready["status"] != "True"))
+    let right = if is_ready { "True" } else { "False" };
+    Ok(ready.is_some_and(|ready| ready["status"] != right))
 }
 
 /// RFC 3339 with six digits, as `metav1.MicroTime` is written.
@@ -338,7 +399,7 @@ fn micros(at: Timestamp) -> String {
 }
 
 /// A node as a kubelet on a small cloud machine registers it.
-fn node(name: &str, index: u32, now: Timestamp) -> Value {
+fn node(name: &str, index: u32, now: Timestamp, is_ready: bool) -> Value {
     let now = format!("{now:.0}");
     let condition = |kind: &str, status: &str, reason: &str, message: &str| {
         json!({
@@ -347,7 +408,10 @@ fn node(name: &str, index: u32, now: Timestamp) -> Value {
         })
     };
     let room = json!({"cpu": "4", "memory": "16Gi", "ephemeral-storage": "100Gi", "pods": "110"});
-    let network = format!("{}/25", pod_network(index));
+    let ready = match is_ready {
+        true => condition("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
+        false => condition("Ready", "False", "KubeletNotReady", NO_RANGE),
+    };
     json!({
         "apiVersion": "v1", "kind": "Node",
         "metadata": {
@@ -357,7 +421,6 @@ fn node(name: &str, index: u32, now: Timestamp) -> Value {
                 "beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": "amd64",
             },
         },
-        "spec": {"podCIDR": network, "podCIDRs": [network]},
         "status": {
             "capacity": room, "allocatable": room,
             "addresses": [
@@ -368,7 +431,7 @@ fn node(name: &str, index: u32, now: Timestamp) -> Value {
                 condition("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
                 condition("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
                 condition("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
-                condition("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
+                ready,
             ],
             "nodeInfo": {
                 "machineID": "", "systemUUID": "", "bootID": "", "kernelVersion": "simulated", "osImage": "simulated",
@@ -394,6 +457,7 @@ mod tests {
         for index in 0..3 {
             assert_eq!(super::index(&options, &name(&options, index)), Some(index));
         }
+        assert_ne!(address(0), address(1));
         for stranger in ["edge-eu-9", "edge-eu-13", "edge-eu-x", "edge-us-10", "edge-eu"] {
             assert_eq!(super::index(&options, stranger), None, "{stranger}");
         }
@@ -409,14 +473,6 @@ mod tests {
             "a late launch delays no other"
         );
         assert_eq!(next_due(at(0), period, at(25)), at(35));
-    }
-
-    #[test]
-    fn no_two_nodes_share_addresses() {
-        let (first, second) = (u32::from(pod_network(0)), u32::from(pod_network(1)));
-        assert_eq!(second - first, 128);
-        assert_ne!(address(0), address(1));
-        assert_eq!(pod_network((1 << 17) - 1).to_string(), "10.255.255.128");
     }
 
     #[test]

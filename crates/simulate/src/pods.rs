@@ -1,22 +1,25 @@
 //! The pods of all played nodes, on one watch.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use http::{Method, Request};
+use ipnet::IpNet;
 use jiff::Timestamp;
 use kube::core::WatchEvent;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
-use crate::node;
+use crate::ranges::{self, Ranges};
 use crate::request::{Api, Error};
-use crate::{Options, request};
+use crate::{Options, node, request};
 
 /// Pods of all namespaces, from the present state on: without a version the watch begins with everything that exists.
 const WATCH: &str =
@@ -85,6 +88,8 @@ struct Container {
 #[serde(rename_all = "camelCase", default)]
 struct Status {
     phase: String,
+    #[serde(rename = "podIP")]
+    pod_ip: Option<IpAddr>,
     container_statuses: Vec<IgnoredAny>,
     conditions: Vec<Condition>,
 }
@@ -151,98 +156,183 @@ impl Pod {
 }
 
 /// Reports and finishes pods for ever.
-pub(crate) async fn play(api: &Api, options: &Options) -> Infallible {
+pub(crate) async fn play(api: &Api, options: &Options, ranges: &Ranges) -> Infallible {
     let mut version = String::new();
+    let mut work = Work {
+        api,
+        options,
+        ranges,
+        running: FuturesUnordered::new(),
+        delayed: FuturesUnordered::new(),
+        due: VecDeque::new(),
+        held: HashMap::new(),
+        given: FuturesUnordered::new(),
+        reporting: HashSet::new(),
+        turns: vec![0; options.nodes as usize],
+    };
     loop {
-        match follow(api, options, &mut version).await {
+        match follow(&mut work, &mut version).await {
             Ok(()) => {}
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "the watch over pods broke");
                 version.clear();
+                // The next watch tells of them again, if they still exist.
+                work.let_go();
                 tokio::time::sleep(PAUSE).await;
             }
         }
     }
 }
 
+/// What is to be done for pods, and what is being done. It outlives a watch.
+struct Work<'a> {
+    api: &'a Api,
+    options: &'a Options,
+    ranges: &'a Ranges,
+    running: FuturesUnordered<BoxFuture<'a, (String, Deed)>>,
+    /// What is to be done later. It keeps no place among what is running: one pod that waits must not hold up another.
+    delayed: FuturesUnordered<BoxFuture<'a, Task>>,
+    due: VecDeque<Task>,
+    /// Pods of nodes that have no pod range, by node.
+    held: HashMap<u32, Vec<Task>>,
+    /// Each gives back a node of `held` once it has a range.
+    given: FuturesUnordered<BoxFuture<'a, u32>>,
+    /// Of these something is being reported already, which settles what an event says meanwhile.
+    reporting: HashSet<String>,
+    /// How many addresses each node has given away.
+    turns: Vec<u32>,
+}
+
+impl<'a> Work<'a> {
+    fn has_room(&self) -> bool {
+        self.running.len() < self.options.in_flight
+    }
+
+    /// Does what is due, and settles what was done or has become due. Pends for ever while there is nothing to do.
+    async fn step(&mut self) {
+        while self.has_room()
+            && let Some(task) = self.due.pop_front()
+        {
+            let turn = self.turns[task.index as usize];
+            self.turns[task.index as usize] = turn.wrapping_add(task.needs_address().into());
+            let work = perform(self.api, self.options, self.ranges, task, turn);
+            self.running.push(work.boxed());
+        }
+        tokio::select! {
+            biased;
+            Some((uid, deed)) = self.running.next() => if deed != Deed::Finish {
+                self.reporting.remove(&uid);
+            },
+            Some(task) = self.delayed.next() => self.begin(task),
+            Some(node) = self.given.next() => self.due.extend(self.held.remove(&node).into_iter().flatten()),
+            else => std::future::pending().await,
+        }
+    }
+
+    /// What is to be done for a pod as it was seen.
+    fn take(&mut self, pod: Pod) {
+        let Some(index) = node::index(self.options, &pod.spec.node_name) else {
+            return;
+        };
+        self.skip_address(index, &pod);
+        if pod.metadata.deletion_timestamp.is_some() {
+            self.forget(index, &pod.metadata.uid);
+        }
+        let Some(deed) = pod.deed(&self.options.missing_images) else {
+            return;
+        };
+        if deed != Deed::Finish && !self.reporting.insert(pod.metadata.uid.clone()) {
+            return;
+        }
+        let wait = deed.wait(self.options);
+        let task = Task { pod, deed, index };
+        match wait.is_zero() {
+            true => self.begin(task),
+            false => self.delayed.push(
+                async move {
+                    tokio::time::sleep(wait).await;
+                    task
+                }
+                .boxed(),
+            ),
+        }
+    }
+
+    /// An address that a pod has from an earlier simulation is not given away again.
+    fn skip_address(&mut self, index: u32, pod: &Pod) {
+        let mut ranges = self.ranges.of(index).into_iter().flatten();
+        let turn = pod
+            .status
+            .pod_ip
+            .and_then(|ip| ranges.find_map(|range| ranges::turn(range, ip)));
+        let next = &mut self.turns[index as usize];
+        *next = turn.map_or(*next, |turn| turn.saturating_add(1).max(*next));
+    }
+
+    /// A pod with a network of its own is held while its node has no pod range.
+    fn begin(&mut self, task: Task) {
+        let index = task.index;
+        if !task.needs_address() || self.ranges.has(index) {
+            self.due.push_back(task);
+            return;
+        }
+        let held = self.held.entry(index).or_insert_with(|| {
+            let given = self.ranges.given(index).map(move |()| index);
+            self.given.push(given.boxed());
+            Vec::new()
+        });
+        held.push(task);
+    }
+
+    /// A pod that has gone is not held any longer.
+    fn forget(&mut self, index: u32, uid: &str) {
+        if let Some(held) = self.held.get_mut(&index) {
+            held.retain(|task| task.pod.metadata.uid != uid);
+            self.reporting.remove(uid);
+        }
+    }
+
+    /// Lets all go that are held.
+    fn let_go(&mut self) {
+        for task in self.held.values_mut().flat_map(|held| held.drain(..)) {
+            self.reporting.remove(&task.pod.metadata.uid);
+        }
+    }
+}
+
 /// One watch, to its end.
-async fn follow(api: &Api, options: &Options, version: &mut String) -> Result<(), kube::Error> {
+async fn follow(work: &mut Work<'_>, version: &mut String) -> Result<(), kube::Error> {
     let path = match version.as_str() {
-        "" => watch(options),
-        version => format!("{}&resourceVersion={version}", watch(options)),
+        "" => watch(work.options),
+        version => format!("{}&resourceVersion={version}", watch(work.options)),
     };
     let request = Request::get(path)
         .body(Vec::new())
         .map_err(kube::Error::HttpError)?;
-    let events = api.client.request_events::<Pod>(request).await?;
+    let events = work.api.client.request_events::<Pod>(request).await?;
     let mut events = pin!(events);
-    let mut running = FuturesUnordered::new();
-    // What is to be done later. It keeps no place among what is running: one pod that waits must not hold up another.
-    let mut delayed = FuturesUnordered::new();
-    let mut due: VecDeque<Task> = VecDeque::new();
-    let mut addresses = vec![0u8; options.nodes as usize];
-    // Of these something is being reported already, which settles what an event says meanwhile.
-    let mut reporting: HashSet<String> = HashSet::new();
     loop {
-        while running.len() < options.in_flight
-            && let Some(task) = due.pop_front()
-        {
-            running.push(perform(api, options, task));
-        }
-        tokio::select! {
+        let has_room = work.has_room();
+        let event = tokio::select! {
             biased;
-            Some((uid, deed)) = running.next() => if deed != Deed::Finish {
-                reporting.remove(&uid);
-            },
-            Some(task) = delayed.next() => due.push_back(task),
-            event = events.next(), if running.len() < options.in_flight => {
-                let pod = match event {
-                    None => break,
-                    Some(Err(error)) => {
-                        while running.next().await.is_some() {}
-                        return Err(error);
-                    }
-                    Some(Ok(WatchEvent::Added(pod) | WatchEvent::Modified(pod))) => pod,
-                    Some(Ok(WatchEvent::Deleted(pod))) => {
-                        *version = pod.metadata.resource_version;
-                        continue;
-                    }
-                    Some(Ok(WatchEvent::Bookmark(mark))) => {
-                        *version = mark.metadata.resource_version;
-                        continue;
-                    }
-                    Some(Ok(WatchEvent::Error(status))) => {
-                        while running.next().await.is_some() {}
-                        return Err(kube::Error::Api(status));
-                    }
-                };
+            () = work.step() => continue,
+            event = events.next(), if has_room => event,
+        };
+        match event {
+            None => return Ok(()),
+            Some(Err(error)) => return Err(error),
+            Some(Ok(WatchEvent::Added(pod) | WatchEvent::Modified(pod))) => {
                 version.clone_from(&pod.metadata.resource_version);
-                let Some(index) = node::index(options, &pod.spec.node_name) else { continue };
-                let Some(deed) = pod.deed(&options.missing_images) else { continue };
-                if deed != Deed::Finish && !reporting.insert(pod.metadata.uid.clone()) {
-                    continue;
-                }
-                let last = &mut addresses[index as usize];
-                *last = *last % 126 + 1;
-                let wait = deed.wait(options);
-                let task = Task { pod, deed, index, host: *last };
-                match wait.is_zero() {
-                    true => due.push_back(task),
-                    false => delayed.push(async move {
-                        tokio::time::sleep(wait).await;
-                        task
-                    }),
-                }
+                work.take(pod);
             }
-        }
-    }
-    // What the events asked for is done before the next watch, which does not tell of it again.
-    loop {
-        running.extend(due.drain(..).map(|task| perform(api, options, task)));
-        tokio::select! {
-            Some(_) = running.next() => {}
-            Some(task) = delayed.next() => due.push_back(task),
-            else => return Ok(()),
+            Some(Ok(WatchEvent::Deleted(pod))) => {
+                if let Some(index) = node::index(work.options, &pod.spec.node_name) {
+                    work.forget(index, &pod.metadata.uid);
+                }
+                *version = pod.metadata.resource_version;
+            }
+            Some(Ok(WatchEvent::Bookmark(mark))) => *version = mark.metadata.resource_version,
+            Some(Ok(WatchEvent::Error(status))) => return Err(kube::Error::Api(status)),
         }
     }
 }
@@ -253,18 +343,18 @@ struct Task {
     deed: Deed,
     /// The number of its node.
     index: u32,
-    /// The number of its address among those of the node.
-    host: u8,
 }
 
-/// Does it, however often it fails. Gives back of which pod, and what.
-async fn perform(api: &Api, options: &Options, task: Task) -> (String, Deed) {
-    let Task {
-        mut pod,
-        deed,
-        index,
-        host,
-    } = task;
+impl Task {
+    /// Whether it cannot be done while the node has no pod range.
+    fn needs_address(&self) -> bool {
+        matches!(self.deed, Deed::Run | Deed::Wait) && !self.pod.spec.host_network
+    }
+}
+
+/// Does it, however often it fails; `turn` is the number of the address that the pod gets. Gives back of which pod, and what.
+async fn perform(api: &Api, options: &Options, ranges: &Ranges, task: Task, turn: u32) -> (String, Deed) {
+    let Task { mut pod, deed, index } = task;
     let mut attempt = 0;
     loop {
         attempt += 1;
@@ -273,7 +363,12 @@ async fn perform(api: &Api, options: &Options, task: Task) -> (String, Deed) {
             Deed::Run | Deed::Wait => {
                 // Nodes that other processes play, with other numbers, have other addresses.
                 let number = options.start + index;
-                let status = status(&pod, &options.missing_images, number, host, &now);
+                let host = node::address(number).into();
+                let addresses = match (pod.spec.host_network, ranges.of(index)) {
+                    (false, Some(ranges)) => addresses(ranges, turn),
+                    _ => vec![host],
+                };
+                let status = status(&pod, &options.missing_images, host, &addresses, &now);
                 report(api, &pod, &status).await
             }
             Deed::Correct => report(api, &pod, &ready(&pod, &now)).await,
@@ -397,13 +492,14 @@ fn ready(pod: &Pod, now: &str) -> Value {
     })
 }
 
+/// A pod's addresses: one of each of its node's ranges.
+fn addresses(ranges: &[IpNet], turn: u32) -> Vec<IpAddr> {
+    let ranges = ranges.iter();
+    ranges.map(|range| ranges::pod_address(range, turn)).collect()
+}
+
 /// The status of a pod whose containers all run, but for those whose image is missing.
-fn status(pod: &Pod, missing_images: &[String], index: u32, host: u8, now: &str) -> Value {
-    let host_ip = node::address(index).to_string();
-    let pod_ip = match pod.spec.host_network {
-        true => host_ip.clone(),
-        false => std::net::Ipv4Addr::from(u32::from(node::pod_network(index)) + u32::from(host)).to_string(),
-    };
+fn status(pod: &Pod, missing_images: &[String], host: IpAddr, addresses: &[IpAddr], now: &str) -> Value {
     let missing = |container: &Container| missing_images.contains(&container.image);
     let container = |container: &Container| {
         let image = &container.image;
@@ -439,7 +535,8 @@ fn status(pod: &Pod, missing_images: &[String], index: u32, host: u8, now: &str)
         "metadata": {"uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version},
         "status": {
             "phase": if unready.is_empty() { "Running" } else { "Pending" }, "startTime": now,
-            "hostIP": host_ip, "hostIPs": [{"ip": host_ip}], "podIP": pod_ip, "podIPs": [{"ip": pod_ip}],
+            "hostIP": host, "hostIPs": [{"ip": host}], "podIP": addresses.first(),
+            "podIPs": addresses.iter().map(|ip| json!({"ip": ip})).collect::<Vec<_>>(),
             "conditions": [condition("Initialized"), readiness("ContainersReady"), readiness("Ready")],
             "containerStatuses": pod.spec.containers.iter().map(container).collect::<Vec<_>>(),
         },
@@ -499,17 +596,20 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_gets_an_address_of_its_node_s_network_and_a_host_network_pod_the_node_s() {
-        let status = super::status(&pod(|_| {}), &[], 2, 7, "now");
-        assert_eq!(status["status"]["podIP"], "10.0.1.7");
-        let status = super::status(&pod(|p| p["spec"]["hostNetwork"] = true.into()), &[], 2, 7, "now");
-        assert_eq!(status["status"]["podIP"], status["status"]["hostIP"]);
+    fn a_pod_has_an_address_of_each_of_its_node_s_ranges() {
+        let ranges = ["10.240.1.0/24", "fd00::/64"].map(|range| range.parse().expect("a range"));
+        let host: IpAddr = "100.64.0.1".parse().expect("an address");
+        let status = super::status(&pod(|_| {}), &[], host, &addresses(&ranges, 5), "now");
+        assert_eq!(status["status"]["podIP"], "10.240.1.7");
+        assert_eq!(status["status"]["podIPs"][1]["ip"], "fd00::7");
+        assert_eq!(status["status"]["hostIP"], "100.64.0.1");
     }
+
     #[test]
     fn a_pod_whose_image_is_missing_waits_and_says_so_once() {
         let missing = ["i".to_owned()];
         assert_eq!(pod(|_| {}).deed(&missing), Some(Deed::Wait));
-        let mut reported = super::status(&pod(|_| {}), &missing, 2, 7, "now");
+        let mut reported = super::status(&pod(|_| {}), &missing, [100, 64, 0, 1].into(), &[], "now");
         assert_eq!(reported["status"]["phase"], "Pending");
         assert_eq!(
             reported["status"]["containerStatuses"][0]["state"]["waiting"]["reason"],

@@ -31,6 +31,18 @@ pub enum Error {
         #[source]
         source: kube::Error,
     },
+    /// The range that the nodes bring has no part for each.
+    #[error(
+        "{range} has room for the pods of {room} nodes, a /25 each, and {wanted} are played: name a larger range"
+    )]
+    SmallRange {
+        /// The range.
+        range: ipnet::Ipv4Net,
+        /// For how many nodes it has room.
+        room: u64,
+        /// How many there are.
+        wanted: u64,
+    },
     /// The kubeconfig cannot be used.
     #[error("connect to {url}")]
     Connect {

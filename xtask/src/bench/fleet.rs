@@ -118,7 +118,7 @@ impl Bench {
             "\n| phase | seconds | processor s | peak MiB | pods | processor µs a pod |\n|---|---|---|---|---|---|"
         );
         self.phase("nodes register", nodes, |bench| {
-            bench.simulate(nodes, "node")?;
+            bench.simulate(nodes, "node", "10.0.0.0/8")?;
             bench.wait_for_count("/api/v1/nodes", nodes)
         })?;
         let manifest = self.folder.join("daemonset.yaml");
@@ -139,7 +139,7 @@ impl Bench {
             bench.wait_for_status(nodes)
         })?;
         self.phase(&format!("{GUESTS} nodes join, until Ready"), GUESTS, |bench| {
-            bench.simulate(GUESTS, "guest")?;
+            bench.simulate(GUESTS, "guest", "172.16.0.0/12")?;
             bench.wait_for_status(nodes + GUESTS)
         })?;
         // The guests' simulator ends first: a node that is deleted while it lives would register again.
@@ -176,7 +176,7 @@ impl Bench {
         Ok(())
     }
 
-    fn simulate(&mut self, nodes: u32, prefix: &str) -> Result<()> {
+    fn simulate(&mut self, nodes: u32, prefix: &str, range: &str) -> Result<()> {
         let log =
             fs::File::create(self.folder.join(format!("simulate-{prefix}.log"))).context("create a log")?;
         let child = Command::new(built("release", "everynode"))
@@ -186,6 +186,9 @@ impl Bench {
                 &nodes.to_string(),
                 "--prefix",
                 prefix,
+                // The server's ranges end at 65,536 nodes.
+                "--pod-cidr",
+                range,
                 "--kubeconfig",
             ])
             .arg(&self.kubeconfig)

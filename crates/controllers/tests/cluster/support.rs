@@ -19,6 +19,8 @@ pub(crate) struct Cluster {
     shutdown: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
     status: controllers::Status,
+    /// Nodes bring their pod ranges where the controllers give none.
+    pub(crate) nodes_bring_ranges: bool,
     _data: tempfile::TempDir,
 }
 
@@ -39,6 +41,7 @@ impl Cluster {
         };
         let server = Server::start(config).await.expect("the server starts");
         let status = options.status.clone();
+        let nodes_bring_ranges = options.cluster_ranges.is_empty();
         let options = Options {
             root_ca: Some(server.authority().into()),
             ..options
@@ -53,6 +56,7 @@ impl Cluster {
             shutdown,
             tasks: vec![controllers],
             status,
+            nodes_bring_ranges,
             _data: data,
         };
         if nodes > 0 {
@@ -70,16 +74,23 @@ impl Cluster {
     pub(crate) fn play_at(&mut self, nodes: u32, prefix: &str, heartbeat: Duration) -> CancellationToken {
         let silence = self.shutdown.child_token();
         let options = simulate::Options {
-            nodes,
-            prefix: prefix.to_owned(),
             heartbeat,
-            ..simulate::Options::default()
+            ..self.nodes(nodes, prefix)
         };
         let play = simulate::run(self.server.client(User::admin()), options, silence.clone());
         self.tasks.push(tokio::spawn(async move {
             play.await.expect("the nodes are played");
         }));
         silence
+    }
+
+    fn nodes(&self, nodes: u32, prefix: &str) -> simulate::Options {
+        simulate::Options {
+            nodes,
+            prefix: prefix.to_owned(),
+            pod_range: "10.0.0.0/8".parse().ok().filter(|_| self.nodes_bring_ranges),
+            ..simulate::Options::default()
+        }
     }
 
     /// Plays nodes over HTTPS, as another machine would.
@@ -90,11 +101,7 @@ impl Cluster {
                 .await
                 .expect("a usable kubeconfig");
         let client = simulate::connect(&config).expect("a client");
-        let options = simulate::Options {
-            nodes,
-            prefix: prefix.to_owned(),
-            ..simulate::Options::default()
-        };
+        let options = self.nodes(nodes, prefix);
         let shutdown = self.shutdown.clone();
         self.tasks.push(tokio::spawn(async move {
             simulate::run(client, options, shutdown)

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use clap::Args;
+use ipnet::Ipv4Net;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::connection::ConnectArgs;
@@ -21,6 +22,11 @@ pub(crate) struct Simulate {
     /// Image that cannot be pulled: pods with it stay in ErrImagePull, as after a mistyped tag
     #[arg(long, value_name = "IMAGE")]
     missing_image: Vec<String>,
+
+    /// A range of which each node brings a /25 for its pods, where no controller gives nodes their ranges (default: a node waits for
+    /// the range that the server gives it, and is not ready until then)
+    #[arg(long, value_name = "RANGE")]
+    pod_cidr: Option<Ipv4Net>,
 }
 
 impl Simulate {
@@ -32,6 +38,7 @@ impl Simulate {
             nodes: self.nodes,
             prefix: self.prefix,
             missing_images: self.missing_image,
+            pod_range: self.pod_cidr,
             ..simulate::Options::default()
         };
         let mut simulation = tokio::spawn(simulate::run(client, options, shutdown.clone()));

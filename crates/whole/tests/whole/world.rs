@@ -406,6 +406,8 @@ impl World {
             start: machine,
             start_up: Duration::from_millis(self.fate.between(0, 3_000)),
             clock: self.skewed(),
+            // These controllers give no ranges.
+            pod_range: "10.0.0.0/8".parse().ok(),
             ..simulate::Options::default()
         };
         let client = self.network.client(&name, User::node(&name));
