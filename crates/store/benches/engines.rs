@@ -1,6 +1,6 @@
-//! Which engine suits the store: the same store on redb, on fjall, and on a bare append-only log (which never forgets
-//! anything, so it is a yardstick and no candidate), under the writes of a cluster. What came of it stands in
-//! `docs/decisions/0002-storage-engine.md`.
+//! Compares engines: the same store on redb, on fjall, and on a bare append-only log, under the
+//! writes of a cluster. The log never removes anything, so it is only a reference. The results are
+//! in `docs/decisions/0002-storage-engine.md`.
 //!
 //! `cargo bench -p store --bench engines -- [--pods N] [--objects N] [--engine redb|fjall|log]`
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
@@ -18,7 +18,7 @@ use store::engine::{Engine, EngineError, Entry, Redb};
 use store::{Change, DecodeError, Durability, Expect, HistoryLimits, Interest, Key, Options, Store, Write};
 
 const ENGINES: [&str; 3] = ["redb", "fjall", "log"];
-/// Of a pod as it is created, and of one that has its status.
+/// Bytes of a new pod, and of one with its status.
 const POD_BYTES: usize = 3000;
 const RUNNING_POD_BYTES: usize = 4000;
 const LEASE_BYTES: usize = 500;
@@ -43,7 +43,7 @@ fn main() {
         }
         return;
     }
-    // Each measurement has a process of its own, so that memory and processor time are its alone.
+    // Each measurement runs in its own process, so that memory and processor time are its own.
     let run = |rest: &[&str]| {
         let sizes = ["--pods", &pods.to_string(), "--objects", &objects.to_string()].map(str::to_owned);
         let status = Command::new(&arguments[0])
@@ -97,7 +97,8 @@ fn options() -> Options<()> {
 }
 
 fn put(collection: &str, number: usize, expect: Expect, bytes: usize) -> Write<()> {
-    // Text about as compressible as an object's JSON, made once, so that the figures are the store's.
+    // Text that compresses about as well as an object's JSON. It is made once, so that the figures
+    // are the store's.
     static TEXT: LazyLock<String> = LazyLock::new(|| {
         (0..RUNNING_POD_BYTES / 10)
             .map(|word| format!("\"w{:08}", word * 7919 % 9_999_991))
@@ -116,9 +117,9 @@ fn put(collection: &str, number: usize, expect: Expect, bytes: usize) -> Write<(
     }
 }
 
-/// A pod's life: created, bound, its status written twice, deleted; and a renewed Lease beside each step.
+/// The life of pods: create, bind, write the status twice, delete, and renew a Lease at each step.
 fn measure_writes(name: &str, dir: &Path, writers: usize, pods: usize) {
-    // One writer alone waits for a flush each time; it need not do so for as many.
+    // A single writer waits for a flush each time, so it handles fewer pods.
     let pods = if writers == 1 { pods / 10 } else { pods };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -193,7 +194,7 @@ async fn life(store: Store<()>, writer: usize, writers: usize, pods: usize) {
     }
 }
 
-/// What a start costs with that many pods.
+/// Measures a start with this number of pods.
 fn measure_reload(name: &str, dir: &Path, objects: usize) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -239,9 +240,9 @@ fn measure_reload(name: &str, dir: &Path, objects: usize) {
     }
 }
 
-/// What becomes of a store whose process was killed and of whose largest file one byte was changed: refused, whole,
-/// without its last transaction (which such a byte may make look like one that was torn), or with less than that, and
-/// nobody was told.
+/// Changes one byte in the largest file of a killed store, and counts the results: rejected,
+/// complete, without the last transaction (which the byte may make look torn), or silently without
+/// more.
 fn measure_damage(name: &str, dir: &Path) {
     const TRANSACTIONS: usize = 200;
     const TRIALS: usize = 200;
@@ -270,7 +271,7 @@ fn measure_damage(name: &str, dir: &Path) {
             fs::create_dir_all(to.parent().expect("it has one")).expect("it can be made");
             fs::copy(&from, &to).expect("it can be copied");
             let mut bytes = fs::read(&to).expect("it can be read");
-            // The room at the end that a file may have in store.
+            // The file may have unused space at its end.
             bytes.truncate(
                 bytes
                     .iter()
@@ -295,7 +296,7 @@ fn measure_damage(name: &str, dir: &Path) {
     println!("{name:5} one changed byte after a kill, {TRIALS} times: {outcomes:?}");
 }
 
-/// What reading costs while that many objects are there; the engine has no part in it.
+/// Measures reads with this number of objects. The engine is not involved.
 fn measure_cache(store: &Store<()>, runtime: &tokio::runtime::Runtime) {
     let cache = store.stats().cache;
     let bytes = resident_bytes() - cache.object_bytes as f64;
@@ -363,7 +364,7 @@ fn measure_cache(store: &Store<()>, runtime: &tokio::runtime::Runtime) {
     drop(watchers);
 }
 
-/// What the process has used.
+/// The resources that the process has used.
 struct Usage {
     processor: f64,
     written: f64,
@@ -395,7 +396,7 @@ impl Usage {
                 .expect("a number")
         };
         Usage {
-            // User and system time, in the hundredths of a second that Linux counts them in.
+            // User and system time, in Linux's unit of 0.01 s.
             processor: (ticks(11) + ticks(12)) / 100.0,
             written: field(&read("/proc/self/io"), "write_bytes:"),
             peak_mib: field(&read("/proc/self/status"), "VmHWM:") / 1024.0,
@@ -434,7 +435,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// An LSM tree with small buffers, since nobody reads from it.
+/// An LSM tree with small buffers, because it is not read.
 struct Fjall {
     database: fjall::Database,
     records: fjall::Keyspace,
@@ -458,7 +459,7 @@ impl Engine for Fjall {
     fn load(&mut self, visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), EngineError> {
         for record in self.records.iter() {
             let (key, value) = record.into_inner().expect("it can be read");
-            // fjall has no empty keys; see `write`.
+            // fjall does not support empty keys; see `write`.
             visit(&key[1..], &value);
         }
         Ok(())

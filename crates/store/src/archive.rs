@@ -1,10 +1,11 @@
-//! A store as a stream of bytes, to be kept elsewhere and made into a store again.
+//! Backups of a store: a stream of bytes from which a store can be restored.
 //!
-//! An archive begins with a line that names the format. Entries follow: one byte for the kind, the lengths of a name
-//! and of a content as 32-bit numbers, the name, the content. Numbers are little-endian. An object's entry holds its
-//! key and its record as the engine keeps them, checksum included. A file's entry holds what lies beside the store,
-//! such as keys. The last entry holds the ledger and a checksum over everything before it, so that an archive that was
-//! cut off or altered is never taken for a whole one.
+//! An archive starts with a line that names the format. Then come entries: one byte for the kind,
+//! the lengths of the name and of the content as 32-bit numbers, the name, and the content. Numbers
+//! are little-endian. The entry of an object has its key and its record as in the engine, including
+//! the checksum. The entry of a file has a file beside the store, such as a key. The last entry has
+//! the ledger and a checksum of all bytes before it, so a truncated or changed archive is always
+//! detected.
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -25,22 +26,22 @@ const MAGIC: &[u8] = b"everynode backup 1\n";
 const OBJECT: u8 = b'o';
 const FILE: u8 = b'f';
 const END: u8 = b'e';
-/// Kind and two lengths.
+/// Bytes of the kind and the two lengths.
 const HEAD_BYTES: usize = 9;
-/// A name is a key or the name of a file; a content is an object, at most 3 MiB as clients may send it, or a key file.
-/// What says more is no archive, and is not read into memory.
+/// Most bytes of a name: a key, or the name of a file. A content is an object of at most 3 MiB, or
+/// a key file. An entry with more is rejected before it is read into memory.
 const NAME_BYTES_MAX: usize = 4096;
 const CONTENT_BYTES_MAX: usize = 32 << 20;
-/// About so many bytes are handed out, or written to the engine, at a time.
+/// Approximate bytes that are returned, or written to the engine, at a time.
 const CHUNK_BYTES: usize = 64 << 10;
 const BATCH_BYTES: usize = 8 << 20;
 
-/// What stands in an archive.
+/// Summary of an archive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
     /// The revision of the store.
     pub revision: Revision,
-    /// Objects.
+    /// Number of objects.
     pub objects: u64,
     /// Bytes of the archive.
     pub bytes: u64,
@@ -50,18 +51,18 @@ pub struct Contents {
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     /// It cannot be read.
-    #[error("read the backup: {0}")]
+    #[error("cannot read the backup: {0}")]
     Read(#[source] io::Error),
     /// It cannot be written.
-    #[error("write the backup: {0}")]
+    #[error("cannot write the backup: {0}")]
     Write(#[source] io::Error),
-    /// It is none, or not a whole one.
-    #[error("the backup cannot be used: {0}")]
+    /// It is not an archive, or not a complete one.
+    #[error("cannot use the backup: {0}")]
     Damaged(String),
-    /// The store cannot be made of it.
-    #[error("write the store: {0}")]
+    /// The engine cannot store its objects.
+    #[error("cannot write the store: {0}")]
     Engine(#[from] EngineError),
-    /// The directory of the store cannot be made.
+    /// The directory of the store cannot be created.
     #[error(transparent)]
     Dir(#[from] OpenError),
 }
@@ -71,7 +72,7 @@ fn damaged<T>(what: impl Into<String>) -> Result<T, ArchiveError> {
 }
 
 fn entry(out: &mut Vec<u8>, kind: u8, name: &[u8], content: &[u8]) {
-    // Neither is ever as long as 4 GiB; a longer one would be refused when it is read.
+    // Both are always shorter than 4 GiB. The reader would reject a longer one.
     let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
     out.push(kind);
     out.extend(length(name));
@@ -80,13 +81,13 @@ fn entry(out: &mut Vec<u8>, kind: u8, name: &[u8], content: &[u8]) {
     out.extend(content);
 }
 
-/// An archive in the making: an iterator over its bytes. It holds one consistent state of all objects, shared with the
-/// store, and one chunk of bytes.
+/// An iterator over the bytes of an archive. It holds one consistent state of all objects, shared
+/// with the store, and one chunk of bytes.
 pub struct Archive<A> {
     snapshots: std::vec::IntoIter<Snapshot<A>>,
-    /// The collection that is under way, and the last key that was handed out.
+    /// The current collection, and the last key of it that was returned.
     current: Option<(Snapshot<A>, String)>,
-    /// What comes before the objects.
+    /// The bytes before the objects.
     head: Vec<u8>,
     ledger: Ledger,
     sum: Xxh3,
@@ -94,7 +95,7 @@ pub struct Archive<A> {
 }
 
 impl<A: Attributes> Archive<A> {
-    /// An archive of these collections, all of one revision, and of files by name.
+    /// Makes an archive of these collections, all at one revision, and of files by name.
     pub(crate) fn new(revision: Revision, snapshots: Vec<Snapshot<A>>, files: &[(String, Vec<u8>)]) -> Self {
         let mut head = MAGIC.to_vec();
         for (name, content) in files {
@@ -114,7 +115,7 @@ impl<A: Attributes> Archive<A> {
         }
     }
 
-    /// Adds objects until the chunk is full. False when none is left.
+    /// Adds objects until the chunk is full. Returns false when there are no more.
     fn fill(&mut self, out: &mut Vec<u8>) -> bool {
         loop {
             let Some((snapshot, last)) = &mut self.current else {
@@ -166,7 +167,7 @@ impl<A: Attributes> Iterator for Archive<A> {
     }
 }
 
-/// What an entry of an archive is.
+/// An entry of an archive.
 enum Item {
     Object(Vec<u8>, Vec<u8>),
     File(String, Vec<u8>),
@@ -189,7 +190,7 @@ impl<'r> Entries<'r> {
         };
         match entries.take(MAGIC.len()) {
             Ok(magic) if magic == MAGIC => entries.sum.update(&magic),
-            Ok(_) => return damaged("it does not begin as one of `everynode store backup`"),
+            Ok(_) => return damaged("it does not start like a backup of `everynode store backup`"),
             Err(error) => return Err(error),
         }
         Ok(entries)
@@ -202,7 +203,7 @@ impl<'r> Entries<'r> {
                 self.bytes += length as u64;
                 Ok(bytes)
             }
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => damaged("it ends too early"),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => damaged("it is truncated"),
             Err(error) => Err(ArchiveError::Read(error)),
         }
     }
@@ -213,7 +214,7 @@ impl<'r> Entries<'r> {
             |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]) as usize;
         let (name_length, content_length) = (length(1), length(5));
         if name_length > NAME_BYTES_MAX || content_length > CONTENT_BYTES_MAX {
-            return damaged("an entry is longer than any that is written");
+            return damaged("an entry is too long");
         }
         let name = self.take(name_length)?;
         let content = self.take(content_length)?;
@@ -226,7 +227,7 @@ impl<'r> Entries<'r> {
             OBJECT => Ok(Item::Object(name, content)),
             FILE => match String::from_utf8(name) {
                 Ok(name) => Ok(Item::File(name, content)),
-                Err(_) => damaged("the name of a file is no text"),
+                Err(_) => damaged("the name of a file is not UTF-8"),
             },
             END if content.len() == LEDGER_BYTES + 8 => {
                 let (ledger, sum) = content.split_at(LEDGER_BYTES);
@@ -238,12 +239,12 @@ impl<'r> Entries<'r> {
                     Err(error) => damaged(format!("its ledger: {error}")),
                 }
             }
-            _ => damaged("an entry is of an unknown kind"),
+            _ => damaged("an entry has an unknown kind"),
         }
     }
 }
 
-/// Reads a whole archive and checks all of it. `object` and `file` get what stands in it.
+/// Reads a whole archive and checks it. `object` and `file` receive its content.
 fn read(
     source: &mut dyn Read,
     mut object: impl FnMut(Vec<u8>, Vec<u8>) -> Result<(), ArchiveError>,
@@ -256,7 +257,7 @@ fn read(
             Item::Object(key, record) => {
                 let text = std::str::from_utf8(&key).ok().and_then(Key::new);
                 if text.is_none() {
-                    return damaged("the key of an object is none");
+                    return damaged("an object has an invalid key");
                 }
                 match record::decode(&key, record.clone()) {
                     Ok((revision, _)) => found.add(&key, revision),
@@ -270,7 +271,7 @@ fn read(
     };
     if (found.count, found.digest) != (ledger.count, ledger.digest) {
         return damaged(format!(
-            "it holds {} objects instead of {}",
+            "it has {} objects instead of {}",
             found.count, ledger.count
         ));
     }
@@ -288,7 +289,7 @@ pub fn check(source: &mut dyn Read) -> Result<Contents, ArchiveError> {
     Ok(contents)
 }
 
-/// Copies an archive that holds no files, checks all of it, and adds files.
+/// Copies an archive without files, checks it, and adds files.
 pub fn copy(
     source: &mut dyn Read,
     files: &[(String, Vec<u8>)],
@@ -309,7 +310,7 @@ pub fn copy(
         entry(&mut buffer, OBJECT, &key, &record);
         put(&buffer)
     };
-    let (_, ledger) = read(source, object, |_, _| damaged("it holds files"))?;
+    let (_, ledger) = read(source, object, |_, _| damaged("it already has files"))?;
     let mut end = ledger.encode();
     end.extend(sum.digest().to_le_bytes());
     let mut last = Vec::new();
@@ -317,9 +318,9 @@ pub fn copy(
     out.write_all(&last).map_err(ArchiveError::Write)
 }
 
-/// Makes a store of an archive in `dir`, which must be empty or not there. Its revisions continue far above those of
-/// the archive, so that nothing that clients saw after the backup comes again with another meaning. The files of the
-/// archive go to `file`.
+/// Restores an archive to a store in `dir`, which must be empty or missing. Its revisions continue
+/// far above those of the archive, so no revision that clients saw after the backup occurs again.
+/// The files of the archive are passed to `file`.
 pub fn restore(
     dir: &Path,
     disk: &Disk,

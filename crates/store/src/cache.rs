@@ -1,8 +1,9 @@
 //! The state in memory: current objects, history and watchers of each collection, at one revision.
 //!
-//! One writer at a time calls [`Cache::apply`] with what has been decided (and, if it had to be, made durable); under
-//! one lock everything of a group of transactions becomes visible to get, list and watch alike, so nobody sees a part
-//! of a transaction. Readers hold the lock for a lookup or for the clone of a pointer, never while they use a result.
+//! One writer at a time calls [`Cache::apply`] with decided changes, which are durable if they must
+//! be. All changes of a group become visible to get, list and watch under one lock, so no reader
+//! sees part of a transaction. Readers hold the lock for a lookup or to clone a pointer, never
+//! while they use a result.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +18,7 @@ use crate::snapshot::Snapshot;
 use crate::tree::Tree;
 use crate::watch::{Interest, Registry, Slot, WatchError, Watcher};
 
-/// What the cache must know of its user.
+/// The parameters of a cache.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
     pub(crate) indexes: usize,
@@ -27,69 +28,69 @@ pub(crate) struct Shape {
 pub(crate) struct Cache<A> {
     shape: Shape,
     state: RwLock<State<A>>,
-    /// The revision again, for those who wait for one.
+    /// The revision, for tasks that wait for one.
     progress: watch::Sender<Revision>,
     closed: AtomicBool,
 }
 
 struct State<A> {
     revision: Revision,
-    /// The revision that the store was opened at; no history is older.
+    /// The revision at which the store was opened; no history is older.
     base: Revision,
     collections: HashMap<Box<str>, Collection<A>>,
 }
 
-/// The objects that have a value in an index, by that value, in key order.
+/// The objects with a value in an index, by that value, sorted by key.
 type Members<A> = HashMap<Box<str>, Vec<Arc<Object<A>>>>;
 
 struct Collection<A> {
     tree: Tree<A>,
     /// Bytes of the bodies in `tree`.
     live_bytes: usize,
-    /// By the number of the index.
+    /// Indexed by the number of the index.
     by_value: Vec<Members<A>>,
     history: History<A>,
     watchers: Registry<A>,
 }
 
-/// Why a list at a revision of the past cannot be had.
+/// Why a list at an earlier revision is impossible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ListError {
-    /// The changes since then are forgotten, so they cannot be taken back.
-    #[error("list: revision {asked} is too old, the history begins after {oldest}")]
+    /// The changes since then are no longer in the history, so they cannot be undone.
+    #[error("cannot list: revision {asked} is too old, the history starts after {oldest}")]
     Compacted {
-        /// The revision asked for.
+        /// The requested revision.
         asked: Revision,
-        /// The oldest revision that can be had.
+        /// The oldest possible revision.
         oldest: Revision,
     },
-    /// The store has not come that far; [`Store::wait_for`](crate::Store::wait_for) it.
-    #[error("list: revision {asked} is in the future, the store is at {current}")]
+    /// The store has not reached this revision; use [`Store::wait_for`](crate::Store::wait_for).
+    #[error("cannot list: revision {asked} is in the future, the store is at {current}")]
     Future {
-        /// The revision asked for.
+        /// The requested revision.
         asked: Revision,
         /// The revision of the store.
         current: Revision,
     },
 }
 
-/// What the store holds, for metrics.
+/// Numbers for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheStats {
-    /// Current objects.
+    /// Number of current objects.
     pub objects: usize,
     /// Bytes of their bodies.
     pub object_bytes: usize,
-    /// Remembered changes.
+    /// Number of changes in the histories.
     pub events: usize,
-    /// Bytes of what they hold, about.
+    /// Approximate bytes of these changes.
     pub event_bytes: usize,
-    /// Watchers.
+    /// Number of watchers.
     pub watchers: usize,
 }
 
 impl<A: Attributes> Cache<A> {
-    /// A cache at `revision` with those objects, which are sorted by key.
+    /// Returns a cache at `revision` with objects that are sorted by key.
     pub(crate) fn new(shape: Shape, revision: Revision, objects: Vec<Arc<Object<A>>>) -> Cache<A> {
         let mut state = State {
             revision,
@@ -124,7 +125,8 @@ impl<A: Attributes> Cache<A> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes decided changes visible, all at once. Their revisions grow and are above all earlier ones.
+    /// Makes decided changes visible, all at once. Their revisions increase and are above all
+    /// earlier ones.
     pub(crate) fn apply(&self, events: Vec<Event<A>>) {
         let Some(revision) = events.last().map(Event::revision) else {
             return;
@@ -174,7 +176,7 @@ impl<A: Attributes> Cache<A> {
         Snapshot::new(revision, tree, prefix)
     }
 
-    /// All objects of all collections at one revision.
+    /// Returns all objects of all collections at one revision.
     pub(crate) fn everything(&self) -> (Revision, Vec<Snapshot<A>>) {
         let state = self.read();
         let collections = state.collections.iter();
@@ -204,7 +206,7 @@ impl<A: Attributes> Cache<A> {
             return Err(ListError::Future { asked, current });
         }
         let Some(collection) = collection_of(prefix).and_then(|name| state.collections.get(name)) else {
-            // Nothing has ever happened there.
+            // This collection never had a change.
             return match state.base <= asked {
                 true => Ok(Snapshot::new(asked, Tree::default(), prefix)),
                 false => Err(ListError::Compacted {
@@ -221,7 +223,7 @@ impl<A: Attributes> Cache<A> {
         let later: Vec<Event<A>> = later.cloned().collect();
         let mut tree = collection.tree.clone();
         drop(state);
-        // Taking back the newest first ends with the state before the oldest.
+        // Undoing from the newest to the oldest gives the state before the oldest.
         for event in later.into_iter().rev() {
             match event.previous {
                 Some(previous) => tree.insert(previous),
@@ -260,21 +262,24 @@ impl<A: Attributes> Cache<A> {
         }
     }
 
-    /// Waits until the store is at `revision`, at most `timeout`; where it is then.
+    /// Waits until the store is at `revision`, at most `timeout`. Returns the revision of the
+    /// store.
     pub(crate) async fn wait_for(&self, revision: Revision, timeout: Duration) -> Revision {
         let mut progress = self.progress.subscribe();
-        // A timeout is not an error here: the caller compares the revisions. The sender lives as long as the cache.
+        // A timeout is not an error here: the caller compares the revisions. The sender exists as
+        // long as the cache.
         match tokio::time::timeout(timeout, progress.wait_for(|current| *current >= revision)).await {
             Ok(_) | Err(_) => self.revision(),
         }
     }
 
-    /// Calls `f` with the revision, which does not change meanwhile.
+    /// Calls `f` with the revision, which cannot change during the call.
     pub(crate) fn with_revision<R>(&self, f: impl FnOnce(Revision) -> R) -> R {
         f(self.read().revision)
     }
 
-    /// Calls `f` with the history of a collection and the revision, neither of which changes meanwhile.
+    /// Calls `f` with the history of a collection and the revision. Neither can change during the
+    /// call.
     pub(crate) fn with_history<R>(&self, collection: &str, f: impl FnOnce(&History<A>, Revision) -> R) -> R {
         let state = self.read();
         match state.collections.get(collection) {
@@ -283,7 +288,7 @@ impl<A: Attributes> Cache<A> {
         }
     }
 
-    /// Calls `f` with a way to look up current objects, none of which changes meanwhile.
+    /// Calls `f` with a lookup of current objects, which cannot change during the call.
     pub(crate) fn with_current<R>(&self, f: impl FnOnce(&dyn Fn(&Key) -> Option<Arc<Object<A>>>) -> R) -> R {
         let state = self.read();
         f(&|key| {
@@ -324,7 +329,7 @@ impl<A: Attributes> Cache<A> {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// Ends the watches, once they have handed out what is there.
+    /// Ends the watches after they have returned the remaining events.
     pub(crate) fn close(&self) {
         let mut wakers = Vec::new();
         {
@@ -343,11 +348,11 @@ impl<A: Attributes> Cache<A> {
 impl<A: Attributes> State<A> {
     fn collection(&mut self, shape: Shape, name: &str) -> &mut Collection<A> {
         if !self.collections.contains_key(name) {
-            // What is not here has not changed since the store was opened.
+            // A missing collection has not changed since the store was opened.
             self.collections
                 .insert(name.into(), Collection::load(shape, self.base, Vec::new()));
         }
-        self.collections.get_mut(name).expect("it was inserted just now")
+        self.collections.get_mut(name).expect("it was inserted above")
     }
 
     fn tree_of(&self, prefix: &str) -> Tree<A> {
@@ -409,7 +414,7 @@ impl<A: Attributes> Collection<A> {
     }
 }
 
-/// Moves an object from its old place in an index to its new one.
+/// Moves an object to its new place in an index.
 fn reindex<A: Attributes>(
     members_of: &mut Members<A>,
     index: usize,

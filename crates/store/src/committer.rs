@@ -1,5 +1,5 @@
-//! The log of the embedded store: one thread that takes all that waits, decides it in order, and makes it durable with
-//! one batch of the engine.
+//! The log of the embedded store: one thread that receives all waiting transactions, decides them
+//! in order, and makes them durable with one batch of the engine.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,27 +18,29 @@ use crate::open::REVISION_BLOCK;
 use crate::record::{self, LEDGER_KEY, Ledger};
 use crate::transaction::{Answer, Group, Pending, Sequencer, Transaction};
 
-/// A relaxed write is durable after this time at the latest, as long as the disk takes writes. Half the period of a node's Lease renewals: a crash sets
-/// a Lease back by less than one renewal.
+/// Longest time until a relaxed write is durable, if the disk accepts writes. It is half the period
+/// of a node's Lease renewals, so a crash loses less than one renewal.
 pub const RELAXED_DELAY_MAX: Duration = Duration::from_secs(5);
 
-/// Bytes of bodies after which a group is closed, so that its flush, which all of it waits for, stays short.
+/// Bytes of bodies after which a group is closed. All transactions of the group wait for its flush,
+/// which this keeps short.
 const GROUP_BYTES_MAX: usize = 8 << 20;
 
-/// Keys with relaxed writes that are not durable yet, before they are made durable early. Their objects live in the
-/// cache anyway; this bounds the batch.
+/// Most keys with relaxed writes that are not durable. More are flushed early, which bounds the
+/// batch. The objects are in the cache in any case.
 const UNWRITTEN_KEYS_MAX: usize = 65_536;
 
-/// The pause before a write that failed is tried again. It doubles with each failure.
+/// The pause before a failed write is retried. It doubles with each failure.
 const RETRY_MIN: Duration = Duration::from_millis(100);
 
-/// The longest such pause. Each try reads and checks the engine's file, which takes half a second at 100,000 objects.
+/// The longest pause between retries. Each retry reads and checks the engine's file, which takes
+/// 0.5 s with 100,000 objects.
 const RETRY_MAX: Duration = Duration::from_secs(10);
 
-/// How often a store that is not written to looks whether its file is still there.
+/// Period of checking that the file of an idle store still exists.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
-/// What the committer has done, for metrics.
+/// Counters of the committer, for metrics.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) transactions: AtomicU64,
@@ -48,7 +50,7 @@ pub(crate) struct Counters {
 struct Waiting<A> {
     transactions: Vec<Transaction<A>>,
     closing: bool,
-    /// The thread has ended; nobody would take a transaction any more.
+    /// The thread has ended and accepts no transactions.
     ended: bool,
 }
 
@@ -62,7 +64,8 @@ impl<A> Queue<A> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for transactions, for the deadline, or for the end; what waits, and whether this is the end.
+    /// Waits for transactions, for the deadline, or for the end. Returns the transactions, and
+    /// whether the store is closing.
     fn take(&self, deadline: Option<Instant>) -> (Vec<Transaction<A>>, bool) {
         let mut waiting = self.waiting();
         while waiting.transactions.is_empty() && !waiting.closing {
@@ -85,18 +88,18 @@ impl<A> Queue<A> {
     }
 }
 
-/// How the thread ended: in order, or with what was not written.
+/// The result of the thread: success, or why something was not written.
 type Outcome = Result<(), Arc<str>>;
 
-/// What was found and done when the store was opened.
+/// The state found and the steps done when the store was opened.
 pub(crate) struct Beginning {
-    /// The first revision of this run, which nothing has.
+    /// The first revision of this run, which no object has.
     pub(crate) base: Revision,
-    /// What the engine held.
+    /// The ledger in the engine.
     pub(crate) durable: Ledger,
-    /// What it was asked to hold before the first write.
+    /// The ledger that was to be written before the first object.
     pub(crate) wanted: Ledger,
-    /// Why the engine or the seal did not take that.
+    /// Why writing this ledger or the seal failed.
     pub(crate) refused: Option<Arc<str>>,
 }
 
@@ -150,12 +153,12 @@ impl<A: Attributes> CommitterLog<A> {
             health,
         };
         if let Some(why) = refused {
-            // No revision beyond those that earlier runs reserved may be given out yet.
+            // Until then, only revisions that earlier runs reserved may be used.
             committer.ledger.reserved = beginning.base;
             committer.durable = durable;
             committer.attempted = Some(wanted);
             committer.is_sealed_open = false;
-            committer.fall_into_trouble(why);
+            committer.set_trouble(why);
         }
         let thread_queue = Arc::clone(&queue);
         let run = move || {
@@ -181,7 +184,7 @@ impl<A: Attributes> Log<A> for CommitterLog<A> {
             return transaction.pending.answer(Err(CommitError::Closed));
         }
         waiting.transactions.push(transaction);
-        // The thread looks again before it sleeps, so only the first of a group has to wake it.
+        // The thread checks the queue before it sleeps, so only the first transaction must wake it.
         if waiting.transactions.len() == 1 {
             self.queue.arrived.notify_one();
         }
@@ -201,14 +204,14 @@ impl<A: Attributes> Log<A> for CommitterLog<A> {
     }
 }
 
-/// Lets nobody wait for a thread that is gone, however it went.
+/// Rejects all transactions when the thread ends, also after a panic.
 struct End<'a, A>(&'a Queue<A>);
 
 impl<A> Drop for End<'_, A> {
     fn drop(&mut self) {
         let mut waiting = self.0.waiting();
         waiting.ended = true;
-        // Dropping a transaction drops its reply, which whoever waits for it notices.
+        // Dropping a transaction drops its reply channel, which the waiting caller notices.
         waiting.transactions.clear();
     }
 }
@@ -218,30 +221,30 @@ struct Committer<A> {
     sequencer: Sequencer,
     engine: Box<dyn Engine>,
     dir: Option<Dir>,
-    /// Which file the engine's was when the store was opened.
+    /// The engine's file as it was when the store was opened.
     file: Option<(u64, u64)>,
-    /// The truth about the decided state; the engine holds it after each flush. Revisions up to `reserved` may be
-    /// given out.
+    /// The ledger of the decided state, which the engine has after each flush. Revisions up to
+    /// `reserved` may be used.
     ledger: Ledger,
-    /// What the engine holds for sure.
+    /// The ledger that is certainly in the engine.
     durable: Ledger,
-    /// What it may hold instead, because a write of this failed.
+    /// The ledger that may be in the engine instead, after a failed write.
     attempted: Option<Ledger>,
-    /// Whether the seal says that this run opened the store. No object is written before.
+    /// Whether the seal has the state `Open` of this run. No object is written before.
     is_sealed_open: bool,
-    /// What the engine does not hold yet, or may hold wrongly: the decided state of keys.
+    /// The decided state of keys that the engine does not have, or may have wrongly.
     unwritten: BTreeMap<Key, Option<Arc<Object<A>>>>,
-    /// When relaxed writes must have been flushed.
+    /// The deadline for flushing relaxed writes.
     unwritten_until: Option<Instant>,
-    /// The last write failed.
+    /// Set after a failed write.
     trouble: Option<Retry>,
-    /// When to look whether the engine's file is still there.
+    /// When to check that the engine's file still exists.
     look_at: Instant,
     counters: Arc<Counters>,
     health: Arc<Health>,
 }
 
-/// Why nothing can be written, and when it is tried again.
+/// A failure to write, and the time of the next retry.
 struct Retry {
     error: Arc<str>,
     pause: Duration,
@@ -250,7 +253,7 @@ struct Retry {
 
 /// Transactions that are flushed and answered together.
 struct Round<A> {
-    /// The last revision before it.
+    /// The last revision before the round.
     before: Revision,
     group: Group<A>,
     durable: bool,
@@ -291,7 +294,7 @@ impl<A: Attributes> Committer<A> {
         outcome
     }
 
-    /// When [`Committer::tend`] has something to do.
+    /// Returns when [`Committer::tend`] has to run next.
     fn wakes_at(&self) -> Instant {
         match (&self.trouble, self.unwritten_until) {
             (Some(retry), _) => retry.at,
@@ -300,7 +303,7 @@ impl<A: Attributes> Committer<A> {
         }
     }
 
-    /// Does what is due and what no transaction waits for. A failure is kept in `trouble`.
+    /// Does the due work that no transaction waits for. A failure is kept in `trouble`.
     fn tend(&mut self, now: Instant) {
         if let Some(retry) = &self.trouble {
             if retry.at <= now {
@@ -311,7 +314,7 @@ impl<A: Attributes> Committer<A> {
         } else if self.look_at <= now {
             self.look_at = now + LOOK_PERIOD;
             if let Err(error) = self.check_file() {
-                self.fall_into_trouble(error);
+                self.set_trouble(error);
             }
         }
     }
@@ -325,7 +328,7 @@ impl<A: Attributes> Committer<A> {
         } in transactions
         {
             let durable = durability == Durability::Durable;
-            // Relaxed writes that stand before the first durable one need not wait for its flush.
+            // Relaxed writes before the first durable one need not wait for its flush.
             let relaxed_end = durable && !round.durable && !round.group.events.is_empty();
             if relaxed_end || round.bytes > GROUP_BYTES_MAX {
                 let next = Round::after(self.sequencer.last());
@@ -344,7 +347,7 @@ impl<A: Attributes> Committer<A> {
         self.finish(round);
     }
 
-    /// Makes a round durable where it has to be, then visible, then answers.
+    /// Makes a round durable if necessary, then visible, and then answers its transactions.
     fn finish(&mut self, round: Round<A>) {
         self.counters
             .transactions
@@ -355,7 +358,7 @@ impl<A: Attributes> Committer<A> {
                 || self.sequencer.last() > self.ledger.reserved
                 || self.unwritten.len() + round.group.events.len() > UNWRITTEN_KEYS_MAX);
         if must_flush && let Some(retry) = &self.trouble {
-            // The engine has not seen its revisions.
+            // The engine has not stored these revisions.
             self.sequencer.rewind(round.before);
             return round.refuse(&Arc::clone(&retry.error));
         }
@@ -363,7 +366,7 @@ impl<A: Attributes> Committer<A> {
         self.record(&round.group.events);
         if must_flush {
             if let Err(error) = self.flush() {
-                self.take_back(&round.group.events, before);
+                self.undo(&round.group.events, before);
                 return round.refuse(&error);
             }
         } else if changes {
@@ -376,7 +379,7 @@ impl<A: Attributes> Committer<A> {
         }
     }
 
-    /// Notes what is to be written.
+    /// Records changes that must be written.
     fn record(&mut self, events: &[Event<A>]) {
         for event in events {
             let key = event.object.key.as_str().as_bytes();
@@ -391,8 +394,9 @@ impl<A: Attributes> Committer<A> {
         }
     }
 
-    /// Forgets events whose flush failed. The engine may hold them, so the next flush writes what was there before.
-    fn take_back(&mut self, events: &[Event<A>], before: Ledger) {
+    /// Undoes events whose flush failed. The engine may have them, so the next flush writes the
+    /// earlier state.
+    fn undo(&mut self, events: &[Event<A>], before: Ledger) {
         self.ledger = before;
         for event in events {
             let key = &event.object.key;
@@ -400,7 +404,7 @@ impl<A: Attributes> Committer<A> {
         }
     }
 
-    /// Writes down everything decided.
+    /// Writes all recorded changes.
     fn flush(&mut self) -> Outcome {
         if let Some(retry) = &self.trouble {
             return Err(Arc::clone(&retry.error));
@@ -409,11 +413,11 @@ impl<A: Attributes> Committer<A> {
         self.reserve();
         self.write().inspect_err(|error| {
             self.ledger.reserved = reserved;
-            self.fall_into_trouble(Arc::clone(error));
+            self.set_trouble(Arc::clone(error));
         })
     }
 
-    /// Reserves a block of revisions when half of the last one is used.
+    /// Reserves a block of revisions when half of the last block is used.
     fn reserve(&mut self) {
         let last = self.sequencer.last();
         if last.0 + REVISION_BLOCK / 2 > self.ledger.reserved.0 {
@@ -446,7 +450,7 @@ impl<A: Attributes> Committer<A> {
         Ok(())
     }
 
-    /// Whether what is written can be found at the next start.
+    /// Checks that the next start will find what is written.
     fn check_file(&self) -> Outcome {
         match (&self.dir, self.file) {
             (Some(dir), Some(file)) => dir.check_file(file).map_err(Arc::from),
@@ -454,13 +458,14 @@ impl<A: Attributes> Committer<A> {
         }
     }
 
-    fn fall_into_trouble(&mut self, error: Arc<str>) {
+    fn set_trouble(&mut self, error: Arc<str>) {
         self.health.refused(Arc::clone(&error));
         let pause = match &self.trouble {
             Some(retry) => (2 * retry.pause).min(RETRY_MAX),
             None => {
-                // Once, and once more when it is over: a disk that stays full must not fill what is left of it.
-                tracing::error!(%error, "the store takes no writes; it tries again until the disk does");
+                // This is logged once, and once at recovery. Repeated lines could fill the last
+                // space of a full disk.
+                tracing::error!(%error, "cannot write to the store; retrying until the disk accepts writes");
                 RETRY_MIN
             }
         };
@@ -471,27 +476,28 @@ impl<A: Attributes> Committer<A> {
         });
     }
 
-    /// Tries to take writes again.
+    /// Tries to make the store writable again.
     fn recover(&mut self) -> Outcome {
         let reserved = self.ledger.reserved;
-        match self.write_anew() {
+        match self.rewrite() {
             Ok(()) => {
                 self.trouble = None;
                 self.health.recovered();
-                tracing::warn!("the store takes writes again");
+                tracing::warn!("the store is writable again");
                 Ok(())
             }
             Err(error) => {
                 self.ledger.reserved = reserved;
-                self.fall_into_trouble(Arc::clone(&error));
+                self.set_trouble(Arc::clone(&error));
                 Err(error)
             }
         }
     }
 
-    /// Opens the engine from what the disk holds, and writes the decided state over it. What a write that failed left
-    /// there is known by its ledger; it is overwritten, so that nothing of it remains that nobody has seen.
-    fn write_anew(&mut self) -> Outcome {
+    /// Opens the engine from the disk, and writes the decided state over it. The ledger shows
+    /// whether a failed write is there. It is overwritten completely, because no client has seen
+    /// its result.
+    fn rewrite(&mut self) -> Outcome {
         let text = |error: &dyn std::fmt::Display| Arc::<str>::from(error.to_string());
         self.check_file()?;
         let Committer { health, engine, .. } = self;
@@ -503,7 +509,7 @@ impl<A: Attributes> Committer<A> {
             None => Ledger::default(),
         };
         if found != self.durable && Some(found) != self.attempted {
-            return Err("the file holds neither the last state that was written nor the one before".into());
+            return Err("the file has neither the last written state nor the one before".into());
         }
         self.durable = found;
         self.reserve();
@@ -516,9 +522,9 @@ impl<A: Attributes> Committer<A> {
         Ok(())
     }
 
-    /// The orderly end: what is not written is written, the seal says what the next one must find, and the rest of the
-    /// block is given back. In this order: a seal that said more than the engine holds would make a kill in between
-    /// look like damage.
+    /// Closes in order: writes the remaining changes, writes the seal for the next start, and
+    /// returns the unused part of the reserved block. The order matters: if the seal promised more
+    /// than the engine has, a kill in between would look like damage.
     fn seal(&mut self) -> Outcome {
         if self.trouble.is_some() {
             self.recover()?;

@@ -1,9 +1,9 @@
-//! The store's directory: who has it open, and what must be found in it.
+//! The store's directory: its lock and its seal.
 //!
-//! `lock` is held by the process that has the store open and says which one that is. `seal` is a witness beside the
-//! engine's file: an engine that falls back to an earlier state (because the newest is damaged, or because its file is
-//! gone or empty) would look healthy by itself. After an orderly close the seal says exactly what must be found; while
-//! the store is open it says from which revision on it was opened.
+//! The process that has the store open holds `lock`, and writes its process id there. `seal`
+//! protects against an engine that opens an earlier state (because the newest is damaged, or the
+//! file is missing or empty) and looks intact. After an orderly close the seal contains the exact
+//! ledger that must be found. While the store is open, it contains the ledger at the opening.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
@@ -20,10 +20,10 @@ use crate::record::{LEDGER_BYTES, Ledger};
 
 const LOCK: &str = "lock";
 const SEAL: &str = "seal";
-/// Secrets lie beside it.
+/// The directory also contains secrets.
 const SEAL_MODE: u32 = 0o600;
 
-/// An open directory. Locked until it is dropped, or the process ends in whatever way.
+/// An open directory. It is locked until it is dropped or the process ends.
 #[derive(Debug)]
 pub(crate) struct Dir {
     path: PathBuf,
@@ -31,36 +31,36 @@ pub(crate) struct Dir {
     _lock: File,
 }
 
-/// What the seal says.
+/// The content of the seal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seal {
-    /// What the store was doing.
+    /// Whether the store was open or closed.
     pub(crate) state: State,
-    /// What its ledger said then.
+    /// The ledger at that time.
     pub(crate) ledger: Ledger,
-    /// The engine's file. Seals of earlier versions do not name it.
+    /// The engine's file. Seals of earlier versions do not contain it.
     pub(crate) file: Option<FileId>,
 }
 
-/// What the store was doing when the seal was written.
+/// The state of the store when the seal was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// It was opened.
+    /// It was open.
     Open,
     /// It was closed in order.
     Closed,
 }
 
-/// Tells a file from a copy of it. Device numbers are left out: they change when a machine starts.
+/// Identifies a file, to detect copies. It has no device number, which can change at a boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileId {
     inode: u64,
-    /// Nanoseconds since the epoch; 0 where the filesystem does not know.
+    /// Creation time in nanoseconds since the epoch; 0 if the filesystem does not record it.
     created: u64,
 }
 
 impl Dir {
-    /// Makes the directory where it is missing, and locks it.
+    /// Creates the directory if necessary, and locks it.
     pub(crate) fn lock(path: &Path, disk: &Disk) -> Result<Dir, OpenError> {
         let io = |source| OpenError::Io {
             path: path.into(),
@@ -84,7 +84,8 @@ impl Dir {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
-                // Who it is helps, but is not worth another error.
+                // The holder's process id is only for the message; failing to read it is not an
+                // error.
                 let holder = lock
                     .read_to_string(&mut holder)
                     .map_or("unknown", |_| holder.trim());
@@ -95,7 +96,8 @@ impl Dir {
             }
             Err(TryLockError::Error(source)) => return Err(lock_io(source)),
         }
-        // The number only helps who reads it. A full disk, which refuses it, keeps no store from being opened.
+        // The process id is only for messages. A full disk, on which this write fails, must not
+        // prevent opening.
         drop(
             lock.set_len(0)
                 .and_then(|()| write!(lock, "{}", std::process::id())),
@@ -107,7 +109,7 @@ impl Dir {
         })
     }
 
-    /// Whether somebody had a store open here.
+    /// Returns whether a store was opened here before.
     pub(crate) fn is_sealed(path: &Path) -> bool {
         path.join(SEAL).exists()
     }
@@ -116,7 +118,7 @@ impl Dir {
         &self.path
     }
 
-    /// The seal of those who had the store open before; `None` when nobody had.
+    /// Reads the seal of the last run; `None` before the first one.
     pub(crate) fn read_seal(&self) -> Result<Option<Seal>, OpenError> {
         let path = self.path.join(SEAL);
         match fs::read(&path) {
@@ -124,7 +126,7 @@ impl Dir {
                 Some(seal) => Ok(Some(seal)),
                 None => Err(OpenError::Damaged {
                     path,
-                    what: "it is not a seal that this program wrote".into(),
+                    what: "it is not a valid seal".into(),
                 }),
             },
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -145,7 +147,8 @@ impl Dir {
             .map_err(|source| OpenError::Io { path, source })
     }
 
-    /// Which file the engine's is. `None` when it cannot be looked at, which costs only that a copy is not noticed.
+    /// Returns the identity of the engine's file. `None` when it cannot be read; then a copy is not
+    /// detected.
     pub(crate) fn file_id(&self) -> Option<FileId> {
         let found = fs::metadata(self.path.join(FILE_NAME)).ok()?;
         let created = found.created().ok();
@@ -157,14 +160,14 @@ impl Dir {
         })
     }
 
-    /// The engine's file, to be compared with [`Dir::check_file`].
+    /// Returns the device and inode of the engine's file, for [`Dir::check_file`].
     pub(crate) fn watched_file(&self) -> Option<(u64, u64)> {
         let found = fs::metadata(self.path.join(FILE_NAME)).ok()?;
         Some((found.dev(), found.ino()))
     }
 
-    /// Checks that the engine's file is still the one that was opened. What is written to a file that was removed is
-    /// gone when the process ends.
+    /// Checks that the engine's file is still the one that was opened. Writes to a removed file are
+    /// lost when the process ends.
     pub(crate) fn check_file(&self, opened: (u64, u64)) -> Result<(), String> {
         let path = self.path.join(FILE_NAME);
         let what = match fs::metadata(&path) {
@@ -181,7 +184,7 @@ impl Dir {
 }
 
 impl Seal {
-    /// One byte for the state, the ledger, the file, a checksum over all.
+    /// Encodes one byte for the state, the ledger, the file, and a checksum of all.
     fn encode(self) -> Vec<u8> {
         let mut bytes = vec![match self.state {
             State::Open => b'o',

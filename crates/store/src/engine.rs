@@ -1,9 +1,9 @@
-//! Where the embedded store keeps its bytes: a map from key to record, changed by batches.
+//! Engines: the durable map from key to record below the embedded store, changed by batches.
 //!
-//! An engine need not understand what it keeps, need not check it (each record carries its checksum, and the set of
-//! records has one too, see `record`), and is never read after the start. It must do one thing well: once
-//! [`Engine::write`] returns, the batch is there, whole, whatever happens to the process or the power; and when it
-//! does not return, the batch is there whole or not at all.
+//! An engine need not interpret or check its records: each has a checksum, and so has the set of
+//! all records (see `record`). The store reads it only at the start. Its one duty is atomic
+//! durability: when [`Engine::write`] returns, the whole batch survives a crash or a power failure.
+//! If it does not return, the batch is there completely or not at all.
 
 use std::path::PathBuf;
 
@@ -12,27 +12,27 @@ mod redb;
 
 pub use self::redb::{FILE_NAME, Redb};
 
-/// Why an engine could not do what it was asked to.
+/// Why an operation of an engine failed.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// The operating system refused.
+    /// An error of the operating system.
     #[error("{operation} {path}: {source}")]
     Io {
-        /// What was being done, such as "write".
+        /// The operation, such as "write".
         operation: &'static str,
-        /// To what.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
-    /// What is in the file makes no sense.
+    /// The file has invalid content.
     #[error("{operation} {path}: {what}")]
     Damaged {
-        /// What was being done.
+        /// The operation.
         operation: &'static str,
-        /// To what.
+        /// The file.
         path: PathBuf,
-        /// What was found.
+        /// The fault.
         what: String,
     },
 }
@@ -40,16 +40,17 @@ pub enum EngineError {
 /// One change of a batch: the new record of a key, or `None` to remove it.
 pub type Entry = (Vec<u8>, Option<Vec<u8>>);
 
-/// A durable map. Used by one thread at a time.
+/// A durable map, used by one thread at a time.
 pub trait Engine: Send {
-    /// Calls `visit` for each record, in the order of keys.
+    /// Calls `visit` for each record, sorted by key.
     fn load(&mut self, visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), EngineError>;
 
-    /// Makes a batch durable: all of it or nothing. No key appears twice. Blocks until it cannot be lost.
+    /// Writes a batch atomically. No key occurs twice. Returns when the batch is durable.
     fn write(&mut self, batch: &[Entry]) -> Result<(), EngineError>;
 
-    /// Opens the engine anew after a write that failed, from what the disk holds, and gives the record of `key`. The
-    /// batch that failed is there whole or not at all. An engine that cannot do so takes no more writes.
+    /// Opens the engine again after a failed write, from the state on the disk, and returns the
+    /// record of `key`. The failed batch is there completely or not at all. An engine that does not
+    /// support this accepts no more writes.
     fn reopen(&mut self, _key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
         Err(EngineError::Io {
             operation: "reopen",

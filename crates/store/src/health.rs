@@ -1,26 +1,27 @@
-//! Whether the store takes writes, for those who ask beside the committer.
+//! Whether the store is writable, for requests that must not wait for the committer.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A flush that takes longer counts as a disk that hangs. kube-apiserver gives etcd as long to answer a readiness check.
+/// A flush that takes longer counts as stalled. kube-apiserver uses the same timeout for etcd in
+/// its readiness check.
 pub const STALL_MIN: Duration = Duration::from_secs(2);
 
-/// Why the store takes no durable writes now.
+/// Why the store accepts no durable writes now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// The last write failed. It is tried again.
+    /// The last write failed and is retried.
     Refused(Arc<str>),
-    /// A write has been under way for this time.
+    /// A write has been running for this time.
     Stalled(Duration),
 }
 
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Trouble::Refused(why) => write!(f, "the store takes no writes: {why}"),
+            Trouble::Refused(why) => write!(f, "the store accepts no writes: {why}"),
             Trouble::Stalled(time) => write!(
                 f,
                 "the disk has not answered a write of the store for {} s",
@@ -30,11 +31,11 @@ impl fmt::Display for Trouble {
     }
 }
 
-/// What the committer says of itself.
+/// The state that the committer reports.
 #[derive(Debug)]
 pub(crate) struct Health {
     start: Instant,
-    /// Milliseconds from `start` to the begin of the flush that is under way, plus one. Zero between flushes.
+    /// Milliseconds from `start` to the start of the current flush, plus one. 0 between flushes.
     flush_began: AtomicU64,
     refused: Mutex<Option<Arc<str>>>,
     failures: AtomicU64,
@@ -52,7 +53,7 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Runs a flush; until it returns it counts as under way.
+    /// Runs a flush, which counts as running until it returns.
     pub(crate) fn during<R>(&self, flush: impl FnOnce() -> R) -> R {
         self.flush_began.store(self.now() + 1, Ordering::Relaxed);
         let result = flush();
@@ -64,7 +65,7 @@ impl Health {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX - 1)
     }
 
-    /// Counts a write that failed, and says why until [`Health::recovered`].
+    /// Counts a failed write, and keeps the reason until [`Health::recovered`].
     pub(crate) fn refused(&self, why: Arc<str>) {
         self.failures.fetch_add(1, Ordering::Relaxed);
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
@@ -74,7 +75,7 @@ impl Health {
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Writes that failed.
+    /// Returns the number of failed writes.
     pub(crate) fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! The recent changes of one collection, bounded by count and by bytes.
+//! The recent changes of a collection, limited in number and in bytes.
 
 use std::collections::VecDeque;
 use std::collections::vec_deque;
@@ -6,26 +6,29 @@ use std::sync::Arc;
 
 use crate::object::{Object, Revision};
 
-/// Changes that a collection remembers at most. A list in pages of 500 over 100,000 objects takes some seconds, in
-/// which a busy cluster makes some ten thousand changes; beyond that the client begins anew, as with Kubernetes.
+/// Most changes in the history of a collection. A list in pages of 500 over 100,000 objects takes a
+/// few seconds, in which a busy cluster makes about 10,000 changes. After more changes the client
+/// must list again, as with Kubernetes.
 pub const HISTORY_EVENTS_MAX: usize = 16_384;
 
-/// Bytes of bodies that the history of a collection may hold however small the collection is: about 1,500 pods.
+/// Bytes of bodies that the history of any collection may have, however small it is: about 1,500
+/// pods.
 pub const HISTORY_BYTES_MIN: usize = 5 << 20;
 
-/// A large collection may remember more than [`HISTORY_BYTES_MIN`]: its live bytes divided by this, so the history
-/// adds a bounded share to the memory and still covers a wave of changes over a part of the fleet.
+/// The history of a large collection may have more than [`HISTORY_BYTES_MIN`]: the bytes of its
+/// objects divided by this number. This limits its share of the memory, and is enough for a wave of
+/// changes to part of the fleet.
 pub const HISTORY_LIVE_SHARE: usize = 4;
 
-/// What an event holds beside the bytes of its body, about.
+/// Approximate bytes of an event in addition to its body.
 const EVENT_OVERHEAD_BYTES: usize = 256;
 
-/// How long the history of a collection may get.
+/// Limits of the history of a collection.
 #[derive(Clone, Copy, Debug)]
 pub struct HistoryLimits {
-    /// Changes.
+    /// Number of changes.
     pub events: usize,
-    /// Bytes that a small collection may use.
+    /// Bytes for a small collection.
     pub bytes: usize,
 }
 
@@ -38,28 +41,29 @@ impl Default for HistoryLimits {
     }
 }
 
-/// What happened to an object.
+/// The kind of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
-    /// It was created (there is no previous state) or changed.
+    /// The object was created (there is no previous state) or changed.
     Put,
-    /// It was deleted; the event's object is its last state, with the revision of the deletion.
+    /// The object was deleted. The event has its last state, with the revision of the deletion.
     Delete,
 }
 
 /// One change of one object.
 #[derive(Debug)]
 pub struct Event<A> {
-    /// What happened.
+    /// The kind of the change.
     pub kind: EventKind,
-    /// The state after it.
+    /// The state after the change.
     pub object: Arc<Object<A>>,
-    /// The state before it. A watcher that selects by labels or fields turns a change into ADDED or DELETED by it.
+    /// The state before the change. With it, a watch with a selector turns a change into ADDED or
+    /// DELETED.
     pub previous: Option<Arc<Object<A>>>,
 }
 
 impl<A> Event<A> {
-    /// The revision of the change.
+    /// Returns the revision of the change.
     pub fn revision(&self) -> Revision {
         self.object.revision
     }
@@ -80,10 +84,10 @@ impl<A> Clone for Event<A> {
 }
 
 pub(crate) struct History<A> {
-    /// In the order of their revisions.
+    /// Sorted by revision.
     events: VecDeque<Event<A>>,
     bytes: usize,
-    /// Changes up to this revision are not here any more (or never were).
+    /// Changes up to this revision have been removed, or were never here.
     compacted: Revision,
 }
 
@@ -96,7 +100,7 @@ impl<A> History<A> {
         }
     }
 
-    /// Every change after this revision is here.
+    /// Returns the revision after which all changes are in the history.
     pub(crate) fn compacted(&self) -> Revision {
         self.compacted
     }
@@ -109,7 +113,8 @@ impl<A> History<A> {
         self.bytes
     }
 
-    /// Remembers a change, and hands what had to be forgotten for it to `garbage`, to be freed without a lock.
+    /// Adds a change. Changes that are removed for it go to `garbage`, so that they are freed
+    /// without a lock.
     pub(crate) fn push(
         &mut self,
         event: Event<A>,
@@ -125,7 +130,7 @@ impl<A> History<A> {
         }
     }
 
-    /// Forgets the changes up to `revision`.
+    /// Removes the changes up to `revision`.
     pub(crate) fn compact(&mut self, revision: Revision, garbage: &mut Vec<Event<A>>) {
         while self
             .events
@@ -137,7 +142,8 @@ impl<A> History<A> {
         self.compacted = self.compacted.max(revision);
     }
 
-    /// The changes after `revision`, oldest first; `None` when some of them are forgotten.
+    /// Returns the changes after `revision`, oldest first; `None` when some of them have been
+    /// removed.
     pub(crate) fn after(&self, revision: Revision) -> Option<vec_deque::Iter<'_, Event<A>>> {
         if revision < self.compacted {
             return None;

@@ -1,19 +1,21 @@
-//! An ordered log of transactions over revisioned keys, and the watch cache before it.
+//! An ordered log of transactions over revisioned keys, and its watch cache.
 //!
-//! - **Writes** are transactions under conditions ([`Store::commit`]): all or nothing, checked in the order in which
-//!   they came, made durable in groups with one flush to the disk for all that wait.
-//! - **Reads** never touch the disk. The current objects live in memory as shared bytes, encoded once, with their
-//!   revision spliced in once. A [`Snapshot`] is consistent, costs nothing to take and does not stop the writers.
-//! - **Watches** begin at a revision, give every later change exactly once and in order, and cost only those who
-//!   asked for the object ([`Interest`]).
+//! - **Writes** are transactions with conditions ([`Store::commit`]). They are atomic, are decided
+//!   in the order of arrival, and become durable in groups with one flush.
+//! - **Reads** never use the disk. The current objects are in memory as shared bytes, which are
+//!   encoded once, with their revision. A [`Snapshot`] is consistent, costs nothing and does not
+//!   block writers.
+//! - **Watches** start at a revision and return every later change once and in order. Changes
+//!   outside of their [`Interest`] cost them nothing.
 //!
-//! The parts, from the bottom: an `engine` keeps bytes on the disk, `record` says what they mean and `dir` who may open
-//! them; `committer` is the one writer, `transaction` what it decides with; `cache` is what everybody reads, made of
-//! `tree` (the present), `history` (the past) and `watch` (the future). `log` is the seam for another keeper of the
-//! order, such as etcd.
+//! The parts, from the bottom: an `engine` stores bytes on the disk, `record` defines their format,
+//! and `dir` controls who may open them. `committer` is the only writer, and `transaction` decides
+//! for it. Readers use `cache`, which consists of `tree` (current objects), `history` (past
+//! changes) and `watch` (future changes). `log` is the interface for another order of transactions,
+//! such as etcd's.
 //!
-//! The store knows no kinds: what an object says of itself beside its bytes is the caller's [`Attributes`].
-//! Only `apiserver` uses this crate.
+//! The store does not interpret objects: selecting uses the caller's [`Attributes`]. Only
+//! `apiserver` uses this crate.
 
 mod archive;
 mod cache;

@@ -1,7 +1,8 @@
-//! The one order of all transactions, and who keeps it.
+//! The order of all transactions.
 //!
-//! A log decides transactions one after another and feeds the cache. What is above it (conditions, watches, lists) is
-//! the same whoever keeps the order; `tests/contract.rs` holds each log against the same suite.
+//! A log decides transactions one after another and passes them to the cache. Everything above it
+//! (conditions, watches, lists) is the same for each implementation; `tests/contract.rs` runs the
+//! same tests with each.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,16 +12,16 @@ use crate::transaction::{Group, Sequencer, Transaction};
 
 /// An ordered log of transactions.
 pub(crate) trait Log<A>: Send + Sync {
-    /// Takes a transaction. It is decided after all that were taken before it; when it is done (and visible in the
-    /// cache), its `reply` is answered. Returns quickly.
+    /// Accepts a transaction and returns quickly. It is decided after all earlier ones. When it is
+    /// done and visible in the cache, its `reply` is sent.
     fn submit(&self, transaction: Transaction<A>);
 
-    /// Does what was taken, and then takes no more. Blocks until that is so.
+    /// Finishes the accepted transactions and accepts no more. Blocks until that is done.
     fn close(&self) -> Result<(), Arc<str>>;
 }
 
-/// A log that lasts as long as the process. Decides in the caller's thread, so that a simulation with a paused clock
-/// never waits for another thread.
+/// A log without durability. It decides in the caller's thread, so that a simulation with a paused
+/// clock never waits for another thread.
 pub(crate) struct MemoryLog<A> {
     cache: Arc<Cache<A>>,
     sequencer: Mutex<Sequencer>,

@@ -1,4 +1,4 @@
-//! What the store holds and what it is asked to do: keys, revisions, objects, writes.
+//! The types of the store: keys, revisions, objects, writes.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// A point in the history of the store; Kubernetes' `resourceVersion` is its decimal form.
+/// A point in the history of the store. Its decimal form is Kubernetes' `resourceVersion`.
 ///
-/// Revisions grow strictly: every write has its own, and none is ever given out twice, not even after a crash that
-/// lost relaxed writes. They may leave gaps.
+/// Revisions increase strictly. Every write has its own, and none is used twice, not even after a
+/// crash that lost relaxed writes. There may be gaps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(pub u64);
 
@@ -19,23 +19,24 @@ impl fmt::Display for Revision {
     }
 }
 
-/// The name of an object: `/<collection>/<namespace>/<name>`, the namespace being empty for cluster-scoped ones.
+/// The key of an object: `/<collection>/<namespace>/<name>`. The namespace is empty for
+/// cluster-scoped objects.
 ///
-/// The first segment is the *collection*: ordering, history, snapshots and watches are kept by collection. What the
-/// other segments mean is the caller's business.
+/// The first segment is the *collection*: order, history, snapshots and watches are separate for
+/// each collection. The store does not interpret the other segments.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(Arc<str>);
 
 impl Key {
-    /// A key from its text, or `None` when it does not begin with `/<collection>/`.
+    /// Returns the key of a text, or `None` when it does not start with `/<collection>/`.
     pub fn new(text: impl Into<Arc<str>>) -> Option<Key> {
         let text = text.into();
         collection_of(&text)?;
         Some(Key(text))
     }
 
-    /// `/<collection>/<namespace>/<name>`. A part that holds a slash names nothing that is ever
-    /// written, since names in Kubernetes hold none.
+    /// Returns `/<collection>/<namespace>/<name>`. A part with a slash gives a key that no object
+    /// has, because names in Kubernetes contain none.
     pub fn of(collection: &str, namespace: &str, name: &str) -> Key {
         debug_assert!(
             !collection.is_empty()
@@ -46,17 +47,17 @@ impl Key {
         Key(format!("/{collection}/{namespace}/{name}").into())
     }
 
-    /// The whole text.
+    /// Returns the whole text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The first segment.
+    /// Returns the first segment.
     pub fn collection(&self) -> &str {
         collection_of(&self.0).unwrap_or_default()
     }
 
-    /// `/<collection>/<namespace>/`, the text up to and with its last slash.
+    /// Returns `/<collection>/<namespace>/`, the text up to and including its last slash.
     pub(crate) fn parent(&self) -> &str {
         let end = self.0.rfind('/').map_or(0, |slash| slash + 1);
         &self.0[..end]
@@ -81,17 +82,18 @@ impl fmt::Display for Key {
     }
 }
 
-/// The collection that a key or a prefix lies in: what stands between its first and its second slash.
+/// Returns the collection of a key or a prefix: the text between its first two slashes.
 pub(crate) fn collection_of(text: &str) -> Option<&str> {
     let (collection, _) = text.strip_prefix('/')?.split_once('/')?;
     (!collection.is_empty()).then_some(collection)
 }
 
-/// What the caller keeps beside the bytes of an object, so that selecting needs no parsing.
+/// Values that the caller stores beside the bytes of an object, so that selecting needs no parsing.
 pub trait Attributes: Send + Sync + 'static {
-    /// The value of this object in the index of that number (for pods, say, index 0 is `spec.nodeName`), or `None`
-    /// when it has none. Asked for the numbers below [`Options::indexes`](crate::Options::indexes); must not change
-    /// during the object's life.
+    /// Returns the value of this object in an index (index 0 of pods is `spec.nodeName`, for
+    /// example), or `None`. It is called for the numbers below
+    /// [`Options::indexes`](crate::Options::indexes). The value must not change during the object's
+    /// life.
     fn index_value(&self, index: usize) -> Option<&str>;
 }
 
@@ -101,54 +103,54 @@ impl Attributes for () {
     }
 }
 
-/// One state of one object. Handed out as `Arc<Object<A>>` and shared by everybody who reads it.
+/// One state of an object. All readers share it as `Arc<Object<A>>`.
 #[derive(Debug)]
 pub struct Object<A> {
-    /// Its name.
+    /// The object's key.
     pub key: Key,
     /// The revision of the write that made this state.
     pub revision: Revision,
-    /// The encoded object with its revision spliced in. For the last state of a deleted object, the revision is that
-    /// of the deletion.
+    /// The encoded object with its revision. The last state of a deleted object has the revision of
+    /// the deletion.
     pub body: Bytes,
-    /// What the caller keeps beside the bytes.
+    /// The caller's values.
     pub attributes: A,
 }
 
-/// What must be true of a key for a write to happen.
+/// The condition of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
-    /// There is no such object.
+    /// The object does not exist.
     Absent,
-    /// The object's last change is of exactly this revision.
+    /// The last change of the object has exactly this revision.
     At(Revision),
-    /// The object exists, whatever its revision.
+    /// The object exists, with any revision.
     Exists,
 }
 
-/// What a write does to its key.
+/// The effect of a write.
 #[derive(Debug)]
 pub enum Change<A> {
-    /// The object gets this state.
+    /// Sets the state of the object.
     Put {
         /// The encoded object without its revision.
         body: Bytes,
-        /// What the caller keeps beside the bytes.
+        /// The caller's values.
         attributes: A,
     },
-    /// The object goes.
+    /// Deletes the object.
     Delete {
-        /// Its final state without its revision, for those who watch.
+        /// Its final state without its revision, for watches.
         last: Bytes,
-        /// What the caller keeps beside the bytes.
+        /// The caller's values.
         attributes: A,
     },
 }
 
-/// One change under one condition.
+/// A change with its condition.
 #[derive(Debug)]
 pub struct Write<A> {
-    /// The object to change. A transaction may name a key once only.
+    /// The key of the object. It may occur only once in a transaction.
     pub key: Key,
     /// The condition.
     pub expect: Expect,
@@ -156,40 +158,40 @@ pub struct Write<A> {
     pub change: Change<A>,
 }
 
-/// When a commit is acknowledged.
+/// When a commit returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// After it cannot be lost any more, neither by `kill -9` nor by a power cut.
+    /// After it is durable: neither `kill -9` nor a power failure can lose it.
     Durable,
     /// As soon as it is visible. It becomes durable with the next durable commit, or within
-    /// [`RELAXED_DELAY_MAX`](crate::RELAXED_DELAY_MAX); a crash before that takes it back. Meant for the renewals of
-    /// Leases, which repeat themselves.
+    /// [`RELAXED_DELAY_MAX`](crate::RELAXED_DELAY_MAX). A crash before that undoes it. It is meant
+    /// for renewals of Leases, which are repeated anyway.
     Relaxed,
 }
 
-/// Why a commit did not happen.
+/// Why a commit failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError<A> {
-    /// A condition did not hold; nothing of the transaction happened.
+    /// A condition was false; nothing was changed.
     #[error("commit: {key} is not as expected (its current revision: {})", current.as_ref().map_or(0, |object| object.revision.0))]
     Conflict {
-        /// The first key whose condition did not hold.
+        /// The first key whose condition was false.
         key: Key,
-        /// What is there; `None` when there is no such object.
+        /// The current object; `None` when it does not exist.
         current: Option<Arc<Object<A>>>,
     },
-    /// The transaction itself is wrong (the same key twice); nothing of it happened.
+    /// The transaction is invalid (it has a key twice); nothing was changed.
     #[error("commit: {key} appears twice in one transaction")]
     Duplicate {
         /// The key.
         key: Key,
     },
-    /// The disk refused a write, now or a moment ago. Nothing of the transaction is visible; a start after a kill at
-    /// this moment may find it all the same. The store tries again by itself and takes writes when the disk does.
-    /// Reads go on, and so do relaxed writes as far as the reserved revisions reach.
-    #[error("commit: the store takes no writes now: {0}")]
+    /// A write failed, now or shortly before. Nothing of the transaction is visible, but a start
+    /// after a kill at this moment may find it. The store retries by itself until the disk accepts
+    /// writes. Reads continue, and so do relaxed writes up to the last reserved revision.
+    #[error("commit: the store accepts no writes now: {0}")]
     Failed(Arc<str>),
-    /// The store has been closed; nothing of the transaction happened.
+    /// The store is closed; nothing was changed.
     #[error("commit: the store is closed")]
     Closed,
 }

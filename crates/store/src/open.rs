@@ -1,5 +1,5 @@
-//! Opening: reading all records of an engine, checking that they are all there and unaltered, and opening a new block
-//! of revisions.
+//! Opening a store: reads all records of an engine, checks that they are complete and unchanged,
+//! and reserves a new block of revisions.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -11,17 +11,18 @@ use crate::engine::{Engine, EngineError, Entry};
 use crate::object::{Attributes, Key, Object, Revision};
 use crate::record::{self, LEDGER_KEY, Ledger};
 
-/// Revisions that are reserved at a time. A start, a crash in the worst case, skips as many; a block is used up by
-/// relaxed writes alone (10,000 renewals a second) in 10 s, so a reservation costs next to no flush of its own.
+/// Revisions that are reserved at a time. A start skips at most as many, after a crash. Relaxed
+/// writes alone use up a block in 10 s (at 10,000 renewals a second), so reservations cause almost
+/// no additional flushes.
 pub(crate) const REVISION_BLOCK: u64 = 100_000;
 
-/// Records that a decoding thread is handed at once.
+/// Records in a batch for a decoding thread.
 const LOAD_BATCH_RECORDS: usize = 256;
 
-/// Threads that decode. More than these wait for the one that reads.
+/// Most decoding threads. More would wait for the reading thread.
 const LOAD_THREADS_MAX: usize = 8;
 
-/// What [`Options::decode`](crate::Options::decode) says when a body makes no sense to it.
+/// The error of [`Options::decode`](crate::Options::decode) for an invalid body.
 pub type DecodeError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a store cannot be opened.
@@ -29,42 +30,44 @@ pub type DecodeError = Box<dyn std::error::Error + Send + Sync>;
 pub enum OpenError {
     /// Another process has it open.
     #[error(
-        "open store: {path} is in use by process {holder}; stop that one first, or use another directory"
+        "{path} is in use by process {holder}. \
+         Stop that process, or use another directory"
     )]
     Locked {
         /// The directory.
         path: PathBuf,
-        /// The process id of the other.
+        /// The process id of the other process.
         holder: String,
     },
-    /// The operating system refused.
-    #[error("open store: {path}: {source}")]
+    /// An error of the operating system.
+    #[error("cannot access {path}: {source}")]
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
-    /// What is there is not what was written. Nothing of it is used.
+    /// The content is not what was written. Nothing of it is used.
     #[error(
-        "open store: {path} is damaged: {what}; restore the whole directory from a backup, or move it away to begin empty"
+        "{path} is damaged: {what}. \
+         Restore the whole directory from a backup, or move it away to start with an empty store"
     )]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         what: String,
     },
 }
 
-/// What was read from an engine.
+/// The content of an engine.
 pub(crate) struct Loaded<A> {
     pub(crate) ledger: Ledger,
-    /// In the order of keys.
+    /// Sorted by key.
     pub(crate) objects: Vec<Arc<Object<A>>>,
 }
 
-/// Reads and checks everything.
+/// Reads and checks all records.
 pub(crate) fn load<A: Attributes>(
     engine: &mut dyn Engine,
     path: &Path,
@@ -82,10 +85,7 @@ pub(crate) fn load<A: Attributes>(
         Some(record) => Ledger::decode(&record).map_err(|error| damaged(format!("the ledger: {error}")))?,
         None if objects.is_empty() => Ledger::default(),
         None => {
-            return Err(damaged(format!(
-                "it holds {} objects but no ledger",
-                objects.len()
-            )));
+            return Err(damaged(format!("it has {} objects but no ledger", objects.len())));
         }
     };
     let mut found = Ledger {
@@ -98,27 +98,28 @@ pub(crate) fn load<A: Attributes>(
     }
     if found.count != ledger.count {
         return Err(damaged(format!(
-            "it holds {} objects, its ledger says {}",
+            "it has {} objects, but its ledger counts {}",
             found.count, ledger.count
         )));
     }
     if found != ledger || ledger.revision > ledger.reserved {
-        return Err(damaged("its objects are not those of its ledger".into()));
+        return Err(damaged("its objects do not match its ledger".into()));
     }
     if let Some(object) = objects.iter().find(|object| object.revision > ledger.revision) {
         return Err(damaged(format!(
-            "{} is of revision {}, beyond the ledger's",
+            "{} has revision {}, which is above the ledger's",
             object.key, object.revision
         )));
     }
     Ok(Loaded { ledger, objects })
 }
 
-/// Revisions that are skipped when the store may be an older copy of itself: more than a busy cluster writes in a day.
-/// Whatever clients saw of the lost ones is below, so that they list again instead of missing changes.
+/// Revisions that are skipped when the store may be an older copy of itself: more than a busy
+/// cluster uses in a day. All revisions that clients have seen are then lower, so they list again
+/// instead of missing changes.
 pub const REVISIONS_SKIPPED: u64 = 1_000_000_000;
 
-/// Checks what was found against what the seal says must be found.
+/// Compares the ledger that was found with the seal.
 pub(crate) fn check_seal(path: &Path, seal: Option<&Seal>, found: &Ledger) -> Result<(), OpenError> {
     let Some(Seal {
         state,
@@ -141,16 +142,17 @@ pub(crate) fn check_seal(path: &Path, seal: Option<&Seal>, found: &Ledger) -> Re
             found.reserved, wanted.reserved
         ));
     }
-    // A store that was opened and ended before its seal said so has reserved revisions, and written no objects.
+    // A store that ended before it wrote the seal of its opening has reserved revisions, but
+    // written no objects.
     if *state == State::Closed {
         if found.count != wanted.count {
             differences.push(format!(
-                "it holds {} objects instead of {}",
+                "it has {} objects instead of {}",
                 found.count, wanted.count
             ));
         } else if found.digest != wanted.digest {
             differences.push(format!(
-                "its {} objects are of other revisions than those it was closed with",
+                "its {} objects have other revisions than when it was closed",
                 found.count
             ));
         }
@@ -165,19 +167,19 @@ pub(crate) fn check_seal(path: &Path, seal: Option<&Seal>, found: &Ledger) -> Re
     Err(OpenError::Damaged {
         path: path.into(),
         what: format!(
-            "it is not the file that was last {when}, says the seal beside it: {}",
+            "it is not the file that was last {when}, according to the seal beside it: {}",
             differences.join(", ")
         ),
     })
 }
 
-/// The first revision of a run: above all that were ever given out.
+/// Returns the first revision of a run, which is above all revisions that were ever used.
 pub(crate) fn base(ledger: &Ledger) -> Revision {
-    // Kubernetes gives resourceVersion 0 a meaning of its own, so the first state of all is 1.
+    // resourceVersion 0 has a special meaning in Kubernetes, so the first revision is 1.
     Revision(ledger.reserved.0.max(1))
 }
 
-/// The ledger of a run that begins at `base`, with its first block of revisions.
+/// Returns the ledger of a run that starts at `base`, with its first block of revisions.
 pub(crate) fn with_block(ledger: &Ledger, base: Revision) -> Ledger {
     Ledger {
         revision: base,
@@ -186,7 +188,7 @@ pub(crate) fn with_block(ledger: &Ledger, base: Revision) -> Ledger {
     }
 }
 
-/// Writes a ledger alone.
+/// Writes only a ledger.
 pub(crate) fn write_ledger(engine: &mut dyn Engine, ledger: &Ledger) -> Result<(), EngineError> {
     let entry: Entry = (LEDGER_KEY.to_vec(), Some(ledger.encode()));
     engine.write(&[entry])
@@ -206,9 +208,9 @@ enum Fault {
     Record(String),
 }
 
-/// Keys and records, numbered so that what comes of them can be put in order again.
+/// Keys and records, with a number for restoring their order.
 type RawBatch = (usize, Vec<(Vec<u8>, Vec<u8>)>);
-/// The ledger's record, and all objects in the order of keys.
+/// The ledger's record, and all objects sorted by key.
 type Contents<A> = (Option<Vec<u8>>, Vec<Arc<Object<A>>>);
 type Batch<A> = (usize, Vec<Arc<Object<A>>>);
 
@@ -228,10 +230,10 @@ fn read_all<A: Attributes>(
             .collect();
         let read = read_batches(engine, sender, &mut ledger);
         for decoder in decoders {
-            // A decoder that panicked is a body that made the caller's function panic.
+            // A panic of a decoder comes from the caller's function and is caused by a body.
             decoder
                 .join()
-                .unwrap_or_else(|_| Err("an object made the decoder panic".into()))
+                .unwrap_or_else(|_| Err("the decoder panicked on an object".into()))
                 .map_err(Fault::Record)?;
         }
         read.map_err(Fault::Engine)
@@ -251,7 +253,8 @@ fn read_batches(
 ) -> Result<(), EngineError> {
     let mut batch = Vec::with_capacity(LOAD_BATCH_RECORDS);
     let mut number = 0;
-    // The decoders take whatever comes, also after a fault, so this fails only when they panicked, which is told.
+    // The decoders receive everything, also after an error. So this fails only after a panic, which
+    // is reported above.
     let mut send = |batch: Vec<(Vec<u8>, Vec<u8>)>| {
         number += 1;
         drop(sender.send((number, batch)));
@@ -285,7 +288,7 @@ fn decode_batches<A>(
             return fault;
         };
         if fault.is_err() {
-            // Taken off the channel all the same, so that the reader can finish.
+            // Receive the rest, so that the reader can finish.
             continue;
         }
         match records
@@ -310,7 +313,7 @@ fn decode_object<A>(
     let (revision, body) = record::decode(&key, record)
         .map_err(|error| format!("the record of {}: {error}", String::from_utf8_lossy(&key)))?;
     let text = String::from_utf8(key).map_err(|error| format!("a key: {error}"))?;
-    let key = Key::new(text.as_str()).ok_or_else(|| format!("{text:?} is no key"))?;
+    let key = Key::new(text.as_str()).ok_or_else(|| format!("{text:?} is not a key"))?;
     let attributes = decode(&key, &body).map_err(|error| format!("the object {key}: {error}"))?;
     Ok(Arc::new(Object {
         key,

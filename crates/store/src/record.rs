@@ -1,25 +1,26 @@
-//! How the embedded store writes down objects, and how it knows at the start that it has all of them.
+//! The format of objects in the embedded store, and the check that all of them are there.
 //!
-//! An object's record is its revision, a checksum over key, revision and body, and the body. One more record, under the
-//! empty key, is the *ledger*: how many objects there are, the sum of a hash of each (key, revision), the newest
-//! revision, and the end of the reserved block of revisions. It changes in the same batch as the objects, so a lost,
-//! foreign, outdated or altered record is noticed, whatever the engine below did or failed to do.
+//! The record of an object is its revision, a checksum of key, revision and body, and the body. One
+//! more record, with the empty key, is the *ledger*: the number of objects, the sum of a hash of
+//! each (key, revision), the newest revision, and the end of the reserved block of revisions. It
+//! changes in the same batch as the objects. So the store detects lost, foreign, outdated and
+//! changed records, whatever the engine did.
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::object::Revision;
 
-/// The key of the ledger; no object has it, because their keys begin with a slash.
+/// The key of the ledger. The key of an object is never empty.
 pub(crate) const LEDGER_KEY: &[u8] = b"";
 
-/// The first bytes of a ledger: what this is, and the version of the format.
+/// The first bytes of a ledger: the type of the file and the version of the format.
 const MAGIC: &[u8; 8] = b"evrynd\x00\x01";
 
 const HEADER_BYTES: usize = 16;
 pub(crate) const LEDGER_BYTES: usize = 8 + 4 * 8 + 8;
 
-/// A record that is not what was written.
+/// A record that is not as it was written.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum RecordError {
     #[error("it is too short")]
@@ -30,7 +31,7 @@ pub(crate) enum RecordError {
     Format,
 }
 
-/// The record of an object.
+/// Encodes the record of an object.
 pub(crate) fn encode(key: &[u8], revision: Revision, body: &[u8]) -> Vec<u8> {
     let mut record = Vec::with_capacity(HEADER_BYTES + body.len());
     record.extend(checksum(key, revision, body).to_le_bytes());
@@ -39,7 +40,7 @@ pub(crate) fn encode(key: &[u8], revision: Revision, body: &[u8]) -> Vec<u8> {
     record
 }
 
-/// The revision and the body of a record.
+/// Returns the revision and the body of a record.
 pub(crate) fn decode(key: &[u8], record: Vec<u8>) -> Result<(Revision, Bytes), RecordError> {
     if record.len() < HEADER_BYTES {
         return Err(RecordError::Short);
@@ -48,7 +49,7 @@ pub(crate) fn decode(key: &[u8], record: Vec<u8>) -> Result<(Revision, Bytes), R
     if word(&record) != checksum(key, revision, &record[HEADER_BYTES..]) {
         return Err(RecordError::Checksum);
     }
-    // Copied, so that what stays in memory is the body alone.
+    // A copy, so that only the body stays in memory.
     Ok((revision, Bytes::copy_from_slice(&record[HEADER_BYTES..])))
 }
 
@@ -61,27 +62,27 @@ fn checksum(key: &[u8], revision: Revision, body: &[u8]) -> u64 {
     hash.digest()
 }
 
-/// What must be true of all records together.
+/// The invariant of all records together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ledger {
     /// The newest revision that was written.
     pub(crate) revision: Revision,
-    /// No revision above this one has been given out.
+    /// No revision above this one has been used.
     pub(crate) reserved: Revision,
-    /// Objects.
+    /// Number of objects.
     pub(crate) count: u64,
-    /// The wrapping sum of the hashes of their keys and revisions.
+    /// The wrapping sum of the hashes of keys and revisions.
     pub(crate) digest: u64,
 }
 
 impl Ledger {
-    /// Counts an object in.
+    /// Adds an object.
     pub(crate) fn add(&mut self, key: &[u8], revision: Revision) {
         self.count = self.count.wrapping_add(1);
         self.digest = self.digest.wrapping_add(identity(key, revision));
     }
 
-    /// Counts an object out.
+    /// Subtracts an object.
     pub(crate) fn subtract(&mut self, key: &[u8], revision: Revision) {
         self.count = self.count.wrapping_sub(1);
         self.digest = self.digest.wrapping_sub(identity(key, revision));
@@ -128,7 +129,7 @@ fn identity(key: &[u8], revision: Revision) -> u64 {
     hash.digest()
 }
 
-/// The first eight bytes as a little-endian number.
+/// Returns the first eight bytes as a little-endian number.
 fn word(bytes: &[u8]) -> u64 {
     let mut word = [0; 8];
     word.copy_from_slice(&bytes[..8]);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::object::{Object, Revision};
 use crate::tree::{Items, Tree};
 
-/// The objects under a prefix as they were at one revision. Cheap to take and to hold; writers do not wait for it.
+/// The objects under a prefix at one revision. It is cheap to create and to keep, and does not
+/// block writers.
 pub struct Snapshot<A> {
     revision: Revision,
     tree: Tree<A>,
@@ -14,7 +15,7 @@ pub struct Snapshot<A> {
 }
 
 impl<A> Snapshot<A> {
-    /// What of `tree` lies under `prefix` (see [`Store::list`](crate::Store::list)).
+    /// Returns the part of `tree` under `prefix` (see [`Store::list`](crate::Store::list)).
     pub(crate) fn new(revision: Revision, tree: Tree<A>, prefix: &str) -> Snapshot<A> {
         let start = tree.rank(prefix);
         let end = match prefix.strip_suffix('/') {
@@ -30,28 +31,28 @@ impl<A> Snapshot<A> {
         }
     }
 
-    /// The revision of the store at which this was the truth.
+    /// Returns the revision of this state.
     pub fn revision(&self) -> Revision {
         self.revision
     }
 
-    /// How many objects there are.
+    /// Returns the number of objects.
     pub fn len(&self) -> usize {
         self.end - self.start
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no objects.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// All objects in key order.
+    /// Returns all objects, sorted by key.
     pub fn iter(&self) -> Items<'_, A> {
         self.tree.range(self.start..self.end)
     }
 
-    /// The objects whose key is greater than `key`, in key order: the pages after the one that ended with `key`. Its
-    /// `len()` says how many are left.
+    /// Returns the objects with a key greater than `key`, sorted by key: the pages after the one
+    /// that ended with `key`. Its `len()` is the number of remaining objects.
     pub fn after(&self, key: &str) -> Items<'_, A> {
         let next = self.tree.rank(key) + usize::from(self.tree.get(key).is_some());
         self.tree.range(next.clamp(self.start, self.end)..self.end)

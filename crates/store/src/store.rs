@@ -1,4 +1,4 @@
-//! The store as its user sees it.
+//! The public interface of the store.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,41 +25,42 @@ use crate::snapshot::Snapshot;
 use crate::transaction::{Pending, Sequencer, Transaction};
 use crate::watch::{Interest, WatchError, Watcher};
 
-/// Shares of the queue before the committer. A transaction takes one, and one more for each [`SHARE_BYTES`] of its
-/// bodies, so at most 128 MiB wait, or as many small transactions; whoever comes then waits before the queue.
+/// Permits of the queue before the committer. A transaction takes one, and one more for each
+/// [`SHARE_BYTES`] of its bodies. So at most 128 MiB, or as many small transactions, wait in the
+/// queue. More transactions wait for a permit.
 const QUEUE_SHARES: u32 = 32_768;
 const SHARE_BYTES: usize = 4096;
 
-/// How a store is used.
+/// Parameters of a store.
 pub struct Options<A> {
-    /// Makes the attributes of an object from its body as it was stored (with its revision spliced in). Called once
+    /// Returns the attributes of an object from its stored body (with its revision). Called once
     /// for each object at the start, in several threads.
     pub decode: fn(&Key, &[u8]) -> Result<A, DecodeError>,
-    /// Puts the revision into a body. Called once for each write.
+    /// Inserts the revision into a body. Called once for each write.
     pub splice: fn(&[u8], u64) -> Bytes,
-    /// How many indexes [`Attributes::index_value`] knows.
+    /// Number of indexes of [`Attributes::index_value`].
     pub indexes: usize,
-    /// How long the history of each collection may get.
+    /// Limits of the history of each collection.
     pub history: HistoryLimits,
-    /// The way to the disk.
+    /// The access to the disk.
     pub disk: Disk,
 }
 
-/// What the store holds and has done, for metrics.
+/// Numbers for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// What is in memory.
+    /// Numbers of the cache.
     pub cache: CacheStats,
-    /// Transactions that were decided, refused ones included.
+    /// Number of decided transactions, including rejected ones.
     pub transactions: u64,
-    /// Batches that were made durable; the others shared them.
+    /// Number of durable batches. A batch contains one or more transactions.
     pub flushes: u64,
-    /// Writes that the disk refused, retries included.
+    /// Number of failed writes, including retries.
     pub failures: u64,
 }
 
-/// An ordered log of transactions over revisioned keys, and its watch cache. A clone is another handle of the same;
-/// when the last one goes, the store is closed.
+/// An ordered log of transactions over revisioned keys, and its watch cache. A clone is another
+/// handle of the same store. Dropping the last handle closes it.
 pub struct Store<A: Attributes> {
     inner: Arc<Inner<A>>,
 }
@@ -83,30 +84,31 @@ struct Inner<A: Attributes> {
 impl<A: Attributes> Drop for Inner<A> {
     fn drop(&mut self) {
         if let Err(error) = self.log.close() {
-            tracing::error!(%error, "the store was not closed in order");
+            tracing::error!(%error, "cannot close the store in order");
         }
     }
 }
 
-/// Whether a store lies in the directory, whole or damaged.
+/// Returns whether the directory contains a store, intact or damaged.
 pub fn exists(dir: &Path) -> bool {
     dir.join(engine::FILE_NAME).exists() || Dir::is_sealed(dir)
 }
 
-/// A directory that no store can be opened in while this lives.
+/// Prevents that a store is opened in a directory, as long as this value exists.
 #[derive(Debug)]
 pub struct Locked(#[allow(dead_code, reason = "it holds the lock")] Dir);
 
-/// Keeps others from opening the store in a directory, which is made where it is missing.
+/// Locks the directory of a store, and creates it if necessary.
 pub fn lock(dir: &Path) -> Result<Locked, OpenError> {
     Dir::lock(dir, &Disk::default()).map(Locked)
 }
 
 impl<A: Attributes> Store<A> {
-    /// Opens the store in a directory, or makes one there. Blocks while it reads all objects.
+    /// Opens or creates the store in a directory. Blocks while it reads all objects.
     ///
-    /// A disk that takes no write, because it is full, does not keep a store from being opened that was there before:
-    /// it can be read, and takes writes when the disk does. [`Store::trouble`] says so until then.
+    /// An existing store can be opened when the disk accepts no writes, for example because it is
+    /// full. It can be read then, and becomes writable when the disk does. [`Store::trouble`]
+    /// returns the reason until then.
     pub fn open(dir: &Path, options: Options<A>) -> Result<Store<A>, OpenError> {
         let dir = Dir::lock(dir, &options.disk)?;
         let seal = dir.read_seal()?;
@@ -114,7 +116,7 @@ impl<A: Attributes> Store<A> {
         if seal.is_some() && !path.exists() {
             return Err(OpenError::Damaged {
                 path,
-                what: "it is gone".into(),
+                what: "the file is missing".into(),
             });
         }
         let existed = path.exists();
@@ -159,7 +161,7 @@ impl<A: Attributes> Store<A> {
         Store::start(engine, Some(dir), options, loaded.objects, beginning)
     }
 
-    /// Opens a store on an engine of the caller's, without a directory of its own: for measurements and tests.
+    /// Opens a store on an engine of the caller, without a directory. For benchmarks and tests.
     pub fn open_on(mut engine: Box<dyn Engine>, options: Options<A>) -> Result<Store<A>, OpenError> {
         let loaded = open::load(&mut *engine, Path::new("engine"), options.decode)?;
         let base = open::base(&loaded.ledger);
@@ -174,8 +176,8 @@ impl<A: Attributes> Store<A> {
         Store::start(engine, None, options, loaded.objects, beginning)
     }
 
-    /// A store that lasts as long as its handles. It has no thread: a commit is done by the time its future is first
-    /// polled, so a simulation with a paused clock runs it like any computation.
+    /// Returns a store without durability. It has no thread: a commit is done when its future is
+    /// first polled, so it also works in a simulation with a paused clock.
     pub fn in_memory(options: Options<A>) -> Store<A> {
         let base = Revision(1);
         let shape = Shape {
@@ -238,11 +240,13 @@ impl<A: Attributes> Store<A> {
         }
     }
 
-    /// Does all of the writes or none, each under its condition, and returns the new states in their order (the last
-    /// states, for deletions). Each write gets a revision of its own; what returns is visible to get, list and watch,
-    /// and everything seen before it was decided before it.
+    /// Performs all writes or none, each with its condition. Returns the new states in the order of
+    /// the writes (for deletions, the last states). Each write gets its own revision. When this
+    /// returns, the changes are visible to get, list and watch, and they were decided after
+    /// everything visible before.
     ///
-    /// A caller that stops waiting does not undo it: it happens or not, as if the answer had been lost.
+    /// Dropping the future does not cancel the transaction. It may happen or not, as after a lost
+    /// response.
     pub async fn commit(
         &self,
         writes: Vec<Write<A>>,
@@ -269,60 +273,63 @@ impl<A: Attributes> Store<A> {
             .unwrap_or_else(|_| Err(CommitError::Failed("the committer ended".into())))
     }
 
-    /// The revision of the newest visible write.
+    /// Returns the revision of the newest visible write.
     pub fn revision(&self) -> Revision {
         self.inner.cache.revision()
     }
 
-    /// The current state of an object.
+    /// Returns the current state of an object.
     pub fn get(&self, key: &str) -> Option<Arc<Object<A>>> {
         self.inner.cache.get(key)
     }
 
-    /// The current objects under a prefix: `/<collection>/` for all of a collection, `/<collection>/<namespace>/` for
-    /// a namespace of it, or a whole key for that object alone.
+    /// Returns the current objects under a prefix: `/<collection>/` for a collection,
+    /// `/<collection>/<namespace>/` for a namespace, or a whole key for one object.
     pub fn list(&self, prefix: &str) -> Snapshot<A> {
         self.inner.cache.list(prefix)
     }
 
-    /// The current objects under a prefix whose value in an index is `value`. Costs as much as there are of those in
-    /// the collection, not as there are objects.
+    /// Returns the current objects under a prefix with `value` in an index. The cost depends on the
+    /// number of objects with this value in the collection, not on the number of all objects.
     pub fn list_where(&self, prefix: &str, index: usize, value: &str) -> Snapshot<A> {
         self.inner.cache.list_where(prefix, index, value)
     }
 
-    /// The objects under a prefix as they were at a revision that the history still reaches back to.
+    /// Returns the objects under a prefix at an earlier revision, if the history goes back to it.
     pub fn list_at(&self, prefix: &str, revision: Revision) -> Result<Snapshot<A>, ListError> {
         self.inner.cache.list_at(prefix, revision)
     }
 
-    /// Watches what happens under a prefix (see [`Store::list`]) after revision `from`, which may be in the future.
+    /// Watches the changes under a prefix (see [`Store::list`]) after revision `from`, which may be
+    /// in the future.
     pub fn watch(&self, prefix: &str, from: Revision, interest: Interest) -> Result<Watcher<A>, WatchError> {
         debug_assert!(
             collection_of(prefix).is_some(),
-            "a prefix begins with /<collection>/"
+            "a prefix starts with /<collection>/"
         );
         self.inner.cache.watch(prefix, from, interest)
     }
 
-    /// Waits until the store is at `revision` or past it, at most `timeout`; returns where it is then.
+    /// Waits until the store is at `revision` or later, at most `timeout`. Returns the revision of
+    /// the store.
     pub async fn wait_for(&self, revision: Revision, timeout: Duration) -> Revision {
         self.inner.cache.wait_for(revision, timeout).await
     }
 
-    /// Forgets the changes up to `revision`: watches and lists from before it end with `Compacted`.
+    /// Removes the changes up to `revision` from the history. Watches and lists from before it end
+    /// with `Compacted`.
     pub fn compact(&self, revision: Revision) {
         self.inner.cache.compact(revision);
     }
 
-    /// The store as it is now, to be written elsewhere, with files to be kept beside it. Takes no time and stops no
-    /// writer; see [`restore`](crate::restore).
+    /// Returns an archive of the current state, with files to store beside it. It takes no time and
+    /// does not block writers; see [`restore`](crate::restore).
     pub fn archive(&self, files: &[(String, Vec<u8>)]) -> Archive<A> {
         let (revision, snapshots) = self.inner.cache.everything();
         Archive::new(revision, snapshots, files)
     }
 
-    /// What the store holds and has done.
+    /// Returns numbers for metrics.
     pub fn stats(&self) -> Stats {
         Stats {
             cache: self.inner.cache.stats(),
@@ -332,13 +339,15 @@ impl<A: Attributes> Store<A> {
         }
     }
 
-    /// Why the store takes no durable writes now. Costs a lock for a moment and never waits for the disk.
+    /// Returns why the store accepts no durable writes now. Takes a lock briefly and never waits
+    /// for the disk.
     pub fn trouble(&self) -> Option<Trouble> {
         self.inner.health.trouble()
     }
 
-    /// Does what waits, writes down what is not durable yet, and ends. Commits after it fail, reads go on, watches end
-    /// when they have handed out what happened. Blocks for a flush; may be called again.
+    /// Finishes the waiting transactions, writes what is not durable, and closes. Then commits
+    /// fail, reads continue, and watches end after the remaining events. Blocks for a flush. It may
+    /// be called again.
     pub fn close(&self) -> Result<(), CommitError<A>> {
         self.inner.log.close().map_err(CommitError::Failed)
     }

@@ -1,5 +1,5 @@
-//! Deciding transactions: conditions are checked in order, against the current objects and against what stands before
-//! in the same group, and every write gets its revision.
+//! Deciding transactions: checks conditions in order, against the current objects and the earlier
+//! transactions of the group, and gives each write its revision.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,24 +10,25 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use crate::history::{Event, EventKind};
 use crate::object::{Change, CommitError, Durability, Expect, Key, Object, Revision, Write};
 
-/// What a commit answers: the new states, in the order of the writes.
+/// The result of a commit: the new states, in the order of the writes.
 pub(crate) type Answer<A> = Result<Vec<Arc<Object<A>>>, CommitError<A>>;
 
-/// A transaction on its way.
+/// A transaction that waits for its decision.
 pub(crate) struct Transaction<A> {
     pub(crate) writes: Vec<Write<A>>,
     pub(crate) durability: Durability,
     pub(crate) pending: Pending<A>,
 }
 
-/// Whoever waits for a transaction, and its share of the queue, which is given back with the answer.
+/// The reply channel of a transaction, and its permits of the queue, which are released with the
+/// reply.
 pub(crate) struct Pending<A> {
     pub(crate) reply: oneshot::Sender<Answer<A>>,
     pub(crate) _share: OwnedSemaphorePermit,
 }
 
 impl<A> Pending<A> {
-    /// Answers. Nobody may be there any more: a caller can give up waiting, its transaction happens all the same.
+    /// Sends the result. The caller may have stopped waiting; the transaction happens all the same.
     pub(crate) fn answer(self, answer: Answer<A>) {
         drop(self.reply.send(answer));
     }
@@ -49,7 +50,7 @@ impl<A> Default for Group<A> {
     }
 }
 
-/// Gives out revisions.
+/// Assigns revisions.
 pub(crate) struct Sequencer {
     last: Revision,
     splice: fn(&[u8], u64) -> Bytes,
@@ -60,17 +61,19 @@ impl Sequencer {
         Sequencer { last, splice }
     }
 
-    /// The newest revision given out.
+    /// Returns the newest assigned revision.
     pub(crate) fn last(&self) -> Revision {
         self.last
     }
 
-    /// Takes back the revisions after `last`. Nobody may have seen them, and the engine may not hold them.
+    /// Releases the revisions after `last`. No client may have seen them, and the engine must not
+    /// have them.
     pub(crate) fn rewind(&mut self, last: Revision) {
         self.last = last;
     }
 
-    /// Decides one transaction. When all conditions hold, its events are added to the group; else nothing changes.
+    /// Decides one transaction. If all conditions are true, its events are added to the group.
+    /// Otherwise nothing changes.
     pub(crate) fn decide<A>(
         &mut self,
         current: &dyn Fn(&Key) -> Option<Arc<Object<A>>>,

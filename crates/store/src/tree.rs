@@ -1,22 +1,23 @@
-//! The current objects of one collection in key order: a copy-on-write map of two levels.
+//! The current objects of a collection, sorted by key: a copy-on-write map with two levels.
 //!
-//! A clone is one reference count, so a snapshot is free and holds no lock. A write after a clone copies the spine
-//! (one pointer for each [`CHUNK_MAX`] objects) once, and each chunk that it touches once; without a clone it copies
-//! nothing. Two levels are enough for a million objects, whose spine is 8,000 to 16,000 pointers.
+//! A clone increments one reference count, so a snapshot is free and needs no lock. A write after a
+//! clone copies the spine (one pointer for each [`CHUNK_MAX`] objects) once, and each changed chunk
+//! once. Without a clone it copies nothing. Two levels are enough for a million objects, whose
+//! spine has 8,000 to 16,000 pointers.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::object::Object;
 
-/// Objects in a chunk before it is split. A write under a snapshot copies one chunk and one spine; at 100,000 objects
-/// both are about 1,000 pointers.
+/// Most objects in a chunk before it is split. A write after a snapshot copies one chunk and one
+/// spine. With 100,000 objects, both have about 1,000 pointers.
 const CHUNK_MAX: usize = 128;
 
 type Chunk<A> = Vec<Arc<Object<A>>>;
 
 pub(crate) struct Tree<A> {
-    /// Chunks in key order, none of them empty.
+    /// Chunks sorted by key. None is empty.
     chunks: Arc<Vec<Arc<Chunk<A>>>>,
     len: usize,
 }
@@ -40,7 +41,7 @@ impl<A> Default for Tree<A> {
 }
 
 impl<A> Tree<A> {
-    /// A tree of objects that are sorted by key, each key once.
+    /// Returns a tree of objects that are sorted by key, without duplicates.
     pub(crate) fn from_sorted(objects: Vec<Arc<Object<A>>>) -> Tree<A> {
         debug_assert!(objects.is_sorted_by(|a, b| a.key < b.key));
         let len = objects.len();
@@ -66,7 +67,7 @@ impl<A> Tree<A> {
         Some(&chunk[at])
     }
 
-    /// Puts an object in the place of its key; what was there before.
+    /// Inserts an object at its key. Returns the object that was there.
     pub(crate) fn insert(&mut self, object: Arc<Object<A>>) -> Option<Arc<Object<A>>> {
         let Some(number) = self.chunk_of(object.key.as_str()) else {
             Arc::make_mut(&mut self.chunks).insert(0, Arc::new(vec![object]));
@@ -89,7 +90,7 @@ impl<A> Tree<A> {
         }
     }
 
-    /// Takes an object out.
+    /// Removes an object.
     pub(crate) fn remove(&mut self, key: &str) -> Option<Arc<Object<A>>> {
         let number = self.chunk_of(key)?;
         let at = self.chunks[number]
@@ -105,7 +106,7 @@ impl<A> Tree<A> {
         Some(removed)
     }
 
-    /// How many keys come before `key`.
+    /// Returns the number of keys before `key`.
     pub(crate) fn rank(&self, key: &str) -> usize {
         let Some(number) = self.chunk_of(key) else {
             return 0;
@@ -114,7 +115,7 @@ impl<A> Tree<A> {
         before + self.chunks[number].partition_point(|object| object.key.as_str() < key)
     }
 
-    /// The objects of those ranks, in key order.
+    /// Returns the objects with these ranks, sorted by key.
     pub(crate) fn range(&self, ranks: Range<usize>) -> Items<'_, A> {
         let mut offset = ranks.start;
         let mut chunk = 0;
@@ -129,8 +130,8 @@ impl<A> Tree<A> {
         }
     }
 
-    /// The number of the chunk that holds `key` or is where it belongs (the first one also takes the keys before its
-    /// own first); `None` when there is no chunk.
+    /// Returns the number of the chunk that has `key` or where it belongs (keys before the first
+    /// one belong to the first chunk); `None` when there is no chunk.
     fn chunk_of(&self, key: &str) -> Option<usize> {
         if self.chunks.is_empty() {
             return None;
@@ -143,7 +144,7 @@ impl<A> Tree<A> {
     }
 }
 
-/// Objects in key order.
+/// Objects sorted by key.
 #[derive(Debug)]
 pub struct Items<'a, A> {
     chunks: &'a [Arc<Chunk<A>>],

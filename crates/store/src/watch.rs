@@ -1,9 +1,9 @@
-//! Watchers: who wants to hear of what, and how it reaches them.
+//! Watchers: their interests and their queues.
 //!
-//! Each watcher has a short queue that the writer fills. When it is full, the watcher is *lagging*: the writer forgets
-//! about it, and the watcher reads on from the history by itself, from the revision where its queue ended, until it
-//! has caught up; when the history is gone by then, it ends with [`WatchError::Compacted`]. So a slow watcher costs a
-//! bounded queue and never stops a writer.
+//! Each watcher has a short queue that the writer fills. When it is full, the watcher is *lagging*:
+//! the writer skips it, and the watcher itself reads the history, from the end of its queue until
+//! it has caught up. If the history no longer has these changes, the watch ends with
+//! [`WatchError::Compacted`]. So a slow watcher costs a bounded queue and never blocks a writer.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
@@ -14,19 +14,20 @@ use crate::cache::Cache;
 use crate::history::Event;
 use crate::object::{Attributes, Object, Revision, collection_of};
 
-/// Changes that wait for a watcher in its own queue. One group commit rarely makes more; a watcher that falls further
-/// behind reads the shared history, which costs no memory of its own.
+/// Most changes in a watcher's own queue. One group commit rarely has more. A slower watcher reads
+/// the shared history, which needs no additional memory.
 pub const WATCH_QUEUE_MAX: usize = 256;
 
-/// Changes that a lagging watcher looks at before it lets the writer in again.
+/// Changes that a lagging watcher reads before it releases the lock for writers.
 const CATCH_UP_EVENTS_MAX: usize = 512;
 
-/// What of a prefix a watcher wants to hear of.
+/// The changes under a prefix that a watcher receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Interest {
     /// Every change.
     All,
-    /// Changes of objects whose value in an index is, or was before the change, this one. Others cost it nothing.
+    /// Changes of objects that have this value in an index, or had it before the change. Others
+    /// cost nothing.
     Index {
         /// The number of the index, below [`Options::indexes`](crate::Options::indexes).
         index: usize,
@@ -38,12 +39,13 @@ pub enum Interest {
 /// Why a watch ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WatchError {
-    /// The changes after the revision asked for (or after the one reached) are forgotten: list again.
-    #[error("watch: the changes after revision {from} are forgotten, the history begins after {oldest}")]
+    /// The history no longer has the changes after the requested (or the reached) revision: list
+    /// again.
+    #[error("watch: the changes after revision {from} are gone, the history starts after {oldest}")]
     Compacted {
-        /// The revision to go on from.
+        /// The revision after which the watch would continue.
         from: Revision,
-        /// The oldest revision from which a watch can begin.
+        /// The oldest revision at which a watch can start.
         oldest: Revision,
     },
     /// The store has been closed.
@@ -51,7 +53,8 @@ pub enum WatchError {
     Closed,
 }
 
-/// Whether a key lies under a prefix: below it when it ends with a slash, else being it.
+/// Returns whether a prefix covers a key: a prefix with a slash at the end covers all keys below
+/// it, otherwise only the equal key.
 pub(crate) fn covers(prefix: &str, key: &str) -> bool {
     if prefix.ends_with('/') {
         key.starts_with(prefix)
@@ -60,7 +63,7 @@ pub(crate) fn covers(prefix: &str, key: &str) -> bool {
     }
 }
 
-/// The place where a writer leaves events for one watcher.
+/// The queue of one watcher, which the writer fills.
 pub(crate) struct Slot<A> {
     prefix: Box<str>,
     interest: Interest,
@@ -69,14 +72,14 @@ pub(crate) struct Slot<A> {
 
 struct Mail<A> {
     queue: VecDeque<Event<A>>,
-    /// The queue overflowed or has not begun: what comes after it is to be read from the history.
+    /// The queue has overflowed or was never filled: later changes must be read from the history.
     lagging: bool,
     waker: Option<Waker>,
 }
 
 impl<A: Attributes> Slot<A> {
     fn mail(&self) -> MutexGuard<'_, Mail<A>> {
-        // Nothing panics while holding it; a poisoned one would still be consistent.
+        // Nothing panics while holding the lock, and the data is consistent in any case.
         self.mail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -89,7 +92,7 @@ impl<A: Attributes> Slot<A> {
             && (selects(&event.object) || event.previous.as_ref().is_some_and(selects))
     }
 
-    /// Leaves an event, and tells whom to wake.
+    /// Adds an event to the queue. Returns the task to wake.
     fn offer(&self, event: &Event<A>) -> Option<Waker> {
         let mut mail = self.mail();
         if mail.lagging {
@@ -106,11 +109,12 @@ impl<A: Attributes> Slot<A> {
 
 type Slots<K, A> = HashMap<K, Vec<Arc<Slot<A>>>>;
 
-/// The watchers of one collection, found by what they want.
+/// The watchers of a collection, indexed by their interest.
 pub(crate) struct Registry<A> {
-    /// Those who want all, by prefix: `/<collection>/`, `/<collection>/<namespace>/`, or a whole key.
+    /// Watchers of all changes, by prefix: `/<collection>/`, `/<collection>/<namespace>/`, or a
+    /// whole key.
     by_prefix: Slots<Box<str>, A>,
-    /// The others, by index number and value.
+    /// The other watchers, by index number and value.
     by_value: Vec<Slots<Arc<str>, A>>,
     len: usize,
 }
@@ -164,7 +168,7 @@ impl<A: Attributes> Registry<A> {
         };
     }
 
-    /// Leaves an event with everyone who wants it; whom to wake goes to `wakers`.
+    /// Adds an event to the queues of all interested watchers. The tasks to wake go to `wakers`.
     pub(crate) fn deliver(&self, event: &Event<A>, wakers: &mut Vec<Waker>) {
         if self.len == 0 {
             return;
@@ -197,7 +201,7 @@ impl<A: Attributes> Registry<A> {
         }
     }
 
-    /// Wakes everyone, for the end.
+    /// Returns the tasks of all watchers, to end them.
     pub(crate) fn wake_all(&self, wakers: &mut Vec<Waker>) {
         let slots = self
             .by_prefix
@@ -208,18 +212,21 @@ impl<A: Attributes> Registry<A> {
     }
 }
 
-/// A watch that goes on: every change after its revision that it is interested in, once, in the order of revisions.
+/// A running watch: every change of interest after its revision, once, in the order of revisions.
 pub struct Watcher<A: Attributes> {
     cache: Arc<Cache<A>>,
     slot: Arc<Slot<A>>,
-    /// Read from the history and not handed out yet. Comes before the slot's queue.
+    /// Events that were read from the history and not yet returned. They come before those in the
+    /// slot's queue.
     caught_up: VecDeque<Event<A>>,
-    /// Every change up to here has been handed out, or is in `caught_up`, or was of no interest.
+    /// Every change up to this revision has been returned, is in `caught_up`, or was of no
+    /// interest.
     read: Revision,
 }
 
 impl<A: Attributes> Watcher<A> {
-    /// A watcher registered in `registry`. It begins lagging, unless `current` says that there is nothing to catch up.
+    /// Registers a watcher in `registry`. It starts lagging, unless it starts at `current` or
+    /// later.
     pub(crate) fn register(
         cache: Arc<Cache<A>>,
         registry: &mut Registry<A>,
@@ -247,13 +254,13 @@ impl<A: Attributes> Watcher<A> {
         }
     }
 
-    /// Waits for the next change. Can be dropped while waiting without losing one.
+    /// Waits for the next change. Dropping the future loses no change.
     pub async fn next(&mut self) -> Result<Event<A>, WatchError> {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    /// Waits for a change, then takes what else is there, up to `max` (at least 1) in all. Can be dropped while
-    /// waiting without losing one.
+    /// Waits for a change, and returns it with further available changes, at most `max` (at least
+    /// 1). Dropping the future loses no change.
     pub async fn next_batch(&mut self, max: usize) -> Result<Vec<Event<A>>, WatchError> {
         let mut events = vec![self.next().await?];
         while events.len() < max
@@ -264,7 +271,7 @@ impl<A: Attributes> Watcher<A> {
         Ok(events)
     }
 
-    /// The next change, if it is there already.
+    /// Returns the next change if it is available.
     pub fn try_next(&mut self) -> Result<Option<Event<A>>, WatchError> {
         match self.poll_next(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(event) => event.map(Some),
@@ -272,11 +279,11 @@ impl<A: Attributes> Watcher<A> {
         }
     }
 
-    /// The revision up to which every change of interest has been handed out: what a bookmark says. Grows with the
-    /// store, also when nothing of interest happens.
+    /// Returns the revision up to which every change of interest has been returned, for bookmarks.
+    /// It increases with the store, also without changes of interest.
     pub fn position(&self) -> Revision {
         if let Some(event) = self.caught_up.front() {
-            // Before the next change to hand out; `read` may be past it.
+            // The revision before the next change; `read` may be later.
             return Revision(event.revision().0 - 1);
         }
         self.cache.with_revision(|current| {
@@ -289,7 +296,8 @@ impl<A: Attributes> Watcher<A> {
         })
     }
 
-    /// What the waker is for: called after each group of changes that holds one of interest.
+    /// Returns the next change, or registers the waker. It is woken after each group with a change
+    /// of interest.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event<A>, WatchError>> {
         loop {
             if let Some(event) = self.take() {
@@ -298,7 +306,7 @@ impl<A: Attributes> Watcher<A> {
             {
                 let mut mail = self.slot.mail();
                 if !mail.queue.is_empty() {
-                    // It came between the look above and this one.
+                    // It was added after the check above.
                     continue;
                 }
                 if !mail.lagging {
@@ -325,7 +333,7 @@ impl<A: Attributes> Watcher<A> {
         let mut mail = self.slot.mail();
         loop {
             let event = mail.queue.pop_front()?;
-            // A watch may begin in the future; the changes before that are not for it.
+            // A watch may start in the future; earlier changes are not for it.
             if event.revision() > self.read {
                 self.read = event.revision();
                 return Some(event);
@@ -333,8 +341,9 @@ impl<A: Attributes> Watcher<A> {
         }
     }
 
-    /// Reads a piece of the history. The queue is empty; nothing is put there before the end is reached, and then
-    /// nothing is missed, because whoever writes needs the lock that the history is read under.
+    /// Reads part of the history. The queue is empty, and stays empty until the end of the history
+    /// is reached. No change is missed then, because a writer needs the lock under which the
+    /// history is read.
     fn catch_up(&mut self) -> Result<(), WatchError> {
         let Watcher {
             cache,

@@ -1,5 +1,5 @@
-//! What every log must do, run against each: the one in memory and the one on the disk. The promises of a watch have
-//! the names that etcd gives them.
+//! The behavior of every log, tested with the one in memory and the one on the disk. The guarantees
+//! of a watch have the names that etcd uses.
 
 mod support;
 
@@ -13,7 +13,7 @@ use store::{
 };
 use support::*;
 
-/// Runs a suite of functions against each log.
+/// Runs a list of functions as tests of each log.
 macro_rules! contract {
     ($($name:ident)*) => {
         mod memory {
@@ -33,38 +33,38 @@ macro_rules! contract {
 type Open<'a> = &'a dyn Fn(Options<Node>) -> Store<Node>;
 
 contract! {
-    a_write_happens_only_when_its_condition_holds
-    a_transaction_happens_whole_or_not_at_all
-    a_key_appears_once_in_a_transaction
-    of_concurrent_updates_from_one_revision_one_wins
+    write_happens_only_when_its_condition_is_true
+    transaction_is_atomic
+    key_occurs_once_in_a_transaction
+    one_of_concurrent_updates_from_one_revision_wins
     revisions_grow_strictly_and_every_write_has_its_own
     what_a_commit_returns_is_visible_everywhere
     bodies_are_encoded_once_and_shared
-    a_list_is_in_key_order_and_by_prefix
-    a_snapshot_stands_still
+    list_is_in_key_order_and_by_prefix
+    snapshot_does_not_change
     pages_follow_one_another_at_one_revision
-    an_index_lists_its_members_alone
-    an_old_revision_can_be_listed_while_history_lasts
+    index_lists_only_its_members
+    old_revision_can_be_listed_while_in_the_history
     watch_is_ordered
     watch_is_unique
     watch_is_atomic
     watch_is_reliable
     watch_is_resumable
     watch_is_bookmarkable
-    a_watch_of_forgotten_changes_says_compacted
-    a_watch_may_begin_in_the_future
-    a_prefix_covers_its_own_keys_only
-    an_indexed_watcher_hears_of_what_enters_and_what_leaves
-    a_slow_watcher_reads_on_from_history
-    a_watcher_slower_than_history_ends_with_compacted
-    a_waiting_watcher_is_woken
-    a_dropped_watcher_is_forgotten
-    waiting_for_a_revision_ends_when_it_comes_or_time_runs_out
+    watch_before_the_history_returns_compacted
+    watch_may_start_in_the_future
+    prefix_covers_only_its_own_keys
+    indexed_watcher_receives_objects_that_enter_and_leave
+    slow_watcher_continues_from_the_history
+    watcher_slower_than_the_history_ends_with_compacted
+    waiting_watcher_is_woken
+    dropped_watcher_is_removed
+    wait_for_ends_at_the_revision_or_the_timeout
     relaxed_and_durable_writes_keep_one_order
-    a_closed_store_takes_no_writes_and_ends_its_watches
+    closed_store_rejects_writes_and_ends_its_watches
 }
 
-async fn a_write_happens_only_when_its_condition_holds(open: Open<'_>) {
+async fn write_happens_only_when_its_condition_is_true(open: Open<'_>) {
     let store = open(options());
     let first = one(&store, create("a", "1")).await;
     for (write, holds) in [
@@ -101,7 +101,7 @@ async fn a_write_happens_only_when_its_condition_holds(open: Open<'_>) {
     assert_eq!(names(&store.list("/pods/")), ["a=4"]);
 }
 
-async fn a_transaction_happens_whole_or_not_at_all(open: Open<'_>) {
+async fn transaction_is_atomic(open: Open<'_>) {
     let store = open(options());
     one(&store, create("a", "1")).await;
     let revision = store.revision();
@@ -127,14 +127,14 @@ async fn a_transaction_happens_whole_or_not_at_all(open: Open<'_>) {
     assert_eq!(store.revision(), done[1].revision);
 }
 
-async fn a_key_appears_once_in_a_transaction(open: Open<'_>) {
+async fn key_occurs_once_in_a_transaction(open: Open<'_>) {
     let store = open(options());
     let refused = commit(&store, vec![create("a", "1"), update("a", Expect::Exists, "2")]).await;
     assert!(matches!(refused, Err(CommitError::Duplicate { key }) if key == support::key("a")));
     assert!(store.list("/pods/").is_empty());
 }
 
-async fn of_concurrent_updates_from_one_revision_one_wins(open: Open<'_>) {
+async fn one_of_concurrent_updates_from_one_revision_wins(open: Open<'_>) {
     let store = open(options());
     let first = one(&store, create("a", "0")).await;
     let updates = (0..16).map(|number| {
@@ -223,7 +223,7 @@ async fn bodies_are_encoded_once_and_shared(open: Open<'_>) {
     assert_eq!(&done.body[..], format!("#{} 1@", done.revision).as_bytes());
 }
 
-async fn a_list_is_in_key_order_and_by_prefix(open: Open<'_>) {
+async fn list_is_in_key_order_and_by_prefix(open: Open<'_>) {
     let store = open(options());
     let keys = [
         "/pods/b/1",
@@ -255,7 +255,7 @@ async fn a_list_is_in_key_order_and_by_prefix(open: Open<'_>) {
     assert_eq!(store.list("/pods/a/").len(), 2);
 }
 
-async fn a_snapshot_stands_still(open: Open<'_>) {
+async fn snapshot_does_not_change(open: Open<'_>) {
     let store = open(options());
     for number in 0..300 {
         one(&store, create(&format!("{number:03}"), "1")).await;
@@ -298,7 +298,7 @@ async fn pages_follow_one_another_at_one_revision(open: Open<'_>) {
     assert_eq!(pages, names(&first));
 }
 
-async fn an_index_lists_its_members_alone(open: Open<'_>) {
+async fn index_lists_only_its_members(open: Open<'_>) {
     let store = open(options());
     let on = |name: &str, expect, node| put_at(key(name), expect, "x", node);
     one(&store, on("a", Expect::Absent, Some("n1"))).await;
@@ -317,7 +317,7 @@ async fn an_index_lists_its_members_alone(open: Open<'_>) {
     assert_eq!(store.list_where("/pods/", 0, "n1").revision(), store.revision());
 }
 
-async fn an_old_revision_can_be_listed_while_history_lasts(open: Open<'_>) {
+async fn old_revision_can_be_listed_while_in_the_history(open: Open<'_>) {
     let store = open(options());
     let mut truth = Vec::new();
     for number in 0..20 {
@@ -356,7 +356,7 @@ async fn an_old_revision_can_be_listed_while_history_lasts(open: Open<'_>) {
     );
 }
 
-/// Writers from several tasks, and all that a watcher heard of them.
+/// Writes from several tasks. Returns all that a watcher received.
 async fn busy(store: &Store<Node>) -> Vec<(Revision, String)> {
     let mut watcher = store
         .watch("/pods/", store.revision(), Interest::All)
@@ -383,7 +383,7 @@ async fn busy(store: &Store<Node>) -> Vec<(Revision, String)> {
     }
     let mut events = Vec::new();
     while let Some(event) = watcher.try_next().expect("the watch goes on") {
-        events.push((event.revision(), tell(&event)));
+        events.push((event.revision(), text_of(&event)));
     }
     events
 }
@@ -427,7 +427,7 @@ async fn watch_is_atomic(open: Open<'_>) {
             "a list shows whole transactions"
         );
         watcher.next().await.expect("the watch goes on");
-        // The rest of it is there as soon as the first is.
+        // The rest of the group is available as soon as its first event.
         for _ in 0..2 {
             assert!(watcher.try_next().expect("the watch goes on").is_some());
         }
@@ -470,7 +470,7 @@ async fn watch_is_resumable(open: Open<'_>) {
                 .try_next()
                 .expect("the watch goes on")
                 .expect("there is more");
-            assert_eq!((event.revision(), tell(&event)), *expected);
+            assert_eq!((event.revision(), text_of(&event)), *expected);
         }
         assert!(watcher.try_next().expect("the watch goes on").is_none());
     }
@@ -516,7 +516,7 @@ async fn watch_is_bookmarkable(open: Open<'_>) {
     assert_eq!(late.position(), nodes.revision);
 }
 
-async fn a_watch_of_forgotten_changes_says_compacted(open: Open<'_>) {
+async fn watch_before_the_history_returns_compacted(open: Open<'_>) {
     let store = open(options());
     let from = start(&store);
     let before = Revision(from.0 - 1);
@@ -550,7 +550,7 @@ async fn a_watch_of_forgotten_changes_says_compacted(open: Open<'_>) {
     );
 }
 
-async fn a_watch_may_begin_in_the_future(open: Open<'_>) {
+async fn watch_may_start_in_the_future(open: Open<'_>) {
     let store = open(options());
     let from = Revision(start(&store).0 + 2);
     let mut watcher = store
@@ -562,7 +562,7 @@ async fn a_watch_may_begin_in_the_future(open: Open<'_>) {
     assert_eq!(drain(&mut watcher), ["+c=1"]);
 }
 
-async fn a_prefix_covers_its_own_keys_only(open: Open<'_>) {
+async fn prefix_covers_only_its_own_keys(open: Open<'_>) {
     let store = open(options());
     let from = start(&store);
     let prefixes = ["/pods/", "/pods/a/", "/pods/a/1", "/nodes/", "/pods/a/12"];
@@ -593,7 +593,7 @@ async fn a_prefix_covers_its_own_keys_only(open: Open<'_>) {
     }
 }
 
-async fn an_indexed_watcher_hears_of_what_enters_and_what_leaves(open: Open<'_>) {
+async fn indexed_watcher_receives_objects_that_enter_and_leave(open: Open<'_>) {
     let store = open(options());
     let from = start(&store);
     let watch = |node: &str| {
@@ -619,7 +619,7 @@ async fn an_indexed_watcher_hears_of_what_enters_and_what_leaves(open: Open<'_>)
     }
 }
 
-async fn a_slow_watcher_reads_on_from_history(open: Open<'_>) {
+async fn slow_watcher_continues_from_the_history(open: Open<'_>) {
     let store = open(options());
     let mut watcher = store
         .watch("/pods/", start(&store), Interest::All)
@@ -629,22 +629,22 @@ async fn a_slow_watcher_reads_on_from_history(open: Open<'_>) {
         .map(|number| create(&format!("{number:05}"), "1"))
         .collect();
     commit(&store, writes).await.expect("all are new");
-    let mut heard = Vec::new();
-    while heard.len() <= count {
-        heard.extend(watcher.next_batch(100).await.expect("the watch goes on"));
-        if heard.len() >= 900 && store.get(key("99999").as_str()).is_none() {
-            // And while it reads, more happens.
+    let mut received = Vec::new();
+    while received.len() <= count {
+        received.extend(watcher.next_batch(100).await.expect("the watch goes on"));
+        if received.len() >= 900 && store.get(key("99999").as_str()).is_none() {
+            // More changes happen while it reads.
             one(&store, create("99999", "1")).await;
         }
     }
-    assert_eq!(tell(&heard[0]), "+00000=1");
-    assert!(heard.is_sorted_by(|a, b| a.revision() < b.revision()));
-    assert_eq!(tell(&heard[count]), "+99999=1");
+    assert_eq!(text_of(&received[0]), "+00000=1");
+    assert!(received.is_sorted_by(|a, b| a.revision() < b.revision()));
+    assert_eq!(text_of(&received[count]), "+99999=1");
     one(&store, delete("99999", Expect::Exists)).await;
     assert_eq!(drain(&mut watcher), ["-99999"]);
 }
 
-async fn a_watcher_slower_than_history_ends_with_compacted(open: Open<'_>) {
+async fn watcher_slower_than_the_history_ends_with_compacted(open: Open<'_>) {
     let events = WATCH_QUEUE_MAX / 4;
     let store = open(Options {
         history: HistoryLimits {
@@ -670,7 +670,7 @@ async fn a_watcher_slower_than_history_ends_with_compacted(open: Open<'_>) {
     assert_eq!(store.stats().cache.events, events);
 }
 
-async fn a_waiting_watcher_is_woken(open: Open<'_>) {
+async fn waiting_watcher_is_woken(open: Open<'_>) {
     let store = open(options());
     let interest = Interest::Index {
         index: 0,
@@ -679,14 +679,14 @@ async fn a_waiting_watcher_is_woken(open: Open<'_>) {
     let mut watcher = store
         .watch("/pods/", start(&store), interest)
         .expect("it is the present");
-    let waiting = tokio::spawn(async move { tell(&watcher.next().await.expect("the watch goes on")) });
+    let waiting = tokio::spawn(async move { text_of(&watcher.next().await.expect("the watch goes on")) });
     tokio::task::yield_now().await;
     one(&store, put_at(key("a"), Expect::Absent, "1", Some("n2"))).await;
     one(&store, put_at(key("b"), Expect::Absent, "1", Some("n1"))).await;
     assert_eq!(waiting.await.expect("no panic"), "+b=1");
 }
 
-async fn a_dropped_watcher_is_forgotten(open: Open<'_>) {
+async fn dropped_watcher_is_removed(open: Open<'_>) {
     let store = open(options());
     let from = start(&store);
     let indexed = Interest::Index {
@@ -704,7 +704,7 @@ async fn a_dropped_watcher_is_forgotten(open: Open<'_>) {
     one(&store, create("a", "1")).await;
 }
 
-async fn waiting_for_a_revision_ends_when_it_comes_or_time_runs_out(open: Open<'_>) {
+async fn wait_for_ends_at_the_revision_or_the_timeout(open: Open<'_>) {
     let store = open(options());
     let now = store.revision();
     assert_eq!(store.wait_for(now, Duration::from_secs(60)).await, now);
@@ -751,7 +751,7 @@ async fn relaxed_and_durable_writes_keep_one_order(open: Open<'_>) {
     assert_eq!(drain(&mut watcher), expected);
 }
 
-async fn a_closed_store_takes_no_writes_and_ends_its_watches(open: Open<'_>) {
+async fn closed_store_rejects_writes_and_ends_its_watches(open: Open<'_>) {
     let store = open(options());
     let mut watcher = store
         .watch("/pods/", start(&store), Interest::All)
@@ -765,7 +765,7 @@ async fn a_closed_store_takes_no_writes_and_ends_its_watches(open: Open<'_>) {
     ));
     assert_eq!(names(&store.list("/pods/")), ["a=1"]);
     assert_eq!(
-        tell(&watcher.next().await.expect("what happened is still told")),
+        text_of(&watcher.next().await.expect("earlier events are still returned")),
         "+a=1"
     );
     assert_eq!(watcher.next().await.err(), Some(WatchError::Closed));

@@ -1,4 +1,5 @@
-//! A process that writes is killed again and again; what it was told is there.
+//! A writing process is killed repeatedly. Everything that it reported as acknowledged must be
+//! there.
 
 mod support;
 
@@ -15,13 +16,13 @@ const ROUNDS: u64 = 60;
 const TASKS: usize = 6;
 const DIR: &str = "STORE_CRASH_TEST_DIR";
 
-/// Not a test by itself: what the killed process does. Each line that it prints is about something that it was told.
+/// Not a test: the code of the killed process. Each line that it prints reports a result.
 #[test]
-fn the_process_that_gets_killed() {
+fn killed_process() {
     let Some(dir) = std::env::var_os(DIR) else { return };
-    say("starting".into());
+    report("starting".into());
     let store = Store::open(Path::new(&dir), options()).expect("it opens after a kill");
-    say(format!("base {}", store.revision()));
+    report(format!("base {}", store.revision()));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .build()
@@ -34,8 +35,8 @@ fn the_process_that_gets_killed() {
     });
 }
 
-/// One line at once, so that the kill cannot cut lines of two tasks into one.
-fn say(line: String) {
+/// Writes one line at once, so that a kill cannot merge the lines of two tasks.
+fn report(line: String) {
     std::io::stdout()
         .lock()
         .write_all(format!("\n@{line}\n").as_bytes())
@@ -49,11 +50,11 @@ async fn write_forever(store: Store<Node>, task: usize) {
         let content = format!("{number}{}", "x".repeat(2000));
         if there && number % 7 == 0 {
             let done = one(&store, delete(&name, Expect::Exists)).await;
-            say(format!("deleted {name} {}", done.revision));
+            report(format!("deleted {name} {}", done.revision));
         } else {
             let expect = if there { Expect::Exists } else { Expect::Absent };
             let done = one(&store, update(&name, expect, &content)).await;
-            say(format!("put {name} {}", done.revision));
+            report(format!("put {name} {}", done.revision));
         }
         let pair = ["left", "right"].map(|side| {
             let name = format!("pair-{task}-{side}");
@@ -75,7 +76,7 @@ async fn write_forever(store: Store<Node>, task: usize) {
                 .next()
                 .unwrap_or_default()
                 .to_owned();
-            say(format!("put {name} {}", done.revision));
+            report(format!("put {name} {}", done.revision));
         }
         let there = store.get(key(&lease).as_str()).is_some();
         let renewal = update(
@@ -87,22 +88,22 @@ async fn write_forever(store: Store<Node>, task: usize) {
             .commit(vec![renewal], Durability::Relaxed)
             .await
             .expect("nobody else writes it");
-        say(format!("relaxed {lease} {}", done[0].revision));
+        report(format!("relaxed {lease} {}", done[0].revision));
     }
 }
 
-/// What the killed processes were told, all rounds together.
+/// The reports of the killed processes in all rounds.
 #[derive(Default)]
-struct Told {
+struct Reports {
     /// The newest acknowledged revision of each key, and whether it was a deletion.
     newest: BTreeMap<String, (u64, bool)>,
-    /// Every revision that was ever acknowledged, and for which key.
+    /// The key of each acknowledged revision.
     revisions: HashMap<u64, String>,
     lines: usize,
 }
 
-impl Told {
-    fn hear(&mut self, line: &str) {
+impl Reports {
+    fn add(&mut self, line: &str) {
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
             ["base", revision] => {
@@ -129,7 +130,7 @@ impl Told {
         for (name, (revision, deleted)) in &self.newest {
             let found = store.get(key(name).as_str()).map(|object| object.revision.0);
             match found {
-                // What was not acknowledged may have happened nevertheless.
+                // A write that was not acknowledged may have happened.
                 Some(found) => assert!(
                     found > *revision || (found == *revision && !deleted),
                     "{name} went back"
@@ -158,44 +159,45 @@ impl Told {
         );
     }
 
-    /// Whether the writer deletes this key now and then, so that a deletion may have happened unacknowledged.
+    /// Returns whether the writer deletes this key at times, so that an unacknowledged deletion is
+    /// possible.
     fn could_be_deleted(&self, name: &str) -> bool {
         name.starts_with(|first: char| first.is_ascii_digit())
     }
 }
 
 #[test]
-fn what_was_acknowledged_survives_sixty_kills() {
+fn acknowledged_writes_survive_sixty_kills() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut told = Told::default();
+    let mut reports = Reports::default();
     let random = RandomState::new();
     for round in 0..ROUNDS {
-        // Early kills hit the opening, late ones the writing.
+        // Early kills interrupt the opening, late ones the writing.
         let lines = match round % 5 {
             0 => random.hash_one(round) % 3,
             _ => random.hash_one(round) % 300,
         };
-        run_and_kill(dir.path(), lines, &mut told);
+        run_and_kill(dir.path(), lines, &mut reports);
         if round % 3 != 0 {
-            // In the other rounds the next process is the one that finds it.
+            // In the other rounds the next process checks it by opening the store.
             let store =
                 Store::open(dir.path(), options()).unwrap_or_else(|error| panic!("round {round}: {error}"));
-            told.check(&store);
+            reports.check(&store);
         }
     }
     assert!(
-        told.lines as u64 > ROUNDS * 10,
+        reports.lines as u64 > ROUNDS * 10,
         "{} lines are not much of a test",
-        told.lines
+        reports.lines
     );
 }
 
 #[test]
-fn a_kill_during_the_first_start_leaves_nothing_in_the_way() {
+fn kill_during_the_first_start_prevents_no_later_start() {
     for _ in 0..20 {
         let dir = tempfile::tempdir().expect("a directory");
-        // It is killed when it has said that it starts.
-        run_and_kill(dir.path(), 0, &mut Told::default());
+        // It is killed when it has reported its start.
+        run_and_kill(dir.path(), 0, &mut Reports::default());
         let store = Store::open(dir.path(), options()).expect("it opens as if nothing had been");
         assert!(
             store
@@ -206,33 +208,28 @@ fn a_kill_during_the_first_start_leaves_nothing_in_the_way() {
     }
 }
 
-/// Starts a process, kills it after so many lines, and hears all that it said before it died.
-fn run_and_kill(dir: &Path, lines: u64, told: &mut Told) {
+/// Starts a process, kills it after this number of lines, and reads all reports.
+fn run_and_kill(dir: &Path, lines: u64, reports: &mut Reports) {
     let mut child = Command::new(std::env::current_exe().expect("this is a program"))
-        .args([
-            "--exact",
-            "the_process_that_gets_killed",
-            "--nocapture",
-            "--test-threads=1",
-        ])
+        .args(["--exact", "killed_process", "--nocapture", "--test-threads=1"])
         .env(DIR, dir)
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
         .spawn()
         .expect("it starts");
     let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
-    let mut heard = 0;
+    let mut lines_read = 0;
     let mut line = String::new();
     while output.read_line(&mut line).expect("it can be read") > 0 {
-        // A line that the kill cut is one that nobody heard.
+        // A line that the kill truncated was not reported.
         if let Some(text) = line.strip_prefix('@').and_then(|line| line.strip_suffix('\n')) {
-            told.hear(text);
-            heard += 1;
+            reports.add(text);
+            lines_read += 1;
         }
         line.clear();
-        if heard == lines + 1 {
+        if lines_read == lines + 1 {
             child.kill().expect("it is ours");
-            heard += 1;
+            lines_read += 1;
         }
     }
     let status = child.wait().expect("it ends");

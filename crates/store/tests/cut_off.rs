@@ -1,5 +1,5 @@
-//! The store's durable steps (the first start, an opening, commits, the close) are cut off after each single operation
-//! on the disk, and within each write. The next start must find what was acknowledged, and nothing in its way.
+//! The store's disk operations (first start, opening, commits, close) are interrupted after each
+//! operation, and within each write. The next start must find everything that was acknowledged.
 
 mod support;
 
@@ -19,7 +19,8 @@ fn block_on<R>(future: impl Future<Output = R>) -> R {
         .block_on(future)
 }
 
-/// What clients know: the last acknowledged state of each object, and what may have happened besides.
+/// The clients' knowledge: the last acknowledged state of each object, and what else may have
+/// happened.
 #[derive(Default)]
 struct Known {
     acknowledged: BTreeMap<String, Option<String>>,
@@ -65,7 +66,7 @@ impl Known {
     }
 }
 
-/// Opens the store, writes, and closes it. Everything may be refused.
+/// Opens the store, writes, and closes it. Everything may fail.
 fn run(dir: &Path, disk: Disk, known: &mut Known) {
     let Ok(store) = Store::open(dir, Options { disk, ..options() }) else {
         return;
@@ -75,7 +76,7 @@ fn run(dir: &Path, disk: Disk, known: &mut Known) {
         known.write(&store, "a", Some("new")).await;
         known.write(&store, "b", Some(&"long".repeat(2000))).await;
         known.write(&store, "c", None).await;
-        // Only what is durable is promised.
+        // Only durable writes are guaranteed.
         let relaxed = vec![create("lease", "1")];
         drop(store.commit(relaxed, Durability::Relaxed).await);
     });
@@ -99,7 +100,7 @@ fn cut_everywhere(prepare: fn(&Path, &mut Known)) {
             block_on(known.write(&store, "next", Some("1")));
             assert!(
                 !known.unanswered.contains_key("next"),
-                "{point}: it takes no writes"
+                "{point}: it accepts no writes"
             );
             store
                 .close()
@@ -116,12 +117,12 @@ fn cut_everywhere(prepare: fn(&Path, &mut Known)) {
 }
 
 #[test]
-fn first_start_leaves_nothing_in_the_way_wherever_it_is_cut() {
+fn interrupted_first_start_prevents_no_later_start() {
     cut_everywhere(|_, _| {});
 }
 
 #[test]
-fn store_opens_with_all_acknowledged_wherever_it_is_cut() {
+fn interrupted_store_opens_with_all_acknowledged_writes() {
     cut_everywhere(|dir, known| {
         let store = Store::open(dir, options()).expect("open");
         block_on(async {

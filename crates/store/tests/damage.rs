@@ -1,4 +1,5 @@
-//! What a damaged, torn, missing or foreign file leads to: a refusal that says so, or the whole truth.
+//! The effect of a damaged, torn, missing or foreign file: an error with the reason, or the
+//! complete state.
 
 mod support;
 
@@ -10,7 +11,7 @@ use store::engine::FILE_NAME;
 use store::{Durability, Expect, OpenError, Store};
 use support::*;
 
-/// Files are written by the disk in pieces of this size.
+/// The disk writes files in units of this size.
 const SECTOR: usize = 512;
 
 fn block_on<R>(future: impl Future<Output = R>) -> R {
@@ -21,7 +22,7 @@ fn block_on<R>(future: impl Future<Output = R>) -> R {
         .block_on(future)
 }
 
-/// A store with some objects that were created, changed and deleted over several commits.
+/// Creates, changes and deletes some objects in several commits.
 async fn fill(store: &Store<Node>) {
     for number in 0..12 {
         let name = number.to_string();
@@ -36,9 +37,9 @@ fn contents(dir: &Path) -> Result<Vec<String>, OpenError> {
     Ok(names(&store.list("/pods/")))
 }
 
-/// A directory with the files of another, of which one is changed.
+/// Copies a directory with one changed file.
 fn copy_with(from: &Path, name: &str, changed: &[u8]) -> tempfile::TempDir {
-    // In memory where there is such a place: what matters here is the bytes, not the flushes.
+    // In memory if possible: only the bytes matter here, not the flushes.
     let memory = Path::new("/dev/shm");
     let parent = if memory.is_dir() {
         memory.to_owned()
@@ -55,7 +56,7 @@ fn copy_with(from: &Path, name: &str, changed: &[u8]) -> tempfile::TempDir {
     copy
 }
 
-/// Opens the store with one file changed; what it holds then, if it opens.
+/// Opens the store with one changed file. Returns its objects if it opens.
 fn open_with(from: &Path, name: &str, changed: &[u8]) -> Option<Vec<String>> {
     let copy = copy_with(from, name, changed);
     match contents(copy.path()) {
@@ -69,13 +70,13 @@ fn open_with(from: &Path, name: &str, changed: &[u8]) -> Option<Vec<String>> {
     }
 }
 
-/// Some positions of a file: all of its head, and then in steps, since all would take minutes. A step that is prime to
-/// the size of a page hits other fields in each.
+/// Some positions of a file: all of its header, and the rest in steps, since all would take
+/// minutes. The step is coprime to the size of a page, so it hits other fields in each page.
 fn positions(length: usize, step: usize) -> impl Iterator<Item = usize> {
     (0..192).step_by(2).chain((192..length).step_by(step))
 }
 
-/// The file as it is, but for the bytes that are zero all over: nobody reads those.
+/// Returns the length without the zeros at the end, which are not read.
 fn used_length(bytes: &[u8]) -> usize {
     bytes
         .iter()
@@ -84,7 +85,7 @@ fn used_length(bytes: &[u8]) -> usize {
 }
 
 #[test]
-fn a_flipped_byte_is_refused_or_harmless() {
+fn flipped_byte_is_detected_or_harmless() {
     let dir = tempfile::tempdir().expect("a directory");
     let truth = block_on(async {
         let store = Store::open(dir.path(), options()).expect("it opens");
@@ -106,7 +107,7 @@ fn a_flipped_byte_is_refused_or_harmless() {
 }
 
 #[test]
-fn after_a_crash_a_flipped_byte_costs_no_more_than_the_last_transaction() {
+fn flipped_byte_after_crash_costs_at_most_one_transaction() {
     let dir = tempfile::tempdir().expect("a directory");
     block_on(async {
         let store = Store::open(dir.path(), options()).expect("it opens");
@@ -114,13 +115,13 @@ fn after_a_crash_a_flipped_byte_costs_no_more_than_the_last_transaction() {
         let before = names(&store.list("/pods/"));
         one(&store, create("last", "1")).await;
         let truth = names(&store.list("/pods/"));
-        // What is in the file now is what a killed process leaves.
+        // The file now has the content that a killed process leaves.
         let bytes = fs::read(dir.path().join(FILE_NAME)).expect("it can be read");
         let mut bad = bytes.clone();
         for position in positions(used_length(&bytes), 2039) {
             bad[position] ^= 0x5a;
             if let Some(names) = open_with(dir.path(), FILE_NAME, &bad) {
-                // Damage to what the last commit wrote looks like a last write that was torn.
+                // Damage to the last commit looks like a torn last write.
                 assert!(names == truth || names == before, "byte {position}");
             }
             bad[position] = bytes[position];
@@ -129,7 +130,7 @@ fn after_a_crash_a_flipped_byte_costs_no_more_than_the_last_transaction() {
 }
 
 #[test]
-fn a_file_cut_anywhere_is_refused_or_whole() {
+fn truncated_file_is_detected_or_complete() {
     let dir = tempfile::tempdir().expect("a directory");
     let truth = block_on(async {
         let store = Store::open(dir.path(), options()).expect("it opens");
@@ -145,7 +146,7 @@ fn a_file_cut_anywhere_is_refused_or_whole() {
 }
 
 #[test]
-fn a_torn_last_write_is_there_whole_or_not_at_all() {
+fn torn_last_write_is_there_completely_or_not_at_all() {
     let dir = tempfile::tempdir().expect("a directory");
     block_on(async {
         let store = Store::open(dir.path(), options()).expect("it opens");
@@ -205,7 +206,7 @@ fn a_torn_last_write_is_there_whole_or_not_at_all() {
 }
 
 #[test]
-fn a_missing_or_empty_file_is_not_taken_for_a_new_store() {
+fn missing_or_empty_file_is_not_a_new_store() {
     let dir = tempfile::tempdir().expect("a directory");
     block_on(async {
         let store = Store::open(dir.path(), options()).expect("it opens");
@@ -218,13 +219,13 @@ fn a_missing_or_empty_file_is_not_taken_for_a_new_store() {
     fs::remove_file(copy.path().join(FILE_NAME)).expect("it is there");
     let error = contents(copy.path()).unwrap_err().to_string();
     assert!(
-        error.contains("store.redb is damaged: it is gone; restore the whole directory"),
+        error.contains("store.redb is damaged: the file is missing. Restore the whole directory"),
         "{error}"
     );
 }
 
 #[test]
-fn an_older_copy_of_the_file_is_refused() {
+fn older_copy_of_the_file_is_rejected() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join(FILE_NAME);
     block_on(async {
@@ -237,7 +238,7 @@ fn an_older_copy_of_the_file_is_refused() {
         one(&store, create("new", "1")).await;
         drop(store);
         assert_eq!(open_with(dir.path(), FILE_NAME, &old), None);
-        // Also when nobody closed the newer one.
+        // The same when the newer one was not closed.
         let store = Store::open(dir.path(), options()).expect("it opens");
         assert_eq!(open_with(dir.path(), FILE_NAME, &old), None);
         drop(store);
@@ -245,7 +246,7 @@ fn an_older_copy_of_the_file_is_refused() {
 }
 
 #[test]
-fn a_damaged_seal_is_refused() {
+fn damaged_seal_is_rejected() {
     let dir = tempfile::tempdir().expect("a directory");
     block_on(async {
         let store = Store::open(dir.path(), options()).expect("it opens");
@@ -261,7 +262,7 @@ fn a_damaged_seal_is_refused() {
 }
 
 #[test]
-fn a_body_that_the_caller_cannot_decode_is_named() {
+fn body_that_cannot_be_decoded_is_named() {
     let dir = tempfile::tempdir().expect("a directory");
     block_on(async {
         let store = Store::open(dir.path(), options()).expect("it opens");
@@ -276,7 +277,7 @@ fn a_body_that_the_caller_cannot_decode_is_named() {
 }
 
 #[test]
-fn a_directory_is_open_once_at_a_time() {
+fn directory_is_opened_by_one_process_at_a_time() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path(), options()).expect("it opens");
     let error = Store::open(dir.path(), options())
@@ -296,7 +297,7 @@ fn a_directory_is_open_once_at_a_time() {
 }
 
 #[test]
-fn relaxed_writes_survive_an_orderly_end() {
+fn relaxed_writes_survive_an_orderly_close() {
     let dir = tempfile::tempdir().expect("a directory");
     let (revision, truth) = block_on(async {
         let store = Store::open(dir.path(), options()).expect("it opens");

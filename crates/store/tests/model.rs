@@ -1,4 +1,4 @@
-//! Random operations on the store and on a model of it that is too simple to be wrong, with crashes in between.
+//! Random operations on the store and on a very simple model of it, with crashes in between.
 
 mod support;
 
@@ -13,14 +13,14 @@ use store::{
 };
 use support::*;
 
-/// What a crash leaves: the batches that were written before the power went.
+/// The batches that were written before a crash.
 #[derive(Default)]
 struct Disk {
     records: BTreeMap<Vec<u8>, Vec<u8>>,
     writes: usize,
     /// Writes fail from now on.
     dead: bool,
-    /// When there is one: a write says that it is there, and then waits until it may go on.
+    /// If set, a write reports its start and waits for permission to continue.
     gate: Option<(mpsc::SyncSender<()>, mpsc::Receiver<()>)>,
 }
 
@@ -75,34 +75,34 @@ impl Engine for SharedDisk {
     }
 }
 
-/// A key, which expectation, and content and node, or a deletion.
-type Wish = (u8, u8, Option<(u8, u8)>);
+/// A key, its expectation, and content and node, or a deletion.
+type PlannedWrite = (u8, u8, Option<(u8, u8)>);
 
 #[derive(Clone, Debug)]
 enum Step {
     /// One transaction.
     Commit {
-        writes: Vec<Wish>,
+        writes: Vec<PlannedWrite>,
         relaxed: bool,
     },
-    /// A watch from so many revisions ago, of a node or of all.
+    /// A watch from this number of revisions ago, of one node or of all.
     Watch {
         back: u8,
         node: Option<u8>,
     },
-    /// A watcher hands out so many events.
+    /// A watcher returns this number of events.
     Read {
         watcher: u8,
         count: u8,
     },
-    /// A list at so many revisions ago.
+    /// A list at this number of revisions ago.
     ListAt {
         back: u8,
     },
     Compact {
         back: u8,
     },
-    /// The power goes, and comes back.
+    /// A power failure and a restart.
     Crash,
     /// An orderly restart.
     Restart,
@@ -122,7 +122,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A change as the model remembers it: revision, key, the state after and before (content and node).
+/// A state in the model: content and node.
 type State = (String, Option<String>);
 #[derive(Clone, Debug)]
 struct Change {
@@ -132,15 +132,15 @@ struct Change {
     before: Option<State>,
 }
 
-/// All that ever happened, and nothing else.
+/// All changes that ever happened.
 #[derive(Default)]
 struct Model {
     changes: Vec<Change>,
-    /// The changes from here on may be lost by a crash.
+    /// A crash may lose the changes from this index on.
     durable: usize,
-    /// Nothing up to this revision is remembered.
+    /// Changes up to this revision are not in the history.
     oldest: u64,
-    /// The revision that no other may be below, ever.
+    /// All later revisions must be above this one.
     highest: u64,
 }
 
@@ -231,7 +231,7 @@ impl Run {
         assert_eq!(listing(&self.store.list("/pods/")), expected(self.model.now()));
     }
 
-    async fn commit(&mut self, writes: Vec<Wish>, relaxed: bool) {
+    async fn commit(&mut self, writes: Vec<PlannedWrite>, relaxed: bool) {
         let now = self.model.now();
         let mut wanted: Vec<Write<Node>> = Vec::new();
         let mut holds = true;
@@ -312,7 +312,7 @@ impl Run {
         }
     }
 
-    /// Lets a watcher hand out events, which must be those that the model tells.
+    /// Reads events from a watcher, which must be those of the model.
     fn read(&mut self, at: usize, count: u8) {
         let Watching { watcher, node, read } = &mut self.watching[at];
         for _ in 0..count {
@@ -323,7 +323,7 @@ impl Run {
                 (Ok(None), None) => break,
                 (Ok(Some(event)), Some(change)) => {
                     assert_eq!(event.revision().0, change.revision);
-                    let text = tell(&event);
+                    let text = text_of(&event);
                     let sign = match (&change.after, &change.before) {
                         (Some((content, _)), None) => format!("+{}={content}", change.name),
                         (Some((content, _)), Some(_)) => format!("~{}={content}", change.name),
@@ -345,9 +345,10 @@ impl Run {
         let Some(disk) = self.disk.clone() else { return };
         if crash {
             disk.with(|disk| disk.dead = true);
-            // The clean-up of the dead one reaches nothing.
+            // Dropping the failed store changes nothing on the disk.
             assert!(self.store.close().is_err());
-            // A relaxed write becomes durable with the next durable one; those after that one are lost.
+            // A relaxed write becomes durable with the next durable one; those after the last
+            // durable one are lost.
             self.model.changes.truncate(self.model.durable);
         } else {
             self.store.close().expect("nothing is wrong");
@@ -395,18 +396,18 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_store_in_memory_does_what_the_model_does(steps in prop::collection::vec(step(), 1..80)) {
+    fn store_in_memory_matches_the_model(steps in prop::collection::vec(step(), 1..80)) {
         run(None, steps);
     }
 
     #[test]
-    fn the_embedded_store_does_what_the_model_does_over_crashes(steps in prop::collection::vec(step(), 1..80)) {
+    fn embedded_store_matches_the_model_across_crashes(steps in prop::collection::vec(step(), 1..80)) {
         run(Some(SharedDisk::default()), steps);
     }
 }
 
 #[tokio::test]
-async fn all_that_waits_shares_one_flush() {
+async fn waiting_writes_share_one_flush() {
     let disk = SharedDisk::default();
     let store = disk.open();
     let (arrived_sender, arrived) = mpsc::sync_channel(1);
@@ -420,7 +421,7 @@ async fn all_that_waits_shares_one_flush() {
     let mut first = write("first");
     assert!(poll!(&mut first).is_pending());
     arrived.recv().expect("the first flush begins");
-    // While it goes on, many more come (few enough for one turn of a task of tokio).
+    // Meanwhile more writes arrive (few enough for one poll of a tokio task).
     let mut others = join_all((0..32).map(|number| write(&number.to_string())));
     assert!(poll!(&mut others).is_pending());
     assert!(
@@ -439,7 +440,7 @@ async fn all_that_waits_shares_one_flush() {
 }
 
 #[tokio::test]
-async fn failed_flush_changes_nothing_and_writes_go_on_after_it() {
+async fn writes_continue_after_a_failed_flush() {
     let disk = SharedDisk::default();
     let store = disk.open();
     one(&store, create("a", "1")).await;
@@ -463,11 +464,11 @@ async fn failed_flush_changes_nothing_and_writes_go_on_after_it() {
 }
 
 #[tokio::test]
-async fn relaxed_writes_alone_cannot_leave_the_reserved_block() {
+async fn relaxed_writes_stay_in_the_reserved_block() {
     let disk = SharedDisk::default();
     let store = disk.open();
     let mut expect = Expect::Absent;
-    // More than a block of revisions, in transactions that are large only to be quick.
+    // More than a block of revisions. The transactions are large only to be fast.
     for round in 0..110 {
         let writes = (0..1000)
             .map(|number| update(&number.to_string(), expect, "x"))

@@ -13,12 +13,12 @@ use disk::{Disk, Gate, Operation, Verdict};
 use store::{CommitError, Durability, Expect, Options, REVISIONS_SKIPPED, Revision, Store, Trouble};
 use support::*;
 
-/// A disk without space for some time: operations that need some fail.
+/// A disk that is full for some time: operations that need space fail.
 #[derive(Default)]
 struct Full {
-    /// Operations that pass before it is full.
+    /// Operations that succeed before it is full.
     passes: AtomicI64,
-    /// Operations that it refuses then.
+    /// Operations that fail then.
     refuses: AtomicI64,
 }
 
@@ -68,7 +68,7 @@ async fn prepared() -> tempfile::TempDir {
 }
 
 #[tokio::test]
-async fn store_takes_writes_again_when_the_disk_has_space() {
+async fn store_is_writable_again_when_the_disk_has_space() {
     let dir = prepared().await;
     let full = Full::for_now();
     full.passes.store(i64::MAX, Ordering::SeqCst);
@@ -86,7 +86,7 @@ async fn store_takes_writes_again_when_the_disk_has_space() {
         store.trouble()
     );
     assert_eq!(names(&store.list("/pods/")), ["a=old", "b=old", "c=1"]);
-    // Renewals of leases go on: no node is given up for a full disk.
+    // Renewals of leases continue, so no node is lost because of a full disk.
     let lease = store
         .commit(vec![create("lease", "1")], Durability::Relaxed)
         .await
@@ -103,9 +103,9 @@ async fn store_takes_writes_again_when_the_disk_has_space() {
     assert_eq!(names(&store.list("/pods/")), truth);
 }
 
-/// The disk is full for one, or for some, of the operations, beginning at each of them in turn.
+/// The disk is full for one or for some operations, starting at each operation in turn.
 #[tokio::test]
-async fn store_is_as_clients_know_it_whichever_write_was_refused() {
+async fn store_matches_its_responses_whichever_write_failed() {
     for refuses in [1, 2] {
         for passes in 0.. {
             let dir = prepared().await;
@@ -132,7 +132,7 @@ async fn store_is_as_clients_know_it_whichever_write_was_refused() {
             let done = loop {
                 match commit(&store, vec![create("f", "1")]).await {
                     Ok(done) => break done,
-                    // It is the refused one; nothing of it happened.
+                    // It is the failed write; nothing of it happened.
                     Err(_) => recovered(&store).await,
                 }
             };
@@ -184,7 +184,7 @@ async fn close_fails_when_the_disk_is_full() {
 }
 
 #[tokio::test]
-async fn nothing_is_acknowledged_when_the_directory_is_gone() {
+async fn nothing_is_acknowledged_without_the_directory() {
     let dir = prepared().await;
     let store = Store::open(dir.path(), options()).expect("open");
     let aside = dir.path().with_extension("aside");
@@ -195,7 +195,7 @@ async fn nothing_is_acknowledged_when_the_directory_is_gone() {
         .to_string();
     assert!(error.contains("was removed or replaced"), "{error}");
     assert!(store.trouble().is_some());
-    // Put back, it is the same file.
+    // After the rename it is the same file.
     fs::rename(&aside, dir.path()).expect("put it back");
     recovered(&store).await;
     one(&store, create("d", "1")).await;
@@ -215,7 +215,7 @@ async fn removed_directory_is_noticed_without_a_write() {
     }
 }
 
-/// A disk on which a flush takes until the test lets it go on.
+/// A disk on which a flush takes until the test releases it.
 #[derive(Default)]
 struct Hanging {
     hangs: Mutex<bool>,
@@ -260,14 +260,14 @@ async fn hanging_disk_is_reported_while_it_hangs() {
 }
 
 #[tokio::test]
-async fn copied_directory_moves_the_revisions_ahead() {
+async fn copied_directory_skips_revisions() {
     let dir = prepared().await;
     let copy = tempfile::tempdir().expect("make a directory");
     for entry in fs::read_dir(dir.path()).expect("read") {
         let path = entry.expect("read").path();
         fs::copy(&path, copy.path().join(path.file_name().expect("a name"))).expect("copy");
     }
-    // What clients see after the copy was made is lost when it is put back.
+    // The changes after the copy are lost when the copy is used.
     let store = Store::open(dir.path(), options()).expect("open");
     let lost = one(&store, create("c", "1")).await.revision;
     store.close().expect("close");

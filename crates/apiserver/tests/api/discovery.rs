@@ -133,7 +133,8 @@ async fn readyz_names_the_store_when_its_directory_is_gone() {
     assert!(answer.text.ends_with("readyz check failed\n"), "{}", answer.text);
     let why = cluster.get("/readyz/etcd").await.text;
     assert!(
-        why.starts_with("internal server error: the store takes no writes: ") && why.contains("was removed"),
+        why.starts_with("internal server error: the store accepts no writes: ")
+            && why.contains("was removed"),
         "{why}"
     );
     assert_eq!(cluster.get("/readyz?exclude=etcd").await.text, "ok");

@@ -1,6 +1,6 @@
-//! The file below redb. Its writes pass through a [`Disk`], so that a test can cut them off anywhere.
+//! The file below redb. It writes through a [`Disk`], so that a test can interrupt it at any point.
 //!
-//! redb's own backend would also lock the file. The store's directory is locked already, and for longer.
+//! redb's own backend would also lock the file. The directory's lock is enough and is held longer.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use disk::Disk;
 use redb::StorageBackend;
 
-/// An open file, and where it lies.
+/// An open file and its path.
 #[derive(Debug)]
 pub(super) struct Pages {
     pub(super) file: File,
@@ -43,8 +43,8 @@ impl StorageBackend for Pages {
     }
 }
 
-/// A file that is only read. redb writes when it opens a file, at least to mark it as open and often to repair it; these
-/// few pages are kept in memory here and forgotten.
+/// A file that is only read. redb writes when it opens a file, at least to mark it as open and
+/// often to repair it. These few pages are kept in memory.
 #[derive(Debug)]
 pub(super) struct Overlay {
     file: File,
@@ -54,7 +54,7 @@ pub(super) struct Overlay {
 #[derive(Debug)]
 struct Written {
     length: u64,
-    /// By their offset.
+    /// By offset.
     blocks: BTreeMap<u64, Box<[u8]>>,
 }
 
@@ -76,7 +76,7 @@ impl Overlay {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the file holds there; zeros beyond its end.
+    /// Returns a block of the file, with zeros beyond its end.
     fn block(&self, at: u64) -> io::Result<Box<[u8]>> {
         let mut block = vec![0; BLOCK_BYTES as usize];
         let mut filled = 0;
@@ -90,8 +90,8 @@ impl Overlay {
     }
 }
 
-/// The pieces of a range that lie in one block each: the block's offset, and where the piece lies in the block and in
-/// the range.
+/// Splits a range at the borders of blocks. Returns for each piece the block's offset, the offset
+/// in the block, and the piece's range in the whole.
 fn pieces(offset: u64, length: usize) -> impl Iterator<Item = (u64, usize, std::ops::Range<usize>)> {
     let mut done = 0;
     std::iter::from_fn(move || {

@@ -1,6 +1,7 @@
-//! The engine of the embedded store: one file of [redb](https://docs.rs/redb), a copy-on-write B-tree.
+//! The engine of the embedded store: one file of [redb](https://docs.rs/redb), a copy-on-write
+//! B-tree.
 //!
-//! Why this one: `docs/decisions/0002-storage-engine.md`.
+//! The reasons are in `docs/decisions/0002-storage-engine.md`.
 
 use std::any::Any;
 use std::fs::{File, OpenOptions};
@@ -18,31 +19,31 @@ use super::{Engine, EngineError, Entry};
 /// The name of the file in the store's directory.
 pub const FILE_NAME: &str = "store.redb";
 
-/// The file before it is one.
+/// The name of the file until it is complete.
 const DRAFT_NAME: &str = "store.redb.new";
 
-/// Pages that redb keeps in memory. It is read once, at the start; the inner pages of the tree are what each commit
-/// needs again (at 100,000 objects about 3 MiB).
+/// redb's page cache. The file is read once, at the start; only the inner pages of the tree are
+/// needed for each commit (about 3 MiB with 100,000 objects).
 const PAGE_CACHE_BYTES: usize = 8 << 20;
 
 const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
 
-/// The file holds secrets.
+/// Mode of the file, which contains secrets.
 const MODE: u32 = 0o600;
 
 /// A redb file.
 pub struct Redb {
     /// `None` after a failure, until the file is opened again.
     database: Option<Database>,
-    /// What it writes would be forgotten.
+    /// Writes would be lost, because the file is opened for reading.
     is_read_only: bool,
     path: PathBuf,
     disk: Disk,
 }
 
 impl Redb {
-    /// Opens `<dir>/store.redb`, or makes it. redb checks the whole file first, and repairs what an interrupted commit
-    /// left.
+    /// Opens or creates `<dir>/store.redb`. redb checks the whole file, and repairs what an
+    /// interrupted commit left.
     pub fn open(dir: &Path, disk: &Disk) -> Result<Redb, EngineError> {
         let path = dir.join(FILE_NAME);
         let database = match path.exists() {
@@ -57,8 +58,8 @@ impl Redb {
         })
     }
 
-    /// Opens `<dir>/store.redb` without writing to it, for a disk that takes no writes now. [`Engine::reopen`] opens
-    /// it for writing.
+    /// Opens `<dir>/store.redb` without writing to it, for a disk that accepts no writes now.
+    /// [`Engine::reopen`] opens it for writing.
     pub(crate) fn open_to_read(dir: &Path, disk: &Disk) -> Result<Redb, EngineError> {
         let path = dir.join(FILE_NAME);
         let io = |source| EngineError::Io {
@@ -82,14 +83,14 @@ impl Redb {
             None => Err(EngineError::Io {
                 operation: "use",
                 path: self.path.clone(),
-                source: std::io::Error::other("it could not be opened again after a failed write"),
+                source: std::io::Error::other("cannot open it again after a failed write"),
             }),
         }
     }
 }
 
-/// redb takes several writes to make a file. One that is killed meanwhile must not leave what looks like a damaged
-/// store, so a new file gets its name when it is whole.
+/// Creates a file. redb needs several writes for this. The file is renamed only when it is
+/// complete, because after a kill a partial file would look like a damaged store.
 fn create(path: &Path, draft: &Path, disk: &Disk) -> Result<Database, EngineError> {
     let io = |source| EngineError::Io {
         operation: "create",
@@ -123,8 +124,8 @@ fn open_existing(path: &Path, disk: &Disk) -> Result<Database, EngineError> {
             what: "it is empty".into(),
         });
     }
-    // After a flush that failed, the kernel may hold pages that never reached the disk and count as written. They must
-    // be read from the disk again.
+    // After a failed flush the kernel may keep pages that never reached the disk and count as
+    // written. They must be read from the disk again.
     fadvise(&file, 0, None, Advice::DontNeed).map_err(|errno| io(errno.into()))?;
     open_file(file, path, disk, "open")
 }
@@ -182,7 +183,8 @@ impl Engine for Redb {
     }
 
     fn reopen(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
-        // redb takes nothing any more after a failed write, and leaves the file as it is when it is dropped then.
+        // After a failed write, redb rejects all operations, and does not change the file when it
+        // is dropped.
         self.database = None;
         self.database = Some(open_existing(&self.path, &self.disk)?);
         self.is_read_only = false;
@@ -196,7 +198,7 @@ impl Engine for Redb {
     }
 }
 
-/// How redb says that a file is not one of its own, or ends too early.
+/// The errors of redb for a file of another format, or one that ends too early.
 const MISREAD: [ErrorKind; 2] = [ErrorKind::InvalidData, ErrorKind::UnexpectedEof];
 
 fn builder() -> Builder {
@@ -207,8 +209,8 @@ fn builder() -> Builder {
     builder
 }
 
-/// Names the operation and the file of a failure. redb may panic on a damaged file (its documentation says so), which
-/// is a failure like another here: the store takes no more writes after it.
+/// Adds the operation and the file to an error. redb may panic on a damaged file, as its
+/// documentation says. A panic is converted to an error, after which the store accepts no writes.
 fn guard<R>(
     operation: &'static str,
     path: &Path,

@@ -24,7 +24,7 @@ fn contents(tree: &Tree<()>) -> Vec<(String, u64)> {
 
 proptest! {
     #[test]
-    fn a_tree_is_an_ordered_map_and_its_clones_stand_still(
+    fn tree_is_an_ordered_map_and_its_clones_stand_still(
         operations in prop::collection::vec((0u16..600, any::<bool>(), prop::bool::weighted(0.02)), 1..1500),
         probe in 0u16..600,
     ) {
@@ -63,7 +63,7 @@ proptest! {
 }
 
 #[test]
-fn a_tree_from_sorted_objects_holds_them_all() {
+fn tree_from_sorted_objects_contains_all() {
     let objects: Vec<_> = (0..1000).map(|number| object(number, 7)).collect();
     let tree = Tree::from_sorted(objects);
     assert_eq!(tree.len(), 1000);

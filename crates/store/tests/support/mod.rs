@@ -1,4 +1,4 @@
-//! Objects and options that the tests share.
+//! Shared objects and options of the tests.
 
 #![allow(
     clippy::mod_module_files,
@@ -15,7 +15,7 @@ use store::{
     Object, Options, Revision, Store, Watcher, Write,
 };
 
-/// What a test object says of itself: the node in its body, if any.
+/// The attributes of a test object: the node in its body, if any.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Node(pub(crate) Option<String>);
 
@@ -25,7 +25,7 @@ impl Attributes for Node {
     }
 }
 
-/// A body is `content@node`, with `#revision` before it once it is stored.
+/// Returns a body `content@node`. A stored body has the prefix `#revision`.
 pub(crate) fn body(content: &str, node: Option<&str>) -> Bytes {
     format!("{content}@{}", node.unwrap_or_default()).into()
 }
@@ -95,7 +95,7 @@ pub(crate) async fn commit(
     store.commit(writes, Durability::Durable).await
 }
 
-/// Commits one write that must succeed.
+/// Commits one write, which must succeed.
 pub(crate) async fn one(store: &Store<Node>, write: Write<Node>) -> Arc<Object<Node>> {
     commit(store, vec![write])
         .await
@@ -103,12 +103,12 @@ pub(crate) async fn one(store: &Store<Node>, write: Write<Node>) -> Arc<Object<N
         .remove(0)
 }
 
-/// `name=content` of everything under a prefix.
+/// Returns `name=content` of all objects under a prefix.
 pub(crate) fn names(objects: &store::Snapshot<Node>) -> Vec<String> {
     objects.iter().map(|object| describe(object)).collect()
 }
 
-/// `name=content`.
+/// Returns `name=content`.
 pub(crate) fn describe(object: &Object<Node>) -> String {
     let name = object.key.as_str().rsplit('/').next().unwrap_or_default();
     let text = std::str::from_utf8(&object.body).expect("bodies are text");
@@ -121,16 +121,16 @@ pub(crate) fn describe(object: &Object<Node>) -> String {
     format!("{name}={}", content.split('@').next().unwrap_or_default())
 }
 
-/// What a watcher has now: `+name=content`, `~name=content`, `-name`, in order.
+/// Returns the available events of a watcher in order: `+name=content`, `~name=content`, `-name`.
 pub(crate) fn drain(watcher: &mut Watcher<Node>) -> Vec<String> {
     let mut events = Vec::new();
     while let Some(event) = watcher.try_next().expect("the watch goes on") {
-        events.push(tell(&event));
+        events.push(text_of(&event));
     }
     events
 }
 
-pub(crate) fn tell(event: &Event<Node>) -> String {
+pub(crate) fn text_of(event: &Event<Node>) -> String {
     let text = describe(&event.object);
     match (event.kind, &event.previous) {
         (EventKind::Put, None) => format!("+{text}"),
@@ -139,12 +139,13 @@ pub(crate) fn tell(event: &Event<Node>) -> String {
     }
 }
 
-/// The revision before everything that a fresh store does.
+/// Returns the revision before all changes of a new store.
 pub(crate) fn start(store: &Store<Node>) -> Revision {
     store.revision()
 }
 
-/// A directory in memory where there is such a place: what matters is which writes happen, not how long they take.
+/// Returns a directory, in memory if possible: the order of writes matters here, not their
+/// duration.
 pub(crate) fn directory() -> tempfile::TempDir {
     let memory = std::path::Path::new("/dev/shm");
     let parent = match memory.is_dir() {
