@@ -98,7 +98,7 @@ pub fn dns_subdomain(text: &str, messages: &mut Vec<&'static str>) {
     }
 }
 
-/// Checks a DNS search domain: a subdomain whose parts may hold underscores.
+/// Checks a DNS search domain: a subdomain that may contain underscores.
 pub(crate) fn dns_search(text: &str, messages: &mut Vec<&'static str>) {
     if text.len() > SUBDOMAIN_LENGTH {
         messages.push("must be no more than 253 characters");
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn domains_that_are_searched_may_hold_underscores() {
+    fn search_domains_may_contain_underscores() {
         let long = "a".repeat(254);
         check_all(
             dns_search,

@@ -173,7 +173,7 @@ fn dns_config(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
         ));
     }
     for (index, search) in texts(config, "searches").enumerate() {
-        // A dot alone is the root.
+        // A single dot is the root.
         if search != "." {
             let search = search.strip_suffix('.').unwrap_or(search);
             check_name(search, name::dns_search, &searches_path.index(index), errors);

@@ -39,7 +39,7 @@ pub(crate) fn requirements(resources: &Value, path: &Path<'_>, errors: &mut Vec<
     }
 }
 
-/// `resources` of a whole pod: what its containers ask for, and may have, must fit into it.
+/// Validates `resources` of a pod, which the requests and limits of its containers must not exceed.
 pub(crate) fn of_pod(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let resources = &spec["resources"];
     if present(resources, "claims") {
@@ -90,7 +90,7 @@ pub(crate) fn of_pod(spec: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>
     }
 }
 
-/// Init containers that go on beside the others.
+/// Returns the init containers that keep running beside the containers.
 fn sidecars(spec: &Value) -> impl Iterator<Item = &Value> {
     let init = list(spec, "initContainers").iter();
     init.filter(|container| text(container, "restartPolicy") == "Always")

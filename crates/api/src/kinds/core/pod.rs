@@ -207,7 +207,7 @@ fn status_rules(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// Addresses: one of each family at most.
+/// Validates the addresses in a list field: at most one of each family.
 fn ips(status: &Value, field: &str, path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let all = list(status, field);
     for (index, ip) in all.iter().enumerate() {

@@ -416,7 +416,7 @@ fn update_rules(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     rules(new, errors);
 }
 
-/// What a load balancer's controller says of it: addresses that clients are led to.
+/// Validates the addresses that the controller of a load balancer sets for clients.
 fn status_rules(object: &Value, errors: &mut Vec<FieldError>) {
     let root = Path::Root("status");
     let path = &root.child("loadBalancer");

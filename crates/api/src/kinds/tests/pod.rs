@@ -484,7 +484,7 @@ fn ended_pod_is_marked_completed() {
 }
 
 #[test]
-fn a_pod_has_one_address_of_each_family() {
+fn pod_has_one_address_of_each_family() {
     let (old, errors) = create(
         &KIND,
         "{apiVersion: v1, kind: Pod, metadata: {name: x, namespace: d}, spec: {containers: [{name: a, image: a}]}}",

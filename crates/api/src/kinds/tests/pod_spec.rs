@@ -597,7 +597,7 @@ fn host_network_ports_are_ports_of_the_host() {
 }
 
 #[test]
-fn what_a_pod_says_twice_or_in_no_known_words_is_refused() {
+fn repeated_or_unknown_values_of_a_pod_are_rejected() {
     let block = "volumes: [{name: v, persistentVolumeClaim: {claimName: c}}, {name: w, persistentVolumeClaim: {claimName: c}}]\ncontainers:\n- {name: a, image: a, ";
     for (spec, wrong) in [
         (
@@ -642,7 +642,7 @@ fn what_a_pod_says_twice_or_in_no_known_words_is_refused() {
 }
 
 #[test]
-fn what_a_pods_containers_ask_for_fits_into_what_the_pod_asks_for() {
+fn resources_of_containers_fit_into_those_of_the_pod() {
     let pod = |resources: &str, containers: &str| {
         check(&format!("resources: {resources}\ncontainers: {containers}"))
     };

@@ -240,7 +240,7 @@ fn fields_of_load_balancers_and_ports_are_validated() {
 }
 
 #[test]
-fn a_load_balancer_keeps_its_class_and_says_where_it_is() {
+fn load_balancer_has_an_immutable_class_and_addresses() {
     let (old, errors) = create(
         &KIND,
         &body("{type: LoadBalancer, ports: [{port: 1}], loadBalancerClass: a.b/c}"),

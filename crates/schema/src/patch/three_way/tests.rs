@@ -112,7 +112,7 @@ impl<S: Strategy<Value = std::collections::BTreeMap<String, Container>> + 'stati
 
 proptest! {
     #[test]
-    fn applying_gives_the_manifest_and_a_second_time_changes_nothing(original in manifest(), modified in manifest(), other in manifest()) {
+    fn applying_gives_the_manifest_and_twice_changes_nothing(original in manifest(), modified in manifest(), other in manifest()) {
         for current in [&original, &other] {
             let patch = make(Some(daemon_set()), Some(&original), &modified, current);
             let patched = strategic(daemon_set(), current, &patch).map_err(|error| TestCaseError::fail(format!("{patch}: {error}")))?;
