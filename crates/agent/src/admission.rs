@@ -6,13 +6,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::affinity::{NodeAffinity, NodeFacts};
-use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 use plan::pod_sync::Failure;
 use schema::quantity::Quantity;
 
 /// The resources that are counted, in the order in which a shortage is reported; the value is in milli-units for `cpu`, else whole.
 const COUNTED: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+
+/// How the names of resources begin of which this node has none, and gives none: the machine's huge pages, by size.
+const HUGE_PAGES: &str = "hugepages-";
 
 /// The operating system of every node that this agent runs on, as `spec.os.name` has it.
 const OS: &str = "linux";
@@ -54,22 +57,9 @@ impl Claim {
         let Some(spec) = &pod.spec else {
             return Claim::default();
         };
+        let requests = COUNTED.map(|name| (name, requested(spec, name)));
         let init = spec.init_containers.iter().flatten();
-        let (sidecars, init): (Vec<_>, Vec<_>) =
-            init.partition(|container| container.restart_policy.as_deref() == Some("Always"));
-        let requests = COUNTED.map(|name| {
-            let request = |container: &&Container| request(container, name);
-            let together: i64 = spec
-                .containers
-                .iter()
-                .chain(sidecars.iter().copied())
-                .map(|c| request(&c))
-                .sum();
-            let alone = init.iter().map(request).max().unwrap_or(0);
-            let overhead = spec.overhead.as_ref().and_then(|overhead| overhead.get(name));
-            let overhead = overhead.map_or(0, |amount| parse(name, &amount.0));
-            (name, together.max(alone).saturating_add(overhead))
-        });
+        let sidecars = init.filter(|container| is_sidecar(container));
         let ports = spec
             .containers
             .iter()
@@ -143,7 +133,43 @@ pub(crate) fn admit(pod: &Pod, offer: &Offer, others: &[&Claim]) -> Result<Claim
             return Err(shortage(name, requested, used, capacity));
         }
     }
-    Ok(claim)
+    // No node offers any, so the first is a shortage. The scheduler says the same of a pod that it binds.
+    let huge = spec.and_then(|spec| {
+        let lists = containers(spec).filter_map(|container| container.resources.as_ref());
+        let mut names = lists.flat_map(|list| list.limits.iter().chain(&list.requests).flatten());
+        names.find_map(|(name, _)| {
+            let amount = requested(spec, name);
+            (name.starts_with(HUGE_PAGES) && amount > 0).then_some((name, amount))
+        })
+    });
+    match huge {
+        Some((name, amount)) => Err(shortage(name, amount, 0, 0)),
+        None => Ok(claim),
+    }
+}
+
+fn containers(spec: &PodSpec) -> impl Iterator<Item = &Container> {
+    spec.init_containers.iter().flatten().chain(&spec.containers)
+}
+
+fn is_sidecar(container: &Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
+
+/// How much of a resource a pod takes: what runs together, or the largest container that runs alone before.
+fn requested(spec: &PodSpec, name: &str) -> i64 {
+    let init = spec.init_containers.iter().flatten();
+    let (sidecars, init): (Vec<_>, Vec<_>) = init.partition(|container| is_sidecar(container));
+    let together: i64 = spec
+        .containers
+        .iter()
+        .chain(sidecars)
+        .map(|container| request(container, name))
+        .sum();
+    let alone = init.iter().map(|container| request(container, name));
+    let overhead = spec.overhead.as_ref().and_then(|overhead| overhead.get(name));
+    let overhead = overhead.map_or(0, |amount| parse(name, &amount.0));
+    together.max(alone.max().unwrap_or(0)).saturating_add(overhead)
 }
 
 fn selects(pod: &Pod, offer: &Offer) -> bool {
@@ -257,6 +283,24 @@ mod tests {
         );
         let many = [asking("0"), asking("0"), asking("0")];
         assert_eq!(reason(asking("0"), &many).as_deref(), Some("OutOfpods"));
+    }
+
+    #[test]
+    fn huge_pages_are_short_on_every_node() {
+        let limits = json!({"hugepages-2Mi": "4Mi", "memory": "1Mi"});
+        let container = json!({"name": "c", "resources": {"limits": limits}});
+        let spec = json!({"containers": [container]});
+        let refused = admit(&pod(spec), &offer(), &[]).expect_err("no huge pages");
+        assert_eq!(refused.reason, "OutOfhugepages-2Mi");
+        assert!(
+            refused
+                .message
+                .ends_with("requested: 4194304, used: 0, capacity: 0"),
+            "{}",
+            refused.message
+        );
+        let alone = json!({"containers": [{"name": "c"}], "initContainers": [container]});
+        assert_eq!(reason(alone, &[]).as_deref(), Some("OutOfhugepages-2Mi"));
     }
 
     #[test]

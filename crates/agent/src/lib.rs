@@ -17,6 +17,7 @@
 mod addresses;
 mod admission;
 mod api_client;
+mod apparmor;
 mod calls;
 mod cluster;
 mod container;

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::addresses;
 use crate::admission::{self, Claim};
+use crate::apparmor;
 use crate::calls::{PODS, blocking};
 use crate::cluster::{Cluster, PodRef};
 use crate::events::Recorder;
@@ -463,7 +464,8 @@ impl Pods {
             // It was let in before (and lost its sandbox, say by a restart of the machine).
             return (Origin::New, Some(Claim::of(pod)));
         }
-        if let Some(why) = self.shared.policy.refuse_sysctls(pod) {
+        let refused = self.shared.policy.refuse_sysctls(pod);
+        if let Some(why) = refused.or_else(|| apparmor::refuse(pod)) {
             return (Origin::Rejected(why), None);
         }
         let others: Vec<&Claim> = self

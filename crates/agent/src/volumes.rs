@@ -139,6 +139,14 @@ fn empty_dir(
     group: Option<u32>,
     most: Option<u64>,
 ) -> io::Result<()> {
+    if let Some(medium) = source
+        .medium
+        .as_deref()
+        .filter(|medium| medium.starts_with("HugePages"))
+    {
+        let why = format!("medium {medium}: this node gives pods no huge pages");
+        return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+    }
     let mut fresh = !folder.exists();
     if fresh {
         fs::DirBuilder::new().recursive(true).mode(0o777).create(folder)?;

@@ -115,7 +115,7 @@ impl Hierarchies {
             let mut at = root.clone();
             for part in Path::new(cgroup.trim_start_matches('/')) {
                 // A controller may be missing, or in use elsewhere; limits that need it fail below and say so.
-                for controller in ["memory", "cpu", "pids", "cpuset", "io"] {
+                for controller in ["memory", "cpu", "pids", "cpuset", "io", "hugetlb"] {
                     if let Err(error) = fs::write(at.join("cgroup.subtree_control"), format!("+{controller}"))
                     {
                         tracing::debug!(%controller, cgroup = %at.display(), %error, "controller not enabled");
@@ -137,6 +137,27 @@ impl Hierarchies {
             let folder = below(root, cgroup);
             fs::create_dir_all(&folder).context(|| format!("create cgroup {}", folder.display()))?;
             write_all(&folder, &values)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the machine's huge pages from a cgroup and those below it: they are set aside for programs of the machine, and no pod is given any.
+    pub(crate) fn deny_huge_pages(&self, cgroup: &str) -> Result<()> {
+        let root = match self.unified() {
+            true => self.v2.as_deref(),
+            false => self.v1_of("hugetlb"),
+        };
+        let Some(root) = root else { return Ok(()) };
+        let folder = below(root, cgroup);
+        fs::create_dir_all(&folder).context(|| format!("create cgroup {}", folder.display()))?;
+        // A file a size, and one for what is reserved. A kernel without the controller has none.
+        for file in fs::read_dir(&folder).context(|| format!("read cgroup {}", folder.display()))? {
+            let file = file.context(|| format!("read cgroup {}", folder.display()))?;
+            let name = file.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with("hugetlb.") && (name.ends_with(".max") || name.ends_with(".limit_in_bytes")) {
+                fs::write(file.path(), "0").context(|| format!("set {} to 0", file.path().display()))?;
+            }
         }
         Ok(())
     }
@@ -408,4 +429,57 @@ fn keyed(file: &Path, key: &str) -> Option<u64> {
         .ok()?
         .lines()
         .find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_that_cannot_be_kept_from_devices_is_refused_with_the_remedy() {
+        // No cgroup: the kernel attaches no program to it.
+        let folder = tempfile::tempdir().unwrap();
+        let only = |v1: &[&str], v2: Option<&Path>| Hierarchies {
+            v1: v1
+                .iter()
+                .map(|name| (folder.path().into(), vec![(*name).to_owned()]))
+                .collect(),
+            v2: v2.map(Path::to_owned),
+        };
+        let rules = devices::default_rules();
+        for hierarchies in [only(&[], Some(folder.path())), only(&["memory"], None)] {
+            let error = hierarchies.confine("/", Some(&rules)).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::StartFailed);
+            assert!(error.message.contains("CONFIG_CGROUP_BPF"), "{}", error.message);
+            hierarchies.confine("/", None).unwrap();
+        }
+    }
+
+    #[test]
+    fn huge_pages_of_every_size_are_denied_on_both_versions() {
+        for version in ["max", "limit_in_bytes"] {
+            let root = tempfile::tempdir().unwrap();
+            let folder = root.path().join("pods");
+            fs::create_dir(&folder).unwrap();
+            for name in ["2MB", "2MB.rsvd", "1GB"] {
+                fs::write(folder.join(format!("hugetlb.{name}.{version}")), "max").unwrap();
+            }
+            let other = folder.join("hugetlb.2MB.max_usage_in_bytes");
+            fs::write(&other, "7").unwrap();
+            let v1 = vec![(root.path().to_owned(), vec!["hugetlb".to_owned()])];
+            let hierarchies = match version {
+                "max" => Hierarchies {
+                    v1: Vec::new(),
+                    v2: Some(root.path().to_owned()),
+                },
+                _ => Hierarchies { v1, v2: None },
+            };
+            hierarchies.deny_huge_pages("/pods").unwrap();
+            for name in ["2MB", "2MB.rsvd", "1GB"] {
+                let limit = fs::read_to_string(folder.join(format!("hugetlb.{name}.{version}")));
+                assert_eq!(limit.unwrap(), "0", "{name}");
+            }
+            assert_eq!(fs::read_to_string(&other).unwrap(), "7");
+        }
+    }
 }

@@ -214,6 +214,7 @@ impl Runtime {
         }
         let pods = format!("/{}/{PODS_CGROUP}", inner.layout.name());
         inner.hierarchies.create(&pods, &inner.options.pods)?;
+        inner.hierarchies.deny_huge_pages(&pods)?;
         for record in records {
             let id = record.spec.id.clone();
             match self.watch(record) {

@@ -179,6 +179,35 @@ fn all_pods_together_have_a_limit_of_processes() {
     assert!(log.contains("can't fork") && !log.contains("all"), "{log}");
 }
 
+/// The files of cgroup v2 that limit huge pages, in the cgroup of a process and those above it.
+fn limits_of_huge_pages(process: u32) -> Vec<String> {
+    let own = fs::read_to_string(format!("/proc/{process}/cgroup")).unwrap();
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap();
+    let limits = Path::new("/sys/fs/cgroup").join(own);
+    let folders = limits.ancestors().flat_map(fs::read_dir);
+    let files = folders.flatten().flatten().map(|file| file.path());
+    let named = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("hugetlb.") && name.ends_with(".max")
+    };
+    files
+        .filter(named)
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect()
+}
+
+#[test]
+fn no_container_takes_the_machines_huge_pages() {
+    let machine = Machine::new();
+    let sleeper = machine.shell("sleep 1000", |_| {});
+    let container = machine.pod("p").start_container(&sleeper).unwrap();
+    let available = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
+    if available.contains("hugetlb") {
+        let limits = limits_of_huge_pages(pid(&container).cast_unsigned());
+        assert!(limits.iter().any(|limit| limit == "0\n"), "{limits:?}");
+    }
+}
+
 #[test]
 fn a_container_without_memory_ends_as_its_cgroups_have_it() {
     let machine = Machine::new();

@@ -8,9 +8,12 @@ use super::disk;
 use super::report::{Expected, Report};
 use super::tree::Tree;
 use crate::ci::test_program::TestProgram;
-use crate::command::{built, root, run};
+use crate::command::{built, root};
 
 const TESTS: &str = include_str!("guest/tests.sh");
+/// The binary that users build: the machine runs its release build everywhere, for under emulation a debug build answers
+/// later than pods and tests wait.
+const RELEASED: &str = "everynode";
 /// Room for what is written to the disk, in MiB.
 const FREE: u64 = 64;
 
@@ -100,13 +103,9 @@ impl Load {
         self.tree.copy(&file.display().to_string())
     }
 
-    /// Adds a binary at the disk's top.
-    pub(super) fn add_program(&self, name: &str) -> Result<()> {
-        let (from, to) = (built("debug", name), self.tree.at(name));
-        run(
-            "strip",
-            &["-o", &to.display().to_string(), &from.display().to_string()],
-        )
+    /// Adds Everynode's binary as users build it.
+    pub(super) fn add_release(&self, place: &str) -> Result<()> {
+        self.tree.copy_as(&built("release", RELEASED), place)
     }
 
     /// Makes the disk.
@@ -114,15 +113,20 @@ impl Load {
         disk::of_tree(&self.tree, FREE, to)
     }
 
+    /// Adds a binary where the tests look for it. Of Everynode itself it is the one that users build.
     fn copy_binary(&self, name: &str) -> Result<()> {
         let file = built("debug", name);
         // The path that the tests know; the workspace's folder has one name there.
         let file = file
             .canonicalize()
             .with_context(|| format!("find {}", file.display()))?;
-        if self.tree.at(&file.display().to_string()).exists() {
+        let place = file.display().to_string();
+        if self.tree.at(&place).exists() {
             return Ok(());
         }
-        self.tree.copy_stripped(&file)
+        match name {
+            RELEASED => self.add_release(&place),
+            _ => self.tree.copy_stripped(&file),
+        }
     }
 }

@@ -55,8 +55,13 @@ impl Tree {
 
     /// Copies a file to the same path.
     pub(super) fn copy(&self, path: &str) -> Result<()> {
+        self.copy_as(Path::new(path), path)
+    }
+
+    /// Copies a file to another path.
+    pub(super) fn copy_as(&self, from: &Path, path: &str) -> Result<()> {
         let file = self.room_for(path)?;
-        fs::copy(path, &file).with_context(|| format!("copy {path}"))?;
+        fs::copy(from, &file).with_context(|| format!("copy {}", from.display()))?;
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use super::machine::{Disk, Machine};
 use super::report::Report;
 use super::{debian, folder, initramfs};
 use crate::ci::test_program::{Outcome, TestProgram};
-use crate::command::root;
+use crate::command::{self, root};
 
 const MEMORY_MIB: u32 = 3072;
 /// A machine that runs everything takes half of it on two idle processors.
@@ -50,14 +50,25 @@ const PARTS: &[Part] = &[
     Part {
         name: "containers",
         work: Work::Tests(&[
+            test("runtime isolation", &[], &["runtime-test-shim"]),
             test("runtime containers", &[], &["runtime-test-shim"]),
             test("runtime pods", &[], &["runtime-test-shim"]),
             test("runtime images", &[], &["runtime-test-shim"]),
+            test("runtime volumes", &[], &["runtime-test-shim"]),
         ]),
     },
     Part {
         name: "network",
         work: Work::Tests(&[test("runtime", &["network::"], &[])]),
+    },
+    Part {
+        name: "agent",
+        work: Work::Tests(&[
+            test("agent pods", &[], &["agent-test-shim"]),
+            test("agent changes", &[], &["agent-test-shim"]),
+            test("agent volumes", &[], &["agent-test-shim"]),
+            test("agent hanging", &[], &["agent-test-shim"]),
+        ]),
     },
     Part {
         name: "joining",
@@ -92,6 +103,7 @@ pub(super) fn run(names: &[&str], built: &[TestProgram]) -> Result<Outcome> {
     if let Some(unknown) = names.iter().find(|name| !parts().contains(name)) {
         bail!("no part is called {unknown:?}: there are {}", parts().join(", "));
     }
+    command::run("cargo", &["build", "--release", "--package", "everynode"])?;
     let folder = folder("debian")?;
     let kernel = Kernel::newest()?;
     let debian = debian::disk(&folder, &kernel)?;
@@ -123,7 +135,7 @@ pub(super) fn run(names: &[&str], built: &[TestProgram]) -> Result<Outcome> {
         load.write_file(file, text)?;
     }
     add_pages(&load)?;
-    load.add_program("everynode")?;
+    load.add_release("everynode")?;
     let load_disk = folder.join("load.img");
     load.write(&load_disk)?;
     let raw = RawDisk::new(folder.join("raw.img"))?;

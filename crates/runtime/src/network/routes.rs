@@ -297,10 +297,7 @@ async fn ensure_tunnel(handle: &Handle, place: &Place, peers: &BTreeSet<Peer>) -
             Some(IpAddr::V6(local)) => device.local6(local),
             None => device,
         };
-        handle
-            .link()
-            .add(device.build())
-            .execute()
+        super::link::create(handle, device.build(), "vxlan")
             .await
             .context(|| format!("create the VXLAN device {name} at port {}", place.port))?;
     }

@@ -33,7 +33,7 @@ close() {
 
 nothing_is_left() {
     ! nft list tables | grep everynode &&
-        ! ip -brief link | grep -E 'everynode|veth' &&
+        ! ip -brief link | grep -E '(pods|vxlan)-|veth' &&
         ! grep everynode /proc/self/mounts &&
         ! find /sys/fs/cgroup -type d -name 'everynode*' ! -name '*.service' | grep . &&
         ! pgrep -a everynode
