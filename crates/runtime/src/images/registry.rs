@@ -91,7 +91,12 @@ impl Registry {
             .redirect(Policy::custom(follow))
             .user_agent(concat!("everynode/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|cause| Error::machine(format!("make an HTTP client: {}", chain(&cause))))?;
+            .map_err(|cause| {
+                let cause = chain(&cause);
+                Error::machine(format!(
+                    "make an HTTP client: {cause}. Where the machine has no certificate authorities, install the package ca-certificates"
+                ))
+            })?;
         Ok(Registry {
             client,
             repository: reference.repository().to_owned(),
