@@ -12,7 +12,7 @@ use super::tree::Tree;
 use crate::command::run;
 
 /// What a machine has beside Debian's essential packages: what docs/join.md asks for, and what the parts look with.
-const PACKAGES: &str = "systemd,systemd-sysv,udev,dbus,kmod,nftables,iproute2,busybox-static,procps,curl,openssl,apparmor,ca-certificates";
+const PACKAGES: &str = "systemd,systemd-sysv,udev,dbus,kmod,nftables,iproute2,busybox-static,procps,curl,openssl,apparmor,ca-certificates,binutils";
 /// Room for images, logs and data, in MiB.
 const FREE: u64 = 3072;
 /// Starts what the second disk holds.
