@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use api::status::Status;
 
-use self::fair_queue::{Bounds, Counts, FairQueue, Held, Share};
-pub(crate) use self::fair_queue::{Busy, Thing, Ticket};
+pub(crate) use self::fair_queue::{Bounds, Busy, FairQueue, Held, Thing, Ticket};
+use self::fair_queue::{Counts, Share};
 use crate::connections::Address;
 use crate::limits::{BODY_BYTES_MAX, RETRY_AFTER_SECONDS};
 use crate::routes::{Route, Target};

@@ -21,6 +21,7 @@ mod client;
 mod compress;
 mod connection;
 mod connections;
+mod decoding;
 mod discovery;
 mod flow;
 mod health;

@@ -7,9 +7,10 @@ use api::status::Status;
 use bytes::Bytes;
 use http::HeaderMap;
 use jiff::Timestamp;
-use schema::decode::{self, DecodeError, FieldValidation};
+use schema::decode::{DecodeError, FieldValidation};
 use serde_json::Value;
 
+use crate::decoding;
 use crate::negotiate::{self, Answer};
 use crate::query::Query;
 use crate::routes::Target;
@@ -84,9 +85,9 @@ pub(crate) fn refuse(options: &str, errors: &[FieldError]) -> Result<(), Status>
 
 impl Request {
     /// The object in the body, of the target's kind.
-    pub(crate) fn decode_object(&mut self, validation: FieldValidation) -> Result<Value, Status> {
+    pub(crate) async fn decode_object(&mut self, validation: FieldValidation) -> Result<Value, Status> {
         let kind = self.target.kind;
-        let object = self.decode_as(kind.ty(), validation)?;
+        let object = self.decode_as(kind.ty(), validation).await?;
         let unfit = |why| DecodeError::Unfit {
             kind: kind.kind.to_owned(),
             version: kind.version.to_owned(),
@@ -100,14 +101,13 @@ impl Request {
     }
 
     /// The object in the body, of this type.
-    pub(crate) fn decode_as(
+    pub(crate) async fn decode_as(
         &mut self,
         ty: &'static schema::Type,
         validation: FieldValidation,
     ) -> Result<Value, Status> {
         let format = negotiate::body_format(&self.headers)?;
-        let decoded = decode::object(&self.body, format, Some(ty), validation)
-            .map_err(|error| Status::bad_request(error.to_string()))?;
+        let decoded = decoding::object(&self.user, &self.body, format, Some(ty), validation).await?;
         self.warnings.extend(decoded.warnings);
         Ok(decoded.value)
     }

@@ -13,9 +13,9 @@ use crate::respond::{self, Payload};
 use crate::shared::Shared;
 
 /// Answers a review.
-pub(crate) fn review(shared: &Shared, mut request: Request) -> Result<Response<Body>, Status> {
+pub(crate) async fn review(shared: &Shared, mut request: Request) -> Result<Response<Body>, Status> {
     let kind = request.target.kind;
-    let mut object = request.decode_object(FieldValidation::Warn)?;
+    let mut object = request.decode_object(FieldValidation::Warn).await?;
     if kind.namespaced {
         request.settle_namespace(&mut object)?;
     }

@@ -459,7 +459,7 @@ async fn run(
         _ => Part::Main,
     };
     match (request.target.subresource.as_str(), verb) {
-        ("", Verb::Create) if !request.target.kind.stored => review::review(shared, request),
+        ("", Verb::Create) if !request.target.kind.stored => review::review(shared, request).await,
         ("", Verb::Create) => create::create(shared, request).await,
         ("", Verb::Delete) => delete::delete(shared, request).await,
         ("", Verb::DeleteCollection) => {

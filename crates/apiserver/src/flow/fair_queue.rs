@@ -24,7 +24,7 @@ pub(crate) struct Bounds {
 }
 
 /// How much may be held at one moment.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Share {
     /// By all flows.
     pub(crate) all: usize,

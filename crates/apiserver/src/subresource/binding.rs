@@ -17,7 +17,7 @@ use crate::write;
 pub(crate) async fn bind(shared: &Shared, mut request: Request) -> Result<Response<Body>, Status> {
     let options = WriteOptions::of(&request.query, "CreateOptions")?;
     let ty = schema::lookup("", "v1", "Binding").ok_or_else(Status::path_not_found)?;
-    let binding = request.decode_as(ty, options.field_validation)?;
+    let binding = request.decode_as(ty, options.field_validation).await?;
     check(&request, &binding)?;
     let target = &request.target;
     let place = Place {

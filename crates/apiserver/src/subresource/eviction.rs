@@ -52,7 +52,7 @@ const CROWD_RETRY_SECONDS: u32 = 10;
 pub(crate) async fn evict(shared: &Shared, mut request: Request) -> Result<Response<Body>, Status> {
     let options = WriteOptions::of(&request.query, "CreateOptions")?;
     let ty = EVICTION.as_ref().ok_or_else(Status::path_not_found)?;
-    let mut eviction = request.decode_as(ty, options.field_validation)?;
+    let mut eviction = request.decode_as(ty, options.field_validation).await?;
     if meta::name(&eviction) != request.target.name {
         let why = "name in URL does not match name in Eviction object";
         return Err(Status::bad_request(why));

@@ -15,7 +15,7 @@ use crate::write;
 /// Replaces `spec.finalizers`. A terminating namespace without any goes.
 pub(crate) async fn finalize(shared: &Shared, mut request: Request) -> Result<Response<Body>, Status> {
     let options = WriteOptions::of(&request.query, "UpdateOptions")?;
-    let mut given = request.decode_object(options.field_validation)?;
+    let mut given = request.decode_object(options.field_validation).await?;
     request.target.kind.default(&mut given);
     let target = &request.target;
     let place = Place {

@@ -19,7 +19,7 @@ pub(crate) async fn token(shared: &Shared, mut request: Request) -> Result<Respo
     let options = WriteOptions::of(&request.query, "CreateOptions")?;
     let ty =
         schema::lookup("authentication.k8s.io", "v1", "TokenRequest").ok_or_else(Status::path_not_found)?;
-    let mut review = request.decode_as(ty, options.field_validation)?;
+    let mut review = request.decode_as(ty, options.field_validation).await?;
     let target = &request.target;
     let account = objects::get(&shared.objects, target.kind, &target.namespace, &target.name)?;
     reviews::default_token_request(&mut review);

@@ -19,7 +19,7 @@ use crate::write;
 /// Creates the object in the body.
 pub(crate) async fn create(shared: &Shared, mut request: Request) -> Result<Response<Body>, Status> {
     let options = WriteOptions::of(&request.query, "CreateOptions")?;
-    let mut object = request.decode_object(options.field_validation)?;
+    let mut object = request.decode_object(options.field_validation).await?;
     request.settle_namespace(&mut object)?;
     let payload = create_object(shared, &mut request, object, options).await?;
     respond::payload(&request, StatusCode::CREATED, &payload)

@@ -7,12 +7,13 @@ use api::meta;
 use api::status::{self, Status};
 use http::{Response, StatusCode};
 use jiff::{SignedDuration, Timestamp};
-use schema::decode::{self, FieldValidation};
+use schema::decode::FieldValidation;
 use serde_json::{Value, json};
 use store::{Change, CommitError, Durability, Expect};
 
 use crate::admission;
 use crate::body::Body;
+use crate::decoding;
 use crate::limits::CONFLICT_RETRIES_MAX;
 use crate::negotiate;
 use crate::node_credential;
@@ -46,10 +47,10 @@ pub(crate) struct DeleteOptions {
 
 impl DeleteOptions {
     /// From the body when there is one, else from the query.
-    pub(crate) fn of(request: &Request) -> Result<DeleteOptions, Status> {
+    pub(crate) async fn of(request: &Request) -> Result<DeleteOptions, Status> {
         let value = match request.body.is_empty() {
             true => from_query(&request.query)?,
-            false => from_body(request)?,
+            false => from_body(request).await?,
         };
         DeleteOptions::of_value(&value)
     }
@@ -77,11 +78,10 @@ impl DeleteOptions {
     }
 }
 
-fn from_body(request: &Request) -> Result<Value, Status> {
+async fn from_body(request: &Request) -> Result<Value, Status> {
     let format = negotiate::body_format(&request.headers)?;
     let ty = schema::lookup("", "v1", "DeleteOptions");
-    let decoded = decode::object(&request.body, format, ty, FieldValidation::Ignore)
-        .map_err(|error| Status::bad_request(error.to_string()))?;
+    let decoded = decoding::object(&request.user, &request.body, format, ty, FieldValidation::Ignore).await?;
     Ok(decoded.value)
 }
 
@@ -129,7 +129,7 @@ fn propagation(value: &Value, orphan: Option<bool>, errors: &mut Vec<FieldError>
 
 /// Deletes the object that the path names.
 pub(crate) async fn delete(shared: &Shared, request: Request) -> Result<Response<Body>, Status> {
-    let options = DeleteOptions::of(&request)?;
+    let options = DeleteOptions::of(&request).await?;
     let target = &request.target;
     let place = Place {
         kind: target.kind,

@@ -20,7 +20,7 @@ pub(crate) async fn delete_collection(
     request: Request,
     selection: Selection,
 ) -> Result<Response<Body>, Status> {
-    let options = DeleteOptions::of(&request)?;
+    let options = DeleteOptions::of(&request).await?;
     let kind = request.target.kind;
     let snapshot = shared
         .objects

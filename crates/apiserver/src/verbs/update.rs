@@ -36,7 +36,7 @@ pub(crate) async fn update(
     part: Part,
 ) -> Result<Response<Body>, Status> {
     let options = WriteOptions::of(&request.query, "UpdateOptions")?;
-    let mut object = request.decode_object(options.field_validation)?;
+    let mut object = request.decode_object(options.field_validation).await?;
     check_name(&request, &object)?;
     request.settle_namespace(&mut object)?;
     let kind = request.target.kind;

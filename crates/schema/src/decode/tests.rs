@@ -172,6 +172,19 @@ fn alias_bomb_is_rejected() {
 }
 
 #[test]
+fn aliases_are_rejected_when_they_add_too_many_nodes() {
+    let document = |aliases: usize| {
+        let shared: Vec<String> = (0..100).map(|key| format!("k{key}: v")).collect();
+        let uses: Vec<&str> = vec!["*shared"; aliases];
+        let (shared, uses) = (shared.join(", "), uses.join(", "));
+        format!("shared: &shared {{{shared}}}\nuses: [{uses}]\n")
+    };
+    // An alias of a map of 100 entries adds about 200 nodes.
+    assert!(untyped(document(50).as_bytes(), Format::Yaml).is_ok());
+    assert!(untyped(document(200).as_bytes(), Format::Yaml).is_err());
+}
+
+#[test]
 fn yaml_without_indentation_gets_a_clear_error() {
     let manifest =
         "apiVersion: apps/v1\nkind: DaemonSet\nmetadata:\nname: d\nspec:\nselector:\nmatchLabels:\nname: d\n";

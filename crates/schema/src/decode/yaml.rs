@@ -22,8 +22,12 @@ const MAX_YAML_DEPTH: usize = 100;
 /// thread with its own stack. YAML bodies are rare, and a thread costs about 20 µs.
 const STACK_BYTES: usize = 8 << 20;
 
-/// Most nodes of a document with all aliases expanded. It stops alias bombs.
+/// Most nodes of a document with all aliases expanded.
 const MAX_NODES: usize = 500_000;
+
+/// Most nodes that aliases add. It stops alias bombs, in which a few bytes stand for many nodes.
+/// Manifests that share a map by an alias use a few hundred.
+const MAX_ALIAS_NODES: usize = 20_000;
 
 /// Decodes an object. Returns it with its warnings and its type.
 pub(super) fn object(
@@ -77,7 +81,7 @@ fn options() -> Options {
         },
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         merge_keys: MergeKeyPolicy::Merge,
-        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_NODES },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_ALIAS_NODES },
         legacy_octal_numbers: true,
         strict_booleans: false,
         with_snippet: false,
