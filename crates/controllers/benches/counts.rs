@@ -1,8 +1,10 @@
-//! How much work an event is, counted, at fleets of several sizes: what an event costs must not grow with the fleet.
+//! Counts the work that an event causes, at several sizes of the fleet: it must not grow with the
+//! fleet.
 //!
-//! Everything runs in this process: the API server with its store, the controllers, and simulated nodes, whose Leases are left alone so
-//! that nothing but the event happens. Counted are the (DaemonSet, node) pairs that the controller looked at, the requests that all
-//! controllers sent (without watches), the bytes of those requests, and the writes to the store, those of the nodes included.
+//! Everything runs in this process: the API server with its store, the controllers, and simulated
+//! nodes. Leases are not renewed, so that only the event causes work. It counts the (DaemonSet,
+//! node) pairs that the controller judged, the requests of all controllers (without watches), the
+//! bytes of those requests, and the writes to the store, including those of the nodes.
 #![allow(clippy::print_stdout, reason = "a benchmark's output is what it prints")]
 
 use std::fmt::Write as _;
@@ -21,19 +23,19 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// The sizes of the fleets, unless arguments name others.
+/// Sizes of the fleets, unless arguments name others.
 const FLEETS: &[u32] = &[100, 1_000, 10_000];
-/// How often an event is made to happen, on another node each time; the mean is shown.
+/// Repetitions of an event, on another node each time. The mean is printed.
 const REPEATS: u32 = 10;
-/// Nothing has happened for so long: the event is over.
+/// An event has ended after this time without work.
 const QUIET: Duration = Duration::from_millis(400);
-/// The same when there is a Service: between two writes of its endpoints up to a second passes.
+/// The same with a Service, because two writes of its endpoints may be up to a second apart.
 const QUIET_WITH_SERVICE: Duration = Duration::from_millis(1300);
-/// Between two looks.
+/// Interval between two checks.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// An event that is not over by then never will be.
-const PATIENCE: Duration = Duration::from_secs(1800);
-/// Longer than the benchmark: no node renews, and none is missed.
+/// Timeout of an event.
+const TIMEOUT: Duration = Duration::from_secs(1800);
+/// Longer than the benchmark, so no node renews and none is missed.
 const NEVER: Duration = Duration::from_secs(100 * 24 * 3600);
 
 const SETS: &str = "/apis/apps/v1/namespaces/default/daemonsets";
@@ -41,7 +43,7 @@ const PODS: &str = "/api/v1/namespaces/default/pods";
 const SERVICES: &str = "/api/v1/namespaces/default/services";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 
-/// An event's name and how much work it was at each size.
+/// An event's name and its work at each size.
 type Row = (String, Vec<Count>);
 
 fn main() {
@@ -60,7 +62,7 @@ fn main() {
     println!("{}", table(&sizes, &rows));
 }
 
-/// Work, of one event or of one pair.
+/// Work of one event or of one pair.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Count {
     pairs: f64,
@@ -103,7 +105,7 @@ impl Count {
     }
 }
 
-/// What the controllers sent.
+/// Requests of the controllers.
 #[derive(Default)]
 struct Sent {
     requests: AtomicU64,
@@ -111,7 +113,7 @@ struct Sent {
 }
 
 impl Sent {
-    /// A client that counts what goes through it.
+    /// A client that counts its requests.
     fn through(self: Arc<Self>, client: kube::Client) -> kube::Client {
         let service = tower::service_fn(move |request: Request<Body>| {
             if !request
@@ -130,7 +132,7 @@ impl Sent {
     }
 }
 
-/// The whole, in this process.
+/// The whole system, in this process.
 struct Cluster {
     nodes: u32,
     server: Server,
@@ -143,7 +145,7 @@ struct Cluster {
     _data: tempfile::TempDir,
 }
 
-/// All events, with what each cost.
+/// Measures all events.
 async fn measure(nodes: u32) -> Vec<(String, Count)> {
     let mut cluster = Cluster::start(nodes).await;
     let mut rows = Vec::new();
@@ -235,7 +237,7 @@ impl Cluster {
         self.server.shutdown().await.expect("stop the server");
     }
 
-    /// What happens to all nodes at once.
+    /// Events on all nodes at once.
     async fn whole_fleet(&mut self, rows: &mut Vec<(String, Count)>) {
         let nodes = self.nodes;
         let created = self
@@ -249,7 +251,7 @@ impl Cluster {
             })
             .await;
         rows.push(("a DaemonSet is created, per pair".to_owned(), created.per(nodes)));
-        // A second one, for some nodes only, which all further events have to leave alone or to look at.
+        // A second set on some nodes only. All later events must either skip or judge it.
         let chosen = daemon_set("chosen", json!({"disk": "ssd"}));
         self.api.create(SETS, &chosen).await.expect("created");
         self.quiet().await;
@@ -260,7 +262,7 @@ impl Cluster {
         ));
     }
 
-    /// What happens to one node or to one pod.
+    /// Events on one node or one pod.
     async fn single_nodes(&mut self, rows: &mut Vec<(String, Count)>) {
         let node = |index: u32| format!("/api/v1/nodes/node-{index}");
         self.each(rows, "a heartbeat (the node's Lease)", async |cluster, index| {
@@ -348,7 +350,7 @@ impl Cluster {
         .await;
     }
 
-    /// Nodes that come and go.
+    /// Nodes that are added and deleted.
     async fn guests(&mut self, rows: &mut Vec<(String, Count)>) {
         let nodes = self.nodes;
         let came = self
@@ -377,7 +379,7 @@ impl Cluster {
         ));
     }
 
-    /// What a Service costs that selects the pods of all nodes: its EndpointSlices and its Endpoints.
+    /// Work for a Service that selects the pods of all nodes: its EndpointSlices and its Endpoints.
     async fn service(&mut self, rows: &mut Vec<(String, Count)>) {
         let nodes = self.nodes;
         self.quiet_after = QUIET_WITH_SERVICE;
@@ -398,7 +400,7 @@ impl Cluster {
             "a Service for them all is created, per pod".to_owned(),
             created.per(nodes),
         ));
-        // Until all is quiet its node has set it right by itself, so both changes are counted together.
+        // The node repairs it before the end, so both changes are counted together.
         let mut changed = Count::default();
         for index in 0..REPEATS {
             for ready in ["False", "True"] {
@@ -426,7 +428,7 @@ impl Cluster {
         self.quiet_after = QUIET;
     }
 
-    /// Gives the DaemonSet of all nodes another template and waits until all have it.
+    /// Changes the template of the DaemonSet on all nodes, and waits until all have it.
     async fn update(&mut self, mark: &str) {
         let patch = json!({"spec": {"template": {"metadata": {"annotations": {"updated": mark}}}}});
         self.api
@@ -445,7 +447,7 @@ impl Cluster {
             .expect("patched");
     }
 
-    /// Makes something happen to one node after the other, each time until everything is quiet again.
+    /// Triggers an event on one node after the other, and waits for the end of each.
     async fn each(
         &mut self,
         rows: &mut Vec<(String, Count)>,
@@ -459,14 +461,14 @@ impl Cluster {
         rows.push((name.to_owned(), sum.per(REPEATS)));
     }
 
-    /// What was done from the beginning of `event` until everything was quiet again.
+    /// The work from the beginning of `event` to its end.
     async fn counted(&mut self, event: impl AsyncFnOnce(&mut Cluster)) -> Count {
         let before = self.count().await;
         event(self).await;
         self.quiet().await - before
     }
 
-    /// Waits until nothing happens any more, and gives the count.
+    /// Waits for the end of all work, and returns the count.
     async fn quiet(&self) -> Count {
         let (mut last, mut since) = (self.count().await, Instant::now());
         while since.elapsed() < self.quiet_after {
@@ -490,7 +492,7 @@ impl Cluster {
         }
     }
 
-    /// How many objects a collection has.
+    /// Number of objects in a collection.
     async fn number(&self, collection: &str) -> u64 {
         let list: Value = self
             .api
@@ -514,7 +516,7 @@ impl Cluster {
         name.expect("a pod on the node").to_owned()
     }
 
-    /// Waits until the newest template's pods are available on so many nodes, and nowhere else.
+    /// Waits until pods of the newest template are available on this many nodes, and on no others.
     async fn settled(&self, name: &str, wanted: u32) {
         let path = format!("{SETS}/{name}");
         self.until("the DaemonSet to settle", async || {
@@ -533,7 +535,7 @@ impl Cluster {
     async fn until(&self, what: &str, reached: impl AsyncFn() -> bool) {
         let started = Instant::now();
         while !reached().await {
-            assert!(started.elapsed() < PATIENCE, "never: {what}");
+            assert!(started.elapsed() < TIMEOUT, "never: {what}");
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
@@ -553,7 +555,8 @@ fn daemon_set(name: &str, node_selector: Value) -> Value {
     })
 }
 
-/// A line an event; in each cell the sizes of the fleet from left to right, and the last by the first.
+/// A line for each event. Each cell has the values by size of the fleet, and the last divided by
+/// the first.
 fn table(sizes: &[u32], rows: &[Row]) -> String {
     let columns = ["pairs looked at", "requests", "bytes sent", "store writes"];
     let sizes: Vec<String> = sizes.iter().map(u32::to_string).collect();
@@ -578,7 +581,7 @@ fn table(sizes: &[u32], rows: &[Row]) -> String {
     text
 }
 
-/// Three digits, without an end of zeroes.
+/// Three digits, without trailing zeros.
 fn figure(value: f64) -> String {
     if value >= 100.0 {
         return format!("{value:.0}");

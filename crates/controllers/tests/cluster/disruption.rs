@@ -1,4 +1,4 @@
-//! Evictions and the budgets that they give way to.
+//! Evictions and PodDisruptionBudgets.
 
 use serde_json::{Value, json};
 
@@ -15,7 +15,8 @@ impl Cluster {
         self.create(BUDGETS, budget).await;
     }
 
-    /// Waits until the budget counts so many expected, healthy and desired pods and allows so many disruptions.
+    /// Waits until the budget has these numbers of expected, healthy and desired pods, and of
+    /// allowed disruptions.
     async fn counted(&self, name: &str, wanted: [u64; 4]) {
         let path = format!("{BUDGETS}/{name}");
         self.until(&format!("{name} says {wanted:?}"), || async {
@@ -72,7 +73,7 @@ async fn evicted_daemons_come_back_and_the_budget_holds_the_others() {
     cluster.counted("two", [3, 3, 2, 1]).await;
     let pods: Vec<String> = cluster.pods().await.iter().map(name).collect();
     assert_eq!(cluster.evict(&pods[0]).await, 201);
-    // Until the first is replaced, nothing is left in the budget; by then it may be.
+    // The budget is exhausted until the first pod is replaced, which may have happened by now.
     cluster
         .until("the evicted pod is gone", || async {
             let left = cluster.pods().await;

@@ -1,4 +1,4 @@
-//! Where Services lead: EndpointSlices and Endpoints of daemons on simulated nodes.
+//! EndpointSlices and Endpoints of daemons on simulated nodes.
 
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ impl Cluster {
         self.items(&selector).await
     }
 
-    /// Waits until the slices of the Service satisfy `wanted`, and gives them.
+    /// Waits until the slices of the Service satisfy `wanted`, and returns them.
     async fn slices_are(&self, service: &str, what: &str, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         self.until(&format!("the slices of {service}: {what}"), || async {
             let slices = self.slices(service).await;

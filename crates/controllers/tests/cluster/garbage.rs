@@ -1,4 +1,4 @@
-//! What goes with what, when it is deleted.
+//! Deletion of owners, dependents and namespaces.
 
 use serde_json::{Value, json};
 
@@ -122,7 +122,7 @@ async fn a_namespace_goes_with_everything_in_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_namespace_has_a_service_account_and_the_root_certificate_and_gets_them_back() {
+async fn namespace_keeps_its_service_account_and_root_certificate() {
     let cluster = Cluster::start(0).await;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}});
     cluster.create("/api/v1/namespaces", namespace).await;
@@ -167,7 +167,7 @@ async fn what_lost_its_only_owner_goes_and_what_has_another_is_let_go() {
         "alive",
         &uid_of(&cluster, &format!("{MAPS}/alive")).await,
     );
-    // As a DaemonSet that was deleted while nobody collected leaves its pods behind.
+    // A DaemonSet that is deleted while the collector does not run leaves its pods like this.
     let dead = json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "gone", "uid": "0"});
     cluster
         .create(MAPS, config_map("orphan", std::slice::from_ref(&dead)))
@@ -187,7 +187,7 @@ async fn what_lost_its_only_owner_goes_and_what_has_another_is_let_go() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reference_into_another_namespace_is_warned_about_and_reaches_nobody() {
+async fn reference_into_another_namespace_is_reported_and_ignored() {
     let cluster = Cluster::start(0).await;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}});
     cluster.create("/api/v1/namespaces", namespace).await;
@@ -217,7 +217,7 @@ async fn a_reference_into_another_namespace_is_warned_about_and_reaches_nobody()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_foreground_deletion_goes_down_the_levels_and_waits_for_each() {
+async fn foreground_deletion_waits_for_each_level() {
     let cluster = Cluster::start(0).await;
     let blocked_by = |name: &str, uid: &str| {
         let mut owner = reference("ConfigMap", name, uid);
@@ -275,11 +275,11 @@ async fn a_foreground_deletion_goes_down_the_levels_and_waits_for_each() {
     cluster.stop().await;
 }
 
-/// In how many rounds a namespace that is kept has the chance to be left alone.
+/// Rounds in which a remaining namespace could be rewritten.
 const QUIET_ROUNDS: usize = 5;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_namespace_that_something_keeps_says_so_and_is_not_rewritten() {
+async fn remaining_namespace_reports_why_and_is_not_rewritten() {
     let cluster = Cluster::start(0).await;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "stuck"}});
     cluster.create("/api/v1/namespaces", namespace).await;
@@ -304,10 +304,11 @@ async fn a_namespace_that_something_keeps_says_so_and_is_not_rewritten() {
             .then(|| namespace["metadata"]["resourceVersion"].clone())
     };
     let mut quiet = false;
-    // An event that is told late may change for a moment what remains. A rewrite for no reason would come in every round.
+    // A late event may briefly change what remains. A rewrite without a reason would come in every
+    // round.
     for round in 0..QUIET_ROUNDS {
         let version = cluster.until("it says what keeps it", kept).await;
-        // Another namespace, begun later, goes through at least one look that also falls to this one.
+        // Another namespace that was deleted later gets at least one pass, so this one gets it too.
         let later = format!("later-{round}");
         let path = format!("/api/v1/namespaces/{later}");
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": later}});

@@ -1,4 +1,4 @@
-//! The controllers against a real API server in this process, with simulated nodes: what a user sees, as sentences.
+//! The controllers with a real API server in this process and simulated nodes.
 
 mod disruption;
 mod endpoints;

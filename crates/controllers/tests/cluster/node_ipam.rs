@@ -34,7 +34,7 @@ async fn given(cluster: &Cluster, name: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_gets_a_range_that_no_other_has_and_one_that_comes_again_gets_its_own() {
+async fn node_gets_unique_range_and_again_when_recreated() {
     let cluster = Cluster::start_with(0, ranges(&[("10.244.0.0/16", 24), ("fd00:10:244::/56", 64)])).await;
     let own = json!({"podCIDR": "10.244.0.0/24", "podCIDRs": ["10.244.0.0/24"]});
     cluster.create(NODES, node("brings-its-own", own)).await;

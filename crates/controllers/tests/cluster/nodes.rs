@@ -1,4 +1,4 @@
-//! Nodes that leave, and nodes that fall silent.
+//! Nodes that are deleted, and nodes that stop reporting.
 
 use std::time::Duration;
 
@@ -46,10 +46,10 @@ async fn pods_and_lease_of_a_deleted_node_are_collected() {
     cluster.stop().await;
 }
 
-/// Well below the grace of an impatient cluster.
+/// Well below the grace period of the test cluster.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
-/// A cluster in which silence is taken for death after some seconds, and one node that is never silent that long.
+/// A cluster with a grace period of a few seconds, and one node that always reports in time.
 async fn impatient() -> Cluster {
     let limits = Limits {
         grace: Duration::from_secs(5),
@@ -86,10 +86,11 @@ async fn events_of(cluster: &Cluster, kind: &str, reason: &str) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_silent_node_is_tainted_its_daemon_stays_unready_and_both_come_back() {
+async fn unreachable_node_is_tainted_and_recovers_with_its_daemon() {
     let mut cluster = impatient().await;
     let silence = cluster.play_at(1, "lost", HEARTBEAT);
-    // As node daemons do; without it an unreachable node is one that should not run the daemon, and is counted as such.
+    // Like daemons of nodes. Without it, the node does not count as desired while it is
+    // unreachable.
     let everywhere =
         |s: &mut Value| s["spec"]["template"]["spec"]["tolerations"] = json!([{"operator": "Exists"}]);
     cluster.create(SETS, daemon_set("a", everywhere)).await;
@@ -202,7 +203,7 @@ async fn terminating_pods_of_a_node_out_of_service_are_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nodes_are_registered_labelled_by_their_old_names_and_seen_off() {
+async fn nodes_get_events_and_deprecated_labels() {
     let cluster = Cluster::start(0).await;
     let labels = json!({"kubernetes.io/os": "linux", "kubernetes.io/arch": "arm64", "beta.kubernetes.io/arch": "amd64"});
     let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "bare", "labels": labels}});
@@ -255,7 +256,7 @@ async fn a_cordon_moves_no_daemon() {
             has_taints(&cluster, "node-0", &[("unschedulable", "NoSchedule")])
         })
         .await;
-    // What was decided since then is written by the time a change of the set is.
+    // Earlier decisions are written by the time a change of the set is.
     let change = json!({"spec": {"minReadySeconds": 0, "revisionHistoryLimit": 5}});
     cluster.merge(&crate::support::set_path("a"), change).await;
     cluster.ready("a", 2).await;

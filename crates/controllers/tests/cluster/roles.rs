@@ -1,4 +1,4 @@
-//! ClusterRoles that are sums of others.
+//! Aggregated ClusterRoles.
 
 use serde_json::json;
 

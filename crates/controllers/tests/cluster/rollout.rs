@@ -13,7 +13,7 @@ fn new_image() -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rolling_update_replaces_every_pod_and_never_takes_more_than_it_may() {
+async fn rolling_update_replaces_every_pod_within_its_budget() {
     let cluster = Cluster::start(5).await;
     cluster.create(SETS, daemon_set("a", |_| {})).await;
     cluster.ready("a", 5).await;
@@ -85,7 +85,7 @@ async fn on_delete_waits_for_the_user() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn conditions_tell_how_far_it_is_and_leave_those_of_others_alone() {
+async fn conditions_show_progress_and_keep_foreign_ones() {
     let cluster = Cluster::start(2).await;
     cluster.create(SETS, daemon_set("a", |_| {})).await;
     cluster.ready("a", 2).await;

@@ -1,4 +1,4 @@
-//! Who is bound where, and what is said when not.
+//! Bindings, and the reports about pods that are not bound.
 
 use controllers::Options;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ fn scheduled(pod: &Value) -> Option<&Value> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_daemon_that_does_not_fit_says_why_and_runs_once_there_is_room() {
+async fn daemon_without_room_reports_why_and_runs_when_it_fits() {
     let cluster = Cluster::start(2).await;
     let hungry = |s: &mut Value| {
         s["spec"]["template"]["spec"]["containers"][0]["resources"] = json!({"requests": {"memory": "10Gi"}});
@@ -73,7 +73,7 @@ async fn pods_without_a_daemon_set_are_spread() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_the_scheduler_pods_wait_for_someone_else_to_bind_them() {
+async fn without_scheduler_pods_wait_for_another_one() {
     let cluster = Cluster::start_with(
         1,
         Options {
@@ -102,7 +102,7 @@ async fn without_the_scheduler_pods_wait_for_someone_else_to_bind_them() {
     cluster.stop().await;
 }
 
-/// A node of 4 cpu is full of these.
+/// A node with 4 CPUs is full with these pods.
 fn filler(s: &mut Value) {
     s["spec"]["template"]["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "3"}});
 }
@@ -113,7 +113,7 @@ fn critical(s: &mut Value) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_daemon_of_system_node_critical_takes_its_place_on_full_nodes() {
+async fn critical_daemon_preempts_pods_on_full_nodes() {
     let cluster = Cluster::start(2).await;
     cluster.create(SETS, daemon_set("filler", filler)).await;
     cluster.ready("filler", 2).await;
@@ -173,7 +173,7 @@ async fn a_daemon_of_system_node_critical_takes_its_place_on_full_nodes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_victim_says_why_it_goes_and_has_its_grace_while_its_successor_is_nominated() {
+async fn victim_reports_preemption_and_keeps_its_grace_period() {
     let cluster = Cluster::start(1).await;
     cluster
         .until("the node is ready", || async {

@@ -1,4 +1,5 @@
-//! A cluster in this process: API server, controllers, simulated nodes, joined by in-process clients.
+//! A cluster in this process: API server, controllers and simulated nodes, connected by in-process
+//! clients.
 
 use std::future::Future;
 use std::time::Duration;
@@ -10,8 +11,8 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// A state that is not reached within this is not reached. Generous: the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Timeout of a state. Generous, because the machine may be busy.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) struct Cluster {
     server: Server,
@@ -25,7 +26,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// With `nodes` simulated nodes.
+    /// A cluster with `nodes` simulated nodes.
     pub(crate) async fn start(nodes: u32) -> Self {
         Self::start_with(nodes, Options::default()).await
     }
@@ -65,12 +66,12 @@ impl Cluster {
         cluster
     }
 
-    /// Plays more nodes. The token ends them alone: they fall silent.
+    /// Simulates more nodes. The token only ends their simulation: they stop reporting.
     pub(crate) fn play(&mut self, nodes: u32, prefix: &str) -> CancellationToken {
         self.play_at(nodes, prefix, simulate::Options::default().heartbeat)
     }
 
-    /// The same, with another heartbeat.
+    /// The same, with another interval of heartbeats.
     pub(crate) fn play_at(&mut self, nodes: u32, prefix: &str, heartbeat: Duration) -> CancellationToken {
         let silence = self.shutdown.child_token();
         let options = simulate::Options {
@@ -93,7 +94,7 @@ impl Cluster {
         }
     }
 
-    /// Plays nodes over HTTPS, as another machine would.
+    /// Simulates nodes over HTTPS, like another machine.
     pub(crate) async fn play_remotely(&mut self, nodes: u32, prefix: &str) {
         let kubeconfig = kube::config::Kubeconfig::read_from(self.server.kubeconfig()).expect("a kubeconfig");
         let config =
@@ -165,7 +166,8 @@ impl Cluster {
         self.api.delete(path, options).await.expect("a deletion");
     }
 
-    /// Waits until `state` gives something, and returns it. Looks again and again; says what it waited for when it gives up.
+    /// Polls `state` until it returns a value, and returns that. On timeout, panics with what it
+    /// waited for.
     pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
         &self,
         what: &str,
@@ -179,13 +181,13 @@ impl Cluster {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        match tokio::time::timeout(PATIENCE, look).await {
+        match tokio::time::timeout(TIMEOUT, look).await {
             Ok(found) => found,
-            Err(_) => panic!("never: {what}\n{}", self.picture().await),
+            Err(_) => panic!("never: {what}\n{}", self.dump().await),
         }
     }
 
-    /// Waits until the DaemonSet reports this many pods ready, all of them of the current template.
+    /// Waits until the DaemonSet reports this many ready pods, all of the current template.
     pub(crate) async fn ready(&self, name: &str, nodes: u64) {
         let path = set_path(name);
         self.until(&format!("{name} ready on {nodes} nodes"), || async {
@@ -204,7 +206,7 @@ impl Cluster {
         .await;
     }
 
-    async fn picture(&self) -> String {
+    async fn dump(&self) -> String {
         let mut lines = Vec::new();
         for path in [
             "/api/v1/nodes",

@@ -1,4 +1,4 @@
-//! Bootstrap tokens go when they end.
+//! Expired bootstrap tokens are deleted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ fn path(token: &BootstrapToken) -> String {
     format!("{SECRETS}/{}", token.secret_name())
 }
 
-/// Tokens are cleaned where certificates are issued.
+/// Tokens are cleaned only where certificates are issued.
 async fn cluster() -> Cluster {
     let signer = Signer {
         longest: Duration::from_secs(3600),
