@@ -100,10 +100,10 @@ impl Trouble {
             Trouble::Unreachable => UNREACHABLE,
         };
         let tainted = node.taints.iter().filter(|taint| *taint.key == *key);
-        let told = node
+        let reported = node
             .condition("Ready")
             .and_then(|ready| ready.last_transition_time);
-        tainted.filter_map(|taint| taint.time_added).min().or(told)
+        tainted.filter_map(|taint| taint.time_added).min().or(reported)
     }
 }
 
