@@ -22,6 +22,10 @@ const STRIDE: u64 = 64 << 10;
 /// Longest record that is read, in bytes: a shim cuts lines at 16 KiB. A pod that may write in the log folder can make longer ones.
 const RECORD: u64 = 64 << 10;
 
+/// Bytes that are read between two pauses in which other tasks run and the reader may have left. A
+/// pod that may write in the log folder can leave terabytes in which nothing is a record.
+const PAUSE_AFTER: u64 = 1 << 20;
+
 /// Which part of a log, and how.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Selection {
@@ -128,13 +132,36 @@ pub(crate) fn tail(log: &LogPath, bytes: u64) -> String {
     String::from_utf8_lossy(&out[start..]).into_owned()
 }
 
-/// Where the last `lines` lines of a log begin: the file (an index into `files`) and the byte in it.
-fn start_of_tail(files: &mut [File], lines: u64) -> io::Result<(usize, u64)> {
+/// Lets other tasks run after each [`PAUSE_AFTER`] bytes that were read.
+#[derive(Default)]
+struct Pauses(u64);
+
+impl Pauses {
+    /// Counts `bytes`. Returns false when nobody listens to `out` any more.
+    async fn after(&mut self, bytes: u64, out: &mpsc::Sender<Bytes>) -> bool {
+        self.0 += bytes;
+        if self.0 < PAUSE_AFTER {
+            return true;
+        }
+        self.0 = 0;
+        tokio::task::yield_now().await;
+        !out.is_closed()
+    }
+}
+
+/// Returns where the last `lines` lines of a log begin: the file (an index into `files`) and the byte
+/// in it. `None` when nobody listens to `out` any more.
+async fn start_of_tail(
+    files: &mut [File],
+    lines: u64,
+    out: &mpsc::Sender<Bytes>,
+) -> io::Result<Option<(usize, u64)>> {
+    let mut pauses = Pauses::default();
     let mut wanted = lines;
     for (index, file) in files.iter_mut().enumerate().rev() {
         let mut end = file.metadata()?.len();
         if wanted == 0 {
-            return Ok((index, end));
+            return Ok(Some((index, end)));
         }
         let whole = end;
         while end > 0 {
@@ -147,9 +174,12 @@ fn start_of_tail(files: &mut [File], lines: u64) -> io::Result<(usize, u64)> {
                 if *byte == b'\n' && position + 1 != whole {
                     wanted -= 1;
                     if wanted == 0 {
-                        return Ok((index, position + 1));
+                        return Ok(Some((index, position + 1)));
                     }
                 }
+            }
+            if !pauses.after(end - from, out).await {
+                return Ok(None);
             }
             end = from;
         }
@@ -158,10 +188,10 @@ fn start_of_tail(files: &mut [File], lines: u64) -> io::Result<(usize, u64)> {
             wanted -= 1;
         }
         if wanted == 0 {
-            return Ok((index, 0));
+            return Ok(Some((index, 0)));
         }
     }
-    Ok((0, 0))
+    Ok(Some((0, 0)))
 }
 
 /// Sends the selected part of a log, and what is added to it until `ended` says that nothing comes any more. Stops when nobody
@@ -174,7 +204,10 @@ pub(crate) async fn copy<E: Future<Output = bool>>(
 ) -> io::Result<()> {
     let mut files = log.open_all()?;
     let (first, offset) = match selection.tail_lines {
-        Some(lines) => start_of_tail(&mut files, lines)?,
+        Some(lines) => match start_of_tail(&mut files, lines, &out).await? {
+            Some(start) => start,
+            None => return Ok(()),
+        },
         None => (0, 0),
     };
     let mut printer = Printer::new(&selection);
@@ -258,10 +291,14 @@ impl Lines {
     /// Sends all whole lines there are; answers whether more may follow.
     async fn drain(&mut self, printer: &mut Printer, out: &mpsc::Sender<Bytes>) -> io::Result<bool> {
         let mut piece = Vec::with_capacity(PIECE);
+        let mut pauses = Pauses::default();
         loop {
             let room = RECORD.saturating_sub(self.begun.len() as u64);
             let read = self.file.by_ref().take(room).read_until(b'\n', &mut self.begun)?;
             self.position += read as u64;
+            if !pauses.after(read as u64, out).await {
+                return Ok(false);
+            }
             let whole = self.begun.last() == Some(&b'\n');
             if !whole && self.begun.len() as u64 >= RECORD {
                 // No shim has written it.
@@ -429,6 +466,29 @@ mod tests {
         assert_eq!(tail(&log(folder.path()), 100), "one\ntwo\n\n");
         assert_eq!(tail(&log(folder.path()), 3), "o\n\n");
         assert_eq!(tail(&LogPath::new(folder.path(), "none"), 3), "");
+    }
+
+    #[tokio::test]
+    async fn endless_log_ends_with_its_reader_and_delays_nobody() {
+        for tail_lines in [None, Some(5)] {
+            let folder = written(&[("0.log", LOG)]);
+            let file = File::options()
+                .write(true)
+                .open(folder.path().join("0.log"))
+                .expect("open");
+            file.set_len(1 << 42).expect("make a sparse file");
+            let (out, received) = mpsc::channel(1);
+            let selection = Selection {
+                tail_lines,
+                ..Default::default()
+            };
+            let log = log(folder.path());
+            // One thread runs both tasks.
+            let reader = tokio::spawn(async move { copy(log, selection, || async { true }, out).await });
+            tokio::task::yield_now().await;
+            drop(received);
+            reader.await.expect("join").expect("copy");
+        }
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 //! Single results are counted by [`plan::pod_sync::Tally`]; a verdict goes to the pod's worker.
 
 pub(crate) mod http;
+mod tasks;
 
 use std::sync::Arc;
 use std::time::Duration;

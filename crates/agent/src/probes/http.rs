@@ -6,12 +6,14 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::{Request, Uri};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::HTTPGetAction;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+
+use super::tasks::Tasks;
 
 /// What is read of an answer: enough for any health page, in bytes.
 const BODY: usize = 10 << 10;
@@ -213,7 +215,8 @@ pub(crate) async fn grpc_health(address: &str, service: &str) -> Result<(), Stri
     let stream = TcpStream::connect(address)
         .await
         .map_err(|error| failed(error.to_string()))?;
-    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let tasks = Tasks::default();
+    let handshake = hyper::client::conn::http2::handshake(tasks.spawner(), TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(|error| failed(error.to_string()))?;
     let name = service.as_bytes();
     let length = u8::try_from(name.len()).ok().filter(|length| *length < 128);
@@ -258,6 +261,33 @@ pub(crate) async fn grpc_health(address: &str, service: &str) -> Result<(), Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn connection_of_a_grpc_probe_ends_with_the_probe() {
+        use tokio::io::AsyncWriteExt as _;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let probe = tokio::spawn(async move { grpc_health(&address, "").await });
+        let (mut server, _) = listener.accept().await.expect("the probe connects");
+        // An empty SETTINGS frame, then PING frames until the probe's answers fill the connection.
+        server
+            .write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0])
+            .await
+            .expect("settings");
+        let pings = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8].repeat(1024);
+        let full = std::time::Duration::from_millis(500);
+        while let Ok(sent) = tokio::time::timeout(full, server.write_all(&pings)).await {
+            sent.expect("the probe keeps the connection");
+        }
+        probe.abort();
+        assert!(probe.await.expect_err("the probe was aborted").is_cancelled());
+        // Nothing is read meanwhile, so only the end of the connection lets a write fail.
+        let end = async { while server.write_all(&pings).await.is_ok() {} };
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(30), end).await;
+        assert!(ended.is_ok(), "the connection is still open");
+    }
 
     fn place(path: &str) -> Place {
         Place {
