@@ -155,15 +155,21 @@ async fn an_empty_dir_outlives_its_pods_sandbox() {
         .join(&uid)
         .join("volumes");
     let order = || fs::read_to_string(folder.join("log/order")).unwrap_or_default();
-    assert_eq!(order(), "first\nsecond\nmain\n");
-    kill(shim(&uid), Signal::SIGKILL).unwrap();
-    let again = async || match order().as_str() {
-        "first\nsecond\nmain\nfirst\nsecond\nmain\n" => Ok(()),
-        other => Err(other.to_owned()),
+    // A container that was started may not have written yet.
+    let until_order = async |what: &str, expected: &str| {
+        let look = async || match order() {
+            order if order == expected => Ok(()),
+            other => Err(other),
+        };
+        testkit::wait_for_async(what, look).await.unwrap();
     };
-    testkit::wait_for_async("the pod begins anew", again)
-        .await
-        .unwrap();
+    until_order("the pod runs", "first\nsecond\nmain\n").await;
+    kill(shim(&uid), Signal::SIGKILL).unwrap();
+    until_order(
+        "the pod begins anew",
+        "first\nsecond\nmain\nfirst\nsecond\nmain\n",
+    )
+    .await;
     assert_eq!(fs::read_to_string(folder.join("memory/kept")).unwrap(), "kept\n");
     cluster.delete("inits").await;
     cluster.until_gone("inits").await;
