@@ -20,7 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("tls", &[]),
     ("reflector", &["api"]),
-    ("runtime", &[]),
+    ("runtime", &["disk"]),
     ("apiserver", &["schema", "api", "disk", "store", "clock", "tls"]),
     ("controllers", &["api", "plan", "schema", "clock", "reflector"]),
     ("dns", &["plan"]),

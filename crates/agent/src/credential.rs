@@ -4,12 +4,12 @@
 //! of different ages; and, while a certificate is asked for, `next.key`. The key is written before anybody hears of it, and the request is
 //! named after it: whenever the agent is killed, the next one goes on where it was.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use disk::Disk;
 use jiff::Timestamp;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PublicKeyData};
+use runtime::bounded;
 use x509_parser::pem::Pem;
 
 use crate::servers::{Identity, ServerAddress};
@@ -155,7 +155,7 @@ impl Files {
     }
 
     fn read(&self, file: &str) -> Result<Option<Vec<u8>>, CredentialError> {
-        match fs::read(self.dir.join(file)) {
+        match bounded::read(&self.dir.join(file), bounded::FILE) {
             Ok(content) => Ok(Some(content)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.failed("read", file)(&error)),

@@ -1,15 +1,14 @@
 //! What a pod takes of the node's disk, against what it may: `sizeLimit` of its emptyDirs and limits of `ephemeral-storage`.
 //!
 //! Files are counted by a walk, as the kubelet counts them where the file system keeps no accounts of its own. It follows no links and crosses no
-//! mounts, and only pods with such a limit are walked, one at a time.
+//! mounts, and only pods with such a limit are walked.
 
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use plan::pod_sync::Failure;
-use runtime::beneath;
+use runtime::{ErrorKind, beneath};
 use schema::quantity::Quantity;
 
 use crate::container::{PodFiles, run_id};
@@ -17,9 +16,9 @@ use crate::container::{PodFiles, run_id};
 /// How often a pod is measured: the period of the kubelet's eviction manager.
 pub(crate) const PERIOD: Duration = Duration::from_secs(10);
 
-/// Files of one volume, layer or log folder that are looked at. A walk takes some 1.5 µs for each, so that the largest is over in a third of a
-/// second; what lies behind it is not counted.
-const FILES: u64 = 200_000;
+/// Most files of one volume, layer or log folder, which bounds the time of a walk. A pod with more of
+/// them cannot be measured, so it is evicted. Images may have as many.
+const FILES: u64 = 2_000_000;
 
 /// What a pod may take of the disk.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -60,15 +59,38 @@ impl Limits {
         (!limits.volumes.is_empty() || !limits.containers.is_empty()).then_some(limits)
     }
 
-    /// Measures the pod; answers why it has to go, in the kubelet's words.
+    /// Measures the pod. Returns why it must be evicted, in the kubelet's words.
     pub(crate) fn exceeded(
         &self,
         files: &PodFiles,
         logs: &runtime::PodLog,
         sandbox: &runtime::Pod,
         attempts: &[(String, u32)],
-    ) -> io::Result<Option<Failure>> {
-        let measure = |path: PathBuf| beneath::usage(&path, FILES).map(|used| used.bytes);
+    ) -> runtime::Result<Option<Failure>> {
+        match self.compare(files, logs, sandbox, attempts) {
+            Ok(found) => Ok(found),
+            Err(Unmeasured::Failed(error)) => Err(error),
+            Err(Unmeasured::TooLarge) => Ok(Some(evicted(format!(
+                "Pod ephemeral local storage cannot be measured: it has more than {FILES} files in one place, \
+                 or too many nested folders. "
+            )))),
+        }
+    }
+
+    fn compare(
+        &self,
+        files: &PodFiles,
+        logs: &runtime::PodLog,
+        sandbox: &runtime::Pod,
+        attempts: &[(String, u32)],
+    ) -> Result<Option<Failure>, Unmeasured> {
+        let measure = |path: PathBuf| match beneath::usage(&path, FILES) {
+            Ok(used) => bytes_of(used),
+            Err(error) => Err(Unmeasured::Failed(runtime::Error {
+                kind: ErrorKind::Machine,
+                message: format!("measure {}: {error}", path.display()),
+            })),
+        };
         for (name, limit, text) in &self.volumes {
             if measure(files.volume(name))? > *limit {
                 return Ok(Some(evicted(format!(
@@ -88,7 +110,7 @@ impl Limits {
             // The run before is kept, too.
             for attempt in [Some(*attempt), attempt.checked_sub(1)].into_iter().flatten() {
                 let written = sandbox.written(&run_id(name, attempt), FILES);
-                used += written.map_err(io::Error::other)?.bytes;
+                used += bytes_of(written.map_err(Unmeasured::Failed)?)?;
             }
             let limit = self.containers.iter().find(|(limited, ..)| limited == name);
             if let Some((_, limit, text)) = limit
@@ -108,6 +130,22 @@ impl Limits {
         let message =
             format!("Pod ephemeral local storage usage exceeds the total limit of containers {text}. ");
         Ok((of_pod > limit).then(|| evicted(message)))
+    }
+}
+
+/// Why no usage is known.
+#[derive(Debug)]
+enum Unmeasured {
+    Failed(runtime::Error),
+    /// There is more than a walk counts.
+    TooLarge,
+}
+
+fn bytes_of(used: beneath::Usage) -> Result<u64, Unmeasured> {
+    if used.is_partial {
+        Err(Unmeasured::TooLarge)
+    } else {
+        Ok(used.bytes)
     }
 }
 

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use disk::Disk;
+use runtime::bounded;
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,8 @@ const RETRY: Duration = Duration::from_secs(60);
 const MOST: u64 = 64 << 20;
 /// History that a file may hold besides as much as it held when it was last written anew, in bytes.
 const HISTORY: u64 = 256 << 10;
+/// Bytes of the file: as many again may follow those that were written anew, as changes.
+const LONGEST: u64 = 2 * MOST + HISTORY;
 /// Only the owner may read what the cluster sent to the node.
 const MODE: u32 = 0o600;
 /// The name of the file in its folder.
@@ -118,7 +121,7 @@ impl Kept {
 
     /// What is kept in `folder` of the node `node`, without touching it.
     pub(crate) fn look(folder: &Path, node: &str) -> Values {
-        match fs::read(folder.join(FILE)) {
+        match bounded::read(&folder.join(FILE), LONGEST) {
             Ok(bytes) => read(&bytes, node).values(),
             Err(_) => Values::new(),
         }
@@ -243,7 +246,7 @@ impl File {
     /// What the file says, and whether all of it was whole. What is of no use is set aside.
     fn read_or_set_aside(&self) -> (Values, bool) {
         let path = self.path.display();
-        let bytes = match fs::read(&self.path) {
+        let bytes = match bounded::read(&self.path, LONGEST) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return (Values::new(), false),
             Err(error) => {
@@ -304,7 +307,7 @@ impl File {
 
     /// Writes the file anew: what it holds, changed.
     fn merge(&mut self, changes: &BTreeMap<String, Option<Arc<str>>>) -> io::Result<()> {
-        let mut values = match fs::read(&self.path) {
+        let mut values = match bounded::read(&self.path, LONGEST) {
             Ok(bytes) => read(&bytes, &self.node).values(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Values::new(),
             Err(error) => return Err(error),

@@ -13,13 +13,12 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::watcher::{self, Event, watcher};
 use runtime::{PodLogs, Runtime, beneath};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::addresses;
 use crate::admission::{self, Claim};
-use crate::apparmor;
 use crate::calls::{PODS, blocking};
 use crate::cluster::{Cluster, PodRef};
 use crate::events::Recorder;
@@ -39,8 +38,6 @@ use crate::worker::{INBOX, Message, Origin, Shared, Word, Worker};
 
 /// Events of the runtime that wait to be handed on: some hundred containers may end at once when the machine is stopped.
 const RUNTIME_EVENTS: usize = 256;
-/// Images pulled at a time.
-const PULLS: usize = 3;
 /// Grace of a pod that runs here and that the API does not know: nobody can say what it was promised.
 const STRANGER_GRACE: Duration = Duration::from_secs(30);
 /// Wait before the watch is tried again, doubling up to the second value.
@@ -201,8 +198,6 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<Ended,
         api_address: options.api_address,
         api_service: options.api_redirect().map(|redirect| redirect.from),
         hold,
-        pulls: Semaphore::new(PULLS),
-        walks: Semaphore::new(1),
         uids: std::sync::Mutex::default(),
     });
     if let Some(membership) = options.membership.clone() {
@@ -464,8 +459,7 @@ impl Pods {
             // It was let in before (and lost its sandbox, say by a restart of the machine).
             return (Origin::New, Some(Claim::of(pod)));
         }
-        let refused = self.shared.policy.refuse_sysctls(pod);
-        if let Some(why) = refused.or_else(|| apparmor::refuse(pod)) {
+        if let Some(why) = self.shared.policy.refuse(pod) {
             return (Origin::Rejected(why), None);
         }
         let others: Vec<&Claim> = self

@@ -1,11 +1,13 @@
 //! What a node grants its pods of the machine's kernel: parameters, and processes.
 
-use std::fs;
 use std::str::FromStr;
 
 use api::sysctl::{self, Namespace};
 use k8s_openapi::api::core::v1::Pod;
 use plan::pod_sync::Failure;
+use runtime::bounded;
+
+use crate::apparmor;
 
 /// Processes and threads of one pod, unless the node says otherwise. Daemons of storage and of Java have some hundreds to 2,000; a fork bomb
 /// reaches any number.
@@ -50,8 +52,15 @@ impl PodPolicy {
         remaining(machine_pids(), self.reserved_pids)
     }
 
+    /// Why a pod is refused that asks for what this node does not grant.
+    pub(crate) fn refuse(&self, pod: &Pod) -> Option<Failure> {
+        self.refuse_sysctls(pod)
+            .or_else(|| refuse_confinement(pod))
+            .or_else(|| apparmor::refuse(pod))
+    }
+
     /// Why a pod is refused for its kernel parameters, as the kubelet says it.
-    pub(crate) fn refuse_sysctls(&self, pod: &Pod) -> Option<Failure> {
+    fn refuse_sysctls(&self, pod: &Pod) -> Option<Failure> {
         let spec = pod.spec.as_ref()?;
         let context = spec.security_context.as_ref()?;
         let host = |namespace| match namespace {
@@ -75,6 +84,33 @@ impl PodPolicy {
     fn lists(&self, name: &str) -> bool {
         sysctl::SAFE.contains(&name) || self.unsafe_sysctls.iter().any(|pattern| pattern.covers(name))
     }
+}
+
+/// Why a pod is refused that relies on being confined in a way that this node does not know: it would run with more rights than it asks for.
+fn refuse_confinement(pod: &Pod) -> Option<Failure> {
+    let spec = pod.spec.as_ref()?;
+    let refused = |reason: &str, message: String| {
+        Some(Failure {
+            reason: reason.to_owned(),
+            message: format!("Pod was rejected: {message}"),
+        })
+    };
+    if spec.host_users == Some(false) {
+        let why = "spec.hostUsers: this node has no user namespaces for pods; leave the field out, or choose another node";
+        return refused("UserNamespacesNotSupported", why.to_owned());
+    }
+    let init = spec.init_containers.iter().flatten();
+    for container in init.chain(&spec.containers) {
+        let context = container.security_context.as_ref();
+        if context.and_then(|context| context.proc_mount.as_deref()) == Some("Unmasked") {
+            let name = &container.name;
+            let why = format!(
+                "securityContext.procMount of container {name:?}: Unmasked takes user namespaces, which this node does not have; leave the field out"
+            );
+            return refused("ProcMountNotSupported", why);
+        }
+    }
+    None
 }
 
 /// A kernel parameter of a pod's namespaces, or all with a common front: `net.core.somaxconn`, `kernel.msg*`.
@@ -127,7 +163,7 @@ impl FromStr for SysctlPattern {
 /// Processes and threads that the kernel has numbers and room for.
 pub(crate) fn machine_pids() -> u64 {
     let limit = |name: &str| -> Option<u64> {
-        let text = fs::read_to_string(format!("/proc/sys/kernel/{name}")).ok()?;
+        let text = bounded::kernel(format!("/proc/sys/kernel/{name}")).ok()?;
         text.trim().parse().ok()
     };
     let limits = ["pid_max", "threads-max"].map(limit);
@@ -154,7 +190,7 @@ mod tests {
 
     fn refusal(policy: &PodPolicy, spec: Value) -> Option<String> {
         let pod = serde_json::from_value(json!({ "spec": spec })).expect("a pod");
-        let failure = policy.refuse_sysctls(&pod)?;
+        let failure = policy.refuse(&pod)?;
         assert_eq!(failure.reason, "SysctlForbidden");
         let told = failure
             .message
@@ -164,6 +200,52 @@ mod tests {
 
     fn asking(name: &str) -> Value {
         json!({"containers": [], "securityContext": {"sysctls": [{"name": name, "value": "1"}]}})
+    }
+
+    #[test]
+    fn a_pod_that_relies_on_a_confinement_this_node_has_not_is_refused() {
+        let refusal = |spec: Value| {
+            let pod = serde_json::from_value(json!({ "spec": spec })).expect("a pod");
+            PodPolicy::default()
+                .refuse(&pod)
+                .map(|why| (why.reason, why.message))
+        };
+        let with = |context: Value| json!({"containers": [{"name": "c", "securityContext": context}]});
+        for (spec, reason, field) in [
+            (
+                json!({"containers": [], "hostUsers": false}),
+                "UserNamespacesNotSupported",
+                "spec.hostUsers",
+            ),
+            (
+                with(json!({"procMount": "Unmasked"})),
+                "ProcMountNotSupported",
+                "securityContext.procMount",
+            ),
+            (
+                with(json!({"appArmorProfile": {"type": "Localhost", "localhostProfile": "p"}})),
+                "AppArmor",
+                "AppArmor",
+            ),
+            (
+                json!({"containers": [], "initContainers": [{"name": "i", "securityContext": {"procMount": "Unmasked"}}]}),
+                "ProcMountNotSupported",
+                "container \"i\"",
+            ),
+        ] {
+            let (found, message) = refusal(spec).expect("a refusal");
+            assert_eq!(found, reason);
+            assert!(
+                message.starts_with("Pod was rejected: ") && message.contains(field),
+                "{message}"
+            );
+        }
+        for spec in [
+            json!({"containers": [], "hostUsers": true}),
+            with(json!({"procMount": "Default", "appArmorProfile": {"type": "RuntimeDefault"}})),
+        ] {
+            assert_eq!(refusal(spec), None);
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
+use disk::Disk;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod, Volume};
 use schema::quantity::Quantity;
@@ -104,7 +105,7 @@ async fn one(
         let mut payload = Payload::new(origins, pod, &folder, surroundings, tokens);
         payload.add_volume(volume).await?;
         fs::create_dir_all(&folder).map_err(failed)?;
-        return atomic::write(&folder, &payload.into_files(), group).map_err(failed);
+        return atomic::write(&Disk::default(), &folder, &payload.into_files(), group).map_err(failed);
     }
     Err(format!("this node cannot mount volumes of kind {}", kind(volume)))
 }
@@ -175,7 +176,7 @@ pub(crate) fn remove(files: &PodFiles) -> io::Result<()> {
 
 /// Unmounts what is mounted below `folder`, and removes it; fine when there is none.
 pub(crate) fn remove_below(folder: &Path) -> io::Result<()> {
-    tmpfs::unmount_below(folder)?;
+    runtime::unmount_below(folder)?;
     runtime::beneath::remove_tree(folder)
 }
 

@@ -19,7 +19,7 @@ use plan::pod_sync::{
 };
 use runtime::{ContainerStatus, PodLog, PodLogs, Runtime};
 use serde_json::Value;
-use tokio::sync::{Mutex, Semaphore, mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -66,10 +66,6 @@ pub(crate) struct Shared {
     pub(crate) api_service: Option<SocketAddr>,
     /// To which pods clients are led: those are not stopped yet.
     pub(crate) hold: hold::Listener,
-    /// Pulls at a time: the kubelet pulls one by one; a few keep a slow registry from blocking the rest.
-    pub(crate) pulls: Semaphore,
-    /// Pods whose disk use is measured at a time.
-    pub(crate) walks: Semaphore,
     /// Uids of the pods that have workers, by namespace and name: who asks for logs knows only those.
     pub(crate) uids: std::sync::Mutex<HashMap<(String, String), String>>,
 }

@@ -242,3 +242,41 @@ async fn a_pod_that_takes_too_much_of_the_disk_is_evicted() {
     }
     cluster.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_pod_mounts_in_its_volume_goes_with_it() {
+    let cluster = Cluster::start().await;
+    let script = format!(
+        "set -e; mount() {{ /bin/busybox mkdir -p $1; /bin/busybox mount -t tmpfs t $1; }}
+        mount /v/plain; mount /v/covered/below; mount /v/covered; mount /v/covered; mount /v/covered/inner
+        mount \"/v/$(printf 'no \\377 text')\"; mount /v; mount /v/last; {FOREVER}"
+    );
+    let mut container = shell(&script);
+    container["securityContext"] = json!({"privileged": true});
+    container["volumeMounts"] =
+        json!([{"name": "v", "mountPath": "/v", "mountPropagation": "Bidirectional"}]);
+    let spec = json!({"containers": [container], "volumes": [{"name": "v", "emptyDir": {}}]});
+    let folder = cluster.options.data_dir.join("kubelet");
+    let mounted = || {
+        let mounts = fs::read("/proc/self/mountinfo").unwrap();
+        let mounts = String::from_utf8_lossy(&mounts).into_owned();
+        mounts.matches(folder.to_str().unwrap()).count()
+    };
+    let before = mounted();
+    cluster.create("mounts", spec).await;
+    testkit::wait_for_async("it has mounted", async || match mounted() - before {
+        8.. => Ok(()),
+        count => Err(format!("{count} mounts")),
+    })
+    .await
+    .unwrap();
+    cluster.delete("mounts").await;
+    cluster.until_gone("mounts").await;
+    testkit::wait_for_async("nothing is left", async || match mounted() == before {
+        true => Ok(()),
+        false => Err(format!("{} mounts", mounted())),
+    })
+    .await
+    .unwrap();
+    cluster.finish().await;
+}

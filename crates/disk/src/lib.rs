@@ -85,11 +85,16 @@ impl Disk {
 
     /// Creates `path` and the directories above it that are missing. Only the owner may enter new ones.
     pub fn create_private_dir(&self, path: &Path) -> io::Result<()> {
+        self.create_dir(path, 0o700)
+    }
+
+    /// Creates `path` and the directories above it that are missing, all with this mode.
+    pub fn create_dir(&self, path: &Path, mode: u32) -> io::Result<()> {
         if path.is_dir() {
             return Ok(());
         }
         self.pass(Operation::Create, path)?;
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+        fs::DirBuilder::new().recursive(true).mode(mode).create(path)
     }
 
     /// Replaces `path` so that a reader, or a start after a kill or a power cut, sees the old content or the new,
@@ -157,6 +162,18 @@ impl Disk {
     pub fn sync(&self, file: &File, path: &Path) -> io::Result<()> {
         self.pass(Operation::Sync, path)?;
         file.sync_data()
+    }
+
+    /// Flushes all that was written to the file system on which the directory `path` lies: for many files at once.
+    pub fn sync_file_system(&self, path: &Path) -> io::Result<()> {
+        self.pass(Operation::Sync, path)?;
+        Ok(rustix::fs::syncfs(File::open(path)?)?)
+    }
+
+    /// Makes a symbolic link at `path`, where nothing may be.
+    pub fn link(&self, target: &Path, path: &Path) -> io::Result<()> {
+        self.pass(Operation::Create, path)?;
+        std::os::unix::fs::symlink(target, path)
     }
 
     /// Gives a file or a directory another name in the same directory or another one, and flushes the new directory.

@@ -3,7 +3,7 @@
 //! A question is handed on under a number and from a port of its own, so that a stranger's answer does not fit. What does not answer
 //! in time is asked last for a while. Answers go to the cache; when nobody answers, one that has run out is better than none.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -20,6 +20,9 @@ use tokio::time::{Instant, timeout};
 
 use crate::cache::{Cache, Key, Message};
 use crate::resolv_conf::ResolvConf;
+
+/// Bytes that are read of the file that names the machine's name servers; such files have some hundred.
+const FILE_BYTES: u64 = 4 << 20;
 
 /// Questions that wait for others' answers: CoreDNS' advice for its own. More are refused, as a resolver that is overrun does.
 const WAITING: usize = 1000;
@@ -206,7 +209,12 @@ impl Forwarder {
                 }
                 known.stamp = stamp;
                 // A file that is not there, or that is being replaced, names nobody.
-                let text = std::fs::read_to_string(path).unwrap_or_default();
+                let mut text = String::new();
+                let read = std::fs::File::open(path)
+                    .and_then(|file| file.take(FILE_BYTES).read_to_string(&mut text));
+                if read.is_err() {
+                    text.clear();
+                }
                 let addresses = ResolvConf::parse(&text).addresses();
                 addresses
                     .into_iter()

@@ -100,38 +100,71 @@ impl Root {
 
     /// Opens a folder; makes what is missing of it, each with exactly this mode.
     pub fn make_folders(&self, path: &Path, mode: u32) -> io::Result<OwnedFd> {
-        self.make_folders_within(path, mode, LINKS)
+        let mut left = u64::MAX;
+        self.make_folders_within(path, mode, &mut left)
     }
 
-    fn make_folders_within(&self, path: &Path, mode: u32, links: usize) -> io::Result<OwnedFd> {
-        let missing = match self.open_folder(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => error,
-            other => return other,
-        };
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(missing);
-        };
-        let above = self.make_folders_within(parent, mode, links)?;
-        match mkdirat(&above, name, Mode::empty()) {
-            Ok(()) => {
-                let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-                let made = openat(&above, name, flags, Mode::empty())?;
-                fchmod(&made, Mode::from_bits_truncate(mode))?;
-                Ok(made)
-            }
-            Err(Errno::EEXIST) if self.resolve.contains(ResolveFlag::RESOLVE_IN_ROOT) => {
-                // A link to something that is missing, such as an image's /var/run to /run.
-                let Some(links) = links.checked_sub(1) else {
-                    return Err(Errno::ELOOP.into());
-                };
-                match readlinkat(&above, name) {
-                    Ok(target) => self.make_folders_within(&parent.join(target), mode, links),
-                    Err(_) => self.open_folder(path),
+    /// As [`Root::make_folders`], but makes no more than `left` folders, from which those that it makes are taken: links to missing folders lead to
+    /// many more than the path has parts. The error is [`io::ErrorKind::QuotaExceeded`].
+    pub fn make_folders_within(&self, path: &Path, mode: u32, left: &mut u64) -> io::Result<OwnedFd> {
+        let mut links = LINKS;
+        self.make_missing(path.to_owned(), mode, &mut links, left)
+    }
+
+    /// Calls itself for links alone: a path may have 2,048 parts, and a thread's stack has an end.
+    fn make_missing(
+        &self,
+        mut at: PathBuf,
+        mode: u32,
+        links: &mut usize,
+        left: &mut u64,
+    ) -> io::Result<OwnedFd> {
+        let mut missing = Vec::new();
+        let mut folder = loop {
+            match self.open_folder(&at) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let (Some(_), Some(name)) = (at.parent(), at.file_name()) else {
+                        return Err(error);
+                    };
+                    missing.push(name.to_owned());
+                    at.pop();
                 }
+                found => break found?,
             }
-            Err(Errno::EEXIST) => self.open_folder(path),
-            Err(error) => Err(error.into()),
+        };
+        while let Some(name) = missing.pop() {
+            *left = left.checked_sub(1).ok_or(io::ErrorKind::QuotaExceeded)?;
+            let made = mkdirat(&folder, name.as_os_str(), Mode::empty());
+            if made.is_err() {
+                *left += 1;
+            }
+            folder = match made {
+                Ok(()) => {
+                    at.push(&name);
+                    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+                    let made = openat(&folder, name.as_os_str(), flags, Mode::empty())?;
+                    fchmod(&made, Mode::from_bits_truncate(mode))?;
+                    made
+                }
+                Err(Errno::EEXIST) => {
+                    let is_container = self.resolve.contains(ResolveFlag::RESOLVE_IN_ROOT);
+                    match readlinkat(&folder, name.as_os_str()) {
+                        // A link to something that is missing, such as an image's /var/run to /run.
+                        Ok(target) if is_container => {
+                            *links = links.checked_sub(1).ok_or(Errno::ELOOP)?;
+                            at.push(target);
+                            self.make_missing(at.clone(), mode, links, left)?
+                        }
+                        _ => {
+                            at.push(&name);
+                            self.open_folder(&at)?
+                        }
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            };
         }
+        Ok(folder)
     }
 
     /// Opens a path for reference only; makes an empty file with this mode, and the folders above it, when it is missing.
@@ -201,7 +234,10 @@ fn regular(found: &OwnedFd) -> io::Result<File> {
     if kind(&fstat(found)?) != SFlag::S_IFREG {
         return Err(io::Error::other("it is not a regular file"));
     }
-    File::open(magic_path(found, OsStr::new("")))
+    // A process that holds a lease on the file would otherwise delay the open by up to 45 s.
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let file = nix::fcntl::open(&magic_path(found, OsStr::new("")), flags, Mode::empty())?;
+    Ok(file.into())
 }
 
 /// The kind of file in a status.
@@ -348,12 +384,14 @@ fn in_the_way(name: &OsStr, error: Errno) -> io::Error {
 pub struct Usage {
     /// Bytes of all blocks of its files and folders. A file with several names counts once for each.
     pub bytes: u64,
-    /// Files and folders that were looked at.
+    /// Files and folders that were counted.
     pub entries: u64,
+    /// The tree has more entries or levels than were counted, so `bytes` is too small.
+    pub is_partial: bool,
 }
 
-/// Measures what lies at `path`, without following links and without what is mounted below. It looks at `limit` entries and
-/// [`USAGE_DEPTH`] levels at most: of a larger tree the answer is a lower bound. Nothing there is nothing used.
+/// Measures the tree at `path`, without following links and without what is mounted below. Counts at most
+/// `limit` entries and [`USAGE_DEPTH`] levels. A missing tree uses nothing.
 pub fn usage(path: &Path, limit: u64) -> io::Result<Usage> {
     let mut used = Usage::default();
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
@@ -376,6 +414,7 @@ pub fn usage(path: &Path, limit: u64) -> io::Result<Usage> {
         let name = entry?.file_name();
         used.entries += 1;
         if used.entries > limit {
+            used.is_partial = true;
             break;
         }
         let Ok(status) = fstatat(&*folder, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) else {
@@ -385,9 +424,12 @@ pub fn usage(path: &Path, limit: u64) -> io::Result<Usage> {
         used.bytes += u64::try_from(status.st_blocks).unwrap_or(0) * BLOCK;
         if kind(&status) == SFlag::S_IFDIR
             && let Ok(inner) = descend(folder, &name)
-            && levels.len() < USAGE_DEPTH
         {
-            levels.push((entries(&inner)?, inner));
+            if levels.len() < USAGE_DEPTH {
+                levels.push((entries(&inner)?, inner));
+            } else {
+                used.is_partial = true;
+            }
         }
     }
     Ok(used)
@@ -395,6 +437,7 @@ pub fn usage(path: &Path, limit: u64) -> io::Result<Usage> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd as _;
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -432,6 +475,36 @@ mod tests {
         assert!(root.join("run/secrets").is_dir());
         container.make_file(Path::new("/made/file"), 0o644).unwrap();
         assert!(root.join("made/file").is_file());
+    }
+
+    #[test]
+    fn links_to_missing_folders_lead_to_no_more_of_them_than_are_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::container(folder.path()).unwrap();
+        for number in 0..2 {
+            let target = format!("{}{number}", "d/".repeat(1000));
+            symlink(target, folder.path().join(number.to_string())).unwrap();
+        }
+        let mut left = 1500;
+        let path = Path::new("/0/a/b");
+        root.make_folders_within(path, 0o755, &mut left).unwrap();
+        assert_eq!(
+            left,
+            1500 - 1003,
+            "1,000 folders, the last one of the link, and two below it"
+        );
+        let error = root
+            .make_folders_within(Path::new("/1/a"), 0o755, &mut 1)
+            .unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::QuotaExceeded);
+        // A chain of links, each of which is followed while the one before is: the stack does not grow with their paths.
+        for number in 0..LINKS - 1 {
+            let target = format!("/chain{}/{}", number + 1, "e/".repeat(1000));
+            symlink(target, folder.path().join(format!("chain{number}"))).unwrap();
+        }
+        root.make_folders(Path::new("/chain0/f"), 0o755).unwrap();
+        symlink("/loop", folder.path().join("loop")).unwrap();
+        assert!(root.make_folders(Path::new("/loop/f"), 0o755).is_err());
     }
 
     #[test]
@@ -486,6 +559,34 @@ mod tests {
         let used = usage(&tree, 100).unwrap();
         assert!((1 << 20..2 << 20).contains(&used.bytes), "{used:?}");
         assert_eq!(used.entries, 4);
-        assert!(usage(&tree, 2).unwrap().bytes < 1 << 20);
+        assert!(!used.is_partial);
+        let partial = usage(&tree, 2).unwrap();
+        assert!(partial.bytes < 1 << 20 && partial.is_partial);
+        let deep = folder.path().join("deep");
+        fs::create_dir_all(deep.join("d/".repeat(USAGE_DEPTH - 1))).unwrap();
+        assert!(!usage(&deep, 1000).unwrap().is_partial);
+        fs::create_dir(deep.join("d/".repeat(USAGE_DEPTH))).unwrap();
+        assert!(usage(&deep, 1000).unwrap().is_partial);
+    }
+
+    #[test]
+    fn read_does_not_wait_for_the_holder_of_a_lease() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("file"), "text").unwrap();
+        let holder = File::options()
+            .write(true)
+            .open(folder.path().join("file"))
+            .unwrap();
+        // SAFETY: the descriptor is open, and the calls take no pointers. SIGIO, which the kernel sends when somebody opens the file, ends a process.
+        let leased = unsafe {
+            libc::signal(libc::SIGIO, libc::SIG_IGN);
+            libc::fcntl(holder.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK)
+        };
+        assert_eq!(leased, 0);
+        let root = Root::volume(folder.path()).unwrap();
+        let refused = root.read(Path::new("file"), 100).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        drop(holder);
+        assert_eq!(root.read(Path::new("file"), 100).unwrap().unwrap(), b"text");
     }
 }

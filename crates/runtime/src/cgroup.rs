@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::bounded;
 use crate::devices::{self, Rule};
 use crate::error::Context as _;
 use crate::{Error, ErrorKind, Resources, Result, Stats, bpf};
@@ -29,7 +30,7 @@ pub(crate) struct Hierarchies {
 impl Hierarchies {
     /// Reads the mounts.
     pub(crate) fn find() -> Result<Hierarchies> {
-        let mounts = fs::read_to_string("/proc/self/mounts").context(|| "read mounts")?;
+        let mounts = bounded::kernel("/proc/self/mounts").context(|| "read mounts")?;
         let mut found = Hierarchies {
             v1: Vec::new(),
             v2: None,
@@ -104,6 +105,18 @@ impl Hierarchies {
         };
         fs::create_dir_all(&folder).context(|| format!("create cgroup {}", folder.display()))?;
         Ok(Some(name.display().to_string()))
+    }
+
+    /// Puts this process into a cgroup in every hierarchy that has it.
+    pub(crate) fn enter(&self, cgroup: &str) -> Result<()> {
+        for root in self.roots() {
+            let procs = below(root, cgroup).join("cgroup.procs");
+            match fs::write(&procs, "0") {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                entered => entered.context(|| format!("enter cgroup {}", procs.display()))?,
+            }
+        }
+        Ok(())
     }
 
     /// Makes a cgroup that holds cgroups and limits it.
@@ -290,7 +303,7 @@ fn below(root: &Path, cgroup: &str) -> PathBuf {
 }
 
 fn collect_processes(folder: &Path, pids: &mut Vec<i32>) {
-    let Ok(procs) = fs::read_to_string(folder.join("cgroup.procs")) else {
+    let Ok(procs) = bounded::kernel(folder.join("cgroup.procs")) else {
         return;
     };
     // 0 stands for a process of another pid namespace.
@@ -307,7 +320,7 @@ fn collect_processes(folder: &Path, pids: &mut Vec<i32>) {
 
 /// Whether a process has ended: it is gone, or only waits for its parent to look.
 pub(crate) fn is_zombie(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat"))
+    bounded::kernel(format!("/proc/{pid}/stat"))
         .ok()
         .and_then(|stat| stat.rsplit_once(") ").map(|(_, rest)| rest.starts_with('Z')))
         .unwrap_or(true)
@@ -386,7 +399,7 @@ fn v2_limits(limits: &Resources) -> Values {
 /// Fails where a limit needs a controller that the cgroup does not have.
 fn check_controllers(root: &Path, folder: &Path, values: &Values) -> Result<()> {
     let has = |folder: &Path, wanted: &str| {
-        fs::read_to_string(folder.join("cgroup.controllers"))
+        bounded::kernel(folder.join("cgroup.controllers"))
             .is_ok_and(|all| all.split_whitespace().any(|controller| controller == wanted))
     };
     for (file, _) in values {
@@ -421,11 +434,11 @@ fn write_all(folder: &Path, values: &Values) -> Result<()> {
 }
 
 fn number(file: &Path) -> Option<u64> {
-    fs::read_to_string(file).ok()?.trim().parse().ok()
+    bounded::kernel(file).ok()?.trim().parse().ok()
 }
 
 fn keyed(file: &Path, key: &str) -> Option<u64> {
-    fs::read_to_string(file)
+    bounded::kernel(file)
         .ok()?
         .lines()
         .find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use disk::Disk;
 use jiff::Timestamp;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
@@ -31,9 +32,12 @@ use crate::{Error, ErrorKind, Result};
 
 use limits::Allowance;
 pub use limits::ImageLimits;
-pub use name::normalize_name;
 use name::{Reference, parse_name};
+pub use name::{normalize_name, registry_of};
 pub use registry::Credentials;
+
+/// Mode of a record, in a folder that root alone may enter.
+const RECORD_MODE: u32 = 0o600;
 
 /// What an image says about the containers made from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,6 +150,7 @@ impl Record {
 pub struct Images {
     layout: Arc<Layout>,
     limits: ImageLimits,
+    disk: Disk,
 }
 
 impl Images {
@@ -155,9 +160,14 @@ impl Images {
     }
 
     pub(crate) fn with_layout(layout: Arc<Layout>) -> Result<Images> {
+        Images::on(Disk::default(), layout)
+    }
+
+    fn on(disk: Disk, layout: Arc<Layout>) -> Result<Images> {
         let images = Images {
             layout,
             limits: ImageLimits::default(),
+            disk,
         };
         let all = images.layout.images();
         beneath::make_private(&all).context(|| format!("create {}", all.display()))?;
@@ -193,11 +203,8 @@ impl Images {
         }
         for entry in list(&self.records())? {
             let path = entry.path();
-            // A record is written under the lock, too.
-            if path
-                .extension()
-                .is_some_and(|extension| extension == layout::UNFINISHED)
-            {
+            // A record is written under the lock, too: what has another name is a draft.
+            if path.extension().is_none_or(|extension| extension != "json") {
                 fs::remove_file(&path).context(|| format!("remove {}", path.display()))?;
             }
         }
@@ -331,7 +338,9 @@ impl Images {
             ));
         }
         let path = self.record_path(&whole);
-        fs::remove_file(&path).context(|| format!("remove {}", path.display()))?;
+        self.disk
+            .remove(&path)
+            .context(|| format!("remove {}", path.display()))?;
         self.sweep()?;
         drop(lock);
         Ok(())
@@ -371,14 +380,19 @@ impl Images {
         for container in self.containers() {
             needed.extend(layout::read_json::<Vec<String>>(&container.layers())?.unwrap_or_default());
         }
-        let mut swept = 0;
-        for layer in layout::folders(&self.layers()) {
-            if !needed.contains(&layer) {
-                layout::remove_tree(&self.layers().join(&layer))?;
-                swept += 1;
-            }
+        let mut layers = layout::folders(&self.layers());
+        layers.retain(|layer| !needed.contains(layer));
+        if !layers.is_empty() {
+            // A record that comes back after a power cut must find its layers.
+            let records = self.records();
+            self.disk
+                .sync_dir_of(&records.join("any"))
+                .context(|| format!("sync {}", records.display()))?;
         }
-        Ok(swept)
+        for layer in &layers {
+            layout::remove_tree(&self.layers().join(layer))?;
+        }
+        Ok(layers.len())
     }
 
     fn read_records(&self) -> Result<Vec<Record>> {
@@ -440,7 +454,8 @@ impl Images {
             .ok_or_else(|| Error::machine("no image was recorded"))
     }
 
-    /// Makes staged folders layers and writes the names' records.
+    /// Makes staged folders layers and writes the names' records. A record is on the disk only when the layers that it names are: after a power cut an
+    /// image is whole or is fetched again.
     fn record(
         &self,
         names: &[String],
@@ -448,13 +463,22 @@ impl Images {
         digests: &[String],
         staged: Vec<(String, Staging)>,
     ) -> Result<Vec<ImageInfo>> {
+        if !staged.is_empty() {
+            // All files of a layer at once, before anybody waits for the lock.
+            let all = self.temporary();
+            self.disk
+                .sync_file_system(&all)
+                .context(|| format!("sync {}", all.display()))?;
+        }
         let lock = self.lock()?;
         for (folder, staging) in staged {
             let target = self.layers().join(&folder);
             if target.is_dir() {
                 continue;
             }
-            fs::rename(staging.path(), &target).context(|| format!("create {}", target.display()))?;
+            self.disk
+                .rename(staging.path(), &target)
+                .context(|| format!("create {}", target.display()))?;
         }
         if let Some(missing) = image.layers.iter().find(|layer| !self.has_layer(layer)) {
             return Err(Error::machine(format!(
@@ -469,7 +493,11 @@ impl Images {
                 digests: digests.to_vec(),
                 imported_at: Timestamp::now(),
             };
-            layout::write_json(&self.record_path(name), &record, true)?;
+            let path = self.record_path(name);
+            let bytes = serde_json::to_vec(&record).context(|| format!("encode {}", path.display()))?;
+            self.disk
+                .replace(&path, &bytes, RECORD_MODE)
+                .context(|| format!("write {}", path.display()))?;
             infos.push(record.info());
         }
         drop(lock);
@@ -534,4 +562,94 @@ impl Drop for Staging {
 fn layer_folder(diff_id: &str) -> String {
     let digits = diff_id.trim_start_matches("sha256:");
     digits.chars().take(24).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Mutex;
+
+    use disk::{CutOff, Gate, Operation, Verdict};
+
+    use super::*;
+
+    fn open(folder: &Path, disk: Disk) -> Images {
+        Images::on(disk, Arc::new(Layout::new(folder).unwrap())).unwrap()
+    }
+
+    fn import(images: &Images, source: &Path) -> Result<ImageInfo> {
+        let file = ScratchFile {
+            path: "/program".into(),
+            source: source.to_owned(),
+            mode: 0o755,
+        };
+        images.import_scratch("a.example/app:1", &[file], &["/program".to_owned()])
+    }
+
+    #[test]
+    fn a_recorded_image_is_whole_wherever_its_import_was_cut_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("program");
+        for torn in [false, true] {
+            for passes in 0.. {
+                let store = folder.path().join(format!("{torn}{passes}"));
+                fs::write(&source, "old").unwrap();
+                import(&open(&store, Disk::default()), &source).unwrap();
+                fs::write(&source, "new").unwrap();
+                let cut = Arc::new(match torn {
+                    false => CutOff::after(passes),
+                    true => CutOff::within(passes),
+                });
+                let done = import(&open(&store, Disk::gated(cut.clone())), &source);
+                assert_eq!(done.is_ok(), !cut.has_cut());
+                let next = open(&store, Disk::default());
+                let (_, layers) = next.for_container("a.example/app:1").unwrap();
+                let content = fs::read_to_string(layers[0].join("program")).unwrap();
+                assert_eq!(content, if done.is_ok() { "new" } else { "old" }, "{passes}");
+                next.collect_garbage().unwrap();
+                assert!(layers[0].is_dir());
+                import(&next, &source).unwrap();
+                if done.is_ok() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// What is done to the disk, in order.
+    #[derive(Default)]
+    struct Watch(Mutex<Vec<(Operation, PathBuf)>>);
+
+    impl Gate for Watch {
+        fn pass(&self, operation: Operation, path: &Path) -> Verdict {
+            self.0.lock().unwrap().push((operation, path.to_owned()));
+            Verdict::Pass
+        }
+    }
+
+    #[test]
+    fn layers_are_on_the_disk_before_their_record_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("program");
+        fs::write(&source, "x").unwrap();
+        let watch = Arc::new(Watch::default());
+        import(&open(folder.path(), Disk::gated(watch.clone())), &source).unwrap();
+        let done = watch.0.lock().unwrap();
+        let first = |wanted: Operation, below: &str| {
+            let found = |(operation, path): &(Operation, PathBuf)| {
+                *operation == wanted
+                    && path
+                        .strip_prefix(folder.path())
+                        .is_ok_and(|path| path.starts_with(below))
+            };
+            done.iter().position(found).unwrap()
+        };
+        let steps = [
+            first(Operation::Sync, "images/tmp"),
+            first(Operation::Rename, "images/layers"),
+            first(Operation::Sync, "images/layers"),
+            first(Operation::Create, "images/records"),
+        ];
+        assert!(steps.is_sorted(), "{done:?}");
+    }
 }

@@ -1,14 +1,14 @@
 //! Parts of the kernel that may be modules, and may be missing.
 
-use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use crate::bounded;
 use crate::{Error, Result};
 
 /// Fails unless the kernel has a file system, which is loaded if it is a module.
 pub(crate) fn ensure_file_system(name: &str) -> Result<()> {
     let has = || {
-        fs::read_to_string("/proc/filesystems").is_ok_and(|all| {
+        bounded::kernel("/proc/filesystems").is_ok_and(|all| {
             all.lines()
                 .any(|line| line.split_whitespace().next_back() == Some(name))
         })
@@ -25,7 +25,13 @@ pub(crate) fn ensure_file_system(name: &str) -> Result<()> {
 
 /// Loads a module; the error says why not.
 pub(crate) fn load_module(name: &str) -> std::result::Result<(), String> {
-    match Command::new("modprobe").arg(name).output() {
+    let mut command = Command::new("modprobe");
+    command
+        .arg(name)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    match bounded::output(&mut command, b"") {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => {
             let words = String::from_utf8_lossy(&output.stderr);

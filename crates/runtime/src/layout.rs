@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::bounded;
 use crate::error::Context as _;
 use crate::{Error, Result, beneath};
 
@@ -174,26 +175,26 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 /// Extension of a file that is being written and then takes the place of another. A file has one writer at a time, so what a killed
 /// one left is overwritten by the next.
-pub(crate) const UNFINISHED: &str = "unfinished";
+const UNFINISHED: &str = "unfinished";
 
 /// Writes a JSON file so that a reader sees the old or the new one, never a part. It is not forced to the disk: what it
-/// describes (processes, mounts) does not outlive the machine either; `durable` is for what does.
-pub(crate) fn write_json(path: &Path, value: &impl Serialize, durable: bool) -> Result<()> {
+/// describes (processes, mounts) does not outlive the machine either.
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let bytes = serde_json::to_vec(value).context(|| format!("encode {}", path.display()))?;
     let temporary = path.with_extension(UNFINISHED);
     let written = fs::File::create(&temporary).and_then(|mut file| {
         file.write_all(&bytes)?;
-        if durable {
-            file.sync_all()?;
-        }
         fs::rename(&temporary, path)
     });
     written.context(|| format!("write {}", path.display()))
 }
 
+/// Bytes of a JSON file of ours. A pod has at most 3 MiB, of which each byte may be escaped by six.
+const RECORD_LIMIT: u64 = 32 << 20;
+
 /// Reads a JSON file; `None` when there is none.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    match fs::read(path) {
+    match bounded::read(path, RECORD_LIMIT) {
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map(Some)
             .context(|| format!("read {}", path.display())),

@@ -15,6 +15,7 @@
 #![allow(unsafe_code)] // namespaces, descriptor passing and terminals: each use says what it relies on
 
 pub mod beneath;
+pub mod bounded;
 mod bpf;
 mod cgroup;
 mod devices;
@@ -24,6 +25,7 @@ mod files;
 mod images;
 mod kernel;
 mod layout;
+mod mounts;
 mod network;
 mod patience;
 mod pod;
@@ -40,7 +42,8 @@ mod wire;
 pub use error::{Error, ErrorKind, Result};
 pub use exec::{Exec, ExecStream, Finished, LAST_OUTPUT};
 pub use files::raise_open_files;
-pub use images::{Credentials, ImageInfo, ImageLimits, Images, ScratchFile, normalize_name};
+pub use images::{Credentials, ImageInfo, ImageLimits, Images, ScratchFile, normalize_name, registry_of};
+pub use mounts::unmount_below;
 pub use network::{
     Cni, Destination, NetworkConfig, ROUTE_PROTOCOL, Range, Ranges, Redirect, RedirectTo, Route,
     RouteFailures, ServiceChanges, ServiceCost, ServiceRoute, Services, TUNNEL_PORT, TunnelEnd, Via,

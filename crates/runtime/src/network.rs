@@ -38,6 +38,7 @@ use self::plugged::Plugged;
 use self::range::interfaces;
 use self::routes::Place;
 use self::sysctl::{filter_bridged, forward_ipv6, write_sysctl};
+use crate::bounded;
 use crate::cgroup::Hierarchies;
 use crate::error::Context as _;
 use crate::layout::{self, Layout};
@@ -287,7 +288,7 @@ impl Network {
             state.open = was;
             return Err(error);
         }
-        layout::write_json(&self.layout.network(), &kept, false)?;
+        layout::write_json(&self.layout.network(), &kept)?;
         Ok(ranges)
     }
 
@@ -576,7 +577,7 @@ impl Network {
             return Ok(());
         };
         for entry in entries.flatten() {
-            if fs::read(entry.path()).is_ok_and(|holder| holder == pod.as_bytes()) {
+            if bounded::read(&entry.path(), bounded::FILE).is_ok_and(|holder| holder == pod.as_bytes()) {
                 fs::remove_file(entry.path()).context(|| format!("remove {}", entry.path().display()))?;
             }
         }
@@ -712,7 +713,7 @@ fn mtu_of(node_addresses: &[IpAddr]) -> u32 {
             .filter(|interface| interface.name != "lo" && node_addresses.contains(&interface.net.addr()));
         holders.next().map(|interface| interface.name)
     });
-    let read = |name: String| fs::read_to_string(Path::new(INTERFACES).join(name).join("mtu")).ok();
+    let read = |name: String| bounded::kernel(Path::new(INTERFACES).join(name).join("mtu")).ok();
     let mtu = name.and_then(read).and_then(|text| text.trim().parse().ok());
     // Less than IPv6 demands is no link for pods.
     mtu.unwrap_or(MTU).max(1280)

@@ -22,6 +22,7 @@ use crate::cgroup::{self, Hierarchies};
 use crate::error::Context as _;
 use crate::files;
 use crate::layout::{self, Layout};
+use crate::mounts;
 use crate::network::Network;
 use crate::patience::read_within;
 use crate::seal::SealedExecutable;
@@ -329,13 +330,13 @@ impl Runtime {
             pods_cgroup: PODS_CGROUP.to_owned(),
             ready: false,
         };
-        layout::write_json(&place.record(), &record, false)?;
+        layout::write_json(&place.record(), &record)?;
         let pid = self.start_shim(&spec.id)?;
         if !spec.host_network {
             record.network = Some(inner.network.connect(spec, record.network, pid)?);
         }
         record.ready = true;
-        layout::write_json(&place.record(), &record, false)?;
+        layout::write_json(&place.record(), &record)?;
         self.watch(record)
     }
 
@@ -672,14 +673,10 @@ fn wait_for_end(shim: Pid) -> Result<()> {
 fn private_run_folder(layout: &Layout) -> Result<bool> {
     let run = layout.run();
     beneath::make_private(&run).context(|| format!("create {}", run.display()))?;
-    let mounted = || -> Result<bool> {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").context(|| "read mounts")?;
-        Ok(mounts
-            .lines()
-            .filter_map(|line| line.split(' ').nth(4))
-            .any(|target| Path::new(&unescaped(target)) == run))
-    };
-    let fresh = !mounted()?;
+    let mut fresh = true;
+    for mount in mounts::all().context(|| "read mounts")? {
+        fresh &= mount.context(|| "read mounts")?.point != run;
+    }
     if fresh {
         mount(Some(&run), &run, None::<&str>, MsFlags::MS_BIND, None::<&str>)
             .context(|| format!("mount {} on itself", run.display()))?;
@@ -699,12 +696,11 @@ fn private_run_folder(layout: &Layout) -> Result<bool> {
 /// Makes the machine's mounts shared where no service manager has done so at boot. Otherwise what is mounted or unmounted later
 /// would never reach a pod's namespace, nor a container's where it asks for propagation.
 fn share_mounts() -> Result<()> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").context(|| "read mounts")?;
-    let shared = mounts
-        .lines()
-        .any(|line| line.split(' ').nth(4) == Some("/") && line.contains(" shared:"));
-    if shared {
-        return Ok(());
+    for mount in mounts::all().context(|| "read mounts")? {
+        let mount = mount.context(|| "read mounts")?;
+        if mount.is_shared && mount.point == Path::new("/") {
+            return Ok(());
+        }
     }
     tracing::info!("making the machine's mounts shared");
     if let Err(error) = mount(
@@ -718,13 +714,4 @@ fn share_mounts() -> Result<()> {
         tracing::warn!(%error, "the machine's mounts stay private: later mounts do not reach pods");
     }
     Ok(())
-}
-
-/// The kernel writes blanks in mount points as `\040`.
-fn unescaped(target: &str) -> String {
-    target
-        .replace("\\040", " ")
-        .replace("\\011", "\t")
-        .replace("\\012", "\n")
-        .replace("\\134", "\\")
 }

@@ -5,6 +5,7 @@
 
 use serde_json::{Value, json};
 
+use crate::bounded;
 use crate::error::Context as _;
 use crate::{Result, Seccomp};
 
@@ -135,7 +136,8 @@ pub(crate) fn resolve(asked: &Seccomp, capabilities: &[String]) -> Result<Option
         Seccomp::Unconfined => Ok(None),
         Seccomp::RuntimeDefault => Ok(Some(default_profile(capabilities))),
         Seccomp::Localhost(path) => {
-            let bytes = std::fs::read(path).context(|| format!("read seccomp profile {}", path.display()))?;
+            let bytes = bounded::read(path, bounded::FILE)
+                .context(|| format!("read seccomp profile {}", path.display()))?;
             serde_json::from_slice(&bytes)
                 .map(Some)
                 .context(|| format!("read seccomp profile {}", path.display()))

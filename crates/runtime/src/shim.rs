@@ -5,6 +5,7 @@
 
 mod bundle;
 mod container;
+mod entry;
 mod execs;
 mod executor;
 mod log;
@@ -15,7 +16,9 @@ mod users;
 mod volumes;
 
 use std::ffi::{CStr, OsString};
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -30,6 +33,12 @@ pub const VERB: &str = "shim";
 
 /// The name of a shim's process, in place of its executable's.
 const NAME: &CStr = c"everynode-shim";
+
+/// Bytes of the shim's own log after which it starts anew.
+const LOG_LIMIT: u64 = 1 << 20;
+
+/// Bytes of one message in it: an error may repeat what a pod has said.
+const MESSAGE_LIMIT: usize = 4 << 10;
 
 /// What is kept of a pod beside its containers, in `pod.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -124,7 +133,43 @@ fn tell(ready: &Ready) {
     }
 }
 
-/// The shim's own log is its standard error; when that cannot be written, nobody is left to tell.
+/// Writes an error to the shim's own log, which is its standard error; when that cannot be written, nobody is left to tell.
 fn complain(error: &Error) {
-    writeln!(std::io::stderr(), "{} {error}", jiff::Timestamp::now()).ok();
+    let log = std::io::stderr().as_fd().try_clone_to_owned().map(File::from);
+    log.and_then(|log| complain_to(log, error)).ok();
+}
+
+/// Appends an error to a log. A full one is emptied first: a pod can cause as many errors as it likes.
+fn complain_to(mut log: File, error: &Error) -> io::Result<()> {
+    let status = log.metadata()?;
+    if status.is_file() && status.len() >= LOG_LIMIT {
+        log.set_len(0)?;
+    }
+    let message = error.to_string();
+    let message = &message[..message.floor_char_boundary(MESSAGE_LIMIT)];
+    writeln!(log, "{} {message}", jiff::Timestamp::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shims_log_has_its_bound_whatever_a_pod_causes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shim.log");
+        let open = || File::options().create(true).append(true).open(&path).unwrap();
+        let long = Error::machine("long ".repeat(MESSAGE_LIMIT));
+        for _ in 0..3 * LOG_LIMIT / MESSAGE_LIMIT as u64 {
+            complain_to(open(), &long).unwrap();
+        }
+        complain_to(open(), &Error::machine("the last one")).unwrap();
+        let log = std::fs::read_to_string(&path).unwrap();
+        assert!(log.ends_with(" the last one\n"));
+        assert!(
+            log.len() as u64 <= LOG_LIMIT + 2 * MESSAGE_LIMIT as u64,
+            "{}",
+            log.len()
+        );
+    }
 }

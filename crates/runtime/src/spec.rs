@@ -236,8 +236,6 @@ pub struct SecuritySpec {
     pub drop_capabilities: Vec<String>,
     /// System call filter.
     pub seccomp: Seccomp,
-    /// `procMount: Unmasked`: nothing in `/proc` and `/sys` is masked or read-only.
-    pub unmasked_proc: bool,
 }
 
 /// System call filter of a container.

@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use common::{Machine, exec, exit_code, kind, pid, shim_of};
+use common::{Machine, eventually, exec, exit_code, kind, pid, shim_of};
 use runtime::{ContainerState, Device, DeviceAccess, ErrorKind, Mount, Resources, SandboxSpec};
 
 /// Says which of the block devices in `$devices` (`major:minor`) a process can open, after making a node for each.
@@ -59,7 +59,6 @@ fn a_container_opens_no_disk_that_it_makes_a_node_of() {
     // Nor with more rights, short of all devices.
     let (log, _) = machine.run(&pod, &script, |spec| {
         spec.security.add_capabilities = vec!["ALL".into()];
-        spec.security.unmasked_proc = true;
     });
     assert_eq!(log, "done\n");
     let (log, _) = machine.run(&pod, &script, |spec| spec.security.privileged = true);
@@ -356,4 +355,42 @@ fn the_executable_that_enters_containers_takes_no_writes() {
     assert_eq!(facts(), before);
     let shown = fs::read_to_string(format!("/proc/{shim}/comm")).unwrap();
     assert_eq!(shown, "everynode-shim\n");
+}
+
+/// Looks without a pause at what the processes of its PID namespace have: what leads to the file `$marker` of the machine, descriptors of folders,
+/// and rights that a container has not.
+const LOOK: &str = r#"
+    own=$(grep CapPrm /proc/1/status)
+    echo up
+    while true; do
+        for process in /proc/[0-9]*; do
+            [ -e $process/root$marker ] && echo "root $process"
+            [ -e $process/cwd$marker ] && echo "cwd $process"
+            for descriptor in $process/fd/*; do
+                [ -d $descriptor/. ] && echo "folder $descriptor"
+            done
+            rights=$(grep CapPrm $process/status) && [ "$rights" != "$own" ] && echo "$rights"
+        done 2>/dev/null
+    done
+"#;
+
+#[test]
+fn a_command_that_enters_a_container_brings_nothing_of_the_machine() {
+    let machine = Machine::new();
+    let pod = machine.pod("p");
+    let marker = machine.folder.path().join("marker");
+    fs::write(&marker, "").unwrap();
+    let script = format!("marker={}\n{LOOK}", marker.display());
+    let spec = machine.shell(&script, |spec| {
+        spec.security.add_capabilities = vec!["SYS_PTRACE".into()];
+        spec.security.seccomp = runtime::Seccomp::RuntimeDefault;
+    });
+    pod.start_container(&spec).unwrap();
+    eventually("it looks", || machine.log(&spec.id).contains("up"));
+    for _ in 0..300 {
+        assert_eq!(exec(&pod, &spec.id, &["sh", "-c", ":"]), (String::new(), 0));
+    }
+    let log = machine.log(&spec.id);
+    let seen: Vec<&str> = log.lines().skip(1).take(5).collect();
+    assert!(seen.is_empty(), "{seen:?}");
 }

@@ -247,6 +247,35 @@ fn an_exec_ends_with_its_first_process_and_leaves_the_rest() {
 }
 
 #[test]
+fn an_exec_in_a_container_that_ends_says_so() {
+    let machine = Machine::new();
+    let pod = machine.pod("p");
+    // The first process waits for the others to end, when it has left its namespaces.
+    let script = "for i in $(seq 300); do sleep 770004 & done; echo up; wait";
+    let spec = machine.shell(script, |_| {});
+    let status = pod.start_container(&spec).unwrap();
+    eventually("it is up", || machine.log(&spec.id).contains("up"));
+    let command = ExecSpec {
+        command: ["sh", "-c", ":"].map(String::from).into(),
+        ..ExecSpec::default()
+    };
+    Command::new("kill")
+        .args(["-KILL", &pid(&status).to_string()])
+        .status()
+        .unwrap();
+    loop {
+        match pod.exec(&spec.id, &command) {
+            Ok(_) => {}
+            refused => {
+                let message = format!("container {} is not running", spec.id);
+                assert_eq!(kind(refused), (ErrorKind::NotRunning, message));
+                break;
+            }
+        }
+    }
+}
+
+#[test]
 fn the_output_of_an_exec_is_kept_up_to_a_bound() {
     let machine = Machine::new();
     let pod = machine.pod("p");

@@ -189,13 +189,21 @@ fn a_token_is_fetched_and_its_server_must_use_tls() {
         path => Answer::Blob(blobs.0[path.rsplit('/').next().unwrap()].clone()),
     });
     pull(&images, &registry.name("app:1"), Credentials::Anonymous).unwrap();
-    let foreign = Registry::serve(|_| {
-        let ask = "www-authenticate: Bearer realm=\"ftp://127.0.0.1/token\"\r\n";
-        Answer::Other("401 Unauthorized", ask.into(), Vec::new())
+    // Another server without TLS gets nothing, least of all the password.
+    let other = Registry::serve(|_| Answer::Blob(br#"{"token":"t"}"#.to_vec()));
+    let realm = format!("http://127.0.0.1:{}/token", other.port);
+    let foreign = Registry::serve(move |_| {
+        let ask = format!("www-authenticate: Bearer realm=\"{realm}\"\r\n");
+        Answer::Other("401 Unauthorized", ask, Vec::new())
     });
-    let (error, message) = kind(pull(&images, &foreign.name("app:1"), Credentials::Anonymous));
+    let user = Credentials::Basic {
+        username: "user".into(),
+        password: "secret".into(),
+    };
+    let (error, message) = kind(pull(&images, &foreign.name("app:1"), user));
     assert_eq!(error, ErrorKind::Unauthorized);
-    assert!(message.contains("token server without https"), "{message}");
+    assert!(message.contains("must be an https URL"), "{message}");
+    assert_eq!(other.sent(), 0);
 }
 
 /// An extension header with this many bytes of content.
@@ -237,6 +245,17 @@ fn bombs_are_refused_at_the_limits_and_leave_nothing() {
             file(tar, &format!("{number}/{deep}f"), b"", 0o644);
         }
     };
+    let links = |tar: &mut tar::Builder<Vec<u8>>| {
+        // Three members that have few folders in their names.
+        for (name, target) in [("a", "d/".repeat(60)), ("d", "e/".repeat(60))] {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::Symlink);
+            header.set_size(0);
+            header.set_mode(0o777);
+            tar.append_link(&mut header, name, target).unwrap();
+        }
+        file(tar, "a/f", b"", 0o644);
+    };
     let zeros = vec![0u8; 9 << 20];
     let long = format!("{}f", "d/".repeat(3000));
     let pax = format!("{} SCHILY.xattr.user.a={}\n", (2 << 20) + 29, "x".repeat(2 << 20));
@@ -257,6 +276,7 @@ fn bombs_are_refused_at_the_limits_and_leave_nothing() {
             "more than 100 files",
         ),
         ("folders", layer(folders), "more than 100 files"),
+        ("links", layer(links), "more than 100 files"),
         (
             "path",
             layer(|tar| file(tar, &long, b"", 0o644)),

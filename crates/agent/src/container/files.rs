@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
-use runtime::{HostPort, Protocol};
+use runtime::{HostPort, Protocol, bounded};
 
 use super::PodFiles;
 use super::resolver::{self, ClusterNames, Note};
@@ -42,17 +42,28 @@ pub(crate) fn write_network_files(
     let folder = files.etc();
     fs::create_dir_all(&folder)?;
     fs::write(folder.join("hostname"), format!("{}\n", hostname(pod, node_name)))?;
-    let hosts = hosts(pod, pod_ips, node_name, &names.domain, Path::new("/etc/hosts"));
+    let hosts = hosts(pod, pod_ips, node_name, &names.domain, Path::new("/etc/hosts"))?;
     fs::write(folder.join("hosts"), hosts)?;
     let (text, notes) = resolver::resolv_conf(pod, pod_ips, names, &resolver::machine());
     fs::write(folder.join("resolv.conf"), text)?;
     Ok(notes)
 }
 
-fn hosts(pod: &Pod, pod_ips: &[String], node_name: &str, domain: &str, host_file: &Path) -> String {
+fn hosts(
+    pod: &Pod,
+    pod_ips: &[String],
+    node_name: &str,
+    domain: &str,
+    host_file: &Path,
+) -> io::Result<String> {
     let spec = pod.spec.clone().unwrap_or_default();
     let mut out = if spec.host_network == Some(true) {
-        let host = fs::read_to_string(host_file).unwrap_or_default();
+        let host = match bounded::read_text(host_file, bounded::FILE) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            host => {
+                host.map_err(|error| io::Error::other(format!("read {}: {error}", host_file.display())))?
+            }
+        };
         format!("# Kubernetes-managed hosts file (host network).\n{host}")
     } else {
         let fixed = "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
@@ -80,7 +91,7 @@ fn hosts(pod: &Pod, pod_ips: &[String], node_name: &str, domain: &str, host_file
         let names = alias.hostnames.unwrap_or_default().join("\t");
         out.push_str(&format!("{}\t{names}\n", alias.ip));
     }
-    out
+    Ok(out)
 }
 
 /// The machine's ports that lead to the pod.
@@ -127,7 +138,8 @@ mod tests {
             "n",
             "cluster.local",
             Path::new("/etc/hosts"),
-        );
+        )
+        .expect("read");
         assert!(
             text.contains("10.0.0.2\tweb-1.sub.shop.svc.cluster.local\tweb-1\n"),
             "{text}"

@@ -1,10 +1,12 @@
 //! The pod's `resolv.conf`: whom its programs ask for names, and which domains they try.
 
-use std::fs;
+use std::io;
 use std::net::IpAddr;
+use std::path::Path;
 
 use dns::{NAME_SERVERS, ResolvConf};
 use k8s_openapi::api::core::v1::{Pod, PodDNSConfig};
+use runtime::bounded;
 
 /// Domains that are searched at most, and characters of all of them: Kubernetes' limits.
 const SEARCHES: usize = 32;
@@ -68,7 +70,15 @@ impl Note {
 /// The machine's configuration. Stubs on loopback are of no use to pods with a network of their own, so that those of
 /// systemd-resolved are looked behind.
 pub(crate) fn machine() -> ResolvConf {
-    let read = |path: &str| ResolvConf::parse(&fs::read_to_string(path).unwrap_or_default());
+    let read = |path: &str| {
+        let text = bounded::read_text(Path::new(path), bounded::FILE).unwrap_or_else(|error| {
+            if error.kind() != io::ErrorKind::NotFound {
+                tracing::warn!(path, %error, "read the machine's name servers");
+            }
+            String::new()
+        });
+        ResolvConf::parse(&text)
+    };
     let own = read("/etc/resolv.conf");
     if own.only_loopback() {
         let behind = read(BEHIND_SYSTEMD);

@@ -32,7 +32,6 @@ pub(super) fn security(spec: &PodSpec, container: &Container) -> SecuritySpec {
         } else {
             seccomp(profile)
         },
-        unmasked_proc: own.proc_mount.as_deref() == Some("Unmasked"),
     }
 }
 

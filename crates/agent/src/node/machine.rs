@@ -1,11 +1,11 @@
 //! Facts of the machine: how much it has, what it is called, what it runs.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
+use runtime::bounded;
 use serde_json::{Value, json};
 
 /// Bytes of a file system.
@@ -33,7 +33,7 @@ pub(super) fn capacity(data_dir: &Path, pods: u32) -> BTreeMap<String, String> {
 pub(crate) fn memory() -> u64 {
     static MEMORY: LazyLock<u64> = LazyLock::new(|| {
         let machine = meminfo("MemTotal").unwrap_or(0);
-        let cgroups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let cgroups = bounded::kernel("/proc/self/cgroup").unwrap_or_default();
         let limits = cgroups.lines().filter_map(cgroup_limit);
         limits.fold(machine, u64::min)
     });
@@ -46,7 +46,7 @@ pub(crate) fn available_memory() -> Option<u64> {
 }
 
 fn meminfo(name: &str) -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let text = bounded::kernel("/proc/meminfo").ok()?;
     let line = text.lines().find(|line| line.starts_with(name))?;
     let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kibibytes * 1024)
@@ -67,7 +67,7 @@ fn cgroup_limit(line: &str) -> Option<u64> {
     let own: PathBuf = root.join(path.trim_start_matches('/'));
     let up = own.ancestors().take_while(|folder| folder.starts_with(root));
     let limit = |folder: &Path| {
-        fs::read_to_string(folder.join(file))
+        bounded::kernel(folder.join(file))
             .ok()?
             .trim()
             .parse::<u64>()
@@ -111,7 +111,10 @@ fn architecture() -> &'static str {
 
 /// `status.nodeInfo`.
 pub(super) fn node_info() -> Value {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let read = |path: &str| {
+        let text = bounded::read_text(Path::new(path), bounded::FILE);
+        text.unwrap_or_default().trim().to_owned()
+    };
     let release = read("/etc/os-release");
     let name = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
     let name = name.unwrap_or("Linux").trim_matches('"').to_owned();

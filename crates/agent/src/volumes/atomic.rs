@@ -4,12 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown, symlink};
+use std::io;
+use std::os::unix::fs::{PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use disk::Disk;
 use jiff::Timestamp;
 use runtime::beneath::remove_tree;
+use runtime::bounded;
 
 /// One file of a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,41 +25,61 @@ pub(super) struct File {
 const DATA: &str = "..data";
 const DATA_NEXT: &str = "..data_tmp";
 
+/// Mode of the folders.
+const FOLDER_MODE: u32 = 0o755;
+
 /// Makes `folder` show exactly `files` (relative paths). Nothing is touched when it does already.
-pub(super) fn write(folder: &Path, files: &BTreeMap<PathBuf, File>, group: Option<u32>) -> io::Result<()> {
+///
+/// The content is not forced to the disk: a start after a power cut comes here again before any container reads it, and compares.
+pub(super) fn write(
+    disk: &Disk,
+    folder: &Path,
+    files: &BTreeMap<PathBuf, File>,
+    group: Option<u32>,
+) -> io::Result<()> {
     let data = folder.join(DATA);
-    let old = fs::read_link(&data).ok();
-    if old.is_some() && shows(&data, files)? {
-        return Ok(());
+    if let Ok(shown) = fs::read_link(&data)
+        && shows(&data, files)?
+    {
+        // A kill may have left the rest undone.
+        link_tops(disk, folder, files)?;
+        return remove_versions(folder, &shown);
     }
     let version = format!("..{}", Timestamp::now().strftime("%Y_%m_%d_%H_%M_%S.%f"));
     let home = folder.join(&version);
-    fs::create_dir_all(&home)?;
-    fs::set_permissions(&home, fs::Permissions::from_mode(0o755))?;
+    disk.create_dir(&home, FOLDER_MODE)?;
+    fs::set_permissions(&home, fs::Permissions::from_mode(FOLDER_MODE))?;
     for (path, file) in files {
-        write_file(&home.join(path), file, group)?;
+        write_file(disk, &home.join(path), file, group)?;
     }
     let next = folder.join(DATA_NEXT);
-    remove_link(&next)?;
-    symlink(&version, &next)?;
-    fs::rename(&next, &data)?;
-    link_tops(folder, files)?;
-    match old {
-        Some(old) if old.components().count() == 1 => remove_tree(&folder.join(old)),
-        // Not a version of ours.
-        Some(_) => Ok(()),
-        None => Ok(()),
-    }
+    disk.remove(&next)?;
+    disk.link(Path::new(&version), &next)?;
+    disk.rename(&next, &data)?;
+    link_tops(disk, folder, files)?;
+    remove_versions(folder, Path::new(&version))
 }
 
-fn write_file(path: &Path, file: &File, group: Option<u32>) -> io::Result<()> {
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
+/// Removes the versions that are not shown: the one before, and what a kill has left.
+fn remove_versions(folder: &Path, shown: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let is_version = name.to_string_lossy().starts_with("..") && entry.file_type()?.is_dir();
+        if is_version && Path::new(&name) != shown {
+            remove_tree(&entry.path())?;
+        }
     }
-    let mut options = fs::OpenOptions::new();
+    Ok(())
+}
+
+fn write_file(disk: &Disk, path: &Path, file: &File, group: Option<u32>) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        disk.create_dir(parent, FOLDER_MODE)?;
+    }
     // Nobody else reads it before its owner and its mode are what they have to be.
-    let mut out = options.write(true).create_new(true).mode(0o600).open(path)?;
-    out.write_all(&file.content)?;
+    let out = disk.create(path, 0o600)?;
+    disk.write(&out, path, &file.content)?;
     let mut mode = file.mode;
     if group.is_some() {
         mode |= 0o440;
@@ -74,7 +96,9 @@ fn shows(data: &Path, files: &BTreeMap<PathBuf, File>) -> io::Result<bool> {
         return Ok(false);
     }
     for (path, file) in files {
-        if !present.contains(path) || fs::read(data.join(path))? != file.content {
+        let same = |content: Vec<u8>| content == file.content;
+        let length = file.content.len() as u64;
+        if !present.contains(path) || !bounded::read(&data.join(path), length).is_ok_and(same) {
             return Ok(false);
         }
     }
@@ -95,7 +119,7 @@ fn collect(root: &Path, below: &Path, found: &mut BTreeSet<PathBuf>) -> io::Resu
 }
 
 /// Links the first part of each path into `..data`, and removes the links of files that are gone.
-fn link_tops(folder: &Path, files: &BTreeMap<PathBuf, File>) -> io::Result<()> {
+fn link_tops(disk: &Disk, folder: &Path, files: &BTreeMap<PathBuf, File>) -> io::Result<()> {
     let top = |path: &PathBuf| {
         path.components()
             .next()
@@ -107,27 +131,24 @@ fn link_tops(folder: &Path, files: &BTreeMap<PathBuf, File>) -> io::Result<()> {
         let name = PathBuf::from(entry.file_name());
         let ours = entry.file_name().to_string_lossy().starts_with("..");
         if !ours && entry.file_type()?.is_symlink() && !tops.contains(&name) {
-            fs::remove_file(entry.path())?;
+            disk.remove(&entry.path())?;
         }
     }
     for name in tops {
         let link = folder.join(&name);
         if link.symlink_metadata().is_err() {
-            symlink(Path::new(DATA).join(&name), &link)?;
+            disk.link(&Path::new(DATA).join(&name), &link)?;
         }
     }
     Ok(())
 }
 
-fn remove_link(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use disk::CutOff;
+
     use super::*;
 
     fn files(list: &[(&str, &str)]) -> BTreeMap<PathBuf, File> {
@@ -145,26 +166,72 @@ mod tests {
     fn a_new_version_replaces_the_old_one_whole() {
         let folder = tempfile::tempdir().expect("a folder");
         let folder = folder.path();
-        write(folder, &files(&[("a", "1"), ("d/b", "2")]), None).expect("write");
+        write(
+            &Disk::default(),
+            folder,
+            &files(&[("a", "1"), ("d/b", "2")]),
+            None,
+        )
+        .expect("write");
         assert_eq!(fs::read_to_string(folder.join("a")).expect("read"), "1");
         assert_eq!(fs::read_to_string(folder.join("d/b")).expect("read"), "2");
         let mode = fs::metadata(folder.join("a")).expect("stat").permissions().mode();
         assert_eq!(mode & 0o777, 0o640);
         let before = fs::read_link(folder.join(DATA)).expect("link");
 
-        write(folder, &files(&[("a", "1"), ("d/b", "2")]), None).expect("write the same");
+        write(
+            &Disk::default(),
+            folder,
+            &files(&[("a", "1"), ("d/b", "2")]),
+            None,
+        )
+        .expect("write the same");
         assert_eq!(fs::read_link(folder.join(DATA)).expect("link"), before);
 
-        write(folder, &files(&[("a", "3"), ("c", "4")]), None).expect("write another");
+        write(&Disk::default(), folder, &files(&[("a", "3"), ("c", "4")]), None).expect("write another");
         assert_eq!(fs::read_to_string(folder.join("a")).expect("read"), "3");
         assert!(folder.join("d").symlink_metadata().is_err());
         assert!(!folder.join(before).exists());
     }
 
     #[test]
+    fn readers_see_one_version_wherever_a_write_is_cut_off() {
+        let (old, new) = (
+            files(&[("a", "1"), ("d/b", "1")]),
+            files(&[("a", "2"), ("d/b", "2"), ("c", "2")]),
+        );
+        let read =
+            |folder: &Path, path: &str| fs::read_to_string(folder.join(DATA).join(path)).expect("read");
+        for torn in [false, true] {
+            for passes in 0.. {
+                let folder = tempfile::tempdir().expect("a folder");
+                let folder = folder.path();
+                write(&Disk::default(), folder, &old, None).expect("write");
+                let cut = Arc::new(match torn {
+                    false => CutOff::after(passes),
+                    true => CutOff::within(passes),
+                });
+                let done = write(&Disk::gated(cut.clone()), folder, &new, None);
+                assert_eq!(done.is_ok(), !cut.has_cut(), "{done:?}");
+                assert_eq!(read(folder, "a"), read(folder, "d/b"), "{passes}");
+                write(&Disk::default(), folder, &new, None).expect("write again");
+                for path in new.keys() {
+                    assert_eq!(fs::read_to_string(folder.join(path)).expect("read"), "2");
+                }
+                let versions = fs::read_dir(folder).expect("list").flatten();
+                let versions = versions.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+                assert_eq!(versions.count(), 1);
+                if done.is_ok() {
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
     fn no_files_at_all_is_a_version_too() {
         let folder = tempfile::tempdir().expect("a folder");
-        write(folder.path(), &files(&[]), None).expect("write");
+        write(&Disk::default(), folder.path(), &files(&[]), None).expect("write");
         assert!(folder.path().join(DATA).is_dir());
     }
 }

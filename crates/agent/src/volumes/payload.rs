@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{
     DownwardAPIVolumeFile, KeyToPath, Pod, PodSpec, ServiceAccountTokenProjection, Volume, VolumeProjection,
 };
+use runtime::bounded;
 
 use super::atomic::File;
 use super::{HeldToken, Origins, Tokens};
@@ -243,7 +244,7 @@ impl<'a> Payload<'a> {
     /// What stands in for a token that no server makes now: the one that is there, were it ended, since whom it could be shown to is away,
     /// too; or, for a pod of which no server was heard yet, an empty file, which the first contact fills. A pod that needs no server runs meanwhile.
     fn stale_token(&self, path: &str) -> Option<Vec<u8>> {
-        let there = std::fs::read(self.folder.join(path)).ok();
+        let there = bounded::read(&self.folder.join(path), bounded::FILE).ok();
         there.or_else(|| self.surroundings.alone.then(Vec::new))
     }
 

@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::{Shared, failure};
-use crate::calls::{IMAGES, PODS};
+use crate::calls::{IMAGES, PODS, PULLS, REGISTRIES, WALKS};
 use crate::cluster::{PodRef, is_gone, message};
 use crate::container::{self, Note, PodFiles, Surroundings, run_id};
 use crate::disk::Limits;
@@ -229,13 +229,10 @@ pub(super) async fn measure(context: Context, runs: Vec<(String, u32)>) -> Done 
     let (Some(limits), Some(sandbox)) = (Limits::of(&context.pod), sandbox(&context)) else {
         return Done::Measured(None);
     };
-    let permit = context.shared.walks.acquire().await;
     let files = context.files.clone();
     let logs = context.shared.log(&context.identity);
     let walk = move || limits.exceeded(&files, &logs, &sandbox, &runs);
-    let found = tokio::task::spawn_blocking(walk).await;
-    drop(permit);
-    let found = found.map_err(std::io::Error::other).flatten();
+    let found = WALKS.run(&context.identity.uid, walk).await;
     Done::Measured(found.unwrap_or_else(|error| {
         tracing::warn!(pod = context.identity.name, %error, "measure what the pod takes of the disk");
         None
@@ -266,10 +263,9 @@ pub(super) async fn pull_image(context: Context, container: Container) -> Done {
     let started = Instant::now();
     let pulled = async {
         let credentials = credentials(&context, &image).await;
-        let permit = context.shared.pulls.acquire().await;
-        let pulled = context.shared.runtime.images().pull(&image, &credentials).await;
-        drop(permit);
-        pulled
+        let _of_pod = PULLS.enter(&context.identity.uid).await?;
+        let _of_registry = REGISTRIES.enter(&runtime::registry_of(&image)?).await?;
+        context.shared.runtime.images().pull(&image, &credentials).await
     };
     let pulled = match pulled.await {
         Ok(info) => Ok((started.elapsed(), info.size)),

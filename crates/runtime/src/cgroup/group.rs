@@ -40,14 +40,6 @@ impl Group {
         file.context(|| format!("open {}", path.display()))
     }
 
-    /// Moves a process in, if it has not ended.
-    pub(crate) fn take(&self, pid: Pid) -> Result<()> {
-        match fs::write(self.folder.join("cgroup.procs"), pid.to_string()) {
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
-            moved => moved.context(|| format!("move process {pid} to cgroup {}", self.folder.display())),
-        }
-    }
-
     /// Sends SIGKILL to all that is in it now, and returns at once. Kernels before 5.14, and v1, leave what forks meanwhile: the caller repeats
     /// it until [`Group::remove`] succeeds.
     pub(crate) fn kill(&self) {

@@ -13,6 +13,7 @@ use super::manifest::{
     Config, DOCUMENT_LIMIT, Descriptor, Document, Platform, check_digest, parse_digest, wrong_platform,
 };
 use super::{ImageInfo, Images, layer_folder, normalize_name, unpack};
+use crate::bounded;
 use crate::error::Context as _;
 use crate::{Error, Result};
 
@@ -167,11 +168,7 @@ impl Archive {
             )));
         }
         // The archive may be shorter than the size that it states.
-        let mut bytes = Vec::new();
-        self.reader(name)?
-            .read_to_end(&mut bytes)
-            .context(|| format!("read {name}"))?;
-        Ok(bytes)
+        bounded::all(self.reader(name)?, DOCUMENT_LIMIT).context(|| format!("read {name}"))
     }
 
     fn json<T: DeserializeOwned>(&mut self, name: &str) -> Result<T> {

@@ -2,8 +2,10 @@
 
 use std::cell::Cell;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
 use std::rc::Rc;
 
+use crate::beneath::Root;
 use crate::{Error, Result};
 
 /// Most bytes that an archive may spend on the headers of one member: long names, extended attributes and sparse maps. The reader holds
@@ -89,6 +91,15 @@ impl Allowance {
             None => return Err(self.limits.too_many_files()),
         }
         Ok(())
+    }
+
+    /// Makes the folders of a path that are missing; they count as files do, also those that links in the path lead to.
+    pub(super) fn make_folders(&mut self, root: &Root, path: &Path) -> Result<()> {
+        match root.make_folders_within(path, 0o755, &mut self.files) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => Err(self.limits.too_many_files()),
+            Err(error) => Err(Error::machine(error.to_string())),
+        }
     }
 
     /// A folder's name that is remembered until the layer is whole.

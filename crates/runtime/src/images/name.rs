@@ -82,6 +82,11 @@ pub fn normalize_name(name: &str) -> crate::Result<String> {
     Ok(parse_name(name)?.to_string())
 }
 
+/// The host of the registry that an image's name leads to, with its port if it is not the usual one.
+pub fn registry_of(name: &str) -> crate::Result<String> {
+    Ok(parse_name(name)?.host().to_owned())
+}
+
 pub(super) fn parse_name(name: &str) -> crate::Result<Reference> {
     parse(name).map_err(|why| Error::invalid(format!("image name {name:?}: {why}")))
 }

@@ -1,6 +1,7 @@
 //! A client of one repository of an OCI registry. The registry is not trusted: every answer of it has a bound in bytes, in redirects and
 //! in time without progress, and what has a digest is compared with it.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use reqwest::header::{ACCEPT, HeaderMap, WWW_AUTHENTICATE};
@@ -84,8 +85,7 @@ impl Registry {
             drop(rustls::crypto::ring::default_provider().install_default());
         }
         let host = reference.host().to_owned();
-        let name = host.rsplit_once(':').map_or(host.as_str(), |(name, _)| name);
-        let is_plain = name == "localhost" || name.starts_with("127.");
+        let is_plain = is_this_machine(&host);
         let client = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(Policy::custom(follow))
@@ -236,13 +236,11 @@ impl Registry {
             access_token: Option<String>,
         }
         let url = realm.parse::<Url>().ok();
-        // The password goes there.
-        let is_private = |url: &Url| url.scheme() == "https" || (self.is_plain && url.scheme() == "http");
-        let Some(mut url) = url.filter(is_private) else {
+        let Some(mut url) = url.filter(|url| self.trusts(url)) else {
             return Err(Error::new(
                 ErrorKind::Unauthorized,
                 format!(
-                    "registry {} names a token server without https: {}",
+                    "registry {} names the token server {}, which must be an https URL, because it gets the password",
                     self.host,
                     plain(realm)
                 ),
@@ -274,6 +272,13 @@ impl Registry {
             })
     }
 
+    /// Whether the password may go to a token server. Any host that the registry names may have it, as with other runtimes, because that is where
+    /// large registries keep users; but without TLS only the registry itself, which gets it anyway.
+    fn trusts(&self, url: &Url) -> bool {
+        let registry = format!("http://{}", self.host).parse::<Url>();
+        url.scheme() == "https" || (self.is_plain && registry.is_ok_and(|own| own.origin() == url.origin()))
+    }
+
     /// What an answer that is no success says.
     async fn refusal(&self, response: Response) -> Error {
         let status = response.status();
@@ -287,6 +292,17 @@ impl Registry {
         let text = text.map(|text| format!(": {text}")).unwrap_or_default();
         Error::new(kind, format!("registry {} {what}: {status}{text}", self.host))
     }
+}
+
+/// Whether a registry is on this machine: it is spoken to without TLS, so a name that only begins like such an address is not enough.
+fn is_this_machine(host: &str) -> bool {
+    let (name, port) = host.rsplit_once(':').unwrap_or((host, ""));
+    let name = if port.ends_with(']') { host } else { name };
+    let address = name
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse::<IpAddr>();
+    name == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// Follows a redirect unless there were too many, or it would leave TLS.
@@ -532,6 +548,42 @@ mod tests {
         for (header, expected) in cases {
             assert_eq!(Challenge::parse(header), expected, "{header}");
         }
+    }
+
+    #[test]
+    fn a_password_goes_without_tls_to_a_registry_on_this_machine_alone() {
+        for host in [
+            "localhost",
+            "localhost:5000",
+            "127.0.0.1:5000",
+            "127.8.9.1",
+            "[::1]:5000",
+            "[::1]",
+        ] {
+            assert!(is_this_machine(host), "{host}");
+        }
+        for host in [
+            "127.evil.example",
+            "127.0.0.1.evil.example:80",
+            "localhost.evil.example",
+            "10.0.0.1:5000",
+            "[::2]",
+        ] {
+            assert!(!is_this_machine(host), "{host}");
+        }
+        let trusts = |registry: &str, realm: &str| {
+            let reference = super::super::name::parse_name(&format!("{registry}/app")).expect("a name");
+            let registry = Registry::new(&reference, &Credentials::Anonymous).expect("a client");
+            registry.trusts(&realm.parse().expect("a URL"))
+        };
+        assert!(trusts("docker.io", "https://auth.docker.io/token"));
+        assert!(trusts("localhost:5000", "https://auth.example/token"));
+        assert!(trusts("localhost:5000", "http://localhost:5000/token"));
+        assert!(!trusts("docker.io", "http://auth.docker.io/token"));
+        assert!(!trusts("a.example", "http://a.example/token"));
+        assert!(!trusts("localhost:5000", "http://evil.example/token"));
+        assert!(!trusts("localhost:5000", "http://localhost:5001/token"));
+        assert!(!trusts("localhost:5000", "ftp://localhost:5000/token"));
     }
 
     #[test]

@@ -106,7 +106,7 @@ fn shown(path: &Path) -> String {
     plain.take(MOST).collect()
 }
 
-/// Takes what a member needs from what the image may have, before anything of it is made.
+/// Takes what a member needs from what the image may have, before anything of it is made but the folders above it.
 fn account<R: Read>(
     root: &Root,
     entry: &mut tar::Entry<'_, R>,
@@ -120,11 +120,10 @@ fn account<R: Read>(
         )));
     }
     allowance.take_files(1)?;
-    if let Some((parent, _)) = split(path)
-        && root.open_folder(&parent).is_err()
-    {
-        // At most so many folders are made for it.
-        allowance.take_files(parent.components().count() as u64)?;
+    if let Some((parent, _)) = split(path) {
+        allowance
+            .make_folders(root, &parent)
+            .map_err(|error| Error::new(error.kind, format!("unpack {}: {error}", shown(path))))?;
     }
     match entry.header().entry_type() {
         EntryType::Directory => allowance.take_folder_name(length)?,
@@ -163,7 +162,7 @@ fn place<R: Read>(
         }
         return Ok(());
     };
-    let folder = root.make_folders(&parent, 0o755)?;
+    let folder = root.open_folder(&parent)?;
     let text = name.to_string_lossy();
     if text == OPAQUE {
         return set_xattr(

@@ -122,7 +122,7 @@ impl Cni {
             namespace: (found.dev(), found.ino()),
             answer: None,
         };
-        layout::write_json(record, &attachment, false)?;
+        layout::write_json(record, &attachment)?;
         let answer = attachment.add(&netns)?;
         let sandbox = |error| {
             Error::machine(format!(
@@ -132,7 +132,7 @@ impl Cni {
         };
         let addresses = answer::addresses(&answer, POD_LINK).map_err(sandbox)?;
         attachment.answer = Some(answer);
-        layout::write_json(record, &attachment, false)?;
+        layout::write_json(record, &attachment)?;
         Ok(Added {
             addresses,
             leads_ports,

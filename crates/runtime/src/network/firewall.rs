@@ -7,6 +7,7 @@
 use std::process::{Command, Stdio};
 
 use super::forwarding;
+use crate::bounded;
 use crate::error::Context as _;
 use crate::{Error, Result};
 
@@ -41,7 +42,7 @@ pub(super) fn let_through(bridge: &str) -> Result<Vec<String>> {
     }
     for (tables, program) in LEGACY_TABLES.iter().zip(["iptables-legacy", "ip6tables-legacy"]) {
         let has_filter =
-            std::fs::read_to_string(tables).is_ok_and(|names| names.lines().any(|name| name == "filter"));
+            bounded::kernel(tables).is_ok_and(|names| names.lines().any(|name| name == "filter"));
         let drops = || {
             run(program, &["-S", "FORWARD"])
                 .is_ok_and(|rules| rules.lines().any(|rule| rule == "-P FORWARD DROP"))
@@ -83,7 +84,7 @@ fn is_in_use(program: &str) -> bool {
     match program.strip_suffix("-legacy") {
         Some(_) => {
             let tables = LEGACY_TABLES[usize::from(program.starts_with("ip6"))];
-            std::fs::read_to_string(tables).is_ok_and(|names| names.lines().any(|name| name == "filter"))
+            bounded::kernel(tables).is_ok_and(|names| names.lines().any(|name| name == "filter"))
         }
         None => {
             let family = if program.starts_with("ip6") { "ip6" } else { "ip" };
@@ -135,13 +136,15 @@ fn run(program: &str, arguments: &[&str]) -> Result<String> {
     } else {
         &["-w", "5"]
     };
-    let output = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(wait)
         .args(arguments)
         .env("PATH", "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin")
         .stdin(Stdio::null())
-        .output()
-        .context(|| format!("start {program}"))?;
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let output = bounded::output(&mut command, b"").context(|| format!("run {program}"))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }

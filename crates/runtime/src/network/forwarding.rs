@@ -5,14 +5,14 @@
 //! networks, changed by its differences.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::process::{Command, Stdio};
 
 use ipnet::IpNet;
 
 use super::{Redirect, RedirectTo};
-use crate::error::Context as _;
+use crate::bounded;
 use crate::{Error, HostPort, Protocol, Result};
 
 /// A pod's addresses and the machine's ports that lead there.
@@ -334,16 +334,17 @@ pub(super) fn read(arguments: &[&str]) -> Result<String> {
 
 fn run(arguments: &[&str], script: &str, output: fn() -> Stdio) -> Result<String> {
     let start = |program: &str| {
-        Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(output())
-            .stderr(Stdio::piped())
-            .spawn()
+            .stderr(Stdio::piped());
+        bounded::output(&mut command, script.as_bytes())
     };
     let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
     // The search path of a shell without administrator's folders is no reason to fail.
-    let mut nft = start("nft")
+    let output = start("nft")
         .or_else(|error| {
             if missing(&error) {
                 start("/usr/sbin/nft")
@@ -355,14 +356,9 @@ fn run(arguments: &[&str], script: &str, output: fn() -> Stdio) -> Result<String
             if missing(&error) {
                 Error::machine("nft is missing: install the package nftables")
             } else {
-                Error::machine(format!("start nft: {error}"))
+                Error::machine(format!("run nft: {error}"))
             }
         })?;
-    if let Some(mut input) = nft.stdin.take() {
-        // When nft ends early, what it says on its error stream is the reason.
-        input.write_all(script.as_bytes()).ok();
-    }
-    let output = nft.wait_with_output().context(|| "run nft")?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }

@@ -4,13 +4,14 @@ use std::fs;
 use std::path::Path;
 
 use crate::Result;
+use crate::bounded;
 use crate::error::Context as _;
 
 /// Lets the machine forward IPv6. A kernel that forwards no longer listens to routers, from which a machine may have its own way out:
 /// where it did listen it goes on to.
 pub(super) fn forward_ipv6() -> Result<()> {
     const FORWARDING: &str = "net/ipv6/conf/all/forwarding";
-    let forwards = fs::read_to_string(Path::new("/proc/sys").join(FORWARDING));
+    let forwards = bounded::kernel(Path::new("/proc/sys").join(FORWARDING));
     if forwards.is_ok_and(|value| value.trim() == "1") {
         return Ok(());
     }
@@ -18,7 +19,7 @@ pub(super) fn forward_ipv6() -> Result<()> {
         fs::read_dir("/proc/sys/net/ipv6/conf").context(|| "list the machine's IPv6 settings")?;
     for interface in interfaces.flatten() {
         let listens = interface.path().join("accept_ra");
-        if fs::read_to_string(&listens).is_ok_and(|value| value.trim() == "1") {
+        if bounded::kernel(&listens).is_ok_and(|value| value.trim() == "1") {
             fs::write(&listens, "2").context(|| format!("set {} to 2", listens.display()))?;
         }
     }
@@ -40,7 +41,7 @@ pub(super) fn filter_bridged() -> Result<()> {
 /// Sets a value below /proc/sys, where it is another.
 pub(super) fn write_sysctl(name: &str, value: &str) -> Result<()> {
     let path = Path::new("/proc/sys").join(name);
-    if fs::read_to_string(&path).is_ok_and(|current| current.trim() == value) {
+    if bounded::kernel(&path).is_ok_and(|current| current.trim() == value) {
         return Ok(());
     }
     fs::write(&path, value).context(|| format!("set {} to {value}", path.display()))

@@ -1,6 +1,5 @@
 //! From a container's spec to the OCI runtime config that libcontainer takes.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -8,6 +7,7 @@ use serde_json::{Value, json};
 use super::executor::DEFAULT_PATH;
 use super::nodes::Devices;
 use super::users::User;
+use crate::bounded;
 use crate::cgroup::Hierarchies;
 use crate::devices::Rule;
 use crate::images::Image;
@@ -166,10 +166,8 @@ pub(super) fn bundle(parts: &Parts<'_>) -> Result<Bundle> {
     });
     if !security.privileged {
         let mut read_only = read_only_cgroups(parts);
-        if !security.unmasked_proc {
-            linux["maskedPaths"] = json!(MASKED);
-            read_only.extend(READ_ONLY.iter().map(PathBuf::from));
-        }
+        linux["maskedPaths"] = json!(MASKED);
+        read_only.extend(READ_ONLY.iter().map(PathBuf::from));
         linux["readonlyPaths"] = json!(read_only);
         if let Some(filter) = seccomp::resolve(&security.seccomp, &capabilities)? {
             linux["seccomp"] = filter;
@@ -277,7 +275,7 @@ fn full_name(name: &str) -> Result<String> {
 
 /// What this process may hand on: its own bounding set.
 fn known_capabilities() -> Vec<String> {
-    let own = fs::read_to_string("/proc/self/status")
+    let own = bounded::kernel("/proc/self/status")
         .ok()
         .and_then(|status| {
             let line = status

@@ -10,21 +10,24 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use libcontainer::container::Container as OciContainer;
 use libcontainer::container::builder::ContainerBuilder;
-use libcontainer::oci_spec::runtime::LinuxSeccomp;
+use libcontainer::oci_spec::runtime::{LinuxSeccomp, Process};
 use libcontainer::syscall::syscall::SyscallType;
 use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, pipe2};
-use serde_json::{Value, json};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::PodRecord;
 use super::bundle::{self, Bundle, Parts};
+use super::entry::{self, Entry};
 use super::executor::Payload;
 use super::log::{Lines, LogFile, Stream};
 use super::volumes::{self, Namespaces};
 use super::{nodes, sandbox, users};
 use crate::beneath::Root;
+use crate::bounded;
 use crate::cgroup::{Group, Hierarchies};
 use crate::error::Context as _;
 use crate::layout::{self, ContainerLayout, PodLayout};
@@ -35,11 +38,11 @@ use crate::{ContainerSpec, ContainerState, ContainerStatus, Error, ErrorKind, Ex
 /// Bytes read at one time from a container's stream.
 const CHUNK: usize = 64 << 10;
 
+/// Bytes that are read of a stream after its container has ended: as many as a pipe holds unless root makes it larger.
+const LAST_OUTPUT: usize = 1 << 20;
+
 /// How long `execve` may take; it needs milliseconds unless a disk hangs.
 const EXEC_LIMIT: Duration = Duration::from_secs(10);
-
-/// What loading a system call filter takes, unless the process has given up gaining privileges.
-const FILTER_CAPABILITY: &str = "CAP_SYS_ADMIN";
 
 /// A container of this pod.
 pub(super) struct Container {
@@ -47,7 +50,7 @@ pub(super) struct Container {
     oci_root: PathBuf,
     hierarchies: Hierarchies,
     status: ContainerStatus,
-    process: Value,
+    process: Process,
     filter: Option<LinuxSeccomp>,
     environment: Vec<(String, String)>,
     stop_signal: Signal,
@@ -115,7 +118,7 @@ impl Container {
     ) -> Result<Container> {
         let wire::Start { spec, image, layers } = start;
         mount_rootfs(place, &layers)?;
-        layout::write_json(&place.layers(), &image.layers, false)?;
+        layout::write_json(&place.layers(), &image.layers)?;
         let rootfs = place.rootfs();
         let user = users::resolve(&rootfs, &spec.security, &image.user)?;
         let oom_score_adj = OomScore::reachable(spec.resources.oom_score_adj.unwrap_or(0))?;
@@ -136,7 +139,7 @@ impl Container {
         Root::container(&rootfs)
             .and_then(|root| root.make_folders(working_dir, 0o755))
             .context(|| format!("create the folder {} of the container", working_dir.display()))?;
-        layout::write_json(&place.bundle_config(), &config, false)?;
+        layout::write_json(&place.bundle_config(), &config)?;
         let log = match &spec.log_path {
             Some(path) => {
                 Some(LogFile::open(path).context(|| format!("open log {}", path.path().display()))?)
@@ -179,8 +182,8 @@ impl Container {
             oci_root,
             hierarchies: hierarchies.clone(),
             status,
-            process: config["process"].clone(),
-            filter: filter_of(&config)?,
+            process: part_of(&config["process"], "process")?,
+            filter: part_of(&config["linux"]["seccomp"], "seccomp profile")?,
             environment,
             stop_signal: stop_signal(image.stop_signal.as_deref()),
             outputs,
@@ -213,7 +216,7 @@ impl Container {
     }
 
     fn save(&self) -> Result<()> {
-        layout::write_json(&self.layout.status(), &self.status, false)
+        layout::write_json(&self.layout.status(), &self.status)
     }
 
     /// Asks it to end; a later call may shorten the grace, never lengthen it.
@@ -291,21 +294,24 @@ impl Container {
         }
     }
 
-    /// Reads what is left in the streams; processes that still hold them have been killed.
+    /// Reads what is left in the streams. Processes of other containers may hold them, too, and write on: no more than [`LAST_OUTPUT`] is read.
     fn drain_all(&mut self) -> Result<()> {
-        let now = Timestamp::now();
-        let mut lines = Vec::new();
         let mut chunk = vec![0; CHUNK];
         for mut output in std::mem::take(&mut self.outputs) {
-            while let Ok(count) = output.file.read(&mut chunk) {
-                if count == 0 {
-                    break;
-                }
+            let (now, mut left) = (Timestamp::now(), LAST_OUTPUT);
+            let mut lines = Vec::new();
+            while let Ok(count) = output.file.read(&mut chunk)
+                && count > 0
+                && left > 0
+            {
+                left = left.saturating_sub(count);
                 output.lines.push(&chunk[..count], now, &mut lines);
+                self.write_log(&std::mem::take(&mut lines))?;
             }
             output.lines.finish(now, &mut lines);
+            self.write_log(&lines)?;
         }
-        self.write_log(&lines)
+        Ok(())
     }
 
     /// Its first process has ended: ends the rest, keeps what it said, frees what it held.
@@ -341,67 +347,51 @@ impl Container {
     }
 
     /// Runs a process in the container.
-    pub(super) fn exec(&mut self, exec: &ExecSpec) -> Result<Started> {
-        if self.pid().is_none() {
-            return Err(self.not_running());
-        }
+    pub(super) fn exec(&mut self, namespaces: &Namespaces, exec: &ExecSpec) -> Result<Started> {
+        let first = self.pid().ok_or_else(|| self.not_running())?;
         if exec.command.is_empty() {
             return Err(Error::invalid("no command specified"));
         }
         let mut process = self.process.clone();
-        process["args"] = json!(exec.command);
-        process["terminal"] = json!(exec.tty);
-        if self.filter.is_some() && process["noNewPrivileges"] != json!(true) {
-            // Loading the filter takes this capability; `execve` takes it away again, for it is not in the bounding set.
-            for set in ["effective", "permitted"] {
-                if let Some(held) = process["capabilities"][set].as_array_mut()
-                    && !held.contains(&json!(FILTER_CAPABILITY))
-                {
-                    held.push(json!(FILTER_CAPABILITY));
-                }
-            }
-        }
+        process.set_args(Some(exec.command.clone()));
         let mut environment = self.environment.clone();
         if exec.tty && !environment.iter().any(|(name, _)| name == "TERM") {
             environment.push(("TERM".into(), "xterm".into()));
         }
         self.execs += 1;
-        let file = self.layout.0.join(format!("exec{}.json", self.execs));
-        layout::write_json(&file, &process, false)?;
-        let payload = |failure| Payload::new(failure, environment).with_filter(self.filter.clone());
-        let group = self
-            .hierarchies
-            .group(&self.status.cgroup, &format!("exec{}", self.execs))?;
-        let started = launch_exec(
-            &self.status.id,
-            &self.oci_root,
-            &self.layout,
-            &file,
-            exec,
-            payload,
-            &group,
-        );
-        fs::remove_file(&file).context(|| format!("remove {}", file.display()))?;
+        let name = format!("exec{}", self.execs);
+        let group = self.hierarchies.group(&self.status.cgroup, &name)?;
+        let entry = Entry {
+            first,
+            hierarchies: &self.hierarchies,
+            cgroup: &self.status.cgroup,
+            group: &group,
+            process: &process,
+            filter: self.filter.as_ref(),
+            terminal: exec.tty,
+        };
+        let started = exec_streams(namespaces, first, exec)
+            .and_then(|(theirs, ours)| Ok((entry.start(theirs, environment)?, ours)));
         match started {
             Ok((pid, streams)) => Ok(Started { pid, group, streams }),
             Err(error) => {
                 group.kill();
                 // Otherwise it is removed with the container's.
                 group.remove();
-                Err(error)
+                // Its namespaces go step by step, and each step fails in other words.
+                Err(match entry::is_ending(first) {
+                    true => self.not_running(),
+                    false => error,
+                })
             }
         }
     }
 }
 
-fn filter_of(config: &Value) -> Result<Option<LinuxSeccomp>> {
-    let filter = &config["linux"]["seccomp"];
-    if filter.is_null() {
-        return Ok(None);
-    }
-    serde_json::from_value(filter.clone())
-        .map(Some)
-        .map_err(|cause| Error::new(ErrorKind::StartFailed, format!("seccomp profile: {cause}")))
+/// A part of a container's config.
+fn part_of<T: DeserializeOwned>(config: &Value, what: &str) -> Result<T> {
+    serde_json::from_value(config.clone())
+        .map_err(|cause| Error::new(ErrorKind::StartFailed, format!("{what}: {cause}")))
 }
 
 /// Sends a signal to a process that may have ended meanwhile.
@@ -543,62 +533,28 @@ fn launch(
     Ok((pid, outputs))
 }
 
-fn launch_exec(
-    id: &str,
-    oci_root: &Path,
-    place: &ContainerLayout,
-    process: &Path,
+/// The standard streams of a command, and our ends of those that were asked for.
+fn exec_streams(
+    namespaces: &Namespaces,
+    first: Pid,
     exec: &ExecSpec,
-    payload: impl FnOnce(OwnedFd) -> Payload,
-    group: &Group,
-) -> Result<(Pid, Vec<OwnedFd>)> {
-    let (failure_reader, failure) = pipe()?;
-    let payload = payload(failure).entering(group.entrance()?);
-    let mut builder = builder(id, oci_root)?.with_executor(payload);
-    let console = if exec.tty {
-        Some(Console::new(&place.0)?)
-    } else {
-        None
-    };
+) -> Result<([OwnedFd; 3], Vec<OwnedFd>)> {
+    if exec.tty {
+        let (ours, theirs) = entry::terminal(namespaces, first)?;
+        let copy = || theirs.try_clone().context(|| "copy the terminal");
+        return Ok(([copy()?, copy()?, copy()?], vec![ours]));
+    }
     let mut streams = Vec::new();
-    if let Some(console) = &console {
-        builder = builder.with_console_socket(Some(&console.path));
+    let stdin = if exec.stdin {
+        let (reader, ours) = pipe()?;
+        streams.push(ours);
+        reader
     } else {
-        let stdin = if exec.stdin {
-            let (reader, ours) = pipe()?;
-            streams.push(ours);
-            reader
-        } else {
-            null()?.into()
-        };
-        let stdout = output_end(exec.stdout, &mut streams)?;
-        let stderr = output_end(exec.stderr, &mut streams)?;
-        builder = builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr);
-    }
-    let oom_score = OomScore::keep()?;
-    let joined = builder
-        .as_tenant()
-        .with_process(Some(process))
-        .with_detach(true)
-        .build();
-    oom_score.restore()?;
-    // The words of a failing `execve` are the better ones.
-    let pid = match joined {
-        Ok(pid) => {
-            let pid = Pid::from_raw(pid.as_raw());
-            let started = group.take(pid).and_then(|()| exec_succeeded(failure_reader));
-            if let Err(error) = started {
-                send_signal(pid, libc::SIGKILL)?;
-                return Err(error);
-            }
-            pid
-        }
-        Err(error) => return Err(start_failed(&error)),
+        null()?.into()
     };
-    if let Some(console) = console {
-        streams.push(console.master()?);
-    }
-    Ok((pid, streams))
+    let stdout = output_end(exec.stdout, &mut streams)?;
+    let stderr = output_end(exec.stderr, &mut streams)?;
+    Ok(([stdin, stdout, stderr], streams))
 }
 
 fn builder(id: &str, oci_root: &Path) -> Result<ContainerBuilder> {
@@ -607,7 +563,7 @@ fn builder(id: &str, oci_root: &Path) -> Result<ContainerBuilder> {
         .map_err(|error| start_failed(&error))
 }
 
-fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     pipe2(OFlag::O_CLOEXEC).context(|| "make a pipe")
 }
 
@@ -636,7 +592,7 @@ fn nonblocking(fd: OwnedFd) -> Result<File> {
 
 /// Waits for `execve`: the pipe closes when it succeeds and brings a message when it fails. What else runs in the container can stop the process
 /// before, or offer a program on a file system that does not answer: the shim serves the whole pod, so it waits for so long only.
-fn exec_succeeded(failure: OwnedFd) -> Result<()> {
+pub(super) fn exec_succeeded(failure: OwnedFd) -> Result<()> {
     let said = read_within(File::from(failure), EXEC_LIMIT).context(|| "wait for the program to start")?;
     let message = match said {
         Some(message) if message.is_empty() => return Ok(()),
@@ -716,7 +672,7 @@ impl OomScore {
     const FILE: &str = "/proc/self/oom_score_adj";
 
     fn keep() -> Result<OomScore> {
-        fs::read_to_string(Self::FILE)
+        bounded::kernel(Self::FILE)
             .map(OomScore)
             .context(|| format!("read {}", Self::FILE))
     }

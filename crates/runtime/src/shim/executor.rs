@@ -1,4 +1,4 @@
-//! The last step of a container's first process: checks that say what is wrong in the words people search for, then `execve`.
+//! The last step of a container's process: checks that say what is wrong in the words people search for, then `execve`.
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -23,9 +23,7 @@ pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:
 pub(super) struct Payload {
     failure: Arc<OwnedFd>,
     environment: Vec<(String, String)>,
-    filter: Option<LinuxSeccomp>,
     folder: Option<PathBuf>,
-    entrance: Option<Arc<File>>,
 }
 
 impl Payload {
@@ -33,9 +31,7 @@ impl Payload {
         Payload {
             failure: Arc::new(failure),
             environment,
-            filter: None,
             folder: None,
-            entrance: None,
         }
     }
 
@@ -45,19 +41,21 @@ impl Payload {
         self
     }
 
-    /// Loads a system call filter first: libcontainer does so for a container's first process only.
-    pub(super) fn with_filter(mut self, filter: Option<LinuxSeccomp>) -> Payload {
-        self.filter = filter;
-        self
+    /// Where a failure is told.
+    pub(super) fn failure(&self) -> &OwnedFd {
+        &self.failure
     }
 
-    /// Enters a cgroup first, through its open `cgroup.procs`: what the program starts is born into it.
-    pub(super) fn entering(mut self, entrance: File) -> Payload {
-        self.entrance = Some(Arc::new(entrance));
-        self
+    /// Tells why the program does not start.
+    pub(super) fn fail(&self, message: &str) {
+        if let Ok(copy) = self.failure.try_clone() {
+            // The reader may have gone; the exit code tells it too.
+            File::from(copy).write_all(message.as_bytes()).ok();
+        }
     }
 
-    fn run(&self, arguments: &[String]) -> String {
+    /// Becomes the program, under a system call filter if there is one; returns why it cannot.
+    pub(super) fn run(&self, arguments: &[String], filter: Option<&LinuxSeccomp>) -> String {
         let Some(name) = arguments.first() else {
             return "no command specified".into();
         };
@@ -90,7 +88,7 @@ impl Payload {
             return format!("exec: {name:?}: a NUL byte in the command or the environment");
         };
         reset_signals();
-        if let Some(filter) = &self.filter
+        if let Some(filter) = filter
             && let Err(error) = libcontainer::seccomp::initialize_seccomp(filter)
         {
             return format!("load the system call filter: {error}");
@@ -111,17 +109,11 @@ impl Payload {
 
 impl Executor for Payload {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        if let Some(mut entrance) = self.entrance.as_deref() {
-            // Kernels before 5.16 ask for rights that the program may not have. The shim moves the process as well.
-            entrance.write_all(b"0").ok();
-        }
         close_others(&self.failure);
         let arguments = spec.process().as_ref().and_then(|process| process.args().clone());
-        let message = self.run(&arguments.unwrap_or_default());
-        if let Ok(copy) = self.failure.try_clone() {
-            // The reader may have gone; the exit code tells it too.
-            File::from(copy).write_all(message.as_bytes()).ok();
-        }
+        // libcontainer has loaded the container's filter.
+        let message = self.run(&arguments.unwrap_or_default(), None);
+        self.fail(&message);
         Err(ExecutorError::Other(message))
     }
 
@@ -138,7 +130,7 @@ impl Executor for Payload {
 
 /// Closes what this process has from the shim, but for its standard streams and `kept`. `execve` would do so too late: a program, an interpreter or a
 /// folder may be named through `/proc/self/fd`.
-fn close_others(kept: &OwnedFd) {
+pub(super) fn close_others(kept: &OwnedFd) {
     let kept = kept.as_raw_fd().unsigned_abs();
     let close = |first: u32, last: u32| {
         // SAFETY: this process has one thread and is about to become another program; nothing here uses those descriptors again.
@@ -150,7 +142,7 @@ fn close_others(kept: &OwnedFd) {
 }
 
 /// Changes to a folder of the container, not through links of `/proc` such as `/proc/self/fd`.
-fn change_folder(path: &Path) -> std::io::Result<()> {
+pub(super) fn change_folder(path: &Path) -> std::io::Result<()> {
     let folder = Root::container(Path::new("/"))?.open_folder(path)?;
     Ok(nix::unistd::fchdir(&folder)?)
 }
@@ -203,7 +195,7 @@ fn runnable(path: &Path) -> std::io::Result<()> {
     }
 }
 
-fn io_words(error: &std::io::Error) -> String {
+pub(super) fn io_words(error: &std::io::Error) -> String {
     match error.raw_os_error() {
         Some(number) => words_of(nix::errno::Errno::from_raw(number)),
         None => error.to_string(),

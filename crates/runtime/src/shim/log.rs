@@ -105,17 +105,27 @@ impl LogFile {
         })
     }
 
-    /// Appends whole lines; starts a new file first when this one is full.
+    /// Appends whole lines; starts a new file first when this one is full. Where that fails, because something else has the name of a file, the
+    /// full one is emptied: the log has its bound whatever is in its folder.
     pub(super) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         if lines.is_empty() {
             return Ok(());
         }
+        let mut rotated = Ok(());
         if self.size > 0 && self.size + lines.len() as u64 > LOG_SIZE_LIMIT {
-            self.rotate()?;
+            rotated = self.rotate();
+            if rotated.is_err() {
+                self.file.set_len(0)?;
+                self.size = 0;
+            }
         }
-        self.file.write_all(lines)?;
-        self.size += lines.len() as u64;
-        Ok(())
+        let written = self.file.write_all(lines);
+        // A full disk takes a part.
+        self.size = match written {
+            Ok(()) => self.size + lines.len() as u64,
+            Err(_) => self.file.metadata()?.len(),
+        };
+        written.and(rotated)
     }
 
     fn rotate(&mut self) -> io::Result<()> {
@@ -180,5 +190,23 @@ mod tests {
         let files = std::fs::read_dir(folder.path().join("sub")).unwrap().count();
         assert_eq!(files, LOG_FILES as usize);
         assert!(path.open(LOG_FILES - 1).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_log_has_its_bound_whatever_has_the_names_of_its_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join("sub").join(name);
+        let mut log = LogFile::open(&LogPath::new(folder.path(), "sub/0.log")).unwrap();
+        std::fs::create_dir_all(file("0.log.1/planted")).unwrap();
+        std::fs::rename(file("0.log"), file("moved")).unwrap();
+        std::fs::create_dir(file("0.log")).unwrap();
+        let chunk = vec![b'x'; LOG_SIZE_LIMIT as usize / 2];
+        let errors = (0..10).filter(|_| log.write(&chunk).is_err()).count();
+        assert_eq!(errors, 4, "each failed rotation is told");
+        assert_eq!(file("moved").metadata().unwrap().len(), LOG_SIZE_LIMIT);
+        // When the names are free again, it is rotated again.
+        std::fs::remove_dir_all(file("0.log.1")).unwrap();
+        log.write(&chunk).unwrap();
+        assert_eq!(file("0.log").metadata().unwrap().len(), LOG_SIZE_LIMIT / 2);
     }
 }

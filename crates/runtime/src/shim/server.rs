@@ -238,14 +238,13 @@ impl Server {
     }
 
     fn container(&mut self, id: &str) -> Result<&mut Container> {
-        self.containers
-            .get_mut(id)
-            .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("container {id} is not in this pod")))
+        self.containers.get_mut(id).ok_or_else(|| unknown(id))
     }
 
-    fn exec(&mut self, container: &str, exec: &ExecSpec) -> Result<Started> {
+    fn exec(&mut self, id: &str, exec: &ExecSpec) -> Result<Started> {
         self.execs.check()?;
-        self.container(container)?.exec(exec)
+        let container = self.containers.get_mut(id);
+        container.ok_or_else(|| unknown(id))?.exec(&self.namespaces, exec)
     }
 
     /// Forgets the clients that have left. A command whose caller left is of no use to anybody.
@@ -395,6 +394,13 @@ impl Server {
             }
         }
     }
+}
+
+fn unknown(container: &str) -> Error {
+    Error::new(
+        ErrorKind::NotFound,
+        format!("container {container} is not in this pod"),
+    )
 }
 
 fn readable(fd: BorrowedFd<'_>) -> PollFd<'_> {

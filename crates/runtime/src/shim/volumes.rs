@@ -54,7 +54,7 @@ impl Namespaces {
     }
 
     /// Calls `act` in another mount namespace, at its root. This process has one thread, so nobody else is there meanwhile.
-    fn inside<T>(&self, other: &File, act: impl FnOnce() -> Result<T>) -> Result<T> {
+    pub(super) fn inside<T>(&self, other: &File, act: impl FnOnce() -> Result<T>) -> Result<T> {
         let result = setns(other, CloneFlags::CLONE_NEWNS)
             .context(|| "enter a mount namespace")
             .and_then(|()| act());
@@ -74,7 +74,7 @@ pub(super) fn current() -> Result<File> {
     namespace("self")
 }
 
-fn namespace(process: &str) -> Result<File> {
+pub(super) fn namespace(process: &str) -> Result<File> {
     let path = format!("/proc/{process}/ns/mnt");
     File::open(&path).context(|| format!("open {path}"))
 }

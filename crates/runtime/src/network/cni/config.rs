@@ -1,5 +1,6 @@
 //! The configuration of a network: a list of plugins, from the first file of a folder.
 
+use crate::bounded;
 use std::cmp::Ordering;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -48,15 +49,7 @@ pub(super) fn find(folder: &Path) -> Result<List, String> {
     files.sort();
     let first = files.first().ok_or_else(none)?;
     let failed = |why: String| format!("failed to load CNI config file {}: {why}", first.display());
-    let size = fs::metadata(first)
-        .map_err(|error| failed(error.to_string()))?
-        .len();
-    if size > FILE_BYTES {
-        return Err(failed(format!(
-            "it has {size} bytes, and more than {FILE_BYTES} are not read"
-        )));
-    }
-    let bytes = fs::read(first).map_err(|error| failed(error.to_string()))?;
+    let bytes = bounded::read(first, FILE_BYTES).map_err(|error| failed(error.to_string()))?;
     let file: Map<String, Value> =
         serde_json::from_slice(&bytes).map_err(|error| failed(error.to_string()))?;
     parse(file).map_err(failed)
