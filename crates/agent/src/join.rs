@@ -204,8 +204,10 @@ impl Join {
                             wanted: wanted.to_owned(),
                         });
                     }
-                    Ok(Err(why)) => tracing::warn!("cannot reach {server}: {why}; trying again"),
-                    Err(_) => tracing::warn!("cannot reach {server}: no answer; trying again"),
+                    Ok(Err(why)) => tracing::warn!(%server, why, "cannot reach the server; retrying"),
+                    Err(_) => {
+                        tracing::warn!(%server, why = "no response", "cannot reach the server; retrying")
+                    }
                 }
             }
             tokio::time::sleep(jitter(wait)).await;
@@ -223,7 +225,7 @@ impl Membership {
                 let told = told_servers(&slice);
                 self.dialer.learn(told.iter().cloned());
                 if let Err(error) = self.files.keep_servers(&told) {
-                    tracing::warn!(%error, "remember the cluster's servers");
+                    tracing::warn!(%error, "cannot save the addresses of the servers");
                 }
             }
             tokio::select! {
@@ -249,11 +251,11 @@ impl Membership {
             };
             match renewed {
                 Ok(next) => {
-                    tracing::info!(node = self.node_name, ends = %next.ends, "the node's certificate was renewed");
+                    tracing::info!(node = self.node_name, ends = %next.ends, "renewed the node's certificate");
                     certificate = next;
                 }
                 Err(error) => {
-                    tracing::warn!(node = self.node_name, ends = %certificate.ends, "renew the node's certificate: {error}");
+                    tracing::warn!(node = self.node_name, ends = %certificate.ends, %error, "cannot renew the node's certificate");
                     tokio::select! {
                         () = shutdown.cancelled() => return,
                         () = tokio::time::sleep(jitter(RETRY.1)) => {}

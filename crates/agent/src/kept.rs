@@ -107,7 +107,7 @@ impl Kept {
         };
         let anew = file.sizes.is_none() && before > 0;
         if anew && let Err(error) = file.write_anew(&values) {
-            tracing::warn!(%error, "keep what the node was told");
+            tracing::warn!(%error, "cannot save the state");
         }
         let kept = Kept {
             shared: Arc::new(Shared {
@@ -210,7 +210,7 @@ impl Kept {
             }
             Err(error) => {
                 if !std::mem::replace(&mut state.complained, true) {
-                    tracing::warn!(%error, "keep what the node was told; it is tried again");
+                    tracing::warn!(%error, "cannot save the state; retrying");
                 }
                 // What came meanwhile is newer.
                 for (key, value) in pending {
@@ -235,7 +235,7 @@ pub(crate) fn parsed<T: DeserializeOwned>(values: &Values, prefix: &str) -> Vec<
     let read = below.filter_map(|(key, value)| match serde_json::from_str(value) {
         Ok(read) => Some(read),
         Err(error) => {
-            tracing::warn!(key, %error, "use what the node was told before");
+            tracing::warn!(key, %error, "cannot use an entry of the saved state");
             None
         }
     });
@@ -250,7 +250,7 @@ impl File {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return (Values::new(), false),
             Err(error) => {
-                tracing::warn!(%path, %error, "read what the node was told before: it is waited for a server");
+                tracing::warn!(%path, %error, "cannot read the saved state; waiting for a server");
                 self.set_aside();
                 return (Values::new(), false);
             }
@@ -259,12 +259,12 @@ impl File {
         match &read {
             Read::Foreign => {
                 let aside = self.set_aside();
-                tracing::warn!(%path, %aside, "what the node was told before has another format or is another node's: set aside");
+                tracing::warn!(%path, %aside, "moved the saved state aside: it has another format or belongs to another node");
                 (Values::new(), false)
             }
             Read::Lines { damaged: true, .. } => {
                 let aside = self.set_aside();
-                tracing::warn!(%path, %aside, "what the node was told before is damaged: set aside; what is whole in it is used");
+                tracing::warn!(%path, %aside, "the saved state is damaged: moved it aside and use its intact entries");
                 (read.values(), false)
             }
             Read::Lines { torn, .. } => {
@@ -335,7 +335,7 @@ impl File {
         if left_out > 0 {
             tracing::warn!(
                 left_out,
-                "the node was told more than is kept for a start without a server"
+                "the state is too large to be saved completely for a start without a server"
             );
         }
         let folder = self.path.parent().unwrap_or(Path::new("/"));

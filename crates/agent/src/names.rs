@@ -54,7 +54,7 @@ impl Names {
             Ok(bound) => Ok(bound),
             Err(error) => {
                 // Somebody has the port on every address. Pods with a network of their own are redirected to any port.
-                tracing::warn!(%own, %error, "listen for names on port 53: pods on the machine's network have no cluster DNS");
+                tracing::warn!(%own, %error, "cannot listen on port 53; pods on the host network have no cluster DNS");
                 Sockets::bind(SocketAddrV4::new(own, 0).into()).await
             }
         };
@@ -68,7 +68,7 @@ impl Names {
             })),
             Ok((SocketAddr::V6(_), _)) => Ok(None),
             Err(error) => {
-                tracing::warn!(%own, %error, "listen for names: this node has no cluster DNS");
+                tracing::warn!(%own, %error, "cannot listen for DNS; this node has no cluster DNS");
                 Ok(None)
             }
         }
@@ -169,7 +169,7 @@ async fn serve_at(server: &Server, address: SocketAddr, end: &CancellationToken)
             Err(error) => {
                 tries = tries.saturating_add(1);
                 if tries == BIND_TRIES {
-                    tracing::warn!(%address, %error, "listen for names on the bridge: pods have no cluster DNS over IPv6");
+                    tracing::warn!(%address, %error, "cannot listen for DNS on the bridge; pods have no cluster DNS over IPv6");
                 }
             }
         }

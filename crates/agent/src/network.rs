@@ -112,7 +112,11 @@ impl Network {
             match self.wanted(cluster, &own).await {
                 Ok(ranges) => return self.open(ranges).await,
                 Err(_) if !self.runtime.ranges().is_empty() => return Ok(()),
-                Err(error) => tracing::warn!(node = self.node, "choose a pod range: {}", message(&error)),
+                Err(error) => tracing::warn!(
+                    node = self.node,
+                    error = message(&error),
+                    "cannot choose a pod range"
+                ),
             }
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -228,8 +232,8 @@ impl Network {
             changed
         });
         match not_ready {
-            Some(why) if changed => tracing::warn!(node = self.node, "pods get no network: {why}"),
-            None if changed => tracing::info!(node = self.node, "plugins make the pods' network"),
+            Some(why) if changed => tracing::warn!(node = self.node, why, "pods have no network"),
+            None if changed => tracing::info!(node = self.node, "CNI plugins connect the pods"),
             _ => {}
         }
     }
@@ -262,7 +266,7 @@ impl Network {
         match opened {
             Ok(ranges) => {
                 let before = self.state.borrow().ranges.clone();
-                tracing::info!(node = self.node, ?ranges, "the pods' network is open");
+                tracing::info!(node = self.node, ?ranges, "opened the pod network");
                 let plugged = self.options.cni.is_some();
                 if !plugged && !before.is_empty() && before != ranges {
                     self.tell_change(&before, &ranges);

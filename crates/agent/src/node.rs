@@ -239,7 +239,11 @@ impl Keeper {
             }
             Err(error) => {
                 self.heed(&error);
-                tracing::warn!(node = self.name, "post the node's status: {}", message(&error));
+                tracing::warn!(
+                    node = self.name,
+                    error = message(&error),
+                    "cannot update the node's status"
+                );
             }
         }
     }
@@ -252,7 +256,11 @@ impl Keeper {
                 Ok(()) => return,
                 Err(error) => {
                     self.heed(&error);
-                    tracing::warn!(node = self.name, "register the node: {}", message(&error));
+                    tracing::warn!(
+                        node = self.name,
+                        error = message(&error),
+                        "cannot register the node"
+                    );
                 }
             }
             tokio::select! {
@@ -356,7 +364,7 @@ impl Keeper {
 
     fn images(&self) -> Vec<Value> {
         let images = self.images.list().unwrap_or_else(|error| {
-            tracing::warn!(%error, "list the node's images");
+            tracing::warn!(%error, "cannot list the node's images");
             Vec::new()
         });
         // One entry an image, under all its names: those with digests first, as the kubelet has them.

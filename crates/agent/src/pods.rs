@@ -71,7 +71,7 @@ impl Keeps {
         for folder in [&self.disk, &self.memory] {
             if let Err(error) = Kept::forget(folder) {
                 let folder = folder.display();
-                tracing::warn!(%folder, %error, "remove what the node was told");
+                tracing::warn!(%folder, %error, "cannot remove the saved state");
             }
         }
     }
@@ -314,7 +314,7 @@ impl Pods {
                         self.changed(change).await;
                     }
                     Some(Err(error)) => {
-                        tracing::warn!(%error, "watch the node's pods");
+                        tracing::warn!(%error, "cannot watch the node's pods");
                         self.go_on_alone().await;
                         tokio::select! {
                             () = stop.cancelled() => return,
@@ -347,7 +347,7 @@ impl Pods {
         }
         tracing::warn!(
             pods = pods.len(),
-            "no server answers: the pods that this node was told of before are run"
+            "no server answers; running the pods of the saved state"
         );
         for pod in self.in_order(pods) {
             self.take(pod, Word::Kept).await;
@@ -492,7 +492,7 @@ impl Pods {
         let task = match ended {
             Ok((task, _)) => task,
             Err(error) => {
-                tracing::error!(%error, "a pod's worker broke off");
+                tracing::error!(%error, "a pod's worker panicked");
                 error.id()
             }
         };
@@ -534,18 +534,18 @@ impl Pods {
                 && !strangers.contains_key(&name)
                 && let Err(error) = crate::stop::remove_files(&self.shared.logs, &folder.path())
             {
-                tracing::warn!(uid = name, %error, "remove the files of a pod that is gone");
+                tracing::warn!(uid = name, %error, "cannot remove the files of a deleted pod");
             }
         }
         for (uid, pod) in strangers {
-            tracing::info!(uid, "stop a pod that the API does not know");
+            tracing::info!(uid, "stopping a pod that the API does not have");
             let (runtime, folder) = (runtime.clone(), pods_dir.join(&uid));
             let logs = self.shared.logs.clone();
             self.strangers.spawn(async move {
                 let stop = move || crate::stop::stop_pod(&runtime, &pod, &logs, &folder, STRANGER_GRACE);
                 let stopped = PODS.run(&uid, stop).await;
                 if let Err(error) = stopped {
-                    tracing::warn!(uid, %error, "stop a pod that the API does not know");
+                    tracing::warn!(uid, %error, "cannot stop a pod that the API does not have");
                 }
             });
         }

@@ -147,7 +147,7 @@ impl Keeper {
         let found = self.with_rules(runtime::Services::check).await;
         self.report(found, |restored| {
             if restored {
-                tracing::warn!("the rules of Services were gone and are made anew");
+                tracing::warn!("another program removed the rules of Services; creating them again");
             }
         });
     }
@@ -167,7 +167,7 @@ impl Keeper {
             }
             Err(error) if !self.failed => {
                 self.failed = true;
-                tracing::error!(%error, "make the rules of Services; it is tried again");
+                tracing::error!(%error, "cannot write the rules of Services; retrying");
             }
             Err(_) => {}
         }

@@ -378,7 +378,7 @@ impl<K: Source> Follow<K> {
     fn heard(&self, object: Option<K>) {
         match object.as_ref().map(serde_json::to_string) {
             Some(Ok(text)) => self.kept.put(&self.kept_as, text),
-            Some(Err(error)) => tracing::warn!(object = self.kept_as, %error, "keep what the node was told"),
+            Some(Err(error)) => tracing::warn!(object = self.kept_as, %error, "cannot save the state"),
             None => self.kept.remove(&self.kept_as),
         }
         let object = object.map(Arc::new);

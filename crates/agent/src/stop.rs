@@ -36,11 +36,14 @@ pub async fn stop_all(options: &Options, grace: Duration) -> Result<(), Error> {
     let specs = match tokio::time::timeout(ASK, cluster.pods_of(&options.node_name)).await {
         Ok(Ok(pods)) => pods,
         Ok(Err(error)) => {
-            tracing::warn!("stop the pods without their hooks: {}", message(&error));
+            tracing::warn!(
+                error = message(&error),
+                "cannot get the pods from the API server; stopping them without their preStop hooks"
+            );
             Vec::new()
         }
         Err(_) => {
-            tracing::warn!("stop the pods without their hooks: the API server does not answer");
+            tracing::warn!("the API server does not answer; stopping the pods without their preStop hooks");
             Vec::new()
         }
     };
@@ -71,7 +74,7 @@ pub async fn stop_all(options: &Options, grace: Duration) -> Result<(), Error> {
                 .await
             {
                 Ok(ended) => report(&cluster, &spec, &ended).await,
-                Err(error) => tracing::warn!(%error, "stop a pod"),
+                Err(error) => tracing::warn!(%error, "cannot stop a pod"),
             }
         }
     });
@@ -79,11 +82,11 @@ pub async fn stop_all(options: &Options, grace: Duration) -> Result<(), Error> {
     let stopped = blocking(move || {
         for pod in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
             if let Err(error) = remove_files(&logs, &pod.path()) {
-                tracing::warn!(%error, "remove a pod's files");
+                tracing::warn!(%error, "cannot remove a pod's files");
             }
         }
         if let Err(error) = volumes::remove_below(&folder) {
-            tracing::warn!(%error, "remove the pods' files");
+            tracing::warn!(%error, "cannot remove the pods' files");
         }
         runtime.clean_up()
     });
@@ -135,8 +138,11 @@ async fn run_hooks(pod: &runtime::Pod, spec: &Pod, grace: Duration) {
             let ran = hooks::run(pod, container, attempt, hook, pod_ips);
             match tokio::time::timeout(grace, ran).await {
                 Ok(Ok(())) => {}
-                Ok(Err(why)) => tracing::warn!(container = container.name, why, "run a preStop hook"),
-                Err(_) => tracing::warn!(container = container.name, "a preStop hook took all the grace"),
+                Ok(Err(why)) => tracing::warn!(container = container.name, why, "the preStop hook failed"),
+                Err(_) => tracing::warn!(
+                    container = container.name,
+                    "the preStop hook did not end within the grace period"
+                ),
             }
         })
     });
@@ -232,7 +238,7 @@ pub(crate) fn stop_pod(
         Ok(ended) => ended,
         // Removing it ends what is there all the same.
         Err(error) => {
-            tracing::warn!(pod = pod.id(), %error, "stop the containers of a pod");
+            tracing::warn!(pod = pod.id(), %error, "cannot stop the containers of a pod");
             Vec::new()
         }
     };

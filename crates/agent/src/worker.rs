@@ -291,7 +291,7 @@ impl Worker {
                 },
                 Some(done) = self.jobs.join_next() => match done {
                     Ok(done) => self.finished(done),
-                    Err(error) => tracing::error!(pod = self.identity.name, %error, "a job of a pod broke off"),
+                    Err(error) => tracing::error!(pod = self.identity.name, %error, "a job of a pod panicked"),
                 },
                 // The pod is told of its host's new address.
                 Ok(()) = addresses.changed() => {}
@@ -347,7 +347,7 @@ impl Worker {
                 let before = std::mem::replace(&mut self.view, view);
                 self.forget_images(&before);
             }
-            Err(error) => tracing::error!(pod = self.identity.name, %error, "a pod could not be understood"),
+            Err(error) => tracing::error!(pod = self.identity.name, %error, "cannot decode a pod"),
         }
         if version >= self.version {
             self.version = version;
@@ -415,7 +415,11 @@ impl Worker {
             Done::Released(Ok(())) => self.seen.sandbox = Sandbox::Released,
             Done::Removed(Ok(())) => self.sandbox_removed(),
             Done::Released(Err(message)) | Done::Removed(Err(message)) => {
-                tracing::warn!(pod = self.identity.name, "remove the pod's sandbox: {message}");
+                tracing::warn!(
+                    pod = self.identity.name,
+                    message,
+                    "cannot remove the pod's sandbox"
+                );
                 self.event("", true, "FailedKillPod", format!("error killing pod: {message}"));
                 let failure = failure("FailedKillPod", message);
                 self.seen.sandbox = Sandbox::Failed(failure, self.retry_at("sandbox", now));
@@ -430,7 +434,11 @@ impl Worker {
             Done::Reported(answer) => self.reported(answer, now),
             Done::Deleted(Ok(())) => self.leaving = true,
             Done::Deleted(Err(message)) => {
-                tracing::warn!(pod = self.identity.name, "delete the pod's object: {message}");
+                tracing::warn!(
+                    pod = self.identity.name,
+                    error = message,
+                    "cannot delete the pod's object"
+                );
                 self.reporting = false;
                 self.report_failures = self.report_failures.saturating_add(1);
                 self.report_after = Some(after(now, backoff(REPORT_RETRY, self.report_failures)));
@@ -620,7 +628,11 @@ impl Worker {
             // The watch tells soon that it is gone; until then there is nobody to report to.
             Ok(None) => self.report_after = Some(after(now, REPORT_RETRY.1)),
             Err(message) => {
-                tracing::warn!(pod = self.identity.name, "report the pod's status: {message}");
+                tracing::warn!(
+                    pod = self.identity.name,
+                    error = message,
+                    "cannot update the pod's status"
+                );
                 self.report_failures = self.report_failures.saturating_add(1);
                 self.report_after = Some(after(now, backoff(REPORT_RETRY, self.report_failures)));
             }

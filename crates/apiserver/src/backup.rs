@@ -110,7 +110,7 @@ pub fn write(data_dir: &Path, out: &mut dyn Write) -> Result<(), BackupError> {
             .map_err(failed("write to", Path::new("the backup")))?;
     }
     if let Err(error) = objects.close() {
-        tracing::warn!(%error, "the store was backed up and not closed in order");
+        tracing::warn!(%error, "cannot close the store after the backup");
     }
     Ok(())
 }

@@ -53,7 +53,7 @@ pub(crate) async fn bootstrap(
     );
     if let Err(error) = names {
         // A cluster that has given the address away, or has a DNS of its own, goes on with what it has.
-        tracing::warn!(%error, "the cluster's DNS has no Service");
+        tracing::warn!(%error, "cannot create the Service of the cluster DNS");
     }
     kubernetes
 }

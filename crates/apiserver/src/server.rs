@@ -200,7 +200,7 @@ impl Server {
             Err(error) => {
                 // A process that ends now would cut the store's closing off.
                 if let Err(error) = server.stop().await {
-                    tracing::error!(%error, "the server did not stop in order");
+                    tracing::error!(%error, "cannot stop cleanly");
                 }
                 Err(error)
             }
@@ -221,7 +221,7 @@ impl Server {
                 return Err(error);
             }
             // The disk is full or broken. What is there can be read, and the rest follows when the disk takes writes.
-            tracing::error!(error = %describe(&error), "the start is not complete; it goes on when the disk takes writes");
+            tracing::error!(error = %describe(&error), "cannot complete the start; retrying until the disk accepts writes");
             shared.tasks.spawn(self.rest().finish_later());
         }
         shared.tasks.spawn(connection::accept(
@@ -233,7 +233,7 @@ impl Server {
         shared
             .tasks
             .spawn(renew(shared.clone(), pki.clone(), names, served));
-        tracing::info!(address = %self.address, "the API server listens");
+        tracing::info!(address = %self.address, "listening");
         Ok(())
     }
 
@@ -317,7 +317,7 @@ impl Server {
         {
             tracing::warn!(
                 seconds = DRAIN_TIMEOUT.as_secs(),
-                "connections did not drain in time and are cut"
+                "closing connections that did not drain in time"
             );
             self.abort.cancel();
             self.shared.tasks.wait().await;
@@ -377,11 +377,11 @@ impl Rest {
             }
             match self.finish().await {
                 Ok(()) => {
-                    tracing::warn!("the start is complete");
+                    tracing::warn!("completed the start");
                     return;
                 }
                 Err(error) => {
-                    tracing::debug!(error = %describe(&error), "the start is not complete");
+                    tracing::debug!(error = %describe(&error), "cannot complete the start");
                     pause = (2 * pause).min(FINISH_RETRY_MAX);
                 }
             }
@@ -413,7 +413,7 @@ async fn renew(shared: Arc<Shared>, pki: Arc<Pki>, names: BTreeSet<String>, serv
         let replaced =
             renewed.and_then(|credential| served.replace(&credential).map_err(|error| error.to_string()));
         if let Err(error) = replaced {
-            tracing::error!(error, "the server's certificate could not be renewed");
+            tracing::error!(error, "cannot renew the server's certificate");
         }
     }
 }

@@ -40,7 +40,7 @@ pub(crate) async fn tell_outside(shared: &std::sync::Arc<Shared>) {
     tracing::warn!(
         services = outside.len(),
         range = %shared.service_ranges,
-        "Services have addresses out of --service-cluster-ip-range; they keep them until they are made again"
+        "Services have addresses outside --service-cluster-ip-range; they keep them until they are created again"
     );
     let client = InProcess::new(shared.clone(), User::admin());
     for (service, addresses) in outside.iter().take(EVENTS_MAX) {
@@ -48,7 +48,7 @@ pub(crate) async fn tell_outside(shared: &std::sync::Arc<Shared>) {
         let collection = format!("/api/v1/namespaces/{}/events", meta::namespace(service));
         let (code, message) = bootstrap::send(&client, http::Method::POST, &collection, &event).await;
         if code != StatusCode::CREATED {
-            tracing::warn!(service = meta::name(service), message, "write an event");
+            tracing::warn!(service = meta::name(service), message, "cannot write an event");
         }
     }
 }

@@ -225,7 +225,7 @@ impl Forwarder {
         let mut servers: Vec<Server> = Vec::new();
         for address in addresses {
             if self.own.contains(&address) {
-                tracing::warn!(%address, "a name server of this machine is this server itself: not asked");
+                tracing::warn!(%address, "ignoring a name server that is this server itself");
                 continue;
             }
             let before = known.servers.iter().find(|server| server.address == address);

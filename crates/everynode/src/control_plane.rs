@@ -182,7 +182,7 @@ impl ControlPlane {
         };
         // The server takes as many connections as the limit allows; with a low one it takes fewer.
         if let Err(error) = runtime::raise_open_files() {
-            tracing::warn!(%error, "the limit on open files stays as it is");
+            tracing::warn!(%error, "cannot raise the limit of open files");
         }
         let config = Config {
             data_dir: args.data_dir.clone(),
@@ -233,7 +233,7 @@ impl ControlPlane {
         if !self.controllers.is_finished()
             && let Err(fault) = self.controllers.await
         {
-            tracing::error!(%fault, "the controllers failed while they ended");
+            tracing::error!(%fault, "the controllers failed while they stopped");
         }
         self.server.shutdown().await.context("stop the API server")
     }

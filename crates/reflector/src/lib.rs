@@ -259,7 +259,11 @@ impl<V: Watched> Reflector<V> {
                     next
                 }
                 Err(Trouble { error, resume }) => {
-                    tracing::warn!(path = feed.path, error = chain(&*error), "watch interrupted");
+                    tracing::warn!(
+                        path = feed.path,
+                        error = chain(&*error),
+                        "the watch was interrupted"
+                    );
                     feed.fall_back().await;
                     tokio::time::sleep(backoff.next_wait()).await;
                     resume.map_or(Step::List, Step::Watch)

@@ -552,7 +552,7 @@ impl Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         if let Err(error) = layout::remove_tree(&self.path) {
-            tracing::warn!(%error, "remove a temporary folder");
+            tracing::warn!(%error, "cannot remove a temporary folder");
         }
     }
 }

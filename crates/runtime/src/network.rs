@@ -342,7 +342,7 @@ impl Network {
         let script = forwarding::redirects_of_host_pods(name, &cgroup, &self.redirects);
         // Kernels before 5.13 do not know the match.
         if let Err(error) = forwarding::apply(&script) {
-            tracing::warn!(%error, "pods on the host network do not reach the Service kubernetes by its address");
+            tracing::warn!(%error, "cannot redirect pods on the host network to the API server");
         }
         Ok(())
     }
@@ -380,7 +380,7 @@ impl Network {
         if !script.is_empty() {
             // Where somebody took the table away, or parts of it, it is made anew.
             if let Err(error) = forwarding::apply(&script) {
-                tracing::warn!(%error, "the rules are not what they were: making them anew");
+                tracing::warn!(%error, "the rules were changed by another program; writing them again");
                 self.make(&mut state)?;
             }
             state.untranslated = after;
@@ -616,7 +616,7 @@ impl Network {
         }
         if let Err(error) = forwarding::apply(&script) {
             // Somebody took the table away, or parts of it.
-            tracing::warn!(pod, %error, "the rules are not what they were: making them anew");
+            tracing::warn!(pod, %error, "the rules were changed by another program; writing them again");
             self.make(&mut state)?;
         }
         forget_clients(&forward.ports);
@@ -674,7 +674,7 @@ fn living(network: &PodNetwork, ports: &[HostPort]) -> Living {
     let device = first.and_then(|address| {
         let found = link::device_to(address);
         found
-            .inspect_err(|error| tracing::warn!(%address, %error, "look for the device that leads to a pod"))
+            .inspect_err(|error| tracing::warn!(%address, %error, "cannot find the device of a pod's route"))
             .ok()
     });
     Living {
@@ -701,7 +701,7 @@ fn forget_clients(ports: &[HostPort]) {
         })
     });
     if let Err(error) = forgotten {
-        tracing::warn!(%error, "clients of UDP host ports are not led anew");
+        tracing::warn!(%error, "cannot delete conntrack entries of UDP host ports");
     }
 }
 

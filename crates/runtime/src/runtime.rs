@@ -171,7 +171,7 @@ impl Runtime {
             Ok(()) => Ok(runtime),
             Err(error) => {
                 if fresh && let Err(left) = umount2(&run, MntFlags::MNT_DETACH) {
-                    tracing::warn!(%left, "unmount {}", run.display());
+                    tracing::warn!(error = %left, path = %run.display(), "cannot unmount the run folder");
                 }
                 Err(error)
             }
@@ -188,7 +188,7 @@ impl Runtime {
                     records.push(record)
                 }
                 dead => {
-                    tracing::info!(pod = id, "removing what a dead shim left");
+                    tracing::info!(pod = id, "removing the rest of a dead shim's pod");
                     if let Some(network) = dead.as_ref().and_then(|record| record.network.as_ref()) {
                         inner.network.remember(&id, network);
                     }
@@ -209,7 +209,7 @@ impl Runtime {
             // The pods that live have their network; it is opened again when the node's range is known.
             None => {
                 if let Err(error) = inner.network.reopen() {
-                    tracing::warn!(%error, "the network is not what it was");
+                    tracing::warn!(%error, "cannot restore the network");
                 }
             }
         }
@@ -221,7 +221,7 @@ impl Runtime {
             match self.watch(record) {
                 // It was dying when it was looked at, or hangs and is killed now: the other pods do not wait for it.
                 Err(error) if matches!(error.kind, ErrorKind::ShimGone | ErrorKind::ShimStuck) => {
-                    tracing::warn!(pod = id, %error, "remove a pod whose shim does not answer");
+                    tracing::warn!(pod = id, %error, "removing a pod whose shim does not answer");
                     self.remove_or_keep(&id);
                 }
                 watched => drop(watched?),
@@ -310,7 +310,7 @@ impl Runtime {
         if created.is_err()
             && let Err(error) = self.remove_pod(&spec.id)
         {
-            tracing::warn!(pod = spec.id, %error, "what a failed pod left stays");
+            tracing::warn!(pod = spec.id, %error, "cannot remove the rest of a failed pod");
         }
         created
     }
@@ -452,7 +452,7 @@ impl Runtime {
             namespace = network_namespace(entry.shim);
             if let Err(error) = entry.pod.shut_down() {
                 // It may be dying already; the left-overs are removed either way.
-                tracing::info!(pod = id, %error, "the shim did not shut down");
+                tracing::info!(pod = id, %error, "cannot shut the shim down");
                 kill(entry.shim);
             }
             end_watcher(&entry);
@@ -476,7 +476,7 @@ impl Runtime {
     /// Removes what a pod without a living shim left. What cannot be removed now is left to [`Runtime::remove_left_overs`].
     fn remove_or_keep(&self, id: &str) {
         if let Err(error) = self.remove_rest(id, None) {
-            tracing::warn!(pod = id, %error, "what a dead shim left stays");
+            tracing::warn!(pod = id, %error, "cannot remove the rest of a dead shim's pod");
             self.inner.left().insert(id.to_owned());
         }
     }
@@ -579,7 +579,7 @@ impl Watcher {
             runtime.lock().remove(self.pod.id());
         }
         if let Err(error) = wait_for_end(self.shim) {
-            tracing::warn!(pod = self.pod.id(), %error, "the shim does not answer, yet lives");
+            tracing::warn!(pod = self.pod.id(), %error, "the shim runs and does not answer");
         }
         self.tell(Event::PodGone {
             pod: self.pod.id().to_owned(),
@@ -702,7 +702,7 @@ fn share_mounts() -> Result<()> {
             return Ok(());
         }
     }
-    tracing::info!("making the machine's mounts shared");
+    tracing::info!("changing the machine's mounts to shared propagation");
     if let Err(error) = mount(
         None::<&str>,
         "/",
@@ -711,7 +711,7 @@ fn share_mounts() -> Result<()> {
         None::<&str>,
     ) {
         // In a chroot `/` is no mount; everything but propagation works.
-        tracing::warn!(%error, "the machine's mounts stay private: later mounts do not reach pods");
+        tracing::warn!(%error, "cannot make the machine's mounts shared; later mounts do not reach pods");
     }
     Ok(())
 }

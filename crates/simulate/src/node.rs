@@ -109,7 +109,7 @@ pub(crate) async fn play(api: &Api, options: &Options, ranges: &Ranges) -> Resul
                 }
                 // It says so again with its next renewal.
                 Step::Ready => if let Err(error) = result {
-                    tracing::warn!(%error, "saying that a node is ready");
+                    tracing::warn!(%error, "cannot update a node's status");
                     heartbeats.say_ready(index);
                 }
             },
@@ -146,7 +146,7 @@ async fn take(api: &Api, options: &Options, ranges: &Ranges, index: u32, step: S
                 if tries < TRIES.0 && (error.code() == 0 || error.code() == 429 || error.code() >= 500) =>
             {
                 tries += 1;
-                tracing::warn!(%error, "registering");
+                tracing::warn!(%error, "cannot register a node");
                 tokio::time::sleep(TRIES.1).await;
             }
             result => return result,
@@ -330,7 +330,7 @@ impl<'a> Heartbeats<'a> {
                 let failures = self.failing.entry(index).or_default();
                 *failures += 1;
                 if *failures == 1 {
-                    tracing::warn!(%error, "renewing a lease");
+                    tracing::warn!(%error, "cannot renew a lease");
                 }
             }
         }

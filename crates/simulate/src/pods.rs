@@ -174,7 +174,7 @@ pub(crate) async fn play(api: &Api, options: &Options, ranges: &Ranges) -> Infal
         match follow(&mut work, &mut version).await {
             Ok(()) => {}
             Err(error) => {
-                tracing::warn!(error = %chain(&error), "the watch over pods broke");
+                tracing::warn!(error = %chain(&error), "the watch of pods was interrupted");
                 version.clear();
                 // The next watch tells of them again, if they still exist.
                 work.let_go();
@@ -386,7 +386,7 @@ async fn perform(api: &Api, options: &Options, ranges: &Ranges, task: Task, turn
             },
             Err(error) => {
                 if attempt == TRIES {
-                    tracing::warn!(%error, pod = pod.metadata.name, "reporting a pod");
+                    tracing::warn!(%error, pod = pod.metadata.name, "cannot update a pod's status");
                 }
             }
         }

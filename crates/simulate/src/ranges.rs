@@ -144,7 +144,7 @@ impl Ranges {
     pub(crate) async fn follow(&self, api: &Api, options: &Options) -> Infallible {
         while self.own.is_none() && self.missing() > 0 {
             if let Err(error) = self.watch(api, options).await {
-                tracing::warn!(%error, "the watch over nodes broke");
+                tracing::warn!(%error, "the watch of nodes was interrupted");
                 tokio::time::sleep(PAUSE).await;
             }
         }

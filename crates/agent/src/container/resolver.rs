@@ -73,7 +73,7 @@ pub(crate) fn machine() -> ResolvConf {
     let read = |path: &str| {
         let text = bounded::read_text(Path::new(path), bounded::FILE).unwrap_or_else(|error| {
             if error.kind() != io::ErrorKind::NotFound {
-                tracing::warn!(path, %error, "read the machine's name servers");
+                tracing::warn!(path, %error, "cannot read the machine's name servers");
             }
             String::new()
         });

@@ -21,7 +21,7 @@ pub(crate) async fn renew(cluster: Cluster, node: String, shutdown: Cancellation
     loop {
         let renewed = renew_once(&cluster, &node).await;
         if let Err(error) = &renewed {
-            tracing::warn!(node, "renew the node's lease: {}", message(error));
+            tracing::warn!(node, error = message(error), "cannot renew the node's lease");
         }
         let wait = if renewed.is_ok() { PERIOD } else { RETRY };
         tokio::select! {

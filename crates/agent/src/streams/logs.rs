@@ -60,7 +60,7 @@ pub(super) async fn answer(shared: Arc<Shared>, wanted: Wanted, query: &Query) -
     tokio::spawn(async move {
         let ended = || ended(&shared, &wanted, attempt);
         if let Err(error) = log_files::copy(log.clone(), selection, ended, out).await {
-            tracing::warn!(log = %log.path().display(), %error, "read a container's log");
+            tracing::warn!(log = %log.path().display(), %error, "cannot read a container's log");
         }
     });
     let pieces = futures::stream::unfold(pieces, |mut pieces: mpsc::Receiver<Bytes>| async move {

@@ -234,7 +234,7 @@ pub(super) async fn measure(context: Context, runs: Vec<(String, u32)>) -> Done 
     let walk = move || limits.exceeded(&files, &logs, &sandbox, &runs);
     let found = WALKS.run(&context.identity.uid, walk).await;
     Done::Measured(found.unwrap_or_else(|error| {
-        tracing::warn!(pod = context.identity.name, %error, "measure what the pod takes of the disk");
+        tracing::warn!(pod = context.identity.name, %error, "cannot measure the pod's disk usage");
         None
     }))
 }
@@ -251,7 +251,7 @@ pub(super) async fn look_up_image(context: Context, container: Container) -> Don
         Ok(found) => Ok(found.is_some()),
         Err(error) if error.kind == ErrorKind::Invalid => Err(error.message),
         Err(error) => {
-            tracing::warn!(container = container.name, %error, "look up an image");
+            tracing::warn!(container = container.name, %error, "cannot look up an image");
             Ok(false)
         }
     };
@@ -302,7 +302,7 @@ async fn credentials(context: &Context, image: &str) -> Credentials {
         let sources = &context.shared.sources;
         let found = sources.secret(&context.identity, &reference.name).await;
         let secret = found.unwrap_or_else(|why| {
-            tracing::warn!(secret = reference.name, why, "read a pull secret");
+            tracing::warn!(secret = reference.name, why, "cannot read a pull secret");
             None
         });
         let data = secret.as_ref().and_then(|secret| secret.data.as_ref());
@@ -429,7 +429,7 @@ async fn start(context: &Context, container: &Container, attempt: u32) -> Starte
             let id = run_id(name, attempt);
             let stop = move || sandbox.stop_container(&id, grace);
             if let Err(error) = PODS.run(&context.identity.uid, stop).await {
-                tracing::warn!(container = name, %error, "stop a container whose postStart hook failed");
+                tracing::warn!(container = name, %error, "cannot stop a container whose postStart hook failed");
             }
         }
     }
@@ -453,7 +453,7 @@ async fn link_log(context: &Context, name: &str, attempt: u32, log: runtime::Log
         })
     });
     if let Err(error) = linked.await {
-        tracing::warn!(pod, container = name, %error, "link a container's log");
+        tracing::warn!(pod, container = name, %error, "cannot link a container's log");
     }
 }
 
@@ -483,7 +483,7 @@ async fn forget_old_runs(context: &Context, sandbox: &runtime::Pod, name: &str, 
         }
     });
     if let Err(error) = removed.await {
-        tracing::warn!(container = name, %error, "remove an old run of a container");
+        tracing::warn!(container = name, %error, "cannot remove an old run of a container");
     }
 }
 
@@ -555,12 +555,12 @@ pub(super) async fn stop_container(
         Err(error) if error.kind == ErrorKind::NotRunning => false,
         // Nothing in it can be stopped in order any more. The pod is removed, and made anew if it is still wanted.
         Err(error) if error.kind == ErrorKind::ShimStuck => {
-            tracing::warn!(container = name, %error, "kill the shim of a pod");
+            tracing::warn!(container = name, %error, "cannot kill the pod's shim");
             context.shared.runtime.kill_shim(&context.identity.uid);
             false
         }
         Err(error) => {
-            tracing::warn!(container = name, %error, "stop a container");
+            tracing::warn!(container = name, %error, "cannot stop a container");
             false
         }
         Ok(()) => false,

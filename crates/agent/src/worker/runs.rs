@@ -96,7 +96,7 @@ impl Worker {
         let mut runs = match PODS.run(&self.identity.uid, move || asked.containers()).await {
             Ok(runs) => runs,
             Err(error) => {
-                tracing::warn!(pod = self.identity.name, %error, "ask the shim for its containers");
+                tracing::warn!(pod = self.identity.name, %error, "cannot list the shim's containers");
                 if error.kind == ErrorKind::ShimStuck {
                     self.shared.runtime.kill_shim(&self.identity.uid);
                 }
@@ -115,7 +115,7 @@ impl Worker {
         let Shared { node_name, names, .. } = &*self.shared;
         let files = write_network_files(&self.pod, &self.files, &self.seen.pod_ips, node_name, names);
         if let Err(error) = files {
-            tracing::warn!(pod = self.identity.name, %error, "write the pod's network files");
+            tracing::warn!(pod = self.identity.name, %error, "cannot write the pod's network files");
         }
         self.refresh_at = Some(tokio::time::Instant::now());
     }
@@ -414,7 +414,7 @@ impl Worker {
             (Some(folder), Some(file)) => Root::volume(folder)
                 .and_then(|root| root.read_end(Path::new(file), limit))
                 .unwrap_or_else(|error| {
-                    tracing::warn!(pod = self.identity.name, container = name, %error, "read a termination message");
+                    tracing::warn!(pod = self.identity.name, container = name, %error, "cannot read a termination message");
                     None
                 }),
             _ => None,

@@ -111,6 +111,6 @@ fn apply(policy: &mut Policy, kind: &'static Kind, event: &Event<Entry>) {
 fn insert(policy: &mut Policy, kind: &'static Kind, body: &[u8]) {
     match objects::value(kind, body) {
         Ok(object) => policy.insert(&object),
-        Err(error) => tracing::error!(%error, "a role or binding is passed over"),
+        Err(error) => tracing::error!(%error, "ignoring a role or binding that cannot be decoded"),
     }
 }

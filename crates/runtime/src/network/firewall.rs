@@ -107,7 +107,7 @@ fn accept(programs: &[&str], bridge: &str) -> Result<()> {
                 program,
                 bridge,
                 direction,
-                "packets of pods were dropped by FORWARD, and are let through now"
+                "the chain FORWARD dropped packets of pods; added rules that accept them"
             );
         }
     }

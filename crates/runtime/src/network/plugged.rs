@@ -70,7 +70,7 @@ impl State {
             })
             .collect();
         if let Err(error) = forwarding::apply(&script) {
-            tracing::warn!(%error, "the rules of Services do not know a pod's address yet");
+            tracing::warn!(%error, "cannot add a pod's address to the rules of Services");
             self.told = false;
         }
     }

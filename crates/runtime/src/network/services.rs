@@ -221,7 +221,9 @@ impl Services {
             }
             match forwarding::apply(&text) {
                 Ok(()) => return Ok(cost),
-                Err(error) => tracing::warn!(%error, "change the rules of Services; all are made anew"),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot change the rules of Services; writing all of them again")
+                }
             }
             self.made = false;
         }
