@@ -1,24 +1,25 @@
-//! What time it is, as a value that is handed to those who ask.
+//! The time of day, as a value that components receive.
 //!
-//! A service never asks the machine for the time of day: it is given a [`Clock`]. That of a simulation follows tokio's clock, which
-//! a paused runtime moves from one timer to the next, so hours pass in moments and pass alike each time. Each component may be
-//! given a clock of its own that goes before or after the others, as machines' clocks do.
+//! A component never reads the machine's clock itself. It gets a [`Clock`]. The clock of a
+//! simulation follows tokio's clock, which a paused runtime moves from one timer to the next. So
+//! hours pass in moments, and every run is the same. Each component may have a clock that is ahead
+//! of the others or behind them, as real machines have.
 //!
-//! Durations are tokio's affair throughout (`sleep`, `timeout`, `Instant`); this is about dates.
+//! This crate is only about dates. Durations use tokio directly (`sleep`, `timeout`, `Instant`).
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-/// The longest single wait: a clock that is set back must not stall anybody for longer.
+/// Longest single wait. A clock that is set back must not delay a waiting task for longer.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Tells the time of day. Cheap to clone.
+/// Clock that returns the time of day. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Option<Simulated>);
 
-/// A clock that shows `begin` at `origin` and goes as tokio's does.
+/// Clock that shows `begin` at `origin` and advances with tokio's clock.
 #[derive(Clone, Debug)]
 struct Simulated {
     begin: Timestamp,
@@ -26,12 +27,13 @@ struct Simulated {
 }
 
 impl Clock {
-    /// The machine's.
+    /// Returns the machine's clock.
     pub fn system() -> Clock {
         Clock(None)
     }
 
-    /// One that shows `begin` now, and goes on with the runtime's clock, paused or not. Needs a runtime.
+    /// Returns a clock that shows `begin` now and advances with the runtime's clock, paused or not.
+    /// Needs a runtime.
     pub fn simulated(begin: Timestamp) -> Clock {
         Clock(Some(Simulated {
             begin,
@@ -39,8 +41,8 @@ impl Clock {
         }))
     }
 
-    /// A simulated clock that goes `by` before this one, or after it when `by` is negative. The machine's has no such sibling
-    /// and is returned as it is.
+    /// Returns a simulated clock that is ahead of this one by `by`, or behind it when `by` is
+    /// negative. The machine's clock is returned unchanged.
     pub fn skewed(&self, by: SignedDuration) -> Clock {
         Clock(self.0.as_ref().map(|simulated| Simulated {
             begin: saturating_add(simulated.begin, by),
@@ -48,7 +50,7 @@ impl Clock {
         }))
     }
 
-    /// The time of day.
+    /// Returns the time of day.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             None => Timestamp::now(),
@@ -59,7 +61,8 @@ impl Clock {
         }
     }
 
-    /// Returns at `at` or somewhat before (the caller looks and waits again); never, when there is nothing to wait for.
+    /// Returns at `at` or earlier, after at most 60 s; the caller must check the time and wait
+    /// again. Never returns when `at` is `None`.
     pub async fn until(&self, at: Option<Timestamp>) {
         let Some(at) = at else {
             return std::future::pending().await;

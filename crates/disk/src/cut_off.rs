@@ -1,4 +1,5 @@
-//! A gate for tests: it lets a number of operations pass and ends the disk then, as a kill or a power cut does.
+//! A gate for tests that fails every operation after a given number, as a kill or a power failure
+//! does.
 
 use std::io;
 use std::path::Path;
@@ -6,18 +7,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{Gate, Operation, Verdict};
 
-/// Lets a number of operations pass. Every later one fails, so that what is on the disk is what a kill at that point
-/// would have left.
+/// Lets a number of operations pass and fails every later one. The disk then holds what a kill at
+/// that point would have left.
 #[derive(Debug)]
 pub struct CutOff {
     passes: u64,
-    /// Whether the first operation that fails is torn: half of its bytes are written.
+    /// Whether the first operation that fails writes half of its bytes.
     tears: bool,
     asked: AtomicU64,
 }
 
 impl CutOff {
-    /// A gate that lets `passes` operations pass.
+    /// Returns a gate that lets `passes` operations pass.
     pub fn after(passes: u64) -> CutOff {
         CutOff {
             passes,
@@ -26,7 +27,7 @@ impl CutOff {
         }
     }
 
-    /// A gate that lets `passes` operations pass and tears the next one.
+    /// Returns a gate that lets `passes` operations pass and tears the next one.
     pub fn within(passes: u64) -> CutOff {
         CutOff {
             tears: true,
@@ -34,7 +35,7 @@ impl CutOff {
         }
     }
 
-    /// Whether an operation has failed here. A step that was not cut off has no more points to test.
+    /// Returns whether an operation failed here. If none failed, there are no more points to test.
     pub fn has_cut(&self) -> bool {
         self.asked.load(Ordering::SeqCst) > self.passes
     }

@@ -1,8 +1,9 @@
-//! Writes that survive a kill and a power cut, and the seam at which a test cuts them off.
+//! Writes that survive a kill and a power failure, and a hook at which a test cuts them off.
 //!
-//! A step that must be durable often consists of several writes: a key and its certificate, a database and the seal
-//! beside it. Every such write passes through a [`Disk`]. In production a `Disk` adds nothing. A test gives it a
-//! [`Gate`], stops the step after any number of operations, and then looks at what the next start makes of the rest.
+//! A step that must be durable often consists of several writes, such as a key and its certificate,
+//! or a database and its seal. Every such write passes through a [`Disk`]. In production a `Disk`
+//! adds nothing. A test gives it a [`Gate`] that stops the step after any number of operations. The
+//! test then checks how the next start handles the files that remain.
 
 mod cut_off;
 
@@ -35,12 +36,12 @@ pub enum Operation {
 /// What happens to an operation.
 #[derive(Debug)]
 pub enum Verdict {
-    /// It is done.
+    /// Decision of a [`Gate`] about an operation.
     Pass,
     /// It fails with this error, and nothing is done.
     Fail(io::Error),
-    /// The first half of its bytes is written, and then it fails with this error. Operations that write no bytes are
-    /// not done.
+    /// The first half of its bytes is written, and then it fails with this error. Operations that
+    /// write no bytes are not done.
     Tear(io::Error),
 }
 
@@ -83,7 +84,8 @@ impl Disk {
             .map_or(Verdict::Pass, |gate| gate.pass(operation, path))
     }
 
-    /// Creates `path` and the directories above it that are missing. Only the owner may enter new ones.
+    /// Creates `path` and the directories above it that are missing. Only the owner may enter new
+    /// ones.
     pub fn create_private_dir(&self, path: &Path) -> io::Result<()> {
         self.create_dir(path, 0o700)
     }
@@ -97,8 +99,9 @@ impl Disk {
         fs::DirBuilder::new().recursive(true).mode(mode).create(path)
     }
 
-    /// Replaces `path` so that a reader, or a start after a kill or a power cut, sees the old content or the new,
-    /// never a part. The content is written to `<path>.new` first. The mode is set before there is any content.
+    /// Replaces `path` so that a reader, or a start after a kill or a power cut, sees the old
+    /// content or the new, never a part. The content is written to `<path>.new` first. The mode is
+    /// set before there is any content.
     pub fn replace(&self, path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
         let mut draft = path.as_os_str().to_owned();
         draft.push(".new");
@@ -164,7 +167,8 @@ impl Disk {
         file.sync_data()
     }
 
-    /// Flushes all that was written to the file system on which the directory `path` lies: for many files at once.
+    /// Flushes all that was written to the file system on which the directory `path` lies: for many
+    /// files at once.
     pub fn sync_file_system(&self, path: &Path) -> io::Result<()> {
         self.pass(Operation::Sync, path)?;
         Ok(rustix::fs::syncfs(File::open(path)?)?)
@@ -176,7 +180,8 @@ impl Disk {
         std::os::unix::fs::symlink(target, path)
     }
 
-    /// Gives a file or a directory another name in the same directory or another one, and flushes the new directory.
+    /// Gives a file or a directory another name in the same directory or another one, and flushes
+    /// the new directory.
     pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.pass(Operation::Rename, to)?;
         fs::rename(from, to)?;
@@ -194,7 +199,8 @@ impl Disk {
         fs::remove_file(path)
     }
 
-    /// Flushes the directory in which `path` lies: names that were created, changed or removed there are durable then.
+    /// Flushes the directory in which `path` lies: names that were created, changed or removed
+    /// there are durable then.
     pub fn sync_dir_of(&self, path: &Path) -> io::Result<()> {
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
         let dir = dir.unwrap_or(Path::new("."));

@@ -1,8 +1,8 @@
-//! Waiting longer after each failure.
+//! Exponential backoff.
 
 use std::time::Duration;
 
-/// Doubles from a first wait to a longest one.
+/// Backoff that doubles from a first wait to a longest one.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     first: Duration,
@@ -11,7 +11,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Begins with the first wait.
+    /// Returns a backoff that starts at the first wait.
     pub fn new(first: Duration, longest: Duration) -> Self {
         Self {
             first,
@@ -20,14 +20,14 @@ impl Backoff {
         }
     }
 
-    /// The wait before the next try.
+    /// Returns the wait before the next attempt.
     pub fn next_wait(&mut self) -> Duration {
         let now = self.next;
         self.next = (now * 2).min(self.longest);
         now
     }
 
-    /// A try succeeded.
+    /// Resets the backoff after a successful attempt.
     pub fn reset(&mut self) {
         self.next = self.first;
     }

@@ -1,4 +1,4 @@
-//! Which objects changed, for readers who want the present state and not its history.
+//! Which objects changed, for readers that need the current state and not its history.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,12 +7,13 @@ use tokio::sync::Notify;
 
 use crate::{Key, Reflector, Watched};
 
-/// What changed since it was last asked. It never holds the reflector up: a key waits once, however often its object
-/// changes, so what waits is bounded by the objects that there are, and were when it was last asked.
+/// Changes since the last call of [`Changes::next`]. It never blocks the reflector. Each key waits
+/// only once, however often its object changes. So the number of waiting keys is bounded by the
+/// objects that exist or existed at the last call.
 pub struct Changes<V> {
     reflector: Reflector<V>,
     pending: Arc<Pending>,
-    /// Whether the first list has been handed out.
+    /// Whether the first list has been returned.
     begun: bool,
 }
 
@@ -25,9 +26,10 @@ impl<V: Watched> Changes<V> {
         }
     }
 
-    /// The keys that changed, in their order, each with its object now; `None` is gone. It first waits until one list was whole,
-    /// and answers all that is known then, be it nothing: whoever begins with it never takes half a state for the whole.
-    /// From then on it waits for changes. Cancel-safe.
+    /// Returns the changed keys in order, each with its current object; `None` means deleted. The
+    /// first call waits for a complete list and then returns all objects, even if there are none,
+    /// so a reader never takes a partial state for the whole. Later calls wait for changes.
+    /// Cancel-safe.
     pub async fn next(&mut self) -> Vec<(Key, Option<Arc<V>>)> {
         let keys = loop {
             let woken = self.pending.wake.notified();
@@ -46,7 +48,7 @@ impl<V: Watched> Changes<V> {
     }
 }
 
-/// The keys that one reader has not yet asked for.
+/// Keys that one reader has not fetched yet.
 #[derive(Default)]
 pub(crate) struct Pending {
     keys: Mutex<Keys>,
@@ -56,7 +58,7 @@ pub(crate) struct Pending {
 #[derive(Default)]
 struct Keys {
     changed: BTreeSet<Key>,
-    /// Whether a list was whole.
+    /// Whether a list was complete.
     complete: bool,
 }
 
@@ -68,7 +70,7 @@ impl Keys {
 }
 
 impl Pending {
-    /// Adds what changed, and whether a list is whole now.
+    /// Adds changed keys, and records whether a list is complete.
     pub(crate) fn add(&self, changed: &[Key], complete: bool) {
         let mut keys = self.lock();
         keys.changed.extend(changed.iter().cloned());
@@ -78,7 +80,7 @@ impl Pending {
     }
 
     fn lock(&self) -> MutexGuard<'_, Keys> {
-        // Nothing panics while it is held.
+        // No code panics while it holds the lock.
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

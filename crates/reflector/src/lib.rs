@@ -1,16 +1,23 @@
-//! One local copy a kind, fed by one watch, shared by all readers of the process: controllers, or the parts of a node's agent.
+//! One local copy for each kind, fed by one watch and shared by all readers of the process:
+//! controllers, or the parts of a node's agent.
 //!
-//! A [`Reflector`] reads a kind into views (the few fields that decisions need), keeps them by namespace and name, and tells its
-//! subscribers every change in order. A subscriber first gets all that is known as [`Event::Put`]s, then [`Event::Synced`] once the
-//! first list is whole; from then on changes. After a gap in the watch the reflector lists again and tells only the difference, so
-//! a subscriber never notices.
+//! A [`Reflector`] parses objects into views with the few fields that decisions need, stores them
+//! by namespace and name, and sends every change to its subscribers in order. A subscriber first
+//! gets all objects as [`Event::Put`], then [`Event::Synced`] when the first list is complete, then
+//! changes. After a gap in the watch the reflector lists again and sends only the difference, so
+//! subscribers need not handle gaps.
 //!
-//! The state machine: *listing* (a watch that begins with the present state where the server can, a paged list where it cannot) →
-//! *watching* from the version that the list ended at → on an end of the stream *watching* again from the last version seen → on
-//! 410, or anything else that makes the version useless, *listing*. Errors wait, doubling from 100 ms to 10 s.
+//! The states are:
+//! - *Listing*: a watch that begins with the current state if the server supports it, otherwise a
+//!   paged list. *Watching* follows, from the resource version at which the list ended.
+//! - *Watching*: when the stream ends, the reflector watches again from the last version that it
+//!   received. After 410, or any other error that makes the version useless, it lists again.
 //!
-//! Bounds: a subscriber's queue holds [`QUEUE`] batches; when it is full the reflector waits, the server's own bound on a lagging
-//! watcher then ends the watch, and the reflector lists again. Memory is the views of the kind.
+//! The backoff after errors doubles from 100 ms to 10 s.
+//!
+//! Bounds: a subscriber's queue holds [`QUEUE`] batches. When it is full, the reflector waits. The
+//! server then ends the watch because of its own bound on slow watchers, and the reflector lists
+//! again. Memory is proportional to the views of the kind.
 
 pub mod backoff;
 mod changes;
@@ -39,30 +46,32 @@ use self::changes::Pending;
 use self::lines::{Line, LineError, Lines, Type};
 use self::request::{Api, Failure, status_failure};
 
-/// Batches that wait for one subscriber. A batch is what arrived at once, so a handful smooths a burst; more would only hide a
-/// subscriber that cannot follow.
+/// Batches that wait for one subscriber. A batch holds what arrived together, so a few are enough
+/// for a burst. A longer queue would only hide a subscriber that is too slow.
 const QUEUE: usize = 32;
 
-/// Objects a page of a list: Kubernetes' own default for clients.
+/// Objects on a page of a list: the default of Kubernetes' clients.
 const PAGE: usize = 500;
 
-/// A watch is asked to end after this, below kube's read timeout of 295 s, so that a dead connection is noticed.
+/// Requested timeout of a watch, in seconds. It is below kube's read timeout of 295 s, so that a
+/// dead connection is noticed.
 const WATCH_SECONDS: u32 = 270;
 
-/// Representation that carries only metadata, for kinds of which nothing else is needed.
+/// Media type that requests only the metadata of an object.
 pub const METADATA_ONLY: &str =
     "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io,application/json";
-/// The same for lists.
+/// Media type that requests only the metadata of the objects of a list.
 pub const METADATA_ONLY_LIST: &str =
     "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,application/json";
 
-/// What a reflector needs to know of an object: its metadata.
+/// Object that a reflector can hold.
 pub trait Watched: DeserializeOwned + Send + Sync + 'static {
-    /// `metadata`
+    /// Returns `metadata`.
     fn meta(&self) -> &ObjectMetaView;
 
-    /// Whether it says the same as `other`, an earlier state of the object, but for its version. Readers of [`Changes`] do not hear
-    /// of such a change: a node's heartbeat moves no route.
+    /// Returns whether the object equals `other`, an earlier state of it, except for the resource
+    /// version. [`Changes`] does not report such a change: for example, a node's heartbeat changes
+    /// no route.
     fn says_the_same(&self, other: &Self) -> bool;
 }
 
@@ -101,16 +110,16 @@ watched!(
 /// Namespace and name.
 pub type Key = (Arc<str>, Arc<str>);
 
-/// A change, as a subscriber hears it.
+/// Change of the local copy, as sent to a subscriber.
 #[derive(Debug)]
 pub enum Event<V> {
-    /// Added or changed: its state now.
+    /// Added or changed; holds the current state.
     Put(Arc<V>),
-    /// Gone: its last known state.
+    /// Deleted; holds the last state.
     Delete(Arc<V>),
-    /// All that was told so far is the whole state at this version: after a list, the first one included.
+    /// The events so far make the complete state at this version. Sent after every list.
     Synced(u64),
-    /// Everything up to this version has been told.
+    /// All events up to this version have been sent.
     Bookmark(u64),
 }
 
@@ -144,11 +153,11 @@ impl<V> Clone for Reflector<V> {
 struct Shared<V> {
     objects: HashMap<Key, Arc<V>>,
     subscribers: Vec<mpsc::Sender<Batch<V>>>,
-    /// Those who want to know what changed, not how; one that is dropped is forgotten at the next change.
+    /// Readers of [`Changes`]. A dropped one is removed at the next change.
     followers: Vec<Weak<Pending>>,
-    /// The version of the copy, once the first list is whole.
+    /// Resource version of the copy; `None` until the first list is complete.
     version: Option<u64>,
-    /// What was known before this process.
+    /// State that an earlier process saved.
     before: Option<Vec<V>>,
 }
 
@@ -159,7 +168,7 @@ impl<V: Watched> Default for Reflector<V> {
 }
 
 impl<V: Watched> Reflector<V> {
-    /// An empty copy; [`Reflector::run`] feeds it.
+    /// Returns an empty copy. [`Reflector::run`] fills it.
     pub fn new() -> Self {
         let shared = Shared {
             objects: HashMap::new(),
@@ -173,43 +182,45 @@ impl<V: Watched> Reflector<V> {
         }
     }
 
-    /// Gives the copy what was the whole state before this process, for the case that the first list fails: then readers are told this, and
-    /// after the first list what differs from it.
+    /// Sets the state to use if the first list fails: the complete state that an earlier process
+    /// saved. Subscribers then get this state, and after the first successful list the difference.
     pub fn fall_back_to(&self, before: Vec<V>) {
         self.lock().before = Some(before);
     }
 
-    /// The object as last seen.
+    /// Returns the object as last received.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<V>> {
         self.at(&(namespace.into(), name.into()))
     }
 
-    /// The object of this key as last seen.
+    /// Returns the object of this key as last received.
     pub fn at(&self, key: &Key) -> Option<Arc<V>> {
         self.lock().objects.get(key).cloned()
     }
 
-    /// Whether a list was ever whole: what is known was the whole state once, and is as old as the last contact.
+    /// Returns whether a list was ever complete. If so, the copy was complete at the time of the
+    /// last contact with the server.
     pub fn is_complete(&self) -> bool {
         self.lock().version.is_some()
     }
 
-    /// All objects as last seen, in no order.
+    /// Returns all objects as last received, in no order.
     pub fn all(&self) -> Vec<Arc<V>> {
         self.lock().objects.values().cloned().collect()
     }
 
-    /// How many objects are known.
+    /// Returns the number of objects.
     pub fn len(&self) -> usize {
         self.lock().objects.len()
     }
 
-    /// Whether none is known.
+    /// Returns whether there are no objects.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// All changes from now on, after all that is known, which comes in the order of names: what is made of it is the same each time.
+    /// Returns all objects, then all changes from now on. The objects come in the order of their
+    /// names, so that runs are reproducible.
     pub fn subscribe(&self) -> mpsc::Receiver<Batch<V>> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let mut shared = self.lock();
@@ -223,8 +234,8 @@ impl<V: Watched> Reflector<V> {
         receiver
     }
 
-    /// Which objects changed, from now on, after all that is known. For readers that act on the present state, however many changes
-    /// led to it; they never hold the reflector or each other up.
+    /// Returns which objects changed: first all objects, then changes from now on. For readers that
+    /// act on the current state. They never block the reflector or each other.
     pub fn changes(&self) -> Changes<V> {
         let mut shared = self.lock();
         let pending = Arc::new(Pending::default());
@@ -235,8 +246,8 @@ impl<V: Watched> Reflector<V> {
         Changes::new(self.clone(), pending)
     }
 
-    /// Feeds the copy from the collection at `path`, which may end in a query that selects. It ends only by being dropped; errors are
-    /// waited out.
+    /// Feeds the copy from the collection at `path`, which may end in a query with selectors. It
+    /// retries after errors, and ends only when it is dropped.
     pub async fn run(self, api: Api, path: String, accept: Option<&'static str>) {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
         let mut feed = Feed {
@@ -273,11 +284,12 @@ impl<V: Watched> Reflector<V> {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Shared<V>> {
-        // Nothing panics while it is held; a poisoned copy would still be a whole one.
+        // No code panics while it holds the lock; a poisoned copy would still be complete.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes `events` known and tells them. Cancel-safe only at its start: a feed is dropped whole.
+    /// Stores `events` and sends them to the subscribers. Cancel-safe only at its start, because a
+    /// feed is dropped as a whole.
     async fn tell(&self, events: Vec<Event<V>>) {
         if events.is_empty() {
             return;
@@ -298,12 +310,12 @@ impl<V: Watched> Reflector<V> {
             shared.subscribers.clone()
         };
         for subscriber in subscribers {
-            // A closed one is dropped at the next change.
+            // A closed channel is removed at the next change.
             subscriber.send(batch.clone()).await.unwrap_or_default();
         }
     }
 
-    /// What to tell so that subscribers, who know the copy, come to know `now` instead.
+    /// Returns the events that change the copy to `now`.
     fn difference(&self, now: Vec<Arc<V>>) -> Vec<Event<V>> {
         let shared = self.lock();
         let present: HashSet<Key> = now.iter().map(|v| key(&**v)).collect();
@@ -327,7 +339,7 @@ impl<V: Watched> Reflector<V> {
 }
 
 impl<V: Watched> Shared<V> {
-    /// Makes an event known; the key of an object that says something else now.
+    /// Stores an event. Returns the key if the object changed in more than its version.
     fn keep(&mut self, event: &Event<V>) -> Option<Key> {
         match event {
             Event::Put(now) => {
@@ -351,7 +363,7 @@ impl<V: Watched> Shared<V> {
     }
 }
 
-/// By namespace and name.
+/// Returns the objects sorted by namespace and name.
 fn in_order<'a, V: Watched>(objects: impl Iterator<Item = &'a Arc<V>>) -> impl Iterator<Item = Arc<V>> {
     let mut objects: Vec<_> = objects.cloned().collect();
     objects.sort_by(|a, b| {
@@ -365,24 +377,24 @@ fn key<V: Watched>(v: &V) -> Key {
     (v.meta().namespace.clone(), v.meta().name.clone())
 }
 
-/// Where the feed stands.
+/// State of the feed.
 enum Step {
-    /// Nothing is known, or what is known is too old to go on from.
+    /// There is no copy, or its version is too old to watch from.
     List,
-    /// The copy is that of this version; the changes after it are to be asked for.
+    /// The copy has this version; the next step requests the changes after it.
     Watch(u64),
-    /// The copy is that of this version; what follows comes on an open watch.
+    /// The copy has this version; changes arrive on an open watch.
     Follow(u64, Lines<Body>),
 }
 
-/// An error and what it means for the next step.
+/// An error, and the version to continue from.
 struct Trouble {
     error: Box<dyn std::error::Error + Send + Sync>,
-    /// The version to watch from, if one is still good.
+    /// Version to watch from, if one is still valid.
     resume: Option<u64>,
 }
 
-/// The API server says that the version is too old.
+/// Returns whether the API server rejects the version as too old.
 fn is_gone(failure: &Failure) -> bool {
     matches!(failure.code(), 410 | 504)
 }
@@ -392,12 +404,12 @@ struct Feed<V> {
     path: String,
     accept: Option<&'static str>,
     into: Reflector<V>,
-    /// Whether the server is believed to serve watches that begin with the present state.
+    /// Whether the server is assumed to support watches that begin with the current state.
     initial_events: bool,
 }
 
 impl<V: Watched> Feed<V> {
-    /// Tells what was known before this process, unless something newer was told or that was done before.
+    /// Sends the saved state, unless newer events were sent or this was done before.
     async fn fall_back(&mut self) {
         let before = {
             let mut shared = self.into.lock();
@@ -410,7 +422,7 @@ impl<V: Watched> Feed<V> {
         }
     }
 
-    /// Reads the present state.
+    /// Reads the current state.
     async fn list(&mut self) -> Result<Step, Trouble> {
         if self.initial_events {
             match self.list_by_watch().await {
@@ -425,7 +437,8 @@ impl<V: Watched> Feed<V> {
             .map_err(|error| Trouble { error, resume: None })
     }
 
-    /// The present state as the beginning of a watch: bounded memory on both sides, whatever the number of objects.
+    /// Reads the current state as the beginning of a watch. Its memory is bounded on both sides,
+    /// for any number of objects.
     async fn list_by_watch(&mut self) -> Result<Step, Refusal> {
         let path = format!(
             "{}watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}",
@@ -459,7 +472,7 @@ impl<V: Watched> Feed<V> {
                         let mut events = self.into.difference(now.into_values().collect());
                         let mut version = metadata.resource_version;
                         events.push(Event::Synced(version));
-                        // Changes may have arrived together with the end of the list.
+                        // Changes may have arrived in the same batch as the end of the list.
                         let ended = self.read(parsed, &mut version, &mut events);
                         self.into.tell(events).await;
                         return ended.map(|()| Step::Follow(version, lines));
@@ -472,7 +485,7 @@ impl<V: Watched> Feed<V> {
         ))
     }
 
-    /// The present state as pages, for servers that know nothing better.
+    /// Reads the current state as pages, for servers that do not support a list by watch.
     async fn list_by_pages(&mut self) -> Result<u64, Box<dyn std::error::Error + Send + Sync>> {
         let mut now = Vec::new();
         let mut token = String::new();
@@ -499,7 +512,7 @@ impl<V: Watched> Feed<V> {
         }
     }
 
-    /// Asks for the changes after `version`.
+    /// Requests the changes after `version`.
     async fn watch(&mut self, version: u64) -> Result<Step, Trouble> {
         let path = format!(
             "{}watch=1&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}&resourceVersion={version}",
@@ -515,7 +528,7 @@ impl<V: Watched> Feed<V> {
         }
     }
 
-    /// Tells what an open watch says, to its end.
+    /// Sends the events of an open watch until it ends.
     async fn follow(&mut self, mut version: u64, mut lines: Lines<Body>) -> Result<Step, Trouble> {
         loop {
             let batch = match lines.next().await {
@@ -539,7 +552,7 @@ impl<V: Watched> Feed<V> {
         }
     }
 
-    /// Reads a batch of a watch. `Unsupported` here says that the version is too old.
+    /// Parses a batch of a watch. `Unsupported` means here that the version is too old.
     fn read<'a>(
         &self,
         lines: impl Iterator<Item = Result<Line<'a>, LineError>>,
@@ -576,7 +589,7 @@ impl<V: Watched> Feed<V> {
         Ok(())
     }
 
-    /// The path, ready to take a parameter.
+    /// Returns the path with `?` or `&` at the end.
     fn query(&self) -> String {
         let joint = if self.path.contains('?') { '&' } else { '?' };
         format!("{}{joint}", self.path)
@@ -598,9 +611,9 @@ impl<V: Watched> Feed<V> {
     }
 }
 
-/// Why a step could not do its work.
+/// Reason why a step failed.
 enum Refusal {
-    /// The server cannot serve this way; another way may do.
+    /// The server does not support this kind of request; another kind may succeed.
     Unsupported,
     Failed(Box<dyn std::error::Error + Send + Sync>),
 }
@@ -645,13 +658,14 @@ fn bookmark(line: &Line<'_>) -> Result<Bookmark, LineError> {
     serde_json::from_str(line.object.get()).map_err(LineError::NotAnEvent)
 }
 
-/// Versions are decimal numbers that grow, as clients may rely on since Kubernetes 1.35.
+/// Parses a resource version. Since Kubernetes 1.35, clients may rely on versions being growing
+/// decimal numbers.
 fn decimal<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
     text.parse().map_err(serde::de::Error::custom)
 }
 
-/// An error and all its causes, on one line.
+/// Formats an error and all its causes on one line.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

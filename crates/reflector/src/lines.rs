@@ -1,14 +1,15 @@
-//! The lines of a watch, as they come off the wire.
+//! Lines of a watch's body.
 
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// The longest line that is accepted. The server takes no object beyond 3 MiB; a line that grows beyond this is no watch event.
+/// Longest accepted line. The server accepts no object above 3 MiB, so a longer line is not a watch
+/// event.
 const LINE_LIMIT: usize = 8 << 20;
 
-/// Why a watch's body ended other than by its end.
+/// Failure that ended the body of a watch early.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LineError {
     #[error("a line is longer than {LINE_LIMIT} bytes")]
@@ -30,7 +31,7 @@ pub(crate) enum Type {
     Error,
 }
 
-/// One line: its type, and the object's text, which is parsed by whoever knows its shape.
+/// One line: its type and the text of its object. The caller parses the object.
 #[derive(Deserialize)]
 pub(crate) struct Line<'a> {
     #[serde(rename = "type")]
@@ -39,7 +40,8 @@ pub(crate) struct Line<'a> {
     pub(crate) object: &'a RawValue,
 }
 
-/// Cuts a body into lines, and hands out all that have arrived at once: a burst is one batch.
+/// Splits a body into lines. It returns all lines that have arrived together, so a burst is one
+/// batch.
 pub(crate) struct Lines<B> {
     body: B,
     rest: BytesMut,
@@ -57,7 +59,8 @@ where
         }
     }
 
-    /// The next whole lines, one or more, or `None` at the end of the body. Cancel-safe: what has arrived stays.
+    /// Returns the next complete lines, at least one, or `None` at the end of the body.
+    /// Cancel-safe: data that has arrived is kept.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, LineError> {
         loop {
             let Some(frame) = self.body.frame().await else {
@@ -70,7 +73,7 @@ where
                 continue;
             };
             if self.rest.is_empty() {
-                // The usual case: whole lines, handed on without a copy.
+                // The usual case: complete lines, returned without a copy.
                 let lines = data.split_to(end + 1);
                 self.keep(&data)?;
                 return Ok(Some(lines));

@@ -1,7 +1,8 @@
-//! Requests to the API server, and what can go wrong with them.
+//! Requests to the API server, and their errors.
 //!
-//! A controller does not read the answer of its own write: what the write did arrives through the watch, as everybody's writes
-//! do. So a write costs its encoding, and its answer is dropped unparsed.
+//! A controller does not parse the response to its own write. It receives the change from its
+//! watch, like all other changes. So a write costs only its encoding, and its response is dropped
+//! unparsed.
 
 use std::time::Duration;
 
@@ -13,10 +14,11 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-/// The longest error body that is read. A Status is a few hundred bytes; a longer body is not one.
+/// Longest error body that is read. A Status has a few hundred bytes; a longer body is not a
+/// Status.
 const ERROR_BODY_LIMIT: usize = 64 << 10;
 
-/// The longest answer that is kept of a write: an object is at most 3 MiB.
+/// Longest response to a write that is read: an object has at most 3 MiB.
 const ANSWER_LIMIT: usize = 4 << 20;
 
 /// `application/strategic-merge-patch+json`
@@ -38,39 +40,39 @@ pub enum Failure {
         code: u16,
         /// `NotFound`, `Conflict`, …; empty when the answer was no Status.
         reason: String,
-        /// The server's words.
+        /// The server's message.
         message: String,
         /// `details.causes[].reason`.
         causes: Vec<String>,
         /// `details.retryAfterSeconds`, or the header's.
         retry_after: Option<Duration>,
     },
-    /// No answer came.
+    /// No response came.
     #[error("{method} {path}")]
     Unanswered {
         /// The request's method.
         method: Method,
         /// The request's path, without its query.
         path: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The answer could not be read.
+    /// The response could not be parsed.
     #[error("answer of {method} {path}")]
     Unreadable {
         /// The request's method.
         method: Method,
         /// The request's path, without its query.
         path: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
 impl Failure {
-    /// The HTTP status, 0 without an answer.
+    /// Returns the HTTP status, or 0 without a response.
     pub fn code(&self) -> u16 {
         match self {
             Failure::Refused { code, .. } => *code,
@@ -78,27 +80,28 @@ impl Failure {
         }
     }
 
-    /// The object is not there.
+    /// Returns whether the object does not exist (404).
     pub fn is_not_found(&self) -> bool {
         self.code() == 404
     }
 
-    /// A precondition failed, or the object changed meanwhile, or it is there already.
+    /// Returns whether a precondition failed, the object changed meanwhile, or it exists already
+    /// (409).
     pub fn is_conflict(&self) -> bool {
         self.code() == 409
     }
 
-    /// An object of that name is there already.
+    /// Returns whether an object of that name exists already.
     pub fn already_exists(&self) -> bool {
         matches!(self, Failure::Refused { code: 409, reason, .. } if reason == "AlreadyExists")
     }
 
-    /// The namespace is being deleted, so nothing can be created in it.
+    /// Returns whether the namespace is being deleted, so that nothing can be created in it.
     pub fn namespace_terminating(&self) -> bool {
         matches!(self, Failure::Refused { causes, .. } if causes.iter().any(|c| c == "NamespaceTerminating"))
     }
 
-    /// What an Event or a condition says of it: the server's own words where there are any.
+    /// Returns the message for an Event or a condition: the server's own message if there is one.
     pub fn message(&self) -> String {
         match self {
             Failure::Refused { message, .. } => message.clone(),
@@ -142,48 +145,48 @@ impl DeleteOptions<'_> {
     }
 }
 
-/// The client as controllers use it.
+/// Client of the API server, as controllers use it.
 #[derive(Clone)]
 pub struct Api {
     client: kube::Client,
 }
 
 impl Api {
-    /// Over `client`, in process or remote.
+    /// Returns an API over `client`, in process or remote.
     pub fn new(client: kube::Client) -> Self {
         Self { client }
     }
 
-    /// GETs and parses.
+    /// Sends a GET and parses the response.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         let bytes = self.call(Method::GET, path, None, Vec::new()).await?;
         serde_json::from_slice(&bytes).map_err(|e| unreadable(Method::GET, path, e))
     }
 
-    /// POSTs an object; the answer is dropped.
+    /// Creates an object with POST; drops the response.
     pub async fn create(&self, collection: &str, object: &Value) -> Result<(), Failure> {
         self.write(Method::POST, collection, "application/json", encode(object))
             .await
     }
 
-    /// POSTs an object that is encoded already; the answer is dropped.
+    /// Creates an object that is encoded already, with POST; drops the response.
     pub async fn create_raw(&self, collection: &str, object: Vec<u8>) -> Result<(), Failure> {
         self.write(Method::POST, collection, "application/json", object)
             .await
     }
 
-    /// PUTs an object; the answer is dropped.
+    /// Replaces an object with PUT; drops the response.
     pub async fn replace(&self, path: &str, object: &Value) -> Result<(), Failure> {
         self.write(Method::PUT, path, "application/json", encode(object))
             .await
     }
 
-    /// PATCHes with [`STRATEGIC`] or [`MERGE`]; the answer is dropped.
+    /// Patches with [`STRATEGIC`] or [`MERGE`]; drops the response.
     pub async fn patch(&self, path: &str, media_type: &'static str, patch: &Value) -> Result<(), Failure> {
         self.write(Method::PATCH, path, media_type, encode(patch)).await
     }
 
-    /// Writes, and reads the little of the answer that `T` has.
+    /// Writes, and parses the fields of `T` from the response.
     pub async fn write_and_read<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -196,13 +199,14 @@ impl Api {
         serde_json::from_slice(&bytes).map_err(|e| unreadable(method, path, e))
     }
 
-    /// DELETEs; the answer is dropped. Of a collection's path, everything in it.
+    /// Deletes the object, or all objects when the path is a collection's; drops the response.
     pub async fn delete(&self, path: &str, options: DeleteOptions<'_>) -> Result<(), Failure> {
         self.write(Method::DELETE, path, "application/json", options.body())
             .await
     }
 
-    /// Sends a request that is rendered already. Its answer, whatever its code, with at most [`ANSWER_LIMIT`] bytes of its body.
+    /// Sends an encoded request. Returns the response with any status, and at most [`ANSWER_LIMIT`]
+    /// bytes of its body.
     pub async fn answer(
         &self,
         method: Method,
@@ -224,13 +228,13 @@ impl Api {
         Ok((code, bytes))
     }
 
-    /// Opens a request whose answer is read as it comes.
+    /// Opens a request whose response is read as a stream.
     pub(crate) async fn open(&self, path: &str, accept: Option<&'static str>) -> Result<Body, Failure> {
         self.send(Method::GET, path, accept.map(|a| (header::ACCEPT, a)), Vec::new())
             .await
     }
 
-    /// GETs in another representation, and parses.
+    /// Sends a GET for another representation and parses the response.
     pub async fn get_as<T: DeserializeOwned>(&self, path: &str, accept: &'static str) -> Result<T, Failure> {
         let bytes = self
             .call(Method::GET, path, Some((header::ACCEPT, accept)), Vec::new())
@@ -248,7 +252,8 @@ impl Api {
         let mut answer = self
             .send(method, path, Some((header::CONTENT_TYPE, media_type)), body)
             .await?;
-        // Read to its end, so that an HTTP/1 connection can be used again. A break at this point is no failure: the write is done.
+        // Read to the end, so that an HTTP/1 connection can be reused. An error here is no failure,
+        // because the write is done.
         while let Some(Ok(_)) = answer.frame().await {}
         Ok(())
     }
@@ -363,7 +368,7 @@ async fn refusal(method: Method, path: &str, response: http::Response<Body>) -> 
     refused
 }
 
-/// Reads a Status, as an error's body or an ERROR event of a watch carries it.
+/// Parses a Status from the body of an error or from an ERROR event of a watch.
 pub(crate) fn status_failure(method: &Method, path: &str, body: &[u8], code: StatusCode) -> Failure {
     let status: Status = serde_json::from_slice(body).unwrap_or_default();
     let message = if status.message.is_empty() {

@@ -1,4 +1,4 @@
-//! The reflector against a server that follows a script.
+//! Tests of the reflector against a server that follows a script.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// One exchange: what the request's path must contain, the answer's status and its lines.
+/// One exchange: what the path of the request must contain, and the status and lines of the
+/// response.
 struct Exchange {
     asked: &'static str,
     code: u16,
@@ -26,7 +27,7 @@ fn exchange(asked: &'static str, lines: Vec<Value>) -> Exchange {
     }
 }
 
-/// A reflector of nodes on a server that answers by `script` and then no more.
+/// Runs a reflector of nodes against a server that answers by `script` and then stops answering.
 fn reflect(script: Vec<Exchange>) -> (mpsc::Receiver<Batch<NodeView>>, tokio::task::JoinHandle<()>) {
     reflect_into(Reflector::new(), script)
 }
@@ -77,7 +78,7 @@ fn end_of_list(version: u64) -> Value {
     event("BOOKMARK", json!({"metadata": metadata}))
 }
 
-/// The next `n` things told, in words.
+/// Returns the next `n` events as text.
 async fn hear(told: &mut mpsc::Receiver<Batch<NodeView>>, n: usize) -> Vec<String> {
     let mut words = Vec::new();
     while words.len() < n {
@@ -113,7 +114,8 @@ async fn a_list_by_watch_is_told_whole_and_then_followed() {
     task.abort();
 }
 
-/// A reflector that knows from before of the nodes `a` and `b`, whose versions nobody remembers.
+/// Returns a reflector that falls back to the nodes `a` and `b`. The server no longer has their
+/// resource versions.
 fn with_memory() -> Reflector<NodeView> {
     let reflector = Reflector::new();
     let before = [node("a", 0), node("b", 0)];
