@@ -1,17 +1,21 @@
 //! Containers, images and networks of one machine.
 //!
-//! A [`Runtime`] owns one data directory. Whatever it makes on the machine (bridge, cgroup, mount, nftables table) is named
-//! after that directory, so several live side by side, and [`Runtime::clean_up`] removes all of it.
+//! A [`Runtime`] owns one data directory. Everything that it creates on the machine (bridge,
+//! cgroup, mounts, nftables table) has a name derived from that directory. Several runtimes can
+//! therefore run side by side, and [`Runtime::clean_up`] can remove everything of one.
 //!
-//! Each pod has a *shim*: the same executable, started again with [`shim::VERB`], which must call [`shim::main`]. The shim lives in
-//! the pod's namespaces, parents its containers, keeps their logs and exit codes, and outlives the process that started it: a
-//! new [`Runtime`] on the same data directory finds its pods again ([`Runtime::pods`]). When the shim ends, the kernel takes
-//! back its mounts, its network namespace and its end of the cable.
+//! Each pod has a *shim*: a process of the same executable, started with [`shim::VERB`], which must
+//! call [`shim::main`]. The shim lives in the pod's namespaces and is the parent of its containers.
+//! It keeps their logs and exit codes, and outlives the process that started it: a new [`Runtime`]
+//! on the same data directory finds its pods again ([`Runtime::pods`]). When the shim ends, the
+//! kernel removes its mounts, its network namespace and the pod's end of the veth.
 //!
-//! Calls block (a few milliseconds, most of them the kernel's) unless they are `async`; an async caller wraps them in
-//! `spawn_blocking`. A [`Runtime`], an [`Images`] and a [`Pod`] are cheap to clone and may be used from any thread.
+//! Calls block for a few milliseconds, mostly in the kernel, unless they are `async`. An async
+//! caller wraps them in `spawn_blocking`. A [`Runtime`], an [`Images`] and a [`Pod`] are cheap to
+//! clone, and any thread may use them.
 //!
-//! No Kubernetes types live here: the caller resolves volumes, environment and security contexts into the plain types of this crate.
+//! This crate has no Kubernetes types: the caller resolves volumes, environment and security
+//! contexts into the plain types of this crate.
 #![allow(unsafe_code)] // namespaces, descriptor passing and terminals: each use says what it relies on
 
 pub mod beneath;

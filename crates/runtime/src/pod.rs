@@ -1,4 +1,4 @@
-//! A living pod, from the caller's side: requests to its shim.
+//! A living pod as its caller sees it: sends requests to the pod's shim.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,14 +20,17 @@ use crate::{
     SandboxSpec, Stats,
 };
 
-/// How long a shim may take to make and start a container; the kubelet's limit for calls of a runtime.
+/// Timeout for a shim to create and start a container. The same as the kubelet's limit for calls to
+/// a container runtime.
 const START_LIMIT: Duration = Duration::from_secs(120);
-/// How long a shim may take for anything else. It answers within milliseconds, unless it starts a container first.
+/// Timeout for a shim's other answers. It answers within milliseconds, unless it is starting a
+/// container.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
-/// How long a shim may take to kill all that is in its pod; it is killed then, and its pod's processes are found by their cgroup.
+/// Timeout for a shim to kill everything in its pod. After it, the shim is killed, and the pod's
+/// processes are found by their cgroup.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(15);
 
-/// A pod whose shim lives.
+/// A pod with a living shim.
 #[derive(Clone, Debug)]
 pub struct Pod {
     pub(crate) inner: Arc<Inner>,
@@ -42,34 +45,35 @@ pub(crate) struct Inner {
 }
 
 impl Pod {
-    /// [`SandboxSpec::id`].
+    /// Returns [`SandboxSpec::id`].
     pub fn id(&self) -> &str {
         &self.inner.record.spec.id
     }
 
-    /// What the pod was made from.
+    /// Returns the spec that the pod was created from.
     pub fn spec(&self) -> &SandboxSpec {
         &self.inner.record.spec
     }
 
-    /// [`SandboxSpec::annotations`].
+    /// Returns [`SandboxSpec::annotations`].
     pub fn annotations(&self) -> &BTreeMap<String, String> {
         &self.inner.record.spec.annotations
     }
 
-    /// Its addresses; `None` on the host's network.
+    /// Returns the pod's addresses; `None` on the host's network.
     pub fn network(&self) -> Option<&PodNetwork> {
         self.inner.record.network.as_ref()
     }
 
-    /// What a container, running or ended, has written to its own root, looking at `limit` files at most ([`crate::beneath::usage`]).
+    /// Measures the files that a running or ended container has written to its root. Examines at
+    /// most `limit` files ([`crate::beneath::usage`]).
     pub fn written(&self, container: &str, limit: u64) -> Result<Usage> {
         layout::check_id("container", container, 100)?;
         let upper = self.inner.layout.container(container).upper();
         crate::beneath::usage(&upper, limit).context(|| format!("measure {}", upper.display()))
     }
 
-    /// One request, one reply, on a connection of its own.
+    /// Sends one request on its own connection and returns the reply.
     fn ask(&self, request: &Request) -> Result<(Reply, Vec<std::os::fd::OwnedFd>, UnixStream)> {
         let limit = match request {
             Request::Start(_) => START_LIMIT,
@@ -96,7 +100,7 @@ impl Pod {
         stream.set_write_timeout(Some(limit)).map_err(failed)?;
         wire::send(&mut stream, request).map_err(failed)?;
         let answer = wire::receive::<Reply>(&mut stream).map_err(failed)?;
-        // Whoever listens to what comes later has limits of his own.
+        // The readers of what follows set their own timeouts.
         stream.set_read_timeout(None).map_err(failed)?;
         match answer {
             Some((Reply::Failed(error), _)) => Err(error),
@@ -105,8 +109,9 @@ impl Pod {
         }
     }
 
-    /// Creates and starts a container. When this returns, its program runs (or has ended); a program that cannot be started is
-    /// an [`ErrorKind::StartFailed`] with the runtime's words, and leaves nothing.
+    /// Creates and starts a container. On return its program runs or has ended. If the program
+    /// cannot be started, fails with [`ErrorKind::StartFailed`] and the runtime's message, and
+    /// leaves nothing behind.
     pub fn start_container(&self, spec: &ContainerSpec) -> Result<ContainerStatus> {
         layout::check_id("container", &spec.id, 100)?;
         let (image, layers) = self.inner.images.for_container(&spec.image)?;
@@ -121,7 +126,7 @@ impl Pod {
         }
     }
 
-    /// All containers of the pod, ended ones too, by id.
+    /// Returns all containers of the pod by id, ended ones included.
     pub fn containers(&self) -> Result<Vec<ContainerStatus>> {
         match self.ask(&Request::Status)?.0 {
             Reply::Containers(statuses) => Ok(statuses),
@@ -129,13 +134,14 @@ impl Pod {
         }
     }
 
-    /// One container.
+    /// Returns the status of one container.
     pub fn container(&self, id: &str) -> Result<Option<ContainerStatus>> {
         Ok(self.containers()?.into_iter().find(|status| status.id == id))
     }
 
-    /// Asks a container to end: the image's stop signal (SIGTERM) now, SIGKILL after the grace. Returns at once; a second call may
-    /// shorten the grace. No grace is SIGKILL now.
+    /// Stops a container: sends the image's stop signal (default SIGTERM) now, and SIGKILL after
+    /// the grace period. Returns immediately. A second call may shorten the grace period. Zero
+    /// sends SIGKILL now.
     pub fn stop_container(&self, id: &str, grace: Duration) -> Result<()> {
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         self.ask(&Request::Stop {
@@ -154,7 +160,7 @@ impl Pod {
         .map(drop)
     }
 
-    /// Waits until a container has ended; `None` when the time is over before.
+    /// Waits until a container has ended. Returns `None` after the timeout.
     pub fn wait_container(&self, id: &str, timeout: Duration) -> Result<Option<ContainerStatus>> {
         let deadline = Instant::now() + timeout;
         let (first, _, mut stream) = self.ask(&Request::Subscribe)?;
@@ -184,7 +190,7 @@ impl Pod {
         Ok(Some(status))
     }
 
-    /// Forgets a container: kills it if it runs, and removes its writable layer. Its log stays.
+    /// Removes a container: kills it if it runs, and removes its writable layer. Keeps its log.
     pub fn remove_container(&self, id: &str) -> Result<()> {
         self.ask(&Request::Remove {
             container: id.to_owned(),
@@ -192,7 +198,8 @@ impl Pod {
         .map(drop)
     }
 
-    /// Runs a process in a running container, with the container's environment, user and confinement.
+    /// Runs a process in a running container, with the container's environment, user and security
+    /// settings.
     pub fn exec(&self, id: &str, spec: &ExecSpec) -> Result<Exec> {
         let request = Request::Exec {
             container: id.to_owned(),
@@ -204,7 +211,7 @@ impl Pod {
         }
     }
 
-    /// What a running container uses.
+    /// Returns the resource usage of a running container.
     pub fn stats(&self, id: &str) -> Result<Stats> {
         let status = self
             .container(id)?
@@ -213,12 +220,12 @@ impl Pod {
         Ok(self.stats_of(&status))
     }
 
-    /// What a container uses whose status is known.
+    /// Returns the resource usage of a container with a known status.
     pub fn stats_of(&self, status: &ContainerStatus) -> Stats {
         self.inner.hierarchies.stats(&status.cgroup)
     }
 
-    /// A connection that brings all states first and then every change.
+    /// Opens a connection that sends all states first and then every change.
     pub(crate) fn subscribe(&self) -> Result<(Vec<ContainerStatus>, UnixStream)> {
         match self.ask(&Request::Subscribe)? {
             (Reply::Containers(statuses), _, stream) => Ok((statuses, stream)),
@@ -226,7 +233,8 @@ impl Pod {
         }
     }
 
-    /// Ends the shim and everything in the pod; returns the connection, which closes when the shim has ended.
+    /// Requests the shim to kill everything in the pod and to end. Returns when the shim has
+    /// replied.
     pub(crate) fn shut_down(&self) -> Result<()> {
         self.ask(&Request::Shutdown).map(drop)
     }
@@ -236,12 +244,12 @@ fn unexpected(reply: &Reply) -> Error {
     Error::machine(format!("the shim answers {reply:?}"))
 }
 
-/// Waits until a connection has something to read; false when the time is over.
+/// Waits until a connection has something to read. Returns false after the timeout.
 pub(crate) fn readable(stream: &UnixStream, timeout: Duration) -> io::Result<bool> {
     let deadline = Instant::now() + timeout;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        // Rounded up: a wait of less than a millisecond would spin.
+        // Rounded up, because a wait of less than a millisecond would spin.
         let left = PollTimeout::try_from(left + Duration::from_micros(999)).unwrap_or(PollTimeout::MAX);
         let mut fds = [PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, left) {

@@ -1,4 +1,4 @@
-//! The machine's pods: opening a data directory, finding its shims again, making and removing pods.
+//! The machine's pods: opens a data directory, finds its shims again, creates and removes pods.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -34,51 +34,53 @@ use crate::{
 };
 use ipnet::IpNet;
 
-/// How long a shim that was told to end may take; it needs milliseconds.
+/// Timeout for a shim to end after the request. It normally needs milliseconds.
 const END_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a new shim may take until it is ready; it needs milliseconds unless the machine is short of everything.
+/// Timeout for a new shim to become ready. It needs milliseconds unless the machine is overloaded.
 const SHIM_PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long an agent may take to end while the next one waits for its data directory.
+/// Timeout for another agent to end and release the lock of the data directory.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 
-/// The cgroup of all pods below the instance's own. Programs that observe a machine know pods by this name.
+/// Cgroup of all pods, below the instance's own. Monitoring programs find pods by this name.
 const PODS_CGROUP: &str = "kubepods";
 
-/// What a shim is called in lists of processes, beside its arguments.
+/// Name of a shim in lists of processes, before its arguments.
 const SHIM_NAME: &str = "everynode";
 
-/// How a [`Runtime`] is opened.
+/// Options to open a [`Runtime`] with.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The pods' network. `None` is that of the last time, if there was one; it may be opened later ([`Runtime::open_network`]).
+    /// The pods' network. `None` is the network of the previous run, if there was one. It can also
+    /// be opened later ([`Runtime::open_network`]).
     pub network: Option<NetworkConfig>,
-    /// The pods' network is made by these plugins. Pods that were connected otherwise keep what they have.
+    /// CNI plugins that connect new pods. Pods that were connected otherwise keep their network.
     pub cni: Option<Cni>,
-    /// Addresses that lead pods elsewhere.
+    /// Addresses that are forwarded elsewhere for pods.
     pub redirects: Vec<Redirect>,
-    /// How to start a shim.
+    /// Command that starts a shim.
     pub shim: ShimCommand,
-    /// What an image may take of the disk.
+    /// Limits of the disk space that an image may use.
     pub image_limits: ImageLimits,
     /// Limits of all pods together.
     pub pods: Resources,
-    /// Where to tell what happens to pods. Bounded: when it is full, the teller waits; when it is closed, it stops.
+    /// Channel for events of pods. It is bounded: senders wait while it is full, and stop when it
+    /// is closed.
     pub events: Option<tokio::sync::mpsc::Sender<Event>>,
 }
 
-/// The command that ends up in [`crate::shim::main`] with the given arguments after its own.
+/// Command that runs [`crate::shim::main`], which gets the arguments after the command's own.
 #[derive(Clone, Debug)]
 pub struct ShimCommand {
-    /// The executable. What runs is a sealed view of it, taken when the runtime is opened.
+    /// The executable. A sealed view of it, taken when the runtime is opened, is what runs.
     pub program: PathBuf,
     /// Its arguments before the shim's.
     pub arguments: Vec<OsString>,
 }
 
 impl Default for ShimCommand {
-    /// This very executable with the verb [`crate::shim::VERB`].
+    /// Uses the current executable with the verb [`crate::shim::VERB`].
     fn default() -> Self {
         ShimCommand {
             program: "/proc/self/exe".into(),
@@ -87,7 +89,7 @@ impl Default for ShimCommand {
     }
 }
 
-/// One data directory's pods, images and network.
+/// Pods, images and network of one data directory.
 #[derive(Clone)]
 pub struct Runtime {
     inner: Arc<Inner>,
@@ -96,21 +98,22 @@ pub struct Runtime {
 struct Inner {
     layout: Arc<Layout>,
     options: Options,
-    /// The shim's executable, which its processes take into containers.
+    /// The shim's executable, which also runs inside containers.
     shim: SealedExecutable,
     images: Images,
     hierarchies: Hierarchies,
     network: Network,
-    /// One agent a data directory.
+    /// Allows only one agent for each data directory.
     _lock: Flock<File>,
     pods: Mutex<BTreeMap<String, Entry>>,
-    /// Pods that were gone when the directory was opened, and of which something is left. Locked while it is removed.
+    /// Pods that had no living shim when the directory was opened, and of which something remains.
+    /// Locked during the removal.
     left: Mutex<BTreeSet<String>>,
 }
 
 struct Entry {
     pod: Pod,
-    /// The watcher's connection; shutting it down ends the watcher.
+    /// Connection of the watcher. Shutting it down ends the watcher.
     subscription: UnixStream,
     shim: Pid,
 }
@@ -140,8 +143,8 @@ fn end_watcher(entry: &Entry) {
 }
 
 impl Runtime {
-    /// Opens (and makes) a data directory: bridge, nftables table and cgroup are put in order, living pods are adopted, and
-    /// what dead shims left behind is removed.
+    /// Opens a data directory, and creates it if it is missing. Makes the bridge, the nftables
+    /// table and the cgroup ready, adopts living pods, and removes the remains of dead shims.
     pub fn open(data_dir: &Path, options: Options) -> Result<Runtime> {
         let layout = Arc::new(Layout::new(data_dir)?);
         let lock = lock(&layout)?;
@@ -192,7 +195,7 @@ impl Runtime {
                     if let Some(network) = dead.as_ref().and_then(|record| record.network.as_ref()) {
                         inner.network.remember(&id, network);
                     }
-                    // The rules are made anew below.
+                    // The rules are written again below.
                     self.remove_or_keep(&id);
                 }
             }
@@ -206,7 +209,8 @@ impl Runtime {
         }
         match &inner.options.network {
             Some(config) => drop(inner.network.open(config.clone())?),
-            // The pods that live have their network; it is opened again when the node's range is known.
+            // Living pods have their network. It is opened again when the node's pod range is
+            // known.
             None => {
                 if let Err(error) = inner.network.reopen() {
                     tracing::warn!(%error, "cannot restore the network");
@@ -219,7 +223,8 @@ impl Runtime {
         for record in records {
             let id = record.spec.id.clone();
             match self.watch(record) {
-                // It was dying when it was looked at, or hangs and is killed now: the other pods do not wait for it.
+                // The shim was already ending, or hangs and is killed now. The other pods do not
+                // wait for it.
                 Err(error) if matches!(error.kind, ErrorKind::ShimGone | ErrorKind::ShimStuck) => {
                     tracing::warn!(pod = id, %error, "removing a pod whose shim does not answer");
                     self.remove_or_keep(&id);
@@ -230,62 +235,66 @@ impl Runtime {
         Ok(())
     }
 
-    /// The rules of Services on this machine. One reader of Services makes them; they stand until [`Runtime::clean_up`].
+    /// Returns the writer of this machine's rules for Services. Only one task may use it. The rules
+    /// stay until [`Runtime::clean_up`].
     pub fn services(&self) -> crate::Services {
         self.inner.network.services()
     }
 
-    /// The images of this data directory.
+    /// Returns the images of this data directory.
     pub fn images(&self) -> &Images {
         &self.inner.images
     }
 
-    /// The name of everything of this instance on the machine, such as `everynode-1a2b3c4d`.
+    /// Returns the name of the instance's resources on the machine, such as `everynode-1a2b3c4d`.
     pub fn name(&self) -> String {
         self.inner.layout.name()
     }
 
-    /// Opens the pods' network, or brings it to other ranges; answers those that new pods get addresses of. Pods that live keep
-    /// what they have.
+    /// Opens the pods' network, or changes its ranges. Returns the ranges that new pods get
+    /// addresses from. Living pods keep their addresses.
     pub fn open_network(&self, config: NetworkConfig) -> Result<Vec<Range>> {
         self.inner.network.open(config)
     }
 
-    /// Whether pods can be connected now. Where plugins do that, they may have to be installed first: [`ErrorKind::NetworkNotReady`] says what
-    /// is missing.
+    /// Returns an error if pods cannot be connected now. With CNI, plugins may have to be installed
+    /// first: [`ErrorKind::NetworkNotReady`] names the missing part.
     pub fn check_network(&self) -> Result<()> {
         self.inner.network.check()
     }
 
-    /// Has the machine's iptables let packets of pods through, where it drops what is forwarded. Answers what drops them still and was left
-    /// alone, each with its remedy.
+    /// Adds iptables rules that accept the pods' packets, if the machine drops forwarded packets.
+    /// Returns a description and a remedy for everything that still drops them.
     pub fn let_through(&self) -> Result<Vec<String>> {
         self.inner.network.let_through()
     }
 
-    /// The ranges that pods get addresses of; none until the network is open.
+    /// Returns the ranges that pods get addresses from. Empty until the network is open.
     pub fn ranges(&self) -> Vec<Range> {
         self.inner.network.ranges()
     }
 
-    /// The machine's own addresses in those ranges; none until the network is open.
+    /// Returns the machine's addresses in those ranges. Empty until the network is open.
     pub fn gateways(&self) -> Vec<std::net::IpAddr> {
         self.inner.network.gateways()
     }
 
-    /// The machine's own addresses, each with the network that it is in: the nodes in it are on a common link.
+    /// Returns the machine's own addresses, each with its network. Nodes in the same network share
+    /// a link.
     pub fn links(&self) -> Result<Vec<IpNet>> {
         self.inner.network.links()
     }
 
-    /// Makes exactly these routes to the pods of other nodes, and has this node's pods reach them, and `untranslated`, with their
-    /// own addresses. What could not be made is answered; the rest stands.
+    /// Sets the routes to the pods of other nodes to exactly `routes`. This node's pods reach them,
+    /// and `untranslated`, without masquerade. Returns the routes that failed; the others are in
+    /// place.
     pub fn route(&self, routes: &[Route], untranslated: &[IpNet]) -> Result<RouteFailures> {
         self.inner.network.route(routes, untranslated)
     }
 
-    /// Makes a pod's sandbox and starts its shim. Fails with [`ErrorKind::AlreadyExists`] when one of that id lives. Making and
-    /// removing one pod must not overlap; different pods may.
+    /// Creates a pod's sandbox and starts its shim. Fails with [`ErrorKind::AlreadyExists`] if a
+    /// pod with this id lives. Calls for different pods may overlap; creating and removing the same
+    /// pod must not.
     pub fn create_pod(&self, spec: &SandboxSpec) -> Result<Pod> {
         layout::check_id("pod", &spec.id, 63)?;
         if spec.cgroup_parent.split('/').any(|part| part == "..") {
@@ -340,7 +349,7 @@ impl Runtime {
         self.watch(record)
     }
 
-    /// Starts a shim and waits until it listens; returns its process id.
+    /// Starts a shim and waits until it listens. Returns its process id.
     fn start_shim(&self, id: &str) -> Result<u32> {
         let place = self.inner.layout.pod(id);
         let log = File::options()
@@ -353,7 +362,7 @@ impl Runtime {
             .arg0(SHIM_NAME)
             .args(&command.arguments)
             .arg(&place.0)
-            // The agent's environment is nobody else's business.
+            // The shim must not see the agent's environment.
             .env_clear()
             .envs(files::variable())
             .stdin(Stdio::null())
@@ -393,7 +402,7 @@ impl Runtime {
         }
     }
 
-    /// Takes a living pod in, with a thread that tells what happens to it.
+    /// Adopts a living pod and starts a thread that sends its events.
     fn watch(&self, record: PodRecord) -> Result<Pod> {
         let inner = &self.inner;
         let id = record.spec.id.clone();
@@ -427,7 +436,7 @@ impl Runtime {
         Ok(pod)
     }
 
-    /// The pods whose shims live, by id.
+    /// Returns the pods with living shims, ordered by id.
     pub fn pods(&self) -> Vec<Pod> {
         self.inner
             .lock()
@@ -436,22 +445,22 @@ impl Runtime {
             .collect()
     }
 
-    /// A living pod by id.
+    /// Returns the living pod with this id.
     pub fn pod(&self, id: &str) -> Option<Pod> {
         self.inner.lock().get(id).map(|entry| entry.pod.clone())
     }
 
-    /// Kills what still runs in a pod and removes everything of it: shim, processes, mounts, cgroup, address, ports, files.
-    /// Returns when it is gone. Removing a pod that is not there succeeds. Logs stay.
+    /// Kills all processes of a pod and removes its shim, mounts, cgroup, address, ports and files.
+    /// Returns when the removal is complete. Succeeds if the pod does not exist. Keeps the logs.
     pub fn remove_pod(&self, id: &str) -> Result<()> {
         layout::check_id("pod", id, 63)?;
         let entry = self.inner.lock().remove(id);
-        // Plugins that are to undo what they did look at it, so it outlives the pod's processes.
+        // CNI plugins need the namespace for their cleanup, so it must outlive the pod's processes.
         let mut namespace = None;
         if let Some(entry) = entry {
             namespace = network_namespace(entry.shim);
             if let Err(error) = entry.pod.shut_down() {
-                // It may be dying already; the left-overs are removed either way.
+                // The shim may be ending already. The remains are removed in both cases.
                 tracing::info!(pod = id, %error, "cannot shut the shim down");
                 kill(entry.shim);
             }
@@ -466,14 +475,16 @@ impl Runtime {
         Ok(())
     }
 
-    /// Kills the shim of a pod, for one that does not answer: [`Event::PodGone`] follows, and [`Runtime::remove_pod`] ends what is left.
+    /// Kills the shim of a pod, for a shim that does not answer. [`Event::PodGone`] follows. The
+    /// caller removes the rest with [`Runtime::remove_pod`].
     pub fn kill_shim(&self, id: &str) {
         if let Some(entry) = self.inner.lock().get(id) {
             kill(entry.shim);
         }
     }
 
-    /// Removes what a pod without a living shim left. What cannot be removed now is left to [`Runtime::remove_left_overs`].
+    /// Removes the remains of a pod without a living shim. [`Runtime::remove_left_overs`] retries
+    /// what fails.
     fn remove_or_keep(&self, id: &str) {
         if let Err(error) = self.remove_rest(id, None) {
             tracing::warn!(pod = id, %error, "cannot remove the rest of a dead shim's pod");
@@ -481,8 +492,8 @@ impl Runtime {
         }
     }
 
-    /// Tries again to remove what was left by pods that were gone when the data directory was opened, and could not be removed then: plugins
-    /// may have refused. The error is the first of those that are still in the way.
+    /// Retries the removal of pods that were dead when the data directory was opened, for example
+    /// after plugins failed. Returns the first error.
     pub fn remove_left_overs(&self) -> Result<()> {
         let mut left = self.inner.left();
         let mut result = Ok(());
@@ -499,7 +510,7 @@ impl Runtime {
         let inner = &self.inner;
         let place = inner.layout.pod(id);
         if let Ok(stream) = wire::connect(&place.socket()) {
-            // A shim that never became a pod: its sandbox failed halfway.
+            // A shim without a pod: its sandbox could not be created completely.
             let credentials = getsockopt(&stream, sockopt::PeerCredentials)
                 .context(|| format!("find the shim of pod {id}"))?;
             let shim = Pid::from_raw(credentials.pid());
@@ -511,7 +522,7 @@ impl Runtime {
             let cgroup = record.cgroup();
             inner.hierarchies.kill(&cgroup)?;
             inner.hierarchies.remove(&cgroup)?;
-            // The folders of quality-of-service classes, when this was their last pod.
+            // The cgroups of quality-of-service classes, if this was their last pod.
             let pods = record.pods_cgroup();
             let mut above = Path::new(&cgroup).parent();
             while let Some(folder) = above.filter(|folder| *folder != Path::new(&pods)) {
@@ -523,8 +534,8 @@ impl Runtime {
         layout::remove_tree(&place.0)
     }
 
-    /// Removes everything that was ever made for this data directory on the machine, pods included; images stay. The runtime
-    /// must be opened again to make pods. Idempotent.
+    /// Removes everything of this data directory from the machine, pods included. Keeps images. The
+    /// runtime must be opened again to create pods. Idempotent.
     pub fn clean_up(&self) -> Result<()> {
         let inner = &self.inner;
         for id in layout::folders(&inner.layout.pods()) {
@@ -540,7 +551,7 @@ impl Runtime {
     }
 }
 
-/// Tells what happens to one pod, until the pod or the runtime ends.
+/// Sends the events of one pod until the pod or the runtime ends.
 struct Watcher {
     runtime: Weak<Inner>,
     events: Option<tokio::sync::mpsc::Sender<Event>>,
@@ -563,7 +574,7 @@ impl Watcher {
                     status: *status,
                 });
             }
-            // The shim has closed: it drops who does not listen fast enough, or it has ended.
+            // The shim closed the connection: it ended, or we read too slowly.
             if !self.wanted() {
                 return;
             }
@@ -586,7 +597,8 @@ impl Watcher {
         });
     }
 
-    /// Whether the pod is still one of the runtime's, rather than removed or left to another runtime.
+    /// Returns whether the pod still belongs to this runtime: it was neither removed nor left to
+    /// another runtime.
     fn wanted(&self) -> bool {
         self.runtime.upgrade().is_some_and(|runtime| {
             runtime
@@ -618,7 +630,7 @@ impl Watcher {
     }
 }
 
-/// Keeps other agents out of the data directory. One that is just ending gets a moment.
+/// Locks the data directory against other agents. Waits a moment for one that is ending.
 fn lock(layout: &Layout) -> Result<Flock<File>> {
     let path = layout.agent_lock();
     let started = Instant::now();
@@ -643,7 +655,7 @@ fn lock(layout: &Layout) -> Result<Flock<File>> {
     }
 }
 
-/// The network namespace of a process, if it lives.
+/// Returns the network namespace of a process, if the process lives.
 fn network_namespace(pid: Pid) -> Option<File> {
     File::open(format!("/proc/{pid}/ns/net")).ok()
 }
@@ -654,7 +666,8 @@ fn kill(pid: Pid) {
     }
 }
 
-/// Waits until a shim has ended, and takes its exit when it is a child of this process (not of an agent before).
+/// Waits until a shim has ended. Reaps it if it is a child of this process, not of an earlier
+/// agent.
 fn wait_for_end(shim: Pid) -> Result<()> {
     let started = Instant::now();
     while !cgroup::is_zombie(shim.as_raw()) {
@@ -669,7 +682,8 @@ fn wait_for_end(shim: Pid) -> Result<()> {
     }
 }
 
-/// Mounts the run folder on itself, private: what shims mount below never shows outside of them. Answers whether it was not mounted before.
+/// Mounts the run folder on itself as a private mount, so that the mounts of shims below it are not
+/// visible outside. Returns whether it was not mounted before.
 fn private_run_folder(layout: &Layout) -> Result<bool> {
     let run = layout.run();
     beneath::make_private(&run).context(|| format!("create {}", run.display()))?;
@@ -693,8 +707,8 @@ fn private_run_folder(layout: &Layout) -> Result<bool> {
     Ok(fresh)
 }
 
-/// Makes the machine's mounts shared where no service manager has done so at boot. Otherwise what is mounted or unmounted later
-/// would never reach a pod's namespace, nor a container's where it asks for propagation.
+/// Makes the machine's mounts shared if no service manager did so at boot. Otherwise later mounts
+/// and unmounts would not propagate to pods, nor to containers that request propagation.
 fn share_mounts() -> Result<()> {
     for mount in mounts::all().context(|| "read mounts")? {
         let mount = mount.context(|| "read mounts")?;
@@ -710,7 +724,7 @@ fn share_mounts() -> Result<()> {
         MsFlags::MS_SHARED | MsFlags::MS_REC,
         None::<&str>,
     ) {
-        // In a chroot `/` is no mount; everything but propagation works.
+        // In a chroot `/` is not a mount. Everything but propagation works.
         tracing::warn!(%error, "cannot make the machine's mounts shared; later mounts do not reach pods");
     }
     Ok(())

@@ -1,7 +1,9 @@
-//! The shim: one process a pod, in the pod's namespaces, that parents its containers.
+//! The shim: one process for each pod, which runs in the pod's namespaces and is the parent of its
+//! containers.
 //!
-//! It is one thread around one `poll`: libcontainer forks and changes the working directory, which no second thread would
-//! survive. What it knows is in its memory and, for whoever comes after, in files.
+//! It has a single thread with one `poll` loop, because libcontainer forks and changes the working
+//! directory, which is not safe with a second thread. Its state is in memory, and in files for a
+//! later agent.
 
 mod bundle;
 mod container;
@@ -28,34 +30,35 @@ use crate::files;
 use crate::layout::{self, PodLayout};
 use crate::{Error, PodNetwork, Result, SandboxSpec};
 
-/// The hidden verb that [`crate::ShimCommand::default`] starts this executable with.
+/// Hidden verb with which [`crate::ShimCommand::default`] starts this executable.
 pub const VERB: &str = "shim";
 
-/// The name of a shim's process, in place of its executable's.
+/// Name of a shim's process, instead of its executable's.
 const NAME: &CStr = c"everynode-shim";
 
-/// Bytes of the shim's own log after which it starts anew.
+/// Limit of the shim's own log in bytes. A full log is emptied.
 const LOG_LIMIT: u64 = 1 << 20;
 
-/// Bytes of one message in it: an error may repeat what a pod has said.
+/// Limit of one message in that log in bytes, because an error may contain text from a pod.
 const MESSAGE_LIMIT: usize = 4 << 10;
 
-/// What is kept of a pod beside its containers, in `pod.json`.
+/// Record of a pod without its containers, in `pod.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct PodRecord {
     pub(crate) spec: SandboxSpec,
     pub(crate) network: Option<PodNetwork>,
-    /// The instance's name, which is the cgroup above all of its own.
+    /// Name of the instance, and of the cgroup above all its others.
     pub(crate) instance: String,
-    /// The cgroup of all pods below the instance's; empty for a pod of an earlier version.
+    /// Cgroup of all pods, below the instance's. Empty for a pod of an earlier version.
     #[serde(default)]
     pub(crate) pods_cgroup: String,
-    /// Written last: the cable lies and the host ports lead here. A pod without it was never made whole.
+    /// Set last, when the veth and the host ports are in place. A pod without it was never
+    /// complete.
     pub(crate) ready: bool,
 }
 
 impl PodRecord {
-    /// The pod's cgroup, absolute below the hierarchies' roots.
+    /// Returns the pod's cgroup, as an absolute path below the roots of the hierarchies.
     pub(crate) fn cgroup(&self) -> String {
         let parent = self.spec.cgroup_parent.trim_matches('/');
         let above = self.pods_cgroup();
@@ -66,7 +69,7 @@ impl PodRecord {
         }
     }
 
-    /// The cgroup of all pods.
+    /// Returns the cgroup of all pods.
     pub(crate) fn pods_cgroup(&self) -> String {
         if self.pods_cgroup.is_empty() {
             format!("/{}", self.instance)
@@ -76,20 +79,22 @@ impl PodRecord {
     }
 }
 
-/// What a shim says on its standard output once, when it is ready to be connected to, or why it will never be.
+/// Message that a shim writes once to its standard output: it accepts connections, or it has
+/// failed.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Ready {
     Yes,
     No(Error),
 }
 
-/// Runs a shim until its pod is shut down. `arguments` are those after [`VERB`]. Must be called before the process has a second
-/// thread or a tracing subscriber: what is traced after a fork would end up in a container's log.
+/// Runs a shim until its pod is shut down. `arguments` are those after [`VERB`]. The process must
+/// not yet have a second thread or a tracing subscriber: records that are logged after a fork would
+/// go to a container's log.
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
     let Some(folder) = arguments.first().map(PathBuf::from) else {
         return ExitCode::from(2);
     };
-    // The executable has no name that would say it.
+    // The executable's name does not show that this is a shim.
     if let Err(error) = nix::sys::prctl::set_name(NAME) {
         complain(&Error::machine(format!("name the process: {error}")));
     }
@@ -121,7 +126,8 @@ fn start(folder: &Path) -> Result<server::Server> {
     server::Server::new(layout, record, namespaces)
 }
 
-/// Says something to the agent and closes standard output, so that it does not wait for more.
+/// Sends a message to the agent and closes standard output, so that the agent does not wait for
+/// more.
 fn tell(ready: &Ready) {
     let mut output = std::io::stdout();
     let written = serde_json::to_writer(&mut output, ready)
@@ -133,13 +139,14 @@ fn tell(ready: &Ready) {
     }
 }
 
-/// Writes an error to the shim's own log, which is its standard error; when that cannot be written, nobody is left to tell.
+/// Writes an error to the shim's own log, its standard error. If that fails, the error is lost.
 fn complain(error: &Error) {
     let log = std::io::stderr().as_fd().try_clone_to_owned().map(File::from);
     log.and_then(|log| complain_to(log, error)).ok();
 }
 
-/// Appends an error to a log. A full one is emptied first: a pod can cause as many errors as it likes.
+/// Appends an error to a log. Empties a full log first, because a pod can cause any number of
+/// errors.
 fn complain_to(mut log: File, error: &Error) -> io::Result<()> {
     let status = log.metadata()?;
     if status.is_file() && status.len() >= LOG_LIMIT {

@@ -1,7 +1,9 @@
-//! What a caller asks for: plain descriptions of a pod's sandbox, of its containers and of an exec.
+//! Plain descriptions of a pod's sandbox, of its containers and of an exec, which the caller
+//! requests.
 //!
-//! They are written to disk and sent to the pod's shim as JSON, so every type here is `serde` both ways.
-//! Nothing is defaulted by cluster rules here: the caller resolves names, volumes and environment first.
+//! They are saved on disk and sent to the pod's shim as JSON, so every type here implements both
+//! `serde` traits. No Kubernetes defaults are applied here: the caller resolves names, volumes and
+//! environment first.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,42 +14,46 @@ use serde::{Deserialize, Serialize};
 
 use crate::LogPath;
 
-/// A pod's sandbox: the namespaces, the address and the cgroup that its containers share.
+/// A pod's sandbox: the namespaces, the addresses and the cgroup that its containers share.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SandboxSpec {
-    /// Unique on the machine, `[A-Za-z0-9_.-]{1,63}`; a pod's UID does. Names the pod in every later call.
+    /// Unique on the machine, `[A-Za-z0-9_.-]{1,63}`, such as a pod's UID. Identifies the pod in
+    /// every later call.
     pub id: String,
-    /// Free facts that the caller wants back after its own restart ([`crate::Pod::annotations`]): namespace, name, …
+    /// Values that the caller reads back after its own restart ([`crate::Pod::annotations`]), such
+    /// as namespace and name.
     pub annotations: BTreeMap<String, String>,
-    /// Host name in the pod's own UTS namespace; `None` shares the machine's (pods on the host's network).
+    /// Host name in the pod's own UTS namespace. `None` shares the machine's, for pods on the
+    /// host's network.
     pub hostname: Option<String>,
-    /// Use the machine's network instead of a namespace and an address of its own.
+    /// Use the machine's network instead of an own namespace and addresses.
     pub host_network: bool,
-    /// Use the machine's process ids.
+    /// Use the machine's PID namespace.
     pub host_pid: bool,
     /// Use the machine's IPC namespace.
     pub host_ipc: bool,
-    /// Cgroup below this instance's own, relative, such as `burstable/pod<uid>`; empty stands for `pod<id>`.
+    /// Cgroup relative to the instance's own, such as `burstable/pod<uid>`. Empty means `pod<id>`.
     pub cgroup_parent: String,
     /// Limits of the whole pod, set on its cgroup.
     pub resources: Resources,
     /// Kernel parameters of the pod's namespaces, such as `net.ipv4.ip_local_port_range`.
     pub sysctls: BTreeMap<String, String>,
-    /// Ports of the machine that lead to the pod. Ignored on the host's network.
+    /// Ports of the machine that are forwarded to the pod. Ignored on the host's network.
     pub host_ports: Vec<HostPort>,
-    /// What network plugins are told of the pod, where the network is theirs.
+    /// Arguments for CNI plugins, if plugins connect the pod.
     pub plugin_args: PluginArgs,
 }
 
-/// What network plugins are told of a pod.
+/// Arguments for CNI plugins about a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PluginArgs {
-    /// Names and values of `CNI_ARGS`, such as `K8S_POD_NAME` and the pod's name. Values hold no `;`.
+    /// Names and values of `CNI_ARGS`, such as `K8S_POD_NAME` and the pod's name. Values contain no
+    /// `;`.
     pub arguments: Vec<(String, String)>,
-    /// For plugins that declare a capability: what it is to be used for, in the conventions' form, such as `bandwidth`. Host ports
-    /// and ranges are known and not given here.
+    /// Values for plugins that declare a capability, in the form of the CNI conventions, such as
+    /// `bandwidth`. Host ports and ranges are added by the runtime and not given here.
     pub capabilities: BTreeMap<String, serde_json::Value>,
 }
 
@@ -56,7 +62,8 @@ pub struct PluginArgs {
 pub struct HostPort {
     /// Transport protocol.
     pub protocol: Protocol,
-    /// The machine's address that is listened on; `None` (and 0.0.0.0 and ::) is every address, 127.0.0.1 included.
+    /// Address of the machine that accepts connections. `None`, 0.0.0.0 and :: mean every address,
+    /// 127.0.0.1 included.
     pub host_ip: Option<IpAddr>,
     /// The machine's port.
     pub host_port: u16,
@@ -76,84 +83,91 @@ pub enum Protocol {
     Sctp,
 }
 
-/// One attempt at running a container. A restart is a new [`ContainerSpec`] with another `id`.
+/// One run of a container. A restart is a new [`ContainerSpec`] with another `id`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ContainerSpec {
     /// Unique in the pod, `[A-Za-z0-9_.-]{1,100}`, such as `web-0` (name and attempt).
     pub id: String,
-    /// Free facts that come back in [`crate::ContainerStatus::annotations`].
+    /// Values that the caller reads back in [`crate::ContainerStatus::annotations`].
     pub annotations: BTreeMap<String, String>,
-    /// Name of an image that is present, as given to [`crate::Images::resolve`].
+    /// Name of an image on this machine, as given to [`crate::Images::resolve`].
     pub image: String,
-    /// Replaces the image's entrypoint when not empty; the image's `Cmd` is then dropped, as in a Pod.
+    /// Replaces the image's entrypoint when not empty. The image's `Cmd` is then ignored, as in
+    /// Kubernetes.
     pub command: Vec<String>,
     /// Replaces the image's `Cmd` when not empty.
     pub args: Vec<String>,
-    /// Working directory; `None` is the image's, else `/`.
+    /// Working directory. `None` means the image's, or `/` if the image has none.
     pub working_dir: Option<String>,
-    /// Environment, in order; added to the image's, same names replaced.
+    /// Environment, in order. Added to the image's; the same name replaces the image's value.
     pub env: Vec<(String, String)>,
-    /// Mounts beside the standard ones (`/proc`, `/sys`, `/dev`, `/dev/shm`, `/dev/pts`, `/dev/mqueue`, `/sys/fs/cgroup`), in any order.
+    /// Mounts in addition to the standard ones (`/proc`, `/sys`, `/dev`, `/dev/shm`, `/dev/pts`,
+    /// `/dev/mqueue`, `/sys/fs/cgroup`), in any order.
     pub mounts: Vec<Mount>,
-    /// Devices of the machine that it may use beside the usual ones; privileged or not.
+    /// Devices of the machine that the container may use in addition to the standard ones,
+    /// privileged or not.
     pub devices: Vec<Device>,
     /// Limits of the container.
     pub resources: Resources,
-    /// Users, capabilities and what else confines it.
+    /// User, capabilities and other security settings.
     pub security: SecuritySpec,
-    /// A terminal as its standard streams. All output is then `stdout` in the log.
+    /// Use a terminal for the standard streams. The log then has all output as `stdout`.
     pub tty: bool,
-    /// The container's log in CRI format, appended to and rotated; its folder is made. `None` throws the output away.
+    /// Path of the container's log in CRI format. The shim creates its folder, appends to it and
+    /// rotates it. `None` discards the output.
     pub log_path: Option<LogPath>,
 }
 
-/// A device of the machine that a container is given.
+/// A device of the machine that a container may use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
-    /// Absolute path on the machine, such as `/dev/fuse`; a link is followed.
+    /// Absolute path on the machine, such as `/dev/fuse`. Symbolic links are followed.
     pub path: PathBuf,
-    /// Absolute path in the container, in `/dev`.
+    /// Absolute path in the container, below `/dev`.
     pub target: PathBuf,
-    /// What the container may do with it.
+    /// Permitted access.
     pub access: DeviceAccess,
 }
 
-/// What a container may do with a device.
+/// Access of a container to a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DeviceAccess {
-    /// Read from it.
+    /// May read.
     pub read: bool,
-    /// Write to it.
+    /// May write.
     pub write: bool,
-    /// Make further nodes of it.
+    /// May create further device nodes of it (`mknod`).
     pub make: bool,
 }
 
-/// A file or folder of the machine that a container sees, with the mounts below it.
+/// A file or folder of the machine that is mounted in a container, with the mounts below it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Mount {
-    /// What errors call it, such as the volume's name.
+    /// Name in error messages, such as the volume's name.
     pub name: String,
-    /// Path in the container; made when missing (as a file unless the source is a folder).
+    /// Path in the container. Created when missing, as a folder if the source is a folder, else as
+    /// a file.
     pub target: PathBuf,
-    /// Absolute path on the machine. Containers must not be able to change it; what lies below it they may.
+    /// Absolute path on the machine. Containers must not be able to change this path; they may
+    /// change files below it.
     pub source: PathBuf,
-    /// A path below the source that is mounted in its place; made as a folder when missing. It cannot lead out of the source.
+    /// Path below the source that is mounted instead of the source. Created as a folder when
+    /// missing. It cannot leave the source.
     pub sub_path: Option<PathBuf>,
-    /// What the source must be.
+    /// Required kind of the source. `None` accepts any.
     pub kind: Option<FileKind>,
-    /// Read-only in the container, at its top, as Kubernetes does it.
+    /// Read-only in the container. Only the topmost mount is, as in Kubernetes.
     pub read_only: bool,
-    /// Whether targets of other mounts are made in it although it is read-only.
+    /// Whether targets of other mounts are created in it although it is read-only.
     pub nests: bool,
-    /// Whether mounts made later pass between the machine and the container.
+    /// Whether later mounts propagate between the machine and the container.
     pub propagation: Propagation,
 }
 
-/// Kinds of files that a [`Mount`] may insist on.
+/// Kinds of files that a [`Mount`] can require.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FileKind {
     /// A folder.
@@ -169,7 +183,7 @@ pub enum FileKind {
 }
 
 impl FileKind {
-    /// As Kubernetes' errors name it, such as `a directory`.
+    /// Returns the kind as in Kubernetes' errors, such as `a directory`.
     pub fn noun(self) -> &'static str {
         match self {
             FileKind::Folder => "a directory",
@@ -181,58 +195,62 @@ impl FileKind {
     }
 }
 
-/// Kubernetes' mount propagation.
+/// Mount propagation as in Kubernetes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Propagation {
-    /// Neither way.
+    /// In no direction.
     #[default]
     None,
-    /// What the machine mounts later appears in the container.
+    /// Later mounts of the machine appear in the container.
     HostToContainer,
-    /// Both ways.
+    /// In both directions.
     Bidirectional,
 }
 
-/// Limits. Zero-sized or absent means unlimited.
+/// Resource limits. `None` means unlimited, unless a field says otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Resources {
-    /// Bytes of memory, page cache included, after which the kernel reclaims and then kills.
+    /// Bytes of memory, page cache included. Above it the kernel reclaims memory and then kills.
     pub memory_limit: Option<u64>,
-    /// Relative weight in units of 1/1024 processor (Kubernetes: milli CPU * 1024 / 1000, at least 2).
+    /// Relative weight in units of 1/1024 processor (Kubernetes: milliCPU * 1024 / 1000, at least
+    /// 2).
     pub cpu_shares: Option<u64>,
     /// Microseconds of processor time in each `cpu_period`.
     pub cpu_quota: Option<i64>,
-    /// Microseconds; `None` is 100,000.
+    /// Length of a period in microseconds. `None` means 100,000.
     pub cpu_period: Option<u64>,
-    /// Processes and threads.
+    /// Number of processes and threads.
     pub pids_limit: Option<i64>,
-    /// Kernel's preference to kill it when memory runs out, -1000 to 1000; raised to the shim's own value where the kernel
-    /// would refuse a lower one.
+    /// Adjustment of the OOM killer's score, -1000 to 1000. Raised to the shim's own value if the
+    /// kernel would refuse a lower one.
     pub oom_score_adj: Option<i32>,
 }
 
-/// What confines a container.
+/// Security settings of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SecuritySpec {
-    /// All capabilities, all devices, nothing masked, no seccomp.
+    /// Grants all capabilities and all devices, with no masked paths and no seccomp filter.
     pub privileged: bool,
-    /// User: `uid`, `uid:gid`, `name` or `name:group` as in an image's config; `None` is the image's. Names are looked up in the image.
+    /// User: `uid`, `uid:gid`, `name` or `name:group` as in an image's config. `None` means the
+    /// image's user. Names are looked up in the image.
     pub user: Option<String>,
-    /// Primary group; wins over the one in `user`.
+    /// Primary group. Overrides the group in `user`.
     pub group: Option<u32>,
-    /// Supplementary groups beside those of the image's `/etc/group` (a pod's `fsGroup` belongs here too).
+    /// Supplementary groups in addition to those of the image's `/etc/group`. A pod's `fsGroup`
+    /// belongs here too.
     pub supplementary_groups: Vec<u32>,
-    /// Refuse to start when the user turns out to be 0 ([`crate::ErrorKind::RunAsNonRoot`]).
+    /// Fail to start if the user is 0 ([`crate::ErrorKind::RunAsNonRoot`]).
     pub run_as_non_root: bool,
     /// Read-only root file system.
     pub read_only_root: bool,
-    /// No gain of privileges by `execve`.
+    /// Prevent `execve` from gaining privileges.
     pub no_new_privileges: bool,
-    /// Added to the default set; `CAP_NET_ADMIN` or `NET_ADMIN`, `ALL` for all.
+    /// Capabilities added to the default set, such as `CAP_NET_ADMIN` or `NET_ADMIN`. `ALL` means
+    /// all.
     pub add_capabilities: Vec<String>,
-    /// Removed before adding; `ALL` for all.
+    /// Capabilities removed before any is added. `ALL` means all.
     pub drop_capabilities: Vec<String>,
     /// System call filter.
     pub seccomp: Seccomp,
@@ -241,12 +259,12 @@ pub struct SecuritySpec {
 /// System call filter of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Seccomp {
-    /// None.
+    /// No filter.
     #[default]
     Unconfined,
     /// This crate's allow list, [`crate::seccomp_default`].
     RuntimeDefault,
-    /// A profile on this machine, in the OCI runtime's JSON (`Localhost`).
+    /// Profile on this machine in the JSON of the OCI runtime specification (`Localhost`).
     Localhost(PathBuf),
 }
 
@@ -258,54 +276,54 @@ pub struct ExecSpec {
     pub command: Vec<String>,
     /// Give it a terminal.
     pub tty: bool,
-    /// Give it a standard input that [`crate::Exec::stdin`] writes to; else `/dev/null`.
+    /// Open a standard input that [`crate::Exec::stdin`] writes to; else `/dev/null`.
     pub stdin: bool,
-    /// Keep its standard output; else `/dev/null`.
+    /// Capture its standard output; else `/dev/null`.
     pub stdout: bool,
-    /// Keep its standard error; else `/dev/null`. Ignored with `tty`.
+    /// Capture its standard error; else `/dev/null`. Ignored with `tty`.
     pub stderr: bool,
 }
 
 /// A pod's addresses, at most one of each family.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodNetwork {
-    /// The addresses, the main one first.
+    /// The addresses, the primary one first.
     pub addresses: Vec<PodAddress>,
-    /// Bytes that its link takes; `None` is the kernel's default.
+    /// MTU of its link in bytes. `None` means the kernel's default.
     pub mtu: Option<u32>,
-    /// Who gave them.
+    /// What connected the pod and gave it the addresses.
     #[serde(default)]
     pub given_by: Giver,
 }
 
-/// Who gave a pod its addresses, and connected it.
+/// What connected a pod and gave it its addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Giver {
-    /// This runtime, which has it on its bridge.
+    /// This runtime, with its bridge.
     #[default]
     Bridge,
-    /// The plugins of the machine.
+    /// The machine's CNI plugins.
     Plugins {
-        /// Whether they lead its host ports, too.
+        /// Whether the plugins forward its host ports, too.
         lead_ports: bool,
     },
 }
 
 impl PodNetwork {
-    /// The addresses alone.
+    /// Returns only the addresses.
     pub fn ips(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.addresses.iter().map(|given| given.address)
     }
 }
 
-/// How an address of a pod was given.
+/// An address of a pod, with its gateway and network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodAddress {
     /// The pod's address.
     pub address: IpAddr,
-    /// The bridge's address, which is the pod's default route; plugins may give none.
+    /// The bridge's address, which is the pod's default gateway. Plugins may give none.
     pub gateway: Option<IpAddr>,
-    /// Prefix length of the network that it is of.
+    /// Prefix length of the address's network.
     pub prefix: u8,
 }
 
@@ -318,5 +336,5 @@ pub struct TerminalSize {
     pub height: u16,
 }
 
-/// Grace that lets a stopped container end by itself when the caller names none (Kubernetes' default).
+/// Grace period of a stopped container if the caller gives none. The default of Kubernetes.
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(30);
