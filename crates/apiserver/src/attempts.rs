@@ -1,5 +1,6 @@
-//! Credentials that were refused, by the address that they came from. Each one after too many closes its connection: so a guess costs a
-//! handshake, and handshakes of an address have a rate of their own. A good credential passes whatever came before it.
+//! Rate limits on invalid credentials, by address. Above the limit, each one closes its connection,
+//! so a guess costs a handshake, and the handshakes of an address are limited too. A valid
+//! credential is accepted regardless of earlier failures.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -18,14 +19,14 @@ const OF_ALL: Rate = Rate {
     per_second: ATTEMPTS_PER_SECOND_ALL,
 };
 
-/// The failures of all addresses.
+/// Counts the invalid credentials of all addresses.
 pub(crate) struct Attempts {
     failures: Mutex<Failures>,
 }
 
 struct Failures {
     addresses: Buckets,
-    /// Of all together. None until somebody fails.
+    /// Of all addresses together. `None` before the first failure.
     all: Option<Bucket>,
 }
 
@@ -39,7 +40,8 @@ impl Default for Attempts {
 }
 
 impl Attempts {
-    /// Notes that a credential from `address` was refused. False when the address has failed too often, or all together have.
+    /// Counts an invalid credential from `address`. Returns false when the limit of the address, or
+    /// of all addresses, is reached.
     pub(crate) fn may_fail(&self, address: Address, now: Instant) -> bool {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let Failures { addresses, all } = &mut *failures;

@@ -1,4 +1,5 @@
-//! Who makes a request: the in-process caller, the bearer of a token, or the holder of the connection's certificate.
+//! Authentication: the user of a request is the in-process component, the bearer of a token, or the
+//! holder of the connection's certificate.
 
 use std::sync::Arc;
 
@@ -18,16 +19,16 @@ use crate::token::{Bound, Claims, ISSUER};
 use crate::user::{GROUP_NODES, GROUP_UNAUTHENTICATED, User};
 use crate::{bootstrap_token, node_credential, pki};
 
-/// Where a request comes from. Not part of the request, so that nothing a listener passes on can say it.
+/// Source of a request. It is not part of the request, so that no client can set it.
 #[derive(Debug, Clone)]
 pub(crate) enum Peer {
-    /// A component of this process, acting as this user.
+    /// A component of this process that acts as this user.
     InProcess(Arc<User>),
-    /// A connection, with the holder of its verified client certificate if it showed one.
+    /// A connection, with the holder of its verified client certificate, if any.
     Connection(Option<Arc<Holder>>),
 }
 
-/// Who showed a client certificate that our authority signed.
+/// Holder of a client certificate that the cluster's authority signed.
 #[derive(Debug)]
 pub(crate) struct Holder {
     user: Arc<User>,
@@ -38,7 +39,8 @@ pub(crate) struct Holder {
 }
 
 impl Holder {
-    /// The holder of a certificate (DER) whose signature has been found good; none if it names nobody.
+    /// Returns the holder of a certificate (DER) whose signature was verified. `None` if the
+    /// certificate names no user.
     pub(crate) fn of_certificate(der: &[u8]) -> Option<Holder> {
         let (mut user, ends) = pki::certificate_holder(der)?;
         let fingerprint = certificates::sha256(der);
@@ -52,7 +54,8 @@ impl Holder {
         })
     }
 
-    /// The user, while the certificate is good. A connection outlives what was looked at when it began, so this is asked for each request.
+    /// Returns the user, or status 401 when the certificate is no longer valid. This is called for
+    /// each request, because a connection may outlive its certificate.
     pub(crate) fn user(&self, shared: &Shared, now: Timestamp) -> Result<Arc<User>, Status> {
         if now.as_second() >= self.ends {
             tracing::debug!(user = self.user.name, "a connection outlived its certificate");
@@ -68,7 +71,7 @@ impl Holder {
         Ok(self.user.clone())
     }
 
-    /// The node whose agent it is, if it is one.
+    /// Returns the name of the node if the holder is a node.
     pub(crate) fn node(&self) -> Option<&str> {
         self.user.node_name()
     }
@@ -79,7 +82,8 @@ impl Holder {
     }
 }
 
-/// The user of a request, and what shows it: nobody when it says nothing, 401 when it says it wrongly.
+/// Returns the user of a request and the credential: the anonymous user without a credential,
+/// status 401 with an invalid one. Applies impersonation.
 pub(crate) fn authenticate(
     shared: &Shared,
     peer: &Peer,
@@ -100,7 +104,8 @@ pub(crate) fn authenticate(
     Ok((impersonated(shared, user, headers)?, credential))
 }
 
-/// Whose token the request bears: a machine's that joins, or a service account's. Why a token is refused is for the log alone.
+/// Returns the user of the request's token: a bootstrap token or a service account token. The
+/// reason why a service account token is refused is only logged.
 fn bearer(shared: &Shared, headers: &HeaderMap, now: Timestamp) -> Result<(User, Credential), Status> {
     let header = headers
         .get(AUTHORIZATION)
@@ -126,7 +131,8 @@ fn bearer(shared: &Shared, headers: &HeaderMap, now: Timestamp) -> Result<(User,
     Ok((user, Credential::ServiceAccount(claims)))
 }
 
-/// 401 when a token that was good has ended, or what it is bound to has.
+/// Returns status 401 when a verified token has expired, or an object that it is bound to was
+/// deleted.
 pub(crate) fn must_be_good(objects: &Objects, claims: &Claims, now: Timestamp) -> Result<(), Status> {
     let ended = match now.as_second() < claims.exp {
         true => still_bound(objects, claims, now).err(),
@@ -141,11 +147,13 @@ pub(crate) fn must_be_good(objects: &Objects, claims: &Claims, now: Timestamp) -
     }
 }
 
-/// How long a token outlives the deletion timestamp of what it is bound to, in seconds, when a finalizer keeps that object: Kubernetes'
-/// leeway, for clocks that differ.
+/// Time in seconds for which a token stays valid after the deletion timestamp of an object that it
+/// is bound to, while a finalizer keeps the object. Kubernetes has the same leeway, for clocks that
+/// differ.
 const DELETION_LEEWAY_SECONDS: i64 = 60;
 
-/// Whether the objects that a token is bound to are still the same and not deleted; else which one is not.
+/// Checks that the objects that a token is bound to exist with the same UID and are not deleted.
+/// Fails with the kind of the first other object.
 fn still_bound(objects: &Objects, claims: &Claims, now: Timestamp) -> Result<(), &'static str> {
     let bounds = &claims.kubernetes;
     let lives = |kind: &'static str, namespace: &str, bound: &Bound| {
@@ -156,7 +164,8 @@ fn still_bound(objects: &Objects, claims: &Claims, now: Timestamp) -> Result<(),
             *found.uid == *bound.uid && found.deletion.is_none_or(in_time)
         })
     };
-    // The node of a pod only says where the pod runs. A token that is bound to no pod is bound to the node itself.
+    // The node in a pod's token only names the place of the pod. Only a token without a pod is
+    // bound to its node.
     let node = bounds.node.as_ref().filter(|_| bounds.pod.is_none());
     let namespace = bounds.namespace.as_str();
     for (kind, namespace, bound) in [
@@ -172,11 +181,12 @@ fn still_bound(objects: &Objects, claims: &Claims, now: Timestamp) -> Result<(),
     Ok(())
 }
 
-/// The prefix of the headers by which one acts as somebody else (`kubectl --as`).
+/// Prefix of the headers of impersonation (`kubectl --as`).
 const IMPERSONATE: &str = "impersonate-";
 const AUTHENTICATION: &str = "authentication.k8s.io";
 
-/// The user that `user` acts as, or himself. Every part of another identity is a right of its own.
+/// Returns the user that `user` impersonates, or `user` itself. Each part of the other identity
+/// needs its own right.
 fn impersonated(shared: &Shared, user: Arc<User>, headers: &HeaderMap) -> Result<Arc<User>, Status> {
     let mut asked = headers
         .keys()

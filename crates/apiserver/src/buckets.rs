@@ -1,4 +1,5 @@
-//! How often addresses have done something lately: each may do it so many times at once, and so many times a second after that.
+//! Rate limits by address, with token buckets: a burst, and a number of actions per second after
+//! it.
 
 use std::collections::HashMap;
 
@@ -7,14 +8,14 @@ use tokio::time::Instant;
 use crate::connections::Address;
 use crate::limits::ADDRESSES_MAX;
 
-/// How often something may be done.
+/// Rate limit of an action.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rate {
     pub(crate) at_once: f64,
     pub(crate) per_second: f64,
 }
 
-/// How many times are left, as of a moment.
+/// A token bucket: the actions that are left at a moment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bucket {
     left: f64,
@@ -35,7 +36,7 @@ impl Bucket {
         self.at = now;
     }
 
-    /// Takes one time. False when none is left.
+    /// Takes one action. Returns false when none is left.
     pub(crate) fn take(&mut self, rate: &Rate, now: Instant) -> bool {
         self.refill(rate, now);
         let is_left = self.left >= 1.0;
@@ -44,7 +45,7 @@ impl Bucket {
     }
 }
 
-/// The buckets of the addresses that have done it lately.
+/// The buckets of the addresses that acted recently. At most [`ADDRESSES_MAX`].
 #[derive(Debug)]
 pub(crate) struct Buckets {
     rate: Rate,
@@ -52,7 +53,7 @@ pub(crate) struct Buckets {
 }
 
 impl Buckets {
-    /// Nobody has done it.
+    /// Creates an empty table.
     pub(crate) fn new(rate: Rate) -> Buckets {
         Buckets {
             rate,
@@ -60,7 +61,7 @@ impl Buckets {
         }
     }
 
-    /// Takes one time from `address`. False when it has none left.
+    /// Takes one action of `address`. Returns false when none is left.
     pub(crate) fn take(&mut self, address: Address, now: Instant) -> bool {
         let Buckets { rate, addresses } = self;
         if addresses.len() >= ADDRESSES_MAX && !addresses.contains_key(&address) {
@@ -68,7 +69,7 @@ impl Buckets {
                 bucket.refill(rate, now);
                 bucket.left < rate.at_once
             });
-            // The one that has done it least is forgotten.
+            // Removes the address with the fewest recent actions.
             let mildest = addresses
                 .iter()
                 .max_by(|(_, a), (_, b)| a.left.total_cmp(&b.left));

@@ -1,4 +1,4 @@
-//! Connections: taking them, TLS, and HTTP on them until they end.
+//! Accepts connections, does the TLS handshake, and serves HTTP on them until they end.
 
 use std::io::IoSlice;
 use std::pin::Pin;
@@ -27,13 +27,13 @@ use crate::limits::{
 use crate::service::{self, Origin};
 use crate::shared::Shared;
 
-/// After a failure to accept (no file descriptor is left, as a rule) the listener rests this long.
+/// Wait after a failed `accept`. Usually no file descriptor was left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a connection that is given up may take to say goodbye.
+/// Timeout of the orderly end of a connection that the server closes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Takes connections until the server stops.
+/// Accepts connections until the server stops.
 pub(crate) async fn accept(
     shared: Arc<Shared>,
     listener: TcpListener,
@@ -49,7 +49,7 @@ pub(crate) async fn accept(
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // It fails again and again until files are closed: one line says it.
+                // Logged once, because it fails again until files are closed.
                 if !std::mem::replace(&mut is_failing, true) {
                     tracing::warn!(%error, "cannot accept a connection");
                 }
@@ -73,7 +73,7 @@ pub(crate) async fn accept(
     }
 }
 
-/// Serves one connection to its end.
+/// Serves one connection until it ends or is closed in favor of newer ones.
 async fn connection(shared: Arc<Shared>, stream: TcpStream, acceptor: TlsAcceptor, place: Arc<Connection>) {
     tokio::select! {
         () = place.closed() => tracing::debug!(address = %place.address(), "a connection gave way to newer ones"),
@@ -81,7 +81,8 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, acceptor: TlsAccepto
     }
 }
 
-/// Serves one connection until it ends, or its client does nothing for too long.
+/// Serves one connection until it ends, or until the server closes it (see
+/// [`Connection::given_up`]).
 async fn serve(shared: Arc<Shared>, stream: TcpStream, acceptor: TlsAcceptor, place: &Arc<Connection>) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot switch off Nagle's algorithm");
@@ -98,7 +99,8 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, acceptor: TlsAcceptor, pl
     if let Some(holder) = &holder
         && let Ok(user) = holder.user(&shared, shared.clock.now())
     {
-        // A user who has too many connections hears it with the first answer.
+        // The result is ignored: a user with too many connections gets an error for the first
+        // request.
         place.prove(&user);
     }
     place.shook_hands();
@@ -113,7 +115,7 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, acceptor: TlsAcceptor, pl
             )
         }
     });
-    // A connection that is upgraded outlives this function: its place lives as long as its stream.
+    // An upgraded connection outlives this function, so its stream holds the place.
     let stream = Placed {
         stream,
         place: place.clone(),
@@ -147,7 +149,8 @@ fn builder(has_certificate: bool) -> auto::Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        // This begins with the end of the last request. The first one has a shorter time (`Connection::given_up`).
+        // This timeout starts at the end of the last request. The first request has a shorter one
+        // (`Connection::given_up`).
         .header_read_timeout(IDLE_TIMEOUT)
         .max_buf_size(head_bytes);
     builder
@@ -168,11 +171,11 @@ fn builder(has_certificate: bool) -> auto::Builder<TokioExecutor> {
     builder
 }
 
-/// A stream that keeps the place of its connection. Of a guest it reads little at a time.
+/// A stream that holds the place of its connection. It reads from a guest in small pieces.
 struct Placed<S> {
     stream: S,
     place: Arc<Connection>,
-    /// Whether the last read of a guest gave bytes.
+    /// Whether the last read from a guest returned bytes.
     has_read: bool,
 }
 
@@ -186,7 +189,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Placed<S> {
             return Pin::new(&mut self.stream).poll_read(cx, buffer);
         }
         if std::mem::take(&mut self.has_read) {
-            // The requests that have come begin meanwhile.
+            // Yields, so that the requests that were read begin before the next read.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -230,7 +233,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Placed<S> {
     }
 }
 
-/// Does the TLS handshake. Who speaks plain HTTP is told so in plain HTTP, as Go's server does.
+/// Does the TLS handshake. A client that sends plain HTTP gets an error in plain HTTP, as with Go's
+/// server.
 async fn handshake(
     mut stream: TcpStream,
     acceptor: TlsAcceptor,
@@ -242,9 +246,10 @@ async fn handshake(
     if !place.speaks() {
         return Err(std::io::Error::other("its address begins too many handshakes"));
     }
-    // A method begins with a letter, a TLS record does not.
+    // An HTTP method begins with a letter, a TLS record does not.
     if peeked == 1 && first[0].is_ascii_uppercase() {
-        // A connection that is closed over unread bytes is reset, and the hint might be lost.
+        // Reads the request first: the kernel resets a connection that is closed with unread bytes,
+        // and the hint might be lost.
         let mut request = [0; 4096];
         let _bytes = stream.read(&mut request).await?;
         stream.write_all(HINT).await?;
@@ -255,10 +260,10 @@ async fn handshake(
     acceptor.accept(Socket { stream, left }).await
 }
 
-/// A socket that gives a handshake a bounded number of bytes.
+/// A socket that limits the bytes of a handshake.
 struct Socket {
     stream: TcpStream,
-    /// None when the handshake is complete.
+    /// Bytes that the handshake may still read. `None` once the handshake is complete.
     left: Option<usize>,
 }
 

@@ -1,9 +1,14 @@
-//! Which connections are open, and which one is closed when there are too many.
+//! Bounds on open connections, and the choice of the connection that is closed when there are too
+//! many.
 //!
-//! A connection begins as a caller. With its TLS handshake it shows a certificate, or becomes a guest, until a request on it was authenticated.
-//! Callers and guests have few places, and a share of them for each address; a new one closes the one that is missed least: a caller that
-//! has said nothing, then the oldest. So connections that say nothing never keep others out. Proven connections are never closed for others.
-//! Users share a part of all, and one user may have half of it; nodes and administrators may have everything.
+//! A new connection is a caller. After the TLS handshake it is proven if its certificate is valid,
+//! otherwise it is a guest. A guest is proven once a request on it was authenticated. Callers and
+//! guests have few places, with a share for each address. When the places are full, a new
+//! connection closes another one: first a caller that has sent no byte, then the oldest. So silent
+//! connections cannot block new clients. Proven connections are never closed in favor of others.
+//!
+//! Users share a quarter of all connections, and one user may have half of that. Nodes and
+//! administrators are not limited to this quarter.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
@@ -22,12 +27,13 @@ use crate::limits::{
 };
 use crate::user::{GROUP_NODES, User};
 
-/// Where a client is: an IPv4 address, or the /64 of an IPv6 address, which is the least that one customer gets.
+/// Address of a client: an IPv4 address, or the /64 of an IPv6 address, because a /64 is the least
+/// that a customer of a provider gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Address(IpAddr);
 
 impl Address {
-    /// From a peer's address.
+    /// Converts a peer's IP address.
     pub(crate) fn of(ip: IpAddr) -> Address {
         const SUBNET_BITS: u32 = 64;
         Address(match ip.to_canonical() {
@@ -46,22 +52,22 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// How many connections there may be.
+/// Limits on the number of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bounds {
-    /// Of all sorts.
+    /// All connections.
     all: usize,
-    /// Of users that are no nodes and no administrators.
+    /// Proven connections of users that are neither nodes nor administrators.
     users: usize,
-    /// Of one such user.
+    /// Proven connections of one such user.
     user: usize,
-    /// In their TLS handshake.
+    /// Connections before the end of the TLS handshake.
     callers: Room,
-    /// On which nothing was authenticated yet.
+    /// Connections after the handshake on which no user was authenticated yet.
     guests: Room,
 }
 
-/// How many connections of a sort there may be.
+/// Limits on the number of callers or guests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Room {
     all: usize,
@@ -69,21 +75,22 @@ struct Room {
     address: usize,
 }
 
-/// The handshakes of one address.
+/// Rate of TLS handshakes of one address.
 const HANDSHAKES: Rate = Rate {
     at_once: HANDSHAKES_BURST,
     per_second: HANDSHAKES_PER_SECOND,
 };
 
 impl Bounds {
-    /// The bounds of this process, by its limit on open files (`RLIMIT_NOFILE`) as it is now.
+    /// Returns the bounds for the current soft limit on open files (`RLIMIT_NOFILE`).
     pub(crate) fn of_this_process() -> Bounds {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
         Bounds::of_files(limit.current.unwrap_or(u64::MAX))
     }
 
-    /// The bounds of a process that may open `files` files. The store, logs, and what else runs in the process keep a quarter of them,
-    /// and [`FILES_RESERVED_MIN`] at least.
+    /// Returns the bounds of a process that may open `files` files. A quarter of the files, and at
+    /// least [`FILES_RESERVED_MIN`], is reserved for the store, logs and other parts of the
+    /// process.
     pub(crate) fn of_files(files: u64) -> Bounds {
         let files = usize::try_from(files).unwrap_or(usize::MAX);
         let reserved = (files / 4).max(FILES_RESERVED_MIN);
@@ -115,26 +122,26 @@ struct Table {
     open: usize,
     callers: Crowd,
     guests: Crowd,
-    /// Handshakes that were begun.
+    /// Permits for handshakes, by address.
     handshakes: Buckets,
-    /// Proven connections of users, and how many there are in all.
+    /// Number of proven connections of each user. `of_users` is their sum.
     users: HashMap<Arc<str>, usize>,
     of_users: usize,
-    /// Proven connections of nodes.
+    /// Number of proven connections of each node.
     nodes: HashMap<Arc<str>, usize>,
     evicted: u64,
 }
 
-/// Connections that may be closed for others.
+/// Callers or guests: connections that may be closed in favor of new ones.
 struct Crowd {
     room: Room,
     /// In the order in which they are closed.
     members: BTreeMap<Turn, Member>,
-    /// The same by address.
+    /// The keys of `members` by address.
     addresses: HashMap<Address, BTreeSet<Turn>>,
 }
 
-/// When a connection is closed for others: those that have said nothing first, then the oldest.
+/// Position in the order of closing: first the connections that have sent no byte, then the oldest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Turn {
     has_spoken: bool,
@@ -155,7 +162,7 @@ impl Crowd {
         }
     }
 
-    /// Takes a connection in; says how many were closed for it.
+    /// Adds a connection, and returns how many were closed to make room for it.
     fn admit(&mut self, turn: Turn, member: Member) -> u64 {
         let of_address = self.addresses.get(&member.address);
         let next = match of_address.filter(|turns| turns.len() >= self.room.address) {
@@ -173,7 +180,7 @@ impl Crowd {
         self.members.insert(turn, member);
     }
 
-    /// The connection that is closed next.
+    /// Returns the connection that is closed next.
     fn next(&self) -> Option<Turn> {
         self.members.keys().next().copied()
     }
@@ -198,7 +205,7 @@ impl Crowd {
     }
 }
 
-/// What Prometheus reads of the connections.
+/// Metrics of the connections.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Counts {
     pub(crate) open: usize,
@@ -208,7 +215,7 @@ pub(crate) struct Counts {
 }
 
 impl Connections {
-    /// None are open.
+    /// Returns a table without connections.
     pub(crate) fn new(bounds: Bounds) -> Arc<Connections> {
         Arc::new(Connections {
             bounds,
@@ -226,7 +233,7 @@ impl Connections {
         })
     }
 
-    /// Takes a new connection in; none when all there may be are proven.
+    /// Adds a new connection. Returns `None` when the table is full of proven connections.
     pub(crate) fn open(self: &Arc<Self>, address: Address) -> Option<Arc<Connection>> {
         let mut table = self.lock();
         if table.open >= self.bounds.all {
@@ -277,7 +284,8 @@ impl Connections {
 }
 
 impl Table {
-    /// Takes a connection out of those that may be closed for others. None when it was closed meanwhile, or is none of them.
+    /// Removes a connection from the callers or guests. Returns `None` when it was closed
+    /// meanwhile, or is proven.
     fn take(&mut self, standing: &Standing) -> Option<Member> {
         match standing {
             Standing::Caller(turn) => self.callers.take(*turn),
@@ -287,7 +295,7 @@ impl Table {
     }
 }
 
-/// Whose a connection is.
+/// Class of a connection.
 enum Standing {
     Caller(Turn),
     Guest(Turn),
@@ -296,12 +304,12 @@ enum Standing {
     User(Arc<str>),
 }
 
-/// One connection, as long as its socket lives.
+/// A connection. It is counted until it is dropped together with its socket.
 pub(crate) struct Connection {
     all: Arc<Connections>,
     address: Address,
     close: CancellationToken,
-    /// Cancelled when the client has done what ends its connection.
+    /// Cancelled when the client must be disconnected after its responses are sent.
     dismissed: CancellationToken,
     is_proven: AtomicBool,
     standing: Mutex<Standing>,
@@ -318,7 +326,8 @@ impl Connection {
         self.close.cancelled().await;
     }
 
-    /// Notes that the client begins its handshake. False when its address has begun too many.
+    /// Records that the client sent its first byte. Returns false when its address has begun too
+    /// many handshakes.
     pub(crate) fn speaks(&self) -> bool {
         let mut standing = self.standing();
         let mut table = self.all.lock();
@@ -334,7 +343,7 @@ impl Connection {
         true
     }
 
-    /// Notes that the handshake is complete. A client that has shown no certificate is a guest.
+    /// Records that the handshake is complete: an unproven caller becomes a guest.
     pub(crate) fn shook_hands(&self) {
         let mut standing = self.standing();
         let mut table = self.all.lock();
@@ -346,17 +355,17 @@ impl Connection {
         }
     }
 
-    /// Whether somebody was authenticated on the connection.
+    /// Returns whether a user was authenticated on the connection.
     pub(crate) fn is_proven(&self) -> bool {
         self.is_proven.load(Ordering::Relaxed)
     }
 
-    /// Whether a guest has more requests under way than it may.
+    /// Returns whether a guest has more than [`GUEST_REQUESTS_MAX`] active requests.
     pub(crate) fn is_flooded(&self) -> bool {
         !self.is_proven() && self.activity.active.load(Ordering::Relaxed) > GUEST_REQUESTS_MAX
     }
 
-    /// Ends the connection once its answers are sent.
+    /// Closes the connection once its responses are sent.
     pub(crate) fn dismiss(&self) {
         self.dismissed.cancel();
     }
@@ -369,7 +378,8 @@ impl Connection {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that `user` was authenticated on the connection. False when the user has as many as may be.
+    /// Records that `user` was authenticated on the connection. Returns false when the user has too
+    /// many connections.
     pub(crate) fn prove(&self, user: &User) -> bool {
         if self.is_proven() || user.is_anonymous() {
             return true;
@@ -407,7 +417,7 @@ impl Connection {
         true
     }
 
-    /// Notes that a request began.
+    /// Records that a request began.
     pub(crate) fn begin(self: &Arc<Self>) -> Active {
         self.activity.active.fetch_add(1, Ordering::Relaxed);
         self.activity.requests.fetch_add(1, Ordering::Relaxed);
@@ -415,19 +425,20 @@ impl Connection {
         Active(self.clone())
     }
 
-    /// Watches over an answer: its client must take it.
+    /// Starts to measure how fast the client reads a response.
     pub(crate) fn watch_over(&self) -> Arc<Progress> {
         let progress = Arc::new(Progress::new(self.activity.now()));
         self.activity.answers().push(progress.clone());
         progress
     }
 
-    /// Notes that the client took a frame of an answer.
+    /// Records that the client read a frame of a response.
     pub(crate) fn took(&self, progress: &Progress, bytes: usize) {
         progress.took(bytes, self.activity.now());
     }
 
-    /// Returns when the client has said nothing for too long, or has stopped taking an answer; says which.
+    /// Waits until the connection is idle for too long, is dismissed, or its client stops reading a
+    /// response. Returns the reason.
     pub(crate) async fn given_up(&self) -> &'static str {
         loop {
             let (now, activity) = (self.activity.now(), &self.activity);
@@ -453,7 +464,8 @@ impl Connection {
                 (false, true) => (last + may_idle).saturating_sub(now),
                 (false, false) => IDLE_CHECK_PERIOD,
             };
-            // Answers that begin meanwhile are looked at then: to wake up for each would cost more than it saves.
+            // Responses that begin meanwhile are checked after the sleep. A wakeup for each would
+            // cost more than it saves.
             tokio::select! {
                 () = self.dismissed.cancelled() => return "its client shows wrong credentials or has too many requests",
                 () = tokio::time::sleep(next.min(IDLE_CHECK_PERIOD)) => {}
@@ -487,22 +499,22 @@ impl Drop for Connection {
     }
 }
 
-/// What happens on a connection. Times are milliseconds since it began.
+/// Activity of a connection. Times are milliseconds since the connection was opened.
 struct Activity {
     began: Instant,
-    /// When a request last began or was answered.
+    /// When a request last began or was completely answered.
     last: AtomicU64,
-    /// Requests whose answers have not been sent.
+    /// Number of requests whose responses were not sent completely.
     active: AtomicUsize,
     requests: AtomicU64,
     answers: Mutex<Answers>,
 }
 
-/// Answers that are being sent. Bounded by the streams of a connection.
+/// Responses that are being sent. At most as many as a connection has streams.
 #[derive(Default)]
 struct Answers {
     under_way: Vec<Arc<Progress>>,
-    /// How many there may be before those that were sent are forgotten.
+    /// Length of `under_way` at which the completed responses are removed.
     forget_at: usize,
 }
 
@@ -515,7 +527,7 @@ impl Answers {
     }
 
     fn forget_sent(&mut self) {
-        /// Of a connection with few answers at a time.
+        /// Smallest `forget_at`, for connections with few responses at a time.
         const FORGET_AT_MIN: usize = 16;
         self.under_way.retain(|answer| Arc::strong_count(answer) > 1);
         self.forget_at = FORGET_AT_MIN.max(2 * self.under_way.len());
@@ -550,7 +562,7 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A request that is not answered to its end.
+/// A request whose response was not sent completely.
 pub(crate) struct Active(Arc<Connection>);
 
 impl Active {
@@ -567,11 +579,11 @@ impl Drop for Active {
     }
 }
 
-/// How far an answer has got.
+/// Progress of a response.
 #[derive(Debug)]
 pub(crate) struct Progress {
     began: Duration,
-    /// When the last frame was taken, in milliseconds of the connection.
+    /// When the client read the last frame, in milliseconds since the connection was opened.
     last: AtomicU64,
     bytes: AtomicU64,
 }
@@ -590,7 +602,8 @@ impl Progress {
         self.last.store(milliseconds(now), Ordering::Relaxed);
     }
 
-    /// Whether nothing was taken for too long, or too little in all.
+    /// Returns whether the client read nothing for [`ANSWER_STALL`], or is slower than
+    /// [`ANSWER_RATE_MIN`] overall.
     fn is_stalled(&self, now: Duration) -> bool {
         let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
         let bytes = self.bytes.load(Ordering::Relaxed);
@@ -788,7 +801,7 @@ mod tests {
         let progress = connection.watch_over();
         assert_eq!(connection.given_up().await, "the client does not take its answer");
         drop(progress);
-        // One that takes a little all the time is too slow in all.
+        // A client that always reads a little is too slow overall.
         let progress = connection.watch_over();
         let trickle = async {
             for _ in 0..1_000 {

@@ -1,8 +1,11 @@
-//! Seats for requests: requests are sorted into priority levels by what they are about and who sends them, and each level has seats, a queue
-//! and memory of its own. A level is a row of [`LEVELS`], the rule that leads there a row of [`SCHEMAS`]; their names are those of Kubernetes'
-//! API priority and fairness where it has the same.
+//! API priority and fairness: assigns each request to a priority level, by its user and its target.
+//! Each level has its own seats, queue and memory bounds.
 //!
-//! Within a level a flow is one user (one address, for clients without a credential). See [`fair_queue`] for what a flow may hold.
+//! [`LEVELS`] holds the levels, [`SCHEMAS`] the rules that assign requests to them. Levels and
+//! rules have the names of Kubernetes where Kubernetes has the same one.
+//!
+//! A flow is one user within a level. For clients without a credential, it is one address. See
+//! [`fair_queue`] for the bounds of a flow.
 
 mod fair_queue;
 
@@ -25,23 +28,26 @@ struct Level {
     bounds: Bounds,
 }
 
-/// Bytes of bodies that a level holds: twenty bodies of the largest size.
+/// Limit of a level on bytes of request bodies in memory: 20 bodies of the largest size.
 const LEVEL_BODY_BYTES: usize = 20 * BODY_BYTES_MAX;
-/// Bytes of bodies that a flow holds. An object as a tree takes some ten times its text, so this bounds a user to some 120 MiB.
+/// Limit of a flow on bytes of request bodies in memory. An object as a tree takes about ten times
+/// the size of its text, so this bounds a user to about 120 MiB.
 const FLOW_BODY_BYTES: usize = 4 * BODY_BYTES_MAX;
 
-/// Bytes of heads and selectors that a level holds.
+/// Limit of a level on bytes of request heads and selectors in memory.
 const LEVEL_HEAD_BYTES: usize = 8 * FLOW_HEAD_BYTES;
-/// Bytes of heads and selectors that a flow holds: 16,384 watches with selectors of 500 bytes, or 6 with selectors of the largest size.
+/// Limit of a flow on bytes of request heads and selectors in memory: 16,384 watches with selectors
+/// of 500 bytes, or 6 with selectors of the largest size.
 const FLOW_HEAD_BYTES: usize = 8 << 20;
 
-/// The levels. A seat costs at most some 0.5 MiB (two frames of the answer and the state of the compressor); a request that is present, a stream
-/// that is idle, some 16 KiB.
+/// The levels. A seat costs at most about 0.5 MiB: two frames of the response and the state of the
+/// compressor. A request without a seat and an idle stream cost about 16 KiB each.
 ///
-/// One user's requests get 64 seats, which at a commit of 5 ms are 12,800 writes a second, and nodes fewer, as each is a user. A stream is most often
-/// the watch of a daemon, and all pods of a DaemonSet are one user: hence the high number.
+/// One user's requests get 64 seats in a shared level. With commits of 5 ms, that is 12,800 writes
+/// per second. A node gets fewer seats, because each node is a user. A flow may have many streams,
+/// because most streams are watches of daemons, and all pods of a DaemonSet are one user.
 static LEVELS: [Level; 7] = [
-    // Heartbeats: they are small, and what a late one costs is a node that is given up.
+    // Heartbeats. They are small, and a late one can make a node unavailable.
     Level {
         name: "node-high",
         bounds: Bounds {
@@ -123,7 +129,7 @@ static LEVELS: [Level; 7] = [
         name: "global-default",
         bounds: SHARED,
     },
-    // Clients without a credential may see the health and the version.
+    // Clients without a credential may read only the health and the version.
     Level {
         name: "catch-all",
         bounds: Bounds {
@@ -146,7 +152,7 @@ static LEVELS: [Level; 7] = [
     },
 ];
 
-/// A level that unrelated users share.
+/// Bounds of a level that unrelated users share.
 const SHARED: Bounds = Bounds {
     seats: 256,
     flow_seats: 64,
@@ -168,20 +174,20 @@ const SHARED: Bounds = Bounds {
     },
 };
 
-/// What a rule looks at.
+/// Input of the rules.
 struct Asked<'a> {
     user: &'a User,
     is_heartbeat: bool,
 }
 
-/// A rule: the requests that it matches belong to a level.
+/// A rule that assigns the matching requests to a level.
 struct Schema {
     name: &'static str,
     level: &'static str,
     matches: fn(&Asked<'_>) -> bool,
 }
 
-/// The rules. The first that matches counts; the last matches everything.
+/// The rules. The first match decides. The last rule matches every request.
 static SCHEMAS: [Schema; 8] = [
     Schema {
         name: "administrators",
@@ -198,7 +204,7 @@ static SCHEMAS: [Schema; 8] = [
         level: "system",
         matches: |asked| has_group(asked.user, GROUP_NODES),
     },
-    // Machines that join.
+    // Machines that join the cluster.
     Schema {
         name: "system-bootstrappers",
         level: "system",
@@ -254,7 +260,8 @@ impl Default for FlowControl {
 }
 
 impl FlowControl {
-    /// Takes a request in, which came from `address`. 429 when its flow, or its level, has too many already.
+    /// Admits a request from `address` to the queue of its level. Returns status 429 when its flow
+    /// or its level has too many requests.
     pub(crate) fn enter(
         &self,
         user: &User,
@@ -278,7 +285,7 @@ impl FlowControl {
         })
     }
 
-    /// What all levels hold and have done, as Prometheus reads it.
+    /// Writes the metrics of all levels in Prometheus' text format.
     pub(crate) fn write_metrics(&self, out: &mut String) -> std::fmt::Result {
         type Value = fn(&Bounds, &Counts) -> u64;
         const ROWS: [(&str, &str, &str, Value); 9] = [
@@ -365,7 +372,7 @@ impl FlowControl {
     }
 }
 
-/// What a node sends to show that it lives.
+/// Returns whether the target is a `Lease` or the status of a node, which are a node's heartbeats.
 fn is_heartbeat(route: &Route) -> bool {
     match route {
         Route::Objects(Target {
@@ -379,7 +386,7 @@ fn is_heartbeat(route: &Route) -> bool {
     }
 }
 
-/// 429: the client comes back later.
+/// Returns status 429 with the time after which the client retries.
 pub(crate) fn busy(_busy: Busy) -> Status {
     Status::too_many_requests(
         "the server has received too many requests, please try again later",
@@ -392,7 +399,7 @@ mod tests {
     use super::*;
     use crate::routes;
 
-    /// The schema and the level of a request.
+    /// Returns the names of a request's schema and level.
     fn sorted(user: &User, path: &str) -> (&'static str, &'static str) {
         let asked = Asked {
             user,

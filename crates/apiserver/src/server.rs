@@ -1,4 +1,4 @@
-//! The server: what it opens, where it listens, how it ends.
+//! Start, endpoints and shutdown of the API server.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -26,68 +26,69 @@ use crate::token::{SigningKeyError, Tokens};
 use crate::user::User;
 use crate::{backup, connection, names, node_credential, objects, stray_services};
 
-/// The file in the data directory that kubectl needs.
+/// Name of the administrator's kubeconfig in the data directory.
 const ADMIN_KUBECONFIG: &str = "admin.kubeconfig";
-/// How often a running server looks whether its certificate nears its end.
+/// Interval at which a running server checks whether its certificate expires soon.
 const RENEWAL_PERIOD: Duration = Duration::from_secs(12 * 3600);
-/// The pause before the rest of a start is tried again on a disk that takes no writes, and the longest one. It doubles
-/// with each failure.
+/// Backoff between attempts to complete a start when the disk accepts no writes. It doubles with
+/// each failure, up to `FINISH_RETRY_MAX`.
 const FINISH_RETRY_MIN: Duration = Duration::from_millis(500);
 const FINISH_RETRY_MAX: Duration = Duration::from_secs(10);
 /// Only the owner may read keys.
 const OWNER_ONLY: u32 = 0o600;
 
-/// How a server is started.
+/// Configuration of a server.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where the store, the keys and the admin's kubeconfig are kept.
+    /// Directory of the store, the keys and the administrator's kubeconfig.
     pub data_dir: PathBuf,
-    /// Where to listen. Port 0 takes a free one.
+    /// Address to listen on. Port 0 selects a free port.
     pub listen: SocketAddr,
-    /// The address under which other machines reach the server; without one, where it listens.
+    /// Address under which other machines reach the server. Defaults to the listen address.
     pub advertise: Option<IpAddr>,
-    /// Names and addresses under which clients know the server, beyond those it finds itself.
+    /// Additional names and addresses for the server's certificate, beyond those that the server
+    /// finds itself.
     pub names: Vec<String>,
-    /// Where Services' addresses come from. Services that have others keep them.
+    /// Ranges of Services' cluster IPs. Existing Services outside the ranges keep their addresses.
     pub service_ranges: ServiceRanges,
 }
 
-/// Why a server did not start.
+/// Error of a start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Keys and certificates.
+    /// Keys or certificates cannot be read or written.
     #[error("cannot set up keys and certificates")]
     Pki(#[source] PkiError),
-    /// TLS.
+    /// TLS cannot be configured.
     #[error("cannot set up TLS")]
     Tls(#[source] TlsError),
-    /// The service account key.
+    /// The service account key cannot be used.
     #[error("cannot set up service account tokens")]
     Tokens(#[source] SigningKeyError),
-    /// The store.
+    /// The store cannot be opened.
     #[error("cannot open the store")]
     Store(#[source] store::OpenError),
-    /// The data directory is half of one cluster and half of another.
+    /// A restore was interrupted, so the data directory holds parts of two clusters.
     #[error("a restore was interrupted, says {0}: repeat `everynode store restore`")]
     Unfinished(PathBuf),
-    /// A fault of this program.
+    /// The task that opens the store panicked.
     #[error("the start panicked: {0}")]
     Panic(String),
-    /// The address.
+    /// The server cannot listen on the address.
     #[error("cannot listen on {address}")]
     Listen {
-        /// Which address.
+        /// The configured address.
         address: SocketAddr,
-        /// Why not.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// An object that every cluster has could not be made.
+    /// An object that every cluster has cannot be created.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
 }
 
 impl StartError {
-    /// Whether a file could not be written because the disk takes nothing now.
+    /// Returns whether a file could not be written because the disk is full or read-only.
     fn is_of_the_disk(&self) -> bool {
         let StartError::Pki(PkiError::File { source, .. }) = self else {
             return false;
@@ -99,36 +100,38 @@ impl StartError {
     }
 }
 
-/// Why a server did not stop in order.
+/// Error of a shutdown.
 #[derive(Debug, thiserror::Error)]
 pub enum StopError {
-    /// Relaxed writes may be lost, and the next start has to find out what is there.
+    /// The store could not be closed. Relaxed writes may be lost, and the next start must recover
+    /// the store.
     #[error("the store could not be closed: {0}")]
     Store(String),
 }
 
-/// Why the agent beside a server got no credential.
+/// Error of issuing the credential of the agent in the server's process.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
-    /// It could not be made.
+    /// The certificate cannot be issued.
     #[error("cannot issue the node's certificate")]
     Pki(#[source] PkiError),
-    /// Another machine is this node.
+    /// A machine that joined has this node name.
     #[error(
         "node {0} joined from another machine: choose another name with --node-name, or delete the node first (`everynode delete node {0}`)"
     )]
     Taken(String),
-    /// It could not be recorded.
+    /// The certificate cannot be recorded in the API.
     #[error("cannot record the certificate of node {node}: {message}")]
     Record {
         /// The node.
         node: String,
-        /// What the API said.
+        /// Error message of the API.
         message: String,
     },
 }
 
-/// Signs client certificates with the authority's key. Whether somebody should have one is for others to say.
+/// Signs client certificates with the key of the certificate authority. The caller checks whether
+/// the client may have one.
 #[derive(Clone)]
 pub struct Signer {
     pki: Arc<Pki>,
@@ -136,7 +139,8 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// A client certificate (PEM) for `user`, with the key of a signing request (PEM).
+    /// Returns a client certificate (PEM) for `user`, with the public key of a signing request
+    /// (PEM).
     pub fn sign(&self, request: &str, user: &User, life: Duration) -> Result<String, PkiError> {
         let life = SignedDuration::try_from(life).unwrap_or(SignedDuration::MAX);
         self.pki.sign(request, user, life, self.shared.clock.now())
@@ -150,14 +154,15 @@ pub struct Server {
     address: SocketAddr,
     advertised: SocketAddr,
     kubeconfig: PathBuf,
-    /// Cut off what has not drained.
+    /// Cancelled to close the connections that did not drain in time.
     abort: CancellationToken,
 }
 
 impl Server {
-    /// Opens the data directory, listens, and answers once this returns. Blocks shortly on the disk.
+    /// Opens the data directory and starts to serve requests. The server listens when this returns.
+    /// Short disk operations block the calling thread.
     pub async fn start(config: Config) -> Result<Server, StartError> {
-        // First, so that a port that is taken leaves no keys and no store behind.
+        // First, so that a start on a port in use creates no keys and no store.
         let failed = |source| StartError::Listen {
             address: config.listen,
             source,
@@ -198,7 +203,8 @@ impl Server {
         match server.serve(listener, &config.names).await {
             Ok(()) => Ok(server),
             Err(error) => {
-                // A process that ends now would cut the store's closing off.
+                // The process may exit after the error, which would interrupt the close of the
+                // store.
                 if let Err(error) = server.stop().await {
                     tracing::error!(%error, "cannot stop cleanly");
                 }
@@ -207,7 +213,7 @@ impl Server {
         }
     }
 
-    /// What a start does once the store is open.
+    /// The part of a start after the store is open.
     async fn serve(&self, listener: TcpListener, names: &[String]) -> Result<(), StartError> {
         let Server { shared, pki, .. } = self;
         let now = shared.clock.now();
@@ -220,7 +226,8 @@ impl Server {
             if shared.objects.trouble().is_none() && !error.is_of_the_disk() {
                 return Err(error);
             }
-            // The disk is full or broken. What is there can be read, and the rest follows when the disk takes writes.
+            // The disk is full or broken. Existing objects can be read, and the start completes
+            // when the disk accepts writes.
             tracing::error!(error = %describe(&error), "cannot complete the start; retrying until the disk accepts writes");
             shared.tasks.spawn(self.rest().finish_later());
         }
@@ -247,17 +254,17 @@ impl Server {
         }
     }
 
-    /// Where it listens.
+    /// The address on which the server listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where other machines reach it.
+    /// The address under which other machines reach the server.
     pub fn advertised(&self) -> SocketAddr {
         self.advertised
     }
 
-    /// The URL under which this machine reaches it.
+    /// The URL under which programs on this machine reach the server.
     pub fn url(&self) -> String {
         let ip = match self.address.ip() {
             ip if ip.is_unspecified() && ip.is_ipv4() => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -277,8 +284,9 @@ impl Server {
         self.pki.authority()
     }
 
-    /// Issues, or gives again, the credential of the agent that runs beside this server, kept under
-    /// `<data-dir>/pki/node-<name>.{crt,key}`. Refused while a machine that joined has the name.
+    /// Returns the credential of the agent that runs beside this server, and issues it if
+    /// necessary. Its files are `<data-dir>/pki/node-<name>.{crt,key}`. Fails while a machine that
+    /// joined has the name.
     pub async fn node_credential(&self, name: &str) -> Result<Credential, CredentialError> {
         let before = self.pki.node_fingerprint(name).map_err(CredentialError::Pki)?;
         let credential = self
@@ -290,7 +298,7 @@ impl Server {
         Ok(credential)
     }
 
-    /// Signs client certificates with the authority's key.
+    /// Returns a signer of client certificates.
     pub fn signer(&self) -> Signer {
         Signer {
             pki: self.pki.clone(),
@@ -298,12 +306,13 @@ impl Server {
         }
     }
 
-    /// A client for a component of this process, acting as `user`.
+    /// Returns a client for a component of this process that acts as `user`.
     pub fn client(&self, user: User) -> kube::Client {
         kube::Client::new(InProcess::new(self.shared.clone(), user), "default")
     }
 
-    /// Stops: watches and streams end, requests in hand are finished within a bound, the store is closed.
+    /// Stops the server: ends watches and streams, waits for active requests up to
+    /// [`DRAIN_TIMEOUT`], and closes the store.
     pub async fn shutdown(self) -> Result<(), StopError> {
         self.stop().await
     }
@@ -331,7 +340,7 @@ impl Server {
     }
 }
 
-/// What a start writes: the objects that every cluster has, and the administrator's kubeconfig.
+/// The writes of a start: the objects that every cluster has, and the administrator's kubeconfig.
 struct Rest {
     shared: Arc<Shared>,
     pki: Arc<Pki>,
@@ -363,7 +372,7 @@ impl Rest {
         Ok(())
     }
 
-    /// Tries until it is done or the server stops. What is missing stands in `/readyz`.
+    /// Retries until the start is complete or the server stops. `/readyz` lists the missing parts.
     async fn finish_later(self) {
         let mut pause = FINISH_RETRY_MIN;
         loop {
@@ -371,7 +380,7 @@ impl Rest {
                 () = tokio::time::sleep(pause) => {}
                 () = self.shared.stopping.cancelled() => return,
             }
-            // Without space each try would fail, and say so in the log.
+            // Without space each attempt would fail and be logged.
             if self.shared.objects.trouble().is_some() {
                 continue;
             }
@@ -389,7 +398,7 @@ impl Rest {
     }
 }
 
-/// An error with its causes.
+/// Returns the message of an error and its causes.
 fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -400,7 +409,7 @@ fn describe(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Renews the server's certificate before it ends.
+/// Renews the server's certificate before it expires.
 async fn renew(shared: Arc<Shared>, pki: Arc<Pki>, names: BTreeSet<String>, served: Arc<ServedCertificate>) {
     loop {
         tokio::select! {

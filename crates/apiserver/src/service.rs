@@ -1,4 +1,4 @@
-//! One request from its path to its answer.
+//! Serves one request: authentication, flow control, authorization, the verb, and the response.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ use crate::verbs::update::Part;
 use crate::verbs::{Verb, create, delete, delete_collection, get, list, patch, update, watch};
 use crate::{backup, compress, discovery, health, review, tunnel};
 
-/// Where a request comes from.
+/// Source of a request.
 #[derive(Clone)]
 pub(crate) struct Origin {
     peer: Peer,
@@ -47,7 +47,8 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// A component of this process, which bounds its requests itself.
+    /// A component of this process. Flow control does not apply to it, because it limits its
+    /// requests itself.
     pub(crate) fn in_process(user: User) -> Origin {
         Origin {
             peer: Peer::InProcess(Arc::new(user)),
@@ -55,7 +56,7 @@ impl Origin {
         }
     }
 
-    /// A connection, whose client may have shown a certificate.
+    /// A connection, with the holder of the client certificate, if any.
     pub(crate) fn connection(holder: Option<Holder>, connection: Arc<Connection>) -> Origin {
         Origin {
             peer: Peer::Connection(holder.map(Arc::new)),
@@ -64,22 +65,22 @@ impl Origin {
     }
 }
 
-/// A request under way.
+/// State of a request that is being served.
 struct Course {
     verb: &'static str,
     resource: &'static str,
-    /// Whether the answer has no end.
+    /// Whether the response is endless.
     is_stream: bool,
-    /// What shows who asks.
+    /// Credential of the user.
     credential: Credential,
-    /// The request's place in its queue, and what ends it.
+    /// The request's ticket in its queue, and the rights with which its stream ends.
     stay: Stay,
     /// None for a component of this process.
     connection: Option<Arc<Connection>>,
 }
 
 impl Course {
-    /// Waits for a seat. 429 when there is none in time.
+    /// Waits for a seat. Returns status 429 after [`QUEUE_TIMEOUT`].
     async fn seat(&mut self) -> Result<(), Status> {
         match &mut self.stay.ticket {
             Some(ticket) => ticket.seat(QUEUE_TIMEOUT).await.map_err(flow::busy),
@@ -87,7 +88,8 @@ impl Course {
         }
     }
 
-    /// Goes on as an answer without an end, which lasts as long as the credential. 429 when there are too many.
+    /// Turns the request into a stream, which ends with the credential. Returns status 429 when
+    /// there are too many streams.
     fn become_stream(&mut self, shared: &Arc<Shared>) -> Result<(), Status> {
         self.is_stream = true;
         if let Some(ticket) = &mut self.stay.ticket {
@@ -97,7 +99,8 @@ impl Course {
         Ok(())
     }
 
-    /// Takes up memory until the request leaves. 429 when its user, or all together, hold too much.
+    /// Counts `bytes` of memory until the request ends. Returns status 429 when the flow or the
+    /// level holds too much.
     fn hold(&mut self, thing: Thing, bytes: usize) -> Result<(), Status> {
         match &mut self.stay.ticket {
             Some(ticket) => ticket.hold(thing, bytes).map_err(flow::busy),
@@ -105,21 +108,21 @@ impl Course {
         }
     }
 
-    /// Which objects the request is about. Its selectors are in memory until it leaves.
+    /// Parses the list options, and counts the memory of their selectors until the request ends.
     fn list_options(&mut self, kind: &'static Kind, query: &Query) -> Result<ListOptions, Status> {
         let options = ListOptions::of(kind, query)?;
         self.hold(Thing::HeadBytes, options.selection.size())?;
         Ok(options)
     }
 
-    /// The seat of a watch.
+    /// Moves the ticket into the seat of a watch.
     fn seat_of_watch(&mut self) -> Option<watch::Seat> {
         let ticket = self.stay.ticket.take()?;
         Some(watch::Seat::new(ticket, self.connection.clone()?))
     }
 }
 
-/// Answers one request. Whatever goes wrong, there is an answer.
+/// Serves one request. Errors and panics become responses with a `Status`.
 pub(crate) async fn serve(
     shared: Arc<Shared>,
     origin: Origin,
@@ -159,7 +162,7 @@ pub(crate) async fn serve(
         response = head_of(response);
     }
     match response.status() {
-        // A body that does not come must not keep what refuses it.
+        // These responses must not wait for a body that may never arrive.
         StatusCode::SWITCHING_PROTOCOLS | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {}
         _ => discard(request.body_mut()).await,
     }
@@ -172,8 +175,9 @@ pub(crate) async fn serve(
     }
 }
 
-/// The body of an answer to a connection. It keeps the request's seat until it was sent: what is converted or compressed as the client reads takes
-/// memory until then. A client that does not read loses its connection.
+/// Attaches the ticket to the body of a response, so that the request keeps its seat until the
+/// response is sent. Conversion and compression need memory until then. A client that does not read
+/// loses its connection.
 fn held(body: Body, active: Active, course: Course) -> Body {
     let progress = (!course.is_stream).then(|| active.connection().watch_over());
     body.holding(Hold {
@@ -183,12 +187,12 @@ fn held(body: Body, active: Active, course: Course) -> Body {
     })
 }
 
-/// The answer without its body, whose length is told if it is known. HTTP/2 would send the body of an answer to HEAD
-/// if there were one, which clients take for a broken stream.
+/// Removes the body from the response to HEAD, and sets `Content-Length` if the length is known.
+/// HTTP/2 would send a body, and clients would report a broken stream.
 fn head_of(response: Response<Body>) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
     if let Some(length) = body.size_hint().exact() {
-        // What another server said of its answer stands.
+        // A proxied response keeps the length that its server set.
         parts
             .headers
             .entry(CONTENT_LENGTH)
@@ -228,7 +232,7 @@ async fn handle(
                 RETRY_AFTER_SECONDS,
             ));
         }
-        // Those who ask for the server's health must get an answer, and it costs nothing.
+        // Health checks must always get a response, and they cost little.
         if !matches!(route, Ok(Route::Health)) {
             let ticket = shared
                 .flow
@@ -245,7 +249,7 @@ async fn handle(
     Ok(response.map(|body| body.until(course.stay.rights.take())))
 }
 
-/// What the head of a request takes in memory, about, with its parameters as [`Query`] keeps them.
+/// Estimates the memory of a request's head in bytes, with its parameters as [`Query`] stores them.
 fn head_bytes(request: &http::Request<Body>) -> usize {
     const HEADER: usize = 104;
     const PARAMETER: usize = 80;
@@ -258,8 +262,9 @@ fn head_bytes(request: &http::Request<Body>) -> usize {
     headers + path.len() + 2 * query.len() + PARAMETER * parameters
 }
 
-/// The user of a request, and what shows it. A good credential passes whatever came from its address before. One that is refused is counted, and
-/// after too many of them the connection ends with each: 429.
+/// Returns the user of a request and the credential. A valid credential is accepted regardless of
+/// earlier failures from its address. Invalid credentials are counted by address. Above the limit,
+/// each one closes its connection with status 429.
 fn authenticate(
     shared: &Shared,
     origin: &Origin,
@@ -270,7 +275,7 @@ fn authenticate(
     let Some(connection) = &origin.connection else {
         return authenticated();
     };
-    // A certificate goes before a token.
+    // A certificate has precedence over a token.
     let has_certificate = matches!(origin.peer, Peer::Connection(Some(_)));
     let Some(credential) = headers.get(AUTHORIZATION).filter(|_| !has_certificate) else {
         return authenticated();
@@ -299,7 +304,7 @@ fn authenticate(
     shown
 }
 
-/// Serves what has been allowed.
+/// Serves an authorized request.
 async fn serve_authorized(
     shared: &Arc<Shared>,
     authorized: Authorized,
@@ -344,7 +349,7 @@ async fn serve_authorized(
     }
 }
 
-/// Who asks for which objects, and how.
+/// User, target and parameters of a request for objects.
 struct Called {
     user: Arc<User>,
     target: Target,
@@ -352,7 +357,8 @@ struct Called {
     now: Timestamp,
 }
 
-/// Requests for objects: the verb from method and path, the body, a seat, the work.
+/// Serves a request for objects: finds the verb, reads the body, waits for a seat, and runs the
+/// verb.
 async fn objects(
     shared: &Arc<Shared>,
     called: Called,
@@ -410,11 +416,11 @@ async fn objects(
     let timeout = query
         .timeout()?
         .map_or(REQUEST_TIMEOUT, |asked| asked.min(REQUEST_TIMEOUT));
-    // Before the seat: a body that does not come keeps nobody else from theirs.
+    // The body is read before the request takes a seat, so that slow bodies hold no seats.
     let body = read_body(&headers, request.body_mut(), course.stay.ticket.as_mut()).await?;
     course.seat().await?;
     if !body.is_empty() {
-        // The node or the ServiceAccount may have been deleted while the body came.
+        // The node or the ServiceAccount may have been deleted while the body arrived.
         course.credential.must_be_good(shared, shared.clock.now())?;
     }
     let request = Request {
@@ -442,7 +448,7 @@ async fn objects(
     })
 }
 
-/// Whether the target can be shown as a Table: what is not stored has no columns.
+/// Returns whether the target has a Table. Only stored objects have columns.
 fn has_table(target: &Target) -> bool {
     target.kind.stored && matches!(target.subresource.as_str(), "" | "status" | "approval")
 }
@@ -481,7 +487,7 @@ async fn run(
     }
 }
 
-/// The body of a request, which must come at [`BODY_RATE_MIN`].
+/// Reads the body of a request. It must arrive at [`BODY_RATE_MIN`] or faster.
 async fn read_body(
     headers: &HeaderMap,
     body: &mut Body,
@@ -532,8 +538,9 @@ fn late_body() -> Status {
     Status::new(StatusCode::REQUEST_TIMEOUT.as_u16(), "Timeout", why)
 }
 
-/// Reads what the handler left of the body, within bounds. An HTTP/1 connection whose request was not read to its end
-/// is closed, and a client that is still sending, or that sends its next request meanwhile, would not see the answer.
+/// Reads and discards the rest of a request's body, up to [`DISCARD_BYTES_MAX`]. An HTTP/1
+/// connection whose request was not read completely is closed. A client that is still sending would
+/// not receive the response.
 async fn discard(body: &mut Body) {
     if body.is_end_stream() {
         return;

@@ -1,4 +1,5 @@
-//! Service account tokens: JWTs signed by the server (ES256), bound to a ServiceAccount and, if asked, to a Pod.
+//! Service account tokens: JWTs that the server signs (ES256). They are bound to a ServiceAccount,
+//! and optionally to a Pod, Secret or Node.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,10 +17,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::TOKEN_CACHE_MAX;
 
-/// Who signs, and the audience of a token that names none.
+/// Issuer of all tokens, and the audience of a token that names none.
 pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
-/// What a token says.
+/// Claims of a token.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Claims {
     pub(crate) aud: Vec<String>,
@@ -46,7 +47,7 @@ pub(crate) struct KubernetesClaims {
     pub(crate) serviceaccount: Bound,
 }
 
-/// An object by name and identity.
+/// An object by name and UID.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Bound {
     pub(crate) name: String,
@@ -54,7 +55,7 @@ pub(crate) struct Bound {
     pub(crate) uid: String,
 }
 
-/// Why a token is not accepted. Never shown to its bearer, who learns only that he is unauthorized.
+/// Reason why a token is not accepted. The client receives only status 401.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum TokenError {
     #[error("the token is not a JWT of this server's kind")]
@@ -69,7 +70,7 @@ pub(crate) enum TokenError {
     Expired,
 }
 
-/// The signing key could not be used.
+/// Error of using the signing key.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot use the service account key: {0}")]
 pub struct SigningKeyError(String);
@@ -79,7 +80,7 @@ pub(crate) struct Tokens {
     key: EcdsaKeyPair,
     key_id: String,
     random: SystemRandom,
-    /// Tokens whose signature was found good. Everything else about them is checked at each use.
+    /// Cache of tokens with a verified signature. Their other properties are checked at each use.
     verified: Mutex<HashMap<Box<str>, Arc<Claims>>>,
 }
 
@@ -92,7 +93,7 @@ struct Header {
 }
 
 impl Tokens {
-    /// `key` is a P-256 key, PKCS#8 PEM.
+    /// Creates the signer from a P-256 key (PKCS#8, PEM).
     pub(crate) fn new(key: &str) -> Result<Tokens, SigningKeyError> {
         let random = SystemRandom::new();
         let der =
@@ -132,8 +133,8 @@ impl Tokens {
         Ok(format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature)))
     }
 
-    /// The claims of `token` when this server signed it, for one of `audiences`, and `now` is within its life.
-    /// Whether the objects it is bound to still exist is for the caller to see.
+    /// Returns the claims of `token` if this server signed it for one of `audiences` and it is
+    /// valid at `now`. The caller checks whether the objects exist that it is bound to.
     pub(crate) fn verify(
         &self,
         token: &str,
@@ -153,7 +154,7 @@ impl Tokens {
         Ok(claims)
     }
 
-    /// Whether the signature of `token` was found good lately.
+    /// Returns whether the cache holds `token` with a verified signature.
     pub(crate) fn knows(&self, token: &str) -> bool {
         let verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
         verified.contains_key(token)
@@ -194,7 +195,7 @@ impl Tokens {
 }
 
 impl Claims {
-    /// What SelfSubjectReview prints beside the user's name.
+    /// Returns the `extra` attributes of the user, as SelfSubjectReview prints them.
     pub(crate) fn extra(&self) -> BTreeMap<String, Vec<String>> {
         let mut extra = BTreeMap::new();
         let mut add = |key: &str, value: &str| {

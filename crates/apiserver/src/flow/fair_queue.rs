@@ -1,5 +1,5 @@
-//! Seats that flows share fairly: each flow has a bounded share of them and a bounded number of requests that wait, and flows that wait get
-//! free seats in turn.
+//! A queue that shares its seats fairly among flows. Each flow has a limited number of seats and of
+//! waiting requests. Free seats go to the waiting flows in round-robin order.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::{Index, IndexMut};
@@ -8,34 +8,34 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-/// The bounds of one queue.
+/// Bounds of one queue.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    /// Requests that are worked on, or whose answer is being sent, at one moment.
+    /// Requests that are processed, or whose response is being sent, at one moment.
     pub(crate) seats: usize,
     /// How many of them may belong to one flow.
     pub(crate) flow_seats: usize,
-    /// Requests that are here at all: their body is being read, they wait, or they have a seat.
+    /// All requests in the queue: their body is being read, they wait, or they have a seat.
     pub(crate) present: usize,
     /// How many of them may belong to one flow.
     pub(crate) flow_present: usize,
-    /// What requests hold beside that.
+    /// Limits on streams and on memory.
     pub(crate) held: Held<Share>,
 }
 
-/// How much may be held at one moment.
+/// Limits on one resource at one moment.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Share {
-    /// By all flows.
+    /// Of all flows together.
     pub(crate) all: usize,
-    /// By one of them.
+    /// Of one flow.
     pub(crate) flow: usize,
 }
 
-/// One value for each thing that requests hold.
+/// One value for each resource that requests hold.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Held<T> {
-    /// Answers without an end (watches, logs that are followed).
+    /// Endless responses, such as watches and followed logs.
     pub(crate) streams: T,
     /// Bytes of request bodies in memory.
     pub(crate) body_bytes: T,
@@ -43,7 +43,7 @@ pub(crate) struct Held<T> {
     pub(crate) head_bytes: T,
 }
 
-/// One of the things that requests hold.
+/// A resource that requests hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Thing {
     Stream,
@@ -85,38 +85,40 @@ impl Held<usize> {
     }
 }
 
-/// A flow with fewer requests than this is let in although the queue is full, until it holds twice as many as it should: those who flood
-/// it do not lock out those who do not.
+/// A flow with fewer requests than this is admitted to a full queue, until the queue holds twice
+/// its limit. So flows with many requests cannot lock out flows with few.
 const LET_IN_BELOW: usize = 8;
 
-/// A flow with fewer seats than this gets one although all are taken, until twice as many are taken as there should be: a few flows that
-/// keep their seats for long do not lock out the others.
+/// A flow with fewer seats than this gets a seat when all are taken, until twice the limit is
+/// taken. So a few flows that hold their seats for long cannot lock out the others.
 const SEATED_BELOW: usize = 1;
 
-/// A flow that holds up to this part of what it may hold gets that although the queue holds all that it should, until it holds twice as much:
-/// bodies that come slowly, and watches without an end, do not lock out those of others. For users that is one body of the largest size.
+/// Divisor of a flow's limit on a resource. A flow that stays within this part of its limit is
+/// admitted when the queue's limit is reached, until the queue holds twice its limit. So slow
+/// bodies and endless watches do not lock out other flows. In a level of users, this part is one
+/// body of the largest size.
 const LITTLE: usize = 4;
 
-/// What a queue holds at one moment, and what it has done so far.
+/// Gauges and counters of a queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     /// Requests with a seat.
     pub(crate) seated: usize,
-    /// Requests that wait for one.
+    /// Requests that wait for a seat.
     pub(crate) waiting: usize,
-    /// Requests that are here, with a seat or without one.
+    /// Requests in the queue, with or without a seat.
     pub(crate) present: usize,
-    /// What they hold.
+    /// Resources that the requests hold.
     pub(crate) held: Held<usize>,
-    /// Requests that have got a seat.
+    /// Requests that have received a seat.
     pub(crate) dispatched: u64,
-    /// Requests that were refused because too many were here.
+    /// Requests that were refused because of a limit.
     pub(crate) refused_full: u64,
-    /// Requests that waited too long.
+    /// Requests that waited for a seat until the timeout.
     pub(crate) refused_late: u64,
 }
 
-/// Why a request gets no further. Its sender should come back later.
+/// Error of a request that the queue refuses. The client should retry later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Busy;
 
@@ -130,7 +132,7 @@ pub(crate) struct FairQueue {
 struct State {
     counts: Counts,
     flows: HashMap<Arc<str>, Flow>,
-    /// The flows that have a request waiting and may have another seat, in the order in which they get one.
+    /// The flows with a waiting request and fewer seats than their limit, in round-robin order.
     turns: VecDeque<Arc<str>>,
 }
 
@@ -160,7 +162,7 @@ impl FairQueue {
         self.lock().counts
     }
 
-    /// Takes a request of `flow` in.
+    /// Admits a request of `flow`. Fails when the flow or the queue has too many requests.
     pub(crate) fn enter(self: &Arc<Self>, flow: &str) -> Result<Ticket, Busy> {
         let bounds = &self.bounds;
         let mut state = self.lock();
@@ -212,7 +214,8 @@ impl Flow {
 }
 
 impl State {
-    /// Lets a flow have a turn if it has something to do with it.
+    /// Appends a flow to the round-robin order if it has a waiting request and may have another
+    /// seat.
     fn queue_up(&mut self, flow: &str, bounds: &Bounds) {
         if let Some(flow) = self.flows.get_mut(flow)
             && !flow.has_turn
@@ -224,7 +227,8 @@ impl State {
         }
     }
 
-    /// The flow that gets the next seat. While all seats are taken, that is the first with few of them.
+    /// Removes and returns the flow that gets the next seat. While all seats are taken, this is the
+    /// first flow with fewer than [`SEATED_BELOW`] seats.
     fn next_turn(&mut self, bounds: &Bounds) -> Option<Arc<str>> {
         let State { counts, flows, turns } = self;
         if counts.seated < bounds.seats {
@@ -239,14 +243,14 @@ impl State {
         turns.remove(next)
     }
 
-    /// Gives free seats to those whose turn it is.
+    /// Gives free seats to the waiting flows in round-robin order.
     fn dispatch(&mut self, bounds: &Bounds) {
         while let Some(name) = self.next_turn(bounds) {
             let Some(flow) = self.flows.get_mut(&name) else {
                 continue;
             };
             flow.has_turn = false;
-            // One whose request has gone meanwhile does not take the seat.
+            // A request that was dropped meanwhile does not take the seat.
             while let Some(next) = flow.waiting.pop_front() {
                 if next.send(()).is_ok() {
                     flow.seated += 1;
@@ -260,13 +264,14 @@ impl State {
     }
 }
 
-/// Whether a flow with `seated` seats may have another at this moment.
+/// Returns whether a flow with `seated` seats may have another one now.
 fn may_sit(counts: &Counts, seated: usize, bounds: &Bounds) -> bool {
     let is_free = counts.seated < bounds.seats || (seated < SEATED_BELOW && counts.seated < 2 * bounds.seats);
     is_free && seated < bounds.flow_seats
 }
 
-/// One request in a queue, from its head to the end of its answer. Dropped, it leaves.
+/// A request in a queue, from its head to the end of its response. Leaves the queue when it is
+/// dropped.
 pub(crate) struct Ticket {
     queue: Arc<FairQueue>,
     flow: Arc<str>,
@@ -276,13 +281,14 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
-    /// Waits for a seat, for `wait` at most.
+    /// Waits for a seat. Fails after `wait`.
     pub(crate) async fn seat(&mut self, wait: Duration) -> Result<(), Busy> {
         if self.seated {
             return Ok(());
         }
         self.sit_or_queue();
-        // The receiver stays in the ticket: a request that is dropped here must give back a seat that it was just given.
+        // The receiver stays in the ticket, so that a request that is dropped here returns a seat
+        // that it was just given.
         if let Some(granted) = self.waiting.as_mut()
             && let Ok(Ok(())) = tokio::time::timeout(wait, granted).await
         {
@@ -298,7 +304,7 @@ impl Ticket {
         }
     }
 
-    /// Takes a free seat, or a place among the requests that wait.
+    /// Takes a free seat, or joins the waiting requests.
     fn sit_or_queue(&mut self) {
         let bounds = &self.queue.bounds;
         let mut state = self.queue.lock();
@@ -320,13 +326,13 @@ impl Ticket {
         state.queue_up(&self.flow, bounds);
     }
 
-    /// Leaves the requests that wait, if it is among them. A seat that was given at the same moment is kept.
+    /// Leaves the waiting requests if it is one of them. Keeps a seat that was given meanwhile.
     fn stop_waiting(&mut self) {
         let Some(mut granted) = self.waiting.take() else {
             return;
         };
         let mut state = self.queue.lock();
-        // Seats are given under the lock, so that none comes after this.
+        // Seats are given under the lock, so none is given after this.
         granted.close();
         self.seated |= granted.try_recv().is_ok();
         state.counts.waiting -= 1;
@@ -335,7 +341,7 @@ impl Ticket {
         }
     }
 
-    /// Goes on as an answer without an end, which is no longer counted among the requests. It keeps its seat.
+    /// Counts the request as a stream, and no longer as a request. It keeps its seat.
     pub(crate) fn become_stream(&mut self) -> Result<(), Busy> {
         self.hold(Thing::Stream, 1)?;
         let mut state = self.queue.lock();
@@ -346,7 +352,8 @@ impl Ticket {
         Ok(())
     }
 
-    /// Holds more of a thing, until the request leaves.
+    /// Adds `amount` to a resource that the request holds until it leaves the queue. Fails when a
+    /// limit is reached.
     pub(crate) fn hold(&mut self, thing: Thing, amount: usize) -> Result<(), Busy> {
         let share = self.queue.bounds.held[thing];
         let mut state = self.queue.lock();
@@ -367,7 +374,7 @@ impl Ticket {
         Ok(())
     }
 
-    /// Gives the seat back before the request leaves.
+    /// Returns the seat. The request stays in the queue.
     pub(crate) fn leave_seat(&mut self) {
         if self.seated {
             let queue = self.queue.clone();
