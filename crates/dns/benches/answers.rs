@@ -1,8 +1,8 @@
-//! What an answer costs: processor time of the server, and how long a client waits, beside the servers of others that are installed
-//! (`nsd`, `dnsmasq`), with the same records, asked by the same client.
+//! Benchmark of DNS responses: the server's processor time and the client's latency. It compares
+//! with `nsd` and `dnsmasq` if they are installed, with the same records and the same client.
 //!
-//! Processor time says what a core can do even where the machine is shared; the client keeps a window of questions open, so that the
-//! waiting is that of a busy server.
+//! Processor time shows what a core can do even on a shared machine. The client keeps a window of
+//! queries open, so the latency is that of a busy server.
 #![allow(clippy::print_stdout, reason = "the benchmark's answer")]
 
 use std::collections::HashMap;
@@ -25,17 +25,17 @@ use tokio_util::sync::CancellationToken;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// Services with an address, and endpoints of the headless one.
+/// Services with an address, and endpoints of the headless Service.
 const SERVICES: u16 = 1000;
 const ENDPOINTS: u16 = 1000;
-/// Questions that are open at a time.
+/// Queries in flight.
 const WINDOW: usize = 32;
-/// How long each kind of question is asked.
+/// Duration of the measurement for each kind of query.
 const LONG: Duration = Duration::from_secs(4);
 /// Ticks a second in `/proc/PID/stat`.
 const TICKS: f64 = 100.0;
 
-/// A kind of question.
+/// A kind of query.
 struct Case {
     name: &'static str,
     questions: Vec<Vec<u8>>,
@@ -110,7 +110,7 @@ fn case(name: &'static str, names: impl Iterator<Item = String>, tcp: bool) -> R
     })
 }
 
-/// Processor seconds so far.
+/// Returns the processor seconds used so far.
 type Time = Box<dyn Fn() -> Result<f64>>;
 
 struct Peer {
@@ -119,7 +119,7 @@ struct Peer {
     _child: Option<Ended>,
 }
 
-/// Ends with its owner.
+/// Child that is killed when this is dropped.
 struct Ended(Child);
 
 impl Drop for Ended {
@@ -163,7 +163,7 @@ fn ours() -> Result<Peer> {
     let zone = Zone::new(records)?;
     zone.whole();
     let (told, tells) = std::sync::mpsc::sync_channel(1);
-    // Its own thread, and thus a core: what it uses is told apart from the client's.
+    // The server has its own thread and core, so that its time is separate from the client's.
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let thread = nix::unistd::gettid();
@@ -251,9 +251,9 @@ fn dnsmasq(folder: &Path) -> Result<Peer> {
     peer(port, &mut command)
 }
 
-/// Starts another's server on the same core as ours.
+/// Starts another DNS server on the same core as ours.
 fn peer(port: u16, command: &mut Command) -> Result<Peer> {
-    // A child runs where its parent may; afterwards the client goes back to its own core.
+    // A child inherits the core of its parent. The client returns to its own core afterwards.
     pin(0);
     let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     pin(1);
@@ -278,16 +278,16 @@ fn free_port() -> Result<u16> {
     Ok(UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// Keeps this thread on one core, if there are two.
+/// Pins this thread to one core, if there are two.
 fn pin(core: usize) {
     let mut set = CpuSet::new();
     if set.set(core).is_ok() {
-        // On a machine with one core all share it.
+        // On a machine with one core, all share it.
         sched_setaffinity(Pid::from_raw(0), &set).ok();
     }
 }
 
-/// Processor seconds of one process or thread, and of the children that it waited for.
+/// Returns the processor seconds of one process or thread, and of the children that it waited for.
 fn ticks(path: &str) -> Result<f64> {
     let text = fs::read_to_string(path)?;
     let rest = text.rsplit(')').next().unwrap_or_default();
@@ -301,7 +301,7 @@ fn ticks(path: &str) -> Result<f64> {
     Ok((field(11) + field(12) + field(13) + field(14)) / TICKS)
 }
 
-/// The same of a process and all that it started.
+/// Returns the processor seconds of a process, its threads and its descendants.
 fn family(pid: u32) -> Result<f64> {
     let mut sum = ticks(&format!("/proc/{pid}/stat"))?;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
@@ -313,7 +313,7 @@ fn family(pid: u32) -> Result<f64> {
     Ok(sum)
 }
 
-/// Asks for a while; answers the processor seconds an answer took.
+/// Sends queries for a while and returns the processor seconds for each response.
 fn measure(server: &str, case: &Case, address: SocketAddr, time: &Time) -> Result<f64> {
     pin(1);
     let before = time()?;
@@ -366,7 +366,7 @@ fn by_udp(case: &Case, address: SocketAddr) -> Result<Measured> {
                     waits.push(since.elapsed());
                 }
             }
-            // Lost: the window opens again.
+            // A packet was lost: open the window again.
             _ => open.clear(),
         }
     }
@@ -377,7 +377,7 @@ fn by_tcp(case: &Case, address: SocketAddr) -> Result<Measured> {
     let mut waits = Vec::new();
     let mut buffer = Vec::new();
     let begin = Instant::now();
-    // A connection for each question, as resolvers do after an answer that was cut.
+    // One connection for each query, as resolvers do after a truncated response.
     while begin.elapsed() < LONG {
         let since = Instant::now();
         let mut stream = TcpStream::connect(address)?;

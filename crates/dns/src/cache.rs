@@ -1,4 +1,4 @@
-//! Answers from elsewhere, kept for as long as they say.
+//! Cache of upstream responses, which respects their TTLs.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -8,20 +8,21 @@ use hickory_proto::rr::{Name, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, DecodeError};
 use tokio::time::Instant;
 
-/// Answers that are kept. CoreDNS keeps about ten thousand, too.
+/// Most cached responses. CoreDNS also holds about 10,000.
 const ENTRIES: usize = 10_000;
-/// Bytes of them: a quarter of a thousand of the longest, or all if they are as long as most.
+/// Most bytes of cached responses: 256 responses of the longest kind (64 KiB), or all 10,000 of an
+/// average length.
 const BYTES: usize = 16 << 20;
-/// How long an answer is kept at most, whatever it says.
+/// Longest time that a response is cached, for any TTL.
 const LONGEST: Duration = Duration::from_secs(3600);
-/// The same for what is not there.
+/// Longest time that a negative response is cached.
 const LONGEST_NEGATIVE: Duration = Duration::from_secs(300);
-/// How long an answer that has run out still helps when nobody answers (RFC 8767).
+/// How long an expired response may still be used when no upstream responds (RFC 8767).
 const STALE: Duration = Duration::from_secs(24 * 3600);
-/// What such an answer says of how long it may be kept: RFC 8767's advice.
+/// TTL of an expired response, as RFC 8767 recommends.
 const STALE_TTL: u32 = 30;
 
-/// What was asked: lower-case name, type, and the flags that change an answer.
+/// Key of a query: lower-case name, type, and the flags that change the response.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     pub(crate) name: Vec<u8>,
@@ -30,25 +31,25 @@ pub(crate) struct Key {
     pub(crate) checking_disabled: bool,
 }
 
-/// An answer from elsewhere, without its EDNS record.
+/// Upstream response, without its EDNS record.
 #[derive(Clone, Debug)]
 pub(crate) struct Message {
-    /// The whole message.
+    /// The complete message.
     pub(crate) bytes: Vec<u8>,
-    /// Where the answer's question ends.
+    /// Offset of the end of the question section.
     pub(crate) question_end: usize,
-    /// Where its times stand.
+    /// Offsets of the TTLs.
     ttls: Vec<usize>,
     keep: Option<Duration>,
 }
 
 impl Message {
-    /// Reads an answer. `None` is one that cannot be handed on.
+    /// Parses a response. Returns `None` if it cannot be forwarded.
     pub(crate) fn read(mut bytes: Vec<u8>) -> Option<Message> {
         let mut places = walk(&bytes).ok()?;
         match places.edns {
             None => {}
-            // Mostly it is the last record and can be taken off.
+            // Usually it is the last record and can be cut off.
             Some((begin, end)) if end == bytes.len() => {
                 bytes.truncate(begin);
                 let additionals = u16::from_be_bytes([bytes[10], bytes[11]]).saturating_sub(1);
@@ -70,12 +71,12 @@ impl Message {
         })
     }
 
-    /// Whether it was cut.
+    /// Returns whether the response is truncated.
     pub(crate) fn is_cut(&self) -> bool {
         self.bytes[2] & 2 != 0
     }
 
-    /// Whether it says that the server could not, or would not.
+    /// Returns whether the response is a failure or a refusal.
     pub(crate) fn is_failure(&self) -> bool {
         let code = ResponseCode::from_low(self.bytes[3] & 0xf);
         matches!(
@@ -84,7 +85,7 @@ impl Message {
         )
     }
 
-    /// Makes all times shorter by what has passed.
+    /// Reduces all TTLs by the time that has passed.
     fn age(&mut self, passed: Duration, stale: bool) {
         let passed = u32::try_from(passed.as_secs()).unwrap_or(u32::MAX);
         for at in &self.ttls {
@@ -102,14 +103,14 @@ impl Message {
     }
 }
 
-/// What a message is made of.
+/// Positions of the parts of a message.
 struct Places {
     code: ResponseCode,
     question_end: usize,
     ttls: Vec<usize>,
     answers: u16,
     shortest: u32,
-    /// Of the zone that denies: its own time and the one for denials.
+    /// From the SOA of a negative response: the smaller of its TTL and its minimum.
     denial: Option<u32>,
     edns: Option<(usize, usize)>,
 }
@@ -162,7 +163,7 @@ fn walk(bytes: &[u8]) -> Result<Places, DecodeError> {
             continue;
         }
         places.ttls.push(at);
-        // The highest bit is none of the time's (RFC 2181).
+        // A TTL with the highest bit set counts as 0 (RFC 2181).
         let ttl = if ttl >> 31 == 1 { 0 } else { ttl };
         places.shortest = places.shortest.min(ttl);
         if record_type == RecordType::SOA
@@ -178,22 +179,22 @@ struct Kept {
     message: Message,
     since: Instant,
     keep: Duration,
-    /// Which entry of the queue is its own; older ones are left over.
+    /// Number of its entry in the queue; older entries of the key are stale.
     number: u64,
 }
 
-/// The answers that are kept.
+/// Cached responses.
 #[derive(Default)]
 pub(crate) struct Cache {
     kept: HashMap<Key, Kept>,
-    /// The order in which they came; the oldest goes first when there is no more room.
+    /// Order of insertion. The oldest is removed when there is no room.
     order: VecDeque<(u64, Key)>,
     bytes: usize,
     number: u64,
 }
 
 impl Cache {
-    /// A kept answer as it is now, if it has not run out.
+    /// Returns a cached response with its current TTLs, if it has not expired.
     pub(crate) fn get(&self, key: &Key, now: Instant) -> Option<Message> {
         let kept = self.kept.get(key)?;
         let passed = now.saturating_duration_since(kept.since);
@@ -205,7 +206,7 @@ impl Cache {
         Some(message)
     }
 
-    /// An answer that has run out, for when there is no better one.
+    /// Returns an expired response, for use when no upstream responds.
     pub(crate) fn stale(&self, key: &Key, now: Instant) -> Option<Message> {
         let kept = self.kept.get(key)?;
         if now.saturating_duration_since(kept.since) >= kept.keep + STALE {
@@ -216,7 +217,7 @@ impl Cache {
         Some(message)
     }
 
-    /// Keeps an answer, if it may be kept.
+    /// Stores a response, if it may be cached.
     pub(crate) fn put(&mut self, key: Key, message: &Message, now: Instant) {
         let Some(keep) = message.keep else { return };
         self.number += 1;

@@ -1,7 +1,8 @@
-//! Asking somebody else: the machine's own resolvers.
+//! Forwards queries to upstreams: the machine's resolvers.
 //!
-//! A question is handed on under a number and from a port of its own, so that a stranger's answer does not fit. What does not answer
-//! in time is asked last for a while. Answers go to the cache; when nobody answers, one that has run out is better than none.
+//! Each query has a random id and its own port, so that a forged response does not match. A server
+//! that does not respond in time is asked last for some time. Responses are cached. When no server
+//! responds, an expired response is used.
 
 use std::io::{self, Read as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -21,47 +22,48 @@ use tokio::time::{Instant, timeout};
 use crate::cache::{Cache, Key, Message};
 use crate::resolv_conf::ResolvConf;
 
-/// Bytes that are read of the file that names the machine's name servers; such files have some hundred.
+/// Most bytes that are read of the file with the name servers; such files have a few hundred.
 const FILE_BYTES: u64 = 4 << 20;
 
-/// Questions that wait for others' answers: CoreDNS' advice for its own. More are refused, as a resolver that is overrun does.
+/// Queries in flight, as CoreDNS recommends for `forward`. Further queries are refused.
 const WAITING: usize = 1000;
-/// How long one server may take, and how often all of them are asked: less than the five seconds after which clients give up.
+/// Timeout of one server, and attempts with all servers. Together less than the 5 s after which
+/// clients give up.
 const PATIENCE: Duration = Duration::from_millis(1500);
 const ROUNDS: usize = 2;
-/// How long all of them together may take.
+/// Timeout of all servers together.
 const WHOLE_PATIENCE: Duration = Duration::from_millis(4500);
-/// How long a server that did not answer is asked last.
+/// How long a server that did not respond is asked last.
 const REST: Duration = Duration::from_secs(10);
-/// How often the configuration is looked at, when questions come.
+/// Shortest time between two checks of the configuration file; it is checked when queries come.
 const LOOK: Duration = Duration::from_secs(1);
-/// What we take by UDP.
+/// UDP payload that we accept, in bytes.
 const PAYLOAD: u16 = 1232;
 
-/// Where questions go that are none of ours.
+/// Servers for names outside the cluster.
 #[derive(Clone, Debug)]
 pub enum Upstreams {
-    /// The name servers of a file, which is read again when it changes.
+    /// Name servers of a file, which is read again when it changes.
     File(PathBuf),
-    /// These.
+    /// Fixed servers.
     Fixed(Vec<SocketAddr>),
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoAnswer {
-    /// There is nobody to ask.
+    /// No server is configured.
     Nobody,
-    /// Nobody answered.
+    /// No server responded.
     Silence,
-    /// Too many wait already.
+    /// Too many queries are in flight.
     Overrun,
 }
 
-/// Asks others.
+/// Forwards queries.
 pub(crate) struct Forwarder {
     upstreams: Upstreams,
-    /// Our own addresses: asking them would go round in circles.
+    /// Our own addresses. Asking them would cause a loop.
     own: Vec<SocketAddr>,
     known: Mutex<Known>,
     cache: Mutex<Cache>,
@@ -69,7 +71,7 @@ pub(crate) struct Forwarder {
     random: SystemRandom,
 }
 
-/// The servers as they were last seen.
+/// Servers as last read.
 #[derive(Default)]
 struct Known {
     looked: Option<Instant>,
@@ -80,11 +82,11 @@ struct Known {
 #[derive(Clone, Copy)]
 struct Server {
     address: SocketAddr,
-    /// When it last failed to answer.
+    /// When it last failed to respond.
     failed: Option<Instant>,
 }
 
-/// What is asked of others.
+/// Query for an upstream.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     /// Uncompressed.
@@ -117,12 +119,12 @@ impl Forwarder {
         }
     }
 
-    /// A kept answer.
+    /// Returns a cached response.
     pub(crate) fn kept(&self, asked: &Asked) -> Option<Message> {
         self.cache().get(&asked.key(), Instant::now())
     }
 
-    /// Asks the servers in turn, unless the answer is known.
+    /// Asks the servers one after the other, unless the response is cached.
     pub(crate) async fn ask(&self, asked: &Asked) -> Result<Message, NoAnswer> {
         let key = asked.key();
         if let Some(message) = self.cache().get(&key, Instant::now()) {
@@ -145,7 +147,7 @@ impl Forwarder {
                             if !message.is_failure() {
                                 return Some(message);
                             }
-                            // Another server may be able to say more.
+                            // Another server may have a better response.
                             failure = Some(message);
                             continue;
                         }
@@ -176,7 +178,7 @@ impl Forwarder {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The servers, those that answered last time first.
+    /// Returns the servers, with those that failed recently at the end.
     fn servers(&self) -> Vec<SocketAddr> {
         let now = Instant::now();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -208,7 +210,7 @@ impl Forwarder {
                     return;
                 }
                 known.stamp = stamp;
-                // A file that is not there, or that is being replaced, names nobody.
+                // A file that is missing or being replaced has no servers.
                 let mut text = String::new();
                 let read = std::fs::File::open(path)
                     .and_then(|file| file.take(FILE_BYTES).read_to_string(&mut text));
@@ -246,7 +248,7 @@ impl Forwarder {
         }
     }
 
-    /// One question to one server, by TCP if the answer is too long for UDP.
+    /// Sends one query to one server. Repeats it by TCP if the response does not fit in UDP.
     async fn exchange(&self, asked: &Asked, server: SocketAddr) -> io::Result<Message> {
         let mut number = [0; 2];
         self.random
@@ -296,7 +298,7 @@ impl Forwarder {
     }
 }
 
-/// The question as we ask it: with our own EDNS record, whatever the client said.
+/// Returns the packet of a query, with our own EDNS record instead of the client's.
 fn packet(asked: &Asked, id: u16) -> Result<Vec<u8>, hickory_proto::ProtoError> {
     let mut bytes = Vec::with_capacity(512);
     let mut encoder = BinEncoder::new(&mut bytes);
@@ -319,7 +321,7 @@ fn packet(asked: &Asked, id: u16) -> Result<Vec<u8>, hickory_proto::ProtoError> 
     Ok(bytes)
 }
 
-/// Whether an answer is to our question. Servers that could not read it may leave it out.
+/// Returns whether a response has our question. Servers that could not parse the query may omit it.
 fn same_question(asked: &Asked, bytes: &[u8], packet: &[u8]) -> bool {
     let queries = u16::from_be_bytes([bytes[4], bytes[5]]);
     let end = 12 + asked.name.len() + 4;

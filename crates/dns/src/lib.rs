@@ -1,12 +1,14 @@
-//! Names: a DNS server of the cluster's own names and, for all others, of the machine's resolvers.
+//! DNS server for the names of the cluster. It forwards all other names to the machine's resolvers.
 //!
-//! [`plan::dns_records`] decides what a name means; whoever watches the cluster keeps the [`Zone`] up to date; a [`Server`]
-//! answers from it, by UDP and TCP, without asking any other machine. Other names go to the [`Upstreams`], through a cache.
+//! [`plan::dns_records`] decides the records of a name. The watcher of the cluster updates the
+//! [`Zone`]. A [`Server`] responds from it by UDP and TCP, without contacting another machine.
+//! Other names go to the [`Upstreams`], through a cache.
 //!
 //! Invariants:
-//! - No packet makes the server panic, and none makes it do more than one question's work.
-//! - What is not known yet is not denied: a zone that is not [whole](Zone::whole) fails instead.
-//! - Tasks, connections, waiting questions and kept answers are bounded.
+//! - No packet makes the server panic, or causes more work than one query.
+//! - The server does not deny a name before all records are loaded: a zone that is not
+//!   [complete](Zone::whole) responds with a failure.
+//! - Tasks, connections, waiting queries and cached responses are bounded.
 
 mod cache;
 mod forward;

@@ -1,52 +1,52 @@
-//! A query as it came: what is asked, and how the answer must look.
+//! Parses queries and determines the form of the response.
 
 use hickory_proto::op::{Header, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 use plan::dns_records::Kind;
 
-/// Labels that fit into the longest name, 255 bytes.
+/// Most labels of a name of 255 bytes.
 pub(crate) const LABELS: usize = 127;
-/// What every client takes by UDP.
+/// UDP payload that every client accepts, in bytes.
 const LEAST_PAYLOAD: u16 = 512;
-/// What we send by UDP at most, so that no packet is cut into pieces on its way (DNS flag day 2020).
+/// Largest UDP payload that we send, in bytes, to avoid fragmentation (DNS flag day 2020).
 const MOST_PAYLOAD: u16 = 1232;
 
-/// One question.
+/// One query.
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
     pub(crate) id: u16,
     pub(crate) recursion_desired: bool,
     pub(crate) checking_disabled: bool,
-    /// The name as it was asked, uncompressed, with its root.
+    /// The name as in the query, uncompressed, with its root label.
     pub(crate) name: Vec<u8>,
-    /// The same in lower case.
+    /// The name in lower case.
     pub(crate) lower: Vec<u8>,
     pub(crate) record_type: RecordType,
     pub(crate) class: DNSClass,
     pub(crate) edns: Option<Edns>,
 }
 
-/// What the client said of itself.
+/// EDNS options of the client.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Edns {
     pub(crate) payload: u16,
     pub(crate) dnssec_ok: bool,
 }
 
-/// A packet that is no question for us.
+/// Reason why a packet is not a query that we answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// Nothing to answer: an answer, or no header.
+    /// No response: the packet is a response, or has no header.
     Silence,
-    /// An error without a question.
+    /// An error without a question section.
     Code(u16, OpCode, ResponseCode),
-    /// An EDNS version that we do not know.
+    /// An unsupported EDNS version.
     Version(u16),
 }
 
 impl Question {
-    /// Reads a packet.
+    /// Parses a packet.
     pub(crate) fn read(packet: &[u8]) -> Result<Question, Refusal> {
         let mut decoder = BinDecoder::new(packet);
         let header = Header::read(&mut decoder).map_err(|_| Refusal::Silence)?;
@@ -73,7 +73,7 @@ impl Question {
         }
         let mut name = Vec::with_capacity(query.name.len() + 1);
         for label in query.name.iter() {
-            // A label has at most 63 bytes, or it would not have been read.
+            // The parser accepts at most 63 bytes for a label.
             name.push(u8::try_from(label.len()).unwrap_or(u8::MAX));
             name.extend_from_slice(label);
         }
@@ -93,13 +93,13 @@ impl Question {
         })
     }
 
-    /// How long an answer by UDP may be.
+    /// Returns the longest response by UDP, in bytes.
     pub(crate) fn udp_limit(&self) -> u16 {
         let asked = self.edns.map_or(LEAST_PAYLOAD, |edns| edns.payload);
         asked.clamp(LEAST_PAYLOAD, MOST_PAYLOAD)
     }
 
-    /// The kind of record, for the cluster's names.
+    /// Returns the kind of record, for names of the cluster.
     pub(crate) fn kind(&self) -> Kind {
         match self.record_type {
             RecordType::A => Kind::V4,
@@ -114,7 +114,8 @@ impl Question {
     }
 }
 
-/// The labels of an uncompressed name; `None` if they are no text, as no name of the cluster is.
+/// Returns the labels of an uncompressed name; `None` if they are not UTF-8. Names of the cluster
+/// always are.
 pub(crate) fn labels<'a>(name: &'a [u8], room: &'a mut [&'a str; LABELS]) -> Option<&'a [&'a str]> {
     let mut rest = name;
     let mut count = 0;
@@ -130,7 +131,7 @@ pub(crate) fn labels<'a>(name: &'a [u8], room: &'a mut [&'a str; LABELS]) -> Opt
     Some(&room[..count])
 }
 
-/// A name of dots in the form of the wire, lower-case; `None` if it cannot be one.
+/// Converts a dotted name to the wire format in lower case; `None` if it is not valid.
 pub(crate) fn wire_name(text: &str) -> Option<Vec<u8>> {
     let mut name = Vec::with_capacity(text.len() + 2);
     for label in text.trim_end_matches('.').split('.') {

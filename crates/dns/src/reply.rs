@@ -1,7 +1,8 @@
-//! Answers in the form of the wire.
+//! Responses in the wire format.
 //!
-//! The records of an answer mostly have the question's own name, so they point at it; targets in a record's data are spelt out, as
-//! RFC 2782 wants it for `SRV`. An answer that is too long is cut after a whole record and says so.
+//! Most records of a response have the name of the question, so they point to it. Targets in the
+//! data of a record are not compressed, as RFC 2782 requires for `SRV`. A response that is too long
+//! is cut after a complete record and marked as truncated.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -16,34 +17,35 @@ use plan::dns_records::{SCHEMA_VERSION, TTL, Target, VERSION_TTL};
 use crate::cache::Message;
 use crate::question::{Question, Refusal};
 
-/// Where the question's name stands in an answer, as a pointer to it.
+/// Pointer to the name of the question.
 const QUESTION: [u8; 2] = [0xc0, 12];
-/// Pointers reach this far.
+/// Largest offset that a pointer can express.
 const POINTERS: usize = 0x3fff;
 /// Length of our EDNS record, without options.
 const EDNS_LENGTH: u16 = 11;
-/// What we take by UDP.
+/// UDP payload that we accept, in bytes.
 const PAYLOAD: u16 = 1232;
-/// `refresh`, `retry` and `expire` of the zone: nobody transfers it.
+/// `refresh`, `retry` and `expire` of the zone. There are no zone transfers, so they have no
+/// effect.
 const ZONE_TIMES: [u32; 3] = [7200, 1800, 86_400];
 
 type Result<T> = std::result::Result<T, ProtoError>;
 
-/// An answer that is being written.
+/// A response that is being written.
 pub(crate) struct Reply<'a> {
     encoder: BinEncoder<'a>,
     header: Place<Header>,
     metadata: Metadata,
     counts: HeaderCounts,
     edns: bool,
-    /// The question's uncompressed name.
+    /// Uncompressed name of the question.
     name: &'a [u8],
-    /// The cluster's domain in the form of the wire.
+    /// Domain of the cluster in the wire format.
     domain: &'a [u8],
 }
 
 impl<'a> Reply<'a> {
-    /// Begins an answer of at most `limit` bytes.
+    /// Begins a response of at most `limit` bytes.
     pub(crate) fn begin(
         question: &'a Question,
         domain: &'a [u8],
@@ -77,17 +79,17 @@ impl<'a> Reply<'a> {
         })
     }
 
-    /// Says that this server is the one to know.
+    /// Marks the response as authoritative.
     pub(crate) fn authoritative(&mut self) {
         self.metadata.authoritative = true;
     }
 
-    /// Sets the result.
+    /// Sets the response code.
     pub(crate) fn code(&mut self, code: ResponseCode) {
         self.metadata.response_code = code;
     }
 
-    /// Writes what is left to be written.
+    /// Completes the response.
     pub(crate) fn end(mut self) -> Result<()> {
         if self.edns {
             self.encoder.set_max_size(u16::MAX);
@@ -103,7 +105,7 @@ impl<'a> Reply<'a> {
         self.header.replace(&mut self.encoder, header)
     }
 
-    /// Writes one record, or nothing of it when it does not fit. Whether it fitted.
+    /// Writes one record, or nothing if it does not fit. Returns whether it fitted.
     fn record(
         &mut self,
         owner: &[u8],
@@ -134,7 +136,8 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// Writes one record of the answer. Whether it fitted; if not, the answer is cut there.
+    /// Writes one record of the answer section. Returns whether it fitted; if not, the response is
+    /// truncated there.
     fn answer(
         &mut self,
         owner: &[u8],
@@ -150,7 +153,7 @@ impl<'a> Reply<'a> {
         Ok(fitted)
     }
 
-    /// Addresses, beginning anywhere: `turn` decides.
+    /// Writes IPv4 addresses, beginning with the one that `turn` selects.
     pub(crate) fn v4(&mut self, owner: Option<&[u8]>, addresses: &[Ipv4Addr], turn: u64) -> Result<()> {
         for address in turned(addresses, turn) {
             let data = |encoder: &mut BinEncoder| encoder.emit_vec(&address.octets());
@@ -161,7 +164,7 @@ impl<'a> Reply<'a> {
         Ok(())
     }
 
-    /// The same for IPv6.
+    /// Writes IPv6 addresses, beginning with the one that `turn` selects.
     pub(crate) fn v6(&mut self, owner: Option<&[u8]>, addresses: &[Ipv6Addr], turn: u64) -> Result<()> {
         for address in turned(addresses, turn) {
             let data = |encoder: &mut BinEncoder| encoder.emit_vec(&address.octets());
@@ -172,7 +175,7 @@ impl<'a> Reply<'a> {
         Ok(())
     }
 
-    /// Services, and where their targets are as far as there is room.
+    /// Writes SRV records, and the addresses of their targets as far as there is room.
     pub(crate) fn targets(
         &mut self,
         owner: Option<&[u8]>,
@@ -198,7 +201,7 @@ impl<'a> Reply<'a> {
             }
             told.push((at, target));
         }
-        // The ports of one name follow each other; its addresses are told once.
+        // The ports of one name are consecutive; its addresses are written once.
         told.dedup_by_key(|(_, target)| target.below);
         for (at, target) in told {
             if at > POINTERS {
@@ -219,7 +222,7 @@ impl<'a> Reply<'a> {
         Ok(())
     }
 
-    /// Writes an address that was not asked for. Whether it fitted.
+    /// Writes an address to the additional section. Returns whether it fitted.
     fn additional(&mut self, owner: &[u8], record_type: RecordType, octets: &[u8]) -> Result<bool> {
         let fitted = self.record(owner, record_type, TTL, |encoder| encoder.emit_vec(octets))?;
         if fitted {
@@ -228,7 +231,7 @@ impl<'a> Reply<'a> {
         Ok(fitted)
     }
 
-    /// Names in the cluster's domain that an address means.
+    /// Writes the PTR records of an address; the names are in the cluster's domain.
     pub(crate) fn pointers(&mut self, names: &[&str], turn: u64) -> Result<()> {
         let domain = self.domain;
         for name in turned(names, turn) {
@@ -245,21 +248,21 @@ impl<'a> Reply<'a> {
         Ok(())
     }
 
-    /// Another name; both uncompressed.
+    /// Writes a CNAME record; both names are uncompressed.
     pub(crate) fn alias(&mut self, owner: Option<&[u8]>, name: &[u8]) -> Result<()> {
         let data = |encoder: &mut BinEncoder| encoder.emit_vec(name);
         self.answer(owner.unwrap_or(&QUESTION), RecordType::CNAME, TTL, data)?;
         Ok(())
     }
 
-    /// The version of the schema.
+    /// Writes the version of the DNS schema.
     pub(crate) fn version(&mut self) -> Result<()> {
         let data = |encoder: &mut BinEncoder| encoder.emit_character_data(SCHEMA_VERSION);
         self.answer(&QUESTION, RecordType::TXT, VERSION_TTL, data)?;
         Ok(())
     }
 
-    /// The domain's server.
+    /// Writes the NS record of the domain.
     pub(crate) fn name_server(&mut self) -> Result<()> {
         let domain = self.domain;
         let data = |encoder: &mut BinEncoder| {
@@ -270,9 +273,10 @@ impl<'a> Reply<'a> {
         Ok(())
     }
 
-    /// The record that stands for the zone, as the answer or (for what is not there) as the authority.
+    /// Writes the SOA record of the zone, to the answer section or, for a negative response, to the
+    /// authority section.
     pub(crate) fn authority(&mut self, asked: bool) -> Result<()> {
-        // The zone's name is the end of the question's.
+        // The name of the zone is the end of the question's name.
         let at = 12 + self.name.len().saturating_sub(self.domain.len());
         let zone = [0xc0 | (at >> 8) as u8, at as u8];
         let data = |encoder: &mut BinEncoder| {
@@ -280,7 +284,7 @@ impl<'a> Reply<'a> {
             encoder.emit_vec(&zone)?;
             encoder.emit_vec(b"\x0ahostmaster")?;
             encoder.emit_vec(&zone)?;
-            // The serial number: nobody compares it.
+            // Serial number; without zone transfers it is not compared.
             encoder.emit_u32(1)?;
             for time in ZONE_TIMES {
                 encoder.emit_u32(time)?;
@@ -295,7 +299,7 @@ impl<'a> Reply<'a> {
         Ok(())
     }
 
-    /// Records from elsewhere.
+    /// Writes records of an upstream.
     pub(crate) fn records(&mut self, records: &[Record]) -> Result<()> {
         for record in records {
             let begin = self.encoder.offset();
@@ -314,7 +318,7 @@ impl<'a> Reply<'a> {
     }
 }
 
-/// Hands on an answer from elsewhere under the client's number, question and limit.
+/// Writes an upstream's response with the id, question and limit of the client.
 pub(crate) fn hand_on(
     question: &Question,
     message: &Message,
@@ -332,7 +336,8 @@ pub(crate) fn hand_on(
     let edns = question.edns.is_some();
     let records = &message.bytes[message.question_end..];
     let begin = 12 + question.name.len() + 4;
-    // An error may come without the question; what points into a message must not be moved.
+    // An error may come without the question. A message with compression pointers must not be
+    // moved.
     let moved = begin != message.question_end;
     let length = begin + records.len() + if edns { usize::from(EDNS_LENGTH) } else { 0 };
     let cut = length > usize::from(limit);
@@ -360,7 +365,8 @@ pub(crate) fn hand_on(
     Ok(())
 }
 
-/// Answers a packet that is no question for us; `false` is no answer at all.
+/// Writes the response to a packet that is not a query for us. Returns `false` if there is no
+/// response.
 pub(crate) fn refuse(refusal: &Refusal, buffer: &mut Vec<u8>) -> Result<bool> {
     buffer.clear();
     let (id, op_code, code) = match refusal {
@@ -384,7 +390,7 @@ pub(crate) fn refuse(refusal: &Refusal, buffer: &mut Vec<u8>) -> Result<bool> {
     Ok(true)
 }
 
-/// All of a list, beginning at some place.
+/// Returns all items of a list, beginning with the one that `turn` selects.
 fn turned<T>(list: &[T], turn: u64) -> impl Iterator<Item = &T> {
     let at = match list.len() {
         0 => 0,

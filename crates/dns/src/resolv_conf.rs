@@ -2,22 +2,22 @@
 
 use std::net::IpAddr;
 
-/// Name servers that are used of a file, as the C library does.
+/// Name servers of a file that are used: as many as the C library uses.
 pub const NAME_SERVERS: usize = 3;
 
-/// What a `resolv.conf` says.
+/// Content of a `resolv.conf`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResolvConf {
-    /// Addresses of name servers, as they are written.
+    /// Addresses of name servers, as written.
     pub name_servers: Vec<String>,
-    /// Domains to be searched.
+    /// Search domains.
     pub searches: Vec<String>,
-    /// Options, `ndots:1`.
+    /// Options, such as `ndots:1`.
     pub options: Vec<String>,
 }
 
 impl ResolvConf {
-    /// Reads a file's text; what is unknown is left out.
+    /// Parses the text of a file; ignores unknown lines.
     pub fn parse(text: &str) -> ResolvConf {
         let mut resolver = ResolvConf::default();
         for line in text.lines() {
@@ -26,7 +26,7 @@ impl ResolvConf {
             let words = words.map(str::to_owned);
             match keyword {
                 "nameserver" => resolver.name_servers.extend(words.take(1)),
-                // The last line counts; `.` searches nothing.
+                // The last line applies; `.` means no search domain.
                 "search" | "domain" => resolver.searches = words.filter(|domain| domain != ".").collect(),
                 "options" => resolver.options.extend(words),
                 _ => {}
@@ -35,13 +35,14 @@ impl ResolvConf {
         resolver
     }
 
-    /// The first name servers; an IPv6 zone (`fe80::1%eth0`) is left out with its address.
+    /// Returns the first name servers. An IPv6 address with a zone (`fe80::1%eth0`) is ignored.
     pub fn addresses(&self) -> Vec<IpAddr> {
         let addresses = self.name_servers.iter().filter_map(|text| text.parse().ok());
         addresses.take(NAME_SERVERS).collect()
     }
 
-    /// Whether nobody but this machine itself can ask its name servers: each is a stub on loopback.
+    /// Returns whether every name server is a stub on loopback, so that only this machine can use
+    /// it.
     pub fn only_loopback(&self) -> bool {
         let addresses = self.addresses();
         !addresses.is_empty() && addresses.iter().all(IpAddr::is_loopback)

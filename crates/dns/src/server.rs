@@ -1,7 +1,7 @@
-//! Sockets: questions come in, answers go out.
+//! Sockets of the DNS server.
 //!
-//! What the cluster or the cache knows is answered in the task that reads the socket; only what others must be asked for gets a task
-//! of its own, of which there are as many as the forwarder lets wait.
+//! The task that reads a socket also responds from the cluster's records and the cache. Only a
+//! query for an upstream gets its own task. The forwarder limits the number of these tasks.
 
 use std::collections::HashMap;
 use std::io;
@@ -24,20 +24,22 @@ use crate::question::Question;
 use crate::reply;
 use crate::zone::{Outcome, Zone};
 
-/// The longest question that is read by UDP: questions are short, even with options.
+/// Longest query that is read by UDP, in bytes. Queries are short, even with options.
 const LONGEST_QUESTION: usize = 4096;
-/// Connections at a time.
+/// Most TCP connections.
 const CONNECTIONS: usize = 256;
-/// Connections of one client at a time: one that keeps all that it may have leaves most of them to others. A resolver has one or two.
+/// Most TCP connections of one client, so that one client cannot use up all of them. A resolver has
+/// one or two.
 const CLIENT_CONNECTIONS: usize = 32;
-/// How long a connection may be silent (RFC 7766: a few seconds).
+/// Longest time without data on a connection (RFC 7766: a few seconds).
 const IDLE: Duration = Duration::from_secs(10);
-/// Questions of UDP that wait for others' answers; the forwarder refuses before this is reached.
+/// UDP queries that wait for upstreams. The forwarder refuses queries before this limit is reached.
 const TASKS: usize = 1100;
-/// How often a socket is tried that cannot be read: it comes back by itself when memory does.
+/// Wait before a failed read of a socket is repeated. The cause is usually a lack of memory that
+/// passes.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Both sockets of one address.
+/// UDP and TCP socket of one address.
 #[derive(Debug)]
 pub struct Sockets {
     udp: Arc<UdpSocket>,
@@ -45,13 +47,13 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// Binds UDP and TCP. With port 0, both get one port that is free.
+    /// Binds UDP and TCP. With port 0, both get the same free port.
     ///
     /// # Errors
     ///
-    /// The machine's: the address is not this machine's, or somebody else has it.
+    /// The address is not the machine's, or another process uses it.
     pub async fn bind(address: SocketAddr) -> io::Result<Sockets> {
-        // A port that is free for one may be taken for the other.
+        // A port that is free for one protocol may be in use for the other.
         const TRIES: usize = 16;
         let mut last = io::Error::other("no port was tried");
         for _ in 0..TRIES {
@@ -70,17 +72,17 @@ impl Sockets {
         Err(last)
     }
 
-    /// The address of both.
+    /// Returns the address of both sockets.
     ///
     /// # Errors
     ///
-    /// The machine's.
+    /// The kernel's error.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.tcp.local_addr()
     }
 }
 
-/// A DNS server. Cheap to clone.
+/// DNS server. Cheap to clone.
 #[derive(Clone)]
 pub struct Server {
     shared: Arc<Shared>,
@@ -94,18 +96,18 @@ struct Shared {
     turn: AtomicU64,
 }
 
-/// How many connections each client has.
+/// Number of connections of each client.
 #[derive(Default)]
 struct Clients(Mutex<HashMap<IpAddr, usize>>);
 
-/// One connection of a client's share, given back when it is dropped.
+/// One connection of a client's share; returned when this is dropped.
 struct Share {
     clients: Arc<Clients>,
     client: IpAddr,
 }
 
 impl Clients {
-    /// A connection for this client; `None` when it has its share.
+    /// Reserves a connection for this client; `None` when its share is used up.
     fn share(self: &Arc<Self>, client: IpAddr) -> Option<Share> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(client).or_default();
@@ -133,7 +135,8 @@ impl Drop for Share {
 }
 
 impl Server {
-    /// A server of a zone. Other names are asked of `upstreams`, but never of `own`, the addresses that lead here.
+    /// Returns a server of a zone. It forwards other names to `upstreams`, but never to `own`, the
+    /// addresses of this server.
     pub fn new(zone: Arc<Zone>, upstreams: Upstreams, own: Vec<SocketAddr>) -> Server {
         Server {
             shared: Arc::new(Shared {
@@ -201,14 +204,15 @@ impl Server {
             };
             match listener.accept().await {
                 Ok((stream, client)) => {
-                    // Closed at once: who has its share knows why.
+                    // The connection is closed at once; the client has used up its share.
                     let Some(share) = self.shared.clients.share(client.ip().to_canonical()) else {
                         tracing::debug!(%client, "a client has all the connections of its share");
                         continue;
                     };
                     let server = self.clone();
                     connections.spawn(async move {
-                        // A client that goes away, or sends nonsense, has ended its connection.
+                        // A client that disconnects or sends invalid data only ends its own
+                        // connection.
                         if let Err(error) = server.connection(stream).await {
                             tracing::debug!(%error, "serve a connection");
                         }
@@ -254,24 +258,24 @@ impl Server {
 }
 
 async fn send(socket: &UdpSocket, answer: &[u8], client: SocketAddr) {
-    // Lost like any packet that the network loses: the client asks again.
+    // Like a packet that the network loses: the client sends the query again.
     if let Err(error) = socket.send_to(answer, client).await {
         tracing::debug!(%client, %error, "send an answer");
     }
 }
 
-/// What is to be done about a packet.
+/// Next step for a packet.
 enum Step {
-    /// Nothing.
+    /// No response.
     Silence,
-    /// The answer is written.
+    /// The response is written.
     Answered,
-    /// Others must be asked: for the question, or for the last of these names that it leads to.
+    /// Ask upstreams for the name of the query, or for the last of these aliases.
     Ask(Box<Question>, Vec<Vec<u8>>),
 }
 
 impl Shared {
-    /// Answers what can be answered without anybody else. Without a limit, that of UDP holds.
+    /// Writes a response from the zone or the cache. Without a limit, the limit of UDP applies.
     fn at_once(&self, packet: &[u8], limit: Option<u16>, buffer: &mut Vec<u8>) -> Result<Step, ProtoError> {
         let question = match Question::read(packet) {
             Ok(question) => question,
@@ -296,7 +300,7 @@ impl Shared {
         }
     }
 
-    /// Asks others and writes their answer.
+    /// Asks upstreams and writes their response.
     async fn ask(
         &self,
         question: &Question,
@@ -313,10 +317,11 @@ impl Shared {
         }
     }
 
-    /// A number that no client foresees from its own answers: its questions for IPv4 and IPv6 take turns.
+    /// Returns a number that spreads the queries over addresses. A client that alternates queries
+    /// for IPv4 and IPv6 must not always get the same address, so the numbers are not consecutive.
     fn turn(&self) -> u64 {
         let count = self.turn.fetch_add(1, Ordering::Relaxed);
-        // Fibonacci hashing: neighbours come far apart.
+        // Fibonacci hashing spreads consecutive numbers.
         count.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16
     }
 }
@@ -331,7 +336,7 @@ fn asked(question: &Question, name: Option<&Vec<u8>>) -> Asked {
 }
 
 impl NoAnswer {
-    /// What the client is told.
+    /// Returns the response code for the client.
     pub(crate) fn code(self) -> ResponseCode {
         match self {
             NoAnswer::Nobody => ResponseCode::Refused,

@@ -1,4 +1,4 @@
-//! The cluster's own names, as they are asked for.
+//! Names of the cluster.
 
 use std::sync::{PoisonError, RwLock};
 
@@ -12,12 +12,12 @@ use crate::forward::NoAnswer;
 use crate::question::{LABELS, Question, labels, wire_name};
 use crate::reply::Reply;
 
-/// Aliases that are followed: more is a circle.
+/// Most aliases in a chain; a longer chain is a loop.
 const ALIASES: usize = 8;
 /// Labels of a Service's name below the domain: `<name>.<namespace>.svc`.
 const SERVICE_LABELS: usize = 3;
 
-/// The names of a cluster, which the one who watches it keeps up to date while others ask.
+/// Records of a cluster. A watcher updates them while queries read them.
 #[derive(Debug)]
 pub struct Zone {
     state: RwLock<State>,
@@ -31,24 +31,24 @@ struct State {
     whole: bool,
 }
 
-/// What becomes of a question.
+/// Result of a query.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// The answer is written.
+    /// The response is written.
     Answered,
-    /// Somebody else knows.
+    /// The name is not the cluster's, so an upstream must be asked.
     Elsewhere,
-    /// Somebody else knows the last of these names, which stand for each other in turn.
+    /// These names form a chain of aliases. An upstream must be asked for the last one.
     AliasElsewhere(Vec<Vec<u8>>),
 }
 
 impl Zone {
-    /// A zone of which nothing is known yet: until [`Zone::whole`] its names are answered with `SERVFAIL`, because what is
-    /// not known yet must not be denied.
+    /// Returns a zone without records. Until [`Zone::whole`] it responds with `SERVFAIL`, because a
+    /// record may exist that is not loaded yet.
     ///
     /// # Errors
     ///
-    /// The domain is no name.
+    /// The domain is not a valid name.
     pub fn new(records: Records) -> Result<Zone, String> {
         let domain = records.domain();
         let wire = wire_name(&domain).ok_or_else(|| format!("cluster domain {domain:?}: not a DNS name"))?;
@@ -67,12 +67,12 @@ impl Zone {
         change(&mut self.state.write().unwrap_or_else(PoisonError::into_inner).records);
     }
 
-    /// From now on all records are known.
+    /// Marks the records as complete.
     pub fn whole(&self) {
         self.state.write().unwrap_or_else(PoisonError::into_inner).whole = true;
     }
 
-    /// Answers a question, or says who does.
+    /// Writes the response to a query, or returns that an upstream must be asked.
     pub(crate) fn answer(
         &self,
         question: &Question,
@@ -131,7 +131,7 @@ impl Zone {
         Ok(Outcome::Answered)
     }
 
-    /// Writes an answer that is no alias.
+    /// Writes a response that is not an alias.
     fn write(
         &self,
         reply: &mut Reply,
@@ -161,7 +161,7 @@ impl Zone {
         }
     }
 
-    /// The name of the Service that a name is below of.
+    /// Returns the part of a name that is the name of its Service.
     fn service<'a>(&self, name: &'a [u8]) -> &'a [u8] {
         let mut room = [""; LABELS];
         let count = labels(name, &mut room).map_or(0, <[_]>::len);
@@ -173,7 +173,7 @@ impl Zone {
         rest
     }
 
-    /// Answers a question whose answer, or whose last alias', comes from elsewhere.
+    /// Writes a response whose records, or the target of the last alias, come from an upstream.
     pub(crate) fn answer_from_elsewhere(
         &self,
         question: &Question,

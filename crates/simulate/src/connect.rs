@@ -1,7 +1,8 @@
 //! A client over a few HTTP/2 connections.
 //!
-//! kube's own client speaks HTTP/1, one connection a request in flight. Here all requests share [`CONNECTIONS`] connections, opened when
-//! first needed and again when one breaks. A request on a connection that just broke fails; its caller tries again.
+//! kube's own client uses HTTP/1, with one connection for each request in flight. Here all requests
+//! share [`CONNECTIONS`] connections. A connection is opened when it is first needed, and again
+//! after it breaks. A request on a broken connection fails; its caller retries.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,13 +23,14 @@ use tower::{BoxError, Layer, Service};
 
 use crate::request::Error;
 
-/// Connections at once. A server takes 250 requests at a time on each, so this is room for all renewals in flight.
+/// Number of connections. A server accepts 250 concurrent requests on each, so this is enough for
+/// all renewals in flight.
 const CONNECTIONS: usize = 16;
 
-/// Bytes that the server may send ahead on one stream: the watch over pods is the only long one.
+/// Flow-control window of one stream, in bytes. Only the watch of pods returns much data.
 const STREAM_WINDOW: u32 = 4 << 20;
 
-/// A client for the cluster of `config`.
+/// Returns a client for the cluster of `config`.
 pub fn connect(config: &kube::Config) -> Result<kube::Client, Error> {
     let url = config.cluster_url.to_string();
     let failed = |source: BoxError| Error::Connect {
@@ -114,7 +116,7 @@ async fn open(target: &Target) -> Result<SendRequest<Body>, BoxError> {
         .initial_connection_window_size(4 * STREAM_WINDOW)
         .handshake(TokioIo::new(stream))
         .await?;
-    // Ends by itself when its last sender, which the pool owns, is gone.
+    // The task ends when the pool drops the connection's last sender.
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "a connection ended");

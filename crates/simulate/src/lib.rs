@@ -1,12 +1,18 @@
-//! Plays nodes that run nothing: enough of a kubelet's talk with the API server that the control plane cannot tell.
+//! Simulates nodes that run no containers. They make the same requests to the API server as a
+//! kubelet.
 //!
-//! Each node registers with realistic labels and capacity; is Ready once the server gave it a pod range; renews its Lease; reports the pods that
-//! are bound to it as Running and Ready; and finishes those that are deleted. All nodes of a process share one watch over pods and a few
-//! connections, so a hundred thousand fit in one process: a node costs some bytes and one small request every ten seconds.
+//! Each node registers with realistic labels and capacity. It is Ready when the server has assigned
+//! a pod range. It renews its Lease, reports the pods that are bound to it as Running and Ready,
+//! and finishes those that are deleted. All nodes of a process share one watch of pods and a few
+//! connections, so 100,000 nodes fit in one process. A node costs some bytes and one small request
+//! every ten seconds.
 //!
-//! Bounds: registrations and reports of pods have a fixed number of requests in flight each ([`Options::in_flight`]). Renewals wait for nothing: a
-//! node has one in flight. The pods' watch is read only while there is room, so a backlog stays in the server, which ends a watch that lags too far; then the present state is
-//! read anew. What waits for a pod range is no request in flight: at most the nodes without one, and their pods. A node that was deleted falls silent; it does not come back by itself.
+//! Bounds: registrations and reports of pods each have a fixed number of requests in flight
+//! ([`Options::in_flight`]). Each node has at most one renewal in flight, and renewals do not wait
+//! for other requests. The watch of pods is read only while there is room, so a backlog stays in
+//! the server. The server ends a watch that is too slow; the simulation then reads the current
+//! state again. Actions that wait for a pod range are not requests in flight: there are at most as
+//! many as nodes without a range, and their pods. A deleted node stops; it does not register again.
 
 mod connect;
 mod node;
@@ -25,26 +31,27 @@ use self::ranges::Ranges;
 use self::request::Api;
 pub use self::request::Error;
 
-/// How many nodes, and how they behave.
+/// Number of nodes, and how they behave.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How many nodes.
+    /// Number of nodes.
     pub nodes: u32,
     /// The nodes are named PREFIX-N.
     pub prefix: String,
-    /// The first node's number.
+    /// Number of the first node.
     pub start: u32,
-    /// How often each node renews its Lease.
+    /// Period of each node's Lease renewal.
     pub heartbeat: Duration,
-    /// How long a bound pod takes to run.
+    /// Time until a bound pod runs.
     pub start_up: Duration,
-    /// Images that no registry has: a pod with one of them stays Pending, its container waiting to pull it.
+    /// Images that cannot be pulled. A pod with one of them stays Pending.
     pub missing_images: Vec<String>,
-    /// A range of which each node brings a part for its pods. Without one, the nodes wait for the ranges that the server gives.
+    /// Range from which each node takes a part for its pods. Without it, the nodes wait for ranges
+    /// from the server.
     pub pod_range: Option<Ipv4Net>,
-    /// Registrations in flight, and reports of pods.
+    /// Maximum of registrations in flight, and of reports of pods.
     pub in_flight: usize,
-    /// What time it is on the nodes.
+    /// Clock of the nodes.
     pub clock: Clock,
 }
 
@@ -64,12 +71,13 @@ impl Default for Options {
     }
 }
 
-/// Plays the nodes until `shutdown`. Registration that fails for good is an error; everything later is tried again.
+/// Simulates the nodes until `shutdown`. It fails if a registration fails for good; everything
+/// later is retried.
 pub async fn run(client: kube::Client, options: Options, shutdown: CancellationToken) -> Result<(), Error> {
     let api = Api::new(client);
     let ranges = Ranges::new(&options)?;
     let play = async {
-        // The watches first, so that no pod waits for the last node's registration.
+        // Start the watches first, so that no pod waits until the last node is registered.
         let given = ranges.follow(&api, &options);
         let pods = pods::play(&api, &options, &ranges);
         let nodes = node::play(&api, &options, &ranges);

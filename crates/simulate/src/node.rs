@@ -1,4 +1,4 @@
-//! A node's own words: that it is there, and that it still is.
+//! Registration and heartbeat of the simulated nodes.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
@@ -15,37 +15,40 @@ use crate::ranges::{Node, Ranges};
 use crate::request::{Api, Error};
 use crate::{Options, pods};
 
-/// Where node Leases live.
+/// Path of the Leases of nodes.
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 
-/// How long a Lease is good for, as the kubelet writes it.
+/// `leaseDurationSeconds` of a Lease, as the kubelet writes it.
 const LEASE_SECONDS: u32 = 40;
 
-/// A renewal that comes this much later than it should may be the one before which the node was given up.
+/// A renewal that is this late may have come after the control plane set the node to not ready.
 const TARDY: Duration = Duration::from_secs(10);
 
-/// With every so many renewals a node looks at what is said of it. A kubelet does with each; thousands on one machine need not.
+/// A node reads its own Node on every renewal of this many. A kubelet reads it on each; thousands
+/// of nodes on one machine need not.
 const LOOKS: u32 = 3;
 
-/// Renewals that are due within this go out together, so that many nodes cost few wake-ups and spread over the heartbeat.
+/// Renewals that are due within this time are sent together. So many nodes cause few wake-ups,
+/// spread over the heartbeat.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Renewals in flight: as many as the connections have streams for ([`connect`](crate::connect())), and some. At 100,000 nodes a renewal may take
-/// 400 ms before one is left out.
+/// Renewals in flight: about as many as the connections have streams
+/// ([`connect`](crate::connect())). With 100,000 nodes a renewal may take 400 ms before one is
+/// skipped.
 const RENEWALS_MAX: usize = 4_096;
 
-/// Why a node without a pod range is not ready, in the agent's words.
+/// Why a node without a pod range is not ready, in the words of the agent.
 const NO_RANGE: &str = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:Network plugin returns error: the node has no pod range (spec.podCIDR) yet";
 
-/// Tries of a registration, and the wait between them; the server may still be starting.
+/// Attempts of a registration and the wait between them. The server may still be starting.
 const TRIES: (u32, Duration) = (10, Duration::from_millis(500));
 
-/// The name of the `index`th node.
+/// Returns the name of node number `index`.
 pub(crate) fn name(options: &Options, index: u32) -> String {
     format!("{}-{}", options.prefix, options.start + index)
 }
 
-/// The index of the node of this name, if it is one of ours.
+/// Returns the index of the node with this name, if it belongs to this simulation.
 pub(crate) fn index(options: &Options, name: &str) -> Option<u32> {
     let number: u32 = name
         .strip_prefix(&*options.prefix)?
@@ -56,28 +59,30 @@ pub(crate) fn index(options: &Options, name: &str) -> Option<u32> {
     (index < options.nodes).then_some(index)
 }
 
-/// The address of a node: 100.64.0.0/10, which is set aside for networks inside networks.
+/// Returns the address of a node, from 100.64.0.0/10, which is reserved for carrier-grade NAT.
 pub(crate) fn address(index: u32) -> std::net::Ipv4Addr {
     std::net::Ipv4Addr::from(0x6440_0000 + (index + 1) % (1 << 22))
 }
 
-/// What a node says that waits for a place among the requests in flight.
+/// Report of a node that needs one of the limited requests in flight.
 #[derive(Clone, Copy)]
 enum Step {
     Register,
-    /// It has a pod range by now, and is Ready.
+    /// The node has a pod range now, so it is Ready.
     Ready,
 }
 
-/// Registers all nodes, then renews their Leases for ever.
+/// Registers all nodes, then renews their Leases until it is dropped.
 pub(crate) async fn play(api: &Api, options: &Options, ranges: &Ranges) -> Result<Infallible, Error> {
     let mut stepping = FuturesUnordered::new();
     let mut heartbeats = Heartbeats::new(api, options, ranges);
-    // Nodes that are registered without a pod range, and those that got one since: they keep no place among the requests.
+    // Nodes that registered without a pod range, and those that have one since. They do not count
+    // as requests in flight.
     let mut without = FuturesUnordered::new();
     let mut given = VecDeque::new();
     let (mut next, mut registered) = (0, 0);
-    // Who is registered begins to renew at once: the last of many comes late.
+    // A registered node renews its Lease at once, because the last of many registrations comes
+    // late.
     loop {
         while stepping.len() < options.in_flight {
             let (index, step) = match given.pop_front() {
@@ -93,7 +98,7 @@ pub(crate) async fn play(api: &Api, options: &Options, ranges: &Ranges) -> Resul
         }
         let at = heartbeats.next_launch();
         tokio::select! {
-            // What is answered makes room for what is due.
+            // Handle finished requests first, because they make room for new ones.
             biased;
             Some((index, step, result)) = stepping.next() => match step {
                 Step::Register => {
@@ -107,7 +112,7 @@ pub(crate) async fn play(api: &Api, options: &Options, ranges: &Ranges) -> Resul
                         tracing::info!(nodes = options.nodes, without_a_pod_range = waiting, "all nodes are registered");
                     }
                 }
-                // It says so again with its next renewal.
+                // The node reports it again with its next renewal.
                 Step::Ready => if let Err(error) = result {
                     tracing::warn!(%error, "cannot update a node's status");
                     heartbeats.say_ready(index);
@@ -125,7 +130,7 @@ pub(crate) async fn play(api: &Api, options: &Options, ranges: &Ranges) -> Resul
     }
 }
 
-/// Returns at `at`; never, when there is nothing to wait for.
+/// Returns at `at`; never returns for `None`.
 async fn until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
@@ -133,7 +138,7 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-/// Takes a step, however often it fails, up to a limit. Gives back whether the node said that it is ready.
+/// Performs a step, with retries up to a limit. Returns whether the node reported that it is ready.
 async fn take(api: &Api, options: &Options, ranges: &Ranges, index: u32, step: Step) -> Result<bool, Error> {
     let mut tries = 0;
     loop {
@@ -166,7 +171,8 @@ async fn register(api: &Api, options: &Options, ranges: &Ranges, index: u32) -> 
         .await
     {
         Err(error) if error.code() == 409 => {
-            // It was played before. A node that says for a moment that it is not ready may lose its pods: its ranges are looked up first.
+            // The Node exists from an earlier simulation. A node that reports not ready for a
+            // moment may lose its pods, so read its ranges first.
             if !ready {
                 let found = api
                     .send(Method::GET, &path, "application/json", &Value::Null)
@@ -182,7 +188,7 @@ async fn register(api: &Api, options: &Options, ranges: &Ranges, index: u32) -> 
     };
     let mut node = registered(&path, &answer)?;
     if !node.has_ranges() && ranges.own(index).is_some() {
-        // It was played before, and waited for a range of the server.
+        // The Node exists from an earlier simulation and waited for a range from the server.
         let patch = json!({"spec": ranges.spec(index)});
         let answer = api
             .send(
@@ -205,7 +211,7 @@ async fn register(api: &Api, options: &Options, ranges: &Ranges, index: u32) -> 
         "spec": {"holderIdentity": name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": micros(now)},
     });
     match api.send(Method::POST, LEASES, "application/json", &lease).await {
-        // Its owner may be an older Node of that name: the reference follows.
+        // The Lease may belong to an older Node of that name, so update its owner reference.
         Err(error) if error.code() == 409 => {
             let path = format!("{LEASES}/{name}");
             let patch = json!({"metadata": {"ownerReferences": lease["metadata"]["ownerReferences"]}, "spec": lease["spec"]});
@@ -219,7 +225,7 @@ async fn register(api: &Api, options: &Options, ranges: &Ranges, index: u32) -> 
     Ok(ready)
 }
 
-/// The Node in an answer.
+/// Parses the Node of a response.
 fn registered(path: &str, answer: &[u8]) -> Result<Node, Error> {
     serde_json::from_slice(answer).map_err(|source| Error::Unanswered {
         method: Method::GET,
@@ -228,7 +234,7 @@ fn registered(path: &str, answer: &[u8]) -> Result<Node, Error> {
     })
 }
 
-/// Says how the node is. Gives back its Node.
+/// Reports the status of a node. Returns the Node.
 async fn report(api: &Api, options: &Options, ranges: &Ranges, index: u32) -> Result<Vec<u8>, Error> {
     let name = name(options, index);
     let now = options.clock.now();
@@ -238,19 +244,19 @@ async fn report(api: &Api, options: &Options, ranges: &Ranges, index: u32) -> Re
     api.send(Method::PATCH, &path, kind, &patch).await
 }
 
-/// The renewals of all nodes, each at its own moment of the period. None waits for another: one that is due while the last of its node has not been
-/// answered is left out.
+/// Renewals of all nodes, each at its own moment of the period. No renewal waits for another. A
+/// renewal is skipped while the node's last one is in flight.
 struct Heartbeats<'a> {
     api: &'a Api,
     options: &'a Options,
     ranges: &'a Ranges,
     due: BTreeSet<(Instant, u32)>,
     running: FuturesUnordered<futures::future::BoxFuture<'a, (u32, Result<(), Error>)>>,
-    /// Nodes whose renewal is running.
+    /// Nodes with a renewal in flight.
     unanswered: HashSet<u32>,
-    /// Nodes that were not heard, or late, with how many renewals have failed in a row.
+    /// Nodes whose last renewals failed or were late, with the number of consecutive failures.
     failing: HashMap<u32, u32>,
-    /// How many renewals went out.
+    /// Number of renewals that were sent.
     count: u32,
 }
 
@@ -268,14 +274,16 @@ impl<'a> Heartbeats<'a> {
         }
     }
 
-    /// The first renewal comes after a share of the period that differs by node, so that a burst of registrations spreads.
+    /// Schedules the first renewal of a node. Its offset in the period differs by node, which
+    /// spreads a burst of registrations.
     fn begin(&mut self, index: u32) {
         let share = f64::from(index.wrapping_mul(2_654_435_761)) / f64::from(u32::MAX);
         self.due
             .insert((Instant::now() + self.options.heartbeat.mul_f64(share), index));
     }
 
-    /// When the next renewals go out: when the first is due, and those that are due soon after go with it.
+    /// Returns when the next renewals are sent: shortly after the first one is due, so that others
+    /// go with it.
     fn next_launch(&self) -> Option<Instant> {
         let (at, _) = self.due.first()?;
         Some(*at + TICK)
@@ -290,14 +298,15 @@ impl<'a> Heartbeats<'a> {
             self.due
                 .insert((next_due(at, self.options.heartbeat, now), index));
             if self.running.len() >= RENEWALS_MAX || !self.unanswered.insert(index) {
-                // The server may give the node up meanwhile: it says that it is ready as soon as it is heard.
+                // The control plane may set the node to not ready meanwhile, so it reports ready
+                // with its next renewal.
                 self.say_ready(index);
                 continue;
             }
             self.count = self.count.wrapping_add(1);
             let say = match self.failing.contains_key(&index) || now.duration_since(at) > TARDY {
                 true => Say::Ready,
-                // All nodes take turns, whether they are many or one.
+                // The nodes take turns, for any number of nodes.
                 false if (self.count / self.options.nodes.max(1) + index).is_multiple_of(LOOKS) => {
                     Say::IfAsked
                 }
@@ -309,7 +318,7 @@ impl<'a> Heartbeats<'a> {
         }
     }
 
-    /// Has the node say how it is with its next renewal.
+    /// Makes the node report its status with its next renewal.
     fn say_ready(&mut self, index: u32) {
         self.failing.entry(index).or_default();
     }
@@ -321,7 +330,7 @@ impl<'a> Heartbeats<'a> {
                 self.failing.remove(&index);
             }
             Err(error) if error.code() == 404 => {
-                // Its Lease went with its Node: the node was deleted, and is silent from now on.
+                // The Lease was deleted with its Node. A deleted node stops reporting.
                 tracing::debug!(node = name(self.options, index), "the node is gone");
                 self.due.retain(|(_, due)| *due != index);
                 self.failing.remove(&index);
@@ -337,26 +346,27 @@ impl<'a> Heartbeats<'a> {
     }
 }
 
-/// When a renewal that was due at `at` is due again: at the same moment of the next period that has not passed.
+/// Returns when a renewal that was due at `at` is due again: at the same moment of the next period
+/// in the future.
 fn next_due(at: Instant, period: Duration, now: Instant) -> Instant {
     match at + period {
         next if next > now => next,
-        // Periods have passed without it: what they left out is not made up for.
+        // Missed periods are not made up for.
         _ => now + period,
     }
 }
 
-/// What a node says beside its renewal.
+/// What a node reports with its renewal.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Say {
     Nothing,
-    /// That it is ready, if the server has it otherwise.
+    /// That it is ready, if the server has another status.
     IfAsked,
     /// That it is ready.
     Ready,
 }
 
-/// Renews the Lease, before anything else. A node that was late says at once that it is ready, and that its pods are.
+/// Renews the Lease first. A node that was late then reports that it and its pods are ready.
 async fn renew(api: &Api, options: &Options, ranges: &Ranges, index: u32, say: Say) -> Result<(), Error> {
     let began = Instant::now();
     let (name, now) = (name(options, index), options.clock.now());
@@ -377,7 +387,7 @@ async fn renew(api: &Api, options: &Options, ranges: &Ranges, index: u32, say: S
     Ok(())
 }
 
-/// Whether the server has it otherwise that the node is ready, or that it is not.
+/// Returns whether the server has another Ready status than `is_ready`.
 async fn is_misjudged(api: &Api, name: &str, is_ready: bool) -> Result<bool, Error> {
     let path = format!("/api/v1/nodes/{name}");
     let node = api
@@ -393,12 +403,12 @@ async fn is_misjudged(api: &Api, name: &str, is_ready: bool) -> Result<bool, Err
     Ok(ready.is_some_and(|ready| ready["status"] != right))
 }
 
-/// RFC 3339 with six digits, as `metav1.MicroTime` is written.
+/// Formats RFC 3339 with six digits, like `metav1.MicroTime`.
 fn micros(at: Timestamp) -> String {
     format!("{at:.6}")
 }
 
-/// A node as a kubelet on a small cloud machine registers it.
+/// Returns a Node as a kubelet on a small cloud machine registers it.
 fn node(name: &str, index: u32, now: Timestamp, is_ready: bool) -> Value {
     let now = format!("{now:.0}");
     let condition = |kind: &str, status: &str, reason: &str, message: &str| {

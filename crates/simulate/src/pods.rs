@@ -1,4 +1,4 @@
-//! The pods of all played nodes, on one watch.
+//! Pods of all simulated nodes, from one watch.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
@@ -21,11 +21,13 @@ use crate::ranges::{self, Ranges};
 use crate::request::{Api, Error};
 use crate::{Options, node, request};
 
-/// Pods of all namespaces, from the present state on: without a version the watch begins with everything that exists.
+/// Watch of the pods of all namespaces. Without a resource version it begins with all existing
+/// pods.
 const WATCH: &str =
     "/api/v1/pods?watch=1&allowWatchBookmarks=true&timeoutSeconds=270&fieldSelector=spec.nodeName";
 
-/// The watch of the nodes' pods: of all that are bound, or of the one node's, who as itself may not see others'.
+/// Returns the path of the watch: the pods of all nodes, or of the single node, because a node's
+/// user may read only its own pods.
 fn watch(options: &Options) -> String {
     match options.nodes {
         1 => format!("{WATCH}%3D{}", node::name(options, 0)),
@@ -33,19 +35,20 @@ fn watch(options: &Options) -> String {
     }
 }
 
-/// The wait before a watch that broke is opened again.
+/// Wait before a broken watch is opened again.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The longest wait before a report that failed is tried again. While the server is away the watch is read no further.
+/// Longest backoff of a report. While the server is unavailable, the watch is not read.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
-/// After so many tries of a report somebody is told.
+/// A report that failed this often is logged.
 const TRIES: u32 = 5;
 
-/// How long a kubelet takes to see that the server has another opinion of a pod, and to correct it: the period of its status manager.
+/// Time after which a kubelet corrects a status that the server has wrong: the period of its status
+/// manager.
 const CORRECTED_AFTER: Duration = Duration::from_secs(10);
 
-/// Of a pod, what a simulated kubelet looks at.
+/// Fields of a pod that a simulated kubelet reads.
 #[derive(Clone, Debug, Deserialize)]
 struct Pod {
     metadata: Meta,
@@ -101,21 +104,21 @@ struct Condition {
     status: String,
 }
 
-/// What a node does for a pod now.
+/// Next action of a node for a pod.
 #[derive(Debug, PartialEq, Eq)]
 enum Deed {
-    /// Report it running.
+    /// Report the pod as running.
     Run,
     /// Report that its image cannot be pulled.
     Wait,
-    /// It runs and is said not to be ready, as all pods of a node are that was not heard of: correct that.
+    /// Report it as ready: the control plane set it to not ready when its node was unreachable.
     Correct,
-    /// It is to go: confirm its end.
+    /// Confirm the end of a deleted pod.
     Finish,
 }
 
 impl Deed {
-    /// How long a node takes before it does this.
+    /// Returns how long a node takes before this action.
     fn wait(&self, options: &Options) -> Duration {
         match self {
             Deed::Run | Deed::Wait => options.start_up,
@@ -126,7 +129,8 @@ impl Deed {
 }
 
 impl Pod {
-    /// Whether somebody else said that it is not ready although its containers are.
+    /// Returns whether the control plane set the pod to not ready although its containers are
+    /// ready.
     fn is_given_up(&self) -> bool {
         let is = |kind: &str, status: &str| {
             let mut conditions = self.status.conditions.iter();
@@ -139,7 +143,7 @@ impl Pod {
         let missing = |container: &Container| missing_images.contains(&container.image);
         match (self.metadata.deletion_timestamp, self.status.phase.as_str()) {
             (Some(_), _) => Some(Deed::Finish),
-            // Said once: nothing comes of pulling again.
+            // Reported once: pulling again does not help.
             (None, "" | "Pending") if self.spec.containers.iter().any(missing) => {
                 self.status.container_statuses.is_empty().then_some(Deed::Wait)
             }
@@ -155,7 +159,7 @@ impl Pod {
     }
 }
 
-/// Reports and finishes pods for ever.
+/// Reports and finishes pods until it is dropped.
 pub(crate) async fn play(api: &Api, options: &Options, ranges: &Ranges) -> Infallible {
     let mut version = String::new();
     let mut work = Work {
@@ -176,7 +180,7 @@ pub(crate) async fn play(api: &Api, options: &Options, ranges: &Ranges) -> Infal
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "the watch of pods was interrupted");
                 version.clear();
-                // The next watch tells of them again, if they still exist.
+                // The next watch returns these pods again, if they still exist.
                 work.let_go();
                 tokio::time::sleep(PAUSE).await;
             }
@@ -184,22 +188,24 @@ pub(crate) async fn play(api: &Api, options: &Options, ranges: &Ranges) -> Infal
     }
 }
 
-/// What is to be done for pods, and what is being done. It outlives a watch.
+/// Waiting and running actions for pods. It outlives a watch.
 struct Work<'a> {
     api: &'a Api,
     options: &'a Options,
     ranges: &'a Ranges,
     running: FuturesUnordered<BoxFuture<'a, (String, Deed)>>,
-    /// What is to be done later. It keeps no place among what is running: one pod that waits must not hold up another.
+    /// Actions whose time has not come. They do not count as running, because a waiting pod must
+    /// not block others.
     delayed: FuturesUnordered<BoxFuture<'a, Task>>,
     due: VecDeque<Task>,
-    /// Pods of nodes that have no pod range, by node.
+    /// Actions for pods of nodes without a pod range, by node.
     held: HashMap<u32, Vec<Task>>,
-    /// Each gives back a node of `held` once it has a range.
+    /// Each future returns a node of `held` when the node has a range.
     given: FuturesUnordered<BoxFuture<'a, u32>>,
-    /// Of these something is being reported already, which settles what an event says meanwhile.
+    /// UIDs of pods with a waiting or running action. Events of these pods are ignored until it
+    /// ends.
     reporting: HashSet<String>,
-    /// How many addresses each node has given away.
+    /// Number of addresses that each node has assigned.
     turns: Vec<u32>,
 }
 
@@ -208,7 +214,8 @@ impl<'a> Work<'a> {
         self.running.len() < self.options.in_flight
     }
 
-    /// Does what is due, and settles what was done or has become due. Pends for ever while there is nothing to do.
+    /// Starts actions that are due, and handles finished ones. Never returns while there is nothing
+    /// to do.
     async fn step(&mut self) {
         while self.has_room()
             && let Some(task) = self.due.pop_front()
@@ -229,7 +236,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// What is to be done for a pod as it was seen.
+    /// Queues the action that a pod needs.
     fn take(&mut self, pod: Pod) {
         let Some(index) = node::index(self.options, &pod.spec.node_name) else {
             return;
@@ -258,7 +265,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// An address that a pod has from an earlier simulation is not given away again.
+    /// Skips an address that a pod has from an earlier simulation.
     fn skip_address(&mut self, index: u32, pod: &Pod) {
         let mut ranges = self.ranges.of(index).into_iter().flatten();
         let turn = pod
@@ -269,7 +276,7 @@ impl<'a> Work<'a> {
         *next = turn.map_or(*next, |turn| turn.saturating_add(1).max(*next));
     }
 
-    /// A pod with a network of its own is held while its node has no pod range.
+    /// Starts an action. It waits if the pod needs an address and its node has no pod range yet.
     fn begin(&mut self, task: Task) {
         let index = task.index;
         if !task.needs_address() || self.ranges.has(index) {
@@ -284,7 +291,7 @@ impl<'a> Work<'a> {
         held.push(task);
     }
 
-    /// A pod that has gone is not held any longer.
+    /// Drops a deleted pod from the waiting ones.
     fn forget(&mut self, index: u32, uid: &str) {
         if let Some(held) = self.held.get_mut(&index) {
             held.retain(|task| task.pod.metadata.uid != uid);
@@ -292,7 +299,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Lets all go that are held.
+    /// Drops all waiting actions.
     fn let_go(&mut self) {
         for task in self.held.values_mut().flat_map(|held| held.drain(..)) {
             self.reporting.remove(&task.pod.metadata.uid);
@@ -300,7 +307,7 @@ impl<'a> Work<'a> {
     }
 }
 
-/// One watch, to its end.
+/// Reads one watch to its end.
 async fn follow(work: &mut Work<'_>, version: &mut String) -> Result<(), kube::Error> {
     let path = match version.as_str() {
         "" => watch(work.options),
@@ -337,22 +344,23 @@ async fn follow(work: &mut Work<'_>, version: &mut String) -> Result<(), kube::E
     }
 }
 
-/// What is to be done for a pod.
+/// An action for a pod.
 struct Task {
     pod: Pod,
     deed: Deed,
-    /// The number of its node.
+    /// Index of its node.
     index: u32,
 }
 
 impl Task {
-    /// Whether it cannot be done while the node has no pod range.
+    /// Returns whether the action needs a pod range of the node.
     fn needs_address(&self) -> bool {
         matches!(self.deed, Deed::Run | Deed::Wait) && !self.pod.spec.host_network
     }
 }
 
-/// Does it, however often it fails; `turn` is the number of the address that the pod gets. Gives back of which pod, and what.
+/// Performs the action and retries until it succeeds. `turn` is the number of the pod's address.
+/// Returns the pod's UID and the action.
 async fn perform(api: &Api, options: &Options, ranges: &Ranges, task: Task, turn: u32) -> (String, Deed) {
     let Task { mut pod, deed, index } = task;
     let mut attempt = 0;
@@ -361,7 +369,7 @@ async fn perform(api: &Api, options: &Options, ranges: &Ranges, task: Task, turn
         let now = format!("{:.0}", options.clock.now());
         let result = match deed {
             Deed::Run | Deed::Wait => {
-                // Nodes that other processes play, with other numbers, have other addresses.
+                // Nodes of other simulations, which have other numbers, have other addresses.
                 let number = options.start + index;
                 let host = node::address(number).into();
                 let addresses = match (pod.spec.host_network, ranges.of(index)) {
@@ -376,9 +384,9 @@ async fn perform(api: &Api, options: &Options, ranges: &Ranges, task: Task, turn
         };
         match result {
             Ok(()) => break,
-            // Gone, or another pod by now.
+            // The pod was deleted, or replaced by another one.
             Err(error) if matches!(error.code(), 404 | 422) => break,
-            // Changed since it was seen, by an event that was not heeded because of this report.
+            // The pod changed since it was read. Its event was ignored because of this report.
             Err(error) if error.code() == 409 => match look(api, &pod).await {
                 Ok(found) if found.deed(&options.missing_images).as_ref() == Some(&deed) => pod = found,
                 Err(error) if error.code() != 404 => {}
@@ -410,7 +418,7 @@ async fn report(api: &Api, pod: &Pod, status: &Value) -> Result<(), Error> {
     .map(|_| ())
 }
 
-/// The pod as it is now; 404 also when there is another one of its name.
+/// Returns the current pod. The error is 404 also when another pod has the name.
 async fn look(api: &Api, pod: &Pod) -> Result<Pod, Error> {
     let path = format!(
         "/api/v1/namespaces/{}/pods/{}",
@@ -435,13 +443,13 @@ struct Pods {
     items: Vec<Pod>,
 }
 
-/// Says of the pods of a node which was given up, and which lives, that they are ready after all.
+/// Reports the pods of a node as ready again, after the control plane set them to not ready.
 pub(crate) async fn report_again(api: &Api, options: &Options, node: &str) -> Result<(), Error> {
     let path = format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{node},status.phase%3DRunning");
     let list = api
         .send(Method::GET, &path, "application/json", &Value::Null)
         .await?;
-    // What cannot be read is not ours to mend.
+    // A pod list that cannot be parsed cannot be corrected either.
     let Ok(Pods { items }) = serde_json::from_slice(&list) else {
         return Ok(());
     };
@@ -462,7 +470,7 @@ pub(crate) async fn report_again(api: &Api, options: &Options, node: &str) -> Re
             )
             .await
         {
-            // Gone, or another pod by now.
+            // The pod was deleted, or replaced by another one.
             Err(error) if matches!(error.code(), 404 | 409 | 422) => {}
             result => drop(result?),
         }
@@ -484,7 +492,7 @@ async fn finish(api: &Api, pod: &Pod) -> Result<(), request::Error> {
         .map(|_| ())
 }
 
-/// The correction for a pod that is ready after all.
+/// Returns the status patch of a pod that is ready again.
 fn ready(pod: &Pod, now: &str) -> Value {
     json!({
         "metadata": {"uid": pod.metadata.uid},
@@ -492,13 +500,13 @@ fn ready(pod: &Pod, now: &str) -> Value {
     })
 }
 
-/// A pod's addresses: one of each of its node's ranges.
+/// Returns a pod's addresses: one from each range of its node.
 fn addresses(ranges: &[IpNet], turn: u32) -> Vec<IpAddr> {
     let ranges = ranges.iter();
     ranges.map(|range| ranges::pod_address(range, turn)).collect()
 }
 
-/// The status of a pod whose containers all run, but for those whose image is missing.
+/// Returns the status of a pod whose containers all run, except those whose image is missing.
 fn status(pod: &Pod, missing_images: &[String], host: IpAddr, addresses: &[IpAddr], now: &str) -> Value {
     let missing = |container: &Container| missing_images.contains(&container.image);
     let container = |container: &Container| {
@@ -531,7 +539,8 @@ fn status(pod: &Pod, missing_images: &[String], host: IpAddr, addresses: &[IpAdd
         }),
     };
     json!({
-        // The pod as it was seen: what somebody reported meanwhile stays, and the next event brings it here.
+        // The resource version rejects the write if the pod changed meanwhile. The next event then
+        // returns the pod.
         "metadata": {"uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version},
         "status": {
             "phase": if unready.is_empty() { "Running" } else { "Pending" }, "startTime": now,

@@ -1,4 +1,5 @@
-//! The pod ranges of the played nodes: the server gives them, or the nodes bring parts of one range of their own.
+//! Pod ranges of the simulated nodes. The server assigns them, or the nodes register with parts of
+//! one given range.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -17,19 +18,19 @@ use tokio::sync::SetOnce;
 use crate::request::{Api, Error};
 use crate::{Options, node};
 
-/// All nodes, from the present state on.
+/// Watch of all nodes, from the current state on.
 const WATCH: &str = "/api/v1/nodes?watch=1&allowWatchBookmarks=true&timeoutSeconds=270";
 
-/// The wait before a watch that broke is opened again.
+/// Wait before a broken watch is opened again.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The part of its own range that a node brings: room for its 110 pods.
+/// Prefix length of the part that a node registers: room for its 110 pods.
 const OWN_PREFIX: u8 = 25;
 
-/// Addresses at the ends of a range that no pod gets: the network's, the node's and the last one.
+/// Addresses of a range that no pod gets: the network's, the node's and the last one.
 const SET_ASIDE: u32 = 3;
 
-/// Of a Node, what says which ranges are its.
+/// Fields of a Node that hold its ranges.
 #[derive(Clone, Deserialize)]
 pub(crate) struct Node {
     metadata: Meta,
@@ -57,7 +58,7 @@ impl Node {
         &self.metadata.uid
     }
 
-    /// Its ranges, without what cannot be read.
+    /// Returns the ranges that can be parsed.
     fn ranges(&self) -> Vec<IpNet> {
         let texts = self.spec.pod_cidrs.iter();
         texts.filter_map(|text| text.parse().ok()).collect()
@@ -68,18 +69,18 @@ impl Node {
     }
 }
 
-/// The ranges of all nodes of a simulation.
+/// Ranges of all nodes of a simulation.
 pub(crate) struct Ranges {
     own: Option<Ipv4Net>,
     start: u32,
-    /// A Node's ranges do not change once it has some.
+    /// By node. A Node's ranges do not change after they are set.
     of: Vec<SetOnce<Box<[IpNet]>>>,
-    /// How many nodes have none yet.
+    /// Number of nodes without ranges.
     missing: AtomicU32,
 }
 
 impl Ranges {
-    /// Refuses an own range that is too small for all nodes.
+    /// Returns an error if the given range is too small for all nodes.
     pub(crate) fn new(options: &Options) -> Result<Self, Error> {
         if let Some(range) = options.pod_range {
             let room = 1u64 << OWN_PREFIX.saturating_sub(range.prefix_len());
@@ -97,14 +98,14 @@ impl Ranges {
         })
     }
 
-    /// The range that a node brings.
+    /// Returns the range that a node registers with, if nodes have their own.
     pub(crate) fn own(&self, index: u32) -> Option<IpNet> {
         let own = self.own?;
         let first = own.network().to_bits() + ((self.start + index) << (32 - OWN_PREFIX));
         Ipv4Net::new(first.into(), OWN_PREFIX).ok().map(IpNet::V4)
     }
 
-    /// The `spec` with which a node registers.
+    /// Returns the `spec` with which a node registers.
     pub(crate) fn spec(&self, index: u32) -> Value {
         match self.own(index) {
             Some(range) => json!({"podCIDR": range, "podCIDRs": [range]}),
@@ -112,12 +113,12 @@ impl Ranges {
         }
     }
 
-    /// The ranges of a node; `None` until its Node has some.
+    /// Returns the ranges of a node; `None` until its Node has some.
     pub(crate) fn of(&self, index: u32) -> Option<&[IpNet]> {
         self.of[index as usize].get().map(AsRef::as_ref)
     }
 
-    /// Whether a node has ranges, or brings one.
+    /// Returns whether a node has ranges or registers with one.
     pub(crate) fn has(&self, index: u32) -> bool {
         self.own.is_some() || self.of(index).is_some()
     }
@@ -127,12 +128,12 @@ impl Ranges {
         self.of[index as usize].wait().await;
     }
 
-    /// How many nodes have no ranges yet.
+    /// Returns the number of nodes without ranges.
     pub(crate) fn missing(&self) -> u32 {
         self.missing.load(Ordering::Relaxed)
     }
 
-    /// Takes in what the server says of a node.
+    /// Stores the ranges of a Node that the server returned.
     pub(crate) fn learn(&self, index: u32, node: &Node) {
         let ranges = node.ranges();
         if !ranges.is_empty() && self.of[index as usize].set(ranges.into()).is_ok() {
@@ -140,7 +141,8 @@ impl Ranges {
         }
     }
 
-    /// Watches until every node has ranges. Nodes that bring their own learn from the answer to their registration.
+    /// Watches until every node has ranges. Nodes with their own ranges take them from the response
+    /// to their registration.
     pub(crate) async fn follow(&self, api: &Api, options: &Options) -> Infallible {
         while self.own.is_none() && self.missing() > 0 {
             if let Err(error) = self.watch(api, options).await {
@@ -151,10 +153,10 @@ impl Ranges {
         std::future::pending().await
     }
 
-    /// One watch, to its end.
+    /// Reads one watch to its end.
     async fn watch(&self, api: &Api, options: &Options) -> Result<(), kube::Error> {
         let path = match options.nodes {
-            // It may be the node itself that asks.
+            // The client may be the node itself, which may watch only its own Node.
             1 => format!("{WATCH}&fieldSelector=metadata.name%3D{}", node::name(options, 0)),
             _ => WATCH.to_owned(),
         };
@@ -179,7 +181,7 @@ impl Ranges {
     }
 }
 
-/// The address of the `turn`th pod of a range. When the range is through, it begins again.
+/// Returns the address of pod number `turn` in a range. After the last address it starts again.
 pub(crate) fn pod_address(range: &IpNet, turn: u32) -> IpAddr {
     let bits = u32::from(range.max_prefix_len() - range.prefix_len()).min(31);
     let offset = match 1u32 << bits {
@@ -192,7 +194,7 @@ pub(crate) fn pod_address(range: &IpNet, turn: u32) -> IpAddr {
     }
 }
 
-/// The number from which [`pod_address`] makes this address.
+/// Returns the number for which [`pod_address`] returns this address.
 pub(crate) fn turn(range: &IpNet, address: IpAddr) -> Option<u32> {
     let offset = match (range.network(), address) {
         _ if !range.contains(&address) => return None,

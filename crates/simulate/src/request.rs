@@ -1,14 +1,14 @@
-//! Requests, and what can go wrong with them.
+//! Requests and their errors.
 
 use http::{Method, Request, header};
 use http_body_util::BodyExt;
 use kube::client::Body;
 use serde_json::Value;
 
-/// Why the nodes cannot be played.
+/// Why nodes cannot be simulated.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The server refused.
+    /// The server rejected the request.
     #[error("{method} {path}: {code}: {message}")]
     Refused {
         /// The request's method.
@@ -17,30 +17,30 @@ pub enum Error {
         path: String,
         /// The HTTP status.
         code: u16,
-        /// The server's words.
+        /// The server's message.
         message: String,
     },
-    /// No answer came.
+    /// No response came.
     #[error("{method} {path}")]
     Unanswered {
         /// The request's method.
         method: Method,
         /// Its path.
         path: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: kube::Error,
     },
-    /// The range that the nodes bring has no part for each.
+    /// The range is too small for the parts of all nodes.
     #[error(
         "{range} has room for the pods of {room} nodes, a /25 each, and {wanted} are played: name a larger range"
     )]
     SmallRange {
         /// The range.
         range: ipnet::Ipv4Net,
-        /// For how many nodes it has room.
+        /// Number of nodes for which it has room.
         room: u64,
-        /// How many there are.
+        /// Number of nodes.
         wanted: u64,
     },
     /// The kubeconfig cannot be used.
@@ -48,14 +48,14 @@ pub enum Error {
     Connect {
         /// The server's URL.
         url: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
 impl Error {
-    /// The HTTP status, 0 without an answer.
+    /// Returns the HTTP status, or 0 without a response.
     pub(crate) fn code(&self) -> u16 {
         match self {
             Error::Refused { code, .. } => *code,
@@ -64,7 +64,7 @@ impl Error {
     }
 }
 
-/// The longest part of an error's body that is told.
+/// Longest part of an error's body that is kept, in bytes.
 const MESSAGE_LIMIT: usize = 300;
 
 #[derive(Clone)]
@@ -77,7 +77,7 @@ impl Api {
         Self { client }
     }
 
-    /// Sends, and returns the answer's body.
+    /// Sends a request and returns the body of the response.
     pub(crate) async fn send(
         &self,
         method: Method,

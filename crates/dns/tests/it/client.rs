@@ -1,4 +1,4 @@
-//! A client, and a server of a small cluster for it.
+//! A client, and a server with the records of a small cluster.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// How long an answer may take on a slow machine.
+/// Timeout of a response on a slow machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server.
@@ -23,7 +23,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// A server of the tests' cluster.
+    /// Starts a server with the records of the tests' cluster.
     pub(crate) async fn start(upstreams: Upstreams) -> Running {
         let zone =
             Zone::new(Records::new("cluster.local", &["10.96.0.10".parse().unwrap()])).expect("a zone");
@@ -49,7 +49,7 @@ impl Running {
         }
     }
 
-    /// Asks by UDP.
+    /// Sends a query by UDP.
     pub(crate) async fn ask(&self, name: &str, record_type: RecordType) -> Message {
         udp(self.address, &question(name, record_type)).await
     }
@@ -62,7 +62,7 @@ pub(crate) fn question(name: &str, record_type: RecordType) -> Message {
     message
 }
 
-/// The same with EDNS.
+/// Adds EDNS to a query.
 pub(crate) fn with_payload(mut message: Message, payload: u16) -> Message {
     let mut edns = Edns::new();
     edns.set_max_payload(payload);
@@ -70,7 +70,7 @@ pub(crate) fn with_payload(mut message: Message, payload: u16) -> Message {
     message
 }
 
-/// One question by UDP.
+/// Sends one query by UDP.
 pub(crate) async fn udp(server: SocketAddr, message: &Message) -> Message {
     let bytes = udp_bytes(server, &message.to_vec().expect("bytes")).await;
     Message::from_vec(&bytes).expect("an answer that can be read")
@@ -87,7 +87,7 @@ pub(crate) async fn udp_bytes(server: SocketAddr, packet: &[u8]) -> Vec<u8> {
     buffer
 }
 
-/// Questions by one TCP connection.
+/// Sends queries on one TCP connection.
 pub(crate) async fn tcp(server: SocketAddr, messages: &[Message]) -> Vec<Message> {
     let exchange = async {
         let mut stream = TcpStream::connect(server).await?;
@@ -110,7 +110,7 @@ pub(crate) async fn tcp(server: SocketAddr, messages: &[Message]) -> Vec<Message
     answers.expect("answers in time").expect("answers")
 }
 
-/// The records of an answer as a person reads them, sorted.
+/// Returns the records of a response as sorted text.
 pub(crate) fn answers(message: &Message) -> Vec<String> {
     let mut texts: Vec<String> = message
         .answers
@@ -121,7 +121,7 @@ pub(crate) fn answers(message: &Message) -> Vec<String> {
     texts
 }
 
-/// `count` ready endpoints, each on a node of its own, with the port `http`.
+/// Returns `count` ready endpoints, each on its own node, with the port `http`.
 pub(crate) fn endpoints(service: &str, count: u16) -> Slice {
     let endpoint = |number: u16| {
         let [high, low] = number.to_be_bytes();

@@ -1,4 +1,4 @@
-//! The cluster's own names.
+//! Tests of the cluster's names.
 
 use std::collections::HashSet;
 
@@ -140,7 +140,7 @@ async fn many_addresses_are_cut_by_udp_and_whole_by_tcp() {
     let asked = question("many.shop.svc.cluster.local.", RecordType::A);
     let plain = udp(server.address, &asked).await;
     assert!(plain.truncation && plain.edns.is_none());
-    // As many as 512 bytes hold: 16 bytes each, after the header and the question.
+    // As many as fit in 512 bytes: 16 bytes each, after the header and the question.
     assert_eq!(plain.answers.len(), (512 - 12 - 33) / 16);
     let wide = with_payload(asked.clone(), 4096);
     let wide = udp(server.address, &wide).await;
@@ -176,7 +176,8 @@ async fn addresses_take_turns() {
         let answer = server.ask("few.shop.svc.cluster.local.", RecordType::A).await;
         assert_eq!(answer.answers.len(), 4);
         firsts.insert(answer.answers[0].data.to_string());
-        // The question for IPv6 that every client asks, too, must not take every second turn.
+        // Clients also query IPv6. These queries must not change which address the next IPv4 query
+        // gets.
         server.ask("few.shop.svc.cluster.local.", RecordType::AAAA).await;
     }
     assert_eq!(firsts.len(), 4);

@@ -1,4 +1,4 @@
-//! Names that somebody else knows.
+//! Tests of names outside the cluster.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -10,7 +10,7 @@ use tokio::net::UdpSocket;
 use crate::client::{PATIENCE, Running, answers, question, tcp, udp, with_payload};
 use crate::upstream::Upstream;
 
-/// A server that takes questions and never answers.
+/// Returns a server that accepts queries and never responds.
 async fn silent() -> (UdpSocket, SocketAddr) {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a socket");
     let address = socket.local_addr().expect("an address");
@@ -43,7 +43,7 @@ async fn what_is_not_there_is_kept_too() {
         assert_eq!(answer.authorities.len(), 1);
     }
     assert_eq!(upstream.asked(), 1);
-    // A failure is not kept.
+    // A failure is not cached.
     for _ in 0..2 {
         let answer = server.ask("broken.example.org.", RecordType::A).await;
         assert_eq!(answer.response_code, ResponseCode::ServFail);
@@ -116,7 +116,7 @@ async fn the_resolver_file_is_read_again_when_it_changes() {
     let server = Running::start(Upstreams::File(path.clone())).await;
     let ask = || server.ask("www.example.org.", RecordType::A);
     assert_eq!(ask().await.response_code, ResponseCode::Refused);
-    // Nobody listens there: what changes is that somebody is asked.
+    // No server listens there. The change shows as another response code.
     std::fs::write(&path, "nameserver 127.1.2.3\n").expect("write");
     let changed = async {
         while ask().await.response_code != ResponseCode::ServFail {

@@ -1,4 +1,4 @@
-//! The server, asked by a client over sockets.
+//! Tests of the server over sockets.
 
 mod client;
 mod cluster;

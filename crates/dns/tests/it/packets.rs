@@ -1,4 +1,4 @@
-//! Packets that no honest client sends.
+//! Tests of invalid packets.
 
 use dns::Upstreams;
 use hickory_proto::op::{Message, ResponseCode};
@@ -33,7 +33,7 @@ async fn what_is_no_question_is_refused_by_its_kind() {
     assert_eq!(answer.edns.map(|edns| edns.rcode_high()), Some(1), "BADVERS");
 }
 
-/// Packets that are nearly questions: a good one with some bytes changed, cut or added.
+/// Valid queries with some bytes changed, cut or added.
 fn mutilated() -> impl Strategy<Value = Vec<u8>> {
     let names = [
         "web.shop.svc.cluster.local.",
@@ -76,7 +76,7 @@ fn no_packet_stops_the_server() {
         runtime.block_on(async {
             let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
             socket.send_to(&packet, server.address).await.unwrap();
-            // It answers the next one: it has read this one.
+            // The server responds to the next query, so it has handled this packet.
             let answer = server.ask("web.shop.svc.cluster.local.", RecordType::A).await;
             prop_assert_eq!(answers(&answer), ["10.96.0.7"]);
             Ok(())

@@ -1,4 +1,4 @@
-//! A name server that somebody else runs.
+//! An upstream name server for tests.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::task::AbortOnDropHandle;
 
-/// It answers every name by [`reply`] and counts the questions.
+/// Name server that responds to every name by [`reply`] and counts the queries.
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     asked: Arc<AtomicUsize>,
@@ -25,7 +25,7 @@ impl Upstream {
                 .await
                 .expect("a listener");
             let address = tcp.local_addr().expect("an address");
-            // The port may be somebody else's for UDP.
+            // Another process may use the port for UDP.
             let Ok(udp) = UdpSocket::bind(address).await else {
                 continue;
             };
@@ -42,7 +42,7 @@ impl Upstream {
         }
     }
 
-    /// Questions so far.
+    /// Returns the number of queries so far.
     pub(crate) fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
@@ -61,7 +61,7 @@ async fn serve_udp(socket: UdpSocket, asked: Arc<AtomicUsize>) {
         }
         let mut strange = answer.clone();
         strange.metadata.id = !answer.id;
-        // A stranger's answer comes first.
+        // A forged response comes first.
         strange.answers.clear();
         for message in [strange, answer] {
             socket
@@ -87,7 +87,8 @@ async fn serve_tcp(listener: TcpListener, asked: Arc<AtomicUsize>) {
     }
 }
 
-/// `none.…` is not there, `broken.…` fails, `long.…` has a hundred addresses, `alias.…` is another name; all others have 192.0.2.1.
+/// Returns the response for a name: `none.…` does not exist, `broken.…` fails, `long.…` has a
+/// hundred addresses, `alias.…` is an alias; all others have 192.0.2.1.
 fn reply(question: &Message) -> Message {
     let query = question.queries[0].clone();
     let name = query.name.clone();
