@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 pub use cut_off::CutOff;
 
-/// What is done to a file or a directory.
+/// Kind of access to a file or directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Create a file or a directory, or empty a file.
@@ -33,25 +33,25 @@ pub enum Operation {
     Remove,
 }
 
-/// What happens to an operation.
+/// Decision of a [`Gate`] about an operation.
 #[derive(Debug)]
 pub enum Verdict {
-    /// Decision of a [`Gate`] about an operation.
+    /// The operation is performed.
     Pass,
-    /// It fails with this error, and nothing is done.
+    /// The operation fails with this error and changes nothing.
     Fail(io::Error),
-    /// The first half of its bytes is written, and then it fails with this error. Operations that
-    /// write no bytes are not done.
+    /// Half of the bytes are written, then the operation fails with this error. Operations that
+    /// write no bytes change nothing.
     Tear(io::Error),
 }
 
-/// Decides about each operation before it is done.
+/// Decides about each operation before it is performed.
 pub trait Gate: Send + Sync {
-    /// What happens to this operation on this path.
+    /// Returns the decision about this operation on this path.
     fn pass(&self, operation: Operation, path: &Path) -> Verdict;
 }
 
-/// The way to the disk. A clone shares the gate.
+/// Access to the disk. A clone shares the gate.
 #[derive(Clone, Default)]
 pub struct Disk {
     gate: Option<Arc<dyn Gate>>,
@@ -66,7 +66,7 @@ impl fmt::Debug for Disk {
 }
 
 impl Disk {
-    /// A disk whose operations pass through `gate`.
+    /// Returns a disk whose operations pass through `gate`.
     pub fn gated(gate: Arc<dyn Gate>) -> Disk {
         Disk { gate: Some(gate) }
     }
@@ -84,13 +84,12 @@ impl Disk {
             .map_or(Verdict::Pass, |gate| gate.pass(operation, path))
     }
 
-    /// Creates `path` and the directories above it that are missing. Only the owner may enter new
-    /// ones.
+    /// Creates `path` and the missing directories above it, with mode 0700.
     pub fn create_private_dir(&self, path: &Path) -> io::Result<()> {
         self.create_dir(path, 0o700)
     }
 
-    /// Creates `path` and the directories above it that are missing, all with this mode.
+    /// Creates `path` and the missing directories above it, all with this mode.
     pub fn create_dir(&self, path: &Path, mode: u32) -> io::Result<()> {
         if path.is_dir() {
             return Ok(());
@@ -99,14 +98,15 @@ impl Disk {
         fs::DirBuilder::new().recursive(true).mode(mode).create(path)
     }
 
-    /// Replaces `path` so that a reader, or a start after a kill or a power cut, sees the old
-    /// content or the new, never a part. The content is written to `<path>.new` first. The mode is
-    /// set before there is any content.
+    /// Replaces the content of `path` atomically. A reader, or a start after a kill or a power
+    /// failure, sees either the old or the new content. The content is first written to
+    /// `<path>.new`, whose mode is set before the write.
     pub fn replace(&self, path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
         let mut draft = path.as_os_str().to_owned();
         draft.push(".new");
         let draft = PathBuf::from(draft);
-        // A draft that a crash left may have another mode or be somebody's link.
+        // A draft left by a crash may have another mode, or may be a link that another user
+        // created.
         self.remove(&draft)?;
         let file = self.create(&draft, mode)?;
         self.write(&file, &draft, content)?;
@@ -115,7 +115,8 @@ impl Disk {
         self.rename(&draft, path)
     }
 
-    /// Creates a file that must not exist yet, for reading and writing, with exactly this mode.
+    /// Creates a file with exactly this mode, open for reading and writing. The file must not exist
+    /// yet.
     pub fn create(&self, path: &Path, mode: u32) -> io::Result<File> {
         self.pass(Operation::Create, path)?;
         let file = fs::OpenOptions::new()
@@ -124,12 +125,12 @@ impl Disk {
             .create_new(true)
             .mode(mode)
             .open(path)?;
-        // The umask may have taken something away.
+        // The umask may have removed bits.
         file.set_permissions(fs::Permissions::from_mode(mode))?;
         Ok(file)
     }
 
-    /// Writes at the position of `file`, which is open at `path`.
+    /// Writes at the current position of `file`, which is open at `path`.
     pub fn write(&self, mut file: &File, path: &Path, content: &[u8]) -> io::Result<()> {
         self.halved(path, content, |part| file.write_all(part))
     }
@@ -167,28 +168,27 @@ impl Disk {
         file.sync_data()
     }
 
-    /// Flushes all that was written to the file system on which the directory `path` lies: for many
-    /// files at once.
+    /// Flushes the file system that contains the directory `path`. Useful when many files were
+    /// written.
     pub fn sync_file_system(&self, path: &Path) -> io::Result<()> {
         self.pass(Operation::Sync, path)?;
         Ok(rustix::fs::syncfs(File::open(path)?)?)
     }
 
-    /// Makes a symbolic link at `path`, where nothing may be.
+    /// Creates a symbolic link at `path`, which must not exist yet.
     pub fn link(&self, target: &Path, path: &Path) -> io::Result<()> {
         self.pass(Operation::Create, path)?;
         std::os::unix::fs::symlink(target, path)
     }
 
-    /// Gives a file or a directory another name in the same directory or another one, and flushes
-    /// the new directory.
+    /// Renames a file or a directory, then flushes its new parent directory.
     pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.pass(Operation::Rename, to)?;
         fs::rename(from, to)?;
         self.sync_dir_of(to)
     }
 
-    /// Removes a file. It is no error when there is none.
+    /// Removes a file. Succeeds when the file does not exist.
     pub fn remove(&self, path: &Path) -> io::Result<()> {
         if let Err(error) = fs::symlink_metadata(path)
             && error.kind() == ErrorKind::NotFound
@@ -199,8 +199,8 @@ impl Disk {
         fs::remove_file(path)
     }
 
-    /// Flushes the directory in which `path` lies: names that were created, changed or removed
-    /// there are durable then.
+    /// Flushes the parent directory of `path`. Names that were created, changed or removed in it
+    /// are then durable.
     pub fn sync_dir_of(&self, path: &Path) -> io::Result<()> {
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
         let dir = dir.unwrap_or(Path::new("."));

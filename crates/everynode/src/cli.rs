@@ -56,7 +56,7 @@ pub(crate) enum Verb {
     Version(verbs::version::Version),
 }
 
-/// The verbs in the order in which somebody new to it meets them.
+/// Verbs by topic, in the order in which a new user needs them.
 const GROUPS: [(&str, &[&str]); 5] = [
     (
         "Run it",
@@ -82,7 +82,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Other", &["completion", "version"]),
 ];
 
-/// The command line, with its verbs in groups on the first page of help.
+/// Returns the command line, with its verbs in groups on the first page of help.
 pub(crate) fn command() -> clap::Command {
     let command = Cli::command();
     let mut verbs = String::new();
@@ -104,7 +104,8 @@ pub(crate) fn command() -> clap::Command {
     ))
 }
 
-/// Reads the program's arguments. On wrong ones the process prints what is wrong and ends with 2.
+/// Parses the program's arguments. If they are wrong, the process prints the error and exits with
+/// 2.
 pub(crate) fn parse() -> Cli {
     let parsed = command()
         .try_get_matches()
@@ -112,7 +113,7 @@ pub(crate) fn parse() -> Cli {
     parsed.unwrap_or_else(|error| harmless(error).exit())
 }
 
-/// Commands of kubectl that are left to it: they would do here what they do there.
+/// Commands that only kubectl has.
 const KUBECTL_ONLY: [&str; 21] = [
     "api-resources",
     "api-versions",
@@ -137,7 +138,7 @@ const KUBECTL_ONLY: [&str; 21] = [
     "wait",
 ];
 
-/// Removes the suggestions that do harm when they are followed.
+/// Removes suggestions that would do harm.
 fn harmless(mut error: Error) -> Error {
     // For an unknown flag clap suggests `-- --flag`. `delete ds x -- --dry-run` deletes x.
     error.remove(ContextKind::Suggested);
@@ -163,7 +164,7 @@ fn harmless(mut error: Error) -> Error {
 mod tests {
     use super::*;
 
-    /// What a command line that is wrong prints.
+    /// Returns the text that a wrong command line prints.
     fn refusal(words: &str) -> String {
         let words = std::iter::once("everynode").chain(words.split(' '));
         let refused = command().try_get_matches_from(words).expect_err("it is wrong");

@@ -1,7 +1,7 @@
-//! What every client verb needs: a connection, the server's resources, manifests, printing.
+//! What all client verbs share: a connection, the server's resources, manifests, printing.
 //!
-//! The verbs are an ordinary client of the Kubernetes API, with no privilege of their own; they work against
-//! any API server that a kubeconfig names.
+//! The verbs are an ordinary client of the Kubernetes API without special privileges. They work
+//! with any API server that a kubeconfig names.
 
 pub(crate) mod cluster_info;
 pub(crate) mod connection;

@@ -1,4 +1,5 @@
-//! The control plane in this process: API server, controllers, scheduler. `server` and `up` both run it.
+//! Runs the control plane in this process: API server, controllers, scheduler. `server` and `up`
+//! use it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -19,7 +20,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Reads `--listen`.
+/// Parses `--listen`.
 fn listen_address(text: &str) -> Result<SocketAddr, String> {
     text.parse()
         .map_err(|_| "give an address and a port, such as 0.0.0.0:6443 or [::]:6443".to_owned())
@@ -58,7 +59,8 @@ pub(crate) struct ControlPlaneArgs {
     #[arg(long, value_name = "PODS", default_value = "250")]
     pub(crate) daemonset_burst: NonZeroUsize,
 
-    /// Address range for pods; each node gets a part of it (the default is enough for 4,096 nodes). At most one IPv4 and one IPv6 range
+    /// Address range for pods; each node gets a part of it (the default is enough for 4,096 nodes).
+    /// At most one IPv4 and one IPv6 range
     #[arg(
         long,
         value_name = "RANGE",
@@ -101,7 +103,8 @@ pub(crate) struct ControlPlaneArgs {
 }
 
 impl ControlPlaneArgs {
-    /// The ranges from which nodes get theirs, refused before anything is made if they make no sense.
+    /// Returns the ranges from which nodes get their pod ranges. Checks them before anything is
+    /// created.
     pub(crate) fn cluster_ranges(&self) -> Result<Vec<ClusterRange>> {
         let ipv4 = |range: &&IpNet| range.addr().is_ipv4();
         let of_one_family = self.cluster_cidr.iter().filter(ipv4).count();
@@ -119,7 +122,7 @@ impl ControlPlaneArgs {
         ranges.collect()
     }
 
-    /// A line that says how many nodes get pod addresses.
+    /// Returns a line with the number of nodes that can get pod ranges.
     pub(crate) fn pod_ranges(&self) -> Result<String> {
         if !self.allocate_node_cidrs {
             return Ok(
@@ -135,7 +138,8 @@ impl ControlPlaneArgs {
         ))
     }
 
-    /// Where Services' addresses come from, refused before anything is made if pods have the same.
+    /// Returns the address ranges of Services. Fails, before anything is created, if they overlap
+    /// with those of pods.
     fn service_ranges(&self) -> Result<ServiceRanges> {
         let pods = &self.cluster_cidr;
         let families: Vec<IpFamily> = pods.iter().map(|range| IpFamily::of(range.addr())).collect();
@@ -154,7 +158,7 @@ impl ControlPlaneArgs {
         Ok(services)
     }
 
-    /// How DaemonSets are run.
+    /// Returns the options of the DaemonSet controller.
     fn fleet(&self) -> fleet::Options {
         fleet::Options {
             burst: self.daemonset_burst.get(),
@@ -174,13 +178,13 @@ pub(crate) struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Starts the API server, and then what decides.
+    /// Starts the API server, then the controllers and the scheduler.
     pub(crate) async fn start(args: &ControlPlaneArgs) -> Result<Self> {
         let cluster_ranges = match args.allocate_node_cidrs {
             true => args.cluster_ranges()?,
             false => Vec::new(),
         };
-        // The server takes as many connections as the limit allows; with a low one it takes fewer.
+        // The limit of open files bounds the number of connections.
         if let Err(error) = runtime::raise_open_files() {
             tracing::warn!(%error, "cannot raise the limit of open files");
         }
@@ -214,7 +218,7 @@ impl ControlPlane {
         })
     }
 
-    /// Ends when the controllers do, which only a fault makes them.
+    /// Returns when the controllers end, which happens only after a fault.
     pub(crate) async fn failed(&mut self) -> anyhow::Error {
         match (&mut self.controllers).await {
             Ok(()) => anyhow!("the controllers ended by themselves"),
@@ -222,14 +226,14 @@ impl ControlPlane {
         }
     }
 
-    /// Ends the controllers, and then the server. Every way out of a role passes here: a process that ends before its
-    /// store is closed leaves work to the next start.
+    /// Stops the controllers, then the server. Every exit of a role must call it: a process that
+    /// ends before its store is closed leaves recovery to the next start.
     ///
     /// # Errors
-    /// When the store could not be closed in order.
+    /// When the store could not be closed properly.
     pub(crate) async fn stop(self) -> Result<()> {
         self.shutdown.cancel();
-        // After a fault they have been waited for already.
+        // After a fault the task has been awaited already.
         if !self.controllers.is_finished()
             && let Err(fault) = self.controllers.await
         {
@@ -239,7 +243,7 @@ impl ControlPlane {
     }
 }
 
-/// How the controllers have certificates issued.
+/// Returns the signer that the controllers use for certificates.
 fn signer(server: &Server, longest: Duration) -> controllers::Signer {
     let signer = server.signer();
     controllers::Signer {
@@ -252,7 +256,8 @@ fn signer(server: &Server, longest: Duration) -> controllers::Signer {
     }
 }
 
-/// The signals that end a role in order. A closed terminal sends SIGHUP; `nohup` makes the process ignore it.
+/// Signals that stop a role properly. A closed terminal sends SIGHUP; `nohup` makes the process
+/// ignore it.
 pub(crate) struct EndSignals {
     interrupt: Signal,
     terminate: Signal,
@@ -260,7 +265,7 @@ pub(crate) struct EndSignals {
 }
 
 impl EndSignals {
-    /// From here on the signals no longer end the process by themselves.
+    /// Installs the handlers. From now on the signals do not end the process themselves.
     pub(crate) fn listen() -> Result<Self> {
         let listen = |kind| signal(kind).context("listen for signals");
         Ok(Self {
@@ -273,7 +278,7 @@ impl EndSignals {
         })
     }
 
-    /// The next of them.
+    /// Waits for the next signal.
     pub(crate) async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
@@ -292,7 +297,7 @@ async fn hung_up(signal: &mut Option<Signal>) {
     }
 }
 
-/// Whether this process was started with SIGHUP ignored.
+/// Returns whether this process was started with SIGHUP ignored.
 fn ignores_hangup() -> bool {
     const HANGUP_BIT: u64 = 1;
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The log, which goes to standard error: how much of it, and in which form.
+//! The log on standard error: its level and format.
 
 use std::fmt;
 use std::fs::File;
@@ -15,7 +15,8 @@ use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{Format, FormatEvent, FormatFields, Full, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
-/// What is logged unless the user says otherwise. `main` prints what a server refuses; the client library would log it a second time.
+/// Default filter. `main` prints the errors of the server, so the client library must not log them
+/// too.
 const DEFAULT_FILTER: &str = "warn,kube_client=off";
 
 /// Flags of every verb.
@@ -55,7 +56,7 @@ impl LogArgs {
     }
 }
 
-/// Refuses a filter with a mistake in it. The library takes a misspelt level for the name of a target.
+/// Checks a filter. The library would accept a misspelled level as the name of a target.
 fn filter(text: &str) -> Result<String, String> {
     for directive in text
         .split(',')
@@ -63,7 +64,7 @@ fn filter(text: &str) -> Result<String, String> {
         .filter(|directive| !directive.is_empty())
     {
         let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level);
-        // The library takes no level for `error`.
+        // The library parses an empty level as `error`.
         if level.is_empty() || LevelFilter::from_str(level).is_err() {
             return Err(format!(
                 "{directive:?} is no level (error, warn, info, debug, trace, off) and not TARGET=LEVEL"
@@ -74,7 +75,7 @@ fn filter(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Whether standard error is the journal's: systemd names its device and inode.
+/// Returns whether standard error is connected to the journal: systemd sets its device and inode.
 fn is_journal() -> bool {
     let Ok(named) = std::env::var("JOURNAL_STREAM") else {
         return false;
@@ -86,7 +87,8 @@ fn is_journal() -> bool {
     named == format!("{}:{}", metadata.dev(), metadata.ino())
 }
 
-/// Lines with the priority before them that journald reads (sd-daemon(3)). The journal adds the time itself.
+/// Log lines with the priority prefix for journald (sd-daemon(3)). The journal adds the time
+/// itself.
 struct Journal(Format<Full, ()>);
 
 impl<S, N> FormatEvent<S, N> for Journal

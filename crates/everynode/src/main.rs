@@ -21,13 +21,15 @@ use anyhow::{Context, Result};
 
 use cli::{Cli, Verb};
 
-/// The server makes and drops small objects by the million, on all threads: the C library's allocator spent a third
-/// of the control plane's time on that at 10,000 nodes, and the more the larger the heap was.
+/// The server allocates and frees millions of small objects on all threads. With 10,000 nodes, the
+/// C library's allocator used a third of the control plane's processor time, and more as the heap
+/// grew.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // A pod's shim enters namespaces, which a process with more than one thread cannot: before anything else.
+    // A pod's shim enters namespaces, which the kernel allows only to a process with one thread. So
+    // this must come first.
     let mut args = std::env::args_os().skip(1);
     if args.next().is_some_and(|verb| verb == runtime::shim::VERB) {
         return runtime::shim::main(args.collect());
@@ -42,7 +44,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<ExitCode> {
-    // Several libraries could bring a provider of their own; the one that we link is named once, here.
+    // Several libraries could install a crypto provider; this selects ours.
     if rustls::crypto::ring::default_provider()
         .install_default()
         .is_err()
@@ -65,7 +67,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
         done
     });
-    // A read of standard input that nobody waits for any more must not keep the program.
+    // A pending read of standard input must not keep the process alive.
     runtime.shutdown_background();
     code
 }

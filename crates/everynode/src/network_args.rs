@@ -1,4 +1,4 @@
-//! Flags of every role that is a node: its addresses and those of its pods.
+//! Flags for the addresses of a node and of its pods, for every role that is a node.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -49,7 +49,8 @@ pub(crate) struct NetworkArgs {
     cni_bin_dir: Vec<PathBuf>,
 }
 
-/// Where networks install their plugins, and where Debian and Fedora have the common ones.
+/// Directories where network plugins are installed, and the directories of Debian's and Fedora's
+/// packages.
 const BIN_DIRS: [&str; 3] = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"];
 
 /// How packets for pods of other nodes travel.
@@ -62,8 +63,9 @@ enum Way {
 }
 
 impl NetworkArgs {
-    /// How the agent makes the network. A node beside its control plane (`cluster`) chooses its range itself, because another
-    /// instance may run on this machine; what plugins do with ranges is theirs.
+    /// Returns the network options of the agent. A node in the process of its control plane
+    /// (`cluster`) chooses its range itself, because another instance may run on this machine. With
+    /// CNI, the plugins manage the ranges.
     pub(crate) fn options(&self, cluster: Option<&[ClusterRange]>) -> NetworkOptions {
         let ranges = match (self.pod_cidr.as_slice(), cluster.filter(|_| !self.cni)) {
             ([], None) => PodRanges::Given,

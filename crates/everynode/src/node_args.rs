@@ -1,4 +1,4 @@
-//! What a machine says of itself as a node. `up` and `agent` both take it.
+//! Flags that describe the machine as a node, for `up` and `agent`.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,7 +11,8 @@ use k8s_openapi::api::core::v1::Taint;
 
 use crate::network_args::NetworkArgs;
 
-/// Labels of Kubernetes' own that a node may set of itself; others are an administrator's, so that no machine can call pods to it.
+/// Labels of Kubernetes that a node may set on itself. Only an administrator may set the others, so
+/// that a machine cannot attract pods.
 const OWN_LABELS: [&str; 13] = [
     "beta.kubernetes.io/arch",
     "beta.kubernetes.io/instance-type",
@@ -114,12 +115,13 @@ impl ImageArgs {
     }
 }
 
-/// Where pods ask for names, if anywhere.
+/// DNS servers of pods; may be empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ClusterDns(Vec<IpAddr>);
 
 impl NodeArgs {
-    /// The node's name, refused before anything is made if no object can have it.
+    /// Returns the node's name. Fails, before anything is created, if it is not a valid object
+    /// name.
     pub(crate) fn name(&self) -> Result<String> {
         let name = match &self.node_name {
             Some(name) => name.clone(),
@@ -136,7 +138,7 @@ impl NodeArgs {
         }
     }
 
-    /// The labels, one value a key.
+    /// Returns the labels, with one value for each key.
     pub(crate) fn labels(&self) -> Result<BTreeMap<String, String>> {
         let mut labels = BTreeMap::new();
         for (key, value) in &self.labels {
@@ -150,7 +152,7 @@ impl NodeArgs {
         Ok(labels)
     }
 
-    /// Where pods ask for names in a cluster whose Service kube-dns has these addresses.
+    /// Returns the DNS servers of pods in a cluster whose Service kube-dns has these addresses.
     pub(crate) fn cluster_dns(&self, services: Vec<IpAddr>) -> Vec<IpAddr> {
         match &self.cluster_dns {
             Some(ClusterDns(given)) => given.clone(),
@@ -158,7 +160,7 @@ impl NodeArgs {
         }
     }
 
-    /// What pods are granted of the machine's kernel.
+    /// Returns the rights that pods have on the machine's kernel.
     pub(crate) fn policy(&self) -> PodPolicy {
         PodPolicy {
             unsafe_sysctls: self.allowed_unsafe_sysctls.clone(),
@@ -167,7 +169,7 @@ impl NodeArgs {
         }
     }
 
-    /// What needs root says so before anything else happens.
+    /// Fails early if the process is not root.
     pub(crate) fn check_root() -> Result<()> {
         match rustix::process::geteuid().is_root() {
             true => Ok(()),

@@ -1,4 +1,4 @@
-//! The verbs, one a file. A role or a client verb is its arguments and a `run`.
+//! The verbs, one file each. A role or a client verb consists of its arguments and `run`.
 
 pub(crate) mod agent;
 pub(crate) mod annotate;
@@ -35,13 +35,14 @@ use serde_json::Value;
 use crate::client::connection::Connection;
 use crate::client::resources::{Resources, Targets, escape};
 
-/// Where a role keeps what it has, unless `--data-dir` names another place.
+/// Default data directory of a role.
 pub(crate) const DATA_DIR: &str = "/var/lib/everynode";
 
-/// Which container of a pod `kubectl exec` and `logs` mean when none is named.
+/// Annotation with the container that `kubectl exec` and `logs` use by default.
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
-/// The container to talk to: the one that the user names, else the one that the pod's annotation names, else the first.
+/// Returns the container to use: the named one, else the one in the pod's annotation, else the
+/// first.
 async fn container_of(connection: &Connection, pod: &str, named: Option<String>) -> Result<Option<String>> {
     let path = format!(
         "/api/v1/namespaces/{}/pods/{}",
@@ -87,7 +88,7 @@ async fn container_of(connection: &Connection, pod: &str, named: Option<String>)
     Ok(first)
 }
 
-/// The pod that `target` names, or one of the pods of `ds/NAME`.
+/// Returns the pod that `target` names, or one of the pods of `ds/NAME`.
 async fn pod_of(connection: &Connection, resources: &Resources, target: &str) -> Result<String> {
     let pods = pods_of(connection, resources, target, None).await?;
     match pods.as_slice() {
@@ -100,7 +101,8 @@ async fn pod_of(connection: &Connection, resources: &Resources, target: &str) ->
     }
 }
 
-/// The pods that `target` names: a pod by its own name or as `pod/NAME`, or those of `ds/NAME`, the running ones first. With a node: those there.
+/// Returns the pods that `target` names: one pod for `NAME` or `pod/NAME`, all pods for `ds/NAME`,
+/// running ones first. With a node, only the pods there.
 async fn pods_of(
     connection: &Connection,
     resources: &Resources,
@@ -127,7 +129,8 @@ async fn pods_of(
     list_pods(connection, resources, &selector, node).await
 }
 
-/// The pods of the namespace with these labels, the running ones first. With a node: those there.
+/// Returns the pods of the namespace with these labels, running ones first. With a node, only the
+/// pods there.
 async fn list_pods(
     connection: &Connection,
     resources: &Resources,

@@ -1,4 +1,5 @@
-//! What a node must know of the cluster's Services before it knows the cluster: where pods find the API, and whom they ask for names.
+//! Addresses that a node needs before it can read the cluster's Services: the API server and the
+//! DNS for pods.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -6,17 +7,18 @@ use std::path::Path;
 use k8s_openapi::api::core::v1::Service;
 use kube::Api;
 
-/// Addresses of Services that every cluster has. They are the server's choice (`--service-cluster-ip-range`), so they are read from it.
+/// Addresses of Services that exist in every cluster. The server chooses them
+/// (`--service-cluster-ip-range`), so the agent reads them from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WellKnown {
     /// Address and port of `kubernetes`.
     pub(crate) api: Option<SocketAddr>,
-    /// Addresses of `kube-dns`, its first one first; none in a cluster without it.
+    /// Addresses of `kube-dns`, the primary one first; empty in a cluster without it.
     pub(crate) dns: Vec<IpAddr>,
 }
 
 impl WellKnown {
-    /// Reads both Services. One that is not there says nothing.
+    /// Reads both Services. A missing Service has no addresses.
     pub(crate) async fn read(client: &kube::Client) -> Result<WellKnown, kube::Error> {
         let read = async |namespace: &str, name: &str| {
             let services: Api<Service> = Api::namespaced(client.clone(), namespace);
@@ -26,7 +28,7 @@ impl WellKnown {
         Ok(WellKnown::of(api?.as_ref(), dns?.as_ref()))
     }
 
-    /// As an agent with this data directory was told of them last.
+    /// Returns the addresses from the saved state of an agent with this data directory.
     pub(crate) fn kept(data_dir: &Path, node_name: &str) -> Option<WellKnown> {
         let kept = |namespace: &str, name: &str| agent::kept_service(data_dir, node_name, namespace, name);
         let api = kept("default", "kubernetes")?;
@@ -40,7 +42,8 @@ impl WellKnown {
         })
     }
 
-    /// Those of a server that was told no range of its own: for an agent that no server tells better.
+    /// Returns the addresses in a cluster with the default range. Used when no server and no saved
+    /// state is available.
     pub(crate) fn usual() -> WellKnown {
         const API_PORT: u16 = 443;
         let ranges = apiserver::ServiceRanges::default();

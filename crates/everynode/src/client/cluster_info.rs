@@ -1,4 +1,5 @@
-//! What a machine or a person elsewhere needs to reach the cluster: the servers' addresses and the authority.
+//! What another machine or person needs to connect to the cluster: the servers' addresses and the
+//! certificate authority.
 
 use std::time::Duration;
 
@@ -7,14 +8,14 @@ use tokio::net::TcpStream;
 
 use super::connection::Connection;
 
-/// Where the cluster publishes its authority, readable for everyone who may log in.
+/// ConfigMap with the certificate authority. Every authenticated user may read it.
 const AUTHORITY: &str = "/api/v1/namespaces/kube-public/configmaps/kube-root-ca.crt";
-/// How long a server may take to accept a connection.
+/// Timeout of a connection to a server.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-/// The addresses of the API servers, as the cluster itself knows them.
+/// Endpoints with the addresses of the API servers.
 const SERVERS: &str = "/api/v1/namespaces/default/endpoints/kubernetes";
 
-/// The cluster, as seen from other machines.
+/// Addresses and certificate authority of a cluster.
 pub(crate) struct ClusterInfo {
     /// `https://192.0.2.1:6443`, at least one.
     pub(crate) servers: Vec<String>,
@@ -52,7 +53,8 @@ impl ClusterInfo {
         Ok(ClusterInfo { servers, authority })
     }
 
-    /// Warns when nothing answers at an address. As a rule the server then listens on loopback only.
+    /// Warns about each address that does not accept a connection. Usually the server then listens
+    /// only on loopback.
     pub(crate) async fn warn_unless_reachable(&self) {
         for server in &self.servers {
             let address = server.trim_start_matches("https://");

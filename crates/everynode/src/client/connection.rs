@@ -1,4 +1,4 @@
-//! The connection to an API server, from a kubeconfig.
+//! Connection to an API server, from a kubeconfig.
 
 use std::path::PathBuf;
 
@@ -32,23 +32,24 @@ pub(crate) struct ConnectArgs {
     namespace: Option<String>,
 }
 
-/// A client and the namespace that it works in.
+/// A client and the namespace that it uses.
 pub(crate) struct Connection {
     pub(crate) client: kube::Client,
-    /// For messages.
+    /// The server, for error messages.
     peer: Peer,
     /// From `-n`, else from the context, else `default`.
     pub(crate) namespace: String,
-    /// Whether `-n` was given: then a manifest must not name another one.
+    /// Whether `-n` was given. If so, a manifest must not have another namespace.
     pub(crate) namespace_given: bool,
 }
 
 impl ConnectArgs {
-    /// Reads the kubeconfig and prepares a client. Nothing is sent yet.
+    /// Reads the kubeconfig and prepares a client. Sends nothing yet.
     pub(crate) async fn connect(&self) -> Result<Connection> {
         let Source { mut config, from } = self.source().await?;
         let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
-        // The library would repeat a refused request for five minutes and print nothing. kubectl reports it at once.
+        // The library would retry a rejected request for five minutes and print nothing. kubectl
+        // reports it at once.
         config.default_retry = false;
         let namespace = self
             .namespace
@@ -63,20 +64,20 @@ impl ConnectArgs {
         })
     }
 
-    /// The configuration of a client, and where it was read.
+    /// Returns the configuration of a client, and its source.
     pub(crate) async fn source(&self) -> Result<Source> {
         kubeconfig::read(self.kubeconfig.as_deref(), self.context.as_deref()).await
     }
 }
 
-/// What a request carries besides its path.
+/// Body of a request.
 pub(crate) struct Payload {
     pub(crate) content_type: &'static str,
     pub(crate) body: Vec<u8>,
 }
 
 impl Payload {
-    /// A JSON object as body.
+    /// Returns an object as a JSON body.
     pub(crate) fn json(object: &Value) -> Self {
         Self {
             content_type: "application/json",
@@ -84,7 +85,7 @@ impl Payload {
         }
     }
 
-    /// A patch of the given media type.
+    /// Returns a patch of the given media type.
     pub(crate) fn patch(content_type: &'static str, patch: &Value) -> Self {
         Self {
             content_type,
@@ -93,19 +94,20 @@ impl Payload {
     }
 }
 
-/// Asks for plain JSON.
+/// Media type of plain JSON.
 pub(crate) const JSON: &str = "application/json";
-/// Asks for the server's own columns, and takes plain JSON where there are none.
+/// Media type of a Table with the server's columns, or plain JSON if there is none.
 pub(crate) const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
 
-/// How many items of a list are asked for at a time; kubectl asks for as many.
+/// Items on a page of a list, as in kubectl.
 const PAGE: usize = 500;
 
 impl Connection {
-    /// Sends a request and reads the answer as JSON. Warnings of the server go to standard error.
+    /// Sends a request and parses the response as JSON. Warnings of the server go to standard
+    /// error.
     ///
     /// # Errors
-    /// [`ServerError`] when the server refuses.
+    /// [`ServerError`] when the server rejects the request.
     pub(crate) async fn request(
         &self,
         method: Method,
@@ -123,13 +125,13 @@ impl Connection {
         serde_json::from_slice(&body).with_context(|| format!("read the answer of {path} as JSON"))
     }
 
-    /// GET, as JSON.
+    /// Sends a GET and parses the response as JSON.
     pub(crate) async fn get(&self, path: &str) -> Result<Value> {
         self.request(Method::GET, path, JSON, None).await
     }
 
-    /// All items of a collection, read page by page so that no answer grows with the cluster. `query` is what the path
-    /// carries besides, without `?`.
+    /// Returns all items of a collection. Reads pages, so that the size of a response does not grow
+    /// with the cluster. `query` is further query parameters, without `?`.
     pub(crate) async fn list<T>(
         &self,
         path: &str,
@@ -152,7 +154,7 @@ impl Connection {
                         _ => return Ok(items),
                     }
                 }
-                // The history that the next page belongs to is gone: once more, in one piece.
+                // The revision of the next page was compacted, so list again without pages.
                 Err(error) if is_expired(&error) && !next.is_empty() => {
                     items.clear();
                     limit.clear();
@@ -163,7 +165,8 @@ impl Connection {
         }
     }
 
-    /// Follows a watch until an event (its type and its object) gives an answer or the watch ends. Bookmarks are passed over.
+    /// Follows a watch until `event` returns a value for an event, or the watch ends. Bookmarks are
+    /// skipped.
     pub(crate) async fn watch<T>(
         &self,
         path: &str,
@@ -194,7 +197,7 @@ impl Connection {
         Ok(WatchEnd::Ended(None))
     }
 
-    /// Sends a request and hands out the answer's body unread, for streams.
+    /// Sends a request and returns the response's body as a stream.
     pub(crate) async fn send(
         &self,
         method: Method,
@@ -233,16 +236,17 @@ impl Connection {
     }
 }
 
-/// What became of a watch that was followed.
+/// How a watch ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum WatchEnd<T> {
-    /// An event gave the answer.
+    /// An event had the requested value.
     Answer(T),
-    /// The server ended it: in order, or with the message why (as a rule, its history is gone). Look at the object anew.
+    /// The server ended the watch, with its message if there was an error (usually an expired
+    /// revision). Read the object again.
     Ended(Option<String>),
 }
 
-/// `Warning: 299 - "text"` headers, printed as kubectl does.
+/// Prints `Warning: 299 - "text"` headers like kubectl.
 fn print_warnings(headers: &http::HeaderMap) {
     for warning in headers.get_all(header::WARNING) {
         let Ok(text) = warning.to_str() else { continue };

@@ -5,7 +5,8 @@ use clap::{Args, ValueEnum};
 /// The flag, for every verb that changes objects.
 #[derive(Args, Debug, Clone, Copy)]
 pub(crate) struct DryRunArgs {
-    /// Change nothing. `server` (the default for a bare --dry-run): the server validates the request. `client`: nothing is sent
+    /// Change nothing. `server` (the default for a bare --dry-run): the server validates the
+    /// request. `client`: nothing is sent
     #[arg(long = "dry-run", value_name = "HOW", value_enum, default_value_t = DryRun::None, default_missing_value = "server", num_args = 0..=1, require_equals = true)]
     pub(crate) mode: DryRun,
 }
@@ -23,7 +24,7 @@ pub(crate) enum DryRun {
 }
 
 impl DryRun {
-    /// What a sentence about what was done ends with.
+    /// Returns the end of a message about what was done.
     pub(crate) fn suffix(self) -> &'static str {
         match self {
             DryRun::None => "",
@@ -32,7 +33,7 @@ impl DryRun {
         }
     }
 
-    /// What a request's query carries, with `&` before it.
+    /// Returns the query parameter, with `&` before it.
     pub(crate) fn query(self) -> &'static str {
         match self {
             DryRun::Server => "&dryRun=All",

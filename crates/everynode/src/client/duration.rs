@@ -1,8 +1,8 @@
-//! Durations as users of kubectl write and read them: `90s`, `5m0s`, `1h30m`.
+//! Durations in kubectl's format: `90s`, `5m0s`, `1h30m`.
 
 use std::time::Duration;
 
-/// Reads a duration; `0` needs no unit.
+/// Parses a duration; `0` needs no unit.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);
@@ -14,7 +14,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("invalid duration {text:?}: write it as 90s, 10m or 2h"))
 }
 
-/// Whole seconds in Go's form: `45s`, `5m0s`, `1h30m0s`.
+/// Formats whole seconds like Go: `45s`, `5m0s`, `1h30m0s`.
 pub(crate) fn display(duration: Duration) -> String {
     let (hours, minutes, seconds) = (
         duration.as_secs() / 3600,
@@ -28,7 +28,7 @@ pub(crate) fn display(duration: Duration) -> String {
     }
 }
 
-/// Runs `work` for `limit` at most, zero being for ever; `None` when the time is over.
+/// Runs `work` with a timeout; zero means no timeout. Returns `None` after the timeout.
 pub(crate) async fn bounded<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
     match limit {
         Duration::ZERO => Some(work.await),

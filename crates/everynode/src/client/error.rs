@@ -1,26 +1,26 @@
-//! How a refused request is told to the user: in the words of the server, in the form that kubectl uses.
+//! Errors of rejected requests, with the server's message in kubectl's format.
 
 use serde_json::Value;
 
-/// The answer of the API server to a request that it refused: a `Status` object.
+/// Error response of the API server: a `Status` object.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerError {
     /// HTTP status code, 400 to 599.
     pub(crate) code: u16,
-    /// CamelCase reason such as `NotFound`; empty when the answer was no `Status`.
+    /// CamelCase reason such as `NotFound`; empty when the response was not a `Status`.
     pub(crate) reason: String,
-    /// The server's sentence.
+    /// The server's message.
     pub(crate) message: String,
-    /// Where the request came from: `error when creating "x.yaml"`.
+    /// Source of the request: `error when creating "x.yaml"`.
     pub(crate) context: Option<String>,
-    /// The kind and the name of an object that is not valid.
+    /// Kind and name of an invalid object.
     pub(crate) object: Option<(String, String)>,
-    /// What is not valid: `field: message`, one each.
+    /// Faults of an invalid object, each as `field: message`.
     pub(crate) causes: Vec<String>,
 }
 
 impl ServerError {
-    /// Reads the body of a refused request. A body that is no `Status` is quoted as it is.
+    /// Parses the body of an error response. A body that is not a `Status` becomes the message.
     pub(crate) fn from_body(code: u16, body: &[u8]) -> Self {
         let status: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
         let details = &status["details"];
@@ -49,19 +49,19 @@ impl ServerError {
         }
     }
 
-    /// The same error with the name of the file that was being sent.
+    /// Adds the name of the file that was sent.
     pub(crate) fn when(mut self, context: impl Into<String>) -> Self {
         self.context = Some(context.into());
         self
     }
 }
 
-/// A cause of a refusal as `field: message`.
+/// Formats a cause of an error as `field: message`.
 fn cause(cause: &Value) -> String {
     let text = |field: &str| cause[field].as_str().unwrap_or_default();
     match text("field") {
         "" => text("message").to_owned(),
-        // The value is the whole patch, which nobody wants to read and which is not what the user wrote.
+        // The value is the whole patch, which is long and not what the user wrote.
         "patch" => {
             let why = text("message")
                 .rsplit_once("\": ")
@@ -90,7 +90,7 @@ impl std::fmt::Display for ServerError {
 }
 
 impl ServerError {
-    /// An object that is not valid is named first, then each of its faults, on a line of its own where there are several.
+    /// Writes the invalid object, then its faults. Several faults have a line each.
     fn write_invalid(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.object {
             Some((kind, name)) => write!(f, "The {kind} \"{name}\" is invalid")?,
@@ -109,7 +109,7 @@ impl ServerError {
 
 impl std::error::Error for ServerError {}
 
-/// The text that the user sees when a verb fails, printed once, by `main`.
+/// Returns the text that `main` prints once when a verb fails.
 pub(crate) fn describe(error: &anyhow::Error) -> String {
     if let Some(server) = error.downcast_ref::<ServerError>() {
         return server.to_string();
@@ -120,11 +120,11 @@ pub(crate) fn describe(error: &anyhow::Error) -> String {
     format!("error: {}", chain(error))
 }
 
-/// An error and its causes, without what is said twice.
+/// Formats an error and its causes without repetition.
 fn chain(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
-        // Some libraries repeat their cause in their own words.
+        // Some libraries include the cause in their own message.
         if !text.ends_with(&cause) {
             text = format!("{text}: {cause}");
         }
@@ -132,20 +132,20 @@ fn chain(error: &anyhow::Error) -> String {
     text
 }
 
-/// Whether `error` says that the object does not exist.
+/// Returns whether the object does not exist (404).
 pub(crate) fn is_not_found(error: &anyhow::Error) -> bool {
     has_code(error, 404)
 }
 
-/// How often a write is made anew when somebody else wrote in between; kubectl tries as often.
+/// Attempts of a write that conflicts with other writes, as in kubectl.
 pub(crate) const CONFLICT_TRIES: usize = 5;
 
-/// Whether `error` says that somebody else wrote in between, or that there is such an object already (409).
+/// Returns whether another client wrote meanwhile, or the object exists already (409).
 pub(crate) fn is_conflict(error: &anyhow::Error) -> bool {
     has_code(error, 409)
 }
 
-/// Whether `error` says that the history which was asked for is gone (410).
+/// Returns whether the requested revision was compacted (410).
 pub(crate) fn is_expired(error: &anyhow::Error) -> bool {
     has_code(error, 410)
 }
@@ -156,17 +156,17 @@ fn has_code(error: &anyhow::Error, code: u16) -> bool {
         .is_some_and(|server| server.code == code)
 }
 
-/// Failures of a verb that goes on after each of them.
+/// Failures of a verb that continues after each of them.
 #[derive(Default)]
 pub(crate) struct Failures(Vec<anyhow::Error>);
 
 impl Failures {
-    /// Notes what failed; hands a success on.
+    /// Stores a failure; returns a success.
     pub(crate) fn note<T>(&mut self, result: Result<T, anyhow::Error>) -> Option<T> {
         result.map_err(|error| self.0.push(error)).ok()
     }
 
-    /// All failures as one, if there are any.
+    /// Returns all failures as one error, if there are any.
     pub(crate) fn finish(mut self) -> Result<(), anyhow::Error> {
         match self.0.len() {
             0 => Ok(()),
@@ -175,7 +175,7 @@ impl Failures {
         }
     }
 
-    /// All failures as one, a line each even when there is but one.
+    /// Returns all failures as one error, with one line each, even for a single failure.
     pub(crate) fn finish_as_list(self) -> Result<(), anyhow::Error> {
         match self.0.is_empty() {
             true => Ok(()),
@@ -184,7 +184,7 @@ impl Failures {
     }
 }
 
-/// Failures of several steps. kubectl writes each on a line of its own, and leaves its `error:` out then.
+/// Failures of several steps. Like kubectl, each has its own line, without `error:`.
 #[derive(Debug)]
 struct Several(Vec<anyhow::Error>);
 

@@ -1,8 +1,8 @@
-//! Reading Events, old and new: their time is in one of several fields.
+//! Fields of Events of the old and the new API. Their time may be in several fields.
 
 use serde_json::Value;
 
-/// When an event was last seen; empty when it does not say.
+/// Returns when an event was last seen; empty if it has no time.
 pub(crate) fn last_seen(event: &Value) -> &str {
     let field = |name: &str| event[name].as_str().filter(|time| !time.is_empty());
     let series = event["series"]["lastObservedTime"].as_str();
@@ -13,13 +13,13 @@ pub(crate) fn last_seen(event: &Value) -> &str {
         .unwrap_or_default()
 }
 
-/// How often it was seen.
+/// Returns how often the event occurred.
 pub(crate) fn count(event: &Value) -> i64 {
     let series = event["series"]["count"].as_i64();
     series.or_else(|| event["count"].as_i64()).unwrap_or(1).max(1)
 }
 
-/// When it was first seen; empty when it does not say.
+/// Returns when it was first seen; empty if it has no time.
 pub(crate) fn first_seen(event: &Value) -> &str {
     let field = |name: &str| event[name].as_str().filter(|time| !time.is_empty());
     field("eventTime")

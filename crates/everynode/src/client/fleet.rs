@@ -1,4 +1,4 @@
-//! What the planner needs to know about the DaemonSets of a namespace, read once from any API server.
+//! Input of the planner for the DaemonSets of a namespace, read once from any API server.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,19 +14,19 @@ use super::connection::Connection;
 use super::pod_state::PodState;
 use super::resources::escape;
 
-/// The DaemonSets of a namespace, their pods, and all nodes, as they were at one moment.
+/// DaemonSets of a namespace, their pods, and all nodes, at one moment.
 pub(crate) struct Sight {
     pub(crate) fleet: Fleet,
     /// All nodes, by name.
     pub(crate) nodes: BTreeMap<Arc<str>, Arc<NodeView>>,
-    /// What the containers of the pods that are not Ready say, by the pod's name.
+    /// States of the pods that are not Ready, by pod name.
     pub(crate) unready: BTreeMap<Arc<str>, PodState>,
     revisions: Vec<Arc<ControllerRevisionView>>,
     pub(crate) now: Timestamp,
 }
 
 impl Sight {
-    /// Reads everything that decides about the DaemonSets of `namespace`.
+    /// Reads all objects that the planner needs for the DaemonSets of `namespace`.
     pub(crate) async fn read(connection: &Connection, namespace: &str) -> Result<Sight> {
         let mut unready = BTreeMap::new();
         let nodes: Vec<Arc<NodeView>> = views(connection, None, |_, _| {}).await?;
@@ -47,7 +47,8 @@ impl Sight {
         Ok(Sight::new(objects, unready, Timestamp::now()))
     }
 
-    /// The same from what was read already; `unready` are the states of the pods that are not Ready, by name.
+    /// Builds the input from objects that were read already. `unready` holds the states of the pods
+    /// that are not Ready, by name.
     pub(crate) fn new(objects: Objects, unready: BTreeMap<Arc<str>, PodState>, now: Timestamp) -> Sight {
         let by_name = |node: &Arc<NodeView>| (node.meta.name.clone(), node.clone());
         Sight {
@@ -59,7 +60,8 @@ impl Sight {
         }
     }
 
-    /// Whether a node is left out only because it is in trouble: its pod stays or comes when the node is back.
+    /// Returns the trouble of a node, if the DaemonSet leaves it out only because of that. Its pod
+    /// stays, or is created when the node is back.
     pub(crate) fn trouble(&self, node: &str, why: &Misfit) -> Option<Trouble> {
         let Misfit::Taint(taint) = why else {
             return None;
@@ -71,7 +73,7 @@ impl Sight {
         Trouble::of(self.nodes.get(node)?).filter(|_| told_by_trouble)
     }
 
-    /// The numbers of a set's revisions, by the hash that its pods carry.
+    /// Returns the numbers of a DaemonSet's revisions, by the hash in the labels of its pods.
     pub(crate) fn revisions_of(&self, uid: &str) -> BTreeMap<&str, i64> {
         let ours = |revision: &&Arc<ControllerRevisionView>| {
             let controller = revision.meta.controller();
@@ -85,7 +87,7 @@ impl Sight {
     }
 }
 
-/// All objects of a kind, in a namespace or in all; `also` sees each beside its view.
+/// Reads all objects of a kind, in one namespace or in all. `also` gets each object with its view.
 pub(crate) async fn views<V: View>(
     connection: &Connection,
     namespace: Option<&str>,

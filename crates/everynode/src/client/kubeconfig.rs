@@ -1,22 +1,23 @@
-//! Which kubeconfig a verb uses, and which of its contexts.
+//! Selects the kubeconfig of a verb and its context.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
-/// Where `everynode server` and `everynode up` write the administrator's kubeconfig by default.
+/// Default path of the administrator's kubeconfig that `everynode server` and `everynode up` write.
 const ADMIN_KUBECONFIG: &str = "/var/lib/everynode/admin.kubeconfig";
 
-/// The configuration of a client, and where it was read.
+/// Configuration of a client, and its source.
 pub(crate) struct Source {
     pub(crate) config: kube::Config,
-    /// A file, several with `:` between them, or `the pod's service account`.
+    /// Path of a file, several paths with `:` between them, or `the pod's service account`.
     pub(crate) from: String,
 }
 
-/// Reads the first that there is: `file` (the flag), $KUBECONFIG, `~/.kube/config`, the service account of a pod, and the file of a server
-/// on this machine. `context` replaces the current context.
+/// Reads the first configuration that exists: `file` (the flag), $KUBECONFIG, `~/.kube/config`, the
+/// service account of a pod, then the file of a server on this machine. `context` replaces the
+/// current context.
 pub(crate) async fn read(file: Option<&Path>, context: Option<&str>) -> Result<Source> {
     let Some((kubeconfig, from)) = find(file)? else {
         let config = kube::Config::incluster().context("read the pod's service account")?;
@@ -36,7 +37,7 @@ pub(crate) async fn read(file: Option<&Path>, context: Option<&str>) -> Result<S
     Ok(Source { config, from })
 }
 
-/// The kubeconfig and its file; none for the service account of a pod.
+/// Returns the kubeconfig and its file; `None` for the service account of a pod.
 fn find(file: Option<&Path>) -> Result<Option<(Kubeconfig, String)>> {
     let read = |path: &Path| -> Result<Option<(Kubeconfig, String)>> {
         let from = path.display().to_string();
@@ -66,7 +67,7 @@ fn find(file: Option<&Path>) -> Result<Option<(Kubeconfig, String)>> {
     bail!("no kubeconfig found. Use --kubeconfig FILE or KUBECONFIG; on the server, run this as root");
 }
 
-/// The name of the context to use, which the kubeconfig has.
+/// Returns the name of the context to use. Fails if the kubeconfig does not have it.
 fn check_context(kubeconfig: &Kubeconfig, asked: Option<&str>, from: &str) -> Result<String> {
     let names: Vec<&str> = kubeconfig.contexts.iter().map(|context| &*context.name).collect();
     let listed = match names.as_slice() {

@@ -1,4 +1,4 @@
-//! Reading manifests: files, folders and standard input; YAML or JSON, one or several documents.
+//! Reads manifests from files, folders and standard input: YAML or JSON, one or several documents.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -7,9 +7,9 @@ use anyhow::{Context, Result, bail};
 use schema::decode::{self, Format};
 use serde_json::Value;
 
-/// One object of a manifest and where it stood.
+/// An object of a manifest and its source.
 pub(crate) struct Document {
-    /// The file's name as the user wrote it, or `STDIN`.
+    /// Path as the user wrote it, or `STDIN`.
     pub(crate) source: String,
     pub(crate) object: Value,
 }
@@ -27,7 +27,8 @@ impl Document {
         self.object["metadata"]["name"].as_str().unwrap_or_default()
     }
 
-    /// The namespace for the request: the document's own, which `-n` must not contradict, else `fallback`.
+    /// Returns the namespace for the request: the document's own, or else `fallback`. Fails if the
+    /// document's namespace contradicts `-n`.
     pub(crate) fn namespace<'a>(&'a self, fallback: &'a str, given: bool) -> Result<&'a str> {
         match self.object["metadata"]["namespace"]
             .as_str()
@@ -42,7 +43,7 @@ impl Document {
     }
 }
 
-/// Reads every object that `names` (files, folders, `-`) hold, in order.
+/// Reads all objects of `names` (files, folders, `-`), in order.
 pub(crate) fn read(names: &[PathBuf]) -> Result<Vec<Document>> {
     if names.is_empty() {
         bail!(
@@ -126,7 +127,7 @@ fn parse(source: &str, text: &[u8], documents: &mut Vec<Document>) -> Result<()>
     Ok(())
 }
 
-/// Whether a manifest was copied from where its lines had lost their indentation, as some pages show them.
+/// Returns whether a manifest lost its indentation, for example when it was copied from a web page.
 fn lost_indentation(text: &[u8]) -> bool {
     let mut lines = text.split(|byte| *byte == b'\n');
     lines.clone().any(|line| line.trim_ascii_end() == b"metadata:")
@@ -136,7 +137,7 @@ fn lost_indentation(text: &[u8]) -> bool {
         })
 }
 
-/// Adds an object; a `List` is opened up, an empty document passed over.
+/// Adds an object. Expands a `List` and skips an empty document.
 fn add(source: &str, object: Value, documents: &mut Vec<Document>) -> Result<()> {
     if object.is_null() {
         return Ok(());
@@ -163,7 +164,7 @@ fn add(source: &str, object: Value, documents: &mut Vec<Document>) -> Result<()>
         .try_for_each(|item| add(source, item, documents))
 }
 
-/// The documents of a YAML stream: a line that begins with `---` ends one.
+/// Splits a YAML stream into documents. A line that begins with `---` ends a document.
 fn split(text: &[u8]) -> Vec<&[u8]> {
     let mut parts = Vec::new();
     let mut start = 0;

@@ -1,24 +1,26 @@
-//! The required node affinity of a pod, a requirement at a time: whoever asks why wants to know which one does not hold.
+//! Single requirements of a pod's required node affinity, to report which of them a node does not
+//! meet.
 
 use api::affinity::NodeSelector;
 use api::view::NodeView;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// One requirement of one term.
+/// A requirement of a term.
 pub(crate) struct Requirement<'a> {
-    /// The number of its term, from 1. One term has to hold as a whole.
+    /// Number of its term, from 1. All requirements of one term must hold.
     pub(crate) term: usize,
-    /// What it looks at.
+    /// What it compares.
     pub(crate) about: About,
     pub(crate) key: &'a str,
     pub(crate) operator: &'a str,
     pub(crate) values: Vec<&'a str>,
-    /// It alone; `None` when it is none that Kubernetes knows.
+    /// A selector with only this requirement; `None` if Kubernetes does not have such a
+    /// requirement.
     alone: Option<NodeSelector>,
 }
 
-/// What of a node a requirement looks at.
+/// Part of a node that a requirement compares.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum About {
     Labels,
@@ -34,19 +36,19 @@ impl About {
     }
 }
 
-/// What `spec` (a pod's, as written) requires of its node.
+/// Returns the required node affinity of a pod's `spec`.
 pub(crate) fn required(spec: &Value) -> &Value {
     &spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
 }
 
-/// The terms of what is [`required`].
+/// Returns the terms of [`required`].
 pub(crate) fn terms(spec: &Value) -> &[Value] {
     required(spec)["nodeSelectorTerms"]
         .as_array()
         .map_or(&[], Vec::as_slice)
 }
 
-/// The requirements of all terms, in the order in which they stand.
+/// Returns the requirements of all terms, in order.
 pub(crate) fn requirements(spec: &Value) -> Vec<Requirement<'_>> {
     let mut found = Vec::new();
     for (number, term) in terms(spec).iter().enumerate() {
@@ -62,7 +64,7 @@ impl<'a> Requirement<'a> {
     fn new(term: usize, about: About, written: &'a Value) -> Self {
         let text = |name: &str| written[name].as_str().unwrap_or_default();
         let values = written["values"].as_array().into_iter().flatten();
-        // The requirement as a selector of its own: the rules stay where they are.
+        // A selector with only this requirement evaluates it with the planner's own rules.
         let alone = json!({"nodeSelectorTerms": [{about.field(): [written]}]});
         Requirement {
             term,
@@ -74,12 +76,12 @@ impl<'a> Requirement<'a> {
         }
     }
 
-    /// Whether anybody can say if it holds.
+    /// Returns whether the requirement can be evaluated.
     pub(crate) fn is_known(&self) -> bool {
         self.alone.is_some()
     }
 
-    /// Whether the node satisfies it.
+    /// Returns whether the node meets the requirement.
     pub(crate) fn holds(&self, node: &NodeView) -> bool {
         self.alone.as_ref().is_some_and(|alone| alone.matches(node))
     }

@@ -1,4 +1,4 @@
-//! The `-o` forms of an object: YAML, JSON, name; and the table, which is the server's.
+//! The `-o` formats of an object (YAML, JSON, name) and the server's table.
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -29,7 +29,7 @@ pub(crate) enum Data {
 }
 
 impl Data {
-    /// `data` in this form, as text that ends with a newline.
+    /// Returns `data` in this format, with a newline at the end.
     pub(crate) fn text(self, data: &Value) -> Result<String> {
         match self {
             Data::Yaml => yaml(data),
@@ -38,7 +38,7 @@ impl Data {
     }
 }
 
-/// An object as text that ends with a newline.
+/// Returns an object in this format, with a newline at the end.
 pub(crate) fn object(output: Output, resource: &Resource, object: &Value) -> Result<String> {
     match output {
         Output::Name => {
@@ -50,7 +50,7 @@ pub(crate) fn object(output: Output, resource: &Resource, object: &Value) -> Res
     }
 }
 
-/// Pretty JSON, four spaces deep as kubectl's.
+/// Formats JSON with four spaces of indentation, like kubectl.
 pub(crate) fn json(object: &Value) -> Result<String> {
     let mut text = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
@@ -60,7 +60,7 @@ pub(crate) fn json(object: &Value) -> Result<String> {
     String::from_utf8(text).context("write JSON")
 }
 
-/// YAML, keys sorted.
+/// Formats YAML with sorted keys.
 pub(crate) fn yaml(object: &Value) -> Result<String> {
     let mut text = serde_saphyr::to_string(object).context("write YAML")?;
     if !text.ends_with('\n') {
@@ -69,7 +69,7 @@ pub(crate) fn yaml(object: &Value) -> Result<String> {
     Ok(text)
 }
 
-/// Several objects as the `List` that kubectl prints.
+/// Returns several objects as the `List` that kubectl prints.
 pub(crate) fn list(items: Vec<Value>) -> Value {
     serde_json::json!({"apiVersion": "v1", "items": items, "kind": "List", "metadata": {"resourceVersion": ""}})
 }

@@ -1,15 +1,16 @@
-//! Why a pod is not Ready, as its own status tells.
+//! Why a pod is not Ready, from its status.
 
 use serde_json::Value;
 
-/// What the containers of a pod say.
+/// States of a pod's containers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct PodState {
     /// Containers that are not ready, init containers first.
     pub(crate) containers: Vec<ContainerState>,
-    /// What the pod's Ready condition says beyond naming containers, such as a readiness gate.
+    /// Message of the pod's Ready condition beyond the names of containers, such as a readiness
+    /// gate.
     pub(crate) condition: Option<String>,
-    /// `status.reason` and `status.message` of a pod that failed as a whole.
+    /// `status.reason` and `status.message` of a failed pod.
     pub(crate) failure: Option<String>,
     /// Whether its phase is Running.
     running: bool,
@@ -20,11 +21,12 @@ pub(crate) struct PodState {
 pub(crate) struct ContainerState {
     pub(crate) name: String,
     pub(crate) init: bool,
-    /// `CrashLoopBackOff`, `ImagePullBackOff`, `Error`, …; `Running` for one that runs and is not ready.
+    /// `CrashLoopBackOff`, `ImagePullBackOff`, `Error`, …; `Running` for a running container that
+    /// is not ready.
     pub(crate) reason: String,
-    /// The node's sentence, often with names of its own in it.
+    /// Message of the node, which often contains names of the pod.
     pub(crate) message: String,
-    /// How it ended the last time: `exit code 1`, `OOMKilled`.
+    /// End of the previous run: `exit code 1`, `OOMKilled`.
     pub(crate) last: Option<String>,
     pub(crate) restarts: i64,
     /// From the pod's spec.
@@ -33,7 +35,7 @@ pub(crate) struct ContainerState {
     memory_limit: Option<String>,
 }
 
-/// Reasons for which a container does not start or stay up until somebody mends something.
+/// Reasons why a container does not start or keeps failing until a person acts.
 const BROKEN: [&str; 11] = [
     "ErrImagePull",
     "ImagePullBackOff",
@@ -49,7 +51,7 @@ const BROKEN: [&str; 11] = [
 ];
 
 impl PodState {
-    /// Reads a pod's status.
+    /// Parses a pod's status.
     pub(crate) fn of(pod: &Value) -> PodState {
         let status = &pod["status"];
         let of = |field: &str, init: bool| {
@@ -60,7 +62,7 @@ impl PodState {
                 .collect::<Vec<_>>()
         };
         let mut containers = of("initContainerStatuses", true);
-        // Until the init containers are through, the others only wait for them.
+        // Until the init containers have ended, the other containers only wait for them.
         if containers.is_empty() {
             containers.extend(of("containerStatuses", false));
         }
@@ -90,7 +92,7 @@ impl PodState {
         }
     }
 
-    /// In a few words that pods with the same trouble have in common.
+    /// Returns a short text that is equal for pods with the same trouble.
     pub(crate) fn in_short(&self) -> String {
         if let Some(container) = self.containers.first() {
             let kind = if container.init {
@@ -117,7 +119,7 @@ impl PodState {
 }
 
 impl PodState {
-    /// The container that needs mending, if one does.
+    /// Returns the first container that a person must repair.
     pub(crate) fn broken(&self) -> Option<&ContainerState> {
         self.containers
             .iter()
@@ -125,7 +127,7 @@ impl PodState {
     }
 }
 
-/// `Reason: message`, or the one of them that there is.
+/// Returns `Reason: message`, or whichever of them exists.
 fn sentence(reason: &Value, message: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     match (text(reason), text(message)) {
@@ -136,12 +138,12 @@ fn sentence(reason: &Value, message: &Value) -> String {
 }
 
 impl ContainerState {
-    /// Whether it ended, so that its last log lines say why.
+    /// Returns whether the container ended with an error that its last log lines may explain.
     pub(crate) fn crashes(&self) -> bool {
         self.last.is_some() && !self.is_out_of_memory()
     }
 
-    /// Whether its image is missing.
+    /// Returns whether the image is missing.
     pub(crate) fn lacks_image(&self) -> bool {
         matches!(
             self.reason.as_str(),
@@ -153,7 +155,7 @@ impl ContainerState {
         self.reason == "OOMKilled" || self.last.as_deref() == Some("OOMKilled")
     }
 
-    /// What stands behind the reason, after a colon; the same for all pods with the same trouble.
+    /// Returns the text after the reason, which is equal for all pods with the same trouble.
     fn cause(&self) -> String {
         if self.lacks_image() {
             return format!(": the image {} cannot be pulled", self.image);
@@ -175,7 +177,7 @@ impl ContainerState {
         }
     }
 
-    /// `None` for a container that is as it should be.
+    /// Returns `None` for a container in its normal state.
     fn of(status: &Value, init: bool, spec: &Value) -> Option<ContainerState> {
         let state = &status["state"];
         let done = init && (status["ready"] == true || state["terminated"]["exitCode"] == 0);

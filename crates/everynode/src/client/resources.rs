@@ -1,4 +1,4 @@
-//! The server's resources, from discovery, and the names by which users call them.
+//! Resources of the server, from discovery, and the names that users may type for them.
 
 use anyhow::{Result, bail};
 use http::Method;
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::connection::Connection;
 use super::suggest::nearest;
 
-/// One resource of the server: an address of objects and the names that users may call it by.
+/// A resource of the server, and the names that users may type for it.
 #[derive(Debug, Clone)]
 pub(crate) struct Resource {
     pub(crate) group: String,
@@ -31,7 +31,7 @@ impl Resource {
         }
     }
 
-    /// `daemonset.apps`, the form in which kubectl names what it did.
+    /// Returns `daemonset.apps`, the form in kubectl's messages.
     pub(crate) fn display(&self) -> String {
         let singular = self.kind.to_lowercase();
         if self.group.is_empty() {
@@ -41,7 +41,7 @@ impl Resource {
         }
     }
 
-    /// The path of all objects, in one namespace or in all of them.
+    /// Returns the path of all objects, in one namespace or in all.
     pub(crate) fn collection(&self, namespace: Option<&str>) -> String {
         let root = if self.group.is_empty() { "/api" } else { "/apis" };
         let prefix = format!("{root}/{}", self.api_version());
@@ -51,13 +51,13 @@ impl Resource {
         }
     }
 
-    /// The path of one object.
+    /// Returns the path of one object.
     pub(crate) fn object(&self, namespace: &str, name: &str) -> String {
         format!("{}/{}", self.collection(Some(namespace)), escape(name))
     }
 
-    /// Whether a user may mean this resource by `name` (`ds`, `daemonset`, `DaemonSets`, `daemonsets.apps`,
-    /// `daemonsets.v1.apps`).
+    /// Returns whether `name` may mean this resource (`ds`, `daemonset`, `DaemonSets`,
+    /// `daemonsets.apps`, `daemonsets.v1.apps`).
     fn answers_to(&self, name: &str) -> bool {
         let (base, group) = name.split_once('.').unwrap_or((name, ""));
         let named = base == self.plural
@@ -69,7 +69,7 @@ impl Resource {
     }
 }
 
-/// Percent-encodes what a path segment or query value cannot hold as it is.
+/// Percent-encodes text for a path segment or a query value.
 pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -82,15 +82,15 @@ pub(crate) fn escape(text: &str) -> String {
     escaped
 }
 
-/// Everything that the server offers.
+/// All resources of the server.
 pub(crate) struct Resources(Vec<Resource>);
 
-/// Aggregated discovery answers all groups at once; servers before 1.27 know only the plain form.
+/// Aggregated discovery returns all groups at once. Servers before 1.27 have only the plain form.
 const AGGREGATED: &str =
     "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
 
 impl Resources {
-    /// Reads the server's discovery documents.
+    /// Reads the discovery documents of the server.
     pub(crate) async fn discover(connection: &Connection) -> Result<Self> {
         let mut found = Vec::new();
         for root in ["/api", "/apis"] {
@@ -110,7 +110,7 @@ impl Resources {
         Ok(Self(found))
     }
 
-    /// The resource that a user calls `name`.
+    /// Returns the resource that a user calls `name`.
     pub(crate) fn named(&self, name: &str) -> Result<&Resource> {
         let name = name.to_lowercase();
         match self.0.iter().find(|resource| resource.answers_to(&name)) {
@@ -122,10 +122,11 @@ impl Resources {
         }
     }
 
-    /// "Did you mean" for a mistyped type.
+    /// Returns "did you mean" for a mistyped type.
     fn meant(&self, name: &str) -> String {
         let plurals = self.0.iter().map(|resource| resource.plural.as_str());
-        // A plural is longer than the singular that was meant: both are compared, and of equals the last is taken.
+        // Compare with singulars too, because a plural is longer than the singular that the user
+        // meant. Of equal matches the last is taken.
         let singulars = plurals.clone().map(|plural| plural.trim_end_matches('s'));
         match nearest(name, singulars.chain(plurals)) {
             Some(meant) => format!(" (did you mean {meant}?)"),
@@ -133,7 +134,7 @@ impl Resources {
         }
     }
 
-    /// The resources of a category such as `all`, or the one that `name` names.
+    /// Returns the resources of a category such as `all`, or the resource `name`.
     pub(crate) fn in_category(&self, name: &str) -> Result<Vec<&Resource>> {
         let members: Vec<_> = self
             .0
@@ -148,7 +149,7 @@ impl Resources {
         }
     }
 
-    /// The resource that holds objects of `apiVersion` and `kind`.
+    /// Returns the resource of an `apiVersion` and `kind`.
     pub(crate) fn of_kind(&self, api_version: &str, kind: &str) -> Result<&Resource> {
         match self
             .0
@@ -163,7 +164,8 @@ impl Resources {
         }
     }
 
-    /// Where a kind is served that a manifest names with an older version, or in other letters.
+    /// Returns where a kind is served, for a manifest with an old version or with other letter
+    /// case.
     fn served(&self, kind: &str) -> String {
         let kinds = self.0.iter().map(|resource| resource.kind.as_str());
         let mut known = kinds.clone().filter(|known| known.eq_ignore_ascii_case(kind));
@@ -231,17 +233,17 @@ fn texts(value: &Value) -> Vec<String> {
     list(value).map(text).collect()
 }
 
-/// What the words after a verb name: resource types and, perhaps, objects.
+/// Resource types and object names after a verb.
 ///
 /// `ds`, `ds NAME…`, `ds/NAME pod/OTHER`, `ds,pods`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Targets {
-    /// Pairs of a type and, where one is named, an object.
+    /// Pairs of a type and an optional object name.
     pub(crate) pairs: Vec<(String, Option<String>)>,
 }
 
 impl Targets {
-    /// Parses the words, as kubectl reads them.
+    /// Parses the words like kubectl.
     pub(crate) fn parse(words: &[String]) -> Result<Self> {
         if words.iter().any(|word| word.contains('/')) {
             let pairs = words.iter().map(|word| match word.split_once('/') {

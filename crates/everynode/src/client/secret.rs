@@ -1,4 +1,4 @@
-//! Printing of secrets: tokens and keys.
+//! Prints secrets: tokens and keys.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -8,10 +8,10 @@ use anyhow::Result;
 
 use crate::verbs::get::print;
 
-/// Permissions of users other than the owner.
+/// Permission bits of users other than the owner.
 const OTHERS: u32 = 0o077;
 
-/// Prints a secret, and warns when standard output is a file that other users can read.
+/// Prints a secret. Warns when standard output is a file that other users can read.
 pub(crate) fn print_secret(text: &str) -> Result<()> {
     print(text.as_bytes())?;
     let stdout = std::io::stdout().as_fd().try_clone_to_owned().map(File::from);

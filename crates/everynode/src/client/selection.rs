@@ -1,4 +1,4 @@
-//! Which objects a verb is about: words, a selector, all of a type, or a manifest.
+//! Selects the objects of a verb: by words, a selector, all of a type, or a manifest.
 
 use std::path::PathBuf;
 
@@ -34,16 +34,16 @@ pub(crate) struct SelectArgs {
     all_namespaces: bool,
 }
 
-/// An object that was chosen, as the server has it.
+/// A selected object, as the server returned it.
 pub(crate) struct Chosen<'a> {
     pub(crate) resource: &'a Resource,
     pub(crate) object: Value,
 }
 
-/// What was chosen; an object that could not be read stands in its place as the reason why.
+/// Selected objects. An object that cannot be read has an error in its place.
 pub(crate) struct Selection<'a> {
     pub(crate) chosen: Vec<Result<Chosen<'a>>>,
-    /// Whether a single object was named, and not picked from a list.
+    /// Whether a single object was named, instead of selected from a list.
     pub(crate) single: bool,
 }
 
@@ -52,20 +52,20 @@ impl Chosen<'_> {
         self.object["metadata"]["name"].as_str().unwrap_or_default()
     }
 
-    /// Its path on the server.
+    /// Returns its path on the server.
     pub(crate) fn path(&self) -> String {
         let namespace = self.object["metadata"]["namespace"].as_str();
         self.resource.object(namespace.unwrap_or_default(), self.name())
     }
 
-    /// `node/x`, `daemonset.apps/x`.
+    /// Returns `node/x` or `daemonset.apps/x`.
     pub(crate) fn display(&self) -> String {
         format!("{}/{}", self.resource.display(), self.name())
     }
 }
 
 impl SelectArgs {
-    /// The mistakes that need no server to be seen. `words` name types and objects.
+    /// Checks the arguments that need no server. `words` are types and objects.
     pub(crate) fn check(&self, words: &[String]) -> Result<()> {
         if self.all && self.selector.is_some() {
             bail!("cannot set --all and --selector at the same time");
@@ -79,7 +79,7 @@ impl SelectArgs {
         Ok(())
     }
 
-    /// Reads the chosen objects.
+    /// Reads the selected objects.
     pub(crate) async fn select<'a>(
         &self,
         connection: &Connection,
@@ -132,7 +132,7 @@ impl SelectArgs {
             .collect();
         connection
             .list(&resource.collection(namespace), &query.join("&"), |item| {
-                // The items of a list leave their kind to the list; shown alone they need it.
+                // Items of a list have no kind of their own; a single object needs one.
                 let mut object = item.clone();
                 object["apiVersion"] = resource.api_version().into();
                 object["kind"] = resource.kind.clone().into();

@@ -1,25 +1,25 @@
-//! Text in which cells are lined up column by column, as `describe` and `history` print it.
+//! Text with aligned columns, as `describe` and `history` print it.
 
 use std::fmt::Write;
 
 /// Spaces after the widest cell of a column.
 const GAP: usize = 2;
 
-/// Lines whose cells end with a tab. A column is as wide as its widest cell among the neighbouring lines that
-/// have that column too, which is the rule of Go's tabwriter, and so how kubectl's output looks.
+/// Lines whose cells end with a tab. The width of a column is that of its widest cell among
+/// consecutive lines with that column. This is the rule of Go's tabwriter, which kubectl uses.
 #[derive(Default)]
 pub(crate) struct Sheet {
     text: String,
 }
 
 impl Sheet {
-    /// Adds a line at `depth` steps of two spaces.
+    /// Adds a line, indented by `depth` times two spaces.
     pub(crate) fn line(&mut self, depth: usize, text: impl std::fmt::Display) {
         // Writing to a String cannot fail.
         let _infallible = writeln!(self.text, "{:1$}{text}", "", depth * 2);
     }
 
-    /// Adds `name:` and its value; a value of several lines goes on under itself.
+    /// Adds `name:` and its value. Further lines of the value are aligned below the first.
     pub(crate) fn field(&mut self, depth: usize, name: &str, value: impl std::fmt::Display) {
         let value = value.to_string();
         let mut lines = value.lines();
@@ -32,7 +32,7 @@ impl Sheet {
         }
     }
 
-    /// The text with its columns lined up.
+    /// Returns the text with aligned columns.
     pub(crate) fn finish(self) -> String {
         let mut lines: Vec<Vec<String>> = self
             .text

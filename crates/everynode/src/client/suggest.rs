@@ -1,12 +1,13 @@
-//! "Did you mean": the known word that is nearest to a mistyped one.
+//! "Did you mean": the known word that is most similar to a mistyped one.
 
-/// Likeness from which on a word counts as a typing error of another; 1 is the same word.
+/// Similarity from which a word counts as mistyped; 1 is the same word.
 const ALIKE: f64 = 0.75;
 
-/// The one of `known` that `word` is most likely to be a mistyping of.
+/// Returns the word of `known` that `word` is most likely a mistyping of.
 pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let likeness = |candidate: &str| {
-        // What stands before the slash is often the same for all of them, and would make everything alike.
+        // The part before the slash is often the same for all words and would make all of them
+        // similar.
         match (word.split_once('/'), candidate.split_once('/')) {
             (Some((prefix, name)), Some((other, candidate))) if prefix == other => {
                 strsim::normalized_damerau_levenshtein(name, candidate)
@@ -24,7 +25,7 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
         .map(|(_, candidate)| candidate)
 }
 
-/// What follows a complaint about a word; nothing when no other word is near.
+/// Returns the end of an error message about a word; empty when no known word is similar.
 pub(crate) fn did_you_mean(near: Option<&str>) -> String {
     near.map_or_else(String::new, |near| format!("; did you mean {near}?"))
 }

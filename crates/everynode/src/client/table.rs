@@ -1,26 +1,27 @@
-//! Printing the server's own `Table` objects in aligned columns.
+//! Prints the server's `Table` objects in aligned columns.
 
 use serde_json::Value;
 
-/// Spaces between two columns, as kubectl leaves them.
+/// Spaces between two columns, as in kubectl.
 const GAP: usize = 3;
 
-/// How much of a table is shown.
+/// Parts of a table that are printed.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Shape {
-    /// Also the columns of lower priority (`-o wide`).
+    /// Whether to print columns of lower priority (`-o wide`).
     pub(crate) wide: bool,
-    /// A NAMESPACE column before the others.
+    /// Whether to print a NAMESPACE column first.
     pub(crate) namespace: bool,
-    /// A LABELS column after the others.
+    /// Whether to print a LABELS column last.
     pub(crate) labels: bool,
-    /// Leave the header line out.
+    /// Whether to omit the header line.
     pub(crate) no_headers: bool,
-    /// Write `kind/name` in the NAME column, as when several kinds are shown.
+    /// Whether to write `kind/name` in the NAME column, as for several kinds.
     pub(crate) with_kind: bool,
 }
 
-/// The columns of a table, which outlive one answer: a watch sends them only with its first event.
+/// Columns of a table. They are kept between responses, because a watch sends them only with its
+/// first event.
 pub(crate) struct Printer {
     shape: Shape,
     prefix: Option<String>,
@@ -31,7 +32,7 @@ pub(crate) struct Printer {
 }
 
 impl Printer {
-    /// A printer that has seen no table yet. `display` is the resource's name, for `kind/name`.
+    /// Returns a printer without columns. `display` is the resource's name for `kind/name`.
     pub(crate) fn new(shape: Shape, display: &str) -> Self {
         Self {
             prefix: shape.with_kind.then(|| format!("{display}/")),
@@ -43,7 +44,7 @@ impl Printer {
         }
     }
 
-    /// The lines of `table`, each ended by a newline; the header only once.
+    /// Returns the lines of `table`, each with a newline. The header is returned only once.
     pub(crate) fn render(&mut self, table: &Value) -> String {
         self.learn_columns(table);
         let rows: Vec<Vec<String>> = array(&table["rows"]).map(|row| self.cells(row)).collect();
@@ -117,7 +118,7 @@ impl Printer {
     }
 }
 
-/// `a=1,b=2`, or `<none>`.
+/// Returns `a=1,b=2`, or `<none>`.
 pub(crate) fn labels(labels: &Value) -> String {
     let pairs: Vec<String> = labels
         .as_object()
@@ -132,7 +133,7 @@ pub(crate) fn labels(labels: &Value) -> String {
     }
 }
 
-/// A cell as text: line breaks would break the table.
+/// Returns a cell as text without line breaks, which would break the table.
 fn plain(cell: &Value) -> String {
     match cell {
         Value::Null => "<none>".to_owned(),
@@ -145,15 +146,15 @@ fn array(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-/// Columns of what the client itself lists, laid out as the tables of the server are. The widths outlive one call: of
-/// rows that come one by one, later ones stand under the earlier.
+/// Columns of the client's own lists, in the layout of the server's tables. The widths are kept
+/// between calls, so that later rows align with earlier ones.
 pub(crate) struct Columns {
     gap: usize,
     widths: Vec<usize>,
 }
 
 impl Columns {
-    /// Columns with `gap` spaces between them.
+    /// Returns columns with `gap` spaces between them.
     pub(crate) fn new(gap: usize) -> Self {
         Self {
             gap,
@@ -161,7 +162,7 @@ impl Columns {
         }
     }
 
-    /// The lines of `rows`, each ended by a newline.
+    /// Returns the lines of `rows`, each with a newline.
     pub(crate) fn lines(&mut self, rows: &[Vec<String>]) -> String {
         for row in rows {
             self.widths.resize(self.widths.len().max(row.len()), 0);
@@ -182,7 +183,7 @@ impl Columns {
     }
 }
 
-/// Lays `rows` out in columns.
+/// Formats `rows` in columns.
 pub(crate) fn columns(rows: &[Vec<String>], gap: usize) -> String {
     Columns::new(gap).lines(rows)
 }

@@ -1,21 +1,21 @@
-//! Why a request did not reach the API server: the address, the kubeconfig, the cause and the remedy.
+//! Errors of requests that did not reach the API server: address, kubeconfig, cause and remedy.
 
 use std::error::Error;
 use std::io;
 
 use rustls::{AlertDescription, CertificateError};
 
-/// The server that a verb talks to.
+/// Server of a verb.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     /// `https://127.0.0.1:6443`
     pub(crate) url: String,
-    /// Where the address was read.
+    /// Source of the address.
     pub(crate) from: String,
 }
 
 impl Peer {
-    /// An error for a request that failed before the server answered.
+    /// Returns the error of a request that failed before the server responded.
     pub(crate) fn unreachable(&self, error: kube::Error) -> anyhow::Error {
         let Peer { url, from } = self;
         let causes: Vec<&(dyn Error + 'static)> = causes(&error).collect();
@@ -63,7 +63,7 @@ impl Peer {
     }
 }
 
-/// An error, its sources, and what I/O errors wrap.
+/// Returns an error, its sources, and the errors inside I/O errors.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| {
         let error: &'a (dyn Error + 'static) = *error;

@@ -1,4 +1,4 @@
-//! Where it is that a user looked for in vain: most often in another namespace.
+//! Hints for an object that was not found: usually it is in another namespace.
 
 use anyhow::Error;
 use serde_json::Value;
@@ -7,10 +7,11 @@ use super::connection::{ConnectArgs, Connection};
 use super::error::{ServerError, is_not_found};
 use super::resources::{Resources, escape};
 
-/// Namespaces that a hint names; a name that more of them have is nobody's typing error.
+/// Most namespaces in a hint. A name that exists in more namespaces is probably not a mistake.
 const NAMED: usize = 3;
 
-/// A line for who asked for an object that is not there: in which namespaces there is one of that name, or that the namespace is missing.
+/// Returns a hint for an object that was not found: the namespaces with an object of that name, or
+/// that the namespace does not exist.
 pub(crate) async fn hint(error: &Error, connect: &ConnectArgs) -> Option<String> {
     let server = error.downcast_ref::<ServerError>()?;
     let (plural, name) = server.object.as_ref().filter(|_| server.code == 404)?;
@@ -29,7 +30,7 @@ pub(crate) async fn hint(error: &Error, connect: &ConnectArgs) -> Option<String>
     elsewhere(&found, name)
 }
 
-/// Tells that a namespace is not there, if it is not.
+/// Returns a hint if the namespace does not exist.
 pub(crate) async fn namespace_hint(connection: &Connection) -> Option<String> {
     is_missing(connection)
         .await
@@ -52,7 +53,7 @@ fn elsewhere(found: &Value, name: &str) -> Option<String> {
     let items = found["items"].as_array()?;
     let mut namespaces: Vec<&str> = items
         .iter()
-        // A server may not know the field selector.
+        // A server may not support the field selector.
         .filter(|object| object["metadata"]["name"] == name)
         .filter_map(|object| object["metadata"]["namespace"].as_str())
         .collect();

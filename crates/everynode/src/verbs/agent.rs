@@ -1,4 +1,4 @@
-//! `everynode agent`: this machine as a node of a cluster whose server is elsewhere.
+//! `everynode agent`: runs this machine as a node of a cluster on another server.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,7 +17,7 @@ use crate::control_plane::EndSignals;
 use crate::node_args::NodeArgs;
 use crate::well_known::WellKnown;
 
-/// How long the server may take to tell the addresses of the Services `kubernetes` and `kube-dns`.
+/// Timeout for reading the addresses of the Services `kubernetes` and `kube-dns`.
 const ASK: Duration = Duration::from_secs(5);
 
 /// Run this machine as a node of a cluster
@@ -64,10 +64,11 @@ pub(crate) struct Agent {
     node: NodeArgs,
 }
 
-/// What the agent of a deleted node ends with, so that a service manager can tell it from a failure and leave it alone.
+/// Exit code of the agent after its Node was deleted. A service manager can distinguish it from a
+/// failure and not restart the agent.
 const NODE_DELETED: u8 = 3;
 
-/// How long pods get to end by themselves when the machine is no node any more.
+/// Time for pods to end when the machine leaves the cluster.
 const STOP_GRACE: Duration = Duration::from_secs(30);
 
 impl Agent {
@@ -111,7 +112,7 @@ impl Agent {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Leaves the machine as it was before it joined. The server need not answer.
+    /// Restores the machine to the state before it joined. The server need not be reachable.
     async fn clean_up(&self) -> Result<()> {
         let data_dir = &self.data_dir;
         let beside_a_server = data_dir.join("pki").exists();
@@ -161,13 +162,14 @@ impl Agent {
         Ok(())
     }
 
-    /// The token that the user gave, read before anything is made.
+    /// Returns the token that the user gave. It is read before anything is created.
     fn token(&self) -> Result<Option<JoinToken>> {
         let text = match (&self.token, &self.token_file) {
             (Some(token), _) => token.clone(),
             (None, Some(file)) => match std::fs::read_to_string(file) {
                 Ok(text) => text,
-                // A machine that has joined needs it no more, and a service's command stays as it is.
+                // A machine that has joined needs no token, but the command of its service still
+                // names the file.
                 Err(error)
                     if error.kind() == std::io::ErrorKind::NotFound && agent::has_joined(&self.data_dir) =>
                 {
@@ -215,7 +217,7 @@ impl Agent {
     }
 }
 
-/// Cleaning up beside a server that runs would end pods which it starts again.
+/// Fails if a server runs on this data directory, because it would start the pods again.
 async fn refuse_while_it_runs(data_dir: &Path) -> Result<()> {
     let file = data_dir.join("admin.kubeconfig");
     let Ok(source) = kubeconfig::read(Some(&file), None).await else {
@@ -232,7 +234,7 @@ async fn refuse_while_it_runs(data_dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The node was deleted: its pods stop, and what the machine had from the cluster is forgotten.
+/// Stops the pods and removes the cluster's data from the machine, because the node was deleted.
 async fn leave(options: &agent::Options, member: &Membership) -> Result<ExitCode> {
     eprintln!(
         "node {} was deleted from the cluster: its pods are being stopped",
@@ -254,7 +256,8 @@ fn first(member: &Membership) -> String {
     servers.first().map(ToString::to_string).unwrap_or_default()
 }
 
-/// The address of a server. That of a name may not be found where a site is cut off; the servers that the cluster told of have addresses.
+/// Returns the address of a server. The DNS name of a server may not resolve when a site is cut
+/// off, but the servers that the cluster published have addresses.
 async fn api_address(member: &Membership) -> Result<SocketAddr> {
     let mut failure = anyhow!("no server is named");
     for server in member.dialer.servers() {
@@ -266,7 +269,8 @@ async fn api_address(member: &Membership) -> Result<SocketAddr> {
     Err(failure)
 }
 
-/// Where the cluster's own Services are. A server that is away does not keep the agent from taking its pods over.
+/// Returns the addresses of the cluster's own Services. If the server is unreachable, the agent
+/// still adopts its pods.
 async fn well_known(member: &Membership, data_dir: &Path, node_name: &str) -> WellKnown {
     let read = tokio::time::timeout(ASK, WellKnown::read(&member.client));
     match read.await {

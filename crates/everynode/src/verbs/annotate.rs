@@ -1,4 +1,4 @@
-//! `everynode annotate`: sets annotations and takes them away.
+//! `everynode annotate`: sets and removes annotations.
 
 use anyhow::Result;
 use clap::Args;

@@ -1,7 +1,8 @@
-//! `everynode apply -f`: makes the objects of a manifest what it says, and leaves the rest of them alone.
+//! `everynode apply -f`: creates or changes the objects of a manifest, and keeps fields that it
+//! does not contain.
 //!
-//! It works as `kubectl apply` does on the client's side: what was applied last stands in an annotation, and the
-//! patch is made of three: what was applied, what is to be applied, and what the server has.
+//! It works like the client-side `kubectl apply`. An annotation holds the manifest that was applied
+//! last. The patch is computed from that manifest, the new one, and the current object.
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -15,7 +16,7 @@ use crate::client::error::{CONFLICT_TRIES, is_conflict, is_not_found};
 use crate::client::manifest::Document;
 use crate::client::resources::{Resource, Resources};
 
-/// The annotation in which the manifest that was applied last is kept. kubectl reads and writes the same.
+/// Annotation with the manifest that was applied last. kubectl uses it too.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Create or update the objects of a manifest
 #[derive(Args, Debug)]
@@ -46,8 +47,8 @@ impl Apply {
     }
 }
 
-/// Creates or patches the object that `modified` describes; answers the object and what was done to it. `query` is the
-/// request's, with the dry run in it.
+/// Creates or patches the object that `modified` describes. Returns the object and what was done.
+/// `query` is the query of the request, with the dry run.
 pub(super) async fn apply(
     connection: &Connection,
     resource: &Resource,
@@ -87,7 +88,7 @@ pub(super) async fn apply(
             Err(error) if is_conflict(&error) && tries < CONFLICT_TRIES => {}
             answer => {
                 let answer = answer?;
-                // A dry run gives no new version to anything.
+                // A dry run does not change the resource version.
                 let same = dry_run == DryRun::None
                     && answer["metadata"]["resourceVersion"] == current["metadata"]["resourceVersion"];
                 return Ok((answer, if same { "unchanged" } else { "configured" }));
@@ -96,7 +97,7 @@ pub(super) async fn apply(
     }
 }
 
-/// The object with its own text as annotation, which the next apply compares against.
+/// Returns the object with its own JSON as annotation, for the next apply.
 pub(super) fn annotated(document: &Document, namespace: &str, namespaced: bool) -> Result<Value> {
     let mut object = document.object.clone();
     if document.name().is_empty() {
@@ -122,7 +123,8 @@ pub(super) fn annotated(document: &Document, namespace: &str, namespaced: bool) 
     Ok(object)
 }
 
-/// The patch from `current` to `modified`: strategic for the kinds that we know, else a JSON merge patch.
+/// Returns the patch from `current` to `modified`: strategic for known kinds, else a JSON merge
+/// patch.
 fn patch(resource: &Resource, modified: &Value, current: &Value) -> Result<(&'static str, Value)> {
     let last = current["metadata"]["annotations"][LAST_APPLIED].as_str();
     let original: Option<Value> = match last {

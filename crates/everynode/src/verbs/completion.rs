@@ -1,4 +1,4 @@
-//! `everynode completion`: what a shell needs to complete verbs and flags.
+//! `everynode completion`: prints the completion script of a shell.
 
 use anyhow::Result;
 use clap::Args;

@@ -1,4 +1,4 @@
-//! `everynode cordon` and `uncordon`: whether the scheduler may give a node new pods.
+//! `everynode cordon` and `uncordon`: mark nodes as unschedulable or schedulable.
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -61,7 +61,7 @@ async fn set_all(args: &NodeArgs, connect: &ConnectArgs, verb: &str, cordoned: b
 }
 
 impl NodeArgs {
-    /// The mistakes that need no server to be seen.
+    /// Checks the arguments that need no server.
     pub(crate) fn check(&self, verb: &str) -> Result<()> {
         let wrong = match (self.names.as_slice(), &self.selector) {
             ([], None) => format!("USAGE: {verb} NODE [flags]"),
@@ -71,7 +71,7 @@ impl NodeArgs {
         bail!("{wrong}\nSee 'everynode {verb} -h' for help and examples")
     }
 
-    /// The nodes, as the server has them; one that is missing fails all.
+    /// Returns the nodes from the server. Fails if one is missing.
     pub(crate) async fn read(&self, connection: &Connection, resources: &Resources) -> Result<Vec<Value>> {
         let nodes = resources.of_kind("v1", "Node")?;
         if let Some(selector) = &self.selector {
@@ -96,7 +96,8 @@ impl NodeArgs {
     }
 }
 
-/// Cordons or uncordons each of `nodes` and says so. One that the server refuses is told, and the others follow.
+/// Cordons or uncordons each of `nodes` and prints it. After an error it prints the error and
+/// continues.
 pub(crate) async fn cordon(
     connection: &Connection,
     resource: &Resource,

@@ -55,7 +55,7 @@ pub(crate) enum Validate {
 }
 
 impl WriteArgs {
-    /// The query that carries the flags; `manager` becomes the field manager.
+    /// Returns the query with the flags; `manager` is the field manager.
     pub(crate) fn query(&self, manager: &str) -> String {
         let validation = match self.validate {
             Validate::Strict => "Strict",
@@ -66,7 +66,7 @@ impl WriteArgs {
         format!("fieldManager={manager}&fieldValidation={validation}{dry_run}")
     }
 
-    /// Says what was done to an object, or prints the object where `-o` asks for it.
+    /// Prints what was done to an object, or the object if `-o` is given.
     pub(crate) fn report(&self, resource: &Resource, object: &Value, done: &str) -> Result<()> {
         match self.output {
             Some(form) => print(output::object(form, resource, object)?.as_bytes()),
@@ -79,7 +79,7 @@ impl WriteArgs {
     }
 }
 
-/// Sends every document to `send`, goes on after a failure, and fails at the end if any failed.
+/// Calls `send` for every document and continues after an error. Fails at the end if any failed.
 pub(crate) async fn each_document(
     write: &WriteArgs,
     connection: &Connection,

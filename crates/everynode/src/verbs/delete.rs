@@ -66,11 +66,11 @@ pub(crate) struct Delete {
     output: Option<String>,
 }
 
-/// What becomes of the dependents.
+/// Propagation of the deletion to dependents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Cascade {
     policy: &'static str,
-    /// The boolean form of old, which still works and says so.
+    /// The old boolean form, which still works with a warning.
     deprecated: Option<(&'static str, &'static str)>,
 }
 
@@ -90,7 +90,7 @@ fn cascade(text: &str) -> Result<Cascade, String> {
     Ok(Cascade { policy, deprecated })
 }
 
-/// One object to delete.
+/// An object to delete.
 struct Victim<'a> {
     resource: &'a Resource,
     namespace: String,
@@ -207,7 +207,7 @@ impl Delete {
         }
         let path = victim.resource.object(&victim.namespace, &victim.name);
         let answer = match self.dry_run.mode {
-            // A name with a typing error is found out all the same.
+            // A dry run on the client also reports an object that does not exist.
             DryRun::Client => connection.get(&path).await?,
             DryRun::None | DryRun::Server => {
                 if self.dry_run.mode == DryRun::Server {
@@ -232,12 +232,12 @@ impl Delete {
     }
 }
 
-/// How long a watch for a deletion stays open before it is opened anew.
+/// Timeout of a watch for a deletion; it is then opened again.
 const WATCH_FOR: Duration = Duration::from_secs(300);
 
-/// Watches the object until it, as the one that was deleted, is gone.
+/// Watches the object until the one with the deleted UID is gone.
 async fn wait_until_gone(connection: &Connection, victim: &Victim<'_>, answer: &Value) -> Result<()> {
-    // The answer is the object itself, or a Status whose details name it.
+    // The response is the object itself, or a Status whose details have its UID.
     let uid = answer["metadata"]["uid"]
         .as_str()
         .or_else(|| answer["details"]["uid"].as_str())

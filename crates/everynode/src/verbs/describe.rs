@@ -1,4 +1,4 @@
-//! `everynode describe`: an object, what belongs to it and what happened to it, for people.
+//! `everynode describe`: prints an object, related objects and its events.
 
 mod daemon_set;
 mod generic;
@@ -59,7 +59,7 @@ impl Describe {
         Ok(())
     }
 
-    /// The named object; a name that no object has is taken as the beginning of names, as kubectl does.
+    /// Returns the named object. If no object has the name, it is a prefix, as in kubectl.
     async fn objects(
         &self,
         connection: &Connection,
@@ -122,7 +122,7 @@ async fn describe(
     Ok(sheet.finish())
 }
 
-/// The events about an object, oldest first.
+/// Prints the events about an object, oldest first.
 async fn events(
     sheet: &mut Sheet,
     connection: &Connection,
@@ -133,7 +133,7 @@ async fn events(
     let events = resources.of_kind("v1", "Event")?;
     let namespace = Some(text("namespace")).filter(|namespace| !namespace.is_empty());
     let mut fields = format!("involvedObject.name={}", text("name"));
-    // Node events carry the node's name as uid when its agent writes them, as a kubelet's do.
+    // Events that an agent writes about its node have the node's name as UID, like a kubelet's.
     if object["kind"] != "Node" {
         fields.push_str(&format!(",involvedObject.uid={}", text("uid")));
     } else {
@@ -179,12 +179,12 @@ async fn events(
     Ok(())
 }
 
-/// How long ago `time` was, in Kubernetes' short form.
+/// Returns the age of `time` in Kubernetes' short form.
 fn age(time: &str) -> String {
     api::time::age(Some(time), jiff::Timestamp::now())
 }
 
-/// `a=1` a line, or `<none>`.
+/// Returns one `a=1` for each line, or `<none>`.
 fn pairs(map: &Value, separator: &str) -> String {
     let lines: Vec<String> = map
         .as_object()
@@ -199,7 +199,7 @@ fn pairs(map: &Value, separator: &str) -> String {
     }
 }
 
-/// The annotations, without the one that holds a whole manifest.
+/// Returns the annotations without the one that holds a manifest.
 fn annotations(object: &Value) -> String {
     let mut annotations = object["metadata"]["annotations"].clone();
     if let Some(annotations) = annotations.as_object_mut() {
@@ -208,7 +208,7 @@ fn annotations(object: &Value) -> String {
     pairs(&annotations, ": ")
 }
 
-/// A field as text; `<none>` when it is not there.
+/// Returns a field as text, or `<none>` if it does not exist.
 fn or_none(value: &Value) -> String {
     match value {
         Value::Null => "<none>".to_owned(),
@@ -218,7 +218,7 @@ fn or_none(value: &Value) -> String {
     }
 }
 
-/// `kind/name` of the controller, where there is one.
+/// Returns `kind/name` of the controller, if there is one.
 fn controlled_by(object: &Value) -> Option<String> {
     let owners = object["metadata"]["ownerReferences"].as_array()?;
     let owner = owners.iter().find(|owner| owner["controller"] == true)?;

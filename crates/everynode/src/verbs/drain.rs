@@ -1,7 +1,9 @@
-//! `everynode drain`: empties nodes for maintenance. Daemons stay: their controller would only bring them back.
+//! `everynode drain`: evicts the pods of nodes for maintenance. Pods of DaemonSets stay, because
+//! their controller would create them again.
 //!
-//! The flags, the order of things, the sentences and the exit codes are kubectl's. Unlike it, one watch a node tells when
-//! pods are gone, instead of a question a second for each.
+//! The flags, the order of the steps, the messages and the exit codes are kubectl's. Unlike
+//! kubectl, one watch for each node reports when pods are gone, instead of a request for each pod
+//! every second.
 
 mod filter;
 
@@ -77,10 +79,10 @@ pub(crate) struct Drain {
     skip_wait_for_delete_timeout: i64,
 }
 
-/// How long an eviction that a budget forbids waits before it is tried again; kubectl waits as long.
+/// Wait before an eviction that a disruption budget forbids is retried, as in kubectl.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// How long a watch that the server ended at once is left alone.
+/// Wait before a watch that the server ended is opened again.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// How pods are removed.
@@ -90,7 +92,7 @@ enum Removal {
     Delete,
 }
 
-/// The pods on a node, by uid, as the watch tells; `None` before it has told anything.
+/// Pods on a node by UID, from the watch; `None` before the first list.
 type Present = Option<BTreeMap<String, Value>>;
 
 impl Drain {
@@ -139,7 +141,7 @@ impl Drain {
         failures.finish_as_list()
     }
 
-    /// Evicts where the server can.
+    /// Uses the eviction API if the server has it.
     async fn removal(&self, connection: &Connection) -> Result<Removal> {
         if self.disable_eviction {
             return Ok(Removal::Delete);
@@ -152,7 +154,7 @@ impl Drain {
     }
 }
 
-/// Several errors in one sentence, as Go writes them.
+/// Joins several errors in one line, like Go.
 fn joined(errors: &[String]) -> String {
     match errors {
         [one] => one.clone(),
@@ -160,7 +162,7 @@ fn joined(errors: &[String]) -> String {
     }
 }
 
-/// One node that is being emptied.
+/// A node that is being drained.
 struct Draining<'a> {
     drain: &'a Drain,
     connection: &'a Connection,
@@ -171,7 +173,7 @@ struct Draining<'a> {
 }
 
 impl Draining<'_> {
-    /// What went wrong, or nothing.
+    /// Drains the node. Returns the errors.
     async fn run(&self) -> Result<Vec<String>> {
         let sorted = self.sorted().await?;
         if !sorted.errors.is_empty() {
@@ -194,7 +196,7 @@ impl Draining<'_> {
         Ok(errors)
     }
 
-    /// The pods of the node, and what becomes of each.
+    /// Returns the pods of the node and what to do with each.
     async fn sorted(&self) -> Result<Sorted> {
         let mut query = format!(
             "fieldSelector={}",
@@ -228,7 +230,7 @@ impl Draining<'_> {
         Ok(filter::sort(pods, allowed, is_there, Timestamp::now()))
     }
 
-    /// The DaemonSets that manage `pods`, each with why it cannot be read, if that is so.
+    /// Returns the DaemonSets that manage `pods`, each with the error if it cannot be read.
     async fn daemon_sets(&self, pods: &[Value]) -> Result<BTreeMap<(String, String), Option<ServerError>>> {
         let named: BTreeSet<_> = pods.iter().filter_map(filter::daemon_set_of).collect();
         let mut answers = BTreeMap::new();
@@ -249,7 +251,8 @@ impl Draining<'_> {
         }
         let (tell, present) = watch::channel(None);
         let work = async {
-            // All at once: one that a budget holds back must not hold back the others. A node bounds its pods itself.
+            // All at once: a pod that a budget protects must not delay the others. The pods of a
+            // node are a bounded number.
             let mut removals: FuturesUnordered<_> =
                 pods.iter().map(|pod| self.remove(pod, present.clone())).collect();
             let mut errors = Vec::new();
@@ -264,7 +267,7 @@ impl Draining<'_> {
         }
     }
 
-    /// Follows the pods of the node.
+    /// Watches the pods of the node.
     async fn follow(&self, tell: &watch::Sender<Present>) -> Result<Infallible> {
         let uid = |pod: &Value| pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
         let path = format!(
@@ -293,7 +296,7 @@ impl Draining<'_> {
         }
     }
 
-    /// Removes a pod and waits until it is gone, or for as long as the user allows.
+    /// Removes a pod and waits until it is gone, up to the user's timeout.
     async fn remove(&self, pod: &Value, present: watch::Receiver<Present>) -> Result<()> {
         let text = |field: &str| pod["metadata"][field].as_str().unwrap_or_default();
         let (namespace, name) = (text("namespace"), text("name"));
@@ -309,7 +312,7 @@ impl Draining<'_> {
         }
         let left = match limit {
             Duration::ZERO => limit,
-            // Nothing left is not the same as no limit.
+            // A remaining time of zero must not become "no timeout".
             _ => limit
                 .saturating_sub(started.elapsed())
                 .max(Duration::from_millis(1)),
@@ -322,7 +325,8 @@ impl Draining<'_> {
         }
     }
 
-    /// Asks for the pod's end until the server agrees. False when it is gone already.
+    /// Requests the removal of the pod until the server accepts. Returns false if the pod is gone
+    /// already.
     async fn ask(&self, pod: &Value, namespace: &str, name: &str) -> Result<bool> {
         let mut options = json!({});
         if self.drain.grace_period >= 0 {
@@ -333,7 +337,7 @@ impl Draining<'_> {
         }
         let path = self.pods.object(namespace, name);
         if self.removal == Removal::Delete {
-            // Only the pod that was looked at, not a later one of its name.
+            // Only the pod that was read, not a later one of the same name.
             options["preconditions"] = json!({"uid": pod["metadata"]["uid"]});
             let sent = self
                 .connection
@@ -364,7 +368,7 @@ impl Draining<'_> {
             let Some(refused) = refusal(sent)? else {
                 return Ok(true);
             };
-            // In a namespace that is going, nothing is evicted; its pods are deleted anyhow.
+            // In a terminating namespace the server rejects evictions; its pods are deleted anyway.
             let going = refused.code == 403 && refused.message.contains("is being terminated");
             match refused.code {
                 404 => return Ok(false),
@@ -414,7 +418,7 @@ impl Draining<'_> {
                 }
                 Some(Some(_)) => {}
             }
-            // A pod's patience ends without an event; a look a second is enough for it.
+            // A pod's timeout does not cause an event, so check every second.
             tokio::select! {
                 changed = present.changed() => changed?,
                 () = tokio::time::sleep(PAUSE), if patience > 0 => {}
@@ -422,7 +426,7 @@ impl Draining<'_> {
         }
     }
 
-    /// Says which pods are left after a failure.
+    /// Prints the pods that remain after a failure.
     async fn tell_pending(&self, error: &str) -> Result<()> {
         let pending = self.sorted().await?.going;
         if pending.is_empty() {
@@ -440,7 +444,7 @@ impl Draining<'_> {
     }
 }
 
-/// The server's refusal, if it refused.
+/// Returns the server's error, if it rejected the request.
 fn refusal(sent: Result<Value>) -> Result<Option<ServerError>> {
     match sent {
         Ok(_) => Ok(None),

@@ -1,4 +1,4 @@
-//! `everynode events`: what happened, oldest first.
+//! `everynode events`: prints events, oldest first.
 
 use std::convert::Infallible;
 
@@ -46,7 +46,7 @@ pub(crate) struct Events {
     output: Option<Output>,
 }
 
-/// Spaces between two columns, as kubectl leaves them.
+/// Spaces between two columns, as in kubectl.
 const GAP: usize = 3;
 
 impl Events {
@@ -90,7 +90,7 @@ impl Events {
         print(Columns::new(GAP).lines(&rows).as_bytes())
     }
 
-    /// The events that there are, and then what happens.
+    /// Prints the existing events, then new ones.
     async fn follow(
         &self,
         connection: &Connection,
@@ -101,7 +101,7 @@ impl Events {
         let (mut columns, mut header) = (Columns::new(GAP), self.header());
         let path = format!("{path}?watch=true&{query}");
         let never = connection.watch(&path, JSON, |kind, event| {
-            // An event that has grown old is removed; that is no news.
+            // The server removes old events; that is not printed.
             if kind == "DELETED" || !self.is_wanted(event) {
                 return Ok(None::<Infallible>);
             }
@@ -153,7 +153,7 @@ impl Events {
     }
 }
 
-/// `5m`, or `5m (x3 over 10m)`.
+/// Returns `5m`, or `5m (x3 over 10m)`.
 fn interval(event: &Value, now: Timestamp) -> String {
     let age = |time: &str| api::time::age(Some(time), now);
     match event::count(event) {
@@ -166,7 +166,7 @@ fn interval(event: &Value, now: Timestamp) -> String {
     }
 }
 
-/// The field selector of the events about `TYPE/NAME`.
+/// Returns the field selector of the events about `TYPE/NAME`.
 fn selector(about: &str, resources: &Resources) -> Result<String> {
     let Some((kind, name)) = about.split_once('/') else {
         bail!("--for must be in resource/name form");

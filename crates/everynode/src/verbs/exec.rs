@@ -1,4 +1,4 @@
-//! `everynode exec`: runs a command in a container, with this terminal where `-t` asks for it.
+//! `everynode exec`: runs a command in a container, on this terminal with `-t`.
 
 use std::os::fd::AsFd;
 
@@ -70,7 +70,7 @@ impl Exec {
             tokio::spawn(follow_size(sizes));
         }
         if let Some(input) = process.stdin() {
-            // Ends with the process at the latest: the program ends then.
+            // The task ends with the process at the latest.
             tokio::spawn(copy(tokio::io::stdin(), input));
         }
         let out = process
@@ -92,13 +92,13 @@ impl Exec {
 }
 
 async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
-    // A side that has gone ends the copy; the command's own status tells how it went. The command learns of the end
-    // of its input by the shutdown.
+    // A closed side ends the copy; the command's own status has the result. The shutdown reports
+    // the end of input to the command.
     let _copied = tokio::io::copy(&mut from, &mut to).await;
     let _ended = to.shutdown().await;
 }
 
-/// The command's exit code from the Status of the error channel.
+/// Returns the command's exit code from the Status of the error channel.
 fn exit_code(
     status: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Status>,
 ) -> Result<std::process::ExitCode> {
@@ -131,7 +131,7 @@ fn exit_code(
     }
 }
 
-/// The server's own words where it refused, instead of the client library's.
+/// Replaces the client library's error by the server's message.
 fn refusal(error: kube::Error) -> anyhow::Error {
     match error {
         kube::Error::Api(status) => crate::client::error::ServerError {
@@ -147,7 +147,7 @@ fn refusal(error: kube::Error) -> anyhow::Error {
     }
 }
 
-/// Sends the size of this terminal now and whenever it changes.
+/// Sends the size of this terminal, now and after each change.
 async fn follow_size(mut sizes: impl futures::Sink<TerminalSize> + Unpin) {
     let Ok(mut changes) = signal(SignalKind::window_change()) else {
         return;
@@ -164,13 +164,13 @@ async fn follow_size(mut sizes: impl futures::Sink<TerminalSize> + Unpin) {
     }
 }
 
-/// Columns and rows of the terminal on standard output.
+/// Returns columns and rows of the terminal on standard output.
 fn terminal_size() -> Option<(u16, u16)> {
     let size = termios::tcgetwinsize(std::io::stdout()).ok()?;
     Some((size.ws_col, size.ws_row))
 }
 
-/// The terminal in raw mode until dropped.
+/// Terminal in raw mode until this is dropped.
 struct RawTerminal(Termios);
 
 impl RawTerminal {
@@ -186,7 +186,7 @@ impl RawTerminal {
 
 impl Drop for RawTerminal {
     fn drop(&mut self) {
-        // Nothing can be done about a terminal that has gone.
+        // If the terminal is closed, there is nothing to restore.
         let _restored = termios::tcsetattr(std::io::stdin().as_fd(), OptionalActions::Now, &self.0);
     }
 }

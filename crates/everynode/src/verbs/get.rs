@@ -1,4 +1,4 @@
-//! `everynode get`: objects as the server's table, as YAML or as JSON.
+//! `everynode get`: prints objects as the server's table, as YAML or as JSON.
 
 use std::io::Write;
 
@@ -58,7 +58,7 @@ pub(crate) struct Get {
     ignore_not_found: bool,
 }
 
-/// A resource to show and, where one is named, the object.
+/// A resource to print, and the object if one is named.
 type Wanted<'a> = (&'a Resource, Option<String>);
 
 impl Get {
@@ -120,7 +120,7 @@ impl Get {
         }
     }
 
-    /// The answer, or nothing when the object is missing and that is no error.
+    /// Returns the response, or nothing if the object is missing and that is not an error.
     async fn fetch(
         &self,
         connection: &Connection,
@@ -154,7 +154,7 @@ impl Get {
                 no_headers: self.no_headers,
                 with_kind: several,
             };
-            // Objects of one type named one by one share a table; each further type begins a new one.
+            // Consecutive objects of one type share a table; another type begins a new one.
             let continues = printers
                 .last()
                 .is_some_and(|(_, _, last)| last.0.plural == resource.plural);
@@ -210,7 +210,7 @@ impl Get {
                 items.push(answer);
                 continue;
             };
-            // The items of a list leave their kind to the list; shown alone they need it.
+            // Items of a list have no kind of their own; a single object needs one.
             for mut item in list {
                 item["apiVersion"] = target.0.api_version().into();
                 item["kind"] = target.0.kind.clone().into();
@@ -251,7 +251,7 @@ impl Get {
         .await
     }
 
-    /// Prints what changes after `revision` until the server ends the watch or the user does.
+    /// Prints changes after `revision` until the server or the user ends the watch.
     async fn follow(
         &self,
         connection: &Connection,
@@ -288,7 +288,8 @@ impl Get {
     }
 }
 
-/// Writes to standard output at once. A reader that has gone (`| head`) ends the program quietly.
+/// Writes to standard output and flushes. If the reader has closed it (`| head`), the program ends
+/// without an error.
 pub(crate) fn print(text: &[u8]) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text).and_then(|()| out.flush()) {

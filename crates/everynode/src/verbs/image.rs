@@ -1,4 +1,4 @@
-//! `everynode image import|list|rm`: the container images of this machine.
+//! `everynode image import|list|rm`: manages the container images of this machine.
 
 use std::path::PathBuf;
 
@@ -23,7 +23,8 @@ pub(crate) struct Image {
 
 #[derive(Subcommand, Debug)]
 enum Verb {
-    /// Unpack an image archive (OCI or docker; `docker save`, `skopeo copy`), so that no registry is needed
+    /// Unpack an image archive (OCI or docker; `docker save`, `skopeo copy`), so that no registry
+    /// is needed
     Import {
         /// Image archive (tar)
         #[arg(required = true)]
@@ -47,7 +48,7 @@ enum Verb {
 }
 
 impl Image {
-    /// Blocks; everything here is the disk's work.
+    /// Runs the verb. It blocks, because all work is on the disk.
     pub(crate) fn run(self) -> Result<()> {
         let fresh = !self.data_dir.exists();
         if fresh && !matches!(self.verb, Verb::Import { .. }) {
@@ -81,7 +82,7 @@ impl Image {
     }
 }
 
-/// Does `work` for each, goes on after a failure, and fails at the end if any failed.
+/// Calls `work` for each item and continues after an error. Fails at the end if any failed.
 fn each<T>(items: &[T], mut work: impl FnMut(&T) -> Result<()>) -> Result<()> {
     let mut failed = None;
     for item in items {
@@ -94,7 +95,7 @@ fn each<T>(items: &[T], mut work: impl FnMut(&T) -> Result<()>) -> Result<()> {
     failed.map_or(Ok(()), Err)
 }
 
-/// The remedy where an archive has no name of its own.
+/// Adds a remedy to the error of an archive without a name.
 fn naming_hint(error: runtime::Error) -> anyhow::Error {
     let nameless = error.to_string().contains("names no image");
     let error = anyhow::Error::new(error);

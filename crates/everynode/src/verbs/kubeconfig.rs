@@ -1,4 +1,5 @@
-//! `everynode kubeconfig`: a kubeconfig with limited rights, for another person or a program.
+//! `everynode kubeconfig`: creates a kubeconfig with limited rights for another person or a
+//! program.
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -20,12 +21,12 @@ use crate::client::resources::escape;
 use crate::client::secret::print_secret;
 
 const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
-/// The signer of client certificates for people and programs.
+/// Signer of client certificates for people and programs.
 const SIGNER: &str = "kubernetes.io/kube-apiserver-client";
-/// How long the signer may take to issue a certificate after the approval.
+/// Timeout of the issue of a certificate after its approval.
 const ISSUE_TIMEOUT: Duration = Duration::from_secs(30);
 const DAY_SECONDS: u64 = 24 * 60 * 60;
-/// A kubeconfig holds a key.
+/// File mode: a kubeconfig holds a key.
 const OWNER_ONLY: u32 = 0o600;
 
 /// Make a kubeconfig with limited rights for a person or a program
@@ -149,7 +150,7 @@ fn signing_request(key: &KeyPair, user: &str, groups: &[String]) -> Result<Strin
     request.pem().context("encode the signing request")
 }
 
-/// Waits for `status.certificate`, base64 of PEM.
+/// Waits for `status.certificate`, which is PEM in base64.
 async fn issued(connection: &Connection, name: &str) -> Result<String> {
     let certificate = |request: &Value| -> Result<Option<String>> {
         let conditions = request["status"]["conditions"].as_array().into_iter().flatten();
@@ -205,7 +206,7 @@ async fn token(connection: &Connection, account: &str, seconds: u64) -> Result<V
     }
 }
 
-/// The file's text.
+/// Returns the text of the kubeconfig.
 fn kubeconfig(
     server: &str,
     authority: &str,
@@ -227,7 +228,7 @@ fn kubeconfig(
     output::yaml(&whole)
 }
 
-/// A new file, or a new text of a file: no other user can read it at any moment.
+/// Creates or replaces a file. Other users cannot read it at any time.
 fn write_file(path: &Path, text: &str) -> std::io::Result<()> {
     let folder = path
         .parent()
@@ -246,7 +247,7 @@ fn write_file(path: &Path, text: &str) -> std::io::Result<()> {
         .and_then(|mut file| file.write_all(text.as_bytes()))
         .and_then(|()| std::fs::rename(&temporary, path));
     if written.is_err() {
-        // The first error is the one to report.
+        // Report the first error.
         std::fs::remove_file(&temporary).ok();
     }
     written

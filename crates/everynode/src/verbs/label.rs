@@ -1,4 +1,4 @@
-//! `everynode label`: sets labels and takes them away.
+//! `everynode label`: sets and removes labels.
 
 use anyhow::Result;
 use clap::Args;

@@ -1,4 +1,4 @@
-//! `everynode logs`: what a container wrote.
+//! `everynode logs`: prints the logs of containers.
 
 use std::time::Duration;
 
@@ -78,9 +78,9 @@ pub(crate) struct Logs {
     limit_bytes: Option<u64>,
 }
 
-/// kubectl's default.
+/// Default of `--max-log-requests`, as in kubectl.
 const FOLLOWED: usize = 5;
-/// Longest part of a line that is held back until its end comes.
+/// Longest part of a line that is buffered until its end arrives, in bytes.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 
 impl Logs {
@@ -105,7 +105,7 @@ impl Logs {
         }
         let mut failures = Failures::default();
         let copies = pods.iter().map(|pod| self.copy(&connection, pod));
-        // Logs that end are printed one after the other: their lines stay together.
+        // Without `--follow`, print one log after the other, so that its lines stay together.
         let at_once = if self.follow {
             self.max_log_requests.max(1)
         } else {
@@ -118,7 +118,7 @@ impl Logs {
         failures.finish()
     }
 
-    /// The pods to print, by name.
+    /// Returns the names of the pods to print.
     async fn pods(&self, connection: &Connection, resources: &Resources) -> Result<Vec<String>> {
         let found = match (&self.target, &self.selector) {
             (Some(target), _) => pods_of(connection, resources, target, self.node.as_deref()).await?,
@@ -144,7 +144,7 @@ impl Logs {
         }
     }
 
-    /// The name of a pod's container, and what it wrote.
+    /// Returns the name of a pod's container and its log.
     async fn open(
         &self,
         connection: &Connection,
@@ -163,7 +163,7 @@ impl Logs {
         Ok((container.unwrap_or_default(), Box::pin(chunks)))
     }
 
-    /// Prints a pod's log, each line after the names of the pod and the container.
+    /// Prints a pod's log, with the names of the pod and the container before each line.
     async fn copy(&self, connection: &Connection, pod: &str) -> Result<()> {
         let (container, mut chunks) = self.open(connection, pod).await?;
         let prefix = format!("[pod/{pod}/{container}] ");

@@ -1,6 +1,6 @@
-//! `everynode demo-page`: the demo's daemon, an HTTP page that names its node.
+//! `everynode demo-page`: serves the demo's HTTP page with the node's name.
 //!
-//! The demo's container image holds nothing but this binary, so the binary must be a daemon as well.
+//! The demo's container image contains only this binary, so the binary must also be the daemon.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
-/// Connections at the same time; more wait in the kernel's queue. A page for a person needs few.
+/// Most connections; more wait in the kernel's queue.
 const CONNECTIONS: usize = 64;
 
 /// Serve a page that names this node
@@ -46,7 +46,7 @@ impl Page {
         eprintln!("serving on {}", self.listen);
         loop {
             tokio::select! {
-                // Dropping the listener and the set of tasks ends every connection.
+                // Dropping the listener and the tasks closes every connection.
                 _ = terminate.recv() => return Ok(()),
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
                 accepted = listener.accept(), if connections.len() < CONNECTIONS => {

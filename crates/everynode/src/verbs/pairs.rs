@@ -1,6 +1,7 @@
-//! Pairs of a key and a value in an object's metadata: what `label` and `annotate` have in common.
+//! Pairs of a key and a value in an object's metadata, for `label` and `annotate`.
 //!
-//! The words, their order, the sentences and the exit codes are kubectl's: scripts read them.
+//! The arguments, their order, the messages and the exit codes are kubectl's, because scripts parse
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +18,7 @@ use crate::client::output::{self, Output};
 use crate::client::resources::Resources;
 use crate::client::selection::{Chosen, SelectArgs};
 
-/// Which of the two maps.
+/// Which map of the metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sort {
     Labels,
@@ -54,7 +55,7 @@ pub(crate) struct PairArgs {
     output: Option<Output>,
 }
 
-/// What to set and what to take away.
+/// Pairs to set and keys to remove.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Change {
     set: BTreeMap<String, String>,
@@ -77,7 +78,7 @@ impl Sort {
     }
 }
 
-/// Parts the words into those that name objects and those that are pairs, which come last.
+/// Splits the words into objects and pairs; the pairs come last.
 fn part(words: &[String], sort: Sort) -> Result<(&[String], &[String])> {
     let is_pair = |word: &String| {
         (word.contains('=') && !word.starts_with('=')) || (word.ends_with('-') && word != "-")
@@ -136,12 +137,12 @@ impl Change {
         self.set.is_empty() && self.remove.is_empty()
     }
 
-    /// Refuses to change what is there already.
+    /// Fails if the change would overwrite an existing value.
     fn refuse_overwriting(&self, present: &Map<String, Value>, sort: Sort) -> Result<()> {
         let taken: Vec<String> = self
             .set
             .iter()
-            // Why a template changed may always be told anew.
+            // The cause of a change may always be overwritten.
             .filter(|(key, _)| sort == Sort::Labels || *key != super::rollout::CHANGE_CAUSE)
             .filter_map(|(key, value)| {
                 let current = present.get(key)?.as_str()?;
@@ -165,7 +166,7 @@ impl Change {
         }
     }
 
-    /// The pairs after the change.
+    /// Returns the pairs after the change.
     fn applied(&self, present: &Map<String, Value>) -> Map<String, Value> {
         let mut pairs = present.clone();
         for (key, value) in &self.set {
@@ -175,7 +176,7 @@ impl Change {
         pairs
     }
 
-    /// The merge patch from `present` on: what is already so is left out.
+    /// Returns the merge patch from `present`, without pairs that are the same already.
     fn patch(&self, present: &Map<String, Value>, sort: Sort) -> Value {
         let set = self
             .set
@@ -193,7 +194,8 @@ impl Change {
     }
 }
 
-/// What kubectl says was done to the labels: a change by which they get shorter counts as taking away.
+/// Returns kubectl's word for the change of labels. If the labels get shorter, kubectl reports a
+/// removal.
 fn labelled(before: &Map<String, Value>, after: &Map<String, Value>, overwrite: bool) -> &'static str {
     let length = |pairs: &Map<String, Value>| Value::Object(pairs.clone()).to_string().len();
     match before == after {
@@ -239,7 +241,7 @@ impl PairArgs {
         failures.finish()
     }
 
-    /// `--list`: the pairs as they are or would be.
+    /// Prints the pairs for `--list`, with the change.
     fn show(&self, chosen: &Chosen<'_>, change: &Change, sort: Sort, single: bool) -> Result<()> {
         let mut text = String::new();
         if !single {

@@ -1,7 +1,8 @@
-//! `everynode plan -f`: what a manifest would do to a fleet, before anything is written.
+//! `everynode plan -f`: shows the effect of a manifest on the nodes before anything is written.
 //!
-//! The server checks each object in a dry run and answers it with its defaults; the planner then rehearses what the
-//! DaemonSets among them would do. What is likely to be a mistake though the server would take it is said as well.
+//! The server checks each object in a dry run and returns it with defaults. The planner then
+//! simulates the DaemonSets among them. The verb also reports likely mistakes that the server
+//! accepts.
 
 mod mistakes;
 mod outlook;
@@ -50,7 +51,7 @@ pub(crate) struct Plan {
     output: Option<output::Data>,
 }
 
-/// What `apply` would send, stored nowhere.
+/// Query of `apply`, as a dry run.
 const QUERY: &str = "fieldManager=everynode-apply&fieldValidation=Strict&dryRun=All";
 
 impl Plan {
@@ -86,13 +87,14 @@ impl Plan {
     }
 }
 
-/// The namespaces that the manifest itself makes: the server cannot check what is in them before they are there.
+/// Returns the namespaces that the manifest creates. The server cannot check their objects before
+/// they exist.
 fn new_namespaces(documents: &[Document]) -> BTreeSet<String> {
     let namespaces = documents.iter().filter(|document| document.kind() == "Namespace");
     namespaces.map(|document| document.name().to_owned()).collect()
 }
 
-/// Kind, namespace and name of what the manifest itself makes.
+/// Returns kind, namespace and name of the objects in the manifest.
 fn made(documents: &[Document], fallback: &str) -> BTreeSet<(String, String, String)> {
     let made = documents.iter().filter_map(|document| {
         let namespace = document.namespace(fallback, false).ok()?;
@@ -105,7 +107,7 @@ fn made(documents: &[Document], fallback: &str) -> BTreeSet<(String, String, Str
     made.collect()
 }
 
-/// What became of one document.
+/// Result for one document.
 struct Planned {
     display: String,
     /// `created`, `configured` or `unchanged`.
@@ -140,7 +142,7 @@ struct Planning<'a> {
     resources: &'a Resources,
     new_namespaces: BTreeSet<String>,
     made: BTreeSet<(String, String, String)>,
-    /// What was read, by namespace.
+    /// Objects that were read, by namespace.
     sights: BTreeMap<String, Sight>,
     fleetwide: Option<Fleetwide>,
 }
@@ -172,7 +174,7 @@ impl Planning<'_> {
         })
     }
 
-    /// The object as the server would have it, and what would be done to it.
+    /// Returns the object as the server would store it, and what would be done to it.
     async fn dry_run(
         &self,
         document: &Document,
@@ -192,7 +194,8 @@ impl Planning<'_> {
             Err(error)
                 if resource.namespaced && self.new_namespaces.contains(namespace) && is_not_found(&error) =>
             {
-                // The namespace is still to be made: another one stands in for it while the server looks.
+                // The namespace does not exist yet, so the server checks the object in another
+                // namespace.
                 let mut elsewhere = modified;
                 elsewhere["metadata"]["namespace"] = STAND_IN.into();
                 let mut object = create(self.connection, resource, STAND_IN, &elsewhere, QUERY).await?;
@@ -224,5 +227,5 @@ impl Planning<'_> {
     }
 }
 
-/// A namespace that every cluster has.
+/// A namespace that exists in every cluster.
 const STAND_IN: &str = "default";

@@ -1,4 +1,4 @@
-//! `everynode rollout status|history|undo|restart`: how a DaemonSet's pods move from template to template.
+//! `everynode rollout status|history|undo|restart`: rollouts of a DaemonSet's template.
 
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ use crate::client::resources::{Resource, Resources, Targets, escape};
 use crate::client::sheet::Sheet;
 use crate::client::table::columns;
 
-/// Where `kubectl create --record` and its users keep why a template changed.
+/// Annotation with the cause of a template's change. `kubectl create --record` and users set it.
 pub(super) const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
-/// A change of this annotation of the template is a rollout with nothing else changed.
+/// Annotation of a template. Changing it starts a rollout without any other change.
 const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
 
@@ -124,14 +124,14 @@ struct DaemonSetRollout<'a> {
     name: String,
 }
 
-/// How far a rollout is.
+/// Progress of a rollout.
 #[derive(Debug, PartialEq, Eq)]
 struct Progress {
     message: String,
     done: bool,
 }
 
-/// Reads the progress from a DaemonSet, in the words of `kubectl rollout status`.
+/// Returns the progress of a DaemonSet in the words of `kubectl rollout status`.
 fn progress(daemon_set: &Value) -> Result<Progress> {
     if daemon_set["spec"]["updateStrategy"]["type"] != "RollingUpdate" {
         bail!("rollout status is only available for RollingUpdate strategy type");
@@ -194,7 +194,7 @@ impl DaemonSetRollout<'_> {
         }
     }
 
-    /// The DaemonSet and its revisions, oldest first.
+    /// Returns the DaemonSet and its revisions, oldest first.
     async fn revisions(&self) -> Result<(Value, Vec<Value>)> {
         let daemon_set = self.connection.get(&self.path()).await?;
         let resource = self.resources.of_kind("apps/v1", "ControllerRevision")?;
@@ -308,7 +308,7 @@ impl DaemonSetRollout<'_> {
     }
 }
 
-/// Prints a message that was not printed last; answers whether the rollout is done.
+/// Prints a message if it differs from the last one. Returns whether the rollout is complete.
 fn say(progress: &Progress, said: &mut String) -> Result<bool> {
     if progress.message != *said {
         print(format!("{}\n", progress.message).as_bytes())?;
@@ -317,7 +317,7 @@ fn say(progress: &Progress, said: &mut String) -> Result<bool> {
     Ok(progress.done)
 }
 
-/// A LabelSelector object in the form of a query.
+/// Converts a LabelSelector object to a query.
 pub(super) fn selector_query(selector: &Value) -> Option<String> {
     let labels = selector["matchLabels"].as_object().into_iter().flatten();
     let mut terms: Vec<String> = labels

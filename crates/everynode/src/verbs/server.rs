@@ -1,4 +1,4 @@
-//! `everynode server`: the control plane without a node.
+//! `everynode server`: runs the control plane without a node.
 
 use anyhow::Result;
 use clap::Args;

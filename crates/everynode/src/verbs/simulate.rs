@@ -1,4 +1,4 @@
-//! `everynode simulate`: plays nodes that run nothing.
+//! `everynode simulate`: simulates nodes that run no containers.
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -23,8 +23,9 @@ pub(crate) struct Simulate {
     #[arg(long, value_name = "IMAGE")]
     missing_image: Vec<String>,
 
-    /// A range of which each node brings a /25 for its pods, where no controller gives nodes their ranges (default: a node waits for
-    /// the range that the server gives it, and is not ready until then)
+    /// A range of which each node brings a /25 for its pods, where no controller gives nodes their
+    /// ranges (default: a node waits for the range that the server gives it, and is not ready until
+    /// then)
     #[arg(long, value_name = "RANGE")]
     pod_cidr: Option<Ipv4Net>,
 }

@@ -1,4 +1,4 @@
-//! `everynode store`: backups of a server's data.
+//! `everynode store`: backs up a server's data.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
@@ -14,10 +14,11 @@ use http::Request;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::sync::mpsc;
 
-/// Chunks between the connection and the file: enough that neither waits for each of the other's.
+/// Chunks that are buffered between the connection and the file, so that reading and writing
+/// overlap.
 const CHUNKS_WAITING_MAX: usize = 16;
 const CHUNK_BYTES: usize = 64 << 10;
-/// A backup holds all Secrets and the cluster's keys.
+/// File mode: a backup holds all Secrets and the cluster's keys.
 const OWNER_ONLY: u32 = 0o600;
 
 /// Back up a server's data, or restore it
@@ -117,7 +118,7 @@ async fn back_up(file: &Path, data_dir: &Path) -> Result<()> {
             .with_context(|| format!("write {}", file.display()))
     });
     if let Err(error) = placed {
-        // A part of a backup is of no use.
+        // An incomplete backup is useless.
         drop(disk.remove(&draft));
         return Err(error);
     }
@@ -149,7 +150,7 @@ async fn write_draft(disk: &Disk, draft: &Path, data_dir: &Path) -> Result<()> {
         .with_context(|| format!("write {}", draft.display()))
 }
 
-/// Asks the server that has the data directory open.
+/// Requests the backup from the server that has the data directory open.
 async fn ask(data_dir: &Path, file: File) -> Result<()> {
     let kubeconfig = data_dir.join("admin.kubeconfig");
     let read = Kubeconfig::read_from(&kubeconfig).with_context(|| {
@@ -186,7 +187,7 @@ async fn ask(data_dir: &Path, file: File) -> Result<()> {
         match answer.read(&mut buffer).await {
             Ok(0) => break Ok(()),
             Ok(length) => {
-                // Nobody takes it any more when the backup has failed, which its task says.
+                // The receiver is closed when the backup has failed; its task returns the error.
                 if sender
                     .send(Bytes::copy_from_slice(&buffer[..length]))
                     .await
@@ -203,7 +204,7 @@ async fn ask(data_dir: &Path, file: File) -> Result<()> {
     sent.and(written)
 }
 
-/// What arrives on a connection, for a reader that blocks.
+/// Data of a connection, for a blocking reader.
 struct Chunks {
     receiver: mpsc::Receiver<Bytes>,
     current: Bytes,

@@ -1,6 +1,7 @@
-//! `everynode taint`: puts taints on nodes and takes them away.
+//! `everynode taint`: adds and removes taints of nodes.
 //!
-//! The words, their order, the sentences and the exit codes are kubectl's: scripts read them.
+//! The arguments, their order, the messages and the exit codes are kubectl's, because scripts parse
+//! them.
 
 use std::fmt;
 
@@ -25,8 +26,8 @@ Examples:
   everynode taint nodes node-7 dedicated:NoSchedule-           take one away
   everynode taint nodes --all dedicated-                       take all with that key away")]
 pub(crate) struct Taint {
-    /// Nodes, then `KEY=VALUE:EFFECT`, `KEY:EFFECT`, `KEY:EFFECT-` or `KEY-`; the effects are NoSchedule,
-    /// PreferNoSchedule and NoExecute
+    /// Nodes, then `KEY=VALUE:EFFECT`, `KEY:EFFECT`, `KEY:EFFECT-` or `KEY-`; the effects are
+    /// NoSchedule, PreferNoSchedule and NoExecute
     #[arg(value_name = "nodes NAME | KEY=VALUE:EFFECT | KEY-")]
     words: Vec<String>,
 
@@ -50,7 +51,7 @@ pub(crate) struct Taint {
     output: Option<Output>,
 }
 
-/// A taint as it is written on the command line. To be taken away, it may lack its effect.
+/// A taint on the command line. To remove a taint, the effect may be omitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Spec {
     key: String,
@@ -58,7 +59,7 @@ struct Spec {
     effect: String,
 }
 
-/// `key=value:effect`, without what is empty.
+/// Formats `key=value:effect`, without empty parts.
 impl fmt::Display for Spec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.key)?;
@@ -83,7 +84,7 @@ impl Spec {
             bail!("invalid taint effect: {effect}, unsupported taint effect");
         }
         let mut messages = Vec::new();
-        // Without an effect the whole is the key.
+        // Without an effect, the whole word is the key.
         let (key, value) = match pair.split('=').collect::<Vec<_>>().as_slice() {
             _ if effect.is_empty() => (pair, ""),
             [key] => (*key, ""),
@@ -104,7 +105,7 @@ impl Spec {
         })
     }
 
-    /// Whether this, as something to be taken away, means a node's taint.
+    /// Returns whether this removal matches a node's taint.
     fn covers(&self, taint: &Value) -> bool {
         taint["key"] == *self.key && (self.effect.is_empty() || taint["effect"] == *self.effect)
     }
@@ -118,14 +119,14 @@ impl Spec {
     }
 }
 
-/// What to put on and what to take away.
+/// Taints to add and to remove.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Change {
     add: Vec<Spec>,
     remove: Vec<Spec>,
 }
 
-/// Parts the words into those that name nodes and those that are taints, which come last.
+/// Splits the words into nodes and taints; the taints come last.
 fn part(words: &[String]) -> Result<(&[String], &[String])> {
     let is_taint = |word: &String| word.contains('=') || word.contains(':') || word.ends_with('-');
     let first = words.iter().position(is_taint).unwrap_or(words.len());
@@ -148,7 +149,7 @@ impl Change {
         for word in words {
             if let Some(text) = word.strip_suffix('-') {
                 let spec = Spec::parse(text)?;
-                // Which value it has does not matter.
+                // A removal ignores the value.
                 change.remove.push(Spec {
                     value: String::new(),
                     ..spec
@@ -168,7 +169,7 @@ impl Change {
         Ok(change)
     }
 
-    /// Refuses to put on what is to be taken away.
+    /// Fails if a taint is both added and removed.
     fn refuse_both(&self) -> Result<()> {
         let both: Vec<String> = self
             .add
@@ -185,7 +186,7 @@ impl Change {
         Ok(())
     }
 
-    /// The node's taints after the change, and what kubectl calls it.
+    /// Returns the node's taints after the change, and kubectl's word for it.
     fn apply(&self, node: &str, present: &[Value], overwrite: bool) -> Result<(Vec<Value>, &'static str)> {
         let same = |spec: &Spec, taint: &Value| taint["key"] == *spec.key && taint["effect"] == *spec.effect;
         let taken: Vec<&str> = self
@@ -299,7 +300,8 @@ impl Taint {
         }
     }
 
-    /// Changes the taints of `node`; the list is replaced as a whole, so nobody else may have written meanwhile.
+    /// Writes the taints of `node`. The write replaces the whole list, so it fails if another
+    /// client wrote meanwhile.
     async fn write(
         &self,
         connection: &Connection,

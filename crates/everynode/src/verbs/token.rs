@@ -1,4 +1,5 @@
-//! `everynode token`: the tokens by which machines join. The words and columns are kubeadm's.
+//! `everynode token`: manages the tokens by which machines join. The arguments and columns are
+//! kubeadm's.
 
 use std::time::Duration;
 
@@ -151,7 +152,7 @@ impl List {
     }
 }
 
-/// A line of the list; empty for what is no token.
+/// Returns a row of the list; empty if the Secret is not a token.
 fn row(secret: &Value, now: Timestamp) -> Vec<String> {
     let Some(token) = StoredToken::of_secret(secret) else {
         return Vec::new();
@@ -208,13 +209,13 @@ impl Delete {
     }
 }
 
-/// The id in a token, however much of it is given.
+/// Returns the id of a token, from the whole token or from the id.
 fn id(text: &str) -> Result<String> {
     let token = text.split('@').next().unwrap_or(text);
     if let Some(token) = BootstrapToken::parse(token) {
         return Ok(token.id);
     }
-    // A secret of the right form makes a token of any id of the right form.
+    // The id is valid if it forms a token with any valid secret.
     match BootstrapToken::parse(&format!("{text}.0123456789abcdef")) {
         Some(token) => Ok(token.id),
         None => bail!(

@@ -1,4 +1,4 @@
-//! `everynode up`: all of it in one process on one machine.
+//! `everynode up`: runs the control plane and a node in one process.
 
 mod demo;
 
@@ -16,7 +16,7 @@ use crate::control_plane::{ControlPlane, ControlPlaneArgs, EndSignals};
 use crate::node_args::NodeArgs;
 use crate::well_known::WellKnown;
 
-/// How long pods get to end by themselves when `up` ends; what is left then is killed.
+/// Time for pods to end when `up` ends; the rest is then killed.
 const STOP_GRACE: Duration = Duration::from_secs(30);
 
 /// Run a server and a node on this machine, in the foreground
@@ -47,7 +47,7 @@ impl Up {
         Ok(())
     }
 
-    /// Runs the node beside the control plane until a signal or a failure ends it.
+    /// Runs the node until a signal or a failure ends it.
     async fn run_node(
         &self,
         control_plane: &mut ControlPlane,
@@ -57,7 +57,7 @@ impl Up {
         let data_dir = &self.control_plane.data_dir;
         let options = self.agent(control_plane, node_name).await?;
         let shutdown = CancellationToken::new();
-        // However this ends, the agent ends before its server does.
+        // The agent must end before its server.
         let _ends_with_this = shutdown.clone().drop_guard();
         let mut agent = tokio::spawn(agent::run(options.clone(), shutdown.clone()));
         eprintln!("serving on {}", control_plane.server.url());
@@ -149,7 +149,7 @@ impl Up {
             cluster_dns: self.node.cluster_dns(services.dns),
             cluster_domain: self.node.cluster_domain.clone(),
             data_dir: self.control_plane.data_dir.clone(),
-            // Its server starts with it.
+            // The server starts with the agent, so the agent need not store Secrets.
             keep_secrets: false,
             pod_logs_dir: self.node.folders.pod_logs_dir.clone(),
             kubelet_dir: self.node.folders.root_dir.clone(),
@@ -169,7 +169,8 @@ impl Up {
     }
 }
 
-/// Returns when the node is Ready. A watch that fails is not worth an error: the line is a comfort.
+/// Returns when the node is Ready. Errors of the watch are ignored, because the message is only for
+/// information.
 async fn ready(nodes: Api<Node>, name: String) {
     let is_ready = |node: Option<&Node>| {
         let conditions = node.and_then(|node| node.status.as_ref()?.conditions.as_ref());
@@ -181,7 +182,7 @@ async fn ready(nodes: Api<Node>, name: String) {
     }
 }
 
-/// Where this machine reaches a server that may listen on all of its addresses.
+/// Returns the address at which this machine connects to a server that may listen on all addresses.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     if listen.ip().is_unspecified() {
         return (Ipv4Addr::LOCALHOST, listen.port()).into();

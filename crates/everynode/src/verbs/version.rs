@@ -1,4 +1,4 @@
-//! `everynode version`: the versions of this program and of the server.
+//! `everynode version`: prints the versions of this program and of the server.
 
 use anyhow::Result;
 use clap::Args;

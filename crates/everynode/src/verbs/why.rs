@@ -1,7 +1,8 @@
-//! `everynode why`: how a DaemonSet stands on every node, or the whole story of one, by the planner's own verdicts.
+//! `everynode why`: explains the state of a DaemonSet on all nodes, or on one node in detail.
 //!
-//! The verb reads nodes, pods, DaemonSets and revisions as any client may, gives them to the planner's index and asks it to
-//! explain itself. So it works against any Kubernetes API server, whoever runs the DaemonSet there.
+//! The verb reads nodes, pods, DaemonSets and revisions like any client and gives them to the
+//! planner, which explains its decisions. So it works with any Kubernetes API server and any
+//! DaemonSet controller.
 
 mod details;
 mod report;
@@ -48,7 +49,7 @@ pub(crate) struct Why {
     output: Option<output::Data>,
 }
 
-/// How many warnings of the DaemonSet and events of a pod are told.
+/// Most warnings of the DaemonSet and events of a pod in the output.
 const EVENTS: usize = 5;
 
 impl Why {
@@ -69,7 +70,7 @@ impl Why {
         let namespace = connection.namespace.as_str();
         let set = connection.get(&resource.object(namespace, &name)).await?;
         if let Some(node) = &node {
-            // The server's own words for a node that does not exist.
+            // Returns the server's error for a node that does not exist.
             connection
                 .get(&resources.of_kind("v1", "Node")?.object("", node))
                 .await?;
@@ -111,7 +112,7 @@ impl Why {
     }
 }
 
-/// Prints how each DaemonSet of the cluster stands, those that need mending first.
+/// Prints the state of each DaemonSet of the cluster, those with failures first.
 async fn everywhere(connection: &Connection, resources: &Resources) -> Result<()> {
     let path = resources.of_kind("apps/v1", "DaemonSet")?.collection(None);
     let sets = connection.list(&path, "", |set| Ok(set.clone())).await?;
@@ -125,7 +126,7 @@ async fn everywhere(connection: &Connection, resources: &Resources) -> Result<()
         let sight = Sight::read(connection, namespace).await?;
         for set in sets {
             let name = set["metadata"]["name"].as_str().unwrap_or_default();
-            // One that was deleted meanwhile has nothing to explain.
+            // A DaemonSet that was deleted meanwhile has no explanation.
             if let Some(explanation) = sight.fleet.explain(namespace, name, sight.now) {
                 reports.push(Report::new(set, &sight, &explanation, None));
             }
@@ -139,10 +140,10 @@ async fn everywhere(connection: &Connection, resources: &Resources) -> Result<()
     print(text.as_bytes())
 }
 
-/// The names by which a DaemonSet's type is known; any other first word is a name.
+/// Names of the DaemonSet type. Any other first word is a name.
 const TYPE_NAMES: [&str; 4] = ["ds", "daemonset", "daemonsets", "daemonsets.apps"];
 
-/// Type, name and node of `NAME [NODE]`, `ds/NAME [NODE]` or `ds NAME [NODE]`.
+/// Parses type, name and node from `NAME [NODE]`, `ds/NAME [NODE]` or `ds NAME [NODE]`.
 fn target(words: &[String]) -> Result<(String, String, Option<String>)> {
     let (set, rest) = match words {
         [first, rest @ ..] if first.contains('/') => (vec![first.clone()], rest),
@@ -169,7 +170,7 @@ fn target(words: &[String]) -> Result<(String, String, Option<String>)> {
     }
 }
 
-/// The pods of the set on a node, the one that the decision is about first.
+/// Returns the pods of the DaemonSet on a node, with the pod of the decision first.
 async fn pods_on(
     connection: &Connection,
     set: &Value,
@@ -200,7 +201,8 @@ async fn pods_on(
     Ok(pods)
 }
 
-/// The last warnings about the set, oldest first: a creation that is refused stands there and nowhere else.
+/// Returns the last warnings about the DaemonSet, oldest first. A rejected creation of a pod
+/// appears only there.
 async fn warnings(connection: &Connection, resources: &Resources, set: &Value) -> Result<Vec<Value>> {
     events_of(connection, resources, set, ",type=Warning").await
 }

@@ -75,7 +75,7 @@ pub(super) async fn describe(
     Ok(())
 }
 
-/// `R Running / W Waiting / S Succeeded / F Failed`, over the pods that the DaemonSet owns.
+/// Returns `R Running / W Waiting / S Succeeded / F Failed` for the pods that the DaemonSet owns.
 async fn phases(
     connection: &Connection,
     resources: &Resources,

@@ -1,4 +1,4 @@
-//! `describe` of a kind that has no page of its own: its fields, one below the other.
+//! `describe` of a kind without its own page: prints the fields.
 
 use serde_json::Value;
 
@@ -30,11 +30,11 @@ pub(super) fn describe(sheet: &mut Sheet, resource: &Resource, object: &Value) {
     }
 }
 
-/// A Secret's values are not for the screen.
+/// Prints the sizes of a Secret's values, not the values.
 fn sizes(sheet: &mut Sheet, data: &Value) {
     sheet.line(0, "Data:");
     for (key, value) in data.as_object().into_iter().flatten() {
-        // Four characters of base64 stand for three bytes; the padding stands for none.
+        // Four characters of base64 are three bytes; the padding is none.
         let text = value.as_str().unwrap_or_default();
         let bytes = text.len() / 4 * 3
             - text
@@ -47,7 +47,7 @@ fn sizes(sheet: &mut Sheet, data: &Value) {
     }
 }
 
-/// Fields whose keys are the user's own words, which are shown as they are.
+/// Fields whose keys users choose. They are printed unchanged.
 const MAPS: &[&str] = &[
     "data",
     "binaryData",
@@ -64,7 +64,7 @@ const MAPS: &[&str] = &[
     "used",
 ];
 
-/// Writes `value` under `name`; `field` is the name by which the API knows it.
+/// Prints `value` under `name`; `field` is the name in the API.
 fn tree(sheet: &mut Sheet, depth: usize, field: &str, name: &str, value: &Value) {
     let named = |child: &str| {
         if MAPS.contains(&field) {
@@ -96,7 +96,7 @@ fn tree(sheet: &mut Sheet, depth: usize, field: &str, name: &str, value: &Value)
     }
 }
 
-/// `clusterIP` as `Cluster IP`.
+/// Returns `Cluster IP` for `clusterIP`.
 fn title(field: &str) -> String {
     let mut title = String::new();
     let mut before_lower = false;

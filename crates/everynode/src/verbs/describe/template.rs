@@ -1,11 +1,11 @@
-//! A pod template, as `describe ds` and `rollout history --revision` show it.
+//! A pod template, as `describe ds` and `rollout history --revision` print it.
 
 use serde_json::Value;
 
 use super::{array, or_none, pairs};
 use crate::client::sheet::Sheet;
 
-/// Writes `Pod Template:` and what is in it.
+/// Prints `Pod Template:` and its content.
 pub(crate) fn pod_template(sheet: &mut Sheet, template: &Value) {
     sheet.line(0, "Pod Template:");
     sheet.field(1, "Labels", pairs(&template["metadata"]["labels"], "="));
@@ -30,7 +30,7 @@ pub(crate) fn pod_template(sheet: &mut Sheet, template: &Value) {
     sheet.field(1, "Tolerations", tolerations(&spec["tolerations"]));
 }
 
-/// Writes containers; `statuses` are those of a pod, null for a template.
+/// Prints containers; `statuses` are those of a pod, null for a template.
 pub(super) fn containers(sheet: &mut Sheet, depth: usize, title: &str, containers: &Value, statuses: &Value) {
     if array(containers).next().is_none() {
         return;
@@ -237,7 +237,7 @@ fn variable(variable: &Value) -> String {
     format!("{name}:\t{value}")
 }
 
-/// Writes the volumes: each its kind and what it names.
+/// Prints the volumes: the kind and the source of each.
 pub(super) fn volumes(sheet: &mut Sheet, depth: usize, volumes: &Value) {
     if array(volumes).next().is_none() {
         return sheet.field(depth, "Volumes", "<none>");
@@ -262,7 +262,7 @@ pub(super) fn volumes(sheet: &mut Sheet, depth: usize, volumes: &Value) {
     }
 }
 
-/// One toleration a line: `key=value:Effect op=Exists for 300s`.
+/// Returns one toleration for each line: `key=value:Effect op=Exists for 300s`.
 pub(super) fn tolerations(tolerations: &Value) -> String {
     let lines: Vec<String> = array(tolerations)
         .map(|toleration| {

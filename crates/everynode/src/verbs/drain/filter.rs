@@ -1,21 +1,22 @@
-//! Which pods of a node a drain takes, which it leaves, and which stop it. The rules and sentences are kubectl's.
+//! Decides which pods a drain removes, which stay, and which prevent it. The rules and messages are
+//! kubectl's.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde_json::Value;
 
-/// What the user allows.
+/// Pods that the user's flags allow to remove.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Allowed {
     pub(super) force: bool,
     pub(super) ignore_daemon_sets: bool,
     pub(super) delete_empty_dir_data: bool,
-    /// Pods that have been ending for more than this many seconds are left to it; 0 for none.
+    /// Pods that have been terminating for more than this many seconds are skipped; 0 skips none.
     pub(super) skip_ending_for: i64,
 }
 
-/// What becomes of a pod.
+/// What the drain does with a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Fate {
     Goes,
@@ -25,18 +26,19 @@ enum Fate {
     Stops(String),
 }
 
-/// The pods of a node, sorted by what becomes of them.
+/// Pods of a node by what the drain does with them.
 #[derive(Debug, Default)]
 pub(super) struct Sorted {
-    /// Those to be removed.
+    /// Pods to remove.
     pub(super) going: Vec<Value>,
-    /// What is said before they are.
+    /// Warning to print first.
     pub(super) warning: Option<String>,
-    /// Why nothing is removed; empty when nothing speaks against it.
+    /// Reasons why nothing is removed; empty if the drain can continue.
     pub(super) errors: Vec<String>,
 }
 
-/// Sorts `pods`. `daemon_set` answers whether the DaemonSet that controls a pod is there, or why that is not known.
+/// Sorts `pods`. `daemon_set` returns the error if the DaemonSet that controls a pod cannot be
+/// read.
 pub(super) fn sort(
     pods: Vec<Value>,
     allowed: Allowed,
@@ -73,9 +75,9 @@ pub(super) fn sort(
     sorted
 }
 
-/// Why a DaemonSet could not be read.
+/// Why a DaemonSet cannot be read.
 pub(super) struct Missing {
-    /// Whether the server says that there is none.
+    /// Whether the server returned that it does not exist.
     pub(super) not_found: bool,
     pub(super) message: String,
 }
@@ -86,13 +88,14 @@ pub(super) fn display(pod: &Value) -> String {
     format!("{}/{}", text("namespace"), text("name"))
 }
 
-/// The owner that manages a pod.
+/// Returns the owner that manages a pod.
 fn controller(pod: &Value) -> Option<&Value> {
     let mut owners = pod["metadata"]["ownerReferences"].as_array()?.iter();
     owners.find(|owner| owner["controller"] == true)
 }
 
-/// The DaemonSet that manages a pod that has not ended: namespace and name.
+/// Returns namespace and name of the DaemonSet that manages a pod; `None` if the pod
+/// has ended.
 pub(super) fn daemon_set_of(pod: &Value) -> Option<(&str, &str)> {
     let owner =
         controller(pod).filter(|owner| owner["kind"] == "DaemonSet" && owner["apiVersion"] == "apps/v1")?;
@@ -104,7 +107,7 @@ fn is_finished(pod: &Value) -> bool {
     matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
 }
 
-/// Whether the pod has been ending for longer than the user wants to wait.
+/// Returns whether the pod has been terminating for longer than the user wants to wait.
 pub(super) fn is_skipped(pod: &Value, seconds: i64, now: Timestamp) -> bool {
     let deleted = pod["metadata"]["deletionTimestamp"]
         .as_str()
@@ -134,7 +137,7 @@ fn fate(
             }
         }
     }
-    // A mirror pod stands for a file on the node's disk; the API server cannot remove it.
+    // A mirror pod represents a file on the node's disk, so the API server cannot remove it.
     if pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_string() {
         return Fate::Stays;
     }

@@ -1,4 +1,4 @@
-//! What a server takes without a word and a user most likely does not mean.
+//! Likely mistakes that the server accepts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::client::fleet::Sight;
 use crate::client::node_affinity::{self, About, Requirement};
 use crate::client::suggest::{did_you_mean, nearest};
 
-/// How many values of a label are named.
+/// Most values of a label in a message.
 const NAMED: usize = 5;
 
-/// The DaemonSets of all namespaces, as far as they can be in each other's way.
+/// The parts of all DaemonSets that may conflict with each other.
 pub(super) struct Fleetwide {
     sets: Vec<Neighbour>,
 }
@@ -41,12 +41,12 @@ impl Fleetwide {
     }
 }
 
-/// A pod as the template would make it.
+/// Returns a pod of the template.
 fn pod(template: &Value) -> PodView {
     PodView::deserialize(template).unwrap_or_default()
 }
 
-/// The likely mistakes of `set`.
+/// Returns the likely mistakes of `set`.
 pub(super) fn find(set: &DaemonSetView, sight: &Sight, fleetwide: &Fleetwide) -> Vec<String> {
     let nodes: Vec<&NodeView> = sight.nodes.values().map(|node| &**node).collect();
     let placement = Placement::compile(&set.template);
@@ -62,7 +62,7 @@ pub(super) fn find(set: &DaemonSetView, sight: &Sight, fleetwide: &Fleetwide) ->
     found
 }
 
-/// What the template asks of nodes that none of them has.
+/// Returns the labels that the template requires and no node has.
 fn labels(template: &Value, nodes: &[&NodeView]) -> Vec<String> {
     if nodes.is_empty() {
         return Vec::new();
@@ -97,7 +97,7 @@ fn labels(template: &Value, nodes: &[&NodeView]) -> Vec<String> {
     found
 }
 
-/// Why no node has the label with one of the values; `None` when one has.
+/// Returns why no node has the label with one of the values; `None` if a node has it.
 fn missing_label(key: &str, values: &[&str], nodes: &[&NodeView]) -> Option<String> {
     let present: BTreeSet<&str> = nodes
         .iter()
@@ -128,7 +128,7 @@ fn missing_label(key: &str, values: &[&str], nodes: &[&NodeView]) -> Option<Stri
     Some(format!("no node has {key}={}{hint}", values.join(" or ")))
 }
 
-/// Requests that no node could ever grant.
+/// Returns requests that exceed every node.
 fn requests(requests: &Resources, nodes: &[&NodeView]) -> Vec<String> {
     if nodes.is_empty() {
         return Vec::new();
@@ -159,7 +159,8 @@ fn quantity(name: &str, amount: i64) -> String {
     }
 }
 
-/// Host ports that another DaemonSet has on the same nodes, and pods that another one selects too.
+/// Returns conflicts with other DaemonSets: the same host port on the same nodes, and pods that
+/// another one selects too.
 fn neighbours(set: &DaemonSetView, at_home: &[&NodeView], fleetwide: &Fleetwide) -> Vec<String> {
     let own_pod = pod(&set.template);
     let mut found = Vec::new();
@@ -203,7 +204,7 @@ fn neighbours(set: &DaemonSetView, at_home: &[&NodeView], fleetwide: &Fleetwide)
     found
 }
 
-/// Images whose version is left to chance.
+/// Returns images whose tag may change.
 fn images(template: &Value) -> Vec<String> {
     let spec = &template["spec"];
     let containers = ["initContainers", "containers"].map(|field| spec[field].as_array());

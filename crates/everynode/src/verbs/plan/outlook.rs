@@ -1,4 +1,4 @@
-//! What a DaemonSet would do to each node, and in which order.
+//! What a DaemonSet would do on each node, and in which order.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -8,20 +8,20 @@ use serde_json::{Value, json};
 
 use crate::client::fleet::Sight;
 
-/// How many nodes of a sort, or of a wave, are named, and how many waves, unless all are asked for.
+/// Most nodes of a group or wave in the output, and most waves, without `--all`.
 const NAMED: usize = 5;
 
-/// The forecast of a DaemonSet.
+/// Forecast of a DaemonSet.
 pub(super) struct Outlook {
     groups: Vec<Group>,
-    /// The nodes of each wave.
+    /// Nodes of each wave.
     waves: Vec<Vec<String>>,
-    /// What bounds a wave.
+    /// Limit of a wave.
     pace: String,
     mistakes: Vec<String>,
 }
 
-/// Nodes to which the same happens.
+/// Nodes with the same change.
 struct Group {
     change: &'static str,
     text: (String, String),
@@ -29,7 +29,7 @@ struct Group {
 }
 
 impl Outlook {
-    /// `set` is the object as the server would have it.
+    /// Builds the forecast. `set` is the object as the server would store it.
     pub(super) fn new(set: &Value, forecast: &Forecast, sight: &Sight, mistakes: Vec<String>) -> Outlook {
         let mut groups: BTreeMap<(usize, (String, String)), Group> = BTreeMap::new();
         let mut waves = vec![Vec::new(); forecast.waves];
@@ -55,7 +55,7 @@ impl Outlook {
         }
     }
 
-    /// For people. `all` names every node.
+    /// Returns text. `all` names every node.
     pub(super) fn text(&self, all: bool) -> String {
         let mut text = String::new();
         if self.groups.is_empty() {
@@ -101,7 +101,7 @@ impl Outlook {
         }
         let last = count.to_string().len();
         for (number, wave) in self.waves.iter().enumerate() {
-            // The first few and the last say how it goes.
+            // The first waves and the last one are enough.
             if !all && count > NAMED + 1 && number >= NAMED && number + 1 < count {
                 if number == NAMED {
                     push(text, format_args!("    {:>last$}\n", "…"));
@@ -115,7 +115,7 @@ impl Outlook {
         }
     }
 
-    /// For programs: everything, all nodes by name.
+    /// Returns JSON data with the names of all nodes.
     pub(super) fn data(&self) -> Value {
         let groups = self.groups.iter().map(|group| {
             let text = match group.nodes.len() {
@@ -142,7 +142,7 @@ fn names(nodes: &[String], all: bool) -> String {
     format!("{}{more}", nodes[..shown].join(", "))
 }
 
-/// The place of a change among the others, and its name for programs.
+/// Returns the rank of a change in the output, and its name in JSON.
 fn sort(change: &NodeChange) -> (usize, &'static str) {
     match change {
         NodeChange::Gains => (0, "Gains"),
@@ -155,7 +155,7 @@ fn sort(change: &NodeChange) -> (usize, &'static str) {
     }
 }
 
-/// What happens to the node, said of one and of several.
+/// Returns the text about one node, and about several nodes.
 fn phrase(node: &NodeForecast, sight: &Sight) -> (String, String) {
     let both = |one: &str, several: &str, why: &str| (format!("{one}{why}"), format!("{several}{why}"));
     let trouble = match &node.verdict {
@@ -184,7 +184,7 @@ fn phrase(node: &NodeForecast, sight: &Sight) -> (String, String) {
     }
 }
 
-/// What bounds a wave of the update.
+/// Returns the limit of a wave of the update.
 fn pace(set: &Value) -> String {
     let rolling = &set["spec"]["updateStrategy"]["rollingUpdate"];
     let text = |field: &str| match &rolling[field] {

@@ -1,4 +1,4 @@
-//! The ConfigMaps, Secrets and ServiceAccounts that a template names, and whether they exist.
+//! ConfigMaps, Secrets and ServiceAccounts that a template requires, and whether they exist.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::client::connection::Connection;
 use crate::client::error::is_not_found;
 use crate::client::resources::escape;
 
-/// An object of the template's namespace that its pods cannot do without.
+/// An object in the template's namespace that its pods require.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Reference {
     /// `ConfigMap`, `Secret` or `ServiceAccount`.
@@ -26,7 +26,7 @@ impl Reference {
     }
 }
 
-/// A sentence for each reference that does not exist and that the manifest does not make itself.
+/// Returns a message for each required object that does not exist and is not in the manifest.
 pub(super) async fn missing(
     connection: &Connection,
     namespace: &str,
@@ -45,7 +45,7 @@ pub(super) async fn missing(
             reference.plural(),
             escape(name)
         );
-        // A user who may not read Secrets learns nothing about them.
+        // A user who may not read Secrets gets no message about them.
         if connection
             .get(&path)
             .await
@@ -63,7 +63,7 @@ pub(super) async fn missing(
     sentences
 }
 
-/// What a pod's spec refers to and does not call optional.
+/// Returns the objects that a pod's spec requires; not those marked as optional.
 fn required(spec: &Value) -> BTreeSet<Reference> {
     let mut found = BTreeSet::new();
     let mut add = |kind: &'static str, source: &Value, field: &str| {

@@ -1,4 +1,4 @@
-//! What `everynode up --demo` adds: a DaemonSet whose image holds the running binary itself.
+//! The demo of `everynode up --demo`: a DaemonSet whose image contains the running binary.
 
 use std::path::Path;
 
@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 
 const NAME: &str = "everynode-demo";
 const IMAGE: &str = concat!("everynode.local/demo:", env!("CARGO_PKG_VERSION"));
-/// Where the page answers on this machine.
+/// Port of the page on this machine.
 const PORT: u16 = 8080;
 
-/// Makes the image and the DaemonSet, waits until its pod runs, and says what to type next.
+/// Creates the image and the DaemonSet, waits until its pod runs, and prints the next commands.
 pub(super) async fn start(client: Client, kubeconfig: &Path, data_dir: &Path) -> Result<()> {
     let folder = data_dir.to_owned();
     tokio::task::spawn_blocking(move || make_image(&folder))
@@ -63,7 +63,7 @@ fn daemon_set() -> Value {
     })
 }
 
-/// Creates the DaemonSet; one that is there from an earlier demo is taken as it is.
+/// Creates the DaemonSet, or uses the one of an earlier demo.
 async fn create(client: &Client) -> Result<()> {
     let request = Request::post("/apis/apps/v1/namespaces/default/daemonsets")
         .header(header::CONTENT_TYPE, "application/json")
@@ -76,7 +76,7 @@ async fn create(client: &Client) -> Result<()> {
     }
 }
 
-/// Follows the demo's pods until one is ready; prints each step that its status tells.
+/// Watches the demo's pods until one is ready. Prints each step of its status.
 async fn running(client: Client) -> Result<Pod> {
     let pods: Api<Pod> = Api::namespaced(client, "default");
     let changes = watcher(pods, watcher::Config::default().labels(&format!("app={NAME}"))).applied_objects();
@@ -95,7 +95,7 @@ async fn running(client: Client) -> Result<Pod> {
     bail!("the watch of the demo's pods ended")
 }
 
-/// The pod's state in a word: the reason that it waits for, or its phase.
+/// Returns the pod's state in one word: the reason for which it waits, or its phase.
 fn step(pod: &Pod) -> String {
     let status = pod.status.as_ref();
     let container = status.and_then(|status| status.container_statuses.as_ref()?.first());

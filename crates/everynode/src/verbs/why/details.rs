@@ -1,4 +1,4 @@
-//! What the logs and events of a broken pod add to its state: the cause, and the remedy.
+//! Cause and remedy of a failing pod, from its logs and events.
 
 use http::Method;
 use http_body_util::{BodyExt, Limited};
@@ -10,12 +10,13 @@ use crate::client::resources::{Resources, escape};
 
 /// Lines of a log that are quoted.
 const LOG_LINES: usize = 3;
-/// Longest answer to a question for a few lines of a log; lines may be long.
+/// Longest response to a request for log lines, in bytes; lines may be long.
 const LOG_BYTES_MAX: usize = 64 * 1024;
 /// Characters of a line that are quoted.
 const LINE_CHARS_MAX: usize = 200;
 
-/// Lines about a pod that needs mending. What cannot be read is left out: the report stands without it.
+/// Returns lines about a failing pod. Omits what cannot be read, because the report is complete
+/// without it.
 pub(super) async fn of(connection: &Connection, resources: &Resources, name: &str) -> Vec<String> {
     let Ok(pods) = resources.of_kind("v1", "Pod") else {
         return Vec::new();
@@ -40,7 +41,7 @@ pub(super) async fn of(connection: &Connection, resources: &Resources, name: &st
     lines
 }
 
-/// The last warning about a pod that names a cause; that the node backs off does not.
+/// Returns the last warning about a pod that names a cause. A warning about backoff does not.
 async fn last_warning(connection: &Connection, resources: &Resources, pod: &Value) -> Option<String> {
     let events = super::events_of(connection, resources, pod, ",type=Warning")
         .await
@@ -50,7 +51,7 @@ async fn last_warning(connection: &Connection, resources: &Resources, pod: &Valu
     Some(cause.to_owned())
 }
 
-/// The last lines that the container's last run wrote.
+/// Returns the last log lines of the container's last run.
 async fn log(connection: &Connection, path: &str, container: &ContainerState) -> Vec<String> {
     for previous in [true, false] {
         let query = format!(
@@ -65,7 +66,7 @@ async fn log(connection: &Connection, path: &str, container: &ContainerState) ->
         };
         let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
         let quoted = text.lines().map(|line| {
-            // A container decides what it logs: no control character reaches the terminal.
+            // The container controls its log, so control characters must not reach the terminal.
             let plain: String = line
                 .chars()
                 .filter(|char| !char.is_control())
@@ -81,7 +82,7 @@ async fn log(connection: &Connection, path: &str, container: &ContainerState) ->
     Vec::new()
 }
 
-/// The pods that have the host ports of a pod which the scheduler does not place for want of them.
+/// Returns the pods that use the host ports for which a pod cannot be scheduled.
 async fn port_holders(connection: &Connection, pod: &Value) -> Vec<String> {
     let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
     let mut messages = conditions.filter_map(|condition| condition["message"].as_str());
@@ -117,14 +118,14 @@ async fn port_holders(connection: &Connection, pod: &Value) -> Vec<String> {
     lines
 }
 
-/// The node of a pod: the one that it has, or the one that its affinity names, as for the pods of DaemonSets.
+/// Returns the node of a pod: the bound one, or the one in its affinity, as for pods of DaemonSets.
 fn node_of(pod: &Value) -> Option<&str> {
     let terms = &pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"];
     let pinned = terms[0]["matchFields"][0]["values"][0].as_str();
     pod["spec"]["nodeName"].as_str().or(pinned)
 }
 
-/// Port and protocol.
+/// Returns ports and protocols.
 fn host_ports(pod: &Value) -> Vec<(u64, String)> {
     let containers = pod["spec"]["containers"].as_array().into_iter().flatten();
     let ports = containers.flat_map(|container| container["ports"].as_array().into_iter().flatten());

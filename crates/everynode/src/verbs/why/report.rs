@@ -1,4 +1,4 @@
-//! All nodes of a DaemonSet, those of one state together.
+//! Report of a DaemonSet on all nodes, grouped by state.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -12,12 +12,12 @@ use super::verdict::{self, Sort};
 use crate::client::event;
 use crate::client::fleet::Sight;
 
-/// How many nodes of a state are named, unless all are asked for.
+/// Most nodes of a group in the output, without `--all`.
 const NAMED: usize = 5;
-/// How many groups get details: each costs two requests.
+/// Most groups with details: each costs two requests.
 const DETAILED: usize = 3;
 
-/// How a DaemonSet stands.
+/// State of a DaemonSet on all nodes.
 pub(super) struct Report {
     name: String,
     summary: String,
@@ -28,20 +28,20 @@ pub(super) struct Report {
     now: Timestamp,
 }
 
-/// Nodes of one state.
+/// Nodes with the same state.
 struct Group {
     sort: Sort,
     verdict: &'static str,
     text: String,
     waits_for: Option<String>,
-    /// Whether its nodes do not answer.
+    /// Whether its nodes do not respond.
     down: bool,
-    /// What the logs and events of one of its pods add.
+    /// Details from the logs and events of one of its pods.
     details: Vec<String>,
     nodes: Vec<Row>,
 }
 
-/// One node of a state.
+/// A node of a group.
 struct Row {
     node: String,
     pod: Option<String>,
@@ -50,7 +50,7 @@ struct Row {
 }
 
 impl Report {
-    /// `warning` is the last one about the set.
+    /// Builds the report. `warning` is the last one about the DaemonSet.
     pub(super) fn new(
         set: &Value,
         sight: &Sight,
@@ -78,7 +78,7 @@ impl Report {
         report
     }
 
-    /// A pod of each group that needs mending, with the index of the group.
+    /// Returns a pod of each failing group, with the index of the group.
     pub(super) fn broken_pods(&self) -> Vec<(usize, String)> {
         let broken = self
             .groups
@@ -91,12 +91,12 @@ impl Report {
             .collect()
     }
 
-    /// Adds what the logs and events of a pod say to its group.
+    /// Adds details to a group.
     pub(super) fn add_details(&mut self, group: usize, details: Vec<String>) {
         self.groups[group].details = details;
     }
 
-    /// One line, for a list of DaemonSets: the worst first.
+    /// Returns one line for a list of DaemonSets, with the worst state first.
     pub(super) fn headline(&self) -> String {
         let mut line = format!("DaemonSet {}: {}\n", self.name, self.summary);
         if let Some(group) = self.groups.first().filter(|group| group.sort == Sort::Broken) {
@@ -106,12 +106,12 @@ impl Report {
         line
     }
 
-    /// Whether a node needs mending.
+    /// Returns whether a node needs repair.
     pub(super) fn is_broken(&self) -> bool {
         self.groups.iter().any(|group| group.sort == Sort::Broken)
     }
 
-    /// For people. `all` names every node.
+    /// Returns text. `all` names every node.
     pub(super) fn text(&self, all: bool) -> String {
         let mut text = format!("DaemonSet {}: {}\n", self.name, self.summary);
         for note in &self.notes {
@@ -143,7 +143,7 @@ impl Report {
         text
     }
 
-    /// For programs: everything, all nodes by name.
+    /// Returns JSON data with the names of all nodes.
     pub(super) fn data(&self) -> Value {
         let time = |moment: Option<Timestamp>| moment.map(api::time::rfc3339);
         let groups = self.groups.iter().map(|group| {
@@ -178,7 +178,7 @@ fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     let _infallible = text.write_fmt(arguments);
 }
 
-/// `1 node`, `2 nodes`.
+/// Returns `1 node` or `2 nodes`.
 pub(in crate::verbs) fn nodes(count: usize) -> String {
     match count {
         1 => "1 node".to_owned(),
@@ -218,7 +218,7 @@ fn groups(decisions: &[Decision], sight: &Sight) -> Vec<Group> {
 }
 
 impl Group {
-    /// Since and until when, over all its nodes.
+    /// Returns since when and until when the state lasts, over all nodes of the group.
     fn times(&self, now: Timestamp) -> Option<String> {
         if !matches!(self.sort, Sort::Awaited | Sort::Broken) {
             return None;
@@ -324,7 +324,8 @@ fn status(explanation: &Explanation) -> Value {
     })
 }
 
-/// Says when the controller is behind: then what is told here has not begun.
+/// Returns a message if the controller has not processed the latest generation, because the report
+/// is then outdated.
 fn unobserved(set: &Value) -> Option<String> {
     let generation = set["metadata"]["generation"].as_i64()?;
     let observed = set["status"]["observedGeneration"].as_i64().unwrap_or(0);
@@ -335,7 +336,7 @@ fn unobserved(set: &Value) -> Option<String> {
     })
 }
 
-/// How far an update is, or what it is stuck on.
+/// Returns the progress of an update, or what blocks it.
 fn update(set: &Value, rollout: &RolloutState, groups: &[Group]) -> Option<String> {
     let field = match rollout.mode {
         Mode::OnDelete => return None,

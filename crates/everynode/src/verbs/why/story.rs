@@ -1,4 +1,5 @@
-//! The whole story of a DaemonSet on one node: should it run there and why, what is there, what is waited for.
+//! Explains a DaemonSet on one node: whether it should run there, what runs there, and what it
+//! waits for.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +20,7 @@ use crate::client::pod_state::PodState;
 use crate::client::sheet::Sheet;
 use crate::client::suggest::{did_you_mean, nearest};
 
-/// A DaemonSet on a node.
+/// State of a DaemonSet on a node.
 pub(super) struct Story {
     set: String,
     node: String,
@@ -36,7 +37,7 @@ pub(super) struct Story {
     now: Timestamp,
 }
 
-/// One thing that decides whether the node should run the set.
+/// A condition for whether the node should run the DaemonSet.
 #[derive(Debug, PartialEq, Eq)]
 struct Check {
     what: String,
@@ -44,7 +45,7 @@ struct Check {
     because: String,
 }
 
-/// One pod of the set on the node.
+/// A pod of the DaemonSet on the node.
 struct PodStory {
     name: String,
     state: String,
@@ -53,7 +54,8 @@ struct PodStory {
 }
 
 impl Story {
-    /// `pods` are those of the set on the node, `events` those of the first pod, or the set's warnings without one.
+    /// Builds the explanation. `pods` are those of the DaemonSet on the node. `events` are those of
+    /// the first pod, or the DaemonSet's warnings if there is no pod.
     pub(super) fn new(
         set: &Value,
         sight: &Sight,
@@ -85,7 +87,7 @@ impl Story {
         }
     }
 
-    /// For people.
+    /// Returns text.
     pub(super) fn text(&self) -> String {
         let mut sheet = Sheet::default();
         sheet.line(
@@ -165,7 +167,7 @@ impl Story {
         sheet.finish()
     }
 
-    /// For programs.
+    /// Returns JSON data.
     pub(super) fn data(&self) -> Value {
         let time = |moment: Option<Timestamp>| moment.map(api::time::rfc3339);
         let checks = self
@@ -192,7 +194,7 @@ impl Story {
     }
 }
 
-/// What the node itself says that a daemon's user should know.
+/// Returns the conditions of the node that matter to its daemons.
 fn node_state(node: &NodeView) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(ready) = node.condition("Ready").filter(|ready| &*ready.status != "True") {
@@ -247,7 +249,7 @@ fn checks(template: &Value, node: &NodeView, sight: &Sight) -> Vec<Check> {
     checks
 }
 
-/// What the node has under a label's key.
+/// Returns the node's value of a label.
 fn label(node: &NodeView, key: &str) -> String {
     match node.meta.labels.get(key) {
         Some(value) => format!("the node has {key}={value}"),
@@ -295,7 +297,7 @@ fn taint_check(spec: &Value, taint: &Taint, node: &NodeView, sight: &Sight) -> C
             because: "tolerated by the template".to_owned(),
         };
     }
-    // What is left of the template when it asks for no label: only its tolerations decide then.
+    // The template without labels and affinity, so that only its tolerations decide.
     let tolerant = Placement::compile(
         &json!({"spec": {"tolerations": spec["tolerations"], "hostNetwork": spec["hostNetwork"]}}),
     );
@@ -355,7 +357,7 @@ fn is_ready(pod: &Value) -> bool {
     condition(pod, "Ready").is_some_and(|ready| ready["status"] == "True")
 }
 
-/// Of which revision it is.
+/// Returns the revision of the pod.
 fn template(pod: &Value, revisions: &BTreeMap<&str, i64>) -> String {
     let hash = pod["metadata"]["labels"][plan::daemonset::HASH_LABEL].as_str();
     let revision = |hash: &str| revisions.get(hash).copied();
@@ -371,7 +373,7 @@ fn template(pod: &Value, revisions: &BTreeMap<&str, i64>) -> String {
     }
 }
 
-/// Everything that the pod says is wrong with it.
+/// Returns all troubles of the pod.
 fn troubles(pod: &Value, sight: &Sight, decision: &Decision) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(scheduled) = condition(pod, "PodScheduled").filter(|scheduled| scheduled["status"] == "False")

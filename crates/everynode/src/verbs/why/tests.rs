@@ -1,4 +1,4 @@
-//! The texts, whole, over a small fleet.
+//! Tests of the complete output, with a small cluster.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ fn set() -> Value {
     })
 }
 
-/// The hash of the set's template, with the revision that holds it.
+/// Returns the hash of the DaemonSet's template, and its revision.
 fn revision() -> (String, Value) {
     let data = plan::history::data(&set()["spec"]["template"]);
     let hash = plan::history::hash(&data, None);
@@ -72,7 +72,8 @@ fn views<V: DeserializeOwned>(objects: &[Value]) -> Vec<Arc<V>> {
     objects.iter().map(view).collect()
 }
 
-/// Nodes: two with the pod, one that pulls, one with a foreign disk, one with a taint, one that does not answer.
+/// Returns nodes: two with the pod, one that pulls the image, one with another disk label, one with
+/// a taint, one that does not respond.
 fn sight() -> (Sight, Vec<Value>) {
     let (hash, revision) = revision();
     let ssd = json!({"disk": "ssd"});

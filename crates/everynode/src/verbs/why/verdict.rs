@@ -1,11 +1,12 @@
-//! A verdict in the words of the report: what nodes in the same state have in common, and what each has of its own.
+//! Texts of a verdict: the part that is equal for nodes in the same state, and the part of each
+//! node.
 
 use jiff::Timestamp;
 use plan::fleet::{Decision, Verdict, WaitsFor};
 
 use crate::client::fleet::Sight;
 
-/// The verdict's name, for programs.
+/// Returns the verdict's name in JSON.
 pub(super) fn name(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::NotHere(_) => "NotHere",
@@ -29,7 +30,7 @@ pub(super) fn name(verdict: &Verdict) -> &'static str {
     }
 }
 
-/// What the decision says, without what differs from node to node: names and times.
+/// Returns the text of a decision without the parts that differ by node, such as names and times.
 pub(super) fn text(decision: &Decision, sight: &Sight) -> String {
     let state = || {
         let pod = decision.pod.as_ref()?;
@@ -64,7 +65,7 @@ pub(super) fn text(decision: &Decision, sight: &Sight) -> String {
     }
 }
 
-/// What must happen before the verdict changes; `None` where nothing needs to.
+/// Returns what must happen before the verdict changes; `None` if nothing must.
 pub(super) fn waits_for(decision: &Decision, sight: &Sight) -> Option<String> {
     if is_down(decision, sight) {
         return Some(WaitsFor::NodeToRecover.to_string());
@@ -76,12 +77,13 @@ pub(super) fn waits_for(decision: &Decision, sight: &Sight) -> Option<String> {
     }
 }
 
-/// Since when. A pod's time to end lies ahead while it has some.
+/// Returns since when the verdict holds. The time of a terminating pod may be in the future; then
+/// the result is `None`.
 pub(super) fn since(decision: &Decision, now: Timestamp) -> Option<Timestamp> {
     decision.since.filter(|since| *since <= now)
 }
 
-/// The moment that is waited for.
+/// Returns the time that the node waits for.
 pub(super) fn until(decision: &Decision, now: Timestamp) -> Option<Timestamp> {
     match decision.waits_for {
         WaitsFor::Time(moment) => Some(moment),
@@ -89,20 +91,20 @@ pub(super) fn until(decision: &Decision, now: Timestamp) -> Option<Timestamp> {
     }
 }
 
-/// Where a state stands in the report.
+/// Rank of a state in the report.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Sort {
-    /// Somebody must mend something.
+    /// A person must act.
     Broken,
     /// It changes by itself, or when the node is back.
     Awaited,
-    /// As it should be.
+    /// The pod runs as it should.
     Served,
-    /// No pod should be there.
+    /// No pod should run.
     Absent,
 }
 
-/// Whether a node is left out only because it is in trouble.
+/// Returns whether the node is left out only because of its own trouble.
 pub(super) fn is_down(decision: &Decision, sight: &Sight) -> bool {
     match &decision.verdict {
         Verdict::NodeDown(_) => true,
@@ -111,7 +113,7 @@ pub(super) fn is_down(decision: &Decision, sight: &Sight) -> bool {
     }
 }
 
-/// The sort of a verdict.
+/// Returns the rank of a verdict.
 pub(super) fn sort(decision: &Decision, sight: &Sight) -> Sort {
     let is_broken = || {
         let pod = decision.pod.as_ref();
@@ -129,7 +131,7 @@ pub(super) fn sort(decision: &Decision, sight: &Sight) -> Sort {
     }
 }
 
-/// `2026-01-02T03:04:05Z (in 40s)`.
+/// Returns `2026-01-02T03:04:05Z (in 40s)`.
 pub(super) fn moment(moment: Timestamp, now: Timestamp) -> String {
     let ahead = moment.as_second() - now.as_second();
     let distance = match ahead {
@@ -139,7 +141,7 @@ pub(super) fn moment(moment: Timestamp, now: Timestamp) -> String {
     format!("{} ({distance})", api::time::rfc3339(moment))
 }
 
-/// `5m`: how long ago.
+/// Returns how long ago a time was, such as `5m`.
 pub(super) fn ago(moment: Timestamp, now: Timestamp) -> String {
     api::time::human_duration(now.as_second() - moment.as_second())
 }
