@@ -1,4 +1,4 @@
-//! Plain requests to the API server, for tests that say exactly what goes over the wire.
+//! Plain requests to the API server, for tests that control the exact bytes.
 
 use std::path::Path;
 use std::pin::Pin;
@@ -21,31 +21,31 @@ pub const STRATEGIC: &str = "application/strategic-merge-patch+json";
 /// `application/vnd.kubernetes.protobuf`
 pub const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
-/// Longest wait for one answer or one event. It only ends a test that has failed.
+/// Timeout of a response or an event. It only ends tests that have failed.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A connection to the API server as the administrator. It blocks.
+/// Blocking connection to the API server as the administrator.
 pub struct Api {
     client: kube::Client,
     runtime: Runtime,
 }
 
-/// What the server answered.
+/// Response of the server.
 #[derive(Debug)]
 pub struct Answer {
     /// The HTTP status.
     pub code: u16,
     /// The headers.
     pub headers: HeaderMap,
-    /// The body, `null` when it is empty or no JSON.
+    /// The body; `null` when it is empty or not JSON.
     pub body: Value,
 }
 
 impl Answer {
-    /// The body of a request that succeeded.
+    /// Returns the body of a successful request.
     ///
     /// # Errors
-    /// When it was refused; the error holds the Status.
+    /// When the request was rejected; the error holds the Status.
     pub fn ok(self) -> Result<Value> {
         if !(200..300).contains(&self.code) {
             bail!("refused with {}: {}", self.code, self.body);
@@ -55,7 +55,7 @@ impl Answer {
 }
 
 impl Api {
-    /// Connects as `kubeconfig` says.
+    /// Connects with `kubeconfig`.
     ///
     /// # Errors
     /// When the kubeconfig cannot be read.
@@ -68,17 +68,17 @@ impl Api {
         let client = runtime.block_on(async {
             let mut config =
                 kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-            // What the server answers is what the test wants to see, also when it is "too many requests".
+            // A test must see every response, also "too many requests".
             config.default_retry = false;
             anyhow::Ok(kube::Client::try_from(config)?)
         })?;
         Ok(Self { client, runtime })
     }
 
-    /// Sends a body of the type `content` and reads the answer, whatever it is.
+    /// Sends a body of the type `content` and returns the response, with any status.
     ///
     /// # Errors
-    /// When no answer comes.
+    /// When no response comes.
     pub fn send(&self, method: Method, path: &str, content: &str, body: Vec<u8>) -> Result<Answer> {
         let what = format!("{method} {path}");
         let mut request = Request::builder()
@@ -116,19 +116,19 @@ impl Api {
             .context(what)
     }
 
-    /// The object or list at `path`.
+    /// Returns the object or list at `path`.
     ///
     /// # Errors
-    /// When it is not there or there is no answer.
+    /// When it does not exist or there is no response.
     pub fn get(&self, path: &str) -> Result<Value> {
         let answer = self.send(Method::GET, path, JSON, Vec::new())?;
         answer.ok().with_context(|| format!("GET {path}"))
     }
 
-    /// The object at `path`, or nothing when there is none.
+    /// Returns the object at `path`, or `None` if it does not exist.
     ///
     /// # Errors
-    /// When there is no answer, or one other than these two.
+    /// When there is no response, or another error.
     pub fn find(&self, path: &str) -> Result<Option<Value>> {
         let answer = self.send(Method::GET, path, JSON, Vec::new())?;
         match answer.code {
@@ -137,7 +137,7 @@ impl Api {
         }
     }
 
-    /// The items of the list at `path`.
+    /// Returns the items of the list at `path`.
     ///
     /// # Errors
     /// When there is no list.
@@ -149,18 +149,18 @@ impl Api {
         }
     }
 
-    /// POSTs `object` to the collection.
+    /// Creates `object` in the collection with POST.
     ///
     /// # Errors
-    /// When it is refused.
+    /// When it is rejected.
     pub fn create(&self, collection: &str, object: &Value) -> Result<Value> {
         self.json(Method::POST, collection, JSON, object)
     }
 
-    /// PUTs `object`.
+    /// Replaces `object` with PUT.
     ///
     /// # Errors
-    /// When it is refused.
+    /// When it is rejected.
     pub fn replace(&self, path: &str, object: &Value) -> Result<Value> {
         self.json(Method::PUT, path, JSON, object)
     }
@@ -168,15 +168,15 @@ impl Api {
     /// Sends a patch of the type `content`.
     ///
     /// # Errors
-    /// When it is refused.
+    /// When it is rejected.
     pub fn patch(&self, path: &str, content: &str, patch: &Value) -> Result<Value> {
         self.json(Method::PATCH, path, content, patch)
     }
 
-    /// Deletes the object or, by the query in `path`, the objects of a collection.
+    /// Deletes the object or, with a query in `path`, the objects of a collection.
     ///
     /// # Errors
-    /// When it is refused.
+    /// When it is rejected.
     pub fn delete(&self, path: &str, options: &Value) -> Result<Value> {
         self.json(Method::DELETE, path, JSON, options)
     }
@@ -184,7 +184,7 @@ impl Api {
     /// Opens a watch. `path` holds the whole query.
     ///
     /// # Errors
-    /// When it is refused.
+    /// When it is rejected.
     pub fn watch(&self, path: &str) -> Result<Watch<'_>> {
         let request = Request::get(path).body(Vec::new()).context("build a request")?;
         let stream = self
@@ -206,7 +206,7 @@ pub struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    /// The next event, `{"type": …, "object": …}`.
+    /// Returns the next event, `{"type": …, "object": …}`.
     ///
     /// # Errors
     /// When the watch ends or no event comes for two minutes.
@@ -224,7 +224,7 @@ impl Watch<'_> {
         serde_json::from_slice(&line).context("read an event")
     }
 
-    /// The first event from here on that is `wanted`.
+    /// Returns the next event for which `wanted` returns true.
     ///
     /// # Errors
     /// When none comes.

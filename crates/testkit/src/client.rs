@@ -1,16 +1,16 @@
-//! Clients as programs: our own verbs and every kubectl that is at hand.
+//! Client programs: our own verbs and every available kubectl.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-/// What a client printed.
+/// Output of a client.
 #[derive(Debug, Clone)]
 pub struct Output {
-    /// Whether it ended with 0.
+    /// Whether the exit code was 0.
     pub success: bool,
-    /// Its exit code; -1 when a signal ended it.
+    /// Exit code; -1 after a signal.
     pub code: i32,
     /// Standard output.
     pub stdout: String,
@@ -26,7 +26,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// `program` may be `everynode` or any kubectl.
+    /// Returns a client. `program` may be `everynode` or any kubectl.
     pub fn new(program: &Path, kubeconfig: &Path) -> Self {
         Self {
             program: program.to_owned(),
@@ -34,10 +34,10 @@ impl Client {
         }
     }
 
-    /// A command that is yet to be started, for watches and streams.
+    /// Returns a command that is not started yet, for watches and streams.
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
-        // kubectl keeps a discovery cache in HOME, which must not outlive the server that it is of.
+        // kubectl keeps a discovery cache in HOME, which must not outlive the server.
         let home = self.kubeconfig.parent().unwrap_or(Path::new("/"));
         command
             .args(words)
@@ -47,12 +47,12 @@ impl Client {
         command
     }
 
-    /// Runs it to its end.
+    /// Runs the client to its end.
     pub fn run(&self, words: &[&str]) -> Output {
         Self::finish(self.command(words))
     }
 
-    /// Runs it with `input` on its standard input.
+    /// Runs the client with `input` on standard input.
     pub fn run_with_input(&self, words: &[&str], input: &str) -> Output {
         use std::io::Write;
         let mut command = self.command(words);
@@ -69,10 +69,10 @@ impl Client {
         Self::read(started)
     }
 
-    /// Runs it and gives what it printed.
+    /// Runs the client and returns its standard output.
     ///
     /// # Panics
-    /// When it fails, with what it said.
+    /// When it fails, with its output.
     #[track_caller]
     pub fn ok(&self, words: &[&str]) -> String {
         let output = self.run(words);
@@ -86,10 +86,10 @@ impl Client {
         output.stdout
     }
 
-    /// Runs it and reads what it printed as JSON.
+    /// Runs the client and parses its output as JSON.
     ///
     /// # Panics
-    /// When it fails or prints something else.
+    /// When it fails or the output is not JSON.
     #[track_caller]
     pub fn json(&self, words: &[&str]) -> Value {
         let text = self.ok(words);
@@ -118,8 +118,8 @@ impl Client {
     }
 }
 
-/// Every kubectl at hand, oldest first: the one that `EVERYNODE_KUBECTL_OLD` names (Debian's 1.20, which
-/// `cargo xtask ci` unpacks) and the one on PATH.
+/// Returns every available kubectl, oldest first: the one in `EVERYNODE_KUBECTL_OLD` (Debian's
+/// 1.20, which `cargo xtask ci` unpacks) and the one on PATH.
 pub fn kubectls() -> Vec<PathBuf> {
     let old = std::env::var_os("EVERYNODE_KUBECTL_OLD").map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();

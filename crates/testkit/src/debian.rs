@@ -1,4 +1,4 @@
-//! Real daemons and their clients, as Debian has them: programs to run here, and images to run on nodes.
+//! Real daemons and their clients from Debian: programs that run here, and images for nodes.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,14 +10,14 @@ use anyhow::{Context, Result, bail};
 
 use crate::images::{add_busybox, pack};
 
-/// Folders of programs and libraries; the short names lead there.
+/// Symbolic links of the merged `/usr`: short names and their targets.
 const MERGED: [(&str, &str); 4] = [
     ("bin", "usr/bin"),
     ("sbin", "usr/sbin"),
     ("lib", "usr/lib"),
     ("lib64", "usr/lib64"),
 ];
-/// What a container has no use for.
+/// Folders that a container does not need.
 const LEFT_OUT: [&str; 6] = [
     "usr/share/doc",
     "usr/share/man",
@@ -27,14 +27,15 @@ const LEFT_OUT: [&str; 6] = [
     "lib/systemd",
 ];
 
-/// A Debian package, unpacked with those that it needs and the machine has not.
+/// An unpacked Debian package, with its dependencies that are not installed on the machine.
 #[derive(Clone, Debug)]
 pub struct Package {
     root: PathBuf,
 }
 
 impl Package {
-    /// The package below the folder that `EVERYNODE_DEBIAN` names, which `cargo xtask ci` fills. `None` when it is not there.
+    /// Returns the package from the folder in `EVERYNODE_DEBIAN`, which `cargo xtask ci` fills;
+    /// `None` if it is not there.
     pub fn find(name: &str) -> Option<Self> {
         let folder = PathBuf::from(std::env::var_os("EVERYNODE_DEBIAN")?).join(name);
         folder.join("complete").exists().then(|| Package {
@@ -42,15 +43,16 @@ impl Package {
         })
     }
 
-    /// A file of it.
+    /// Returns the path of a file of the package.
     pub fn file(&self, path: &str) -> PathBuf {
         self.root.join(path.trim_start_matches('/'))
     }
 
-    /// Makes an image of it, and of busybox, that runs `command`; `files` are added, by their paths and contents.
+    /// Creates an image of the package and busybox that runs `command`. `files` are additional
+    /// files, by path.
     ///
     /// # Errors
-    /// When a program needs a library that is nowhere, or the archive cannot be written.
+    /// When a library of a program is missing, or the archive cannot be written.
     pub fn image(
         &self,
         folder: &Path,
@@ -61,7 +63,7 @@ impl Package {
         let work = tempfile::tempdir_in(folder).context("make a folder")?;
         let root = work.path().join("root");
         skeleton(&root)?;
-        // `--keep-directory-symlink`: a package may lie in `/lib` and in `/usr/lib`.
+        // `--keep-directory-symlink`: a package may have files in `/lib` and in `/usr/lib`.
         let excluded: Vec<String> = LEFT_OUT
             .iter()
             .map(|path| format!("--exclude=./{path}"))
@@ -87,8 +89,8 @@ impl Package {
     }
 }
 
-/// An image of busybox and of programs that lie on this machine, with the libraries that they need, in `/usr/bin`. What finds names in the
-/// DNS must come in this way: busybox itself is static, and does not.
+/// Creates an image of busybox and programs of this machine, with their libraries, in `/usr/bin`.
+/// Programs that use DNS must come from here, because busybox is static and cannot resolve names.
 ///
 /// # Errors
 /// When a program is missing or the archive cannot be written.
@@ -101,7 +103,7 @@ pub fn programs(folder: &Path, name: &str, programs: &[&Path], command: &[&str])
         let target = root
             .join("usr/bin")
             .join(program.file_name().context("a program's name")?);
-        // busybox may have one of that name.
+        // busybox may have a program of that name.
         if target.is_symlink() {
             fs::remove_file(&target).with_context(|| format!("remove {}", target.display()))?;
         }
@@ -112,7 +114,7 @@ pub fn programs(folder: &Path, name: &str, programs: &[&Path], command: &[&str])
     pack(folder, name, &root, command)
 }
 
-/// A root file system with busybox and the folders that programs expect.
+/// Creates a root file system with busybox and the usual folders.
 fn skeleton(root: &Path) -> Result<()> {
     for (short, real) in MERGED {
         fs::create_dir_all(root.join(real)).context("make the root file system")?;
@@ -125,7 +127,7 @@ fn skeleton(root: &Path) -> Result<()> {
     add_busybox(root)
 }
 
-/// Files that the dynamic linker may have to do with: programs and libraries.
+/// Returns the files that the dynamic linker may process: programs and libraries.
 fn executables(root: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![root.join("usr")];
@@ -151,7 +153,7 @@ fn is_elf(path: &Path) -> Result<bool> {
     Ok(file.read_exact(&mut magic).is_ok() && magic == *b"\x7fELF")
 }
 
-/// Adds what programs and libraries in `root` need and `root` has not, from this machine.
+/// Adds the libraries that programs and libraries in `root` need, from this machine.
 fn add_libraries(root: &Path, programs: &[PathBuf]) -> Result<()> {
     let own = format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH);
     let listed = Command::new("ldd")

@@ -1,4 +1,5 @@
-//! A cluster over several machines of a topology: the binary under test runs on each, with containers.
+//! A cluster on several machines of a topology. The binary under test runs on each, with
+//! containers.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,16 +11,16 @@ use crate::client::{Client, Output};
 use crate::topology::{Machine, Program, Topology};
 use crate::wait::wait_for;
 
-/// Where a role keeps its data when it is not told.
+/// Default data directory of a role.
 const DATA: &str = "/var/lib/everynode";
-/// Where the API server listens on the first machine.
+/// Port of the API server on the first machine.
 const PORT: u16 = 6443;
 
-/// What an agent ends with whose Node was deleted.
+/// Exit code of an agent whose Node was deleted.
 const LEFT: i32 = 3;
 
-/// Machines `node-1` to `node-N` of one cluster: the first runs `everynode up`, the others joined it with `everynode agent`. Dropped, all of it
-/// is gone.
+/// Machines `node-1` to `node-N` of one cluster. The first runs `everynode up`; the others joined
+/// with `everynode agent`. All of them are removed when this is dropped.
 pub struct Fleet {
     binary: PathBuf,
     nodes: Vec<Node>,
@@ -27,21 +28,22 @@ pub struct Fleet {
     topology: Topology,
 }
 
-/// A machine of a fleet and the role that runs on it.
+/// A machine of the cluster and the role that runs on it.
 pub struct Node {
     /// The machine itself.
     pub machine: Machine,
-    /// The binary's process; what it said is its log.
+    /// Process of the binary, with its log.
     pub program: Program,
     words: Vec<String>,
 }
 
 impl Fleet {
-    /// Starts `count` machines, one of them the control plane's too, and waits until all nodes are Ready. `extra` are further words for
-    /// `everynode up`.
+    /// Starts `count` machines and waits until all nodes are Ready. The first one runs the control
+    /// plane. `extra` are more arguments for `everynode up`.
     ///
     /// # Errors
-    /// When a machine cannot be made or a node does not become Ready; the error holds what is known.
+    /// When a machine cannot be created or a node does not become Ready; the error holds the state
+    /// of the cluster.
     pub fn start(binary: &Path, count: usize, extra: &[&str]) -> Result<Self> {
         let topology = Topology::new()?;
         let machine = topology.machine("node-1")?;
@@ -62,18 +64,18 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Adds the next machine; `extra` are further words for `everynode agent`.
+    /// Adds a machine; `extra` are more arguments for `everynode agent`.
     ///
     /// # Errors
-    /// When it cannot be made, or no token can be had.
+    /// When it cannot be created, or no token can be created.
     pub fn join(&mut self, extra: &[&str]) -> Result<&mut Node> {
         self.join_on(0, extra)
     }
 
-    /// Adds the next machine on another link, which it shares with none of the first.
+    /// Adds a machine on another link, which the first machines do not share.
     ///
     /// # Errors
-    /// When it cannot be made, or no token can be had.
+    /// When it cannot be created, or no token can be created.
     pub fn join_on(&mut self, link: u8, extra: &[&str]) -> Result<&mut Node> {
         let name = format!("node-{}", self.nodes.len() + 1);
         let machine = self.topology.machine_on(&name, link)?;
@@ -87,7 +89,7 @@ impl Fleet {
         self.nodes.last_mut().context("the new node")
     }
 
-    /// What the control plane says must be typed on a machine that joins, after the binary's name.
+    /// Returns the arguments that `token create` prints for a machine that joins.
     fn join_command(&self) -> Result<Vec<String>> {
         let said = self.client().run(&["token", "create"]);
         let words: Vec<String> = said.stdout.split_whitespace().map(str::to_owned).collect();
@@ -102,45 +104,46 @@ impl Fleet {
         Ok(words.into_iter().skip(verb).filter(|word| word != "\\").collect())
     }
 
-    /// The number of machines.
+    /// Returns the number of machines.
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Never: a fleet has a first machine.
+    /// Returns false: there is always a first machine.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 
-    /// The machines; the first is the control plane's.
+    /// Returns the machines; the control plane is on the first.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
-    /// The machine `node-<number>`.
+    /// Returns the machine `node-<number>`.
     ///
     /// # Panics
-    /// When there is none.
+    /// When it does not exist.
     pub fn node(&mut self, number: usize) -> &mut Node {
         &mut self.nodes[number - 1]
     }
 
-    /// The network that they are on.
+    /// Returns their network.
     pub fn topology(&self) -> &Topology {
         &self.topology
     }
 
-    /// The administrator's kubeconfig, which names the first machine's address. The host reaches it.
+    /// Returns the path of the administrator's kubeconfig. It has the first machine's address,
+    /// which the host can reach.
     pub fn kubeconfig(&self) -> PathBuf {
         self.nodes[0].machine.file(&format!("{DATA}/admin.kubeconfig"))
     }
 
-    /// The binary's own client verbs, as the administrator.
+    /// Returns the binary's own client, as the administrator.
     pub fn client(&self) -> Client {
         Client::new(&self.binary, &self.kubeconfig())
     }
 
-    /// Imports an image archive on every machine, and on those that will join.
+    /// Imports an image archive on all machines, and on those that join later.
     ///
     /// # Errors
     /// When it cannot be imported.
@@ -152,7 +155,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Imports an image archive on the machine `node-<number>` alone.
+    /// Imports an image archive only on the machine `node-<number>`.
     ///
     /// # Errors
     /// When it cannot be imported.
@@ -160,10 +163,10 @@ impl Fleet {
         import(&self.binary, &self.nodes[number - 1].machine, archive)
     }
 
-    /// Creates what a manifest says; what is there is changed to it.
+    /// Applies a manifest.
     ///
     /// # Panics
-    /// When it is refused.
+    /// When the server rejects it.
     #[track_caller]
     pub fn apply(&self, manifest: &Value) {
         let output = self
@@ -175,7 +178,7 @@ impl Fleet {
     /// Waits until `count` nodes are Ready.
     ///
     /// # Errors
-    /// When they do not become so; the error holds the logs.
+    /// When they do not become Ready; the error holds the logs.
     pub fn ready(&mut self, count: usize) -> Result<()> {
         let client = self.client();
         self.waiting("the nodes to be Ready", || {
@@ -189,7 +192,7 @@ impl Fleet {
         })
     }
 
-    /// Waits until the API server answers.
+    /// Waits until the API server responds.
     ///
     /// # Errors
     /// When it does not; the error holds the logs.
@@ -205,11 +208,11 @@ impl Fleet {
         })
     }
 
-    /// Waits until the pods with the label `app=<app>` in the namespace default are `count`, each ready and none on its way out, and gives
-    /// their names by node.
+    /// Waits until the namespace default has exactly `count` pods with the label `app=<app>`, all
+    /// ready and none terminating. Returns the pods by node.
     ///
     /// # Errors
-    /// When they do not become so; the error holds what is known of them.
+    /// When that does not happen; the error holds the state of the pods.
     pub fn running(&mut self, app: &str, count: usize) -> Result<BTreeMap<String, Pod>> {
         let client = self.client();
         let what = format!("{count} pods of {app} to run");
@@ -229,7 +232,7 @@ impl Fleet {
         })
     }
 
-    /// Waits, and fails at once when a machine's role has given up; one that was killed did not.
+    /// Waits, and fails at once when the role of a machine has ended by itself.
     fn waiting<T>(&mut self, what: &str, mut look: impl FnMut() -> Result<T, String>) -> Result<T> {
         let nodes = &mut self.nodes;
         let seen = wait_for(what, || {
@@ -245,7 +248,7 @@ impl Fleet {
         seen.with_context(|| self.logs())
     }
 
-    /// What every machine's role has said.
+    /// Returns the logs of all machines.
     pub fn logs(&self) -> String {
         let logs = self.nodes.iter().map(|node| {
             let name = node.machine.name();
@@ -267,7 +270,7 @@ impl Drop for Fleet {
     }
 }
 
-/// A ready pod, as tests need it.
+/// The fields of a ready pod that tests need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
     /// Its name.
@@ -276,20 +279,20 @@ pub struct Pod {
     pub uid: String,
     /// Its address.
     pub address: String,
-    /// How often its containers were started again.
+    /// Number of restarts of its containers.
     pub restarts: i64,
-    /// The run of each container, and since when it lasts.
+    /// The id and start time of each running container.
     pub runs: Vec<String>,
 }
 
 impl Pod {
-    /// The pods of a list that are ready and not on their way out, by their nodes.
+    /// Returns the pods of a list that are ready and not terminating, by node.
     pub fn all(list: &Value) -> BTreeMap<String, Pod> {
         let items = list["items"].as_array().map_or(&[] as &[Value], Vec::as_slice);
         items.iter().filter_map(Pod::running).collect()
     }
 
-    /// The pod by its node, if it is ready and not on its way out.
+    /// Returns the pod and its node, if it is ready and not terminating.
     pub fn running(object: &Value) -> Option<(String, Pod)> {
         let (meta, status) = (&object["metadata"], &object["status"]);
         let text = |value: &Value| value.as_str().map(str::to_owned);
@@ -334,7 +337,8 @@ impl Node {
         })
     }
 
-    /// Ends the role with SIGKILL and starts it anew, as a service manager does. The containers run on.
+    /// Kills the role with SIGKILL and starts it again, like a service manager. The containers keep
+    /// running.
     ///
     /// # Errors
     /// When it does not run or cannot be started.
@@ -352,10 +356,10 @@ impl Node {
         Ok(())
     }
 
-    /// Off and on again, and the role with it.
+    /// Turns the machine off and on, and starts the role again.
     ///
     /// # Errors
-    /// When the machine is off or cannot be started anew.
+    /// When the machine is off or cannot be started.
     pub fn reboot(&mut self) -> Result<()> {
         self.machine.reboot()?;
         self.resume()

@@ -1,4 +1,4 @@
-//! Container images for tests, made of what is on the machine: no registry is needed.
+//! Container images for tests, made of files of the machine, without a registry.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,12 +7,12 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 const BUSYBOX: &str = "/bin/busybox";
-/// Programs that look people up find these.
+/// Files for programs that look up users and groups.
 const USERS: &str = "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n";
 const GROUPS: &str = "root:x:0:\nnogroup:x:65534:\n";
 
-/// Writes an OCI archive `name`.tar into `folder`: a root file system of busybox and its applets, under the image
-/// name `name`, running `command`.
+/// Writes an OCI archive `name`.tar to `folder`. The image `name` contains busybox and its applets,
+/// and runs `command`.
 ///
 /// # Errors
 /// When busybox-static is not installed or the archive cannot be written.
@@ -22,7 +22,7 @@ pub fn busybox(folder: &Path, name: &str, command: &[&str]) -> Result<PathBuf> {
     pack(folder, name, root.path(), command)
 }
 
-/// The same of one program that needs nothing else, as `/program`.
+/// Writes an OCI archive with one static program, as `/program`.
 ///
 /// # Errors
 /// When the archive cannot be written.
@@ -33,7 +33,7 @@ pub fn scratch(folder: &Path, name: &str, program: &Path, arguments: &[&str]) ->
     pack(folder, name, root.path(), &[&["/program"], arguments].concat())
 }
 
-/// Puts busybox, its applets and the users root and nobody into a root file system.
+/// Adds busybox, its applets and the users root and nobody to a root file system.
 pub(crate) fn add_busybox(root: &Path) -> Result<()> {
     if !Path::new(BUSYBOX).exists() {
         bail!("{BUSYBOX} is missing: install busybox-static");
@@ -56,7 +56,7 @@ pub(crate) fn add_busybox(root: &Path) -> Result<()> {
     std::fs::write(root.join("etc/group"), GROUPS).context("write group")
 }
 
-/// Writes the archive of an image that has the one layer `root` and runs `command`.
+/// Writes the archive of an image with the single layer `root` that runs `command`.
 pub(crate) fn pack(folder: &Path, name: &str, root: &Path, command: &[&str]) -> Result<PathBuf> {
     let work = tempfile::tempdir_in(folder).context("make a folder")?;
     let layout = work.path().join("layout");

@@ -1,6 +1,7 @@
-//! What the tests of the whole share: the built binary as a process, the clients that drive it, waiting on state.
+//! Shared code of the end-to-end tests: the built binary as a process, its clients, and waits on
+//! state.
 //!
-//! Nothing here knows how Everynode is made; it sees the command line and the API, as a user does.
+//! Nothing here uses Everynode's internals. Like a user, it only uses the command line and the API.
 
 mod api;
 mod client;
@@ -25,19 +26,20 @@ pub use port::free_port;
 pub use process::{Nodes, Process, node_folders};
 pub use wait::{eventually, wait_for, wait_for_async};
 
-/// The first manifest that the project was made from, verbatim.
+/// The first manifest that the project was made for, unchanged.
 pub const FLUENTD: &str = include_str!("fluentd.yaml");
 
-/// Says that a test has nothing to run on. The closing count of `cargo xtask ci` adds such lines up.
+/// Reports that a test cannot run here. The summary of `cargo xtask ci` counts these lines.
 pub fn skip(why: &str) {
-    // The line begins the output: cargo's own harness writes "test name ... " before it otherwise.
+    // The output begins with a line break, because cargo's harness has printed "test name ... "
+    // before it.
     #[allow(clippy::print_stdout, reason = "the count is made from what is printed")]
     {
         println!("\nskipped: {why}");
     }
 }
 
-/// Tells a figure that a test has measured; `cargo xtask ci` shows it, and `cargo test -- --nocapture`.
+/// Reports a measured number. `cargo xtask ci` and `cargo test -- --nocapture` show it.
 pub fn report(figure: &str) {
     #[allow(clippy::print_stdout, reason = "who runs the test reads it")]
     {
@@ -45,7 +47,7 @@ pub fn report(figure: &str) {
     }
 }
 
-/// Whether the tests run as root, which containers need.
+/// Returns whether the tests run as root, which containers need.
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }

@@ -1,4 +1,5 @@
-//! What clients see of daemons while something happens to these: each is asked over and over, and the answers that did not come are counted.
+//! Availability of daemons as their clients see it, while a test disturbs them. Each client sends
+//! requests continuously, and the failed ones are counted.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -10,34 +11,35 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// Longest that a client waits for one answer: where more runs than there are processors, an answer that is on its way may take a second.
+/// Timeout of a response. When more programs run than there are processors, a response may take a
+/// second.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Between an answer and the next question.
+/// Wait between a response and the next request.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Clients that ask until they are stopped, one thread each.
+/// Clients that send requests until they are stopped, one thread each.
 pub struct Observer {
     ended: Arc<AtomicBool>,
     clients: Vec<(String, JoinHandle<Seen>)>,
 }
 
-/// What one client has seen.
+/// Observations of one client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// Requests.
+    /// Number of requests.
     pub asked: u64,
-    /// Those of them that got no answer, or not 200.
+    /// Number of requests without a response, or with another status than 200.
     pub failed: u64,
-    /// Requests that failed, and whose repetition failed too.
+    /// Number of failed requests whose retry failed too.
     pub failed_twice: u64,
-    /// The longest time from one answer to the next.
+    /// Longest time between two responses.
     pub silence: Duration,
-    /// Every body that came, with how often it did.
+    /// Number of each response body.
     pub answers: BTreeMap<String, u64>,
 }
 
 impl Observer {
-    /// Begins to ask `http://ADDRESS/` of each, under the names that are given.
+    /// Starts a client of `http://ADDRESS/` for each target, with its name.
     pub fn start(targets: impl IntoIterator<Item = (String, SocketAddr)>) -> Self {
         let ended = Arc::new(AtomicBool::new(false));
         let clients = targets.into_iter().map(|(name, address)| {
@@ -48,10 +50,10 @@ impl Observer {
         Observer { ended, clients }
     }
 
-    /// Ends, and gives what each has seen.
+    /// Stops the clients and returns their observations.
     ///
     /// # Errors
-    /// When a client failed itself.
+    /// When a client itself failed.
     pub fn stop(self) -> Result<BTreeMap<String, Seen>> {
         self.ended.store(true, Ordering::Relaxed);
         let seen = self.clients.into_iter().map(|(name, client)| {
@@ -101,18 +103,18 @@ impl std::fmt::Display for Seen {
     }
 }
 
-/// The body of `http://ADDRESS/`.
+/// Returns the body of `http://ADDRESS/`.
 ///
 /// # Errors
-/// When none comes within five seconds, or it is not 200.
+/// When no response comes within five seconds, or it is not 200.
 pub fn ask(address: SocketAddr) -> Result<String> {
     get(address, "/")
 }
 
-/// The body of `http://ADDRESS<path>`, over a connection of its own.
+/// Returns the body of `http://ADDRESS<path>`, over a new connection.
 ///
 /// # Errors
-/// When none comes within five seconds, or it is not 200.
+/// When no response comes within five seconds, or it is not 200.
 pub fn get(address: SocketAddr, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).context("connect")?;
     stream

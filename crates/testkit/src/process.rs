@@ -1,4 +1,4 @@
-//! A role of the binary as a process of its own.
+//! A role of the binary as a process.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,8 @@ use crate::client::Client;
 use crate::port::free_port;
 use crate::wait::wait_for;
 
-/// The environment in which a node makes, below this folder, what it would make in the machine's `/var/log` and `/var/lib`.
+/// Environment variables that make a node use `folder` instead of the machine's `/var/log` and
+/// `/var/lib`.
 pub fn node_folders(folder: &Path) -> [(&'static str, PathBuf); 2] {
     [
         ("EVERYNODE_POD_LOGS_DIR", folder.join("var/log/pods")),
@@ -21,8 +22,8 @@ pub fn node_folders(folder: &Path) -> [(&'static str, PathBuf); 2] {
     ]
 }
 
-/// `everynode server` or `everynode up` with a data directory and a port of its own. Dropped, it is stopped with
-/// SIGTERM, and what it left behind is removed.
+/// `everynode server` or `everynode up` with its own data directory and port. When dropped, it is
+/// stopped with SIGTERM and its files are removed.
 pub struct Process {
     binary: PathBuf,
     role: String,
@@ -33,7 +34,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `role` and waits until it answers.
+    /// Starts `role` and waits until it responds.
     ///
     /// # Errors
     /// When it cannot be started or ends at once; the error holds its log.
@@ -53,8 +54,8 @@ impl Process {
         Ok(process)
     }
 
-    /// Starts the role again, on the same data, after [`Process::kill`] or [`Process::stop`], and waits until it is
-    /// ready.
+    /// Starts the role again with the same data, after [`Process::kill`] or [`Process::stop`], and
+    /// waits until it is ready.
     ///
     /// # Errors
     /// When it cannot be started or ends at once.
@@ -100,10 +101,10 @@ impl Process {
         Ok(())
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until the process has ended by itself.
     ///
     /// # Errors
-    /// When it is not running, or goes on.
+    /// When it is not running, or does not end.
     pub fn wait_for_end(&mut self) -> Result<ExitStatus> {
         let status = wait_for("the process to end", || {
             Ok(self.ended()?.ok_or_else(|| "it goes on".to_owned()))
@@ -112,7 +113,7 @@ impl Process {
         Ok(status)
     }
 
-    /// Sends it SIGTERM, and does not wait.
+    /// Sends SIGTERM without waiting.
     ///
     /// # Errors
     /// When it is not running.
@@ -128,32 +129,32 @@ impl Process {
         }
     }
 
-    /// The process's number.
+    /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().map_or(0, Child::id)
     }
 
-    /// The port that it listens on, on 127.0.0.1.
+    /// Returns its port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// A folder that lives as long as the process.
+    /// Returns a folder that is removed with the process.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Its data directory.
+    /// Returns its data directory.
     pub fn data_dir(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
-    /// The administrator's kubeconfig.
+    /// Returns the path of the administrator's kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
         self.data_dir().join("admin.kubeconfig")
     }
 
-    /// Everything that it has logged.
+    /// Returns its log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
@@ -162,17 +163,17 @@ impl Process {
         self.folder.path().join("log")
     }
 
-    /// The binary's own client verbs, as the administrator.
+    /// Returns the binary's own client, as the administrator.
     pub fn client(&self) -> Client {
         Client::new(&self.binary, &self.kubeconfig())
     }
 
-    /// Another client, such as kubectl, as the administrator.
+    /// Returns another client, such as kubectl, as the administrator.
     pub fn client_at(&self, program: &Path) -> Client {
         Client::new(program, &self.kubeconfig())
     }
 
-    /// Ends it at once with SIGKILL.
+    /// Kills the process with SIGKILL.
     ///
     /// # Errors
     /// When it is not running.
@@ -180,7 +181,7 @@ impl Process {
         self.end(Signal::SIGKILL).map(|_| ())
     }
 
-    /// Asks it to end with SIGTERM and waits until it has.
+    /// Sends SIGTERM and waits until the process has ended.
     ///
     /// # Errors
     /// When it is not running.
@@ -188,7 +189,7 @@ impl Process {
         self.end(Signal::SIGTERM)
     }
 
-    /// Sends SIGHUP, as a terminal does that is closed, and waits until the process has ended.
+    /// Sends SIGHUP, like a terminal that is closed, and waits until the process has ended.
     ///
     /// # Errors
     /// When it is not running.
@@ -221,11 +222,12 @@ impl Drop for Process {
     }
 }
 
-/// `everynode simulate`: nodes that run nothing. Ended when dropped.
+/// `everynode simulate`: nodes that run no containers. Killed when dropped.
 pub struct Nodes(Child);
 
 impl Process {
-    /// Plays `count` nodes named `<prefix>-0`, `<prefix>-1` and so on, and waits until they are Ready.
+    /// Simulates `count` nodes named `<prefix>-0`, `<prefix>-1` and so on, and waits until they are
+    /// Ready.
     ///
     /// # Errors
     /// When the simulator cannot be started or a node does not become Ready.
@@ -233,7 +235,7 @@ impl Process {
         self.simulate_with(count, prefix, &[])
     }
 
-    /// The same, with further words for `everynode simulate`.
+    /// Like [`Process::simulate`], with more arguments for `everynode simulate`.
     ///
     /// # Errors
     /// When the simulator cannot be started or a node does not become Ready.

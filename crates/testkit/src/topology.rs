@@ -1,8 +1,10 @@
-//! Several machines on one: each with a network, mounts, processes, a name, cgroups and a disk of its own.
+//! Several simulated machines on one computer. Each has its own network, mounts, processes,
+//! hostname, cgroups and disk.
 //!
-//! A machine is a tree of processes in namespaces. They hang on a pipe that the test holds, so that nothing of them outlives it, and a process
-//! beside the test removes the folders and cgroups when it ends, however it ends. Nothing in it needs a name on the machine, except one
-//! cable by which the test itself reaches the machines.
+//! A machine is a tree of processes in namespaces. The processes end when a pipe from the test
+//! closes, so none outlives the test. A helper process removes the folders and cgroups when the
+//! test ends for any reason. The only visible name on the host is a veth, through which the test
+//! itself reaches the machines.
 //!
 //! ```no_run
 //! # fn main() -> anyhow::Result<()> {
@@ -12,21 +14,23 @@
 //! let mut first = topology.machine("node-1")?;
 //! let second = topology.machine("node-2")?;
 //! assert!(first.run(&["busybox", "ping", "-c1", &second.address().to_string()]).success);
-//! first.cut()?; // the cable is out
+//! first.cut()?; // the link is down
 //! first.heal()?;
-//! first.kill()?; // the power is off: everything on it ended at once
-//! first.boot()?; // it comes back with its disk
+//! first.kill()?; // power failure: all processes are killed
+//! first.boot()?; // it starts again with its disk
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! All machines of a link see each other. [`Topology::machine_on`] puts a machine on another link, behind a router that knows the links alone: such
-//! machines share no link, and packets for pods' addresses get lost between them unless they are wrapped. Each link has room for
-//! [`MACHINES`] machines.
+//! All machines of a link reach each other directly. [`Topology::machine_on`] puts a machine on
+//! another link, behind a router that only has routes to the links. So packets for pods' addresses
+//! are lost between links unless they are encapsulated. Each link has room for [`MACHINES`]
+//! machines.
 //!
-//! Of a machine's files, `/run`, `/var/lib`, `/var/log` and `/dev/shm` are its own; `/var/lib` and `/var/log` stay over a reboot and lie
-//! on the host below [`Machine::file`]. Everything else is the host's, `/tmp` too, so that the binary under test and manifests have the same
-//! path everywhere.
+//! A machine has its own `/run`, `/var/lib`, `/var/log` and `/dev/shm`. `/var/lib` and `/var/log`
+//! survive a reboot; [`Machine::file`] returns their paths on the host. All other files are the
+//! host's, including `/tmp`, so that the binary under test and manifests have the same path
+//! everywhere.
 
 mod cgroup;
 mod host;
@@ -49,33 +53,34 @@ pub use relay::Relay;
 use cgroup::Cgroup;
 use host::{Holder, tool};
 
-/// Topologies that fit on one host at the same time: each has a network 10.77.N.0/24.
+/// Most topologies on one host at the same time: each has a network 10.77.N.0/24.
 const TOPOLOGIES: u8 = 250;
 /// Links of a topology: each has a quarter of its addresses.
 pub const LINKS: u8 = 4;
-/// Machines on a link: 64 addresses, of which the router, the host and those that a reader would misread are not theirs.
+/// Most machines on a link: of its 64 addresses, some belong to the router and the host, and some
+/// are left out because they are easy to misread.
 pub const MACHINES: u8 = 50;
 
-/// A network with machines on it.
+/// A network with machines.
 #[derive(Clone, Debug)]
 pub struct Topology(Arc<Shared>);
 
-/// What all machines of a topology share. It ends when the last of them is dropped.
+/// Resources that all machines of a topology share. Removed when the last user is dropped.
 #[derive(Debug)]
 struct Shared {
     /// N of 10.77.N.0/24.
     number: u8,
-    /// The namespace in which the links are bridges and their router.
+    /// Network namespace with the links, which are bridges, and the router between them.
     switch: Holder,
     cgroup: Cgroup,
-    /// Machines so far, by link.
+    /// Number of machines on each link.
     count: Mutex<[u8; LINKS as usize]>,
-    // Dropped last: it removes the folder and the cgroups.
+    // Must be the last field: it removes the folder and the cgroups.
     janitor: Janitor,
 }
 
 impl Topology {
-    /// A new network without machines, with the host on its first link.
+    /// Creates a network without machines, with the host on its first link.
     ///
     /// # Errors
     /// Without root, or when a tool of the machine (`ip`, `unshare`, `nsenter`) is missing.
@@ -107,7 +112,7 @@ impl Topology {
         for setting in [
             ("net/ipv4/ip_forward", "1"),
             ("net/ipv6/conf/all/forwarding", "1"),
-            // Nobody has our addresses; who looks for others that might is silent meanwhile.
+            // Our addresses are unique; duplicate address detection would only delay them.
             ("net/ipv6/conf/default/accept_dad", "0"),
         ] {
             set(&shared.switch, setting)?;
@@ -122,15 +127,16 @@ impl Topology {
     /// Starts a machine on the first link.
     ///
     /// # Errors
-    /// When its namespaces cannot be made.
+    /// When its namespaces cannot be created.
     pub fn machine(&self, name: &str) -> Result<Machine> {
         self.machine_on(name, 0)
     }
 
-    /// Starts a machine on link `link`, below [`LINKS`]. Machines on different links reach each other through a router.
+    /// Starts a machine on link `link`, which must be below [`LINKS`]. Machines on different links
+    /// reach each other through a router.
     ///
     /// # Errors
-    /// When its namespaces cannot be made.
+    /// When its namespaces cannot be created.
     pub fn machine_on(&self, name: &str, link: u8) -> Result<Machine> {
         let place = {
             let mut count = self.0.count.lock().unwrap_or_else(PoisonError::into_inner);
@@ -147,22 +153,22 @@ impl Topology {
         Machine::new(Arc::clone(&self.0), name, place)
     }
 
-    /// The host's address on the first link: machines reach the test's own servers there.
+    /// Returns the host's address on the first link, where machines reach the test's own servers.
     pub fn host_address(&self) -> Ipv4Addr {
         self.0.address(Place::HOST)
     }
 
-    /// A folder that lives as long as the topology. Machines see it under the same path.
+    /// Returns a folder that is removed with the topology. Machines see it under the same path.
     pub fn folder(&self) -> &Path {
         &self.0.janitor.folder
     }
 }
 
-/// Where on the network something is plugged in.
+/// Position on the network.
 #[derive(Clone, Copy, Debug)]
 struct Place {
     link: u8,
-    /// 1 is the link's first machine.
+    /// 1 is the first machine of the link.
     place: u8,
 }
 
@@ -171,24 +177,25 @@ impl Place {
     const FIRST: u8 = 10;
     const HOST: Place = Place { link: 0, place: 0 };
 
-    /// The cable's end at the switch.
+    /// Returns the name of the switch's end of the veth.
     fn port(self) -> String {
         format!("l{}m{}", self.link, self.place)
     }
 }
 
 impl Shared {
-    /// `10.77.N.64*link+10+place`, in networks of /26.
+    /// Returns `10.77.N.(64*link+10+place)`, in networks of /26.
     fn address(&self, place: Place) -> Ipv4Addr {
         Ipv4Addr::new(10, 77, self.number, 64 * place.link + Place::FIRST + place.place)
     }
 
-    /// `fd77:N:link::10+place`, in networks of /64.
+    /// Returns `fd77:N:link::10+place`, in networks of /64.
     fn address_v6(&self, place: Place) -> Ipv6Addr {
         self.on_link_v6(place.link, Place::FIRST + place.place)
     }
 
-    /// Digits stand for themselves, so that a reader finds N and the place of the IPv4 address again.
+    /// Uses the decimal digits as hexadecimal ones, so that N and the place look the same as in the
+    /// IPv4 address.
     fn on_link_v6(&self, link: u8, place: u8) -> Ipv6Addr {
         let digits = |number: u8| {
             let number = u16::from(number);
@@ -206,12 +213,12 @@ impl Shared {
         self.on_link_v6(link, 1)
     }
 
-    /// Runs `ip` where the links are.
+    /// Runs `ip` in the switch's namespace.
     fn at_switch(&self, words: &[&str]) -> Result<String> {
         inside(&self.switch, words)
     }
 
-    /// A link is a bridge; its own address is the router's.
+    /// Creates a link: a bridge, with the router's address.
     fn lay_link(&self, link: u8) -> Result<()> {
         let bridge = format!("link{link}");
         self.at_switch(&["link", "add", &bridge, "type", "bridge", "mcast_snooping", "0"])?;
@@ -223,20 +230,20 @@ impl Shared {
         Ok(())
     }
 
-    /// Puts the end of a cable that lies at the switch into its link.
+    /// Attaches the switch's end of a veth to its link.
     fn plug(&self, place: Place) -> Result<()> {
         let bridge = format!("link{}", place.link);
         self.at_switch(&["link", "set", &place.port(), "master", &bridge, "up"])?;
         Ok(())
     }
 
-    /// The host's cable has been laid when the topology got its number.
+    /// Connects the host's veth, which exists since the topology got its number.
     fn plug_in_host(&self) -> Result<()> {
         let device = host_device(self.number);
         let address = format!("{}/26", self.address(Place::HOST));
         tool(&["ip", "address", "add", &address, "dev", &device])?;
         let address = format!("{}/64", self.address_v6(Place::HOST));
-        // A host without IPv6 is a host nonetheless.
+        // A host without IPv6 is allowed.
         drop(tool(&["ip", "address", "add", &address, "dev", &device, "nodad"]));
         tool(&["ip", "link", "set", &device, "up"])?;
         self.plug(Place::HOST)?;
@@ -249,7 +256,8 @@ impl Shared {
     }
 }
 
-/// Finds a number that no other topology on this host has, and lays the host's cable, whose name claims it.
+/// Reserves a number that no other topology on this host has, by creating the host's veth with that
+/// name.
 fn plug_host(switch: &Holder) -> Result<u8> {
     static NEXT: AtomicU8 = AtomicU8::new(0);
     let start =
@@ -275,7 +283,8 @@ fn plug_host(switch: &Holder) -> Result<u8> {
     bail!("no network 10.77.N.0/24 is free on this host: {refused}");
 }
 
-/// Not as a network card's: a network manager that sets up all cards would take it.
+/// Returns the name of the host's veth. It must not look like a network card, because a network
+/// manager would configure it.
 fn host_device(number: u8) -> String {
     format!("lab-{number}")
 }
@@ -285,7 +294,7 @@ fn inside(holder: &Holder, words: &[&str]) -> Result<String> {
     inside_command(holder, &[&["ip"], words].concat())
 }
 
-/// Sets a value below /proc/sys/net, which shows the reader's own network namespace.
+/// Sets a value below /proc/sys/net, which shows the network namespace of the reader.
 fn set(holder: &Holder, (file, value): (&str, &str)) -> Result<()> {
     let script = format!("echo {value} > /proc/sys/{file}");
     inside_command(holder, &["sh", "-c", &script]).map(|_| ())
@@ -296,7 +305,7 @@ fn inside_command(holder: &Holder, words: &[&str]) -> Result<String> {
     tool(&[&["nsenter", "--target", &target, "--net"], words].concat())
 }
 
-/// Removes what a topology leaves in the file system, when it is dropped or its process ends.
+/// Removes the files of a topology when it is dropped or its process ends.
 #[derive(Debug)]
 struct Janitor {
     folder: PathBuf,
@@ -312,7 +321,7 @@ impl Janitor {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // Whoever ends the test's process group leaves it to clean up.
+            // A signal to the test's process group must not end the cleanup.
             .process_group(0)
             .spawn()
             .context("start the janitor")?;
@@ -327,7 +336,7 @@ impl Drop for Janitor {
     }
 }
 
-/// The folder of a machine, with the files that it begins with.
+/// Creates the folder of a machine with its first files.
 fn furnish(folder: &Path, name: &str, address: Ipv4Addr) -> Result<()> {
     for sub in ["disk/lib", "disk/log"] {
         let path = folder.join(sub);
@@ -335,7 +344,7 @@ fn furnish(folder: &Path, name: &str, address: Ipv4Addr) -> Result<()> {
     }
     let id: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
     let files = [
-        // Nobody listens there: a name that the cluster does not know is refused at once.
+        // No DNS server listens there, so an unknown name fails at once.
         ("resolv.conf", "nameserver 127.0.0.1\n".to_owned()),
         (
             "hosts",

@@ -1,17 +1,19 @@
-//! Waiting on a state, never on time.
+//! Waits on a state, never for a fixed time.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// How long a test looks at the same thing. It only ends a test that has failed; the machines that run it are slow and shared.
+/// Timeout without any change of the observed state. It only ends tests that have failed; the
+/// machines that run them are slow and shared.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Longest wait of any test, while what it looks at still changes: three times what the slowest takes on one busy processor.
+/// Longest wait of a test while the observed state still changes: three times what the slowest test
+/// needs on one busy processor.
 const LIMIT: Duration = Duration::from_secs(600);
-/// Between two looks.
+/// Time between two checks.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// How long to go on looking.
+/// Deadlines of a wait.
 struct Patience {
     started: Instant,
     changed: Instant,
@@ -38,11 +40,11 @@ impl Patience {
     }
 }
 
-/// Looks again and again until `look` gives a value, and gives it.
+/// Calls `look` until it returns a value, and returns that.
 ///
 /// # Errors
-/// When `look` fails, or after two minutes in which it saw nothing new, or ten in all: the error holds `what` and the newest
-/// thing that was seen.
+/// When `look` fails, after two minutes without a change, or after ten minutes. The error holds
+/// `what` and the last observed state.
 pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Result<Result<T, String>>) -> Result<T> {
     let mut patience = Patience::new();
     loop {
@@ -57,7 +59,8 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Result<Result<T, String
 /// [`wait_for`] inside tokio.
 ///
 /// # Errors
-/// After two minutes in which `look` saw nothing new, or ten in all: the error holds `what` and the newest thing that was seen.
+/// After two minutes without a change, or after ten minutes. The error holds `what` and the last
+/// observed state.
 pub async fn wait_for_async<T>(what: &str, mut look: impl AsyncFnMut() -> Result<T, String>) -> Result<T> {
     let mut patience = Patience::new();
     loop {
@@ -69,7 +72,7 @@ pub async fn wait_for_async<T>(what: &str, mut look: impl AsyncFnMut() -> Result
     }
 }
 
-/// Looks until `look` is true.
+/// Calls `look` until it returns true.
 ///
 /// # Errors
 /// When `look` fails, or after two minutes.

@@ -1,4 +1,5 @@
-//! Machines of a topology are machines of their own: they reach each other, fall silent, lose their power, and leave nothing behind.
+//! Tests of the machines of a topology: they reach each other, can be disconnected and turned off,
+//! and leave nothing behind.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -93,7 +94,7 @@ fn machines_on_different_links_meet_through_a_router_that_knows_no_pods() -> Res
     for address in [far.address().to_string(), far.address_v6().to_string()] {
         assert!(reaches(&near, &address), "{address}");
     }
-    // What a pod's network would be on the far machine: the route leads nowhere, the link is not shared.
+    // Simulates a pod network on the far machine: the next hop of the route is not on the link.
     assert!(
         far.run(&["ip", "address", "add", "10.244.7.1/24", "dev", "lo"])
             .success
@@ -157,7 +158,7 @@ fn a_relay_delays_and_drops_connections() -> Result<()> {
     Ok(())
 }
 
-/// What a topology could leave on the host.
+/// Returns what a topology could leave on the host.
 fn left(folder: &Path) -> Result<Vec<String>> {
     let name = folder
         .file_name()

@@ -1,7 +1,8 @@
-//! What an idle node's agent costs: `agent-cost BINARY [MINUTES]` runs a server and an agent on two machines of a topology and counts, first without
-//! a pod, then with five.
+//! Cost of an idle node's agent: `agent-cost BINARY [MINUTES]` runs a server and an agent on two
+//! machines of a topology and measures, first without a pod, then with five.
 //!
-//! The cable between them carries nothing else, so its counters are what the node says and hears. The server counts the requests.
+//! The link between them has no other traffic, so its counters show what the node sends and
+//! receives. The server counts the requests.
 
 #![allow(
     clippy::print_stdout,
@@ -22,14 +23,15 @@ use testkit::{Client, scratch, wait_for};
 
 const MINUTES: u64 = 3;
 const PODS: usize = 5;
-/// The pods' image: the binary itself, which can serve a page.
+/// Image of the pods: it contains the binary itself, which can serve a page.
 const IMAGE: &str = "everynode.local/page:1";
-/// Three periods of a node's Lease. When nothing but the Lease was written for so long, the node is quiet.
+/// Three periods of a node's Lease. When only the Lease was written for so long, the node is idle.
 const QUIET: Duration = Duration::from_secs(30);
 /// Clock ticks a second in /proc/PID/stat.
 const TICKS: f64 = 100.0;
-/// A line for each process of the machine that runs this binary: pid, processor ticks of its own and of its children that ended, switches
-/// (voluntary and not), resident KiB, of these not from files, command line.
+/// Prints a line for each process of the machine that runs this binary: pid, processor ticks of its
+/// own and of its ended children, context switches (voluntary and not), resident KiB, anonymous
+/// KiB, command line.
 const LOOK: &str = r#"for p in /proc/[0-9]*; do
   [ "$(readlink $p/exe)" = "$1" ] || continue
   set -- "$1" $(sed 's/.*) //' $p/stat)
@@ -127,7 +129,7 @@ impl Cluster {
         })
     }
 
-    /// Five DaemonSets: a node has one pod of each.
+    /// Creates five DaemonSets, so that a node has one pod of each.
     fn run_pods(&self) -> Result<()> {
         let daemons: Vec<Value> = (0..PODS)
             .map(|number| daemon(&format!("page-{number}")))
@@ -172,7 +174,8 @@ impl Cluster {
         })
     }
 
-    /// Requests so far, by verb and resource; this one not, nor what clients ask to find their way.
+    /// Returns the number of requests so far, by verb and resource. Excludes this request and
+    /// discovery.
     fn requests(&self) -> Result<BTreeMap<String, u64>> {
         let answer = self.client.run(&["get", "--raw", "/metrics"]);
         if !answer.success {
@@ -243,7 +246,7 @@ fn daemon(name: &str) -> Value {
     })
 }
 
-/// One look at the node.
+/// One measurement of the node.
 #[derive(Default)]
 struct Seen {
     agent: Process,
@@ -254,11 +257,11 @@ struct Seen {
 
 #[derive(Default)]
 struct Process {
-    /// Processor ticks, its own and those of programs that it started and that have ended.
+    /// Processor ticks: its own, and those of programs that it started and that have ended.
     own: f64,
     started: f64,
     switches: f64,
-    /// MiB, and of these what is not the pages of a file.
+    /// MiB in total, and MiB that are not pages of a file.
     resident: f64,
     private: f64,
 }

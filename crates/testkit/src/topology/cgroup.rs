@@ -1,14 +1,16 @@
-//! Cgroups of a topology: one below the hierarchies' roots, and below it one a machine, which is the machine's own root.
+//! Cgroups of a topology: one below the root of each hierarchy, and below it one for each machine,
+//! which is the machine's own root.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// What a machine may need under cgroup v2, where a parent says what its children may limit.
+/// Controllers that a machine may need under cgroup v2, where a parent enables those of its
+/// children.
 const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 
-/// Takes a process in.
+/// File that adds a process to a cgroup.
 const PROCESSES: &str = "cgroup.procs";
 
 /// A cgroup in every mounted hierarchy.
@@ -16,7 +18,7 @@ const PROCESSES: &str = "cgroup.procs";
 pub(super) struct Cgroup(Vec<PathBuf>);
 
 impl Cgroup {
-    /// Makes a cgroup below the roots of all hierarchies.
+    /// Creates a cgroup below the roots of all hierarchies.
     pub(super) fn create(name: &str) -> Result<Self> {
         let mounts = fs::read_to_string("/proc/self/mounts").context("read the mounts")?;
         let roots: Vec<PathBuf> = mounts
@@ -29,13 +31,13 @@ impl Cgroup {
         Cgroup(roots).child(name)
     }
 
-    /// Makes a cgroup below this one.
+    /// Creates a cgroup below this one.
     pub(super) fn child(&self, name: &str) -> Result<Self> {
         let folders: Vec<PathBuf> = self.0.iter().map(|parent| parent.join(name)).collect();
         for (parent, folder) in self.0.iter().zip(&folders) {
             pass_on_controllers(parent);
             fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
-            // A v1 cpuset takes processes only when it has processors and memory.
+            // A v1 cpuset accepts processes only when it has processors and memory.
             for file in ["cpuset.cpus", "cpuset.mems"] {
                 let (above, own) = (parent.join(file), folder.join(file));
                 if own.exists() && !parent.join("cgroup.controllers").exists() {
@@ -46,17 +48,18 @@ impl Cgroup {
         Ok(Cgroup(folders))
     }
 
-    /// Its folder in every hierarchy.
+    /// Returns its folder in each hierarchy.
     pub(super) fn folders(&self) -> &[PathBuf] {
         &self.0
     }
 
-    /// The files that take a process in whose namespace is to begin here.
+    /// Returns the files that add a process whose cgroup namespace is to begin here.
     pub(super) fn roots(&self) -> impl Iterator<Item = PathBuf> {
         self.0.iter().map(|folder| folder.join(PROCESSES))
     }
 
-    /// The files that take in a process of the machine. Under v2 that is a cgroup beside the pods', see `machine.sh`.
+    /// Returns the files that add a process of the machine. Under v2 that is a cgroup beside the
+    /// pods' cgroups, see `machine.sh`.
     pub(super) fn entries(&self) -> impl Iterator<Item = PathBuf> {
         self.0.iter().map(|folder| {
             let own = folder.join("machine").join(PROCESSES);
@@ -65,8 +68,8 @@ impl Cgroup {
     }
 }
 
-/// Under v2, lets children limit what can be limited here. A controller may be missing, or in use elsewhere: then a limit that needs it
-/// fails and says so.
+/// Under v2, enables all available controllers for the children. A controller may be missing, or in
+/// use elsewhere. Then a limit that needs it fails with an error.
 fn pass_on_controllers(folder: &Path) {
     let file = folder.join("cgroup.subtree_control");
     if file.exists() {

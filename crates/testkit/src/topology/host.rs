@@ -1,4 +1,4 @@
-//! Processes that hold namespaces, and calls of the machine's own tools.
+//! Processes that hold namespaces, and calls of the machine's tools.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -12,27 +12,29 @@ use nix::unistd::Pid;
 
 use crate::wait::wait_for;
 
-/// Namespaces that live as long as a process, which lives at most as long as we do: it ends when the pipe to it does.
+/// Namespaces that exist as long as a process. The process ends when the pipe to it closes, so at
+/// the latest when the test ends.
 #[derive(Debug)]
 pub(super) struct Holder {
-    /// The process that made the namespaces and waits.
+    /// Process that created the namespaces and waits.
     outer: Child,
-    /// Process 1 of the namespaces, by its number outside.
+    /// Process 1 of the namespaces, by its pid on the host.
     init: Pid,
-    /// Its end is the machine's.
+    /// When it closes, the machine ends.
     _life: ChildStdin,
 }
 
 impl Holder {
-    /// Starts `command`, a call of `unshare` that forks, and waits until what it runs has printed a line. What it complains of lands in
-    /// the file `log`.
+    /// Starts `command`, a call of `unshare` with `--fork`, and waits until the program in it has
+    /// printed a line. Its standard error goes to the file `log`.
     pub(super) fn start(mut command: Command, log: &Path) -> Result<Self> {
         let complaints = fs::File::create(log).with_context(|| format!("create {}", log.display()))?;
         let mut outer = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(complaints)
-            // An interrupt from the terminal is for us: we end it in order.
+            // An interrupt from the terminal must reach only the test, which then ends this process
+            // properly.
             .process_group(0)
             .spawn()
             .with_context(|| format!("start {command:?}"))?;
@@ -56,17 +58,17 @@ impl Holder {
         })
     }
 
-    /// Process 1 of the namespaces, by its number outside.
+    /// Returns process 1 of the namespaces, by its pid on the host.
     pub(super) fn pid(&self) -> Pid {
         self.init
     }
 
-    /// The process that waits for them.
+    /// Returns the pid of the process that waits for them.
     pub(super) fn outer_pid(&self) -> u32 {
         self.outer.id()
     }
 
-    /// Ends everything in the namespaces at once, and waits until it has ended.
+    /// Kills all processes in the namespaces and waits until they have ended.
     pub(super) fn kill(&mut self) -> Result<()> {
         // The kernel ends all other processes of the namespace before its process 1 is gone.
         if let Err(error) = kill(self.init, Signal::SIGKILL)
@@ -85,7 +87,7 @@ impl Drop for Holder {
     }
 }
 
-/// The only child of a process; it may be yet to come.
+/// Returns the only child of a process, which may not exist yet.
 pub(super) fn child_of(parent: u32) -> Result<Pid> {
     let file = format!("/proc/{parent}/task/{parent}/children");
     wait_for("a child process", || {
@@ -100,7 +102,7 @@ pub(super) fn child_of(parent: u32) -> Result<Pid> {
     })
 }
 
-/// Runs a program of the machine to its end, and gives what it printed.
+/// Runs a program of the machine to its end and returns its output.
 pub(super) fn tool(words: &[&str]) -> Result<String> {
     let (program, arguments) = words.split_first().context("a program to run")?;
     let output = Command::new(program)

@@ -1,4 +1,4 @@
-//! One machine of a topology, and the programs that run on it.
+//! A machine of a topology, and the programs that run on it.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -15,14 +15,15 @@ use super::host::{Holder, child_of, tool};
 use super::{Place, Shared, furnish, inside, set};
 use crate::client::{Client, Output};
 
-/// One machine: its power is on from [`super::Topology::machine`] until [`Machine::kill`], and again from [`Machine::boot`]. Dropped, it is killed.
+/// A machine. It runs from [`super::Topology::machine`] until [`Machine::kill`], and again from
+/// [`Machine::boot`]. Killed when dropped.
 #[derive(Debug)]
 pub struct Machine {
     name: String,
     place: Place,
     folder: PathBuf,
     holder: Option<Holder>,
-    /// What takes a process into the machine's cgroups, since it was booted.
+    /// Files that add a process to the machine's cgroups; they change with every boot.
     entries: String,
     // Dropped after the machine itself.
     shared: Arc<Shared>,
@@ -44,25 +45,26 @@ impl Machine {
         Ok(machine)
     }
 
-    /// Its hostname.
+    /// Returns its hostname.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its IPv4 address; it keeps it for life.
+    /// Returns its IPv4 address, which never changes.
     pub fn address(&self) -> Ipv4Addr {
         self.shared.address(self.place)
     }
 
-    /// Its IPv6 address.
+    /// Returns its IPv6 address.
     pub fn address_v6(&self) -> Ipv6Addr {
         self.shared.address_v6(self.place)
     }
 
-    /// Where a file of its `/var/lib` or `/var/log` lies on the host.
+    /// Returns the path on the host of a file in its `/var/lib` or `/var/log`.
     ///
     /// # Panics
-    /// When `path` is not below one of them: other files are the host's, or gone with the power.
+    /// When `path` is not in one of them: other files are the host's, or are lost when the machine
+    /// ends.
     pub fn file(&self, path: &str) -> PathBuf {
         let below = |kept: &str| path.strip_prefix(&format!("/var/{kept}/"));
         match (below("lib"), below("log")) {
@@ -72,10 +74,10 @@ impl Machine {
         }
     }
 
-    /// Turns the power on.
+    /// Starts the machine.
     ///
     /// # Errors
-    /// When it is on, or a namespace cannot be made.
+    /// When it is running, or a namespace cannot be created.
     pub fn boot(&mut self) -> Result<()> {
         if self.holder.is_some() {
             bail!("{} runs already", self.name);
@@ -93,7 +95,8 @@ impl Machine {
             .with_context(|| format!("boot {}", self.name))?;
         let entries: Vec<PathBuf> = cgroup.entries().collect();
         for entry in &entries {
-            // Under v2, who waits for the machine must not sit where the pods' cgroups begin.
+            // Under v2, the process that waits for the machine must not be in the cgroup that
+            // contains the pods' cgroups.
             fs::write(entry, holder.outer_pid().to_string())
                 .with_context(|| format!("write {}", entry.display()))?;
         }
@@ -105,11 +108,11 @@ impl Machine {
         Ok(())
     }
 
-    /// Lays the cable and sets up `eth0`.
+    /// Creates the veth and configures `eth0`.
     fn connect(&self, holder: &Holder) -> Result<()> {
         let (port, place) = (self.place.port(), self.place);
         let (own, switch) = (holder.pid().to_string(), self.shared.switch.pid().to_string());
-        // The same for life, as a network card's is: neighbours remember it.
+        // The MAC address never changes, like a network card's, because neighbors cache it.
         let mac = format!(
             "02:77:{:02x}:{:02x}:00:{:02x}",
             self.shared.number, place.link, place.place
@@ -134,7 +137,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Turns the power off: everything on the machine ends at once, unasked. Its disk stays.
+    /// Turns the machine off: kills all of its processes. Its disk stays.
     ///
     /// # Errors
     /// When it is off already.
@@ -143,10 +146,10 @@ impl Machine {
             .holder
             .take()
             .with_context(|| format!("{} is off", self.name))?;
-        // Without power no connection is said to have ended: the cable is dead before the programs are.
+        // After a power failure, no peer gets a FIN. So the link goes down before the programs end.
         self.cut()?;
         holder.kill()?;
-        // The namespace goes in its own time, and the cable with it; the next one has the same name.
+        // The kernel deletes the namespace and its veth later, but the next veth has the same name.
         let port = self.place.port();
         if let Err(error) = self.shared.at_switch(&["link", "delete", &port])
             && self.shared.at_switch(&["link", "show", &port]).is_ok()
@@ -156,16 +159,16 @@ impl Machine {
         Ok(())
     }
 
-    /// Off and on again.
+    /// Turns the machine off and on.
     ///
     /// # Errors
-    /// When it is off, or cannot be started anew.
+    /// When it is off, or cannot be started.
     pub fn reboot(&mut self) -> Result<()> {
         self.kill()?;
         self.boot()
     }
 
-    /// Pulls the network cable out. What runs goes on.
+    /// Disconnects the network. Programs keep running.
     ///
     /// # Errors
     /// When the machine is off.
@@ -174,7 +177,7 @@ impl Machine {
         self.shared.at_switch(&["link", "set", &port, "down"]).map(|_| ())
     }
 
-    /// Puts the network cable in again.
+    /// Connects the network again.
     ///
     /// # Errors
     /// When the machine is off.
@@ -183,7 +186,8 @@ impl Machine {
         self.shared.at_switch(&["link", "set", &port, "up"]).map(|_| ())
     }
 
-    /// A command on the machine that is yet to be started. Its standard input is empty. Off, it fails.
+    /// Returns a command on the machine that is not started yet. Its standard input is empty. It
+    /// fails when the machine is off.
     pub fn command(&self, words: &[&str]) -> Command {
         let target = self.holder.as_ref().map_or(0, |holder| holder.pid().as_raw());
         let mut command = Command::new("sh");
@@ -199,7 +203,7 @@ impl Machine {
         Client::finish(self.command(words))
     }
 
-    /// Starts a program on the machine. What it says is kept in a log named after `name`, that of an earlier program of that name too.
+    /// Starts a program on the machine. Its output is appended to a log named after `name`.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -212,25 +216,26 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         if self.holder.is_some() {
-            // The janitor and the end of the pipes do what fails here.
+            // The janitor and the closed pipes clean up what fails here.
             drop(self.kill());
         }
     }
 }
 
-/// `$0 SCRIPT CGROUP…`: enters the cgroups, whose namespace then begins there, makes the others, and runs the script in them.
+/// `$0 SCRIPT CGROUP…`: enters the cgroups, where its cgroup namespace then begins, creates the
+/// other namespaces, and runs the script in them.
 const JOIN_AND_UNSHARE: &str = "script=$1; shift; for file in \"$@\"; do echo $$ > \"$file\" || exit; done
 exec unshare --mount --propagation private --pid --fork --kill-child=KILL --uts --ipc --net --cgroup --mount-proc sh -c \"$script\"";
 
-/// `$0 PID CGROUPS WORD…`: enters the cgroups, from outside because a cgroup namespace lets nobody in from its inside, then all namespaces of the
-/// process, and becomes the program.
+/// `$0 PID CGROUPS WORD…`: enters the cgroups, then all namespaces of the process, and executes the
+/// program. The cgroups come first, because they cannot be entered from inside a cgroup namespace.
 const ENTER: &str = "target=$1 cgroups=$2; shift 2; for file in $cgroups; do echo $$ > $file || exit; done
 exec nsenter --target $target --mount --uts --ipc --net --pid --cgroup sh -c 'cd / && exec \"$@\"' sh \"$@\"";
 
-/// A program that runs on a machine. Dropped, it runs on: it ends with its machine.
+/// A program on a machine. It keeps running when this is dropped, until its machine ends.
 #[derive(Debug)]
 pub struct Program {
-    /// What entered the machine and waits outside.
+    /// The process that entered the machine and waits outside.
     outer: Child,
     pid: Pid,
     log: PathBuf,
@@ -253,41 +258,41 @@ impl Program {
         Ok(Program { outer, pid, log })
     }
 
-    /// Its number as the host counts.
+    /// Returns its pid on the host.
     pub fn pid(&self) -> Pid {
         self.pid
     }
 
-    /// Everything that it and its predecessors of that name said.
+    /// Returns the log of all programs of that name.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Where that lies.
+    /// Returns the path of the log.
     pub fn log_path(&self) -> &Path {
         &self.log
     }
 
-    /// How it ended, if it has.
+    /// Returns its exit status, if it has ended.
     ///
     /// # Errors
-    /// When that cannot be known.
+    /// When that cannot be determined.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.outer.try_wait().context("look at a program")
     }
 
-    /// Ends it at once with SIGKILL.
+    /// Kills the program with SIGKILL.
     ///
     /// # Errors
-    /// When it has ended before.
+    /// When it has ended already.
     pub fn kill(&mut self) -> Result<()> {
         self.end(Signal::SIGKILL).map(|_| ())
     }
 
-    /// Asks it to end with SIGTERM and waits until it has.
+    /// Sends SIGTERM and waits until the program has ended.
     ///
     /// # Errors
-    /// When it has ended before.
+    /// When it has ended already.
     pub fn stop(&mut self) -> Result<ExitStatus> {
         self.end(Signal::SIGTERM)
     }

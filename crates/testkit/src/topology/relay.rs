@@ -1,4 +1,4 @@
-//! A relay of TCP connections that can be slow, or drop them: what a bad network does to connections that last.
+//! A relay of TCP connections that can delay or drop them, as a bad network does.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-/// Between two looks for a new connection, or for the end of the relay.
+/// Time between two checks for a new connection, or for the end of the relay.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// Bytes that are passed on at a time.
+/// Most bytes that are passed on at once.
 const PIECE: usize = 16 * 1024;
 
-/// Passes connections on to a server, as well as it is told to. Dropped, it drops them.
+/// Forwards connections to a server, with adjustable faults. Drops them when dropped.
 #[derive(Debug)]
 pub struct Relay {
     address: SocketAddr,
@@ -31,10 +31,11 @@ struct State {
 }
 
 impl Relay {
-    /// Listens on a port of `address`, such as [`super::Topology::host_address`], and connects to `to`.
+    /// Listens on a port of `address`, such as [`super::Topology::host_address`], and connects to
+    /// `to`.
     ///
     /// # Errors
-    /// When it cannot listen there.
+    /// When it cannot listen.
     pub fn start(address: Ipv4Addr, to: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind((address, 0)).context("listen as a relay")?;
         listener.set_nonblocking(true).context("listen as a relay")?;
@@ -51,23 +52,23 @@ impl Relay {
         Ok(Relay { address, state })
     }
 
-    /// Where it listens.
+    /// Returns the address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Holds every piece of data back for `delay`, in each direction, from now on.
+    /// Delays all data by `delay`, in each direction, from now on.
     pub fn delay(&self, delay: Duration) {
         let micros = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
         self.state.delay.store(micros, Ordering::Relaxed);
     }
 
-    /// Drops every connection; new ones are taken.
+    /// Drops all connections; accepts new ones.
     pub fn drop_connections(&self) {
         self.state.drop_connections();
     }
 
-    /// Drops every connection and, while `refusing`, each new one.
+    /// Drops all connections and, while `refusing`, each new one.
     pub fn refuse(&self, refusing: bool) {
         self.state.refusing.store(refusing, Ordering::Relaxed);
         if refusing {
@@ -88,7 +89,8 @@ impl State {
         while !self.ended.load(Ordering::Relaxed) {
             match listener.accept() {
                 Ok((client, _)) if !self.refusing.load(Ordering::Relaxed) => {
-                    // One that does not come about is one that the client sees dropped.
+                    // If the connection to the server fails, the client sees its connection
+                    // dropped.
                     drop(self.connect(client));
                 }
                 Ok(_) => {}
@@ -129,7 +131,7 @@ impl State {
                 break;
             }
         }
-        // The other direction may be open still.
+        // The other direction may still be open.
         drop(to.shutdown(Shutdown::Write));
     }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask fleet`: a cluster over several machines on this one, to look at and to play with.
+//! `cargo xtask fleet`: a cluster on several simulated machines of this computer, for experiments.
 
 #![allow(
     clippy::print_stdout,
@@ -23,11 +23,11 @@ use scene::Scene;
 
 const HELP: &str = "usage: fleet BINARY [--nodes N]";
 const NODES: usize = 3;
-/// A machine costs some 40 MiB; all are on one link.
+/// A machine needs about 40 MiB; all are on one link.
 const MOST_NODES: usize = 20;
-/// Between two looks at the cluster.
+/// Time between two reads of the cluster.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// The daemons' image: the binary itself, which can serve a page.
+/// Image of the daemons: it contains the binary itself, which can serve a page.
 const IMAGE: &str = "everynode.local/page:1";
 
 fn main() -> ExitCode {
@@ -73,7 +73,8 @@ fn run(binary: &Path, nodes: usize) -> Result<()> {
     Ok(())
 }
 
-/// Disconnected by Ctrl-C and by a polite request to end. Before it is called, those end the process at once, and with it the machines.
+/// Returns a channel that Ctrl-C and SIGTERM disconnect. Before this call, these signals end the
+/// process at once, and with it the machines.
 fn interrupts() -> Result<Receiver<()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let (interrupt_seen, interrupted) = sync_channel(1);
@@ -98,7 +99,7 @@ fn interrupts() -> Result<Receiver<()>> {
     Ok(interrupted)
 }
 
-/// One daemon for every node, and one for those with a fast disk.
+/// Creates a daemon for every node, and one for nodes with a fast disk.
 fn apply_daemons(fleet: &Fleet) -> Result<()> {
     let client = fleet.client();
     for node in fleet.nodes().iter().skip(1) {
@@ -129,7 +130,7 @@ fn daemon(name: &str, port: u16, nodes: &Value) -> Value {
     })
 }
 
-/// Draws the cluster whenever it has changed, until somebody interrupts.
+/// Prints the cluster after each change, until the user interrupts.
 fn show(fleet: &Fleet, binary: &Path, interrupted: &Receiver<()>) -> Result<()> {
     let api = Api::connect(&fleet.kubeconfig())?;
     let hints = hints(fleet, binary);
@@ -141,7 +142,7 @@ fn show(fleet: &Fleet, binary: &Path, interrupted: &Receiver<()>) -> Result<()> 
             Ok(scene) if drawn.as_ref() == Some(&scene) && width == columns => {}
             Ok(scene) => {
                 let text = picture::draw(&scene, columns, live);
-                // On a terminal the picture stays in its place; elsewhere one follows the other.
+                // A terminal is redrawn in place; otherwise each state is appended.
                 let (clear, below) = match live {
                     true => ("\x1b[H\x1b[2J", hints.as_str()),
                     false if drawn.is_none() => ("", hints.as_str()),
@@ -161,14 +162,14 @@ fn show(fleet: &Fleet, binary: &Path, interrupted: &Receiver<()>) -> Result<()> 
     }
 }
 
-/// The terminal's width, or a page's.
+/// Returns the width of the terminal, or a default.
 fn columns() -> usize {
     let window = rustix::termios::tcgetwinsize(std::io::stdout());
     let columns = window.map_or(0, |window| usize::from(window.ws_col));
     if columns == 0 { 100 } else { columns }
 }
 
-/// What to type next.
+/// Returns the next commands for the user.
 fn hints(fleet: &Fleet, binary: &Path) -> String {
     let kubeconfig = fleet.kubeconfig();
     let binary: PathBuf = binary.canonicalize().unwrap_or_else(|_| binary.to_owned());

@@ -1,10 +1,10 @@
-//! A cluster as a table and a picture of characters.
+//! Prints a cluster as a table and as boxes.
 
 use crate::scene::{Node, Pod, Scene, State};
 
-/// Characters between the edges of a node's box: a pod's name and its address.
+/// Characters inside the border of a node's box: a pod's name and its address.
 const INSIDE: usize = 34;
-/// A box with its edges, and the room to the next.
+/// Width of a box with its border and the gap to the next.
 const STEP: usize = INSIDE + 4;
 
 const GREEN: &str = "\x1b[32m";
@@ -14,8 +14,9 @@ const BOLD: &str = "\x1b[1m";
 const DIM: &str = "\x1b[2m";
 const PLAIN: &str = "\x1b[0m";
 
-/// The table of daemons by node, and below it the nodes with their pods, at most `width` characters wide where one node fits. With
-/// `colour`, states are coloured; they have a sign of their own in any case.
+/// Returns the table of daemons by node, and below it the nodes with their pods, at most `width`
+/// characters wide if one node fits. With `colour`, states are colored; they have a symbol in any
+/// case.
 pub(crate) fn draw(scene: &Scene, width: usize, colour: bool) -> String {
     let pen = Pen { colour };
     let mut text = table(scene, pen);
@@ -49,7 +50,7 @@ impl Pen {
     }
 }
 
-/// Which daemon is on which node.
+/// Returns the table of daemons by node.
 fn table(scene: &Scene, pen: Pen) -> String {
     let names = scene.daemons.iter().map(|daemon| daemon.name.chars().count());
     let first = names.max().unwrap_or(0).max("DAEMONSET".len());
@@ -82,14 +83,14 @@ fn table(scene: &Scene, pen: Pen) -> String {
     text
 }
 
-/// Text that shows `length` characters, in the middle of `width`.
+/// Centers text of `length` visible characters in `width`.
 fn centred(text: &str, length: usize, width: usize) -> String {
     let free = width.saturating_sub(length);
     let left = free / 2;
     format!("{}{text}{}", " ".repeat(left), " ".repeat(free - left))
 }
 
-/// Nodes side by side.
+/// Returns nodes side by side.
 fn boxes(nodes: &[Node], pen: Pen) -> String {
     let most = nodes.iter().map(|node| node.pods.len()).max().unwrap_or(0);
     let drawn: Vec<Vec<String>> = nodes.iter().map(|node| node_box(node, most, pen)).collect();
@@ -136,7 +137,7 @@ fn node_box(node: &Node, most_pods: usize, pen: Pen) -> Vec<String> {
     lines
 }
 
-/// A pod in [`INSIDE`] characters.
+/// Returns a pod in [`INSIDE`] characters.
 fn pod_line(pod: &Pod, pen: Pen) -> String {
     let address: String = pod.address.chars().take(15).collect();
     let room = INSIDE - 3 - address.chars().count();

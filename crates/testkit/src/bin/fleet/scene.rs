@@ -1,17 +1,17 @@
-//! What is to be seen of a cluster: nodes, their pods, and the DaemonSets that these belong to.
+//! The displayed state of a cluster: nodes, their pods, and DaemonSets.
 
 use anyhow::Result;
 use serde_json::Value;
 use testkit::Api;
 
-/// A look at a cluster.
+/// State of a cluster.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Scene {
     pub(crate) nodes: Vec<Node>,
     pub(crate) daemons: Vec<Daemon>,
 }
 
-/// A node and what is bound to it.
+/// A node and its bound pods.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Node {
     pub(crate) name: String,
@@ -25,7 +25,7 @@ pub(crate) struct Node {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pod {
     pub(crate) name: String,
-    /// The DaemonSet that it belongs to; other pods have none.
+    /// Its DaemonSet; empty for other pods.
     pub(crate) owner: String,
     pub(crate) address: String,
     pub(crate) state: State,
@@ -55,7 +55,7 @@ impl Scene {
         Ok(Scene::of(&nodes, &pods, &daemons))
     }
 
-    /// The scene that three lists make.
+    /// Builds the state from three lists.
     pub(crate) fn of(nodes: &Value, pods: &Value, daemons: &Value) -> Scene {
         let nodes = items(nodes).iter().map(|node| Node::of(node, items(pods)));
         let daemons = items(daemons).iter().map(|set| Daemon {
