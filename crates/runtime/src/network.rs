@@ -1,14 +1,17 @@
-//! The pods' network on this machine: one bridge an instance, a cable and addresses a pod, and the ways to the pods of other nodes.
+//! The pods' network on this machine: one bridge for each instance, a veth and addresses for each
+//! pod, and routes to the pods of other nodes.
 //!
-//! A pod's network namespace is its shim's: it needs no name and no mount, and the kernel takes it back, with both ends of the
-//! cable, when the last process in it ends.
+//! A pod's network namespace is held by its shim. It needs no name and no mount. When its last
+//! process ends, the kernel removes it with both ends of the veth.
 //!
-//! The network is opened when the node's ranges are known, which may be long after the runtime; until then pods on the machine's own
-//! network run. It may be opened again with other ranges: new pods get addresses of those, and a range that living pods still have
-//! addresses of stays on the bridge until the last of them has gone.
+//! The network is opened when the node's ranges are known, which may be long after the runtime was
+//! opened. Until then only pods on the host's network run. It may be opened again with other
+//! ranges: new pods get addresses from these. An old range stays on the bridge until its last
+//! living pod has ended.
 //!
-//! Or the network is another's, by plugins ([`Cni`]): then they give addresses and make the cables and ways, and what is left to do here
-//! is to lead their pods to Services. A machine may change from one to the other; pods that live keep what they have.
+//! Alternatively, CNI plugins ([`Cni`]) give addresses, create interfaces and set routes. This
+//! module then only forwards their pods to Services. A machine may change between the two; living
+//! pods keep their network.
 
 mod cni;
 mod conntrack;
@@ -49,48 +52,49 @@ pub use self::range::{Range, Ranges};
 pub use self::routes::{ROUTE_PROTOCOL, Route, RouteFailures, TunnelEnd, Via};
 pub use self::services::{Destination, ServiceChanges, ServiceCost, ServiceRoute, Services};
 
-/// The machine's interfaces; who looks for free addresses locks it.
+/// The machine's interfaces. Locked during the search for free addresses.
 const INTERFACES: &str = "/sys/class/net";
 
-/// The port at which packets of tunnels arrive unless another is named: the kernel's own default, and flannel's.
+/// Default UDP port that receives tunnel packets. The same as the kernel's default and flannel's.
 pub const TUNNEL_PORT: u16 = 8472;
 
-/// Bytes that a link takes where nothing is known of it: Ethernet's.
+/// MTU in bytes of a link whose MTU is not known: Ethernet's.
 const MTU: u32 = 1500;
 
-/// An address at which this machine's pods reach another one, such as a Service's. Nobody else is redirected.
+/// An address that is forwarded for this machine's pods, such as a Service's. Nothing else is
+/// redirected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Redirect {
-    /// What is redirected.
+    /// The transport protocol.
     pub protocol: Protocol,
-    /// The address that pods speak to.
+    /// The address that pods send to.
     pub from: SocketAddr,
-    /// Where what they send goes.
+    /// The destination that replaces it.
     pub to: RedirectTo,
 }
 
-/// Where a redirect leads.
+/// Destination of a redirect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RedirectTo {
-    /// An address of the same family. It may be a loopback address of IPv4, of which pods then reach this one port; IPv6 leads nobody
-    /// from outside to loopback.
+    /// An address of the same family. It may be an IPv4 loopback address, of which pods can then
+    /// reach this one port. The kernel does not forward to the IPv6 loopback address.
     Address(SocketAddr),
-    /// This port of the bridge's own address of the same family, while pods get addresses of that family.
+    /// This port of the bridge's address of the same family, if pods get addresses of that family.
     Bridge(u16),
 }
 
-/// How the network is opened.
+/// Configuration of the network.
 #[derive(Clone, Debug, Default)]
 pub struct NetworkConfig {
-    /// Which addresses pods get.
+    /// Ranges that pods get addresses from.
     pub ranges: Ranges,
-    /// Addresses of this machine by which other nodes reach it, the first the main one.
+    /// Addresses of this machine for other nodes, the primary one first.
     pub node_addresses: Vec<IpAddr>,
-    /// The port of tunnels; 0 is [`TUNNEL_PORT`].
+    /// UDP port of tunnels; 0 means [`TUNNEL_PORT`].
     pub tunnel_port: u16,
 }
 
-/// What is kept of the network beside its pods, for the next process.
+/// Saved state of the network without its pods, for the next process.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Kept {
     ranges: Vec<Range>,
@@ -98,13 +102,13 @@ struct Kept {
     tunnel_port: u16,
 }
 
-/// A pod that lives.
+/// A living pod.
 #[derive(Debug)]
 struct Living {
     network: PodNetwork,
-    /// The ports that lead to it by our rules.
+    /// The host ports that our rules forward to it.
     forward: Forward,
-    /// The device that leads to it, where plugins have connected it.
+    /// The machine's device with the route to it, if plugins connected it.
     device: Option<String>,
 }
 
@@ -114,37 +118,38 @@ impl Living {
     }
 }
 
-/// The network of one data directory.
+/// Network of one data directory.
 #[derive(Debug)]
 pub(crate) struct Network {
     layout: Arc<Layout>,
     redirects: Vec<Redirect>,
-    /// The network is that of plugins, which may use the ranges, if there are any, or their own.
+    /// Set if CNI plugins own the network. They may use the ranges, if there are any, or their own.
     cni: Option<Cni>,
     /// Pods that plugins have connected.
     plugged: Plugged,
-    /// Locked while the rules change, so that they follow each other.
+    /// Locked while the rules change, so that changes are applied one after the other.
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// New pods are connected by plugins, so that the ranges are not the bridge's.
+    /// Whether plugins connect new pods, so that the ranges do not belong to the bridge.
     by_plugins: bool,
-    /// `None` until it is opened.
+    /// `None` until the network is opened.
     open: Option<Kept>,
     /// Living pods.
     pods: BTreeMap<String, Living>,
-    /// Networks of other nodes that pods reach with their own addresses.
+    /// Networks of other nodes that pods reach without masquerade.
     others: Vec<IpNet>,
-    /// What the table has as such now; without [`State::others`] that is the own ranges.
+    /// Networks without masquerade that the table has now: [`State::others`] and the own ranges.
     untranslated: Vec<IpNet>,
-    /// Whether a tunnel stands, so that packets must be smaller.
+    /// Whether a tunnel exists, so that packets must be smaller.
     tunnel: bool,
-    /// Where the search for the next address begins, by range.
+    /// Start of the search for the next address, by range.
     next: BTreeMap<Range, u128>,
-    /// Addresses of pods that died with the machine or their shims while no agent looked. Who knows them knows them by these: they get them
-    /// back, as long as there are others for the rest.
+    /// Addresses of pods that ended while no agent ran. A pod that is created again gets the same
+    /// addresses, so that its clients still reach it. Other pods do not get them while other
+    /// addresses are free.
     left: BTreeMap<String, Vec<IpAddr>>,
 }
 
@@ -158,13 +163,13 @@ impl State {
         })
     }
 
-    /// The bridge's addresses in the ranges that pods get addresses of.
+    /// Returns the bridge's addresses in the ranges that pods get addresses from.
     fn gateways(&self) -> Vec<IpAddr> {
         let open = self.open.iter().filter(|_| !self.by_plugins);
         open.flat_map(|open| &open.ranges).map(Range::gateway).collect()
     }
 
-    /// The bridge's addresses: those of the ranges, and those through which living pods go.
+    /// Returns the bridge's addresses: those in the ranges, and the gateways of living pods.
     fn bridge_addresses(&self) -> Vec<(IpAddr, u8)> {
         let ranges = self
             .open
@@ -181,7 +186,7 @@ impl State {
         addresses
     }
 
-    /// Networks of own pods.
+    /// Returns the networks of this instance's pods.
     fn own(&self) -> Vec<IpNet> {
         let nets = self.bridge_addresses().into_iter();
         apart(
@@ -190,7 +195,7 @@ impl State {
         )
     }
 
-    /// Devices that lead to pods that plugins have connected.
+    /// Returns the devices with routes to pods that plugins connected.
     fn devices(&self) -> BTreeSet<String> {
         self.pods.values().filter_map(|pod| pod.device.clone()).collect()
     }
@@ -203,7 +208,7 @@ impl State {
 }
 
 impl Network {
-    /// A network that is not open.
+    /// Creates a network that is not open.
     pub(crate) fn new(layout: Arc<Layout>, redirects: Vec<Redirect>, cni: Option<Cni>) -> Network {
         let state = State {
             by_plugins: cni.is_some(),
@@ -219,11 +224,11 @@ impl Network {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // What a panic left is at worst a rule too few, which the next opening makes.
+        // After a panic at most some rules are missing. The next call of `open` writes them.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in a pod that lived before this process.
+    /// Adds a pod that lived before this process.
     pub(crate) fn adopt(&self, pod: &str, network: &PodNetwork, ports: &[HostPort]) {
         let living = living(network, ports);
         if living.is_plugged() {
@@ -233,16 +238,17 @@ impl Network {
         self.lock().pods.insert(pod.to_owned(), living);
     }
 
-    /// Remembers what a pod had that is dead now: should it be made again, it gets the same.
+    /// Keeps the addresses of a dead pod, so that it gets the same if it is created again.
     pub(crate) fn remember(&self, pod: &str, network: &PodNetwork) {
         let addresses = network.ips().collect();
         self.lock().left.insert(pod.to_owned(), addresses);
     }
 
-    /// Opens it as it was open last, if it was. Plugins need nothing to begin with.
+    /// Opens the network with its saved configuration, if there is one. Plugins need no
+    /// configuration.
     pub(crate) fn reopen(&self) -> Result<()> {
         let kept = layout::read_json::<Kept>(&self.layout.network())?.unwrap_or_default();
-        // Plugins do without ranges.
+        // Plugins need no ranges.
         if kept.ranges.is_empty() && self.cni.is_none() {
             return Ok(());
         }
@@ -254,7 +260,8 @@ impl Network {
         .map(drop)
     }
 
-    /// Makes the bridge and the rules, or puts existing ones in order; answers the ranges that pods now get addresses of.
+    /// Creates the bridge and the rules, or corrects existing ones. Returns the ranges that pods
+    /// now get addresses from.
     pub(crate) fn open(&self, config: NetworkConfig) -> Result<Vec<Range>> {
         let mut state = self.lock();
         let (bridge, tunnel) = (self.layout.bridge(), self.layout.tunnel());
@@ -264,12 +271,12 @@ impl Network {
                 layout::read_json::<Kept>(&self.layout.network())?.map_or_else(Vec::new, |kept| kept.ranges)
             }
         };
-        // Another instance that starts at this moment waits until our addresses can be seen.
+        // Another instance that starts now waits until our addresses are visible.
         let claim = File::open(INTERFACES).context(|| format!("open {INTERFACES}"))?;
         let claim = Flock::lock(claim, FlockArg::LockExclusive)
             .map_err(|(_, error)| Error::machine(format!("lock {INTERFACES}: {error}")))?;
         let ranges = match (&self.cni, config.ranges) {
-            // What uses them on the machine is the plugins'.
+            // Interfaces of the machine that use these ranges belong to the plugins.
             (Some(_), Ranges::Given(ranges)) => ranges,
             (_, ranges) => ranges.choose(&interfaces()?, &[&bridge, &tunnel], &before)?,
         };
@@ -302,10 +309,11 @@ impl Network {
             link::remove(&bridge)?;
         } else {
             link::ensure_bridge(&bridge, &addresses)?;
-            // Lets the machine itself reach host ports through 127.0.0.1, and redirects lead there; the rules keep pods from
-            // reaching anything else in that way.
+            // Lets the machine reach host ports through 127.0.0.1, and redirects forward to
+            // loopback. The rules drop all other packets of pods to loopback.
             write_sysctl(&format!("net/ipv4/conf/{bridge}/route_localnet"), "1")?;
-            // Pods reach each other by way of the machine, whose rules see all of it: nobody is to tell them a shorter one.
+            // Pods reach each other through the machine, because its rules must see all packets.
+            // ICMP redirects would give them a shorter route.
             write_sysctl(&format!("net/ipv4/conf/{bridge}/send_redirects"), "0")?;
         }
         if self.cni.is_some() {
@@ -334,31 +342,33 @@ impl Network {
         self.redirect_host_pods(&name)
     }
 
-    /// Lets pods on the machine's own network follow the redirects, where the kernel can tell which programs are pods.
+    /// Applies the redirects to pods on the host's network, if the kernel can match packets by
+    /// cgroup.
     fn redirect_host_pods(&self, name: &str) -> Result<()> {
         let Some(cgroup) = Hierarchies::find()?.for_rules(&format!("/{name}"))? else {
             return Ok(());
         };
         let script = forwarding::redirects_of_host_pods(name, &cgroup, &self.redirects);
-        // Kernels before 5.13 do not know the match.
+        // Kernels before 5.13 do not support the match.
         if let Err(error) = forwarding::apply(&script) {
             tracing::warn!(%error, "cannot redirect pods on the host network to the API server");
         }
         Ok(())
     }
 
-    /// The addresses of the bridge: what pods reach the machine by. None until it is open, or where it is that of plugins.
+    /// Returns the bridge's addresses, by which pods reach the machine. Empty until the network is
+    /// open, and with plugins.
     pub(crate) fn gateways(&self) -> Vec<IpAddr> {
         self.lock().gateways()
     }
 
-    /// The ranges that pods get addresses of. None until it is open.
+    /// Returns the ranges that pods get addresses from. Empty until the network is open.
     pub(crate) fn ranges(&self) -> Vec<Range> {
         let state = self.lock();
         state.open.iter().flat_map(|open| open.ranges.clone()).collect()
     }
 
-    /// The machine's addresses and the networks in which they are, without those of this network itself.
+    /// Returns the machine's addresses with their networks, without those of this network.
     pub(crate) fn links(&self) -> Result<Vec<IpNet>> {
         let own = ["lo".to_owned(), self.layout.bridge(), self.layout.tunnel()];
         let interfaces = interfaces()?.into_iter();
@@ -366,8 +376,8 @@ impl Network {
         Ok(links.map(|interface| interface.net).collect())
     }
 
-    /// Brings the routes to other nodes' pods to what is wanted, and with them what pods reach with their own addresses: those
-    /// routes' ranges, and `untranslated`.
+    /// Sets the routes to other nodes' pods to exactly `wanted`. Pods reach the ranges of these
+    /// routes, and `untranslated`, without masquerade.
     pub(crate) fn route(&self, wanted: &[Route], untranslated: &[IpNet]) -> Result<RouteFailures> {
         let mut state = self.lock();
         let place = self.place(state.open()?);
@@ -378,7 +388,7 @@ impl Network {
         let after = state.all_untranslated();
         let script = forwarding::untranslated(&self.layout.name(), &state.untranslated, &after);
         if !script.is_empty() {
-            // Where somebody took the table away, or parts of it, it is made anew.
+            // If another program removed the table or parts of it, it is written again.
             if let Err(error) = forwarding::apply(&script) {
                 tracing::warn!(%error, "the rules were changed by another program; writing them again");
                 self.make(&mut state)?;
@@ -398,7 +408,8 @@ impl Network {
         }
     }
 
-    /// What a pod has before its namespace is there: its addresses, or nothing where it is plugins that give them.
+    /// Allocates the network of a pod whose namespace does not exist yet: its addresses, or nothing
+    /// if plugins give them.
     pub(crate) fn prepare(&self, pod: &str) -> Result<Option<PodNetwork>> {
         match &self.cni {
             None => self.allocate(pod).map(Some),
@@ -406,7 +417,8 @@ impl Network {
         }
     }
 
-    /// Gives a pod one address of each range that no other pod holds; the files that say so go with [`Network::release`].
+    /// Gives a pod one free address of each range. [`Network::release`] removes the files that
+    /// reserve them.
     fn allocate(&self, pod: &str) -> Result<PodNetwork> {
         let mut state = self.lock();
         let open = state.open()?.clone();
@@ -415,7 +427,8 @@ impl Network {
         let mut addresses = Vec::with_capacity(open.ranges.len());
         for range in &open.ranges {
             let own = had.iter().find(|address| range.net().contains(*address));
-            // Round the range: an address rests before the next pod has it, so that who still speaks to the old one is not heard.
+            // Goes around the range, so that an address stays unused for a while. Clients of an old
+            // pod then do not reach a new one.
             let first = state.next.get(range).copied().unwrap_or(0);
             let address = match own {
                 Some(own) if self.try_address(*own, pod)? => *own,
@@ -453,7 +466,7 @@ impl Network {
         })
     }
 
-    /// The next address from `first` on that is free and not one of `others`.
+    /// Reserves the next free address from `first` on that is not in `others`.
     fn take_address(
         &self,
         range: &Range,
@@ -469,7 +482,7 @@ impl Network {
         Ok(None)
     }
 
-    /// Gives a pod this address, unless somebody has it.
+    /// Reserves this address for a pod. Returns false if it is taken.
     fn try_address(&self, address: IpAddr, pod: &str) -> Result<bool> {
         let path = self.layout.addresses().join(address.to_string());
         match File::options().write(true).create_new(true).open(&path) {
@@ -483,8 +496,8 @@ impl Network {
         }
     }
 
-    /// Connects a pod, of whose namespace a process is: lays the cable to the bridge, or has plugins do what they do. Then its host ports
-    /// are forwarded, all or none.
+    /// Connects a pod, whose namespace is that of a process: attaches a veth to the bridge, or runs
+    /// the plugins. Then forwards its host ports, all or none.
     pub(crate) fn connect(
         &self,
         spec: &SandboxSpec,
@@ -515,7 +528,7 @@ impl Network {
         };
         let added = cni.add(&newcomer, &self.layout.pod(&spec.id).attachment())?;
         let mut addresses = added.addresses;
-        // A pod's main address is of its node's family.
+        // A pod's primary address has the family of its node's primary address.
         let ipv4 = open.node_addresses.first().is_none_or(IpAddr::is_ipv4);
         addresses.sort_by_key(|given| given.address.is_ipv4() != ipv4);
         Ok(PodNetwork {
@@ -535,7 +548,8 @@ impl Network {
         if pod_lives.is_plugged() {
             let devices: Vec<String> = pod_lives.device.clone().into_iter().collect();
             for device in &devices {
-                // Redirects may lead to loopback, and host ports of 127.0.0.1 to the pod; the rules keep pods from other things there.
+                // Redirects may forward to loopback, and host ports of 127.0.0.1 to the pod. The
+                // rules drop all other packets of the pod to loopback.
                 write_sysctl(&format!("net/ipv4/conf/{device}/route_localnet"), "1")?;
             }
             let plug = Plug {
@@ -567,7 +581,8 @@ impl Network {
         Ok(())
     }
 
-    /// Takes a pod's host ports back, removes its cable and frees its addresses; `namespace` is its network namespace, if it still has one.
+    /// Removes a pod's host ports and its veth, and frees its addresses. `namespace` is its network
+    /// namespace, if it still exists.
     pub(crate) fn release(&self, pod: &str, namespace: Option<&File>) -> Result<()> {
         self.stop_leading(pod)?;
         cni::delete(&self.layout.pod(pod).attachment(), namespace)?;
@@ -581,7 +596,7 @@ impl Network {
                 fs::remove_file(entry.path()).context(|| format!("remove {}", entry.path().display()))?;
             }
         }
-        // The last pod of a range that is no longer the node's takes it from the bridge.
+        // When the last pod of an old range ends, the range is removed from the bridge.
         let mut state = self.lock();
         if state.open.is_some() && state.untranslated != state.all_untranslated() {
             self.make(&mut state)?;
@@ -589,7 +604,7 @@ impl Network {
         Ok(())
     }
 
-    /// Takes a pod out of the rules.
+    /// Removes a pod from the rules.
     fn stop_leading(&self, pod: &str) -> Result<()> {
         let mut state = self.lock();
         let devices = state.devices();
@@ -615,7 +630,7 @@ impl Network {
             return Ok(());
         }
         if let Err(error) = forwarding::apply(&script) {
-            // Somebody took the table away, or parts of it.
+            // Another program removed the table or parts of it.
             tracing::warn!(pod, %error, "the rules were changed by another program; writing them again");
             self.make(&mut state)?;
         }
@@ -623,13 +638,15 @@ impl Network {
         Ok(())
     }
 
-    /// Whether pods can be connected: always, once it is open, unless plugins say otherwise.
+    /// Returns an error if pods cannot be connected: the network is not open, or the plugins are
+    /// not ready.
     pub(crate) fn check(&self) -> Result<()> {
         self.lock().open()?;
         self.cni.as_ref().map_or(Ok(()), Cni::check)
     }
 
-    /// Has the machine's iptables let packets of the bridge through; answers what drops them still.
+    /// Adds iptables rules that accept the bridge's packets. Returns a description of everything
+    /// that still drops them.
     pub(crate) fn let_through(&self) -> Result<Vec<String>> {
         self.lock().open()?;
         firewall::let_through(&self.layout.bridge())
@@ -639,7 +656,7 @@ impl Network {
         services::table(&self.layout.name())
     }
 
-    /// The rules of Services, which are not made yet by this process.
+    /// Returns the writer of rules for Services. It has written none yet.
     pub(crate) fn services(&self) -> Services {
         Services::new(&self.layout.name(), &self.layout.bridge(), self.plugged.clone())
     }
@@ -659,7 +676,7 @@ impl Network {
     }
 }
 
-/// A pod with what leads to it. Ports that plugins lead are no business of our rules.
+/// Builds the entry of a living pod. Our rules do not contain host ports that plugins forward.
 fn living(network: &PodNetwork, ports: &[HostPort]) -> Living {
     let ports = match network.given_by {
         Giver::Plugins { lead_ports: true } => Vec::new(),
@@ -670,7 +687,8 @@ fn living(network: &PodNetwork, ports: &[HostPort]) -> Living {
         IpAddr::V4(address) if network.given_by != Giver::Bridge => Some(*address),
         _ => None,
     });
-    // Without one, its programs reach Services on other machines, and not those that are led to loopback.
+    // Without the device, its programs reach Services on other machines, but not those that are
+    // forwarded to loopback.
     let device = first.and_then(|address| {
         let found = link::device_to(address);
         found
@@ -684,8 +702,9 @@ fn living(network: &PodNetwork, ports: &[HostPort]) -> Living {
     }
 }
 
-/// Lets clients of host ports be led anew: over UDP they would stay with a pod that is gone, or with none, for as long as they keep sending,
-/// also when the pod's address is another pod's by then. If it fails, they stay; the pod itself is not held up.
+/// Deletes the conntrack entries of UDP clients of host ports. Otherwise a client that keeps
+/// sending would stay with the old pod, even after another pod got its address, or with none. A
+/// failure is only logged and does not delay the pod.
 fn forget_clients(ports: &[HostPort]) {
     let of_udp = |port: &&HostPort| port.protocol == Protocol::Udp;
     let ports: Vec<u16> = ports.iter().filter(of_udp).map(|port| port.host_port).collect();
@@ -705,7 +724,7 @@ fn forget_clients(ports: &[HostPort]) {
     }
 }
 
-/// Bytes that a packet may have on the way to other nodes: what the interface with the node's address takes.
+/// Returns the MTU in bytes towards other nodes: that of the interface with the node's address.
 fn mtu_of(node_addresses: &[IpAddr]) -> u32 {
     let name = interfaces().ok().and_then(|interfaces| {
         let mut holders = interfaces
@@ -715,6 +734,6 @@ fn mtu_of(node_addresses: &[IpAddr]) -> u32 {
     });
     let read = |name: String| bounded::kernel(Path::new(INTERFACES).join(name).join("mtu")).ok();
     let mtu = name.and_then(read).and_then(|text| text.trim().parse().ok());
-    // Less than IPv6 demands is no link for pods.
+    // IPv6 requires at least 1280 bytes.
     mtu.unwrap_or(MTU).max(1280)
 }

@@ -1,8 +1,9 @@
-//! Address translation: masquerading of what leaves the cluster, redirects and host ports, in one nftables table an instance.
+//! Address translation: masquerade for packets that leave the cluster, redirects and host ports.
+//! One nftables table for each instance.
 //!
-//! Every change is one script and thus one transaction of the kernel: all of it or nothing. Host ports are elements of a verdict map,
-//! each with a chain of its own, so that a change costs its own ports and is undone by name. What is not translated is a set of
-//! networks, changed by its differences.
+//! Every change is one script and therefore one kernel transaction. Host ports are elements of a
+//! verdict map, each with its own chain. A change therefore costs only its own ports and is undone
+//! by name. The networks without masquerade are a set; changes add and remove single elements.
 
 use std::fmt::Write as _;
 use std::io;
@@ -15,29 +16,29 @@ use super::{Redirect, RedirectTo};
 use crate::bounded;
 use crate::{Error, HostPort, Protocol, Result};
 
-/// A pod's addresses and the machine's ports that lead there.
+/// Addresses of a pod, and the machine's ports that are forwarded to it.
 #[derive(Clone, Debug)]
 pub(super) struct Forward {
     pub(super) addresses: Vec<IpAddr>,
     pub(super) ports: Vec<HostPort>,
 }
 
-/// What the whole table is made from.
+/// Content of the whole table.
 pub(super) struct Table<'a> {
     pub(super) name: &'a str,
     pub(super) bridge: &'a str,
     /// Networks of this instance's pods.
     pub(super) pods: &'a [IpNet],
-    /// Networks that pods reach with their own addresses.
+    /// Networks that pods reach without masquerade.
     pub(super) untranslated: &'a [IpNet],
     pub(super) redirects: &'a [Redirect],
-    /// The bridge's addresses in the ranges that pods get addresses of.
+    /// The bridge's addresses in the ranges that pods get addresses from.
     pub(super) gateways: &'a [IpAddr],
-    /// Own pods that plugins have connected, and the devices that lead to them.
+    /// Pods of this instance that plugins connected, and the devices with routes to them.
     pub(super) plugged: Plug<'a>,
 }
 
-/// Addresses of pods that are not on the bridge, and devices that lead to pods of IPv4.
+/// Addresses of pods that are not on the bridge, and devices with routes to IPv4 pods.
 #[derive(Clone, Copy)]
 pub(super) struct Plug<'a> {
     pub(super) addresses: &'a [IpAddr],
@@ -45,7 +46,7 @@ pub(super) struct Plug<'a> {
 }
 
 impl Plug<'_> {
-    /// The script that adds them to the table, or deletes them from it.
+    /// Returns the script that adds them to the table or deletes them from it.
     pub(super) fn script(&self, verb: &str, table: &str) -> String {
         let addresses = self.addresses.iter().map(|address| {
             let suffix = if address.is_ipv4() { "" } else { "6" };
@@ -59,7 +60,7 @@ impl Plug<'_> {
 }
 
 impl Table<'_> {
-    /// The script that makes the whole table anew.
+    /// Returns the script that writes the whole table again.
     pub(super) fn script<'f>(&self, living: impl Iterator<Item = &'f Forward>) -> String {
         let Table { name, bridge, .. } = self;
         let redirects: String = self
@@ -128,12 +129,13 @@ table inet {name} {{
 }
 
 impl Table<'_> {
-    /// The rule of a redirect; `None` for one that leads nowhere, since nothing of its family is there.
+    /// Returns the rule of a redirect; `None` if the bridge has no address of its family.
     fn redirect(&self, redirect: &Redirect) -> Option<String> {
         let Redirect { protocol, from, to } = redirect;
         let (to, leads_plugged) = match to {
             RedirectTo::Address(to) => (*to, true),
-            // Pods that are not on the bridge are not led to it: they may not know the way.
+            // Pods that are not on the bridge are not redirected to it, because they may have no
+            // route there.
             RedirectTo::Bridge(port) => {
                 let mut own = self.gateways.iter();
                 let own = own.find(|own| own.is_ipv4() == from.is_ipv4())?;
@@ -157,13 +159,13 @@ impl Table<'_> {
     }
 }
 
-/// The script that makes redirects hold for the instance's pods on the machine's own network as well. It selects them by their cgroup: other
-/// programs of the machine, other instances among them, keep what they have at those addresses.
+/// Returns the script that applies redirects to the instance's pods on the host's network. It
+/// matches them by their cgroup, so that other programs and other instances are not affected.
 ///
 /// `cgroup` is the instance's, at the first level of the v2 hierarchy.
 pub(super) fn redirects_of_host_pods(name: &str, cgroup: &str, redirects: &[Redirect]) -> String {
     let rule = |redirect: &Redirect| {
-        // The bridge's port answers pods of the bridge only.
+        // The bridge's port accepts only pods on the bridge.
         let RedirectTo::Address(to) = redirect.to else {
             return None;
         };
@@ -180,7 +182,7 @@ pub(super) fn redirects_of_host_pods(name: &str, cgroup: &str, redirects: &[Redi
     redirects.iter().filter_map(rule).collect()
 }
 
-/// The script that brings the networks that are not translated from one state to another.
+/// Returns the script that changes the networks without masquerade from one state to another.
 pub(super) fn untranslated(name: &str, before: &[IpNet], after: &[IpNet]) -> String {
     let without = |all: &[IpNet], others: &[IpNet]| -> Vec<IpNet> {
         let others: std::collections::HashSet<&IpNet> = others.iter().collect();
@@ -191,7 +193,7 @@ pub(super) fn untranslated(name: &str, before: &[IpNet], after: &[IpNet]) -> Str
     script
 }
 
-/// A change of a set and its twin for IPv6.
+/// Returns the change of a set and of its counterpart for IPv6.
 fn elements(verb: &str, table: &str, set: &str, nets: &[IpNet]) -> String {
     let mut script = String::new();
     for (suffix, is_ipv4) in [("", true), ("6", false)] {
@@ -210,7 +212,7 @@ fn elements(verb: &str, table: &str, set: &str, nets: &[IpNet]) -> String {
     script
 }
 
-/// The networks without those that lie in others, in order: what a set of intervals takes.
+/// Returns the networks that are not inside others, sorted, as an interval set requires.
 pub(super) fn apart(mut nets: Vec<IpNet>) -> Vec<IpNet> {
     nets.sort_by_key(|net| (net.network(), net.prefix_len()));
     let mut apart: Vec<IpNet> = Vec::with_capacity(nets.len());
@@ -222,13 +224,13 @@ pub(super) fn apart(mut nets: Vec<IpNet>) -> Vec<IpNet> {
     apart
 }
 
-/// The script that removes the table, whether it is there or not.
+/// Returns the script that removes the table, if it exists.
 pub(super) fn drop_table(name: &str) -> String {
     format!("table inet {name}\ndelete table inet {name}\n")
 }
 
-/// The script that forwards a pod's ports, over each family that it has an address of. What it sends itself in that way gets the
-/// machine's address, because it would not answer its own.
+/// Returns the script that forwards a pod's host ports for each family of its addresses. Packets of
+/// the pod to its own host port are masqueraded, because it would not answer its own address.
 pub(super) fn add(name: &str, forward: &Forward) -> String {
     let mut script = hairpins("add", name, forward);
     for port in &forward.ports {
@@ -267,7 +269,7 @@ fn hairpins(verb: &str, name: &str, forward: &Forward) -> String {
     addresses.map(change).collect()
 }
 
-/// The script that takes a pod's ports back.
+/// Returns the script that removes a pod's host ports.
 pub(super) fn remove(name: &str, forward: &Forward) -> String {
     let mut script = hairpins("delete", name, forward);
     for port in &forward.ports {
@@ -284,7 +286,7 @@ pub(super) fn remove(name: &str, forward: &Forward) -> String {
     script
 }
 
-/// The ports as a person reads them.
+/// Returns the ports as text for messages.
 pub(super) fn names(ports: &[HostPort]) -> String {
     let names: Vec<String> = ports
         .iter()
@@ -322,12 +324,12 @@ fn protocol(protocol: Protocol) -> &'static str {
         Protocol::Sctp => "sctp",
     }
 }
-/// Hands a script to `nft`.
+/// Runs `nft` with a script.
 pub(super) fn apply(script: &str) -> Result<()> {
     run(&["-f", "-"], script, Stdio::null).map(drop)
 }
 
-/// What `nft` answers.
+/// Returns the output of `nft`.
 pub(super) fn read(arguments: &[&str]) -> Result<String> {
     run(arguments, "", Stdio::piped)
 }
@@ -343,7 +345,7 @@ fn run(arguments: &[&str], script: &str, output: fn() -> Stdio) -> Result<String
         bounded::output(&mut command, script.as_bytes())
     };
     let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-    // The search path of a shell without administrator's folders is no reason to fail.
+    // The `PATH` of a shell may lack the administrator's folders.
     let output = start("nft")
         .or_else(|error| {
             if missing(&error) {

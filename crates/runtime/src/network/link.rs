@@ -1,5 +1,5 @@
-//! Links, addresses and routes over netlink. The library is async; each call here drives it on a small runtime of its own thread,
-//! which may stand in another network namespace.
+//! Links, addresses and routes over netlink. The library is async: each call runs it on a small
+//! runtime in its own thread, which may enter another network namespace.
 
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -16,10 +16,10 @@ use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, Ro
 use crate::error::Context as _;
 use crate::{Error, PodNetwork, Result, kernel};
 
-/// The pod's end of the cable.
+/// Name of the pod's end of the veth.
 const POD_LINK: &str = "eth0";
 
-/// Makes the bridge and gives it exactly these addresses, or puts an existing one in order.
+/// Creates the bridge with exactly these addresses, or corrects an existing one.
 pub(super) fn ensure_bridge(name: &str, addresses: &[(IpAddr, u8)]) -> Result<()> {
     let name = name.to_owned();
     let addresses = addresses.to_vec();
@@ -47,8 +47,8 @@ pub(super) fn ensure_bridge(name: &str, addresses: &[(IpAddr, u8)]) -> Result<()
     })
 }
 
-/// Creates a link of a kind whose module has the same name. The kernel loads a module that it knows of by itself; where it does not, the error
-/// says what is missing.
+/// Creates a link whose kernel module has the same name as its kind. The kernel loads the module by
+/// itself if it can; otherwise the error names the missing module.
 pub(super) async fn create(handle: &Handle, link: LinkMessage, module: &str) -> Result<()> {
     let attempt = async || handle.link().add(link.clone()).execute().await;
     match attempt().await {
@@ -62,7 +62,8 @@ pub(super) async fn create(handle: &Handle, link: LinkMessage, module: &str) -> 
     .map_err(|error| Error::machine(error.to_string()))
 }
 
-/// Adds an address, or puts it in order. One of IPv6 is used at once, without asking the link whether somebody has it: it is ours to give.
+/// Adds an address or corrects it. IPv6 addresses are used immediately without duplicate address
+/// detection, because we assign them.
 pub(super) async fn add_address(
     handle: &Handle,
     index: u32,
@@ -76,7 +77,7 @@ pub(super) async fn add_address(
     request.execute().await
 }
 
-/// Removes all addresses of a link but these and those that the kernel gives by itself.
+/// Removes all other addresses of a link, except those that the kernel assigns by itself.
 pub(super) async fn remove_other_addresses(
     handle: &Handle,
     index: u32,
@@ -103,7 +104,8 @@ pub(super) async fn remove_other_addresses(
     Ok(())
 }
 
-/// Lays a cable from the bridge into the network namespace of a process and sets up that end.
+/// Creates a veth from the bridge into the network namespace of a process, and configures the pod's
+/// end.
 pub(super) fn attach(cable: &str, bridge: &str, network: &PodNetwork, pid: u32) -> Result<()> {
     let bridge_index = index_of(bridge)?;
     let name = cable.to_owned();
@@ -124,8 +126,8 @@ pub(super) fn attach(cable: &str, bridge: &str, network: &PodNetwork, pid: u32) 
             .await
             .context(|| format!("create link {name}"))
     })?;
-    // Where the machine filters bridged packets, translated ones are switched here: those of a pod to itself leave by the port that they
-    // came by.
+    // If the machine filters bridged packets, translated packets are switched here: packets of a
+    // pod to itself leave by the port that they came from.
     let hairpin = format!("/sys/class/net/{cable}/brport/hairpin_mode");
     std::fs::write(&hairpin, "1").context(|| format!("set {hairpin}"))?;
     let namespace = format!("/proc/{pid}/ns/net");
@@ -136,14 +138,14 @@ pub(super) fn attach(cable: &str, bridge: &str, network: &PodNetwork, pid: u32) 
     })
 }
 
-/// Sets the loopback of a process' network namespace up.
+/// Sets the loopback interface up in the network namespace of a process.
 pub(super) fn set_loopback_up_of(pid: u32) -> Result<()> {
     let namespace = format!("/proc/{pid}/ns/net");
     let namespace = File::open(&namespace).context(|| format!("open {namespace}"))?;
     netlink(Some(namespace), async |handle| set_loopback_up(&handle).await)
 }
 
-/// The name of the device by which the machine reaches an address.
+/// Returns the name of the device with the machine's route to an address.
 pub(super) fn device_to(address: Ipv4Addr) -> Result<String> {
     netlink(None, async move |handle| {
         let ask = RouteMessageBuilder::<Ipv4Addr>::new()
@@ -179,11 +181,12 @@ async fn set_up_pod(handle: &Handle, network: &PodNetwork) -> Result<()> {
     set_loopback_up(handle).await?;
     let index = index_of(POD_LINK)?;
     if network.addresses.iter().any(|given| given.address.is_ipv6()) {
-        // A machine may have switched IPv6 off for new links; this thread sees the pod's.
+        // The machine may have disabled IPv6 for new links. This thread sees the pod's settings.
         super::write_sysctl(&format!("net/ipv6/conf/{POD_LINK}/disable_ipv6"), "0")?;
     }
     for given in &network.addresses {
-        // Alone on its link: its way to other pods here is by the machine too, whose rules see both directions.
+        // The pod is alone in its network. It reaches other pods through the machine too, whose
+        // rules see both directions.
         let alone = if given.address.is_ipv4() { 32 } else { 128 };
         add_address(handle, index, given.address, alone)
             .await
@@ -222,7 +225,7 @@ async fn set_up_pod(handle: &Handle, network: &PodNetwork) -> Result<()> {
     Ok(())
 }
 
-/// Removes a link; fine when there is none.
+/// Removes a link. Succeeds if it does not exist.
 pub(super) fn remove(name: &str) -> Result<()> {
     if if_nametoindex(name).is_err() {
         return Ok(());
@@ -231,14 +234,14 @@ pub(super) fn remove(name: &str) -> Result<()> {
     netlink(None, async move |handle| remove_with(&handle, &name).await)
 }
 
-/// Removes a link within other requests; fine when there is none.
+/// Removes a link, as part of other requests. Succeeds if it does not exist.
 pub(super) async fn remove_with(handle: &Handle, name: &str) -> Result<()> {
     let Ok(index) = if_nametoindex(name) else {
         return Ok(());
     };
     match handle.link().del(index).execute().await {
         Ok(()) => Ok(()),
-        // It went with its namespace meanwhile.
+        // The link was removed with its namespace.
         Err(_) if if_nametoindex(name).is_err() => Ok(()),
         Err(error) => Err(Error::machine(format!("remove link {name}: {error}"))),
     }
@@ -248,7 +251,8 @@ pub(super) fn index_of(name: &str) -> Result<u32> {
     if_nametoindex(name).context(|| format!("find link {name}"))
 }
 
-/// Runs netlink requests on a thread, in another network namespace if one is given: a thread's namespace is its own.
+/// Runs netlink requests on a thread, in another network namespace if one is given. Namespaces are
+/// per thread.
 pub(super) fn netlink<F, T>(namespace: Option<File>, requests: F) -> Result<T>
 where
     F: AsyncFnOnce(Handle) -> Result<T> + Send + 'static,

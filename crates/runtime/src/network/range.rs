@@ -1,4 +1,4 @@
-//! Ranges of pod addresses, and the search for one that is free on this machine.
+//! Ranges of pod addresses, and the search for a free one on this machine.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -10,44 +10,45 @@ use serde::{Deserialize, Serialize};
 use crate::error::Context as _;
 use crate::{Error, ErrorKind, Result};
 
-/// Addresses that are tried for a pod in one range: more than a node runs pods, and an end to the search in a large range.
+/// Number of addresses that are tried for a pod in one range. More than the pods of a node; bounds
+/// the search in a large range.
 const LOOKED_AT: u128 = 1 << 16;
 
-/// Parts of a cluster's range that are tried in search of a free one.
+/// Number of parts of a cluster's range that are tried.
 const PARTS: u32 = 1 << 16;
 
-/// A range of pod addresses of one node, `10.244.0.0/24` or `fd00:10:244::/64`.
+/// Range of pod addresses of one node, such as `10.244.0.0/24` or `fd00:10:244::/64`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Range(IpNet);
 
 impl Range {
-    /// The bridge's address: the first after the range's own.
+    /// Returns the bridge's address: the first after the base address.
     pub fn gateway(&self) -> IpAddr {
         self.at(1)
     }
 
-    /// The range's own address, which no pod gets.
+    /// Returns the base address, which no pod gets.
     pub fn base(&self) -> IpAddr {
         self.0.network()
     }
 
-    /// Length of the prefix.
+    /// Returns the prefix length.
     pub fn prefix(&self) -> u8 {
         self.0.prefix_len()
     }
 
-    /// The same as a network.
+    /// Returns the range as a network.
     pub fn net(&self) -> IpNet {
         self.0
     }
 
-    /// Whether its addresses are IPv4.
+    /// Returns whether its addresses are IPv4.
     pub fn is_ipv4(&self) -> bool {
         self.0.addr().is_ipv4()
     }
 
-    /// Whether two ranges have an address in common.
+    /// Returns whether two ranges have an address in common.
     pub fn overlaps(&self, other: &IpNet) -> bool {
         self.0.contains(&other.addr()) || other.contains(&self.0.addr())
     }
@@ -62,7 +63,8 @@ impl Range {
         }
     }
 
-    /// Addresses for pods, from the `first`-th on and round to it: neither the range's own, nor the bridge's, nor the broadcast one.
+    /// Returns the addresses for pods, starting with the `first`-th and going around the range.
+    /// Leaves out the base address, the bridge's and the broadcast address.
     pub(super) fn pods(&self, first: u128) -> impl Iterator<Item = (u128, IpAddr)> {
         let bits = u32::from(self.0.max_prefix_len() - self.0.prefix_len());
         let size = 1u128.checked_shl(bits).unwrap_or(u128::MAX);
@@ -111,17 +113,18 @@ impl std::fmt::Display for Range {
     }
 }
 
-/// Which ranges a node's pods get.
+/// Configuration of a node's pod ranges.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ranges {
-    /// These, at most one of each family.
+    /// These ranges, at most one of each family.
     Given(Vec<Range>),
-    /// One part of each of these, `(whole, prefix length of a part)`, that no interface of this machine uses and that is not
-    /// among the exceptions. What this data directory had before is taken again if it may be.
+    /// One free part of each of these ranges, `(whole, prefix length of a part)`. A free part is
+    /// used by no interface of this machine and is not in `except`. The previous part of this data
+    /// directory is preferred.
     Free {
-        /// Where to look.
+        /// The ranges to search.
         of: Vec<(IpNet, u8)>,
-        /// What others have.
+        /// Ranges of others.
         except: Vec<IpNet>,
     },
 }
@@ -138,7 +141,8 @@ impl Default for Ranges {
 }
 
 impl Ranges {
-    /// The ranges themselves. One that another interface has addresses of is refused, because traffic for it would go astray.
+    /// Returns the ranges. Refuses one that overlaps with the addresses of another interface,
+    /// because its packets would go to the wrong interface.
     pub(super) fn choose(
         &self,
         interfaces: &[Interface],
@@ -196,7 +200,7 @@ fn free(
     })
 }
 
-/// The parts of a range, in order; none when it cannot be cut so.
+/// Returns the parts of a range in order; none if the prefix does not fit.
 fn parts(whole: IpNet, prefix: u8) -> Box<dyn Iterator<Item = IpNet>> {
     match whole {
         IpNet::V4(whole) => match whole.subnets(prefix) {
@@ -210,7 +214,7 @@ fn parts(whole: IpNet, prefix: u8) -> Box<dyn Iterator<Item = IpNet>> {
     }
 }
 
-/// An address of a network interface, and what else lies behind it.
+/// Address of a network interface, and the network behind it.
 pub(super) struct Interface {
     pub(super) name: String,
     pub(super) net: IpNet,
@@ -235,7 +239,7 @@ pub(super) fn interfaces() -> Result<Vec<Interface>> {
     Ok(addressed.collect())
 }
 
-/// The interface, other than our own ones, whose network shares addresses with a range.
+/// Returns the interface, except our own, whose network overlaps with a range.
 fn holder<'a>(interfaces: &'a [Interface], range: &Range, own: &[&str]) -> Option<&'a str> {
     let mut others = interfaces
         .iter()

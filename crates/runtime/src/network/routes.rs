@@ -1,11 +1,13 @@
-//! Routes to the pods of other nodes: through their nodes on a common link, through a VXLAN device where there is none.
+//! Routes to the pods of other nodes: directly to a node on the same link, and through a VXLAN
+//! device to others.
 //!
-//! What is wanted is compared with what the kernel has, and the difference is applied: an entry that somebody removed comes back, one
-//! that is not wanted any more goes, and what stays is not touched. Own routes are known by their protocol number and by a metric that
-//! is this instance's; nothing else is ever removed.
+//! The wanted state is compared with the kernel's, and the difference is applied: missing entries
+//! are added, unwanted ones are removed, and the others are not touched. Own routes have a protocol
+//! number and a metric of this instance; other routes are never removed.
 //!
-//! The receiving end of a tunnel is known from its node's range alone ([`TunnelEnd::of`]): identifier and hardware address follow from it.
-//! Each node receives under an identifier of its own, so several instances share a machine and a port.
+//! The receiving end of a tunnel follows from its node's range ([`TunnelEnd::of`]), both VNI and
+//! hardware address. Each node receives with its own VNI, so several instances can share a machine
+//! and a port.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -27,27 +29,27 @@ use crate::error::Context as _;
 use crate::layout::short_hash;
 use crate::{Error, Result};
 
-/// Who made a route, as `ip route` shows it (`proto 110`): a number that no routing daemon has.
+/// Protocol number of own routes, as in `ip route` (`proto 110`). No routing daemon uses it.
 pub const ROUTE_PROTOCOL: u8 = 110;
 
-/// What VXLAN adds to a packet over IPv4 and over IPv6, in bytes.
+/// Bytes that VXLAN adds to a packet, over IPv4 and over IPv6.
 const OVERHEAD: (u32, u32) = (50, 70);
 
 /// A route to the pods of another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Route {
-    /// Their range.
+    /// The range of these pods.
     pub range: Range,
-    /// The way there.
+    /// The next hop.
     pub via: Via,
 }
 
-/// The way to another node's pods.
+/// The next hop to another node's pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Via {
-    /// Through an address of the node on a common link.
+    /// The node's address on a common link.
     Link(IpAddr),
-    /// In packets to an address of the node, under an end of which all is known.
+    /// The node's address outside the tunnel, and the receiving end of the tunnel.
     Tunnel(IpAddr, TunnelEnd),
 }
 
@@ -61,23 +63,23 @@ pub struct TunnelEnd {
 }
 
 impl TunnelEnd {
-    /// The end of the node whose first range this is.
+    /// Returns the end of the node with this first range.
     pub fn of(range: &Range) -> TunnelEnd {
         let digits = short_hash(range.to_string().as_bytes(), 14);
         let number = u64::from_str_radix(&digits, 16).unwrap_or(0).to_be_bytes();
         TunnelEnd {
-            // Zero is no identifier.
+            // VNI 0 is not valid.
             vni: u32::from_be_bytes([0, number[1], number[2], number[3]]).max(1),
-            // Locally administered, of one receiver.
+            // Locally administered and unicast.
             mac: [0x0e, 0x11, number[4], number[5], number[6], number[7]],
         }
     }
 }
 
-/// What of the routes could not be made, by range.
+/// Errors of routes that could not be set, by range.
 pub type RouteFailures = BTreeMap<Range, Error>;
 
-/// The names and numbers of this instance's part.
+/// Names and numbers of this instance.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) tunnel: String,
@@ -87,16 +89,16 @@ pub(super) struct Place {
     pub(super) port: u16,
 }
 
-/// A route as the kernel has it.
+/// A route in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Entry {
     to: IpNet,
     gateway: IpAddr,
-    /// Link index, of a route through the tunnel.
+    /// Link index of the tunnel, if the route uses it.
     tunnel: Option<u32>,
 }
 
-/// Brings the kernel's routes to what is wanted.
+/// Sets the kernel's routes to the wanted ones.
 pub(super) fn apply(place: &Place, wanted: &[Route]) -> Result<RouteFailures> {
     let (place, wanted) = (place.clone(), wanted.to_vec());
     netlink(None, async move |handle| {
@@ -178,7 +180,7 @@ async fn own_routes(handle: &Handle, metric: u32) -> Result<BTreeMap<Entry, Rout
     Ok(own)
 }
 
-/// A message as an entry, if it is this instance's.
+/// Returns a message as an entry, if it belongs to this instance.
 fn own_entry(message: &RouteMessage, metric: u32) -> Option<Entry> {
     if message.header.protocol != RouteProtocol::from(ROUTE_PROTOCOL) {
         return None;
@@ -196,7 +198,7 @@ fn own_entry(message: &RouteMessage, metric: u32) -> Option<Entry> {
     let to = IpNet::new(to?, message.header.destination_prefix_length).ok()?;
     let gateway = gateway?;
     (priority? == metric).then(|| Entry {
-        // The next hop of a tunnel is its peer's range itself.
+        // The next hop of a route through the tunnel is the base address of its peer's range.
         tunnel: output.filter(|_| gateway == to.network()),
         to,
         gateway,
@@ -239,7 +241,7 @@ fn message(entry: &Entry, metric: u32) -> RouteMessage {
 async fn delete(handle: &Handle, entry: &Entry, message: &RouteMessage) -> Result<()> {
     match handle.route().del(message.clone()).execute().await {
         Ok(()) => Ok(()),
-        // It went with its link meanwhile.
+        // The route was removed with its link.
         Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::ESRCH => Ok(()),
         Err(error) => Err(Error::machine(format!(
             "remove the route {} via {}: {error}",
@@ -248,7 +250,7 @@ async fn delete(handle: &Handle, entry: &Entry, message: &RouteMessage) -> Resul
     }
 }
 
-/// A node behind the tunnel: the addresses of its end within, the address that packets go to, and its end.
+/// A node behind the tunnel: the inner address of its end, its outer address, and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Peer {
     inner: IpAddr,
@@ -268,7 +270,7 @@ fn tunnel_peers(wanted: &[Route]) -> BTreeSet<Peer> {
     peers.collect()
 }
 
-/// The tunnel's device with its addresses and peers; its link index.
+/// Creates the tunnel's device with its addresses and peers. Returns its link index.
 async fn ensure_tunnel(handle: &Handle, place: &Place, peers: &BTreeSet<Peer>) -> Result<u32> {
     let name = &place.tunnel;
     let Some(first) = place.own.first() else {
@@ -283,7 +285,8 @@ async fn ensure_tunnel(handle: &Handle, place: &Place, peers: &BTreeSet<Peer>) -
         .find(|address| address.is_ipv4() == over_ipv4)
         .copied();
     if !is_from(handle, name, local).await? {
-        // What it sends from cannot be changed. Its routes and neighbours go with it, and are made anew.
+        // The source address of a device cannot be changed. Its routes and neighbors are removed
+        // with it and added again.
         super::link::remove_with(handle, name).await?;
     }
     if if_nametoindex(name.as_str()).is_err() {
@@ -334,7 +337,8 @@ async fn ensure_tunnel(handle: &Handle, place: &Place, peers: &BTreeSet<Peer>) -
     Ok(index)
 }
 
-/// Whether the tunnel's device sends from this address, or is not there.
+/// Returns whether the tunnel's device sends from this address. Also true if the device does not
+/// exist.
 async fn is_from(handle: &Handle, name: &str, local: Option<IpAddr>) -> Result<bool> {
     let Ok(index) = if_nametoindex(name) else {
         return Ok(true);
@@ -358,12 +362,13 @@ async fn is_from(handle: &Handle, name: &str, local: Option<IpAddr>) -> Result<b
     Ok(from == local)
 }
 
-/// What a tunnel takes of a packet.
+/// Returns the bytes that a tunnel adds to a packet.
 pub(super) fn tunnel_overhead(over_ipv4: bool) -> u32 {
     if over_ipv4 { OVERHEAD.0 } else { OVERHEAD.1 }
 }
 
-/// Whose hardware address is behind which address within, and where packets for it go.
+/// Sets the tunnel's neighbors: the hardware address of each inner address, and the outer address
+/// of each hardware address.
 async fn keep_neighbours(handle: &Handle, index: u32, peers: &BTreeSet<Peer>, port: u16) -> Result<()> {
     let known = neighbours(handle, index).await?;
     let wanted: BTreeSet<Neighbour> = peers
@@ -386,7 +391,7 @@ async fn keep_neighbours(handle: &Handle, index: u32, peers: &BTreeSet<Peer>, po
         }
     }
     for neighbour in wanted {
-        // Cheap, and it puts an entry in order that somebody changed.
+        // Cheap, and it corrects an entry that another program changed.
         match neighbour {
             Neighbour::Address(inner, mac) => handle
                 .neighbours()
@@ -450,7 +455,7 @@ fn neighbour(message: &NeighbourMessage) -> Option<Neighbour> {
     }
     match message.header.family {
         AddressFamily::Bridge => Some(Neighbour::Forward(mac?, to?, vni)),
-        // Multicast is the kernel's own.
+        // The kernel adds multicast entries by itself.
         _ => Some(Neighbour::Address(to.filter(|to| !to.is_multicast())?, mac?)),
     }
 }
@@ -479,7 +484,7 @@ mod tests {
         assert_eq!(one, end("10.244.1.7/24"));
         assert_ne!(one, end("10.244.2.0/24"));
         assert!(one.vni > 0 && one.vni < 1 << 24);
-        // Locally administered, and not a group.
+        // Locally administered and unicast.
         assert_eq!(one.mac[0] & 3, 2);
     }
 }

@@ -1,10 +1,13 @@
-//! The rules that lead clients of Services to endpoints: two nftables tables an instance, one a family.
+//! The rules that forward clients of Services to endpoints: two nftables tables for each instance,
+//! one for each family.
 //!
-//! They hold for the pods of this instance's bridge, for those that plugins have connected for it, and for the machine's own programs; pods of another instance's bridge pass them by. Where
-//! two instances lead the machine's own programs from one address, the one whose tables are older wins.
+//! They apply to pods on this instance's bridge, to pods that plugins connected for it, and to the
+//! machine's own programs. They do not apply to pods on the bridge of another instance. If two
+//! instances forward the same address for the machine's own programs, the older tables win.
 //!
-//! A change is one script and thus one transaction: packets meet the state before or after it, never one between. The tables survive the agent; the
-//! next one replaces them by what it finds right, again in one transaction. If the kernel refuses a difference, all is made anew.
+//! A change is one script and therefore one transaction: no packet meets a state in between. The
+//! tables stay when the agent ends. The next agent replaces them with its own state in one
+//! transaction. If the kernel refuses a difference, all tables are written again.
 
 mod affinity;
 mod script;
@@ -23,14 +26,14 @@ use super::plugged::Plugged;
 use super::{conntrack, forwarding};
 use crate::{Protocol, Result};
 
-/// What a client of a Service connects to.
+/// Destination of a Service's clients.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Destination {
-    /// A Service's own address.
+    /// An address and port of the Service.
     Address(IpAddr, Protocol, u16),
-    /// A port of every address of the machine.
+    /// A port on every address of the machine.
     NodePort {
-        /// Whether of its IPv6 addresses; else of its IPv4 addresses.
+        /// Whether it applies to the machine's IPv6 addresses instead of the IPv4 ones.
         ipv6: bool,
         /// The transport.
         protocol: Protocol,
@@ -63,73 +66,76 @@ impl Destination {
         self.set(Set::Picks(protocol), Set::NodePortPicks(protocol))
     }
 
-    /// One of the sets for addresses, or its like for ports of the node.
+    /// Returns `address` or `node_port`, depending on the kind of the destination.
     fn set(&self, address: Set, node_port: Set) -> Set {
         if self.is_node_port() { node_port } else { address }
     }
 }
 
-/// Where new connections to a destination go.
+/// Endpoints and options of a destination. They apply to new connections.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServiceRoute {
-    /// One of these, by chance; of the destination's family. Each once.
+    /// Endpoints of the destination's family, without duplicates. One is chosen at random.
     pub endpoints: Arc<[SocketAddr]>,
-    /// For this instance's pods and the machine's own programs, where that differs.
+    /// Endpoints for this instance's pods and the machine's own programs, if they differ.
     pub inside: Option<Arc<[SocketAddr]>>,
-    /// Without endpoints: whether the client is left waiting instead of refused.
+    /// If there are no endpoints: drop the client's packets instead of refusing them.
     pub silent: bool,
-    /// For how many seconds a client stays with its endpoint.
+    /// Seconds for which a client keeps its endpoint.
     pub affinity_seconds: Option<u32>,
-    /// Whether the endpoint sees this machine instead of the client.
+    /// Whether packets are masqueraded, so that the endpoint sees this machine's address instead of
+    /// the client's.
     pub masquerade: bool,
-    /// Who may come: networks of the destination's family, none within another. Packets of others are dropped. `None` is anybody; ports of
-    /// the node take nothing else.
+    /// Networks of permitted clients, of the destination's family and not overlapping. Other
+    /// packets are dropped. `None` permits everything, and is required for node ports.
     pub sources: Option<Arc<[IpNet]>>,
 }
 
-/// What changed; `None` and `false` are gone.
+/// Changes of the rules. `None` and `false` remove an entry.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ServiceChanges {
     /// Destinations.
     pub routes: BTreeMap<Destination, Option<ServiceRoute>>,
-    /// Addresses of Services alone: what is not led anywhere there is refused.
+    /// Addresses that only Services use. Packets to their other ports are refused.
     pub cluster_ips: BTreeMap<IpAddr, bool>,
-    /// Addresses of endpoints on this machine. What one sends to itself by a Service is masqueraded, or its answer would not come back here.
+    /// Addresses of endpoints on this machine. If an endpoint connects to itself through a Service,
+    /// the connection is masqueraded, because the answers would not come back through this machine
+    /// otherwise.
     pub local: BTreeMap<IpAddr, bool>,
 }
 
-/// What it took to apply a change.
+/// Cost of applying a change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ServiceCost {
-    /// Bytes that nft read.
+    /// Size of the script for nft in bytes.
     pub bytes: usize,
-    /// Whether everything was made anew.
+    /// Whether all tables were written again.
     pub anew: bool,
-    /// Entries of connections over UDP that were forgotten, since their endpoint is gone.
+    /// Number of deleted conntrack entries of UDP connections to removed endpoints.
     pub forgotten: usize,
 }
 
-/// A destination as the kernel has it.
+/// State of a destination in the kernel.
 struct Led {
     route: ServiceRoute,
-    /// The endpoints by their numbers.
+    /// The endpoints by number.
     slots: Vec<SocketAddr>,
     inside: Vec<SocketAddr>,
 }
 
-/// The rules of one data directory.
+/// Rules of one data directory.
 pub struct Services {
     table: String,
     bridge: String,
     led: BTreeMap<Destination, Led>,
     cluster_ips: BTreeSet<IpAddr>,
     local: BTreeSet<IpAddr>,
-    /// The chains in use, and by how many destinations.
+    /// The chains in use, with their number of destinations.
     chains: BTreeMap<(Family, Chain), usize>,
     memories: BTreeSet<u32>,
-    /// Own pods that are not on the bridge.
+    /// Pods of this instance that are not on the bridge.
     plugged: Plugged,
-    /// Whether the kernel has this state, as far as we know.
+    /// Whether the kernel should have this state.
     made: bool,
 }
 
@@ -148,8 +154,8 @@ impl Services {
         }
     }
 
-    /// Makes a change true, in one transaction. The first one makes the tables anew, whatever an earlier process left there, and so does one
-    /// after a failure.
+    /// Applies a change in one transaction. The first change, and a change after a failure, write
+    /// all tables again and replace those of an earlier process.
     pub fn update(&mut self, changes: &ServiceChanges) -> Result<ServiceCost> {
         let mut script = Script::default();
         let mut left = BTreeSet::new();
@@ -187,7 +193,7 @@ impl Services {
         Ok(cost)
     }
 
-    /// Looks whether the tables are there, and makes them anew if somebody took them away. Whether that was so.
+    /// Writes the tables again if another program removed them. Returns whether that was so.
     pub fn check(&mut self) -> Result<bool> {
         if self.made && self.plugged.are_told() && self.is_there() {
             return Ok(false);
@@ -197,7 +203,7 @@ impl Services {
         Ok(true)
     }
 
-    /// Whether the kernel has the rules, as far as is known.
+    /// Returns whether the kernel should have the rules.
     pub fn is_made(&self) -> bool {
         self.made
     }
@@ -208,7 +214,7 @@ impl Services {
         script::FAMILIES.into_iter().all(|family| same(family).is_ok())
     }
 
-    /// Hands a difference to the kernel, or everything if that is refused.
+    /// Sends a difference to the kernel, or everything if the kernel refuses the difference.
     fn apply(&mut self, script: &Script) -> Result<ServiceCost> {
         if self.made {
             let text = script.text(&self.table, &self.bridge);
@@ -241,7 +247,7 @@ impl Services {
         })
     }
 
-    /// The script that makes everything anew, and keeps the clients that are remembered.
+    /// Returns the script that writes all tables again and keeps the clients' endpoints.
     fn anew(&self, plugged: &BTreeSet<IpAddr>) -> String {
         let mut script = Script {
             new_chains: self.chains.keys().copied().collect(),
@@ -281,7 +287,8 @@ impl Services {
         text
     }
 
-    /// Leads a destination along a route from now on, or nowhere. Whether it has left an endpoint, or gained its first.
+    /// Sets the route of a destination, or removes it. Returns whether the destination lost an
+    /// endpoint or gained its first.
     fn lead(&mut self, destination: Destination, route: Option<&ServiceRoute>, script: &mut Script) -> bool {
         let family = destination.family();
         let before = self.led.remove(&destination);
@@ -386,7 +393,8 @@ impl Services {
         self.serves(&destination, one.endpoint)
     }
 
-    /// Forgets connections that have no end (UDP) and clients' endpoints that led where these destinations lead no more.
+    /// Deletes UDP connections and clients' saved endpoints for endpoints that these destinations
+    /// no longer have.
     fn forget(&self, left: &BTreeSet<Destination>) -> Result<usize> {
         let serves = |destination: &Destination, endpoint| self.serves(destination, endpoint);
         let stuck = |destination: &Destination| {
@@ -417,17 +425,17 @@ impl Services {
     }
 }
 
-/// Removes the tables of an instance, whether they are there or not.
+/// Removes the tables of an instance, if they exist.
 pub(super) fn tear_down(instance: &str) -> Result<()> {
     forwarding::apply(&script::drop_tables(&table(instance)))
 }
 
-/// The name of both tables.
+/// Returns the name of both tables.
 pub(super) fn table(instance: &str) -> String {
     format!("{instance}-services")
 }
 
-/// Sets or clears a member; whether that is new.
+/// Adds or removes a member. Returns whether the set changed.
 fn mark(members: &mut BTreeSet<IpAddr>, address: IpAddr, present: bool) -> bool {
     if present {
         members.insert(address)
@@ -458,7 +466,7 @@ fn pick(
     }
 }
 
-/// The elements of a destination other than its endpoints.
+/// Returns the elements of a destination, without its endpoints.
 fn plain(destination: &Destination, led: &Led) -> Vec<(Set, String, Option<String>)> {
     let key = || script::key(destination);
     let mut elements = Vec::new();
@@ -511,7 +519,7 @@ fn chain(destination: &Destination, led: &Led) -> Chain {
     }
 }
 
-/// The chains that a destination needs.
+/// Returns the chains that a destination needs.
 fn chains(destination: &Destination, led: &Led) -> Vec<Chain> {
     let outer = chain(destination, led);
     let needed = outer.endpoints > 0 || outer.inside.is_some();

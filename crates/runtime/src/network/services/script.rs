@@ -1,8 +1,10 @@
-//! The rules for Services as nft reads them.
+//! The rules for Services as a script for nft.
 //!
-//! Everything that there are many of is an element of a set or map, so one change is a few elements, whatever the number of Services and endpoints:
-//! `services` and `node_ports` lead a destination to the chain for as many endpoints as it has, which draws a number and finds the endpoint of that number
-//! in `picks` or `node_port_picks`. Chains are few: one for each number of endpoints that some destination has.
+//! Everything that scales with the number of Services is an element of a set or map. A change is
+//! therefore a few elements, whatever the number of Services and endpoints. `services` and
+//! `node_ports` map a destination to the chain for its number of endpoints. The chain draws a
+//! random number and looks the endpoint up in `picks` or `node_port_picks`. There are few chains:
+//! one for each number of endpoints that occurs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -11,7 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::Destination;
 use crate::Protocol;
 
-/// An address family of nftables, each of which has a table.
+/// Address family of an nftables table.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) enum Family {
     V4,
@@ -20,11 +22,12 @@ pub(super) enum Family {
 
 pub(super) const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
-/// Where the numbers of the endpoints for the inside begin: a list is shorter than this.
+/// First number of the endpoints for inside clients. Every list is shorter than this.
 const INSIDE: usize = 1 << 24;
-/// Clients whose endpoint is remembered, at most, in all Services of a node: some MiB of the kernel's memory. Further ones get any endpoint.
+/// Largest number of clients with a saved endpoint, in all Services of a node. Limits the kernel's
+/// memory to some MiB. Further clients get any endpoint.
 const REMEMBERED: usize = 65_536;
-/// Any number; the same in all chains, so that a client gets the same number in each.
+/// Arbitrary seed. It is the same in all chains, so that a client gets the same hash in each.
 const HASH_SEED: &str = "0x65766572";
 
 impl Family {
@@ -35,7 +38,7 @@ impl Family {
         }
     }
 
-    /// The family's name, which also begins its matches.
+    /// Returns the family's name, which is also the keyword of its matches.
     pub(super) fn ip(self) -> &'static str {
         match self {
             Family::V4 => "ip",
@@ -51,19 +54,19 @@ impl Family {
     }
 }
 
-/// A chain that leads to one of so many endpoints.
+/// Chain that forwards to one of a number of endpoints.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) struct Chain {
     pub(super) protocol: Protocol,
-    /// Whether it is for ports of the node; else for Services' own addresses.
+    /// Whether it is for node ports instead of Services' own addresses.
     pub(super) node_port: bool,
-    /// Whether it leads to the list for the inside.
+    /// Whether it forwards to the list for inside clients.
     pub(super) for_inside: bool,
-    /// How many endpoints.
+    /// Number of endpoints.
     pub(super) endpoints: usize,
-    /// Where clients inside go instead: how many endpoints that list has.
+    /// Number of endpoints in the list for inside clients, if there is such a list.
     pub(super) inside: Option<usize>,
-    /// Whether a client comes to the endpoint that it had before.
+    /// Whether a client keeps its endpoint.
     pub(super) sticky: bool,
 }
 
@@ -85,7 +88,7 @@ impl Chain {
         name
     }
 
-    /// The chain that this one goes to for clients inside.
+    /// Returns the chain that this one jumps to for inside clients.
     pub(super) fn inner(&self) -> Option<Chain> {
         Some(Chain {
             for_inside: true,
@@ -118,12 +121,14 @@ impl Chain {
         } else {
             String::new()
         };
-        // nft cannot remember a client of IPv6 with its endpoint (its registers are too few); a hash of the client's address stands in.
+        // nft cannot store an IPv6 client with its endpoint, because it has too few registers. A
+        // hash of the client's address is used instead.
         let draw = |among: usize| match (family, self.sticky) {
             (Family::V6, true) => format!("jhash ip6 saddr mod {among} seed {HASH_SEED}{offset}"),
             _ => format!("numgen random mod {among}{offset}"),
         };
-        // A packet that met the chain just before the list became shorter takes the first endpoint.
+        // If the list became shorter while a packet was in the chain, the packet goes to the first
+        // endpoint.
         for among in [self.endpoints, 1] {
             if self.endpoints > 0 {
                 rules.push(format!("dnat {ip} to {key} . {} map @{picks}_{l4}", draw(among)));
@@ -134,39 +139,39 @@ impl Chain {
     }
 }
 
-/// A set or map of the table.
+/// Set or map of the table.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) enum Set {
-    /// Destinations at addresses, and their chains.
+    /// Destinations at addresses, with their chains.
     Services,
-    /// Ports of the node, and their chains.
+    /// Node ports, with their chains.
     NodePorts,
-    /// The endpoints of addresses, by number. One a protocol, because only a map that is made for a port of one protocol can be searched for it and a
-    /// number.
+    /// Endpoints of addresses, by number. There is one map for each protocol, because nft can look
+    /// up a port and a number only in a map for ports of one protocol.
     Picks(Protocol),
-    /// The endpoints of ports of the node, by number.
+    /// Endpoints of node ports, by number.
     NodePortPicks(Protocol),
-    /// Addresses without an endpoint for here, and what is done.
+    /// Addresses without an endpoint for this node, with their verdict.
     Absent,
-    /// Ports of the node without one.
+    /// Node ports without an endpoint for this node, with their verdict.
     AbsentNodePorts,
-    /// Addresses whose clients are remembered, and for how long.
+    /// Addresses whose clients keep their endpoint, with the time.
     Affine,
-    /// Ports of the node whose clients are remembered.
+    /// Node ports whose clients keep their endpoint, with the time.
     AffineNodePorts,
-    /// Addresses whose clients are hidden behind the node.
+    /// Addresses whose clients are masqueraded.
     Masqueraded,
-    /// Ports of the node whose clients are hidden behind it.
+    /// Node ports whose clients are masqueraded.
     MasqueradedNodePorts,
-    /// Addresses that are Services' alone.
+    /// Addresses that only Services use.
     ClusterIps,
-    /// Endpoints on this node, each with itself.
+    /// Endpoints on this node, each paired with itself.
     Hairpins,
-    /// Addresses that not everybody may come to.
+    /// Addresses that permit only some clients.
     Guarded,
-    /// Those addresses, each with a network that may.
+    /// Those addresses, each with a permitted network.
     Sources,
-    /// Own pods that are not on the bridge.
+    /// Pods of this instance that are not on the bridge.
     Plugged,
 }
 
@@ -201,7 +206,7 @@ pub(super) fn protocol(protocol: Protocol) -> &'static str {
     }
 }
 
-/// A destination as a key of maps.
+/// Returns a destination as a key of maps.
 pub(super) fn key(destination: &Destination) -> String {
     match destination {
         Destination::Address(address, l4, port) => format!("{address} . {} . {port}", protocol(*l4)),
@@ -211,7 +216,7 @@ pub(super) fn key(destination: &Destination) -> String {
     }
 }
 
-/// The place of an endpoint, as a key of picks.
+/// Returns the number of an endpoint as a key of picks.
 pub(super) fn place(destination: &Destination, for_inside: bool, number: usize) -> String {
     let number = number + if for_inside { INSIDE } else { 0 };
     match destination {
@@ -224,21 +229,21 @@ pub(super) fn endpoint(endpoint: SocketAddr) -> String {
     format!("{} . {}", endpoint.ip(), endpoint.port())
 }
 
-/// The chain that remembers clients for so long.
+/// Returns the name of the chain that saves clients' endpoints for this time.
 pub(super) fn remember(seconds: u32) -> String {
     format!("remember_{seconds}")
 }
 
-/// A key, and a map's value.
+/// A key, and the value if the element is a map's.
 type Element = (String, Option<String>);
 
-/// One change of the tables, gathered and then said in the order that nft needs.
+/// A change of the tables, collected and then written in the order that nft needs.
 #[derive(Default)]
 pub(super) struct Script {
     pub(super) new_chains: BTreeSet<(Family, Chain)>,
     pub(super) old_chains: BTreeSet<(Family, Chain)>,
     pub(super) new_memories: BTreeSet<u32>,
-    /// Elements that go, then elements that come, a value with each that is a map's.
+    /// Elements to remove.
     pub(super) removed: BTreeMap<(Family, Set), Vec<String>>,
     pub(super) added: BTreeMap<(Family, Set), Vec<Element>>,
 }
@@ -252,10 +257,10 @@ impl Script {
         self.added.entry((family, set)).or_default().push((key, value));
     }
 
-    /// Its text. What is empty changes nothing.
+    /// Returns the script. An empty one changes nothing.
     pub(super) fn text(&self, table: &str, bridge: &str) -> String {
         let mut text = String::new();
-        // Chains before rules, which go from one to the other. Writing into a string cannot fail.
+        // Chains come before the rules that jump to them. Writing into a string cannot fail.
         for (family, chain) in &self.new_chains {
             writeln!(text, "add chain {} {table} {}", family.ip(), chain.name()).ok();
         }
@@ -311,13 +316,13 @@ fn rules_text(text: &mut String, family: Family, table: &str, chain: &str, rules
     }
 }
 
-/// The script that makes both tables anew, empty, in the place of what is there. Chains that lead come after redirects and host ports, whose
-/// priority is -100: what those lead is theirs.
+/// Returns the script that creates both tables empty and replaces existing ones. The NAT chains
+/// come after those for redirects and host ports (priority -100), which therefore take precedence.
 pub(super) fn tables(table: &str, bridge: &str) -> String {
     FAMILIES.map(|family| base(family, table, bridge)).concat()
 }
 
-/// The script that removes both tables, whether they are there or not.
+/// Returns the script that removes both tables, if they exist.
 pub(super) fn drop_tables(table: &str) -> String {
     let drop = |family: Family| {
         let ip = family.ip();
@@ -328,7 +333,7 @@ pub(super) fn drop_tables(table: &str) -> String {
 
 fn base(family: Family, table: &str, bridge: &str) -> String {
     let (ip, address) = (family.ip(), family.address_type());
-    // Bridges of other instances begin alike.
+    // The bridges of other instances have the same prefix.
     let others = format!(
         "iifname \"{}*\" iifname != \"{bridge}\" return",
         crate::layout::BRIDGES
