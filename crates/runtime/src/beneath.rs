@@ -499,12 +499,14 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::QuotaExceeded);
         // A chain of links, each of which is followed while the one before is: the stack does not grow with their paths.
         for number in 0..LINKS - 1 {
-            let target = format!("/chain{}/{}", number + 1, "e/".repeat(1000));
+            let target = format!("/chain{}/{}", number + 1, "e/".repeat(200));
             symlink(target, folder.path().join(format!("chain{number}"))).unwrap();
         }
         root.make_folders(Path::new("/chain0/f"), 0o755).unwrap();
         symlink("/loop", folder.path().join("loop")).unwrap();
         assert!(root.make_folders(Path::new("/loop/f"), 0o755).is_err());
+        // The standard library would call itself for each level.
+        remove_tree(folder.path()).unwrap();
     }
 
     #[test]

@@ -197,7 +197,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str| folder.path().join("sub").join(name);
         let mut log = LogFile::open(&LogPath::new(folder.path(), "sub/0.log")).unwrap();
-        std::fs::create_dir_all(file("0.log.1/planted")).unwrap();
+        let (last, before) = (
+            format!("0.log.{}", LOG_FILES - 1),
+            format!("0.log.{}", LOG_FILES - 2),
+        );
+        std::fs::create_dir_all(file(&last).join("planted")).unwrap();
+        std::fs::write(file(&before), "").unwrap();
         std::fs::rename(file("0.log"), file("moved")).unwrap();
         std::fs::create_dir(file("0.log")).unwrap();
         let chunk = vec![b'x'; LOG_SIZE_LIMIT as usize / 2];
@@ -205,7 +210,7 @@ mod tests {
         assert_eq!(errors, 4, "each failed rotation is told");
         assert_eq!(file("moved").metadata().unwrap().len(), LOG_SIZE_LIMIT);
         // When the names are free again, it is rotated again.
-        std::fs::remove_dir_all(file("0.log.1")).unwrap();
+        std::fs::remove_dir_all(file(&last)).unwrap();
         log.write(&chunk).unwrap();
         assert_eq!(file("0.log").metadata().unwrap().len(), LOG_SIZE_LIMIT / 2);
     }
