@@ -31,7 +31,7 @@ use crate::client::manifest::{self, Document};
 use crate::client::output;
 use crate::client::resources::{Resource, Resources};
 
-/// Show what a manifest would change on each node, without writing anything
+/// Show what a manifest would change on each node; writes nothing
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::client::connection::ConnectArgs;
 use crate::control_plane::EndSignals;
 
-/// Simulate nodes that start no containers, to try a manifest on a large fleet
+/// Simulate nodes without containers, to try a manifest on a fleet
 #[derive(Args, Debug)]
 pub(crate) struct Simulate {
     /// Number of nodes
