@@ -265,7 +265,7 @@ mod tests {
 
     const NOW: i64 = 1_000_000;
 
-    /// Stores an object of this kind, deleted so many seconds ago if at all.
+    /// Stores an object of this kind, optionally with a deletion timestamp this many seconds ago.
     async fn store(objects: &Objects, kind: &str, deleted_ago: Option<i64>) {
         let kind = core(kind).unwrap();
         let namespace = if kind.namespaced { "ns" } else { "" };

@@ -1,4 +1,4 @@
-//! Bodies of requests and responses, whichever way they came in or go out.
+//! Bodies of requests and responses.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,29 +17,31 @@ use crate::rights::Rights;
 /// Any error of a body.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A body in either direction: whole, or as it comes.
+/// A body of a request or response: complete bytes, or a stream.
 pub(crate) struct Body {
     kind: Kind,
-    /// What an answer to a connection keeps until it was sent.
+    /// What the body of a response holds until it is sent.
     hold: Option<Arc<Hold>>,
 }
 
 enum Kind {
     Whole(Option<Bytes>),
     Stream(UnsyncBoxBody<Bytes, BoxError>),
-    /// A stream of which it is known that it is long, though not how long.
+    /// A stream of unknown length that is known to be long.
     Long(UnsyncBoxBody<Bytes, BoxError>),
 }
 
-/// What an answer keeps until it was sent, or its client has gone: the request's place in its queue.
+/// Resources that a response holds until it is sent or its client disconnects, such as the
+/// request's ticket.
 pub(crate) struct Hold {
     pub(crate) _ticket: Option<Ticket>,
     pub(crate) active: Active,
-    /// Of an answer that its client must take in time.
+    /// Progress of a response that its client must read in time.
     pub(crate) progress: Option<Arc<Progress>>,
 }
 
-/// The bytes of a frame, which keep what the answer keeps: HTTP/2 takes the last frame of an answer long before the client does.
+/// The bytes of a frame. They hold the response's resources, because HTTP/2 buffers the last frame
+/// of a response long before the client reads it.
 struct Unsent {
     bytes: Bytes,
     _hold: Arc<Hold>,
@@ -52,18 +54,18 @@ impl AsRef<[u8]> for Unsent {
 }
 
 impl Body {
-    /// No bytes.
+    /// Returns an empty body.
     pub(crate) fn empty() -> Body {
         Body::of(Kind::Whole(None))
     }
 
-    /// These bytes.
+    /// Returns a body with these bytes.
     pub(crate) fn whole(bytes: impl Into<Bytes>) -> Body {
         let bytes = bytes.into();
         Body::of(Kind::Whole((!bytes.is_empty()).then_some(bytes)))
     }
 
-    /// What `body` gives, as it gives it.
+    /// Returns a body that streams `body`.
     pub(crate) fn stream<B>(body: B) -> Body
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -72,7 +74,7 @@ impl Body {
         Body::of(Kind::Stream(body.map_err(Into::into).boxed_unsync()))
     }
 
-    /// What `body` gives, which is more than a few frames.
+    /// Returns a body that streams `body`, which has more than a few frames.
     pub(crate) fn long<B>(body: B) -> Body
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -85,7 +87,7 @@ impl Body {
         Body { kind, hold: None }
     }
 
-    /// The body, which ends with `rights`.
+    /// Ends the body when `rights` end.
     pub(crate) fn until(self, rights: Option<Rights>) -> Body {
         let Some(mut rights) = rights else {
             return self;
@@ -96,13 +98,13 @@ impl Body {
         })
     }
 
-    /// The body, which keeps `hold` until it is dropped.
+    /// Attaches `hold` to the body.
     pub(crate) fn holding(mut self, hold: Hold) -> Body {
         self.hold = Some(Arc::new(hold));
         self
     }
 
-    /// Whether the body is longer than `bytes`; false for a stream of which that is not known.
+    /// Returns whether the body is longer than `bytes`. False for a stream of unknown length.
     pub(crate) fn is_longer_than(&self, bytes: u64) -> bool {
         match &self.kind {
             Kind::Long(_) => true,
@@ -113,10 +115,10 @@ impl Body {
     }
 }
 
-/// A body that ends when something has happened.
+/// A body that ends when a future completes.
 struct Until {
     body: Body,
-    /// None when it has happened.
+    /// `None` once the future has completed.
     end: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
@@ -153,7 +155,8 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
         let frame = match &mut this.kind {
-            // A connection takes frames as its client does, and keeps those that it has taken.
+            // Splits the body into frames: a connection reads frames as its client does, and
+            // buffers them.
             Kind::Whole(Some(bytes)) if this.hold.is_some() && bytes.len() > FRAME_BYTES => {
                 Poll::Ready(Some(Ok(Frame::data(bytes.split_to(FRAME_BYTES)))))
             }

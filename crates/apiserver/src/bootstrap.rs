@@ -1,5 +1,5 @@
-//! What a cluster has at its start. Everything goes through the API, as if an administrator had created it, and is
-//! left alone when it is there.
+//! Creates the objects that every cluster has. Requests go through the API, as if an administrator
+//! had sent them.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -19,24 +19,24 @@ use crate::service_ranges::ServiceRanges;
 /// The namespaces that every cluster has.
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
-/// An object that every cluster has could not be made.
+/// An object that every cluster has could not be created.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot create {object}: {message}")]
 pub struct BootstrapError {
-    /// Its path.
+    /// Path of the object.
     pub object: String,
-    /// What the API said.
+    /// Error message of the API.
     pub message: String,
 }
 
-/// Creates what is missing of the objects that every cluster has.
+/// Creates the missing ones of the objects that every cluster has.
 pub(crate) async fn bootstrap(
     client: &InProcess,
     authority: &str,
     advertised: SocketAddr,
     ranges: &ServiceRanges,
 ) -> Result<(), BootstrapError> {
-    // Side by side, so that they share flushes to the disk.
+    // Concurrently, so that the writes share flushes to the disk.
     let namespaces = join_all(NAMESPACES.map(|name| namespace(client, name, authority)));
     let classes = join_all(priority_classes().map(|class| priority_class(client, class)));
     let cluster_roles = rbac_objects(client, "clusterroles", defaults::cluster_roles());
@@ -52,13 +52,14 @@ pub(crate) async fn bootstrap(
         dns_service(client, ranges)
     );
     if let Err(error) = names {
-        // A cluster that has given the address away, or has a DNS of its own, goes on with what it has.
+        // A cluster that has its own DNS, or uses the address for another Service, continues
+        // without this Service.
         tracing::warn!(%error, "cannot create the Service of the cluster DNS");
     }
     kubernetes
 }
 
-/// A namespace with what every namespace has.
+/// Creates a namespace with the objects that every namespace has.
 async fn namespace(client: &InProcess, name: &str, authority: &str) -> Result<(), BootstrapError> {
     let object = json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}});
     create(client, "/api/v1/namespaces", &object).await?;
@@ -79,8 +80,8 @@ async fn priority_class(client: &InProcess, class: Value) -> Result<(), Bootstra
     Ok(())
 }
 
-/// Creates the default roles or bindings that are missing, and gives the others what they lack: a cluster that was made by an older
-/// server gets the rights that a newer one needs.
+/// Creates the missing default roles or bindings, and adds missing rights to the existing ones. So
+/// a cluster of an older server gets the rights that a newer server needs.
 async fn rbac_objects(client: &InProcess, plural: &str, wanted: Vec<Value>) -> Result<(), BootstrapError> {
     let collection = format!("/apis/rbac.authorization.k8s.io/v1/{plural}");
     let (code, text) = send(client, Method::GET, &collection, &Value::Null).await;
@@ -110,7 +111,7 @@ async fn rbac_object(
         return create(client, collection, wanted).await.map(drop);
     };
     if defaults::has_wrong_role(found, wanted) {
-        // A binding cannot be changed to another role.
+        // The role of a binding is immutable.
         let (code, message) = send(client, Method::DELETE, &path, &Value::Null).await;
         if !matches!(code, StatusCode::OK | StatusCode::NOT_FOUND) {
             return Err(failed(collection, wanted, message));
@@ -165,8 +166,8 @@ fn priority_classes() -> [Value; 2] {
     ]
 }
 
-/// The Service by which pods find names, as installers call it and programs expect it. It has no selector and no endpoints: each
-/// node answers at its address.
+/// Creates the Service of the cluster DNS, with the name that installers and programs use. It has
+/// no selector and no endpoints: each node serves DNS at its address.
 async fn dns_service(client: &InProcess, ranges: &ServiceRanges) -> Result<(), BootstrapError> {
     let addresses = ranges.dns();
     let port = |name: &str, protocol: &str| json!({"name": name, "port": 53, "protocol": protocol, "targetPort": 53});
@@ -194,7 +195,7 @@ async fn dns_service(client: &InProcess, ranges: &ServiceRanges) -> Result<(), B
     Ok(())
 }
 
-/// The Service `kubernetes`, by which pods find the API, and the address behind it.
+/// Creates the Service `kubernetes`, under which pods reach the API, and its endpoints.
 async fn kubernetes_service(
     client: &InProcess,
     advertised: SocketAddr,
@@ -212,7 +213,7 @@ async fn kubernetes_service(
         },
     });
     create(client, "/api/v1/namespaces/default/services", &service).await?;
-    // Without a network there is no address that an endpoint may have.
+    // Without a network the machine has no valid address for an endpoint.
     let Some(address) = endpoint_address(advertised.ip()) else {
         return Ok(());
     };
@@ -242,8 +243,9 @@ async fn kubernetes_service(
     .await
 }
 
-/// The address behind the Service. A loopback address may not stand there and would mean each pod's own, so the
-/// machine's address stands for it: nodes lead the Service's traffic to their own way to the server.
+/// Returns the address of the Service's endpoint. A loopback address is invalid in Endpoints and
+/// would mean the pod itself, so the machine's address replaces it. Agents redirect the Service's
+/// traffic to the address at which they reach the server.
 fn endpoint_address(advertised: IpAddr) -> Option<IpAddr> {
     match advertised.is_unspecified() || advertised.is_loopback() {
         true => outward_address(),
@@ -251,7 +253,7 @@ fn endpoint_address(advertised: IpAddr) -> Option<IpAddr> {
     }
 }
 
-/// Creates an object unless it is there. Gives whether it was created.
+/// Creates an object unless it exists. Returns whether it was created.
 async fn create(client: &InProcess, collection: &str, object: &Value) -> Result<bool, BootstrapError> {
     match send(client, Method::POST, collection, object).await {
         (StatusCode::CREATED, _) => Ok(true),
@@ -260,7 +262,7 @@ async fn create(client: &InProcess, collection: &str, object: &Value) -> Result<
     }
 }
 
-/// Creates an object, or gives the one that is there this content.
+/// Creates an object, or replaces the existing one.
 pub(crate) async fn create_or_replace(
     client: &InProcess,
     collection: &str,
@@ -283,7 +285,7 @@ fn failed(collection: &str, object: &Value, message: String) -> BootstrapError {
     }
 }
 
-/// The answer's code, and its text.
+/// Sends a request, and returns the status code and the text of the response.
 pub(crate) async fn send(
     client: &InProcess,
     method: Method,

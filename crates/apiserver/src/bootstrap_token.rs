@@ -1,4 +1,5 @@
-//! Bootstrap authentication: a machine that joins shows a token, which a Secret in `kube-system` makes good.
+//! Authentication of machines that join: a bootstrap token is valid if a Secret in `kube-system`
+//! holds it.
 
 use api::bootstrap_token::{BootstrapToken, NAMESPACE, USER_PREFIX};
 use api::status::Status;
@@ -8,12 +9,12 @@ use crate::objects::{self, core};
 use crate::shared::Shared;
 use crate::user::User;
 
-/// Who shows a token that is not good is told so, and what to do: a mistake is likelier here than an attack, and whether an id exists is
-/// no secret without its second half.
+/// Error for an invalid bootstrap token. It names the remedy, because a mistake is likelier than an
+/// attack. The existence of an ID is no secret without the second half of the token.
 const REFUSED: &str =
     "the bootstrap token is unknown, expired or revoked: make another with `everynode token create`";
 
-/// The user that the token stands for.
+/// Returns the user of the token, or status 401.
 pub(crate) fn user(shared: &Shared, token: &BootstrapToken, now: Timestamp) -> Result<User, Status> {
     let refused = |why: &str| {
         tracing::debug!(id = token.id, why, "a bootstrap token was refused");

@@ -1,4 +1,4 @@
-//! The API server's own service as a client: no socket, no TLS, the same code behind it.
+//! In-process client of the API server: the same service without socket and TLS.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -14,7 +14,7 @@ use crate::service::{self, Origin};
 use crate::shared::Shared;
 use crate::user::User;
 
-/// Answers the requests of one component of this process, acting as its user.
+/// A client for one component of this process that acts as its user.
 #[derive(Clone)]
 pub(crate) struct InProcess {
     shared: Arc<Shared>,
@@ -29,7 +29,7 @@ impl InProcess {
         }
     }
 
-    /// Answers one request.
+    /// Sends one request and returns its response.
     pub(crate) async fn request(&self, request: Request<Body>) -> Response<Body> {
         service::serve(self.shared.clone(), self.origin.clone(), request).await
     }

@@ -1,4 +1,5 @@
-//! Large answers, compressed for clients that take gzip, as kubectl and other Go clients do.
+//! Gzip compression of large responses, for clients that accept it, such as kubectl and other Go
+//! clients.
 
 use std::io::Write;
 use std::pin::Pin;
@@ -16,7 +17,7 @@ use crate::limits::{COMPRESSED_FROM_BYTES, FRAME_BYTES};
 
 const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 
-/// Whether a client takes gzip.
+/// Returns whether a client accepts gzip.
 pub(crate) fn is_accepted(headers: &HeaderMap) -> bool {
     let texts = headers.get_all(ACCEPT_ENCODING).into_iter();
     let mut codings = texts
@@ -29,7 +30,8 @@ pub(crate) fn is_accepted(headers: &HeaderMap) -> bool {
     })
 }
 
-/// The answer, compressed if that is worth it: a small one gains nothing, and a stream without an end must not wait in the compressor.
+/// Compresses a large response. A small one gains nothing, and an endless stream must not be
+/// delayed in the compressor.
 pub(crate) fn compress(response: Response<Body>) -> Response<Body> {
     if response.status() != StatusCode::OK || !response.body().is_longer_than(COMPRESSED_FROM_BYTES) {
         return response;
@@ -43,12 +45,12 @@ pub(crate) fn compress(response: Response<Body>) -> Response<Body> {
     Response::from_parts(parts, Body::long(Compressed::new(body)))
 }
 
-/// A body on its way through the compressor.
+/// A body that compresses another body.
 struct Compressed {
     body: Body,
-    /// What came from the body and is not compressed yet.
+    /// Bytes of the body that are not compressed yet.
     waiting: Bytes,
-    /// None at the end.
+    /// `None` at the end of the body.
     encoder: Option<GzEncoder<Vec<u8>>>,
 }
 
@@ -57,7 +59,8 @@ impl Compressed {
         Compressed {
             body,
             waiting: Bytes::new(),
-            // Objects repeat themselves so much that the fastest way already makes them ten times smaller.
+            // Objects are so repetitive that the fastest level already compresses them to about a
+            // tenth.
             encoder: Some(GzEncoder::new(Vec::new(), Compression::fast())),
         }
     }
@@ -90,7 +93,7 @@ impl http_body::Body for Compressed {
         encoder.write_all(&piece)?;
         let out = std::mem::take(encoder.get_mut());
         if out.is_empty() {
-            // The compressor keeps what it got until it has enough; the next piece waits for its turn.
+            // The compressor buffers its input until it has enough. Yields before the next piece.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }

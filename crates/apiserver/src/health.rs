@@ -1,4 +1,4 @@
-//! What everybody may ask: is it alive, and which version is it. And the counters.
+//! Endpoints for health, version, certificate authority and metrics.
 
 use api::status::Status;
 use http::{Method, Response, StatusCode, Uri};
@@ -9,37 +9,37 @@ use crate::query::Query;
 use crate::respond;
 use crate::shared::{Part, Shared};
 
-/// The Kubernetes version whose API this is.
+/// Version of Kubernetes whose API the server implements.
 const KUBERNETES_MAJOR: &str = "1";
 const KUBERNETES_MINOR: &str = "36";
 
-/// A named check, and why it fails now.
+/// A health check. `failed` returns the reason of a failure.
 struct Check {
     name: &'static str,
     failed: fn(&Shared) -> Option<String>,
 }
 
-/// Whether the server answers at all.
+/// Passes whenever the server responds.
 const PING: Check = Check {
     name: "ping",
     failed: |_| None,
 };
-/// Whether the store takes writes. Kubernetes' name for it, which its monitoring asks for.
+/// Passes when the store accepts writes. Kubernetes' monitoring expects this name.
 const ETCD: Check = Check {
     name: "etcd",
     failed: |shared| shared.objects.trouble().map(|trouble| trouble.to_string()),
 };
-/// Whether the objects that every cluster has are there.
+/// Passes once the objects that every cluster has are created.
 const BOOTSTRAP: Check = Check {
     name: "poststarthook/rbac/bootstrap-roles",
     failed: |shared| shared.started.lacks(Part::Objects),
 };
-/// Whether the administrator's kubeconfig is written.
+/// Passes once the administrator's kubeconfig is written.
 const KUBECONFIG: Check = Check {
     name: "poststarthook/admin-kubeconfig",
     failed: |shared| shared.started.lacks(Part::Kubeconfig),
 };
-/// Whether the server goes on.
+/// Passes until the server shuts down.
 const SHUTDOWN: Check = Check {
     name: "shutdown",
     failed: |shared| {
@@ -50,14 +50,16 @@ const SHUTDOWN: Check = Check {
     },
 };
 
-/// What each endpoint looks at. A server whose disk is full is alive: a restart would help nothing.
+/// The checks of each endpoint. A server with a full disk is live, because a restart would not
+/// help.
 const LIVEZ: &[Check] = &[PING];
 const HEALTHZ: &[Check] = &[PING, ETCD, BOOTSTRAP, SHUTDOWN];
 const READYZ: &[Check] = &[PING, ETCD, BOOTSTRAP, KUBECONFIG, SHUTDOWN];
 
-/// `/healthz`, `/livez`, `/readyz`, and `/readyz/<check>` for one check, as kube-apiserver answers them: `ok`, or 500
-/// with the names of what fails. `verbose` lists the checks, `exclude` leaves some out. Why a check fails stands under
-/// its own path, which not everybody may read.
+/// Serves `/healthz`, `/livez`, `/readyz`, and `/readyz/<check>` for one check, as kube-apiserver
+/// does: `ok`, or status 500 with the names of the failed checks. `verbose` lists the checks,
+/// `exclude` skips some. The reason of a failure is only under the check's own path, because not
+/// all users may read it.
 pub(crate) fn health(shared: &Shared, uri: &Uri) -> Response<Body> {
     let path = uri.path().trim_matches('/');
     let (endpoint, one) = path.split_once('/').unwrap_or((path, ""));
@@ -113,7 +115,8 @@ pub(crate) fn health(shared: &Shared, uri: &Uri) -> Response<Body> {
     respond::text(StatusCode::OK, report)
 }
 
-/// The checks of `/readyz` as Kubernetes' metric `kubernetes_healthcheck`, and what the store has done.
+/// Returns the checks of `/readyz` as Kubernetes' metric `kubernetes_healthcheck`, and the counters
+/// of the store.
 fn store_metrics(shared: &Shared) -> String {
     let mut out = String::from(
         "# HELP kubernetes_healthcheck The result of a health check: 1 is passed, 0 failed.\n\
@@ -145,7 +148,7 @@ fn store_metrics(shared: &Shared) -> String {
     out
 }
 
-/// `/version`: what clients compare their own version with.
+/// Serves `/version`. Clients compare it with their own version.
 pub(crate) fn version(method: &Method) -> Result<Response<Body>, Status> {
     if !matches!(*method, Method::GET | Method::HEAD) {
         return Err(Status::new(
@@ -174,13 +177,13 @@ pub(crate) fn version(method: &Method) -> Result<Response<Body>, Status> {
     Ok(respond::json(StatusCode::OK, &version))
 }
 
-/// `/everynode/v1/authority`: the certificate authority, PEM. A machine that joins asks for it before it can trust the server, and holds
-/// it against the hash in its token.
+/// Serves `/everynode/v1/authority`: the certificate authority, PEM. A joining machine reads it
+/// before it can trust the server, and compares it with the hash in its token.
 pub(crate) fn authority(shared: &Shared) -> Response<Body> {
     respond::text(StatusCode::OK, shared.authority.to_string())
 }
 
-/// `/metrics`, in Prometheus' text format.
+/// Serves `/metrics`, in Prometheus' text format.
 pub(crate) fn metrics(shared: &Shared) -> Response<Body> {
     let mut text = shared
         .metrics

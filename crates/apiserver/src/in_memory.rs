@@ -1,8 +1,8 @@
-//! An API server without a machine: no disk, no network, no randomness of its own. For simulations.
+//! An API server in memory for simulations, without disk, network and real randomness.
 //!
-//! It is the same service behind the same kind of client; what differs is given to it: the clock, and a seed from which it draws
-//! what others take from the kernel. So two runs that ask the same things at the same times see the same answers, names and
-//! uids included.
+//! The service and its client are the same as in production. The clock is an argument. A seed
+//! replaces the randomness of the kernel. So two runs that send the same requests at the same times
+//! receive the same responses, names and UIDs.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,11 +27,11 @@ use crate::shared::{Part, Shared};
 use crate::token::Tokens;
 use crate::user::User;
 
-/// Where the server says it listens: an address that is set aside for documentation.
+/// The advertised address of the server: an address that is reserved for documentation.
 const ADDRESS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), 6443);
 
-/// What stands for the authority's certificate.
+/// Placeholder for the authority's certificate.
 const AUTHORITY: &str = "a simulation has no certificates\n";
 
 /// An API server in memory.
@@ -43,13 +43,13 @@ pub struct InMemory {
 }
 
 impl InMemory {
-    /// A server of a new cluster. `seed` decides what would be random.
+    /// Starts the server of a new cluster. `seed` determines all random values.
     pub async fn start(clock: Clock, seed: u64) -> Result<InMemory, StartError> {
         InMemory::serve(objects::in_memory(), clock, Random::seeded(seed)).await
     }
 
-    /// Stops this server and starts another on what it stored, as after a crash: requests and watches end unanswered, and what
-    /// had happened before cannot be watched any more.
+    /// Stops this server and starts another one with its store, as after a crash. Requests and
+    /// watches end without a response. Earlier revisions can no longer be watched.
     pub async fn restart(&mut self) -> Result<(), StartError> {
         self.shared.stopping.cancel();
         self.objects.compact(self.objects.revision());
@@ -77,7 +77,7 @@ impl InMemory {
         let admin = InProcess::new(shared.clone(), User::admin());
         bootstrap::bootstrap(&admin, AUTHORITY, ADDRESS, &shared.service_ranges).await?;
         shared.started.done(Part::Objects);
-        // Nobody reads files of a simulation.
+        // A simulation has no kubeconfig.
         shared.started.done(Part::Kubeconfig);
         Ok(InMemory {
             objects,
@@ -87,7 +87,7 @@ impl InMemory {
         })
     }
 
-    /// The way to the server for a component that acts as `user`, until the next restart.
+    /// Returns a client for a component that acts as `user`. It is valid until the next restart.
     pub fn line(&self, user: User) -> Line {
         Line(InProcess::new(self.shared.clone(), user))
     }
@@ -97,12 +97,13 @@ impl InMemory {
         &self.shared
     }
 
-    /// The revision of the newest write.
+    /// Returns the revision of the newest write.
     pub fn revision(&self) -> u64 {
         self.objects.revision().0
     }
 
-    /// Every write from now on, as the store keeps it: not what a client was told.
+    /// Watches all writes from now on, as the store holds them and independent of the watches of
+    /// clients.
     pub fn changes(&self) -> Changes {
         let now = self.objects.revision();
         let watchers = KINDS
@@ -118,32 +119,32 @@ impl InMemory {
     }
 }
 
-/// The way of one user to the server. Cheap to clone.
+/// A client of one user. Cheap to clone.
 #[derive(Clone)]
 pub struct Line(InProcess);
 
 impl Line {
-    /// Answers one request. Nothing happens but while this is polled, and whatever the request writes is written by then: a
-    /// future that is dropped stops where it is.
+    /// Sends one request and returns its response. All work is done while the future is polled, and
+    /// the writes of the request are complete when it returns. A dropped future stops the request.
     pub async fn call(&self, request: Request<kube::client::Body>) -> Response<AnswerBody> {
         let answer = self.0.request(request.map(Body::stream)).await;
         answer.map(BodyExt::boxed_unsync)
     }
 }
 
-/// The body of an answer, as it comes.
+/// The body of a response.
 pub type AnswerBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// One write of one object.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// The revision that the write made. No two are alike.
+    /// The revision of the write. It is unique.
     pub revision: u64,
-    /// What it was written to.
+    /// The kind of the object.
     pub kind: &'static Kind,
-    /// The object before, as JSON; None when it was created.
+    /// The object before the write, as JSON. `None` if it was created.
     pub before: Option<Bytes>,
-    /// The object after, as JSON; None when it was deleted.
+    /// The object after the write, as JSON. `None` if it was deleted.
     pub after: Option<Bytes>,
 }
 
@@ -153,8 +154,8 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// What was written since the last call, in the order of revisions. To be called before each restart: what is not read by then
-    /// is lost, and the call after it panics.
+    /// Returns the writes since the last call, in the order of revisions. Must be called before
+    /// each restart: otherwise the writes are lost, and the next call panics.
     pub fn take(&mut self) -> Vec<Change> {
         let mut changes = Vec::new();
         for (kind, watcher) in &mut self.watchers {

@@ -1,4 +1,4 @@
-//! What the server counts, in Prometheus' text format.
+//! Metrics of the server, in Prometheus' text format.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,12 +12,13 @@ use crate::flow::FlowControl;
 /// Upper bounds of the request duration buckets, in seconds: from a cached read to a slow disk.
 const DURATION_BUCKETS: [f64; 8] = [0.0001, 0.0005, 0.001, 0.005, 0.025, 0.1, 1.0, 10.0];
 
-/// The label values of a request: what was done to which resource, with what result.
+/// Label values of a request: verb, resource and status code.
 type Labels = (&'static str, &'static str, u16);
 
 #[derive(Default)]
 struct Requests {
-    /// How many took so long that their bucket is the first whose bound holds them; the last has no bound.
+    /// Requests by duration: each counts in the first bucket whose bound it does not exceed. The
+    /// last bucket has no bound.
     buckets: [AtomicU64; DURATION_BUCKETS.len() + 1],
     nanoseconds: AtomicU64,
 }
@@ -31,7 +32,7 @@ impl Requests {
         self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
     }
 
-    /// How many took no longer than each bound, and how many there are.
+    /// Returns the number of requests up to each bound, and of all requests.
     fn cumulative(&self) -> [u64; DURATION_BUCKETS.len() + 1] {
         let mut sum = 0;
         std::array::from_fn(|index| {
@@ -44,12 +45,12 @@ impl Requests {
 /// Counters of one server.
 #[derive(Default)]
 pub(crate) struct Metrics {
-    /// Bounded by the registry: verbs × resources × status codes.
+    /// Bounded by verbs × resources × status codes.
     requests: RwLock<BTreeMap<Labels, Requests>>,
     watches: Arc<AtomicI64>,
 }
 
-/// A watch that is being served, counted as long as this lives.
+/// Counts an active watch until it is dropped.
 pub(crate) struct WatchGauge(Arc<AtomicI64>);
 
 impl Drop for WatchGauge {
@@ -59,7 +60,7 @@ impl Drop for WatchGauge {
 }
 
 impl Metrics {
-    /// Counts a request that has been answered.
+    /// Counts a served request.
     pub(crate) fn request(&self, verb: &'static str, resource: &'static str, code: u16, took: Duration) {
         let labels = (verb, resource, code);
         let known = self.requests.read().unwrap_or_else(PoisonError::into_inner);
@@ -71,13 +72,13 @@ impl Metrics {
         known.entry(labels).or_default().count(took);
     }
 
-    /// Counts a watch until the answer is dropped.
+    /// Counts a watch until the returned value is dropped.
     pub(crate) fn watch_began(&self) -> WatchGauge {
         self.watches.fetch_add(1, Ordering::Relaxed);
         WatchGauge(self.watches.clone())
     }
 
-    /// Everything as Prometheus reads it.
+    /// Returns all metrics in Prometheus' text format.
     pub(crate) fn text(&self, revision: u64, flow: &FlowControl, connections: &Connections) -> String {
         let mut out = String::new();
         self.write(&mut out, revision).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What a client sends and what it wants back: media types, and the shapes an answer can take.
+//! Content negotiation: media types of requests and responses, and the shapes of responses.
 
 use api::status::Status;
 use http::HeaderMap;
@@ -9,13 +9,13 @@ use schema::decode::Format;
 pub(crate) const JSON: &str = "application/json";
 /// Media type of YAML.
 pub(crate) const YAML: &str = "application/yaml";
-/// Media type of Kubernetes' protobuf envelope; understood in requests.
+/// Media type of Kubernetes' protobuf envelope. Only requests may have it.
 pub(crate) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 const BODIES: [&str; 3] = [JSON, YAML, PROTOBUF];
 const ANSWERS: [&str; 2] = [JSON, YAML];
 
-/// How an answer is written.
+/// Encoding of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Encoding {
     Json,
@@ -24,18 +24,18 @@ pub(crate) enum Encoding {
     Yaml,
 }
 
-/// What an answer shows of the objects it is about.
+/// Shape of the objects in a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
-    /// The objects.
+    /// The complete objects.
     Object,
-    /// A `Table` of this version of `meta.k8s.io`.
+    /// A `Table` in this version of `meta.k8s.io`.
     Table(&'static str),
     /// `PartialObjectMetadata`, or a `PartialObjectMetadataList`.
     Metadata(&'static str),
 }
 
-/// The answer that a client asked for.
+/// Form of the response that a client requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) encoding: Encoding,
@@ -49,7 +49,7 @@ impl Answer {
         shape: Shape::Object,
     };
 
-    /// The `Content-Type` of this answer.
+    /// Returns the `Content-Type` of the response.
     pub(crate) fn content_type(&self) -> &'static str {
         match self.encoding {
             Encoding::Json | Encoding::PrettyJson => JSON,
@@ -57,17 +57,18 @@ impl Answer {
         }
     }
 
-    /// What the client of a request wants: the accepted type, indented for people.
+    /// Returns the form that a request accepts. JSON is indented if people read it.
     pub(crate) fn wanted<B>(request: &http::Request<B>) -> Result<Answer, Status> {
         Answer::first(request, |_| true)
     }
 
-    /// The same for an object that has no Table: clients pass over that for the next type that they accept.
+    /// Returns the form that a request accepts, other than a Table. For objects without a Table,
+    /// clients expect the next type that they accept.
     pub(crate) fn wanted_but_no_table<B>(request: &http::Request<B>) -> Result<Answer, Status> {
         Answer::first(request, |answer| !answer.is_table())
     }
 
-    /// Whether the answer is a Table.
+    /// Returns whether the response is a Table.
     pub(crate) fn is_table(&self) -> bool {
         matches!(self.shape, Shape::Table(_))
     }
@@ -80,7 +81,7 @@ impl Answer {
         Ok(answer)
     }
 
-    /// The first of the accepted types that can be made. 406 when there is none.
+    /// Returns the supported type with the highest quality, or status 406 when there is none.
     fn of(headers: &HeaderMap, can_be: fn(&Answer) -> bool) -> Result<Answer, Status> {
         let mut clauses = accept_clauses(headers).peekable();
         if clauses.peek().is_none() {
@@ -90,7 +91,7 @@ impl Answer {
             .filter_map(|clause| Some((clause.quality, answer(&clause)?)))
             .filter(|(_, answer)| can_be(answer))
             .collect();
-        // Stable, so that among equals the client's own order decides.
+        // The sort is stable, so the client's order decides among equal qualities.
         answers.sort_by(|(a, _), (b, _)| b.total_cmp(a));
         answers
             .first()
@@ -99,7 +100,8 @@ impl Answer {
     }
 }
 
-/// Whether `pretty` asks for indentation or, where it is not said, the client is one that people look at.
+/// Returns whether JSON is indented: `pretty` decides, or else whether people read the client's
+/// output.
 fn is_for_people(query: Option<&str>, headers: &HeaderMap) -> bool {
     const SHOWN_AS_THEY_COME: [&str; 3] = ["curl", "Wget", "Mozilla/5.0"];
     let mut pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
@@ -118,7 +120,7 @@ pub(crate) struct Clause<'a> {
 }
 
 impl<'a> Clause<'a> {
-    /// The value of a parameter.
+    /// Returns the value of a parameter.
     pub(crate) fn parameter(&self, name: &str) -> Option<&'a str> {
         let pairs = self.parameters.split(';').filter_map(|pair| pair.split_once('='));
         pairs
@@ -128,7 +130,7 @@ impl<'a> Clause<'a> {
     }
 }
 
-/// The media ranges of all `Accept` headers, in order.
+/// Returns the media ranges of all `Accept` headers, in order.
 pub(crate) fn accept_clauses(headers: &HeaderMap) -> impl Iterator<Item = Clause<'_>> {
     let texts = headers
         .get_all(ACCEPT)
@@ -170,7 +172,7 @@ fn answer(clause: &Clause<'_>) -> Option<Answer> {
     Some(Answer { encoding, shape })
 }
 
-/// The format of a request's object. A body without a type is JSON.
+/// Returns the format of a request's body. Without a `Content-Type`, it is JSON.
 pub(crate) fn body_format(headers: &HeaderMap) -> Result<Format, Status> {
     match media_type(headers) {
         "" | JSON | "text/json" => Ok(Format::Json),
@@ -180,7 +182,7 @@ pub(crate) fn body_format(headers: &HeaderMap) -> Result<Format, Status> {
     }
 }
 
-/// The kinds of patch.
+/// Type of a patch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PatchType {
     Json,
@@ -194,7 +196,7 @@ const PATCHES: [&str; 3] = [
     "application/strategic-merge-patch+json",
 ];
 
-/// The kind of patch a request carries.
+/// Returns the type of a request's patch.
 pub(crate) fn patch_type(headers: &HeaderMap) -> Result<PatchType, Status> {
     match media_type(headers) {
         "application/json-patch+json" => Ok(PatchType::Json),

@@ -1,4 +1,4 @@
-//! Which certificates of nodes are good, as the store knows it: see [`api::node_credential`].
+//! Checks and records the valid certificates of nodes in the store: see [`api::node_credential`].
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -17,7 +17,7 @@ use crate::pki::Credential;
 use crate::server::CredentialError;
 use crate::shared::Shared;
 
-/// The record of a node, and the object that it is in.
+/// Returns the record of a node's certificates, and the Secret that holds it.
 fn record(shared: &Shared, node: &str) -> Option<(NodeCredential, std::sync::Arc<Object>)> {
     let object = objects::get(&shared.objects, secrets()?, NAMESPACE, node).ok()?;
     let record = NodeCredential::of_secret_json(&object.body)?;
@@ -32,14 +32,15 @@ fn is_node(kind: &Kind) -> bool {
     kind.group.is_empty() && kind.kind == "Node"
 }
 
-/// Whether the Node is being deleted. A node that has not registered yet has no Node, and its certificate is good.
+/// Returns whether the Node is being deleted. A node that has not registered has no Node object,
+/// and its certificate is valid.
 fn is_being_deleted(shared: &Shared, node: &str) -> bool {
     let node = core("Node").and_then(|nodes| objects::get(&shared.objects, nodes, "", node).ok());
     node.is_some_and(|node| node.attributes.attributes.deletion.is_some())
 }
 
-/// 401 unless the certificate of this fingerprint is one of the node's. A certificate is good for nothing from the deletion of its Node on,
-/// whatever finalizers keep the Node.
+/// Returns status 401 unless the record of the node accepts this fingerprint. The deletion of a
+/// Node invalidates its certificates at once, even if finalizers keep the object.
 pub(crate) fn must_accept(shared: &Shared, node: &str, fingerprint: &str) -> Result<(), Status> {
     match record(shared, node) {
         Some((record, _)) if record.accepts(fingerprint) && !is_being_deleted(shared, node) => Ok(()),
@@ -52,8 +53,9 @@ pub(crate) fn must_accept(shared: &Shared, node: &str, fingerprint: &str) -> Res
     }
 }
 
-/// The writes of a transaction in which an object goes: with a node goes the record of its certificates, so that none of them is good for
-/// a node that later has its name. The object's own write is the last.
+/// Returns the writes of the transaction that deletes an object. With a Node, the record of its
+/// certificates is deleted, so that they are invalid for a later node of this name. The object's
+/// own write is the last.
 pub(crate) fn ended_with(shared: &Shared, place: Place<'_>, write: Write) -> Vec<Write> {
     let record = is_node(place.kind).then(|| record(shared, place.name)).flatten();
     let Some((_, object)) = record else {
@@ -77,7 +79,8 @@ pub(crate) fn ended_with(shared: &Shared, place: Place<'_>, write: Write) -> Vec
     vec![record, write]
 }
 
-/// After the deletion of an object, whether it has gone or finalizers keep it: the watches of a deleted node and the tunnel to it end.
+/// Called after the deletion of an object, even if finalizers keep it. Ends the watches of a
+/// deleted node, and closes its tunnel.
 pub(crate) fn was_deleted(shared: &Shared, place: Place<'_>) {
     if is_node(place.kind) {
         shared.node_streams.end(place.name);
@@ -85,7 +88,8 @@ pub(crate) fn was_deleted(shared: &Shared, place: Place<'_>) {
     }
 }
 
-/// What is cancelled at the deletion of the node whose certificate it is; never for a certificate of somebody else.
+/// Returns a token that is cancelled when the node of the certificate is deleted. For certificates
+/// of other users it is never cancelled.
 pub(crate) fn end_of(shared: &Shared, holder: &Holder) -> CancellationToken {
     holder
         .node()
@@ -93,10 +97,12 @@ pub(crate) fn end_of(shared: &Shared, holder: &Holder) -> CancellationToken {
         .unwrap_or_default()
 }
 
-/// What ends with the rights of nodes' certificates: watches and tunnels, which outlive the check of the request that began them.
+/// The ends of nodes' streams. Watches and tunnels outlive the authentication of their request, so
+/// they end when the node's certificate becomes invalid.
 #[derive(Default)]
 pub(crate) struct NodeStreams {
-    /// By node. Bounded by the nodes whose certificates are good: an entry goes with its Node.
+    /// By node. Bounded by the nodes with a valid certificate, because the deletion of a Node
+    /// removes its entry.
     ends: Mutex<HashMap<String, CancellationToken>>,
 }
 
@@ -121,7 +127,8 @@ impl NodeStreams {
     }
 }
 
-/// Records the certificate of the agent beside this server, in place of `before`, the fingerprint of the one that it had.
+/// Records the certificate of the agent beside this server. It replaces the certificate with the
+/// fingerprint `before`.
 pub(crate) async fn keep(
     shared: &Shared,
     admin: &InProcess,

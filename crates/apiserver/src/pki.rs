@@ -1,8 +1,9 @@
-//! The certificates of a server: its authority, what it serves with, and what its users hold.
+//! Keys and certificates of a cluster: the certificate authority, the server's certificate, and
+//! client certificates.
 //!
-//! Everything lives in `<data-dir>/pki`, keys with mode 0600, each file written whole or not at all. The
-//! authority is made at the first start and kept; certificates below it are made anew when they near their end
-//! or when what they must say has changed.
+//! All files are in `<data-dir>/pki`. Keys have mode 0600, and each file is replaced atomically.
+//! The first start creates the authority, which is never replaced. The server replaces its other
+//! certificates before they expire, or when their content must change.
 
 mod file;
 mod kubeconfig;
@@ -24,24 +25,24 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use crate::user::User;
 pub use kubeconfig::kubeconfig;
 
-/// Life of the authority.
+/// Validity of the authority's certificate.
 const AUTHORITY_LIFE: SignedDuration = SignedDuration::from_hours(24 * 3650);
-/// Life of a certificate below it.
+/// Validity of a certificate in `pki` that the authority signs.
 const CERTIFICATE_LIFE: SignedDuration = SignedDuration::from_hours(24 * 365);
-/// A certificate is made anew when less than this is left of it.
+/// A certificate is replaced when it expires within this time.
 const RENEW_BEFORE: SignedDuration = SignedDuration::from_hours(24 * 60);
-/// Certificates begin a little in the past, for clients whose clock is behind.
+/// Certificates are valid from this long before their creation, for clients with a slow clock.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_hours(1);
 
-/// But by no more than this part of their life.
+/// Divisor of a signed certificate's validity that limits the clock skew.
 const SKEW_SHARE: i32 = 20;
 
 const MODE_PRIVATE: u32 = 0o600;
 const MODE_PUBLIC: u32 = 0o644;
-/// The attribute type of an organization, X.520.
+/// Object identifier of the organization attribute in X.520.
 const ORGANIZATION_OID: [u64; 4] = [2, 5, 4, 10];
 
-/// What can go wrong with keys and certificates.
+/// Error of reading or writing keys and certificates.
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
     /// A file could not be read or written.
@@ -54,7 +55,7 @@ pub enum PkiError {
         /// Why it failed.
         source: std::io::Error,
     },
-    /// A certificate could not be made or a key not be read by the certificate library.
+    /// The certificate library could not create a certificate or read a key.
     #[error("cannot {operation}")]
     Certificate {
         /// What was tried.
@@ -62,15 +63,15 @@ pub enum PkiError {
         /// Why it failed.
         source: rcgen::Error,
     },
-    /// A certificate was asked for with more groups than it can name.
+    /// A certificate was requested with more groups than it can name.
     #[error("a certificate of {user} cannot name {groups} organizations (groups): it can name {GROUPS_MAX}")]
     Groups {
-        /// Of whom.
+        /// User of the certificate.
         user: String,
-        /// How many groups.
+        /// Number of groups.
         groups: usize,
     },
-    /// A file that is there does not hold what it should.
+    /// A file exists, but its content is invalid.
     #[error("{path} is damaged: {what}")]
     Damaged {
         /// The file.
@@ -78,7 +79,8 @@ pub enum PkiError {
         /// What is wrong with it.
         what: String,
     },
-    /// The keys of a cluster are not where its objects are. New ones would lock all its nodes and clients out.
+    /// The keys are missing, but the store holds the objects of a cluster. New keys would lock out
+    /// all nodes and clients of the cluster.
     #[error(
         "{path} is missing, but the store beside it holds a cluster whose nodes and clients rely on it: put the folder pki back from a backup, or move the folder store away to begin with an empty cluster"
     )]
@@ -97,7 +99,7 @@ pub struct Credential {
     pub key: String,
 }
 
-/// The certificate authority of a server and the files below it.
+/// The certificate authority of a cluster and its files.
 pub struct Pki {
     dir: PathBuf,
     disk: Disk,
@@ -107,8 +109,9 @@ pub struct Pki {
 }
 
 impl Pki {
-    /// Opens `<data_dir>/pki`. The authority and the service account key are made when they are missing, unless
-    /// `must_exist`: the cluster that they belong to is there.
+    /// Opens `<data_dir>/pki`, and creates the authority and the service account key if they are
+    /// missing. With `must_exist`, fails instead, because the store holds a cluster that relies on
+    /// them.
     pub fn open(data_dir: &Path, disk: &Disk, must_exist: bool, now: Timestamp) -> Result<Pki, PkiError> {
         let dir = data_dir.join("pki");
         let key_path = dir.join("service-account.key");
@@ -132,7 +135,7 @@ impl Pki {
         })
     }
 
-    /// Writes a file of the data directory whole or not at all. One that holds this already is left alone.
+    /// Replaces a file of the data directory atomically, unless it has this content.
     pub(crate) fn keep(&self, path: &Path, content: &str, mode: u32) -> Result<(), PkiError> {
         if file::read(path)?.as_deref() == Some(content) {
             return Ok(());
@@ -140,17 +143,17 @@ impl Pki {
         write(&self.disk, path, content, mode)
     }
 
-    /// The authority's certificate, PEM.
+    /// Returns the authority's certificate, PEM.
     pub fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// The P-256 key that signs service account tokens, PKCS#8 PEM.
+    /// Returns the P-256 key that signs service account tokens, PKCS#8 PEM.
     pub fn service_account_key(&self) -> &str {
         &self.service_account_key
     }
 
-    /// The certificate that the server serves with, for these names and addresses.
+    /// Returns the server's certificate for these names and addresses.
     pub fn server(&self, names: &BTreeSet<String>, now: Timestamp) -> Result<Credential, PkiError> {
         let addresses = names.iter().map(String::as_str);
         self.stored(
@@ -170,7 +173,7 @@ impl Pki {
         )
     }
 
-    /// The client certificate of `user`, kept under `pki/<file>.{crt,key}`.
+    /// Returns the client certificate of `user`, which is stored in `pki/<file>.{crt,key}`.
     pub fn client(&self, file: &str, user: &User, now: Timestamp) -> Result<Credential, PkiError> {
         self.stored(
             file,
@@ -185,19 +188,20 @@ impl Pki {
         )
     }
 
-    /// The client certificate of a node's agent, kept under `pki/node-<name>.{crt,key}`.
+    /// Returns the client certificate of a node's agent, which is stored in
+    /// `pki/node-<name>.{crt,key}`.
     pub fn node(&self, name: &str, now: Timestamp) -> Result<Credential, PkiError> {
         self.client(&format!("node-{name}"), &User::node(name), now)
     }
 
-    /// The fingerprint of the certificate that [`Pki::node`] gave last.
+    /// Returns the fingerprint of the certificate that [`Pki::node`] stored last, if any.
     pub fn node_fingerprint(&self, name: &str) -> Result<Option<String>, PkiError> {
         let pem = file::read(&self.dir.join(format!("node-{name}.crt")))?;
         Ok(pem.and_then(|pem| api::certificates::fingerprint(pem.as_bytes())))
     }
 
-    /// A client certificate for `user` with the key of a signing request (PEM), which lasts for `life`. Of the request nothing but the
-    /// key counts.
+    /// Returns a client certificate for `user` with the public key of a signing request (PEM),
+    /// valid for `life`. Other content of the request is ignored.
     pub fn sign(
         &self,
         request: &str,
@@ -216,7 +220,8 @@ impl Pki {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.serial_number = Some(serial_number().map_err(failed)?);
-        // The short ones that tests ask for would else be old when they are made.
+        // The skew is limited, because it could exceed the whole validity of the short certificates
+        // in tests.
         set_life(&mut params, now, life, CLOCK_SKEW.min(life / SKEW_SHARE));
         let signing = CertificateSigningRequestParams {
             params,
@@ -225,8 +230,8 @@ impl Pki {
         Ok(signing.signed_by(&self.issuer).map_err(failed)?.pem())
     }
 
-    /// The credential in `<file>.{crt,key}` when it is signed by this authority, lives on and is as `wanted`;
-    /// else a new one.
+    /// Returns the credential in `<file>.{crt,key}`. Issues a new one unless it is signed by this
+    /// authority, does not expire soon, and is as `wanted`.
     fn stored(
         &self,
         file: &str,
@@ -267,7 +272,8 @@ impl Pki {
         Ok(credential)
     }
 
-    /// The key is checked too: a crash between the two writes leaves a new key beside an old certificate.
+    /// Returns whether a stored certificate can be used further. Checks the key too, because a
+    /// crash between the two writes leaves a new key beside an old certificate.
     fn is_usable(
         &self,
         certificate: &str,
@@ -290,7 +296,8 @@ impl Pki {
     }
 }
 
-/// The user that a verified client certificate names: common name and organisations.
+/// Returns the user that a verified client certificate names: its common name and its
+/// organizations.
 pub(crate) fn certificate_user(certificate: &X509Certificate<'_>) -> Option<User> {
     let subject = certificate.subject();
     let name = subject.iter_common_name().next()?.as_str().ok()?;
@@ -301,7 +308,8 @@ pub(crate) fn certificate_user(certificate: &X509Certificate<'_>) -> Option<User
     Some(User::new(name, &groups))
 }
 
-/// The user that a verified client certificate (DER) names, and the second since the epoch at which it ends.
+/// Returns the user that a verified client certificate (DER) names, and the second since the epoch
+/// at which it expires.
 pub(crate) fn certificate_holder(der: &[u8]) -> Option<(User, i64)> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let user = certificate_user(&certificate)?;
@@ -323,7 +331,8 @@ fn open_authority(
         let operation = format!("{operation} the certificate authority in {}", dir.display());
         move |source| PkiError::Certificate { operation, source }
     };
-    // The certificate is written last: with it the pair is whole, without it nobody has seen the key yet.
+    // The certificate is written after the key. If it exists, the pair is complete. If it does not,
+    // the key was never used.
     if let Some(certificate) = file::read(&certificate_path)? {
         let Some(key) = file::read(&key_path)? else {
             let what = format!("its key {} is missing", key_path.display());
@@ -371,7 +380,8 @@ pub(crate) fn new_key() -> Result<KeyPair, rcgen::Error> {
     KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)
 }
 
-/// A number that no other certificate has; else it would be made from the key, and two certificates of one key be the same to some.
+/// Returns a random serial number. The library derives the default from the key, so two
+/// certificates of one key would have the same number.
 fn serial_number() -> Result<SerialNumber, rcgen::Error> {
     let mut bytes = [0; 16];
     ring::rand::SystemRandom::new()
@@ -380,11 +390,11 @@ fn serial_number() -> Result<SerialNumber, rcgen::Error> {
     Ok(SerialNumber::from_slice(&bytes))
 }
 
-/// Groups that a certificate can name. The library keeps one value for each type of attribute, and knows two types for the organization:
-/// its own, and any object identifier.
+/// Largest number of groups in a certificate. The library stores one value for each attribute type,
+/// and has two types for the organization: its own, and a custom object identifier.
 const GROUPS_MAX: usize = 2;
 
-/// The subject of a certificate, or of a request for one.
+/// Returns the subject of a certificate or of a signing request.
 pub fn subject(user: &str, groups: &[String]) -> Result<DistinguishedName, PkiError> {
     if groups.len() > GROUPS_MAX {
         return Err(PkiError::Groups {

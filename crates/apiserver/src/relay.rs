@@ -1,4 +1,5 @@
-//! Bytes both ways between a stream and a node's agent: the request's body goes to the agent, its answer's comes back.
+//! Copies bytes between a client's stream and a node's agent: the request's body to the agent, and
+//! the body of its response to the client.
 
 use std::pin::pin;
 
@@ -14,10 +15,11 @@ use tokio::sync::mpsc;
 use crate::body::{Body, BoxError};
 use crate::limits::{DISCARD_TIMEOUT, UPGRADE_BUFFER_BYTES};
 
-/// Buffers on their way to the agent: a few, so that a slow agent slows the client and not the memory.
+/// Buffers in the queue to the agent. With a few, a slow agent slows the client and does not fill
+/// the memory.
 pub(crate) const BUFFERS_IN_FLIGHT: usize = 4;
 
-/// The body of a request to the agent.
+/// Returns the body of the request to the agent.
 pub(crate) fn body(from_client: mpsc::Receiver<Bytes>) -> Body {
     let frames = stream::unfold(from_client, |mut from_client| async move {
         let bytes = from_client.recv().await?;
@@ -26,7 +28,7 @@ pub(crate) fn body(from_client: mpsc::Receiver<Bytes>) -> Body {
     Body::stream(StreamBody::new(frames))
 }
 
-/// Copies both ways until the agent has said everything.
+/// Copies in both directions until the agent's response ends.
 pub(crate) async fn relay<S: AsyncRead + AsyncWrite>(
     client: S,
     to_agent: mpsc::Sender<Bytes>,
@@ -35,8 +37,8 @@ pub(crate) async fn relay<S: AsyncRead + AsyncWrite>(
     let (from_client, to_client) = tokio::io::split(client);
     let upward = pin!(client_to_agent(from_client, to_agent));
     let downward = pin!(agent_to_client(from_agent, to_client));
-    // A client that leaves ends the request's body, at which the agent ends what it does and its answer. An agent that
-    // does not has its stream reset when this returns.
+    // When the client disconnects, the request's body ends. Then the agent ends its work and its
+    // response. If it does not, its stream is reset when this returns.
     match future::select(downward, upward).await {
         Either::Left((ended, _)) => ended,
         Either::Right(((), downward)) => tokio::time::timeout(DISCARD_TIMEOUT, downward).await?,

@@ -1,4 +1,4 @@
-//! One request for objects, and the options that its parameters and body carry.
+//! A request for objects, and the options in its parameters and its body.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub(crate) struct Request {
     pub(crate) body: Bytes,
     pub(crate) answer: Answer,
     pub(crate) now: Timestamp,
-    /// What goes out as `Warning` headers.
+    /// Texts of the `Warning` headers of the response.
     pub(crate) warnings: Vec<String>,
 }
 
@@ -37,7 +37,8 @@ pub(crate) struct WriteOptions {
 }
 
 impl WriteOptions {
-    /// Reads them from the query; `options` is what Kubernetes calls them (`CreateOptions`).
+    /// Parses the options in the query. `options` is their Kubernetes type, such as
+    /// `CreateOptions`.
     pub(crate) fn of(query: &Query, options: &str) -> Result<WriteOptions, Status> {
         let mut errors = Vec::new();
         let dry_run = dry_run(query.all("dryRun"), &mut errors);
@@ -63,7 +64,7 @@ impl WriteOptions {
     }
 }
 
-/// Whether a `dryRun` value asks for a dry run. `All` is the only one there is.
+/// Returns whether `dryRun` has a value. The only valid value is `All`.
 pub(crate) fn dry_run<'a>(values: impl Iterator<Item = &'a str>, errors: &mut Vec<FieldError>) -> bool {
     let mut asked = false;
     for value in values.filter(|value| !value.is_empty()) {
@@ -75,7 +76,7 @@ pub(crate) fn dry_run<'a>(values: impl Iterator<Item = &'a str>, errors: &mut Ve
     asked
 }
 
-/// 422 for options that make no sense.
+/// Returns status 422 if the options have errors.
 pub(crate) fn refuse(options: &str, errors: &[FieldError]) -> Result<(), Status> {
     match errors {
         [] => Ok(()),
@@ -84,7 +85,7 @@ pub(crate) fn refuse(options: &str, errors: &[FieldError]) -> Result<(), Status>
 }
 
 impl Request {
-    /// The object in the body, of the target's kind.
+    /// Decodes the body as an object of the target's kind.
     pub(crate) async fn decode_object(&mut self, validation: FieldValidation) -> Result<Value, Status> {
         let kind = self.target.kind;
         let object = self.decode_as(kind.ty(), validation).await?;
@@ -100,7 +101,7 @@ impl Request {
         }
     }
 
-    /// The object in the body, of this type.
+    /// Decodes the body as an object of this type.
     pub(crate) async fn decode_as(
         &mut self,
         ty: &'static schema::Type,
@@ -112,8 +113,8 @@ impl Request {
         Ok(decoded.value)
     }
 
-    /// 400 unless the body's namespace is the path's; fills it in when the body names none. An object of the cluster has none, whatever the
-    /// body says.
+    /// Returns status 400 unless the body's namespace is that of the path. Sets it when the body
+    /// has none. Removes it from a cluster-scoped object.
     pub(crate) fn settle_namespace(&self, object: &mut Value) -> Result<(), Status> {
         let wanted = self.target.namespace.as_str();
         let metadata = api::meta::metadata_mut(object);

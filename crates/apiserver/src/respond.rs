@@ -1,4 +1,5 @@
-//! Answers: objects as shared bytes where the client takes them as they are, as Tables or metadata where it asked.
+//! Responses. Objects are sent as their stored bytes when the client accepts them, or converted to
+//! Tables or metadata.
 
 use std::sync::Arc;
 
@@ -17,22 +18,23 @@ use crate::objects::{self, Object};
 use crate::query::Query;
 use crate::request::Request;
 
-/// Where the texts of `Warning` headers are cut when all of them together are too long; Kubernetes cuts there too.
+/// Length in bytes to which each `Warning` text is cut when all texts together are too long, as in
+/// Kubernetes.
 const WARNING_BYTES_MAX: usize = 256;
-/// All `Warning` headers together stay below this.
+/// Limit in bytes on the texts of all `Warning` headers of a response.
 const WARNINGS_BYTES_MAX: usize = 4 * 1024;
 
-/// What a verb answers with.
+/// Content of a verb's response.
 pub(crate) enum Payload {
     /// A stored object.
     Stored(Arc<Object>),
-    /// An object as stored bytes, its revision included; a dry run's result.
+    /// An object in its stored form with its revision: the result of a dry run.
     Bytes(Bytes),
-    /// A value that is not an object of the kind: a Status, a review.
+    /// A value that is not an object of the kind, such as a Status or a review.
     Value(Value),
 }
 
-/// How objects of one kind look to one client.
+/// Converts objects of one kind to the form that a client requested.
 #[derive(Clone, Copy)]
 pub(crate) struct Presenter {
     pub(crate) kind: &'static Kind,
@@ -42,7 +44,7 @@ pub(crate) struct Presenter {
 }
 
 impl Presenter {
-    /// From what the client asked for.
+    /// Creates a presenter. Fails on an unknown `includeObject`.
     pub(crate) fn of(
         kind: &'static Kind,
         answer: Answer,
@@ -64,12 +66,12 @@ impl Presenter {
         })
     }
 
-    /// Whether the stored bytes are the answer.
+    /// Returns whether the stored bytes are sent without conversion.
     pub(crate) fn is_plain(&self) -> bool {
         self.answer == Answer::JSON && self.kind.conversion.is_none()
     }
 
-    /// One object from its stored bytes.
+    /// Converts one object from its stored bytes. `headers` adds the columns to a Table.
     pub(crate) fn object(&self, body: &Bytes, headers: bool) -> Result<Bytes, Status> {
         if self.is_plain() {
             return Ok(body.clone());
@@ -92,7 +94,7 @@ impl Presenter {
         write(&shaped, self.answer.encoding)
     }
 
-    /// A list without its items, and the name of the field that they stand in.
+    /// Returns a list without items, and the name of the field for the items.
     pub(crate) fn empty_list(&self, list_meta: Value) -> (Value, &'static str) {
         match self.answer.shape {
             Shape::Object => {
@@ -112,7 +114,7 @@ impl Presenter {
         }
     }
 
-    /// One item of a list.
+    /// Converts one item of a list.
     pub(crate) fn list_item(&self, body: &Bytes) -> Result<Value, Status> {
         let value = objects::value(self.kind, body)?;
         Ok(match self.answer.shape {
@@ -133,10 +135,10 @@ impl Presenter {
     }
 }
 
-/// A value as text.
+/// Writes a value in an encoding.
 pub(crate) fn write(value: &Value, encoding: Encoding) -> Result<Bytes, Status> {
     match encoding {
-        // `kind` and `apiVersion` first, as Go writes them: people read this with curl.
+        // `kind` and `apiVersion` come first, as in Go's output, because people read it with curl.
         Encoding::Json => Ok(head_first(value, None)),
         Encoding::PrettyJson => Ok(head_first(value, Some("  "))),
         Encoding::Yaml => serde_saphyr::to_string(value)
@@ -145,7 +147,7 @@ pub(crate) fn write(value: &Value, encoding: Encoding) -> Result<Bytes, Status> 
     }
 }
 
-/// An object as JSON, with an `indent` for people.
+/// Writes an object as JSON, with an optional `indent`.
 fn head_first(value: &Value, indent: Option<&str>) -> Bytes {
     let Some(fields) = value.as_object() else {
         return Bytes::from(value.to_string());
@@ -167,7 +169,7 @@ fn head_first(value: &Value, indent: Option<&str>) -> Bytes {
         match indent {
             None => out.push_str(&format!("{key}:{value}")),
             Some(indent) => {
-                // A line break inside a string is escaped, so that each of these begins a line.
+                // Line breaks inside strings are escaped, so each of these begins a line.
                 let lines = format!("{value:#}").replace('\n', &format!("\n{indent}"));
                 out.push_str(&format!("\n{indent}{key}: {lines}"));
             }
@@ -177,7 +179,7 @@ fn head_first(value: &Value, indent: Option<&str>) -> Bytes {
     Bytes::from(out)
 }
 
-/// The answer of a verb.
+/// Returns the response of a verb.
 pub(crate) fn payload(
     request: &Request,
     code: StatusCode,
@@ -194,23 +196,23 @@ pub(crate) fn payload(
     Ok(response)
 }
 
-/// A JSON answer that is no object of a kind.
+/// Returns a JSON response that is not an object of a kind.
 pub(crate) fn json(code: StatusCode, value: &Value) -> Response<Body> {
     bytes_response(code, crate::negotiate::JSON, head_first(value, None))
 }
 
-/// A plain text answer.
+/// Returns a plain text response.
 pub(crate) fn text(code: StatusCode, text: impl Into<String>) -> Response<Body> {
     bytes_response(code, "text/plain; charset=utf-8", Bytes::from(text.into()))
 }
 
-/// These bytes as an answer.
+/// Returns a response with these bytes.
 pub(crate) fn bytes_response(code: StatusCode, content_type: &'static str, bytes: Bytes) -> Response<Body> {
     let mut response = Response::new(Body::whole(bytes));
     *response.status_mut() = code;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    // Objects change: no proxy may keep an answer.
+    // Objects change, so no proxy may cache a response.
     headers.insert(
         http::header::CACHE_CONTROL,
         HeaderValue::from_static("no-cache, private"),
@@ -218,7 +220,7 @@ pub(crate) fn bytes_response(code: StatusCode, content_type: &'static str, bytes
     response
 }
 
-/// A failure as an answer.
+/// Returns a failure as a response.
 pub(crate) fn status(status: &Status, encoding: Encoding) -> Response<Body> {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let value = status.to_value();
@@ -242,7 +244,8 @@ pub(crate) fn status(status: &Status, encoding: Encoding) -> Response<Body> {
     response
 }
 
-/// `Warning: 299 - "text"` headers. Texts are cut only when all of them together are too long, as in Kubernetes.
+/// Adds `Warning: 299 - "text"` headers. Texts are cut only if all of them together are too long,
+/// as in Kubernetes.
 pub(crate) fn add_warnings(response: &mut Response<Body>, warnings: &[String]) {
     let mut seen: Vec<&str> = Vec::new();
     for warning in warnings {

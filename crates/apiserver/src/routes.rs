@@ -1,4 +1,4 @@
-//! Paths: what a request is about.
+//! Router: maps the path of a request to its target.
 
 use api::kinds::{self, Kind};
 use api::status::Status;
@@ -6,10 +6,10 @@ use percent_encoding::percent_decode_str;
 
 use crate::limits::PATH_SEGMENTS_MAX;
 
-/// What a path names.
+/// Target of a path.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Route {
-    /// `/healthz`, `/livez`, `/readyz` and what lies below them.
+    /// `/healthz`, `/livez`, `/readyz` and the paths below them.
     Health,
     /// `/version`
     Version,
@@ -23,7 +23,7 @@ pub(crate) enum Route {
     Group(String),
     /// `/api/v1`, `/apis/<group>/<version>`
     Resources { group: String, version: String },
-    /// The CustomResourceDefinitions
+    /// The list of CustomResourceDefinitions.
     CustomKinds,
     /// `/openapi/v2`
     OpenapiV2,
@@ -41,7 +41,7 @@ pub(crate) enum Route {
     Objects(Target),
 }
 
-/// The objects that a path names: a kind, and how far the path narrows it.
+/// The objects that a path names: a kind, and optionally a namespace, a name and a subresource.
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) kind: &'static Kind,
@@ -49,7 +49,7 @@ pub(crate) struct Target {
     pub(crate) namespace: String,
     /// Empty for all objects.
     pub(crate) name: String,
-    /// What follows the name; empty for the object itself.
+    /// Empty for the object itself.
     pub(crate) subresource: String,
 }
 
@@ -61,18 +61,19 @@ impl PartialEq for Target {
     }
 }
 
-/// A path that leads through an object to what stands behind it.
+/// A path of a request to the proxy of a node, pod, Service or daemon.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Proxied<'p> {
-    /// Up to `proxy`, that included.
+    /// The path up to and including `proxy`.
     pub(crate) head: &'p str,
-    /// The node of a daemon, as it stands in the path.
+    /// The node of a daemon, not decoded.
     pub(crate) node: Option<&'p str>,
-    /// What is asked for there: empty, or from a slash on, as the client wrote it.
+    /// The path behind `proxy`, unchanged: empty, or with a leading slash.
     pub(crate) rest: &'p str,
 }
 
-/// Splits the path of a proxied request. Its end is not ours: it is neither decoded nor bounded here.
+/// Splits the path of a proxied request. `None` for other paths. The rest belongs to the backend,
+/// so it is neither decoded nor bounded here.
 pub(crate) fn proxied(path: &str) -> Option<Proxied<'_>> {
     const LONGEST_HEAD: usize = 10;
     let inside = path.strip_prefix('/')?;
@@ -100,7 +101,7 @@ pub(crate) fn proxied(path: &str) -> Option<Proxied<'_>> {
     Some(Proxied { head, node, rest })
 }
 
-/// Finds what `path` is about. 404 for what is not served.
+/// Returns the target of `path`, or status 404.
 pub(crate) fn route(path: &str) -> Result<Route, Status> {
     let path = proxied(path).map_or(path, |proxied| proxied.head);
     let mut segments = Vec::with_capacity(8);
@@ -108,7 +109,7 @@ pub(crate) fn route(path: &str) -> Result<Route, Status> {
         let decoded = percent_decode_str(segment)
             .decode_utf8()
             .map_err(|_| Status::path_not_found())?;
-        // A slash inside a segment would make one key look like another.
+        // With a slash inside a segment, two different paths could have the same key in the store.
         if segments.len() == PATH_SEGMENTS_MAX || decoded.contains(['/', '\0']) {
             return Err(Status::path_not_found());
         }
@@ -154,7 +155,7 @@ pub(crate) fn route(path: &str) -> Result<Route, Status> {
 
 fn objects(group: &str, version: &str, rest: &[&str]) -> Result<Target, Status> {
     let (namespace, rest) = match rest {
-        // The subresources of a namespace itself look like resources inside it.
+        // The subresources of a namespace have the same form as resources inside it.
         ["namespaces", _, "status" | "finalize"] => ("", rest),
         ["namespaces", namespace, inside @ ..] if !inside.is_empty() => (*namespace, inside),
         _ => ("", rest),
@@ -163,7 +164,8 @@ fn objects(group: &str, version: &str, rest: &[&str]) -> Result<Target, Status> 
         [resource] => (resource, "", ""),
         [resource, name] => (resource, *name, ""),
         [resource, name, subresource] => (resource, *name, *subresource),
-        // The node narrows it further; who may go there is asked for the DaemonSet.
+        // The target is the DaemonSet, which authorization checks. The node is only used by the
+        // proxy.
         [resource, name, "nodes", _, "proxy"] if *resource == "daemonsets" => (resource, *name, "proxy"),
         _ => return Err(Status::path_not_found()),
     };

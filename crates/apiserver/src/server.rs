@@ -44,7 +44,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Address to listen on. Port 0 selects a free port.
     pub listen: SocketAddr,
-    /// Address under which other machines reach the server. Defaults to the listen address.
+    /// Address under which other machines reach the server. Defaults to the listen address, or to
+    /// the address of the default route if the server listens on all addresses.
     pub advertise: Option<IpAddr>,
     /// Additional names and addresses for the server's certificate, beyond those that the server
     /// finds itself.

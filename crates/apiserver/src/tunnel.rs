@@ -1,5 +1,5 @@
-//! The way to a node's agent: the connection that the agent opened. The agent dials out, asks to turn the
-//! connection around, and from then on serves HTTP/2 on it; so a node behind NAT can be reached.
+//! Tunnel to a node's agent. The agent connects to the server and upgrades the connection. Then the
+//! roles change: the agent serves HTTP/2 on it. So the server can reach a node behind NAT.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +14,14 @@ use crate::body::Body;
 use crate::rights::Stay;
 use crate::shared::Shared;
 
-/// What the agent asks to upgrade to.
+/// Protocol name in the agent's `Upgrade` header.
 const PROTOCOL: &str = "everynode-tunnel";
-/// A connection that has died without a word (a pulled cable, a NAT that forgot) is noticed after these two.
+/// Interval and timeout of the pings that detect a dead connection, for example after a network
+/// failure or when a NAT dropped its entry.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Whether the request asks to upgrade its connection to `protocol`.
+/// Returns whether the request upgrades its connection to `protocol`.
 pub(crate) fn wants_upgrade(headers: &HeaderMap, protocol: &str) -> bool {
     let lists = |name: http::header::HeaderName, wanted: &str| {
         let values = headers
@@ -34,7 +35,8 @@ pub(crate) fn wants_upgrade(headers: &HeaderMap, protocol: &str) -> bool {
     lists(CONNECTION, "upgrade") && lists(UPGRADE, protocol)
 }
 
-/// Takes the connection of a node's agent. The Node authorizer has seen that it is that node's.
+/// Accepts the tunnel of a node's agent. The Node authorizer has checked that the user is this
+/// node.
 pub(crate) fn accept(
     shared: &Arc<Shared>,
     node: String,

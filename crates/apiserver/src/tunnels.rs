@@ -1,4 +1,4 @@
-//! The agents of nodes that can be reached: those whose tunnel stands.
+//! The open tunnels to the agents of nodes.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use hyper::client::conn::http2::SendRequest;
 
 use crate::body::Body;
 
-/// The agents that can be reached, by node. Bounded by the connections that the server takes.
+/// The open tunnels by node. The limit on connections bounds them.
 #[derive(Default)]
 pub(crate) struct Tunnels {
     nodes: RwLock<HashMap<String, Tunnel>>,
@@ -19,13 +19,13 @@ pub(crate) struct Tunnels {
 }
 
 struct Tunnel {
-    /// Tells a new connection of a node from the one that it replaced.
+    /// Distinguishes a tunnel from the one that replaced it.
     id: u64,
     agent: SendRequest<Body>,
 }
 
 impl Tunnels {
-    /// Takes a tunnel in, in place of an older one to the same node; the number tells the two apart.
+    /// Adds a tunnel, and replaces an older one to the same node. Returns the ID of the tunnel.
     pub(crate) fn add(&self, node: &str, agent: SendRequest<Body>) -> u64 {
         let id = self.count.fetch_add(1, Ordering::Relaxed);
         let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
@@ -33,7 +33,7 @@ impl Tunnels {
         id
     }
 
-    /// Forgets a tunnel that has ended, unless another has taken its place.
+    /// Removes a tunnel that has ended, unless it was replaced.
     pub(crate) fn remove(&self, node: &str, id: u64) {
         let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
         if nodes.get(node).is_some_and(|tunnel| tunnel.id == id) {
@@ -41,7 +41,7 @@ impl Tunnels {
         }
     }
 
-    /// Ends the tunnel of a node that is no more.
+    /// Closes the tunnel to a node that was deleted.
     pub(crate) fn close(&self, node: &str) {
         let mut nodes = self.nodes.write().unwrap_or_else(PoisonError::into_inner);
         nodes.remove(node);
@@ -52,7 +52,7 @@ impl Tunnels {
         nodes.get(node).map(|tunnel| tunnel.agent.clone())
     }
 
-    /// 500 when the agent of `node` is not connected.
+    /// Returns status 500 when the agent of `node` is not connected.
     pub(crate) fn must_reach(&self, node: &str) -> Result<(), Status> {
         self.agent(node)
             .map(drop)

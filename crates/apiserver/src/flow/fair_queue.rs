@@ -434,7 +434,7 @@ mod tests {
     const BYTES: Share = Share { all: 100, flow: 60 };
     const LONG: Duration = Duration::from_secs(3600);
 
-    /// A request of `flow` that asks for a seat; whether it has one.
+    /// Lets a request of `flow` ask for a seat, and returns whether it got one.
     fn ask(queue: &Arc<FairQueue>, flow: &str) -> (Ticket, bool) {
         let mut ticket = queue.enter(flow).unwrap();
         let has_seat = {
@@ -444,7 +444,7 @@ mod tests {
         (ticket, has_seat)
     }
 
-    /// Whether a request that waited has a seat by now.
+    /// Returns whether a request that waited has a seat.
     fn is_seated(ticket: &mut Ticket) -> bool {
         ticket.seated |= ticket
             .waiting
@@ -467,7 +467,7 @@ mod tests {
         let mut held: Vec<_> = ["a", "a", "b", "b"].map(|flow| ask(&queue, flow).0).into();
         let mut flood: Vec<_> = (0..8).map(|_| ask(&queue, "flood").0).collect();
         let mut late: Vec<_> = (0..2).map(|_| ask(&queue, "late").0).collect();
-        // Each has its first seat beyond those that there are.
+        // Each of the two flows has its first seat beyond the limit.
         held.truncate(2);
         assert!(!is_seated(&mut flood[1]));
         held.pop();
@@ -485,7 +485,8 @@ mod tests {
         let (first, _) = ask(&queue, "c");
         let gone = ask(&queue, "c").0;
         let (mut next, _) = ask(&queue, "c");
-        // One goes before it gets a seat, one with a seat that it never saw.
+        // Below, one request leaves before it gets a seat, another with a seat that it has not seen
+        // yet.
         drop(gone);
         drop(held);
         assert!(is_seated(&mut next));

@@ -1,4 +1,4 @@
-//! The files of the folder `pki`.
+//! Reading the files of the folder `pki`.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ pub(super) fn failed(operation: &'static str, path: &Path) -> impl FnOnce(std::i
     }
 }
 
-/// The text of `path`, or None when there is no such file.
+/// Returns the text of `path`, or `None` when the file does not exist.
 pub(crate) fn read(path: &Path) -> Result<Option<String>, PkiError> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),

@@ -5,7 +5,8 @@ use base64::prelude::BASE64_STANDARD;
 
 use super::Credential;
 
-/// A kubeconfig for `server` (an https URL) that trusts `authority` (PEM) and carries `credential` inline.
+/// Returns a kubeconfig for `server` (an https URL) that trusts `authority` (PEM) and contains
+/// `credential`.
 pub fn kubeconfig(server: &str, authority: &str, user: &str, credential: &Credential) -> String {
     let authority = BASE64_STANDARD.encode(authority);
     let certificate = BASE64_STANDARD.encode(&credential.certificate);

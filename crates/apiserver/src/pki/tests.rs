@@ -137,7 +137,7 @@ fn keys_are_whole_or_made_anew_wherever_a_start_is_cut() {
             let client = pki.client("admin", &user, now()).unwrap();
             if let Some((authority, seen_server, seen_client)) = seen {
                 assert_eq!(pki.authority(), authority, "cut after {passes}");
-                // What was given out stays.
+                // Credentials that were issued do not change.
                 let same = |seen: Option<Credential>, kept: &Credential| {
                     seen.is_none_or(|seen| seen.key == kept.key && seen.certificate == kept.certificate)
                 };
