@@ -1,4 +1,4 @@
-//! From a container's spec to the OCI runtime config that libcontainer takes.
+//! Converts a container's spec to the OCI runtime config for libcontainer.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use crate::{
     ContainerSpec, Error, Mount, Propagation, Resources, Result, SandboxSpec, SecuritySpec, seccomp,
 };
 
-/// What Docker and containerd give a container that asks for nothing.
+/// Default capabilities of a container, as in Docker and containerd.
 const DEFAULT_CAPABILITIES: &[&str] = &[
     "CAP_AUDIT_WRITE",
     "CAP_CHOWN",
@@ -33,7 +33,7 @@ const DEFAULT_CAPABILITIES: &[&str] = &[
     "CAP_SYS_CHROOT",
 ];
 
-/// Capabilities by number, as `linux/capability.h` has them.
+/// Capabilities by number, as in `linux/capability.h`.
 const CAPABILITIES: &[&str] = &[
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
@@ -78,7 +78,7 @@ const CAPABILITIES: &[&str] = &[
     "CAP_CHECKPOINT_RESTORE",
 ];
 
-/// Hidden from containers: they tell about, or change, the whole machine.
+/// Paths that are hidden from containers, because they show or change the whole machine.
 const MASKED: &[&str] = &[
     "/proc/acpi",
     "/proc/asound",
@@ -102,17 +102,17 @@ const READ_ONLY: &[&str] = &[
     "/proc/sysrq-trigger",
 ];
 
-/// Where a container finds its cgroups.
+/// Path of a container's cgroups.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// Everything a container's config is made from.
+/// Input of a container's config.
 pub(super) struct Parts<'a> {
     pub(super) sandbox: &'a SandboxSpec,
     pub(super) spec: &'a ContainerSpec,
     pub(super) image: &'a Image,
     pub(super) user: &'a User,
     pub(super) rootfs: &'a Path,
-    /// The pod's own `/dev/shm`.
+    /// The pod's `/dev/shm`.
     pub(super) shared_memory: &'a Path,
     pub(super) cgroup: &'a str,
     pub(super) oom_score_adj: i32,
@@ -147,7 +147,8 @@ pub(super) fn bundle(parts: &Parts<'_>) -> Result<Bundle> {
         "oomScoreAdj": parts.oom_score_adj,
     });
     if security.no_new_privileges {
-        // Left out otherwise: `false` makes libcontainer load the filter after it has dropped the right to.
+        // Left out otherwise, because with `false` libcontainer loads the filter after it has
+        // dropped the capability for it.
         process["noNewPrivileges"] = json!(true);
     }
     let mut namespaces = vec![json!({"type": "mount"})];
@@ -175,7 +176,8 @@ pub(super) fn bundle(parts: &Parts<'_>) -> Result<Bundle> {
     }
     let config = json!({
         "ociVersion": "1.0.2",
-        // Made read-only when the volumes are in place, which may need folders to be mounted at.
+        // Made read-only after the volumes are attached, because folders for them may have to be
+        // created.
         "root": {"path": parts.rootfs, "readonly": false},
         "process": process,
         "mounts": mounts(parts),
@@ -223,7 +225,7 @@ fn environment(parts: &Parts<'_>) -> Vec<(String, String)> {
     all
 }
 
-/// The capabilities a container ends up with, sorted.
+/// Returns the capabilities of a container, sorted.
 fn capabilities(security: &SecuritySpec) -> Result<Vec<String>> {
     if security.privileged {
         return Ok(known_capabilities());
@@ -241,7 +243,7 @@ fn capabilities(security: &SecuritySpec) -> Result<Vec<String>> {
     }
     for name in &security.add_capabilities {
         if name.eq_ignore_ascii_case("ALL") {
-            // All but those that were dropped by name.
+            // All except those that were dropped by name.
             let mut all = known_capabilities();
             for dropped in &security.drop_capabilities {
                 if !dropped.eq_ignore_ascii_case("ALL") {
@@ -254,7 +256,7 @@ fn capabilities(security: &SecuritySpec) -> Result<Vec<String>> {
             set.insert(full_name(name)?);
         }
     }
-    // What this process lacks, it cannot give.
+    // This process cannot grant capabilities that it does not have.
     let known = known_capabilities();
     Ok(set.into_iter().filter(|name| known.contains(name)).collect())
 }
@@ -273,7 +275,7 @@ fn full_name(name: &str) -> Result<String> {
     }
 }
 
-/// What this process may hand on: its own bounding set.
+/// Returns the capabilities that this process can grant: its own bounding set.
 fn known_capabilities() -> Vec<String> {
     let own = bounded::kernel("/proc/self/status")
         .ok()
@@ -293,13 +295,14 @@ fn known_capabilities() -> Vec<String> {
         .collect()
 }
 
-/// Other users than root have them only within reach of set-user-id programs, as in other runtimes.
+/// Users other than root have them only in the bounding set, for set-user-id programs, as in other
+/// runtimes.
 fn capability_sets(capabilities: &[String], uid: u32) -> Value {
     let held: &[String] = if uid == 0 { capabilities } else { &[] };
     json!({"bounding": capabilities, "effective": held, "permitted": held, "inheritable": [], "ambient": []})
 }
 
-/// The container's limits; the rules of devices are for v1, where libcontainer writes them.
+/// Returns the container's limits. The device rules are for v1, where libcontainer writes them.
 fn resources(limits: &Resources, devices: Option<&[Rule]>) -> Value {
     let everything = json!({"allow": devices.is_none(), "access": "rwm"});
     let allowed = devices.unwrap_or_default().iter().map(Rule::oci);
@@ -323,8 +326,8 @@ fn resources(limits: &Resources, devices: Option<&[Rule]>) -> Value {
     resources
 }
 
-/// Propagation of the container's root, as other runtimes set it by the widest that a mount asks for. That of each mount is set when it
-/// is attached.
+/// Returns the propagation of the container's root: the widest that a mount requests, as in other
+/// runtimes. The propagation of each mount is set when it is attached.
 fn root_propagation(mounts: &[Mount]) -> &'static str {
     let asks = |wanted| mounts.iter().any(|mount| mount.propagation == wanted);
     if asks(Propagation::Bidirectional) {
@@ -336,11 +339,12 @@ fn root_propagation(mounts: &[Mount]) -> &'static str {
     }
 }
 
-/// What a container must not write to lest it lift its own limits: libcontainer binds v1 hierarchies writable, whatever the
-/// mount asks for. The folder comes before what is mounted in it, because making it read-only binds it anew.
+/// Returns the paths that must be read-only, so that a container cannot change its own limits.
+/// libcontainer mounts v1 hierarchies writable, whatever the mount options are. The folder comes
+/// before the mounts in it, because making it read-only binds it again.
 ///
-/// A volume above them or over one of them changes nothing here: a volume at `/`, or one behind a link of the image, hides nothing. Only a
-/// volume at the folder itself counts, because then they are not mounted ([`mounts`]).
+/// A volume at `/`, or one behind a symbolic link of the image, does not hide them. Only a volume
+/// at the folder itself counts, because they are not mounted then ([`mounts`]).
 fn read_only_cgroups(parts: &Parts<'_>) -> Vec<PathBuf> {
     let folder = Path::new(CGROUPS);
     let replaced = parts.spec.mounts.iter().any(|mount| mount.target == folder);
@@ -357,7 +361,7 @@ fn read_only_cgroups(parts: &Parts<'_>) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The standard mounts. Volumes are attached later ([`super::volumes`]).
+/// Returns the standard mounts. Volumes are attached later ([`super::volumes`]).
 fn mounts(parts: &Parts<'_>) -> Vec<Value> {
     let security = &parts.spec.security;
     let system = if security.privileged { "rw" } else { "ro" };
@@ -392,7 +396,7 @@ fn mounts(parts: &Parts<'_>) -> Vec<Value> {
             json!({"type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev", "relatime", system]}),
         ),
     ];
-    // The runtime itself needs these two: a volume there covers them.
+    // The runtime needs these two mounts; a volume there is mounted over them.
     let needed = |target: &str| matches!(target, "/dev" | "/proc");
     let asked = |target: &str| {
         let mut mounts = parts.spec.mounts.iter();

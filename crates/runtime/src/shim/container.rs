@@ -1,4 +1,4 @@
-//! One container of the pod: its root file system, its process, its output, its end.
+//! One container of the pod: its root file system, process, output and end.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -35,16 +35,17 @@ use crate::patience::read_within;
 use crate::wire;
 use crate::{ContainerSpec, ContainerState, ContainerStatus, Error, ErrorKind, ExecSpec, Result};
 
-/// Bytes read at one time from a container's stream.
+/// Bytes of one read from a container's stream.
 const CHUNK: usize = 64 << 10;
 
-/// Bytes that are read of a stream after its container has ended: as many as a pipe holds unless root makes it larger.
+/// Bytes that are read from a stream after its container has ended. A pipe holds at most this much
+/// unless root enlarges it.
 const LAST_OUTPUT: usize = 1 << 20;
 
-/// How long `execve` may take; it needs milliseconds unless a disk hangs.
+/// Timeout of `execve`. It needs milliseconds unless a disk hangs.
 const EXEC_LIMIT: Duration = Duration::from_secs(10);
 
-/// A container of this pod.
+/// A container of the pod.
 pub(super) struct Container {
     layout: ContainerLayout,
     oci_root: PathBuf,
@@ -65,16 +66,17 @@ struct Output {
     lines: Lines,
 }
 
-/// How a process ended.
+/// Result of a process that ended.
 pub(super) struct Exit {
     pub(super) code: i32,
     pub(super) signal: Option<i32>,
 }
 
-/// A process that runs in a container, and our ends of its streams: input, output, error as far as asked for, or its terminal.
+/// A process that runs in a container, and our ends of the requested streams (input, output, error)
+/// or of its terminal.
 pub(super) struct Started {
     pub(super) pid: Pid,
-    /// Holds it and all that it starts.
+    /// Cgroup of the process and of everything that it starts.
     pub(super) group: Group,
     pub(super) streams: Vec<OwnedFd>,
 }
@@ -93,7 +95,7 @@ impl Container {
         let id = start.spec.id.clone();
         let started = Container::try_start(pod, record, namespaces, hierarchies, start, &place, &cgroup);
         if started.is_err() {
-            // What failed halfway must leave nothing; the first error is the one that tells.
+            // A failed start must leave nothing behind. The first error is returned.
             let cleared = hierarchies
                 .kill(&cgroup)
                 .and_then(|()| hierarchies.remove(&cgroup))
@@ -206,7 +208,7 @@ impl Container {
         }
     }
 
-    /// When its grace runs out.
+    /// Returns the end of the grace period.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
@@ -219,7 +221,7 @@ impl Container {
         layout::write_json(&self.layout.status(), &self.status)
     }
 
-    /// Asks it to end; a later call may shorten the grace, never lengthen it.
+    /// Sends the stop signal. A later call may shorten the grace period, but not extend it.
     pub(super) fn stop(&mut self, grace: Duration) -> Result<()> {
         let Some(pid) = self.pid() else { return Ok(()) };
         if grace.is_zero() {
@@ -233,7 +235,7 @@ impl Container {
         Ok(())
     }
 
-    /// Kills it; its end is noticed like any other. Returns the process to wait for.
+    /// Kills the container. Its end is handled like any other. Returns the process to wait for.
     pub(super) fn kill(&mut self) -> Result<Option<Pid>> {
         self.deadline = None;
         match self.pid() {
@@ -256,7 +258,7 @@ impl Container {
         )
     }
 
-    /// Moves what a stream holds to the log; forgets the stream at its end.
+    /// Copies the available output of a stream to the log. Removes the stream at its end.
     pub(super) fn drain(&mut self, fd: RawFd) -> Result<()> {
         let Some(index) = self
             .outputs
@@ -276,7 +278,7 @@ impl Container {
                     error.kind(),
                     io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
                 ) => {}
-            // A terminal whose other side is closed reads as an error.
+            // Reading a terminal fails after its other end is closed.
             Ok(_) | Err(_) => {
                 output.lines.finish(now, &mut lines);
                 self.outputs.remove(index);
@@ -294,7 +296,8 @@ impl Container {
         }
     }
 
-    /// Reads what is left in the streams. Processes of other containers may hold them, too, and write on: no more than [`LAST_OUTPUT`] is read.
+    /// Reads the rest of the streams. Processes of other containers may hold them and keep writing,
+    /// so at most [`LAST_OUTPUT`] bytes are read.
     fn drain_all(&mut self) -> Result<()> {
         let mut chunk = vec![0; CHUNK];
         for mut output in std::mem::take(&mut self.outputs) {
@@ -314,7 +317,8 @@ impl Container {
         Ok(())
     }
 
-    /// Its first process has ended: ends the rest, keeps what it said, frees what it held.
+    /// Handles the end of the first process: kills the other processes, saves the output and frees
+    /// the resources.
     pub(super) fn finish(&mut self, exit: &Exit) -> Result<()> {
         let ContainerState::Running { started_at, .. } = self.status.state else {
             return Ok(());
@@ -326,7 +330,8 @@ impl Container {
         self.status.state = ContainerState::Exited {
             exit_code: exit.code,
             signal: exit.signal,
-            // One that ended well although a child was killed did not die of it.
+            // If a child was killed but the container succeeded, it did not end because of the
+            // kill.
             oom_killed: exit.code != 0 && self.hierarchies.oom_kills(&cgroup) > 0,
             started_at,
             finished_at: Timestamp::now(),
@@ -340,7 +345,7 @@ impl Container {
         unmount(&self.layout.rootfs())
     }
 
-    /// Forgets an ended container.
+    /// Removes an ended container.
     pub(super) fn remove(self) -> Result<()> {
         unmount(&self.layout.rootfs())?;
         layout::remove_tree(&self.layout.0)
@@ -376,9 +381,10 @@ impl Container {
             Ok((pid, streams)) => Ok(Started { pid, group, streams }),
             Err(error) => {
                 group.kill();
-                // Otherwise it is removed with the container's.
+                // If this fails, the cgroup is removed with the container's.
                 group.remove();
-                // Its namespaces go step by step, and each step fails in other words.
+                // The namespaces of an ending container are removed one after the other, and each
+                // missing one causes another error.
                 Err(match entry::is_ending(first) {
                     true => self.not_running(),
                     false => error,
@@ -388,13 +394,13 @@ impl Container {
     }
 }
 
-/// A part of a container's config.
+/// Returns a part of a container's config.
 fn part_of<T: DeserializeOwned>(config: &Value, what: &str) -> Result<T> {
     serde_json::from_value(config.clone())
         .map_err(|cause| Error::new(ErrorKind::StartFailed, format!("{what}: {cause}")))
 }
 
-/// Sends a signal to a process that may have ended meanwhile.
+/// Sends a signal to a process. Succeeds if the process has ended.
 pub(super) fn send_signal(pid: Pid, signal: i32) -> Result<()> {
     let signal =
         Signal::try_from(signal).map_err(|_| Error::invalid(format!("signal {signal} is unknown")))?;
@@ -404,7 +410,8 @@ pub(super) fn send_signal(pid: Pid, signal: i32) -> Result<()> {
     }
 }
 
-/// `SIGQUIT`, `QUIT` or `3`, as images write it; SIGTERM when the image says nothing that makes sense.
+/// Parses a signal as images write it: `SIGQUIT`, `QUIT` or `3`. Returns SIGTERM if it is missing
+/// or not valid.
 fn stop_signal(text: Option<&str>) -> Signal {
     let Some(text) = text else { return Signal::SIGTERM };
     let by_number = text
@@ -425,7 +432,7 @@ fn mount_rootfs(place: &ContainerLayout, layers: &[PathBuf]) -> Result<()> {
         fs::create_dir_all(&folder).context(|| format!("create {}", folder.display()))?;
     }
     let rootfs = place.rootfs();
-    // An overlay needs a lower folder; an image without layers has an empty one.
+    // An overlay needs a lower folder; an image without layers gets an empty one.
     let Some(store) = layers.first().and_then(|layer| layer.parent()) else {
         return Err(Error::invalid("the image has no layers"));
     };
@@ -435,7 +442,7 @@ fn mount_rootfs(place: &ContainerLayout, layers: &[PathBuf]) -> Result<()> {
         .map(|layer| layer.file_name()?.to_str())
         .collect();
     let names = names.ok_or_else(|| Error::invalid("a layer's name is not text"))?;
-    // Relative names, because all of them must fit into one page.
+    // Relative names, because all options must fit in one page.
     nix::unistd::chdir(store).context(|| format!("change to {}", store.display()))?;
     let options = format!(
         "lowerdir={},upperdir={},workdir={}",
@@ -452,7 +459,8 @@ fn mount_rootfs(place: &ContainerLayout, layers: &[PathBuf]) -> Result<()> {
             Some(options),
         )
     };
-    // A container's own files need not outlive a power cut, and syncing them would hold up its end by the whole disk's backlog.
+    // A container's own files need not survive a power failure. Syncing them would delay the
+    // container's end until the whole disk is written.
     match overlay(&format!("{options},volatile")) {
         // Kernels before 5.10.
         Err(nix::errno::Errno::EINVAL) => overlay(&options),
@@ -461,7 +469,7 @@ fn mount_rootfs(place: &ContainerLayout, layers: &[PathBuf]) -> Result<()> {
     .context(|| format!("mount the image at {}", rootfs.display()))
 }
 
-/// Commas and colons part an overlay's options.
+/// Escapes commas and colons, which separate the options of an overlay.
 fn escaped(path: &Path) -> String {
     path.display()
         .to_string()
@@ -472,14 +480,15 @@ fn escaped(path: &Path) -> String {
 
 fn unmount(rootfs: &Path) -> Result<()> {
     match umount2(rootfs, MntFlags::MNT_DETACH) {
-        // Not mounted, or not there.
+        // Not mounted, or it does not exist.
         Ok(()) | Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => Ok(()),
         Err(error) => Err(Error::machine(format!("unmount {}: {error}", rootfs.display()))),
     }
 }
 
-/// Creates the container's first process, calls `attach` with it, and starts it; returns it and our ends of its streams. While `attach` runs,
-/// the process is in its cgroup, and none of the image's programs runs.
+/// Creates the container's first process, calls `attach` with it, and starts it. Returns the
+/// process and our ends of its streams. While `attach` runs, the process is in its cgroup, and no
+/// program of the image runs.
 fn launch(
     spec: &ContainerSpec,
     place: &ContainerLayout,
@@ -533,7 +542,7 @@ fn launch(
     Ok((pid, outputs))
 }
 
-/// The standard streams of a command, and our ends of those that were asked for.
+/// Returns the standard streams of a command, and our ends of the requested ones.
 fn exec_streams(
     namespaces: &Namespaces,
     first: Pid,
@@ -590,8 +599,9 @@ fn nonblocking(fd: OwnedFd) -> Result<File> {
     Ok(File::from(fd))
 }
 
-/// Waits for `execve`: the pipe closes when it succeeds and brings a message when it fails. What else runs in the container can stop the process
-/// before, or offer a program on a file system that does not answer: the shim serves the whole pod, so it waits for so long only.
+/// Waits for `execve`: on success the pipe is closed, on failure it contains a message. Another
+/// process of the container can stop this one first, or the program can be on a file system that
+/// does not answer. The shim serves the whole pod, so the wait has a timeout.
 pub(super) fn exec_succeeded(failure: OwnedFd) -> Result<()> {
     let said = read_within(File::from(failure), EXEC_LIMIT).context(|| "wait for the program to start")?;
     let message = match said {
@@ -602,7 +612,7 @@ pub(super) fn exec_succeeded(failure: OwnedFd) -> Result<()> {
     Err(Error::new(ErrorKind::StartFailed, message))
 }
 
-/// What libcontainer says, with all its causes.
+/// Returns libcontainer's message with all causes.
 fn start_failed(error: &dyn std::error::Error) -> Error {
     let mut words = error.to_string();
     let mut cause = error.source();
@@ -616,7 +626,7 @@ fn start_failed(error: &dyn std::error::Error) -> Error {
     Error::new(ErrorKind::StartFailed, words)
 }
 
-/// The socket on which libcontainer hands over the terminal it made.
+/// Socket through which libcontainer sends the terminal that it created.
 struct Console {
     path: PathBuf,
     listener: UnixListener,
@@ -625,7 +635,7 @@ struct Console {
 impl Console {
     fn new(folder: &Path) -> Result<Console> {
         let path = folder.join("console.sock");
-        // A leftover of an exec that failed to start.
+        // May remain from an exec that could not start.
         fs::remove_file(&path).ok();
         let listener = wire::with_short_path(&path, |path| UnixListener::bind(path))
             .context(|| format!("listen on {}", path.display()))?;
@@ -660,12 +670,12 @@ impl Console {
 
 impl Drop for Console {
     fn drop(&mut self) {
-        // Gone with the container's folder otherwise.
+        // If this fails, it is removed with the container's folder.
         fs::remove_file(&self.path).ok();
     }
 }
 
-/// The shim's own preference with the out-of-memory killer, which libcontainer overwrites with the container's.
+/// The shim's own `oom_score_adj`. libcontainer overwrites it with the container's.
 struct OomScore(String);
 
 impl OomScore {
@@ -681,7 +691,8 @@ impl OomScore {
         fs::write(Self::FILE, self.0.trim()).context(|| format!("write {}", Self::FILE))
     }
 
-    /// The value that the kernel lets this process give: without CAP_SYS_RESOURCE none below its own.
+    /// Returns the closest value that the kernel permits. Without CAP_SYS_RESOURCE it permits none
+    /// below the process's own.
     fn reachable(wanted: i32) -> Result<i32> {
         let own = OomScore::keep()?;
         if fs::write(Self::FILE, wanted.to_string()).is_ok() {

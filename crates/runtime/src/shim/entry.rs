@@ -1,8 +1,10 @@
-//! Entering a container that runs, to run a command in it.
+//! Enters a running container to run a command in it.
 //!
-//! Whoever in the container has CAP_SYS_PTRACE reaches what a process of its PID namespace has: root, descriptors, rights. So the process that
-//! enters gets the container's root and rights outside of that PID namespace, and closes what it has from the shim. Only its child, which becomes the
-//! command, is born inside. libcontainer does it the other way round.
+//! A process in the container with CAP_SYS_PTRACE can access the root, descriptors and privileges
+//! of every process in its PID namespace. Therefore the entering process stays outside that PID
+//! namespace while it takes the container's root and privileges and closes the shim's descriptors.
+//! Only its child, which becomes the command, is created inside. libcontainer does this in the
+//! opposite order.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -35,38 +37,39 @@ use crate::cgroup::{Group, Hierarchies};
 use crate::error::Context as _;
 use crate::{Error, ErrorKind, Result};
 
-/// How long entering may take. It needs milliseconds, unless the working directory is on a file system that does not answer.
+/// Timeout for entering. It needs milliseconds, unless the working directory is on a file system
+/// that does not answer.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Where a container has its terminals.
+/// Path at which a container opens its terminals.
 const TERMINALS: &str = "/dev/pts/ptmx";
 /// `DEVPTS_SUPER_MAGIC` of `linux/magic.h`.
 const DEVPTS: FsType = FsType(0x1cd1);
 /// The device number of [`TERMINALS`].
 const PTMX: (u64, u64) = (5, 2);
 
-/// What a command gets beside its words.
+/// Input of a command apart from its arguments.
 pub(super) struct Entry<'a> {
     /// The container's first process.
     pub(super) first: Pid,
     pub(super) hierarchies: &'a Hierarchies,
-    /// The container's.
+    /// Cgroup of the container.
     pub(super) cgroup: &'a str,
-    /// The command's own, below it.
+    /// Cgroup of the command, below the container's.
     pub(super) group: &'a Group,
     pub(super) process: &'a Process,
     pub(super) filter: Option<&'a LinuxSeccomp>,
-    /// Whether its standard input is its terminal.
+    /// Whether its standard input is a terminal.
     pub(super) terminal: bool,
 }
 
-/// Whether a container whose first process is this one has ended, or is about to.
+/// Returns whether a container with this first process has ended or is ending.
 pub(super) fn is_ending(first: Pid) -> bool {
     fs::read_link(format!("/proc/{first}/ns/mnt")).is_err()
 }
 
 impl Entry<'_> {
-    /// Starts the command with these standard streams; its process is a child of the shim.
+    /// Starts the command with these standard streams. Its process is a child of the shim.
     pub(super) fn start(&self, streams: [OwnedFd; 3], environment: Vec<(String, String)>) -> Result<Pid> {
         let (failure_reader, failure) = pipe()?;
         let payload = Payload::new(failure, environment);
@@ -111,7 +114,7 @@ impl Entry<'_> {
         }
     }
 
-    /// What the process that enters does. Where it succeeds, its child becomes the command.
+    /// Runs in the process that enters. On success its child becomes the command.
     fn enter(
         &self,
         streams: &[OwnedFd; 3],
@@ -121,7 +124,8 @@ impl Entry<'_> {
         born: &Shared,
     ) -> Result<()> {
         let process = self.process;
-        // Without CAP_SYS_PTRACE nobody looks into it, or into its child before that is the command.
+        // Prevents processes without CAP_SYS_PTRACE from inspecting this process, and its child
+        // until it becomes the command.
         prctl::set_dumpable(false).context(|| "hide the process")?;
         if let Some(score) = process.oom_score_adj() {
             fs::write("/proc/self/oom_score_adj", score.to_string())
@@ -146,7 +150,7 @@ impl Entry<'_> {
         }
         close_others(payload.failure());
         let folder = process.cwd();
-        // The command's user may be the one who can, or root.
+        // Only root or only the command's user may be able to enter the folder.
         let changed = change_folder(folder);
         self.take_rights()?;
         changed.or_else(|_| change_folder(folder)).map_err(|error| {
@@ -162,7 +166,8 @@ impl Entry<'_> {
         Ok(())
     }
 
-    /// Takes the user, the groups, the filter and the capabilities of the command. They are all that its process ever has in the container.
+    /// Sets the user, groups, seccomp filter and capabilities of the command. Its process never has
+    /// others in the container.
     fn take_rights(&self) -> Result<()> {
         let syscall = create_syscall();
         let user = self.process.user();
@@ -180,7 +185,7 @@ impl Entry<'_> {
         if self.gives_up_privileges() {
             prctl::set_no_new_privs().context(|| "give up new privileges")?;
         } else if let Some(filter) = self.filter {
-            // It takes a capability that may be lost next.
+            // Loading the filter requires a capability that may be dropped next.
             libcontainer::seccomp::initialize_seccomp(filter).context(|| "load the system call filter")?;
         }
         match self.process.capabilities() {
@@ -193,9 +198,10 @@ impl Entry<'_> {
         self.process.no_new_privileges() == Some(true)
     }
 
-    /// What the process in the container does.
+    /// Runs in the process inside the container.
     fn run(&self, payload: &Payload) {
-        // Neither fails in a process that was born a moment ago; without its terminal the command has no job control.
+        // Neither call fails in a new process. Without its controlling terminal the command has no
+        // job control.
         nix::unistd::setsid().ok();
         if self.terminal {
             // SAFETY: the call takes numbers only.
@@ -207,7 +213,7 @@ impl Entry<'_> {
     }
 }
 
-/// Makes a terminal of the container's own; the end of its user, and the one of its programs.
+/// Creates a terminal of the container. Returns the master and the slave.
 pub(super) fn terminal(namespaces: &Namespaces, first: Pid) -> Result<(OwnedFd, OwnedFd)> {
     let opened = || format!("open {TERMINALS} of the container");
     let found = namespaces.inside(&volumes::namespace(&first.to_string())?, || {
@@ -235,7 +241,7 @@ pub(super) fn terminal(namespaces: &Namespaces, first: Pid) -> Result<(OwnedFd, 
     Ok((master, slave))
 }
 
-/// Forks a child of this process's parent. `None` in the child.
+/// Forks a sibling of this process, so that both have the same parent. Returns `None` in the child.
 fn clone_sibling() -> nix::Result<Option<i32>> {
     let flags = libc::c_long::from(libc::CLONE_PARENT | libc::SIGCHLD);
     let none: libc::c_long = 0;
@@ -245,7 +251,7 @@ fn clone_sibling() -> nix::Result<Option<i32>> {
     Ok((child != 0).then_some(child as i32))
 }
 
-/// Waits for the end of a child; answers whether it came.
+/// Waits for the end of a child. Returns false after the timeout.
 fn ends_within(child: Pid, limit: Duration) -> io::Result<bool> {
     // SAFETY: the call takes numbers, and the descriptor is new.
     let watched = unsafe {
@@ -263,7 +269,8 @@ fn ends_within(child: Pid, limit: Duration) -> io::Result<bool> {
     }
 }
 
-/// A number that a child leaves for this process. A pipe would be in reach of who looks at the child's child, and what it says would be signalled.
+/// A number that a child writes for this process. A pipe would be accessible to a process that
+/// inspects the grandchild, which could then choose the process id that is signaled.
 struct Shared(NonNull<AtomicI32>);
 
 impl Shared {
@@ -299,7 +306,7 @@ impl Shared {
         unsafe { self.0.as_ref() }.store(value, Ordering::Release);
     }
 
-    /// Children that this process has from now on do not have the page.
+    /// Excludes the page from children that are created from now on.
     fn keep_from_children(&self) -> nix::Result<()> {
         // SAFETY: the page is this one's; children do not use it.
         let kept = unsafe {

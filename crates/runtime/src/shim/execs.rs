@@ -1,7 +1,9 @@
-//! The processes that were started in containers beside their first ones.
+//! Processes that were started in containers in addition to their first ones.
 //!
-//! Each has a cgroup of its own, with all that it starts. It is ended as a whole when its caller says so, and when the caller goes away before the
-//! process has ended. What a process that ended by itself leaves in the background stays, as with other runtimes: it ends with its container.
+//! Each has its own cgroup, which holds everything that it starts. All of it is killed when the
+//! caller requests it, or when the caller disconnects before the process has ended. Background
+//! processes of a process that ended by itself keep running until their container ends, as in other
+//! runtimes.
 
 use std::time::{Duration, Instant};
 
@@ -10,15 +12,16 @@ use nix::unistd::Pid;
 use crate::cgroup::Group;
 use crate::{Error, ErrorKind, Result};
 
-/// Cgroups of execs that a pod may hold at one time: more than it can have processes under the node's default limit would only cost the kernel
-/// memory.
+/// Largest number of cgroups of a pod's execs at a time. It exceeds the number of processes of a
+/// pod under the node's default limit; more would only use kernel memory.
 const GROUPS: usize = 1024;
-/// Wait before it is looked again whether a killed exec is gone, doubling up to the second value.
+/// Wait until the first check whether a killed exec is gone. It doubles up to the second value.
 const AFTER_KILL: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
-/// Wait before it is looked again whether what an exec left in the background is gone, doubling up to the second value.
+/// Wait until the first check whether the background processes of an exec are gone. It doubles up
+/// to the second value.
 const BACKGROUND: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(30));
 
-/// The execs of a pod whose cgroups are still there.
+/// The execs of a pod whose cgroups still exist.
 #[derive(Default)]
 pub(super) struct Execs(Vec<Entry>);
 
@@ -26,7 +29,7 @@ struct Entry {
     group: Group,
     /// The first process, until it has ended.
     pid: Option<Pid>,
-    /// All of it is to end.
+    /// Whether all of its processes must end.
     killed: bool,
     look: Option<Instant>,
     wait: Duration,
@@ -40,7 +43,7 @@ impl Entry {
 }
 
 impl Execs {
-    /// Whether one more may start.
+    /// Returns an error if no further exec may start.
     pub(super) fn check(&self) -> Result<()> {
         if self.0.len() < GROUPS {
             return Ok(());
@@ -50,7 +53,7 @@ impl Execs {
         Err(Error::new(ErrorKind::StartFailed, message))
     }
 
-    /// Takes in an exec whose first process is `pid`.
+    /// Adds an exec with the first process `pid`.
     pub(super) fn add(&mut self, pid: Pid, group: Group) {
         self.0.push(Entry {
             group,
@@ -61,7 +64,7 @@ impl Execs {
         });
     }
 
-    /// Ends an exec and all that it has started. Returns at once.
+    /// Kills an exec and everything that it started. Returns immediately.
     pub(super) fn kill(&mut self, pid: Pid) {
         if let Some(entry) = self.0.iter_mut().find(|entry| entry.pid == Some(pid)) {
             entry.group.kill();
@@ -70,7 +73,7 @@ impl Execs {
         }
     }
 
-    /// The first process of an exec has ended.
+    /// Handles the end of an exec's first process.
     pub(super) fn ended(&mut self, pid: Pid) {
         let Some(index) = self.0.iter().position(|entry| entry.pid == Some(pid)) else {
             return;
@@ -84,12 +87,12 @@ impl Execs {
         }
     }
 
-    /// When [`Execs::look`] has something to do.
+    /// Returns the time of the next call to [`Execs::look`].
     pub(super) fn next_look(&self) -> Option<Instant> {
         self.0.iter().filter_map(|entry| entry.look).min()
     }
 
-    /// Kills again what is to end and has not, and forgets what is gone.
+    /// Kills what must end and still runs, and removes the execs that are gone.
     pub(super) fn look(&mut self) {
         let now = Instant::now();
         self.0.retain_mut(|entry| {

@@ -1,4 +1,4 @@
-//! The last step of a container's process: checks that say what is wrong in the words people search for, then `execve`.
+//! The last step of a container's process: checks with the usual error messages, then `execve`.
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -15,10 +15,10 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 
 use crate::beneath::Root;
 
-/// `PATH` where neither the image nor the pod sets one.
+/// `PATH` if neither the image nor the pod sets one.
 pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Starts the payload; a failing `execve` is told through a pipe that a successful one closes.
+/// Starts the program. A failure is written to a pipe; a successful `execve` closes the pipe.
 #[derive(Clone)]
 pub(super) struct Payload {
     failure: Arc<OwnedFd>,
@@ -35,26 +35,28 @@ impl Payload {
         }
     }
 
-    /// Changes to the working directory first: it lies in a volume that was mounted after libcontainer had changed to what it covers.
+    /// Changes to the working directory first. It is in a volume that is mounted after libcontainer
+    /// changed to the folder below the mount.
     pub(super) fn with_folder(mut self, folder: PathBuf) -> Payload {
         self.folder = Some(folder);
         self
     }
 
-    /// Where a failure is told.
+    /// Returns the pipe for failures.
     pub(super) fn failure(&self) -> &OwnedFd {
         &self.failure
     }
 
-    /// Tells why the program does not start.
+    /// Writes the reason why the program does not start.
     pub(super) fn fail(&self, message: &str) {
         if let Ok(copy) = self.failure.try_clone() {
-            // The reader may have gone; the exit code tells it too.
+            // The reader may have gone. The exit code shows the failure too.
             File::from(copy).write_all(message.as_bytes()).ok();
         }
     }
 
-    /// Becomes the program, under a system call filter if there is one; returns why it cannot.
+    /// Executes the program, with a seccomp filter if there is one. Returns only on failure, with
+    /// the reason.
     pub(super) fn run(&self, arguments: &[String], filter: Option<&LinuxSeccomp>) -> String {
         let Some(name) = arguments.first() else {
             return "no command specified".into();
@@ -111,25 +113,25 @@ impl Executor for Payload {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
         close_others(&self.failure);
         let arguments = spec.process().as_ref().and_then(|process| process.args().clone());
-        // libcontainer has loaded the container's filter.
+        // libcontainer has already loaded the container's filter.
         let message = self.run(&arguments.unwrap_or_default(), None);
         self.fail(&message);
         Err(ExecutorError::Other(message))
     }
 
     fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
-        // The program may lie in a volume, which is mounted later; what is wrong with it is found when it is run.
+        // The program may be in a volume, which is mounted later. It is checked when it is run.
         Ok(())
     }
 
     fn setup_envs(&self, _: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
-        // `execve` gets the environment in the order it was given.
+        // `execve` gets the environment in the given order.
         Ok(())
     }
 }
 
-/// Closes what this process has from the shim, but for its standard streams and `kept`. `execve` would do so too late: a program, an interpreter or a
-/// folder may be named through `/proc/self/fd`.
+/// Closes the shim's descriptors, except the standard streams and `kept`. Closing them in `execve`
+/// would be too late: a program, an interpreter or a folder may be a path below `/proc/self/fd`.
 pub(super) fn close_others(kept: &OwnedFd) {
     let kept = kept.as_raw_fd().unsigned_abs();
     let close = |first: u32, last: u32| {
@@ -141,22 +143,22 @@ pub(super) fn close_others(kept: &OwnedFd) {
     close(kept + 1, u32::MAX);
 }
 
-/// Changes to a folder of the container, not through links of `/proc` such as `/proc/self/fd`.
+/// Changes to a folder of the container, but not through links of `/proc` such as `/proc/self/fd`.
 pub(super) fn change_folder(path: &Path) -> std::io::Result<()> {
     let folder = Root::container(Path::new("/"))?.open_folder(path)?;
     Ok(nix::unistd::fchdir(&folder)?)
 }
 
-/// What the shim blocks and ignores must not be inherited.
+/// Resets the signals that the shim blocks or ignores, because children inherit these settings.
 fn reset_signals() {
     // SAFETY: no handler of ours runs between here and `execve`; the default action needs none.
     let restored = unsafe { nix::sys::signal::signal(Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl) }
         .and_then(|_| sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None));
-    // Both fail on wrong arguments only.
+    // Both fail only with invalid arguments.
     debug_assert!(restored.is_ok());
 }
 
-/// Finds a program as `execvp` does, in the container.
+/// Finds a program in the container as `execvp` does.
 fn find(name: &str, search_path: &str) -> Result<PathBuf, String> {
     if name.contains('/') {
         let path = Path::new(name);
@@ -202,7 +204,7 @@ pub(super) fn io_words(error: &std::io::Error) -> String {
     }
 }
 
-/// An error as other runtimes print it: `no such file or directory`.
+/// Returns an error as other runtimes print it, such as `no such file or directory`.
 fn words_of(error: nix::errno::Errno) -> String {
     error.desc().to_lowercase()
 }

@@ -1,4 +1,4 @@
-//! Container logs in the CRI format: `TIME STREAM F|P text`, one line each, rotated by size.
+//! Container logs in the CRI format: one line `TIME STREAM F|P text` each, rotated by size.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -10,10 +10,11 @@ use nix::fcntl::renameat;
 
 use crate::pod_logs::{LOG_FILES, LOG_SIZE_LIMIT, LogPath, append};
 
-/// Longer lines are cut into parts tagged `P`, in bytes; containerd's limit.
+/// Limit of a line in bytes. Longer lines are split into parts tagged `P`. The same as containerd's
+/// limit.
 const LINE_LIMIT: usize = 16 << 10;
 
-/// Which stream a line came from.
+/// Stream that a line came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stream {
     Stdout,
@@ -29,7 +30,7 @@ impl Stream {
     }
 }
 
-/// Cuts a stream's bytes into lines.
+/// Splits the bytes of a stream into lines.
 #[derive(Debug)]
 pub(super) struct Lines {
     stream: Stream,
@@ -44,7 +45,7 @@ impl Lines {
         }
     }
 
-    /// Formats the whole lines that `bytes` completes, appended to `output`.
+    /// Formats the lines that `bytes` completes and appends them to `output`.
     pub(super) fn push(&mut self, bytes: &[u8], now: Timestamp, output: &mut Vec<u8>) {
         let mut rest = bytes;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
@@ -66,7 +67,7 @@ impl Lines {
         }
     }
 
-    /// Formats what is left when the stream ends without a line feed.
+    /// Formats the rest when the stream ends without a line feed.
     pub(super) fn finish(&mut self, now: Timestamp, output: &mut Vec<u8>) {
         if !self.pending.is_empty() {
             let line = std::mem::take(&mut self.pending);
@@ -83,7 +84,8 @@ fn format_line(output: &mut Vec<u8>, now: Timestamp, stream: Stream, whole: bool
     output.push(b'\n');
 }
 
-/// A container's log file. Its folder stays open, so a process that can write in the folders above cannot move the file.
+/// A container's log file. Its folder stays open, so that a process with write access to the parent
+/// folders cannot redirect the file.
 #[derive(Debug)]
 pub(super) struct LogFile {
     path: LogPath,
@@ -105,8 +107,9 @@ impl LogFile {
         })
     }
 
-    /// Appends whole lines; starts a new file first when this one is full. Where that fails, because something else has the name of a file, the
-    /// full one is emptied: the log has its bound whatever is in its folder.
+    /// Appends complete lines, and rotates a full file first. If the rotation fails, because
+    /// something else has the name of a log file, the full file is emptied. The log therefore keeps
+    /// its limit whatever is in its folder.
     pub(super) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         if lines.is_empty() {
             return Ok(());
@@ -120,7 +123,7 @@ impl LogFile {
             }
         }
         let written = self.file.write_all(lines);
-        // A full disk takes a part.
+        // On a full disk only a part is written.
         self.size = match written {
             Ok(()) => self.size + lines.len() as u64,
             Err(_) => self.file.metadata()?.len(),
@@ -209,7 +212,7 @@ mod tests {
         let errors = (0..10).filter(|_| log.write(&chunk).is_err()).count();
         assert_eq!(errors, 4, "each failed rotation is told");
         assert_eq!(file("moved").metadata().unwrap().len(), LOG_SIZE_LIMIT);
-        // When the names are free again, it is rotated again.
+        // When the names are free again, the log is rotated again.
         std::fs::remove_dir_all(file(&last)).unwrap();
         log.write(&chunk).unwrap();
         assert_eq!(file("0.log").metadata().unwrap().len(), LOG_SIZE_LIMIT / 2);

@@ -1,4 +1,4 @@
-//! Device nodes of the machine that are made in a container.
+//! Device nodes of the machine that are created in a container.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -10,7 +10,7 @@ use crate::devices::{self, Kind, Rule};
 use crate::error::Context as _;
 use crate::{ContainerSpec, Error, Result};
 
-/// Where the machine's own devices lie that every container has its own of.
+/// Paths of devices of which every container has its own instance.
 const OWN_DEVICES: &[&str] = &[
     "/dev/pts",
     "/dev/shm",
@@ -24,16 +24,17 @@ const OWN_DEVICES: &[&str] = &[
 pub(super) struct Devices {
     /// What it may open; `None` is everything.
     pub(super) rules: Option<Vec<Rule>>,
-    /// The nodes that are made for it beside the usual ones, as the OCI runtime's config has them.
+    /// Nodes in addition to the standard ones, in the form of the OCI runtime's config.
     pub(super) nodes: Vec<Value>,
 }
 
-/// Looks up the devices that a container asks for. A privileged one gets all that the machine has.
+/// Looks up the devices that a container requests. A privileged container gets all devices of the
+/// machine.
 pub(super) fn devices(spec: &ContainerSpec) -> Result<Devices> {
     let mut nodes = Vec::new();
     let mut rules = devices::default_rules();
     for device in &spec.devices {
-        // A name of a disk, such as those of /dev/disk/by-id, is a link.
+        // Names of a disk, such as those in /dev/disk/by-id, are symbolic links.
         let found = fs::metadata(&device.path).context(|| format!("device {}", device.path.display()))?;
         let Some(kind) = kind_of(&found) else {
             return Err(Error::invalid(format!(
@@ -81,7 +82,7 @@ fn node(path: &Path, kind: Kind, found: &Metadata) -> Value {
     })
 }
 
-/// Every device of the machine, but those that are made otherwise.
+/// Returns every device of the machine, except those that are created otherwise.
 fn machine_nodes(made: impl Fn(&Path) -> bool) -> Vec<Value> {
     let mut nodes = Vec::new();
     let mut folders = vec![PathBuf::from("/dev")];

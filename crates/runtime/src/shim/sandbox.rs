@@ -1,4 +1,4 @@
-//! Entering a pod's namespaces: the shim is what holds them.
+//! Creates a pod's namespaces, which the shim holds.
 
 use std::fs;
 use std::path::Path;
@@ -13,29 +13,30 @@ use crate::error::Context as _;
 use crate::layout::PodLayout;
 use crate::{Error, Result, sysctl};
 
-/// Size of a pod's `/dev/shm`, as in other runtimes.
+/// Mount options of a pod's `/dev/shm`, with the size that other runtimes use.
 const SHARED_MEMORY: &str = "size=65536k,mode=1777";
 
-/// A shim's preference with the out-of-memory killer, the one of other runtimes' shims: its end would be that of the whole pod.
+/// The shim's `oom_score_adj`, as in other runtimes, because the end of the shim ends the whole
+/// pod.
 const OOM_SCORE: &str = "-998";
 
-/// Makes the pod's namespaces around this process.
+/// Creates the pod's namespaces and moves this process into them.
 pub(super) fn enter(layout: &PodLayout, record: &PodRecord) -> Result<Namespaces> {
     let spec = &record.spec;
     nix::unistd::setsid().context(|| "start a session")?;
-    // Containers inherit it; the agent's own may be stricter.
+    // Containers inherit it. The agent's umask may be stricter.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     nix::unistd::chdir("/").context(|| "change to /")?;
     nix::sys::prctl::set_child_subreaper(true).context(|| "become a subreaper")?;
     if let Err(error) = fs::write("/proc/self/oom_score_adj", OOM_SCORE) {
-        // Without CAP_SYS_RESOURCE it keeps the agent's.
+        // Without CAP_SYS_RESOURCE it keeps the agent's value.
         if error.kind() != std::io::ErrorKind::PermissionDenied {
             return Err(Error::machine(format!(
                 "set the shim's out-of-memory score: {error}"
             )));
         }
     }
-    // A service manager that stops the agent kills what is in the agent's cgroup.
+    // When a service manager stops the agent, it kills everything in the agent's cgroup.
     Hierarchies::find()?.move_self(&format!("/{}/shims", record.instance))?;
     let mut flags = CloneFlags::CLONE_NEWNS;
     flags.set(CloneFlags::CLONE_NEWNET, !spec.host_network);
@@ -72,7 +73,7 @@ pub(super) fn enter(layout: &PodLayout, record: &PodRecord) -> Result<Namespaces
     Namespaces::new(machine)
 }
 
-/// Where the pod's `/dev/shm` is mounted, in the shim's mount namespace.
+/// Returns the mount point of the pod's `/dev/shm` in the shim's mount namespace.
 pub(super) fn shared_memory(layout: &PodLayout) -> std::path::PathBuf {
     layout.0.join("shm")
 }
@@ -88,7 +89,7 @@ fn bind(source: &Path, target: &Path) -> Result<()> {
     .context(|| format!("bind {} to {}", source.display(), target.display()))
 }
 
-/// Replaces standard output by `/dev/null`.
+/// Replaces standard output with `/dev/null`.
 pub(super) fn close_stdout() -> std::io::Result<()> {
     let null = fs::File::options().write(true).open("/dev/null")?;
     nix::unistd::dup2_stdout(&null)?;

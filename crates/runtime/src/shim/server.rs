@@ -1,4 +1,4 @@
-//! The shim's loop: requests, the containers' output, children that end, graces that run out.
+//! The shim's loop: requests, output of containers, ended children and grace periods.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -22,16 +22,18 @@ use crate::layout::PodLayout;
 use crate::wire::{self, Reply, Request};
 use crate::{ContainerStatus, Error, ErrorKind, ExecSpec, Result};
 
-/// A client that does not take an answer for so long is dropped: the containers' output must not wait for it.
+/// Timeout for a client to accept an answer. A slower client is dropped, because it would delay the
+/// containers' output.
 const SEND_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Connections at one time: the agent's subscription, its calls, and the execs of a pod.
+/// Largest number of connections at a time: the agent's subscription, its calls, and the execs of a
+/// pod.
 const CONNECTIONS: usize = 256;
 
-/// Bytes read at one time from a client or a container.
+/// Bytes of one read from a client or a container.
 const CHUNK: usize = 64 << 10;
 
-/// The pod as its shim sees it.
+/// State of the pod in its shim.
 pub(super) struct Server {
     layout: PodLayout,
     record: PodRecord,
@@ -49,12 +51,12 @@ struct Client {
     stream: UnixStream,
     pending: Vec<u8>,
     subscribed: bool,
-    /// The first process of the exec that this connection stands for, while it runs.
+    /// First process of the exec of this connection, while it runs.
     exec: Option<Pid>,
     gone: bool,
 }
 
-/// What a descriptor of the poll belongs to.
+/// Owner of a descriptor in the poll.
 enum Source {
     Listener,
     Children,
@@ -91,7 +93,7 @@ impl Server {
         })
     }
 
-    /// Serves until the pod is shut down.
+    /// Serves requests until the pod is shut down.
     pub(super) fn run(&mut self) -> Result<()> {
         while !self.ended {
             let ready = self.wait()?;
@@ -144,7 +146,7 @@ impl Server {
     }
 
     fn accept(&mut self) {
-        // Nobody waiting any more is fine.
+        // The client may have gone.
         let Ok((stream, _)) = self.listener.accept() else {
             return;
         };
@@ -160,7 +162,7 @@ impl Server {
         });
     }
 
-    /// Reads from a client and answers the requests that are whole.
+    /// Reads from a client and answers complete requests.
     fn hear(&mut self, index: usize) {
         let client = &mut self.clients[index];
         let mut chunk = vec![0; CHUNK];
@@ -218,7 +220,7 @@ impl Server {
                 Err(error) => Err(error),
             },
         };
-        // libcontainer leaves the working directory where it was last needed.
+        // libcontainer changes the working directory and does not restore it.
         if let Err(error) = nix::unistd::chdir("/") {
             super::complain(&Error::machine(format!("change to /: {error}")));
         }
@@ -247,7 +249,7 @@ impl Server {
         container.ok_or_else(|| unknown(id))?.exec(&self.namespaces, exec)
     }
 
-    /// Forgets the clients that have left. A command whose caller left is of no use to anybody.
+    /// Removes disconnected clients, and kills the commands that they started.
     fn drop_gone(&mut self) {
         let (gone, stay) = std::mem::take(&mut self.clients)
             .into_iter()
@@ -297,7 +299,7 @@ impl Server {
             return Ok(());
         };
         if let Some(pid) = container.kill()? {
-            // It ends within the call, so that the caller finds it gone.
+            // Its end is awaited here, so that it is gone when the caller gets the answer.
             self.wait_for(pid);
         }
         if let Some(container) = self.containers.remove(id) {
@@ -315,7 +317,7 @@ impl Server {
         Ok(())
     }
 
-    /// Waits for a child that has been killed.
+    /// Waits for a killed child.
     fn wait_for(&mut self, pid: Pid) {
         match waitpid(pid, None) {
             Ok(status) => self.ended(status),
@@ -324,7 +326,7 @@ impl Server {
     }
 
     fn reap(&mut self) {
-        // One signal may stand for several children, so what it says does not matter.
+        // One signal may stand for several children, so its content is ignored.
         while let Ok(Some(_)) = self.children.read_signal() {}
         while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             if status == WaitStatus::StillAlive {

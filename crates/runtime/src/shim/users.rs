@@ -1,4 +1,4 @@
-//! Who a container runs as: names and numbers of an image's `USER`, looked up in the image's own files.
+//! Users of containers: names and numbers of an image's `USER`, looked up in the image's own files.
 
 use std::path::Path;
 
@@ -6,10 +6,10 @@ use crate::beneath::Root;
 use crate::error::Context as _;
 use crate::{Error, ErrorKind, Result, SecuritySpec};
 
-/// Longest account file that is read, in bytes.
+/// Limit of an account file in bytes.
 const FILE_LIMIT: u64 = 4 << 20;
 
-/// The numbers that a process gets.
+/// User and group numbers of a process.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct User {
     pub(super) uid: u32,
@@ -18,7 +18,8 @@ pub(super) struct User {
     pub(super) home: String,
 }
 
-/// Resolves what the security context and the image say, against the image's `/etc/passwd` and `/etc/group`.
+/// Resolves the user of the security context and of the image with the image's `/etc/passwd` and
+/// `/etc/group`.
 pub(super) fn resolve(rootfs: &Path, security: &SecuritySpec, image_user: &str) -> Result<User> {
     let passwd = read_in(rootfs, "etc/passwd")?;
     let group = read_in(rootfs, "etc/group")?;
@@ -140,7 +141,8 @@ fn groups(group: &str) -> impl Iterator<Item = Group<'_>> {
     })
 }
 
-/// A file of the image, links resolved inside it; empty when there is none, or when it is no regular file.
+/// Reads a file of the image; symbolic links are resolved inside the image. Empty if the file is
+/// missing or not a regular file.
 fn read_in(rootfs: &Path, path: &str) -> Result<String> {
     let root = Root::container(rootfs).context(|| format!("open {}", rootfs.display()))?;
     let bytes = root.read(Path::new(path), FILE_LIMIT).ok().flatten();

@@ -1,10 +1,12 @@
-//! A container's volumes: from paths of the machine to mounts in the container, by descriptor all the way.
+//! Mounts a container's volumes by descriptor, from paths of the machine to paths in the container.
 //!
-//! Other containers write to the same volumes at the same time and may swap a folder for a link at any moment. So a source is opened
-//! once, below its volume; the descriptor is checked and its mount cloned ([`take`]). The clones are put into the container after its
-//! standard mounts and its root are in place and before its program starts ([`Taken::attach`]); targets are opened below the
-//! container's root in the same way. libcontainer mounts by name, ignores the propagation of single mounts, and would make its
-//! device nodes in a volume at `/dev`; so it does not see the volumes.
+//! Other containers may write to the same volumes at the same time, and may replace a folder with a
+//! symbolic link at any moment. Therefore a source is opened once, below its volume. The descriptor
+//! is checked and its mount is cloned ([`take`]). The clones are attached ([`Taken::attach`]) after
+//! the container's standard mounts and root are in place and before its program starts. Targets are
+//! opened below the container's root in the same way. libcontainer does not get the volumes: it
+//! mounts by name, ignores the propagation of single mounts, and would create its device nodes in a
+//! volume at `/dev`.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -22,8 +24,9 @@ use crate::beneath::{self, Root};
 use crate::error::Context as _;
 use crate::{Error, ErrorKind, Mount, Propagation, Result};
 
-/// Files below `/proc` that may be mounted over, as in other runtimes: file systems show a container its own figures there. Anything
-/// else below `/proc` could hide what the runtime checks.
+/// Files below `/proc` that volumes may cover, as in other runtimes: file systems such as LXCFS
+/// show a container its own values there. A mount on any other path below `/proc` could hide what
+/// the runtime checks.
 const PROC_FILES: &[&str] = &[
     "/proc/cpuinfo",
     "/proc/diskstats",
@@ -40,20 +43,22 @@ const PROC_FILES: &[&str] = &[
 
 /// The mount namespaces of a shim.
 pub(super) struct Namespaces {
-    /// The machine's, which the agent is in: volumes are taken from there.
+    /// The machine's mount namespace, in which the agent runs. Sources of volumes are opened there.
     machine: File,
-    /// The shim's own. Nothing that is mounted in it shows on the machine.
+    /// The shim's own mount namespace. Its mounts are not visible on the machine.
     own: File,
 }
 
 impl Namespaces {
-    /// Of a shim that is in its own mount namespace now; `machine` is [`current`] as it was before.
+    /// Creates it for a shim that is in its own mount namespace now. `machine` is the result of
+    /// [`current`] before that.
     pub(super) fn new(machine: File) -> Result<Namespaces> {
         let own = current()?;
         Ok(Namespaces { machine, own })
     }
 
-    /// Calls `act` in another mount namespace, at its root. This process has one thread, so nobody else is there meanwhile.
+    /// Calls `act` in another mount namespace, at its root. This process has only one thread, so
+    /// nothing else runs there meanwhile.
     pub(super) fn inside<T>(&self, other: &File, act: impl FnOnce() -> Result<T>) -> Result<T> {
         let result = setns(other, CloneFlags::CLONE_NEWNS)
             .context(|| "enter a mount namespace")
@@ -62,14 +67,14 @@ impl Namespaces {
             super::complain(&Error::machine(format!(
                 "return to the own mount namespace: {error}"
             )));
-            // Whatever it did next would happen to the wrong files.
+            // Every further action would affect the wrong files.
             std::process::abort();
         }
         result
     }
 }
 
-/// The mount namespace that this process is in.
+/// Returns the mount namespace of this process.
 pub(super) fn current() -> Result<File> {
     namespace("self")
 }
@@ -79,16 +84,16 @@ pub(super) fn namespace(process: &str) -> Result<File> {
     File::open(&path).context(|| format!("open {path}"))
 }
 
-/// A mount whose source is held.
+/// A mount whose source is open.
 pub(super) struct Taken {
     mount: Mount,
-    /// A clone of the source's mount, attached nowhere.
+    /// Clone of the source's mount, not attached.
     tree: OwnedFd,
     folder: bool,
 }
 
-/// Opens the sources of `mounts` and clones their mounts. The result is in the order in which they have to be attached: what lies
-/// above comes first, whatever order they are listed in.
+/// Opens the sources of `mounts` and clones their mounts. Returns them in the order in which they
+/// must be attached: outer targets before inner ones, whatever their order in the list.
 fn take(namespaces: &Namespaces, mounts: &[Mount]) -> Result<Vec<Taken>> {
     let mut taken = namespaces.inside(&namespaces.machine, || {
         mounts.iter().map(Taken::new).collect::<Result<Vec<Taken>>>()
@@ -97,8 +102,8 @@ fn take(namespaces: &Namespaces, mounts: &[Mount]) -> Result<Vec<Taken>> {
     Ok(taken)
 }
 
-/// Puts the volumes into a container whose first process waits for its start, makes its working directory, and makes its root
-/// read-only if asked.
+/// Attaches the volumes to a container whose first process is created but not started. Creates its
+/// working directory, and makes its root read-only if requested.
 pub(super) fn attach(
     namespaces: &Namespaces,
     pid: Pid,
@@ -106,14 +111,15 @@ pub(super) fn attach(
     working_dir: &Path,
     read_only_root: bool,
 ) -> Result<()> {
-    // Not before: that process would hold the descriptors, too.
+    // Not earlier, because the container's process would inherit the descriptors.
     let taken = take(namespaces, mounts)?;
     namespaces.inside(&namespace(&pid.to_string())?, || {
         let root = Root::container(Path::new("/")).context(|| "open the container's root")?;
         for taken in &taken {
             taken.attach(&root).map_err(|error| taken.failed(&error))?;
         }
-        // Below a volume it may be missing; where it cannot be made, the program's start says so.
+        // It may be missing below a volume. If it cannot be created, the start of the program fails
+        // with the reason.
         root.make_folders(working_dir, 0o755).ok();
         for taken in taken.iter().filter(|taken| taken.mount.read_only) {
             set_attributes(&taken.tree, false, libc::MOUNT_ATTR_RDONLY, MsFlags::empty())
@@ -187,15 +193,16 @@ impl Taken {
     }
 }
 
-/// Whether a place in `/proc` may be mounted over: the whole of it, or one of the few files.
+/// Returns whether a mount may cover a path in `/proc`: all of `/proc`, or one of the few files.
 fn may_hide(path: &Path, target: &OwnedFd) -> io::Result<bool> {
-    /// The inode of the root of every `/proc`.
+    /// Inode of the root of every procfs.
     const PROC_ROOT: u64 = 1;
     let listed = PROC_FILES.iter().any(|file| path == Path::new(file));
     Ok(listed || fstat(target)?.st_ino == PROC_ROOT)
 }
 
-/// What lies at a path below a volume; made as a folder with the volume's own mode when it is missing, as the kubelet does it.
+/// Opens a path below a volume. Creates it as a folder with the volume's mode if it is missing,
+/// like the kubelet.
 fn sub_folder(volume: Root, path: &Path) -> io::Result<OwnedFd> {
     match volume.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -208,7 +215,7 @@ fn sub_folder(volume: Root, path: &Path) -> io::Result<OwnedFd> {
 
 const EMPTY: &CStr = c"";
 
-/// A clone of the mounts at and below what a descriptor refers to, attached nowhere.
+/// Clones the mounts at and below a descriptor. The clone is not attached.
 fn clone_tree(source: &OwnedFd) -> io::Result<OwnedFd> {
     let flags = libc::OPEN_TREE_CLONE
         | libc::OPEN_TREE_CLOEXEC
@@ -223,7 +230,8 @@ fn clone_tree(source: &OwnedFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(tree as i32) })
 }
 
-/// Sets attributes and propagation of a mount, and of those below it if asked. No flag at all leaves the propagation.
+/// Sets attributes and propagation of a mount, and optionally of the mounts below it. Empty flags
+/// keep the propagation.
 fn set_attributes(tree: &impl AsFd, below: bool, set: u64, propagation: MsFlags) -> io::Result<()> {
     let attributes = libc::mount_attr {
         attr_set: set,
@@ -252,7 +260,7 @@ fn set_attributes(tree: &impl AsFd, below: bool, set: u64, propagation: MsFlags)
     }
 }
 
-/// Attaches a tree of mounts at what a descriptor refers to, in the mount namespace of this process.
+/// Attaches a tree of mounts at a descriptor, in the mount namespace of this process.
 fn move_tree(tree: &OwnedFd, target: &OwnedFd) -> io::Result<()> {
     // SAFETY: both paths are constant strings that end in NUL, and the kernel only reads them.
     let result = unsafe {
@@ -290,7 +298,7 @@ mod tests {
         }
     }
 
-    /// Runs a test in a mount namespace of its own.
+    /// Runs a test in its own mount namespace.
     fn apart(test: impl FnOnce() + Send) {
         std::thread::scope(|scope| {
             let apart = scope.spawn(|| {
@@ -313,7 +321,7 @@ mod tests {
             fs::create_dir_all(&target).unwrap();
             symlink("/", volume.join("y")).unwrap();
             let taken = Taken::new(&mount(volume.clone(), Some("x"), Path::new("/target"))).unwrap();
-            // What an attacker in another container does at this moment.
+            // An attacker in another container does this at this moment.
             fs::rename(volume.join("x"), volume.join("z")).unwrap();
             fs::rename(volume.join("y"), volume.join("x")).unwrap();
             let root = Root::container(&folder.path().join("root")).unwrap();
