@@ -47,7 +47,7 @@ const FLOW_HEAD_BYTES: usize = 8 << 20;
 /// per second. A node gets fewer seats, because each node is a user. A flow may have many streams,
 /// because most streams are watches of daemons, and all pods of a DaemonSet are one user.
 static LEVELS: [Level; 7] = [
-    // Heartbeats. They are small, and a late one can make a node unavailable.
+    // Heartbeats. They are small, and without them a node becomes not ready.
     Level {
         name: "node-high",
         bounds: Bounds {
@@ -129,7 +129,8 @@ static LEVELS: [Level; 7] = [
         name: "global-default",
         bounds: SHARED,
     },
-    // Clients without a credential may read only the health and the version.
+    // Clients without a credential. Their right is to read the health, the version and the
+    // certificate authority.
     Level {
         name: "catch-all",
         bounds: Bounds {

@@ -1,8 +1,9 @@
-//! An API server in memory for simulations, without disk, network and real randomness.
+//! An API server in memory for simulations, without disk and network.
 //!
 //! The service and its client are the same as in production. The clock is an argument. A seed
 //! replaces the randomness of the kernel. So two runs that send the same requests at the same times
-//! receive the same responses, names and UIDs.
+//! receive the same responses, names and UIDs. Only the signatures of service account tokens
+//! differ, because the key that signs them is random.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
