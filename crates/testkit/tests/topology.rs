@@ -94,7 +94,7 @@ fn machines_on_different_links_meet_through_a_router_that_knows_no_pods() -> Res
     for address in [far.address().to_string(), far.address_v6().to_string()] {
         assert!(reaches(&near, &address), "{address}");
     }
-    // Simulates a pod network on the far machine: the next hop of the route is not on the link.
+    // A route to a pod network on the far machine is impossible: its next hop is not on the link.
     assert!(
         far.run(&["ip", "address", "add", "10.244.7.1/24", "dev", "lo"])
             .success

@@ -1,1 +1,1 @@
-//! The simulated whole lives in this crate's tests; see `tests/whole/main.rs`.
+//! This crate only has tests of the simulated cluster; see `tests/whole/main.rs`.

@@ -1,4 +1,4 @@
-//! What a cluster looks like that has come to rest.
+//! The expected final state of a cluster.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::history::STRANGER;
 use crate::picture::{Key, Picture, Pod, min_ready};
 use crate::placement::{Place, place, scaled};
 
-/// What is not yet, or will never be, as it should.
+/// Returns everything that is not as expected, whether it is late or wrong.
 pub(crate) fn faults(picture: &Picture, now: Timestamp) -> Vec<String> {
     let mut faults = Vec::new();
     for (key, set) in picture.present_sets() {
@@ -28,7 +28,7 @@ pub(crate) fn faults(picture: &Picture, now: Timestamp) -> Vec<String> {
         if pod.deleting {
             faults.push(format!("pod {name} is still terminating"));
         }
-        // What waits for a node and belongs to nobody is nobody's to remove.
+        // No controller removes a pod that is unscheduled and has no owner.
         if let Some(node) = &pod.target
             && (pod.bound || pod.owner.is_some())
             && !picture.present_nodes().any(|(there, _)| there == node)
@@ -69,7 +69,7 @@ pub(crate) fn faults(picture: &Picture, now: Timestamp) -> Vec<String> {
     faults
 }
 
-/// How many nodes of each sort there are.
+/// Expected numbers of nodes in the status.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Numbers {
     desired: u64,
@@ -93,7 +93,7 @@ fn pods_of(picture: &Picture, key: &Key, set: &Value, now: Timestamp, faults: &m
         pod.available_since(min_ready(set))
             .is_some_and(|since| since <= now)
     };
-    // A pod that waits for a port uses up the budget of an update.
+    // A pod that waits for a port counts as unavailable for an update.
     let held_up = by_node.values().flatten().any(|pod| picture.is_blocked(pod));
     let mut numbers = Numbers::default();
     for (name, node) in picture.present_nodes() {
@@ -115,7 +115,7 @@ fn pods_of(picture: &Picture, key: &Key, set: &Value, now: Timestamp, faults: &m
         }
         numbers.desired += 1;
         let blocked = pods.iter().any(|pod| picture.is_blocked(pod));
-        // One that waits for a port may stand beside its predecessor in a surge.
+        // During a surge, a new pod that waits for a port may exist beside the old one.
         if pods.is_empty() || pods.len() > 1 + usize::from(blocked) {
             faults.push(format!("{}, not one", what()));
         }
@@ -128,7 +128,7 @@ fn pods_of(picture: &Picture, key: &Key, set: &Value, now: Timestamp, faults: &m
         numbers.ready += u64::from(ready);
         numbers.available += u64::from(available(pod));
         numbers.updated += u64::from(fits);
-        // With OnDelete one of an old template stays, also if it can never start.
+        // With OnDelete a pod of an old template stays, even if it can never start.
         let left = !updates && !fits && !pod.bound;
         if !blocked && !left && (!ready || !available(pod)) {
             faults.push(format!("{}, which is not available", what()));
@@ -192,7 +192,7 @@ fn revisions_of(picture: &Picture, key: &Key, set: &Value, faults: &mut Vec<Stri
     }
 }
 
-/// A budget for the pods of a set's name says what there is of them.
+/// Checks the status of a disruption budget for the pods with a DaemonSet's name.
 fn budget_of(picture: &Picture, key: &Key, budget: &Value, faults: &mut Vec<String>) {
     let (spec, status) = (&budget["spec"], &budget["status"]);
     if status["observedGeneration"] != budget["metadata"]["generation"] {
@@ -204,7 +204,7 @@ fn budget_of(picture: &Picture, key: &Key, budget: &Value, faults: &mut Vec<Stri
     let of_set = |pod: &&Pod| set.is_some_and(|(_, set)| pod.is_of(set));
     let counts = spec["minAvailable"].is_u64();
     if !counts && !pods.iter().all(of_set) {
-        // Of how many a share is to be taken, nobody can say.
+        // The base of the percentage is not defined here.
         return;
     }
     let wanted = set.and_then(|(_, set)| set["status"]["desiredNumberScheduled"].as_u64());

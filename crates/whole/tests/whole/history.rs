@@ -1,4 +1,5 @@
-//! What happened: every write in order, who made it, and the properties that no history may break.
+//! History of a run: every write in order with its author, and the properties that must always
+//! hold.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,41 +13,44 @@ use tokio::time::Instant;
 use crate::picture::{Key, Past, Picture, Pod, Seen, min_ready};
 use crate::placement::{place, repelled, scaled};
 
-/// The component that runs DaemonSets.
+/// Component with the DaemonSet controller.
 pub(crate) const CONTROLLERS: &str = "controllers";
 
-/// What the network brings a second time after its answer has been given, as a proxy may: the sender has no part in it.
+/// Author of repeated requests: the network sends them again after their response, as a proxy may.
+/// The sender is not responsible for them.
 pub(crate) const ECHO: &str = "echo";
 
-/// The component that binds pods.
+/// Component that binds pods.
 pub(crate) const SCHEDULER: &str = "scheduler";
 
-/// What the scheduler may still believe to be there.
+/// Time for which the scheduler may use deleted pods in its decisions.
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);
 
-/// The label of pods that no DaemonSet may touch.
+/// Label of pods that no DaemonSet may touch.
 pub(crate) const STRANGER: &str = "stranger";
 
 pub(crate) struct History {
     changes: Changes,
     began: Instant,
-    /// The controllers' clock: what is available is so by it.
+    /// Clock of the controllers, which decides about availability.
     pub(crate) controllers_clock: Clock,
-    /// As of when the controllers' view is, at least, when they sent what is under way.
+    /// Earliest moment from which the controllers' view dates for the current request.
     pub(crate) floor: Instant,
     pub(crate) picture: Picture,
     lines: Vec<String>,
     hash: DefaultHasher,
     pub(crate) violations: Vec<String>,
-    /// Writes of anything but Leases and Events.
+    /// Number of writes, except Leases and Events.
     pub(crate) writes: u64,
-    /// By set: the nodes whose available pod the controllers took, and which have none again yet.
+    /// By DaemonSet: nodes whose available pod the controllers deleted and that have no available
+    /// pod yet.
     taken: BTreeMap<Key, BTreeSet<String>>,
-    /// The pods that were live, and until when.
+    /// Pods that have ended, with the time of their end.
     ended: Vec<(Instant, Pod)>,
-    /// Pods that were made by a request which the network brought a second time: nobody wanted those.
+    /// Pods that a repeated request created. No component wanted them.
     echoes: BTreeSet<Key>,
-    /// Pods whose deletion the controllers asked for, unless it was refused: the request may be under way.
+    /// Pods that the controllers deleted, unless the server rejected it. The request may be in
+    /// flight.
     pub(crate) leaving: BTreeSet<Key>,
 }
 
@@ -69,19 +73,19 @@ impl History {
         }
     }
 
-    /// Notes a line.
+    /// Records a line.
     pub(crate) fn say(&mut self, who: &str, what: &str) {
         let line = format!("{:>9.3} {who}: {what}", self.began.elapsed().as_secs_f64());
         line.hash(&mut self.hash);
         self.lines.push(line);
     }
 
-    /// Two runs of one seed give the same.
+    /// Returns the hash, which is equal for two runs of a seed.
     pub(crate) fn hash(&self) -> u64 {
         self.hash.finish()
     }
 
-    /// All that happened, a line each.
+    /// Returns all lines.
     pub(crate) fn take_lines(&mut self) -> Vec<String> {
         std::mem::take(&mut self.lines)
     }
@@ -92,7 +96,7 @@ impl History {
         self.violations.push(format!("{property}: {what}"));
     }
 
-    /// Notes what was written since the last time: `who` wrote it, by the request `what`.
+    /// Records the writes since the last call: `who` made them with the request `what`.
     pub(crate) fn observe(&mut self, who: &str, what: &str) {
         for change in self.changes.take() {
             self.note(who, what, &change);
@@ -119,7 +123,7 @@ impl History {
         }
     }
 
-    /// A pod is made: where it should run, and nowhere twice but to replace by surge.
+    /// Checks a created pod: it must be on an eligible node, and a second one only for a surge.
     fn created(&mut self, who: &str, pod: &Pod) {
         match who {
             ECHO => self.echoes.insert(pod.key.clone()),
@@ -149,13 +153,14 @@ impl History {
                     && other.target == pod.target
                     && other.is_live()
             })
-            // What came after what the controllers have seen is not theirs to know, unless they made it.
+            // The controllers cannot know pods that were created after their view, except their
+            // own.
             .filter(|other| {
                 let made = other.owned == other.created && !self.echoes.contains(&other.key);
                 other.owned < self.floor || made
             })
             .collect();
-        // Whose deletion is under way is replaced, too, though the template that it has may be back by now.
+        // A terminating pod is replaced too, even if the DaemonSet has its template again.
         let goes = |other: &&Pod| other.hash() != pod.hash() || self.leaving.contains(&other.key);
         let surges = set
             .since(self.floor)
@@ -198,7 +203,7 @@ impl History {
         if before.is_live() && !after.is_live() {
             self.ended.push((Instant::now(), before.clone()));
         }
-        // What was available at the end of its readiness gave its node back.
+        // A pod that was available when it lost readiness frees its node.
         if before.ready_since.is_some() && after.ready_since.is_none() {
             self.give_back(before);
         }
@@ -212,7 +217,7 @@ impl History {
         self.give_back(before);
     }
 
-    /// A live pod is being deleted by somebody.
+    /// Checks the deletion of a live pod.
     fn deleted(&mut self, who: &str, pod: &Pod) {
         if !is_ours(who) {
             return;
@@ -221,7 +226,7 @@ impl History {
         let Some(nodes) = self.picture.nodes.get(&node) else {
             return;
         };
-        // A node that was away may take its pods with it.
+        // The pods of a node that was deleted may be deleted too.
         if nodes.since(self.floor).any(|state| state.is_none()) {
             return;
         }
@@ -241,11 +246,12 @@ impl History {
         let leaving = nodes
             .since(self.floor)
             .flatten()
-            // An older template may have tolerated less than the present one.
+            // An older template may have had fewer tolerations.
             .any(|node| {
                 repelled(&pod.spec, node, "NoExecute") || states.iter().any(|set| !place(set, node).stay)
             });
-        // Where none could be made any more, a surge ends with the old one.
+        // If no new pod can be created on the node any more, the surge ends with the deletion of
+        // the old one.
         let sunset = states.iter().any(|set| surge(set))
             && nodes
                 .since(self.floor)
@@ -259,10 +265,11 @@ impl History {
             pod.available_since(min_ready(set))
                 .is_some_and(|since| since <= clock)
         };
-        // Available by every state of the set that the controllers may have seen, and of the pod.
+        // Available for every state of the DaemonSet and the pod that the controllers may have
+        // seen.
         let was_available = pod.told_ready.is_some_and(|told| told < self.floor)
             && states.iter().all(|set| available(pod, set));
-        // The controllers may not have heard that the other one ended.
+        // The controllers may not have received the end of the other pod.
         let ended = self.ended.iter().filter(|(at, _)| *at >= self.floor);
         let live = self.picture.pods.values().filter(|other| other.is_live());
         let doubled = live
@@ -291,7 +298,7 @@ impl History {
             .max()
             .unwrap_or(0);
         let here = self.picture.nodes.iter().filter_map(|(name, past)| {
-            // Where none should run for a moment, none is missing.
+            // A node that was not eligible at some moment since the floor is not missing a pod.
             let mut states = past.since(self.floor);
             states
                 .all(|node| node.is_some_and(|node| place(now, node).run))
@@ -317,7 +324,8 @@ impl History {
             taken.insert(node);
         }
         let mut taken = taken.clone();
-        // What fell silent before the new template reached it takes nothing: an update goes on around it.
+        // A node that stopped responding before the new template reached it does not count: an
+        // update continues without it.
         taken.retain(|node| {
             let silent = self.picture.nodes[node].since(self.floor).flatten().any(|state| {
                 let taints = state["spec"]["taints"].as_array();
@@ -338,14 +346,16 @@ impl History {
         }
     }
 
-    /// Whether the scheduler makes room for a pod that is more important, or was when it last looked.
+    /// Returns whether the scheduler preempts the pod for one with a higher priority, now or with
+    /// its last view.
     fn was_preempted(&self, who: &str, pod: &Pod) -> bool {
         let recently = self.ended.iter().filter(|(at, _)| at.elapsed() < REMEMBERED_FOR);
         let mut others = self.picture.pods.values().chain(recently.map(|(_, other)| other));
         who == SCHEDULER && others.any(|other| pod.is_in_the_way_of(other) && other.priority > pod.priority)
     }
 
-    /// The most that `set` may have had unavailable for an update since the floor.
+    /// Returns the largest number of unavailable pods that an update of `set` could have had since
+    /// the floor.
     fn unavailable_allowed(&self, set: &Value) -> u64 {
         let wanted = &set["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"];
         let eligible = |at: Instant| {
@@ -353,11 +363,11 @@ impl History {
             scaled(wanted, nodes.filter(|node| place(set, node).run).count() as u64)
         };
         let moments = self.picture.moments_of_nodes(self.floor);
-        // Zero with a surge of zero is refused; a percentage of few nodes is one at least.
+        // Zero with a surge of zero is invalid; a percentage is rounded up to at least one.
         moments.into_iter().map(eligible).max().unwrap_or(1).max(1)
     }
 
-    /// A pod is about to be no longer ready: if it was available until now, its node has been given back.
+    /// Records that a pod loses readiness. If it was available until now, its node counts as freed.
     fn give_back(&mut self, pod: &Pod) {
         let Some((key, set)) = self.picture.set_of(pod) else {
             return;
@@ -420,7 +430,7 @@ fn is_stranger(pod: &Pod) -> bool {
     pod.labels.contains_key(STRANGER)
 }
 
-/// The project's own components; nodes and people may do more.
+/// Returns whether the author is a component of the project. Nodes and users may do more.
 fn is_ours(who: &str) -> bool {
     matches!(who, CONTROLLERS | SCHEDULER)
 }

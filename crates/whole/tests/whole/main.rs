@@ -1,8 +1,9 @@
-//! The simulated whole: API server, controllers, scheduler and nodes in one thread, in a time of their own, on a network that fails.
+//! Simulation of a whole cluster: API server, controllers, scheduler and nodes in one thread, with
+//! simulated time and a faulty network.
 //!
-//! A seed decides everything. `EVERYNODE_SEED=7` runs one seed and tells what happened, `EVERYNODE_SEEDS=10000` runs so many (and
-//! `EVERYNODE_SEEDS=500..900` those). A failure names its seed, the kinds of faults without which it does not happen, and the last
-//! of what happened.
+//! A seed determines everything. `EVERYNODE_SEED=7` runs one seed and prints its history.
+//! `EVERYNODE_SEEDS=10000` runs that many seeds, and `EVERYNODE_SEEDS=500..900` a range. The report
+//! of a failure has its seed, the kinds of faults that it needs, and the end of the history.
 
 mod end;
 mod history;

@@ -1,9 +1,11 @@
-//! The network between the components and the API server: it drops, delays, repeats and breaks off.
+//! The network between the components and the API server. It loses, delays, repeats and interrupts
+//! requests.
 //!
-//! A request may be lost on its way (nothing happened), or its answer may be (it happened), either may be late, a request may arrive a
-//! second time soon after, and the server may refuse it, as a busy one does. A watch may begin late, stall, break off at any byte,
-//! or be cut in two pieces; it never leaves out an event in its middle, which no network does either. While the server is down,
-//! every request fails, and those under way end.
+//! A request may be lost before it reaches the server, or its response may be lost afterwards.
+//! Either may be delayed. A request may arrive again soon after, and the server may reject it like
+//! a busy server. A watch may begin late, stall, end at any byte, or be split in two pieces. It
+//! never omits an event in its middle, because a real network does not either. While the server is
+//! down, every request fails, and those in flight end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -29,36 +31,36 @@ use crate::rng::Rng;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A kind of trouble. Each can be switched off by its name, to find the ones that a failure needs.
+/// Kind of fault. Each can be disabled by its name, to find the ones that a failure needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fault {
     /// A request does not arrive.
     LostRequest,
-    /// A request arrives, its answer does not.
+    /// A request arrives, but its response does not.
     LostAnswer,
-    /// A request or its answer is late.
+    /// A request or its response is delayed.
     Delay,
     /// A request arrives twice.
     Repeat,
-    /// 429 or 500.
+    /// The server responds with 429 or 500.
     Busy,
-    /// 409 for a change of what is there.
+    /// The server responds with 409 to a change of an existing object.
     Conflict,
-    /// 410 for a watch or a list.
+    /// The server responds with 410 to a watch or a list.
     Gone,
-    /// A watch breaks off.
+    /// A watch ends early.
     Cut,
     /// A watch stalls.
     Stall,
-    /// The API server starts again.
+    /// The API server restarts.
     ServerRestart,
-    /// The controllers start again.
+    /// The controllers restart.
     ControllersRestart,
-    /// The scheduler starts again.
+    /// The scheduler restarts.
     SchedulerRestart,
-    /// A node falls silent for a while.
+    /// A node does not respond for a while.
     NodeFlap,
-    /// The components' clocks differ.
+    /// The clocks of the components differ.
     Skew,
 }
 
@@ -87,16 +89,16 @@ impl fmt::Display for Fault {
     }
 }
 
-/// The longest that a request, an answer or a piece of a watch is held.
+/// Longest delay of a request, a response or a piece of a watch.
 pub(crate) const HELD_MAX: Duration = Duration::from_secs(20);
 
-/// More requests than a few machines and components send at one moment.
+/// Limit of requests at one moment: more than the machines and components of a run send.
 const AT_ONCE: u32 = 2_000;
 
-/// How long a request waits that is one of too many, so that time passes.
+/// Delay of a request above that limit, so that the simulated time advances.
 const PASSES: Duration = Duration::from_secs(1);
 
-/// How long after its original a repeated request arrives at most.
+/// Longest time between a request and its repetition, in milliseconds.
 const REPEATED_WITHIN_MS: u64 = 500;
 
 /// The network. Cheap to clone.
@@ -105,30 +107,31 @@ pub(crate) struct Network(Arc<Mutex<State>>);
 
 pub(crate) struct State {
     rng: Rng,
-    /// Out of a thousand requests or pieces of watches, so many meet a fault of those that are on.
+    /// Share of requests and pieces of watches, in a thousand, that get an enabled fault.
     pub(crate) share: u64,
     pub(crate) on: BTreeSet<Fault>,
     server: Option<InMemory>,
-    /// Cancelled when the server that is there goes down.
+    /// Cancelled when the current server goes down.
     down: CancellationToken,
-    /// How many requests were sent at this moment.
+    /// A moment and the number of requests in it.
     at_once: (Instant, u32),
-    /// How far the controllers' watches are, by path.
+    /// State of the controllers' watches, by path.
     views: BTreeMap<&'static str, View>,
     pub(crate) history: History,
 }
 
-/// How far a watch is.
+/// State of a watch.
 #[derive(Clone, Copy, Debug)]
 enum View {
-    /// Everything has arrived, since a moment in which what happened after another may not yet have been taken in.
+    /// All events have arrived, at the moment `since`. In that moment, events after `before` may
+    /// not have been processed yet.
     Current { since: Instant, before: Instant },
-    /// What happened after this has not.
+    /// Events after this moment have not arrived.
     Behind(Instant),
 }
 
 impl View {
-    /// As of when the cluster is seen at least.
+    /// Returns the moment from which the component's view of the cluster dates, at the earliest.
     fn floor(self, now: Instant) -> Instant {
         match self {
             View::Current { since, before } if since == now => before,
@@ -138,7 +141,7 @@ impl View {
     }
 }
 
-/// The watches that DaemonSets are planned by.
+/// Watches that the DaemonSet controller uses for its decisions.
 const PLANNED_BY: [&str; 4] = [
     "/api/v1/nodes",
     "/api/v1/pods",
@@ -146,7 +149,7 @@ const PLANNED_BY: [&str; 4] = [
     "/apis/apps/v1/controllerrevisions",
 ];
 
-/// What happens to a request.
+/// Faults of a request.
 #[derive(Debug, Default)]
 struct Fate {
     before: Duration,
@@ -172,7 +175,7 @@ impl Network {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A client of `component`, which acts as `user`.
+    /// Returns a client of `component`, which acts as `user`.
     pub(crate) fn client(&self, component: &str, user: User) -> kube::Client {
         let wire = Wire {
             network: self.clone(),
@@ -183,7 +186,7 @@ impl Network {
         kube::Client::new(wire, "default")
     }
 
-    /// A client to whom nothing happens but the server's absence.
+    /// Returns a client that has no faults except when the server is down.
     pub(crate) fn sound_client(&self, component: &str) -> kube::Client {
         let wire = Wire {
             network: self.clone(),
@@ -194,7 +197,7 @@ impl Network {
         kube::Client::new(wire, "default")
     }
 
-    /// The server crashes: what is under way ends. It is gone until [`Network::server_up`].
+    /// Crashes the server and ends the requests in flight. It is down until [`Network::server_up`].
     pub(crate) fn server_down(&self) -> Option<InMemory> {
         let mut state = self.lock();
         state.observe("server", "down");
@@ -215,13 +218,13 @@ impl Network {
         self.lock().history.say(who, what);
     }
 
-    /// The controllers start: they have seen nothing that happens from now on.
+    /// Notes that the controllers start: they have not received events from now on.
     pub(crate) fn controllers_start(&self) {
         let begin = |path| (path, View::Behind(Instant::now()));
         self.lock().views = PLANNED_BY.into_iter().map(begin).collect();
     }
 
-    /// As of when at least the component sees the cluster.
+    /// Returns the moment from which a component's view of the cluster dates, at the earliest.
     fn floor(&self, component: &str) -> Instant {
         let now = Instant::now();
         if component != CONTROLLERS {
@@ -232,7 +235,8 @@ impl Network {
         floors.min().unwrap_or(now)
     }
 
-    /// Hands a request to the server, and notes what it wrote. It was sent when the sender's view was as of `floor`.
+    /// Sends a request to the server and records its writes. The sender's view dates from `floor`
+    /// or later.
     async fn deliver(
         &self,
         wire: &Wire,
@@ -294,12 +298,13 @@ impl Network {
 }
 
 impl State {
-    /// Notes what was written since the last time; it was `who` who did it, by `what`.
+    /// Records the writes since the last call. `who` made them with the request `what`.
     pub(crate) fn observe(&mut self, who: &str, what: &str) {
         self.history.observe(who, what);
     }
 
-    /// Whether so much is asked for at one moment that it would never pass.
+    /// Returns whether too many requests are sent at one moment, so that the simulated time would
+    /// not advance.
     fn is_without_end(&mut self, who: &str, request: &Request<Body>) -> bool {
         let now = Instant::now();
         if self.at_once.0 != now {
@@ -313,7 +318,7 @@ impl State {
         self.at_once.1 >= AT_ONCE
     }
 
-    /// Mostly nothing, at times some milliseconds, rarely many seconds.
+    /// Returns a delay: usually zero, sometimes milliseconds, rarely many seconds.
     fn delay(&mut self) -> Duration {
         if self.rng.per_mille(self.share) {
             let longest = u64::try_from(HELD_MAX.as_millis()).unwrap_or(0);
@@ -330,7 +335,7 @@ impl State {
     }
 }
 
-/// The pod that a request deletes.
+/// Returns the pod that a request deletes.
 fn deleted_pod(request: &Request<Body>) -> Option<Key> {
     let path = request.uri().path().strip_prefix("/api/v1/namespaces/")?;
     let (namespace, name) = path.split_once("/pods/")?;
@@ -345,7 +350,7 @@ fn is_watch(request: &Request<Body>) -> bool {
         .any(|part| part == "watch=1" || part == "watch=true")
 }
 
-/// A call that tells what it wrote.
+/// A call whose writes are recorded.
 struct Observed {
     call: Pin<Box<dyn Future<Output = Response<AnswerBody>> + Send>>,
     network: Network,
@@ -359,7 +364,8 @@ impl Future for Observed {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let polled = self.call.as_mut().poll(context);
-        // In memory a write is done by the end of the poll that asked for it, so it is this call's.
+        // The in-memory store writes within the poll that requested it, so these writes belong to
+        // this call.
         let mut state = self.network.lock();
         state.history.floor = self.floor;
         state.observe(&self.who, &self.what);
@@ -368,7 +374,7 @@ impl Future for Observed {
     }
 }
 
-/// One component's way to the server.
+/// Connection of one component to the server.
 #[derive(Clone)]
 struct Wire {
     network: Network,
@@ -446,7 +452,7 @@ impl Wire {
                 };
                 tokio::spawn(async move {
                     wait(Duration::from_millis(within)).await;
-                    // Nobody waits for its answer.
+                    // The response of the repetition is dropped.
                     again.network.deliver(&again, second, floor).await.ok();
                 });
                 answer
@@ -465,7 +471,7 @@ impl Wire {
         Ok(answer.map(|body| self.carry_watch(body, down, planned_by)))
     }
 
-    /// A watch's answer, as it arrives.
+    /// Returns the response of a watch as it arrives.
     fn carry_watch(
         self,
         body: AnswerBody,
@@ -495,7 +501,7 @@ struct Watch {
     wire: Wire,
     body: AnswerBody,
     down: CancellationToken,
-    /// The second piece of a frame that was cut in two.
+    /// Second piece of a frame that was split in two.
     rest: Option<Bytes>,
     planned_by: Option<&'static str>,
 }
@@ -512,7 +518,7 @@ impl Watch {
         self.wire.network.lock().views.entry(path).and_modify(change);
     }
 
-    /// From now on things happen that have not arrived.
+    /// Notes that events from now on have not arrived.
     fn behind(&self) {
         self.view(|view| *view = View::Behind(view.floor(Instant::now())));
     }
@@ -524,7 +530,7 @@ impl Watch {
         let frame = match self.body.frame().now_or_never() {
             Some(frame) => frame,
             None => {
-                // Everything that has happened has arrived, and been taken.
+                // All events have arrived and were processed.
                 self.view(|view| {
                     if let View::Behind(before) = *view {
                         let since = Instant::now();
@@ -586,7 +592,7 @@ async fn wait(time: Duration) {
     }
 }
 
-/// A request twice.
+/// Returns a request and a copy of it.
 async fn copies(request: Request<Body>) -> Result<(Request<Body>, Request<Body>), BoxError> {
     let (parts, body) = request.into_parts();
     let bytes = body.collect().await?.to_bytes();

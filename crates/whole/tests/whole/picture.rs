@@ -1,4 +1,4 @@
-//! The cluster as the store has it, kept up by its changes.
+//! The cluster as stored, updated by every change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 /// Namespace and name.
 pub(crate) type Key = (String, String);
 
-/// The states that something had, with the time since when.
+/// States of an object, each with the time since when it holds.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Past(Vec<(Instant, Option<Value>)>);
 
@@ -20,7 +20,7 @@ impl Past {
         self.0.push((Instant::now(), state));
     }
 
-    /// Every state that it had at some moment since `floor`, the present one included.
+    /// Returns every state since `floor`, including the current one.
     pub(crate) fn since(&self, floor: Instant) -> impl Iterator<Item = Option<&Value>> {
         let first = self
             .0
@@ -39,29 +39,29 @@ impl Past {
     }
 }
 
-/// A pod, as far as the properties ask.
+/// Fields of a pod that the properties need.
 #[derive(Clone, Debug)]
 pub(crate) struct Pod {
     pub(crate) key: Key,
     pub(crate) labels: BTreeMap<String, String>,
     /// Kind, name and uid of the controller.
     pub(crate) owner: Option<(String, String, String)>,
-    /// The node it runs on or is made for.
+    /// Node that it runs on or is created for.
     pub(crate) target: Option<String>,
     pub(crate) bound: bool,
     pub(crate) phase: String,
     pub(crate) ready_since: Option<Timestamp>,
-    /// When the server was told that it is ready.
+    /// When the server received that it is ready.
     pub(crate) told_ready: Option<Instant>,
     pub(crate) deleting: bool,
     pub(crate) spec: Value,
     pub(crate) priority: i64,
-    /// Of its node.
+    /// Host ports.
     ports: Vec<i64>,
     pub(crate) created: Instant,
-    /// As the server wrote it.
+    /// Creation time that the server wrote.
     stamped: Option<Timestamp>,
-    /// Since when this controller owns it.
+    /// Since when the controller owns it.
     pub(crate) owned: Instant,
 }
 
@@ -127,14 +127,14 @@ impl Pod {
             .is_some_and(|(kind, _, uid)| kind == "DaemonSet" && set["metadata"]["uid"] == **uid)
     }
 
-    /// Whether both want a port of their node that only one may have.
+    /// Returns whether both pods need the same host port.
     pub(crate) fn is_in_the_way_of(&self, other: &Pod) -> bool {
         self.key != other.key
             && self.target == other.target
             && self.ports.iter().any(|port| other.ports.contains(port))
     }
 
-    /// Which of two pods of a set on a node stands for it comes first: bound, then old.
+    /// Returns the order of two pods of a DaemonSet on a node: bound ones first, then older ones.
     pub(crate) fn seniority(&self) -> impl Ord + use<'_> {
         (!self.bound, self.stamped, &self.key.1)
     }
@@ -145,7 +145,7 @@ impl Pod {
             .map_or("", String::as_str)
     }
 
-    /// Since when it counts as available for a set that wants `min_ready` seconds.
+    /// Returns since when it counts as available with `min_ready` seconds.
     pub(crate) fn available_since(&self, min_ready: i64) -> Option<Timestamp> {
         self.ready_since?
             .checked_add(SignedDuration::from_secs(min_ready))
@@ -168,7 +168,7 @@ pub(crate) fn min_ready(set: &Value) -> i64 {
     set["spec"]["minReadySeconds"].as_i64().unwrap_or(0)
 }
 
-/// All that the properties look at.
+/// All objects that the properties need.
 #[derive(Default)]
 pub(crate) struct Picture {
     pub(crate) nodes: BTreeMap<String, Past>,
@@ -178,11 +178,11 @@ pub(crate) struct Picture {
     pub(crate) budgets: BTreeMap<Key, Value>,
 }
 
-/// A change as the properties look at it.
+/// A change, as the properties need it.
 pub(crate) enum Seen {
     Node(String),
     Set(Key, Option<Value>),
-    /// Before and after.
+    /// The pod before and after.
     Pod(Option<Box<Pod>>, Option<Box<Pod>>),
     Other,
 }
@@ -241,14 +241,15 @@ impl Picture {
         }
     }
 
-    /// The nodes that are there.
+    /// Returns the existing nodes.
     pub(crate) fn present_nodes(&self) -> impl Iterator<Item = (&String, &Value)> {
         self.nodes
             .iter()
             .filter_map(|(name, past)| Some((name, past.now()?)))
     }
 
-    /// When any node changed since `floor`, and `floor` itself; what was changed in that moment may not have been seen.
+    /// Returns `floor` and the times of all changes of nodes since then. A change at exactly
+    /// `floor` may not have been seen.
     pub(crate) fn moments_of_nodes(&self, floor: Instant) -> BTreeSet<Instant> {
         let changes = self.nodes.values().flat_map(|past| &past.0);
         let since = changes.map(|(at, _)| *at).filter(|at| *at > floor);
@@ -256,19 +257,19 @@ impl Picture {
         since.chain([before, floor]).collect()
     }
 
-    /// The nodes that were there at a time.
+    /// Returns the nodes at a time.
     pub(crate) fn nodes_at(&self, at: Instant) -> impl Iterator<Item = &Value> {
         self.nodes.values().filter_map(move |past| past.at(at))
     }
 
-    /// The sets that are there.
+    /// Returns the existing DaemonSets.
     pub(crate) fn present_sets(&self) -> impl Iterator<Item = (&Key, &Value)> {
         self.sets
             .iter()
             .filter_map(|(key, past)| Some((key, past.now()?)))
     }
 
-    /// Whether the pod waits for a port that another one has, which it may not drive out.
+    /// Returns whether the pod waits for a host port of another pod that it may not preempt.
     pub(crate) fn is_blocked(&self, pod: &Pod) -> bool {
         !pod.bound
             && self.pods.values().any(|other| {
@@ -279,7 +280,7 @@ impl Picture {
             })
     }
 
-    /// The set of this uid, if it is there.
+    /// Returns the DaemonSet that owns the pod, if it exists.
     pub(crate) fn set_of(&self, pod: &Pod) -> Option<(&Key, &Past)> {
         let (kind, name, uid) = pod.owner.as_ref()?;
         if kind != "DaemonSet" {
@@ -289,7 +290,8 @@ impl Picture {
         (past.now()?["metadata"]["uid"] == **uid).then_some((key, past))
     }
 
-    /// Whether the pod is of the template that `set` has, by its revision, or by its number if the set itself counted it.
+    /// Returns whether the pod has the template of `set`: by the revision's hash, or by the
+    /// template generation if the DaemonSet set it.
     pub(crate) fn fits(&self, pod: &Pod, set: &Value) -> bool {
         let number = set["metadata"]["annotations"]["deprecated.daemonset.template.generation"].as_str();
         let counted = pod.labels.get("pod-template-generation").map(String::as_str);

@@ -1,13 +1,14 @@
-//! Where a daemon's pods belong, restated from Kubernetes' rules on plain JSON: nothing of `plan` or `api` is asked.
+//! Kubernetes' placement rules for DaemonSets, implemented again on plain JSON, independent of
+//! `plan` and `api`.
 
 use serde_json::Value;
 
-/// What a DaemonSet makes of a node.
+/// Decision about a DaemonSet on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     /// A pod should run there.
     pub(crate) run: bool,
-    /// A pod that runs there may go on.
+    /// A pod that runs there may continue.
     pub(crate) stay: bool,
 }
 
@@ -16,7 +17,7 @@ const NOWHERE: Place = Place {
     stay: false,
 };
 
-/// Of a DaemonSet's object and a node's.
+/// Returns the decision for the objects of a DaemonSet and a node.
 pub(crate) fn place(set: &Value, node: &Value) -> Place {
     let spec = &set["spec"]["template"]["spec"];
     if let Some(name) = spec["nodeName"].as_str()
@@ -39,7 +40,7 @@ pub(crate) fn place(set: &Value, node: &Value) -> Place {
     }
 }
 
-/// Whether a node has a taint of this effect that the pod of this spec does not tolerate.
+/// Returns whether a node has a taint with this effect that the pod spec does not tolerate.
 pub(crate) fn repelled(spec: &Value, node: &Value, effect: &str) -> bool {
     let taints = node["spec"]["taints"].as_array();
     taints
@@ -80,7 +81,7 @@ fn affine(spec: &Value, node: &Value) -> bool {
     })
 }
 
-/// What every daemon's pod tolerates, as Kubernetes adds it.
+/// Tolerations that Kubernetes adds to the pods of every DaemonSet.
 const ALWAYS: [(&str, &str); 6] = [
     ("node.kubernetes.io/not-ready", "NoExecute"),
     ("node.kubernetes.io/unreachable", "NoExecute"),
@@ -112,7 +113,7 @@ fn tolerated(spec: &Value, taint: &Value) -> bool {
         .is_some_and(|tolerations| tolerations.iter().any(tolerates))
 }
 
-/// A number or a percentage of `total`, rounded up.
+/// Returns a number, or a percentage of `total`, rounded up.
 pub(crate) fn scaled(value: &Value, total: u64) -> u64 {
     match value {
         Value::Null => 0,

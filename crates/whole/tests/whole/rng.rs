@@ -1,6 +1,6 @@
-//! What a seed decides.
+//! Random numbers that a seed determines.
 
-/// SplitMix64. Small, and the same everywhere.
+/// SplitMix64: a small generator with the same numbers on every platform.
 #[derive(Clone, Debug)]
 pub(crate) struct Rng(u64);
 
@@ -9,7 +9,7 @@ impl Rng {
         Rng(seed)
     }
 
-    /// Another sequence, so that what one part draws does not move what the others draw.
+    /// Returns another generator, so that the draws of one part do not change those of the others.
     pub(crate) fn fork(&mut self) -> Rng {
         Rng(self.word())
     }
@@ -22,22 +22,22 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// Below `end`, which is not 0.
+    /// Returns a number below `end`, which must not be 0.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.word() % end
     }
 
-    /// From `start` to `end`, both included.
+    /// Returns a number from `start` to `end`, both included.
     pub(crate) fn between(&mut self, start: u64, end: u64) -> u64 {
         start + self.below(end - start + 1)
     }
 
-    /// True so many times in a thousand.
+    /// Returns true with a probability of `share` in a thousand.
     pub(crate) fn per_mille(&mut self, share: u64) -> bool {
         self.below(1000) < share
     }
 
-    /// One of these.
+    /// Returns a random item.
     pub(crate) fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
         let at = usize::try_from(self.below(of.len() as u64)).unwrap_or(0);
         &of[at]

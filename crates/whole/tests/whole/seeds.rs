@@ -1,7 +1,7 @@
-//! The runs.
+//! Runs of seeds.
 //!
-//! `EVERYNODE_SEED=N` runs one seed, `EVERYNODE_SEEDS=A..B` a range, and with `EVERYNODE_HISTORIES=DIR` what happened in each is
-//! written to a file of the seed's name, to be read or compared.
+//! `EVERYNODE_SEED=N` runs one seed, and `EVERYNODE_SEEDS=A..B` a range. With
+//! `EVERYNODE_HISTORIES=DIR`, the history of each run is written to a file with the seed's name.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -9,13 +9,13 @@ use std::ops::Range;
 use crate::network::Fault;
 use crate::world::{Report, run};
 
-/// Seeds that are run when nothing is said.
+/// Number of seeds that are run by default.
 const SEEDS: u64 = 200;
 
-/// Into how many tests they are parted.
+/// Number of tests over which the seeds are distributed.
 const PARTS: u64 = 8;
 
-/// Seeds that found what is mended since.
+/// Seeds that found faults which are fixed now.
 const KEPT: [(u64, &str); 20] = [
     (
         3,
@@ -96,19 +96,19 @@ const KEPT: [(u64, &str); 20] = [
     ),
 ];
 
-/// Seeds that are run a second time when nothing is said, to see whether they go the same way.
+/// Number of seeds that run twice by default, to check that both runs are equal.
 const REPEATED: u64 = 5;
 
-/// How many of the last lines are told of a failure.
+/// Number of last lines in the report of a failure.
 const LINES_TOLD: usize = 300;
 
-/// Runs a seed on a thread of its own, so that nothing is left of the one before.
+/// Runs a seed on its own thread, so that runs do not share state.
 fn run_apart(seed: u64, off: &BTreeSet<Fault>) -> Report {
     let apart = std::thread::scope(|scope| scope.spawn(|| run(seed, off)).join());
     apart.unwrap_or_else(|_| panic!("seed {seed} panicked: EVERYNODE_SEED={seed} runs it alone"))
 }
 
-/// The failure of a seed, in words; None when all is well.
+/// Returns the report of a seed's failure; `None` if it passes.
 fn failure(seed: u64) -> Option<String> {
     let report = run_apart(seed, &BTreeSet::new());
     if let Some(folder) = std::env::var_os("EVERYNODE_HISTORIES") {
@@ -119,7 +119,7 @@ fn failure(seed: u64) -> Option<String> {
     if report.violations.is_empty() {
         return None;
     }
-    // Without which faults does it still fail?
+    // Find the faults without which it still fails.
     let mut off = BTreeSet::new();
     let mut smallest = report;
     for fault in Fault::ALL {
@@ -147,7 +147,8 @@ fn failure(seed: u64) -> Option<String> {
     ))
 }
 
-/// What is to be run: a seed, so many, or a range; so many seeds unless something is said.
+/// Returns the seeds from the environment: one seed, a number of seeds, or a range. `unless_told`
+/// is the default number.
 fn wanted(unless_told: u64) -> Range<u64> {
     let number = |text: &str| text.trim().parse::<u64>().expect("a number of a seed");
     if let Ok(seed) = std::env::var("EVERYNODE_SEED") {
@@ -183,7 +184,7 @@ fn run_part(part: u64) {
     );
 }
 
-/// The parts are tests of their own, so that the runner has them go beside each other.
+/// The parts are separate tests, so that the harness runs them in parallel.
 mod no_seed_breaks_a_property_and_all_come_to_rest {
     macro_rules! parts {
         ($($name:ident = $part:literal)*) => {$(

@@ -1,4 +1,4 @@
-//! What people do to the cluster: random, by the seed.
+//! Random actions of users, determined by the seed.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::history::STRANGER;
 use crate::picture::Picture;
 use crate::rng::Rng;
 
-/// A request of somebody.
+/// A request of a user.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) method: &'static str,
@@ -14,26 +14,27 @@ pub(crate) struct Request {
     pub(crate) body: Value,
 }
 
-/// What is done next.
+/// The next action.
 #[derive(Debug)]
 pub(crate) enum Deed {
     Ask(Request),
-    /// A machine joins, or comes back.
+    /// A machine joins or comes back.
     Join(u32),
-    /// A machine is switched off and its Node deleted.
+    /// A machine is turned off and its Node deleted.
     Leave(u32),
 }
 
-/// What people of a cluster make use of, by the seed: not everything everywhere, or it would drown what is common.
+/// Features that the users of a cluster use. Each seed has only some, so that common cases are
+/// frequent enough.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Customs {
-    /// Daemons take ports of their nodes, and so stand in each other's way.
+    /// DaemonSets use host ports and may conflict.
     ports: bool,
-    /// Some daemons are more important than others.
+    /// Some DaemonSets have a higher priority.
     priorities: bool,
-    /// Budgets guard daemons, and people evict.
+    /// Disruption budgets protect DaemonSets, and users evict pods.
     budgets: bool,
-    /// The controllers bind the pods themselves.
+    /// The controllers bind the pods themselves, without the scheduler.
     pub(crate) direct: bool,
 }
 
@@ -52,10 +53,11 @@ const BUDGETS: &str = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
 const SETS: &str = "/apis/apps/v1/namespaces/default/daemonsets";
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
-/// The names that sets may have. Few, so that they come again.
+/// Names of DaemonSets. There are few, so that they are reused.
 const NAMES: [&str; 2] = ["alpha", "beta"];
 
-/// What one person does next, seeing the cluster as it is. `default_uid` is the uid of the namespace `default`.
+/// Returns the next action of a user who sees the current cluster. `default_uid` is the UID of the
+/// namespace `default`.
 pub(crate) fn next(
     rng: &mut Rng,
     customs: Customs,
@@ -175,7 +177,7 @@ fn priority(rng: &mut Rng, customs: Customs) -> Value {
     }
 }
 
-/// A budget for the pods of a set's name, whoever controls them.
+/// Returns a disruption budget for the pods with a DaemonSet's name, for any controller.
 fn budget(rng: &mut Rng, name: &str) -> Value {
     let amount: Value = match rng.below(3) {
         0 => "50%".into(),
@@ -230,7 +232,7 @@ fn strategy(rng: &mut Rng) -> Value {
     }
 }
 
-/// Where a set's pods may run.
+/// Returns the node selector and affinity of a DaemonSet's pods.
 fn placing(rng: &mut Rng) -> Value {
     let selector = match rng.below(6) {
         0 => json!({"disk": "fast"}),
@@ -257,7 +259,7 @@ fn node_affinity(term: &Value) -> Value {
     json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}})
 }
 
-/// A merge patch of a set. A return to an earlier image is a rollback.
+/// Returns a merge patch of a DaemonSet. An earlier image makes it a rollback.
 fn change_of_set(rng: &mut Rng, customs: Customs) -> Value {
     match rng.below(10) {
         0 if customs.priorities => {
@@ -272,7 +274,7 @@ fn change_of_set(rng: &mut Rng, customs: Customs) -> Value {
     }
 }
 
-/// A merge patch of a node: a label, a taint, or whether it is schedulable.
+/// Returns a merge patch of a node: a label, a taint, or whether it is schedulable.
 fn change_of_node(rng: &mut Rng, picture: &Picture, node: &str) -> Value {
     match rng.below(4) {
         0 => {
@@ -295,14 +297,15 @@ fn change_of_node(rng: &mut Rng, picture: &Picture, node: &str) -> Value {
             if before == taints.len() {
                 taints.push(json!({"key": key, "effect": effect}));
             }
-            // As of the version that was seen, as kubectl does it: somebody else's taints are not lost.
+            // With the resource version, like kubectl, so that taints of other clients are not
+            // lost.
             let version = node.map_or(Value::Null, |node| node["metadata"]["resourceVersion"].clone());
             json!({"metadata": {"resourceVersion": version}, "spec": {"taints": taints}})
         }
     }
 }
 
-/// A pod that looks much like a daemon's and is not.
+/// Returns a pod that looks like a DaemonSet's pod but is not one.
 fn stranger(rng: &mut Rng, number: u64, node: &str, default_uid: &str) -> Value {
     let mut labels = json!({});
     labels[STRANGER] = "true".into();
@@ -314,7 +317,7 @@ fn stranger(rng: &mut Rng, number: u64, node: &str, default_uid: &str) -> Value 
             "containers": [{"name": "c", "image": "registry.example/other:1"}],
         },
     });
-    // What has a set's labels and somebody else for a controller is not adopted.
+    // A pod with a DaemonSet's labels and another controller must not be adopted.
     if rng.per_mille(500) {
         pod["metadata"]["labels"]["app"] = (*rng.pick(&NAMES)).into();
         pod["metadata"]["ownerReferences"] = json!([{

@@ -1,4 +1,4 @@
-//! A cluster in one thread and in its own time, and what befalls it.
+//! A simulated cluster in one thread with its own time, and its faults.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -21,38 +21,40 @@ use crate::network::{Fault, Network};
 use crate::rng::Rng;
 use crate::workload::{self, Customs, Deed};
 
-/// When all begins: a time that is easy to subtract from.
+/// Time of the start.
 const BEGIN: &str = "2026-01-01T00:00:00Z";
 
-/// How many machines there are at most.
+/// Most machines.
 const MACHINES: u32 = 5;
 
-/// How long a cluster without faults may take to come to rest. Back-offs of failed pods go up to 15 minutes.
+/// Time in which a cluster without faults must converge. The backoff of failed pods is up to 15
+/// minutes.
 const CONVERGES_WITHIN: Duration = Duration::from_secs(40 * 60);
 
-/// After how long nothing is under way any more: the scheduler looks at what waits every five minutes.
+/// Time after which no activity may remain. The scheduler retries unschedulable pods every five
+/// minutes.
 const SETTLES_WITHIN: Duration = Duration::from_secs(5 * 60 + 30);
 
-/// How long nothing may be written from then on.
+/// Time without any write after that.
 const QUIET_FOR: Duration = Duration::from_secs(6 * 60);
 
-/// The most by which a component's clock goes wrong, in milliseconds.
+/// Largest difference of a component's clock, in milliseconds.
 const SKEW_MAX_MS: u64 = 5_000;
 
-/// What a run came to.
+/// Result of a run.
 #[derive(Debug)]
 pub(crate) struct Report {
-    /// Two runs of a seed have the same.
+    /// Equal for two runs of a seed.
     pub(crate) hash: u64,
     pub(crate) writes: u64,
     pub(crate) violations: Vec<String>,
-    /// What happened, a line each.
+    /// The events of the run, one line each.
     pub(crate) lines: Vec<String>,
-    /// The kinds of faults that the seed brings.
+    /// Kinds of faults of the seed.
     pub(crate) faults: BTreeSet<Fault>,
 }
 
-/// Runs a seed, without the faults that are `off`.
+/// Runs a seed, without the faults in `off`.
 pub(crate) fn run(seed: u64, off: &BTreeSet<Fault>) -> Report {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -77,7 +79,7 @@ pub(crate) fn run(seed: u64, off: &BTreeSet<Fault>) -> Report {
     })
 }
 
-/// What comes at its time.
+/// Next step of the run.
 enum Coming {
     Deed,
     Fault(Fault),
@@ -87,7 +89,7 @@ enum Coming {
 
 struct World {
     rng: Rng,
-    /// Draws what befalls, apart from what people do.
+    /// Random numbers for faults; the actions of users have their own.
     fate: Rng,
     customs: Customs,
     network: Network,
@@ -113,7 +115,8 @@ impl World {
         let history = History::new(server.changes(), clock.clone());
         let network = Network::new(wire, server, history);
         let customs = Customs::draw(&mut rng);
-        // Each seed brings some faults and not others: all at once would drown what two of them do together.
+        // Each seed has only some faults, because all at once would hide interactions between two
+        // of them.
         let share = *fate.pick(&[2, 10, 50]);
         let faults: BTreeSet<Fault> = Fault::ALL
             .into_iter()
@@ -149,7 +152,7 @@ impl World {
         world
     }
 
-    /// Everything from the first start to the last quiet.
+    /// Runs everything from the first start to the final check.
     async fn live(&mut self) -> Result<(), String> {
         self.start_controllers();
         self.start_scheduler();
@@ -162,7 +165,7 @@ impl World {
         self.rest().await
     }
 
-    /// People work on the cluster, while things go wrong.
+    /// Users change the cluster while faults occur.
     async fn trouble(&mut self) -> Result<(), String> {
         let end = Instant::now() + Duration::from_secs(self.rng.between(120, 600));
         self.plan(Coming::Deed, 0, 1_000);
@@ -247,7 +250,7 @@ impl World {
         }
     }
 
-    /// The faults end; what is down comes up.
+    /// Ends the faults and starts everything that is down.
     async fn mend(&mut self) {
         self.network.say("world", "the faults end");
         self.network.lock().on = BTreeSet::new();
@@ -293,10 +296,10 @@ impl World {
         }
     }
 
-    /// Nothing moves any more.
+    /// Checks that there are no more writes.
     async fn rest(&mut self) -> Result<(), String> {
-        // What is under way may still say so: an Event that was held, a status in its second of grace, what the scheduler says of a pod
-        // that waits when it looks at it for no reason.
+        // Some writes may still come: a delayed Event, a status in its second of grace, or the
+        // scheduler's retry of an unschedulable pod.
         sleep(SETTLES_WITHIN).await;
         let writes = self.network.lock().history.writes;
         self.network.say("world", "quiet begins");
@@ -317,7 +320,7 @@ impl World {
         end::faults(&state.history.picture, state.history.controllers_clock.now())
     }
 
-    /// Nothing has been broken so far.
+    /// Checks that no property is violated so far.
     fn sound(&self) -> Result<(), String> {
         for (_, status) in self.controllers.iter().chain(&self.scheduler) {
             for (task, status) in status.all() {
@@ -406,14 +409,14 @@ impl World {
             start: machine,
             start_up: Duration::from_millis(self.fate.between(0, 3_000)),
             clock: self.skewed(),
-            // These controllers give no ranges.
+            // These controllers assign no pod ranges.
             pod_range: "10.0.0.0/8".parse().ok(),
             ..simulate::Options::default()
         };
         let client = self.network.client(&name, User::node(&name));
         let network = self.network.clone();
         self.machines[machine as usize] = Some(tokio::spawn(async move {
-            // As a machine's init would: what cannot register is started again.
+            // Restart after a failed registration, like a service manager.
             loop {
                 let run = simulate::run(client.clone(), options.clone(), CancellationToken::new());
                 if let Err(error) = run.await {
@@ -424,7 +427,7 @@ impl World {
         }));
     }
 
-    /// Whether it was running.
+    /// Stops a machine. Returns whether it was running.
     fn stop_machine(&mut self, machine: u32) -> bool {
         let Some(handle) = self.machines[machine as usize].take() else {
             return false;
@@ -439,7 +442,7 @@ impl World {
         self.network.server_up(server);
     }
 
-    /// Asks the server, if it is there; the answer's body, whatever it says.
+    /// Sends a request to the server, if it is up. Returns the body of any response.
     async fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
         let media_type = match method {
             "PATCH" if path.ends_with("/status") => "application/strategic-merge-patch+json",
@@ -473,7 +476,7 @@ impl World {
     }
 }
 
-/// Faults that the world plans; the network draws the others.
+/// Returns whether the world plans a fault; the network draws the others.
 fn is_of_world(fault: Fault) -> bool {
     matches!(
         fault,
