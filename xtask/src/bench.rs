@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: the figures in docs/benchmarks.md, made anew.
+//! `cargo xtask bench`: measures the numbers in docs/benchmarks.md.
 
 mod agent;
 mod fleet;
@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 
 use crate::command::run as run_program;
 
-/// Runs the benchmark that the words name.
+/// Runs the benchmark that `words` names.
 pub(crate) fn run(words: &[&str]) -> Result<()> {
     match words {
         ["fleet", "--nodes", nodes] => fleet::run(nodes.parse()?),
@@ -18,7 +18,8 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
         ["size"] => size::run(),
         ["agent", minutes @ ..] => agent::run(minutes),
         ["services"] => {
-            // The rules in a kernel's network namespace of their own, as their tests make it; then what is kept in memory for them.
+            // First the rules in a separate network namespace of the kernel, as in their tests.
+            // Then the memory that they need.
             let rules = "network::services::tests::bench";
             let test = ["test", "--release", "--package", "runtime", "--lib", rules];
             run_program("cargo", &[&test[..], &["--", "--nocapture"]].concat())?;

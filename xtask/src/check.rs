@@ -1,4 +1,4 @@
-//! `cargo xtask check`: what a change must pass before anyone looks at it. It needs no root and no
+//! `cargo xtask check`: checks that a change must pass before review. It needs neither root nor
 //! network, and installs nothing.
 
 use anyhow::Result;
@@ -6,7 +6,7 @@ use anyhow::Result;
 use crate::command::run as run_program;
 use crate::tidy;
 
-/// Packages whose tests touch nothing but their own temporary files.
+/// Packages whose tests only use their own temporary files.
 const PACKAGES: &[&str] = &[
     "schema",
     "api",
@@ -19,7 +19,7 @@ const PACKAGES: &[&str] = &[
     "xtask",
 ];
 
-/// Arguments of cargo for the lints, which are errors.
+/// Arguments of cargo for the lints, with warnings as errors.
 pub(crate) const CLIPPY: &[&str] = &[
     "clippy",
     "--workspace",
@@ -29,7 +29,8 @@ pub(crate) const CLIPPY: &[&str] = &[
     "warnings",
 ];
 
-/// Checks form, the rules of the house and lints, then runs the tests that need no machine.
+/// Checks formatting, the rules of the project and lints, then runs the tests that do not change
+/// the machine.
 pub(crate) fn run() -> Result<()> {
     run_program("cargo", &["fmt", "--all", "--check"])?;
     tidy::run()?;

@@ -1,4 +1,4 @@
-//! `cargo xtask ci`: everything that must hold, and a closing line that counts the tests.
+//! `cargo xtask ci`: runs all checks and prints the numbers of tests.
 
 pub(crate) mod counts;
 pub(crate) mod test_program;
@@ -13,16 +13,17 @@ use crate::check::CLIPPY;
 use crate::command::{root, run as run_program};
 use crate::{clients, packages, tidy, vm};
 
-/// Seconds that the fuzzer gets.
+/// Duration of the fuzzer, in seconds.
 const FUZZ_SECONDS: u32 = 60;
-/// Seconds after which the fuzzer takes one request for hung.
+/// Timeout of one request in the fuzzer, in seconds.
 const FUZZ_PATIENCE: u32 = 60;
 
-/// Where the property tests' random numbers start: a change is judged by the same cases wherever and whenever it is
-/// looked at. Whoever looks for new cases runs `cargo test` without it, and with more of them (`PROPTEST_CASES`).
+/// Seed of the property tests, so that every run of a change tests the same cases. To find new
+/// cases, run `cargo test` without it and with more cases (`PROPTEST_CASES`).
 const PROPERTIES_SEED: &str = "1";
 
-/// Installs what is missing, checks form and lints, runs every test, fuzzes, and counts.
+/// Installs missing packages, checks formatting and lints, runs all tests and the fuzzer, and
+/// prints the numbers.
 pub(crate) fn run() -> Result<()> {
     let mut times = Times::default();
     times.step("packages", packages::for_tests)?;
@@ -67,7 +68,7 @@ pub(crate) fn run() -> Result<()> {
     fuzzed
 }
 
-/// How long each step took.
+/// Duration of each step.
 #[derive(Default)]
 struct Times(Vec<(String, Duration)>);
 
@@ -91,8 +92,8 @@ impl Times {
     }
 }
 
-/// Throws random bodies and patches at the API server. The fuzzer needs compiler flags that only a bootstrap
-/// compiler takes, which is what the variable says.
+/// Sends random bodies and patches to the API server. `RUSTC_BOOTSTRAP` makes the stable compiler
+/// accept the unstable flags that the fuzzer needs.
 fn fuzz() -> Result<()> {
     if Command::new("cargo")
         .args(["fuzz", "--version"])

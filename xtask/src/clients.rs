@@ -1,4 +1,4 @@
-//! What the tests drive beside our own programs: an old kubectl, the current Python client, and real daemons.
+//! Programs that the tests use: an old kubectl, the current Python client, and real daemons.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 
 use crate::command::{root, run};
 
-/// Debian's kubectl, which is old (1.20), unpacked beside the build: installed, it would take the place of a newer one.
+/// Returns Debian's kubectl, which is old (1.20). It is unpacked, not installed, because an
+/// installation would replace a newer one.
 pub(crate) fn old_kubectl() -> Result<PathBuf> {
     let folder = tools("kubectl-debian")?;
     let program = folder.join("usr/bin/kubectl");
@@ -20,7 +21,7 @@ pub(crate) fn old_kubectl() -> Result<PathBuf> {
     Ok(program)
 }
 
-/// A Python with the package `kubernetes`.
+/// Returns a Python interpreter with the package `kubernetes`.
 pub(crate) fn python() -> Result<PathBuf> {
     let folder = tools("python")?;
     let program = folder.join("bin/python3");
@@ -38,8 +39,8 @@ pub(crate) fn python() -> Result<PathBuf> {
     Ok(program)
 }
 
-/// Daemons and their servers, as Debian has them: an exporter of a machine's metrics, who gathers them, a collector of
-/// logs, one of statistics and its database, a store of files.
+/// Daemons and their servers from Debian: a metrics exporter, servers that gather metrics, a
+/// log collector, a statistics collector with its database, and a file store.
 const DAEMONS: &[&str] = &[
     "prometheus-node-exporter",
     "prometheus",
@@ -50,8 +51,9 @@ const DAEMONS: &[&str] = &[
     "glusterfs-server",
 ];
 
-/// The folder in which each of the daemons' packages lies unpacked in a folder of its own, with the packages that it needs and this machine has
-/// not. Nothing is installed: a daemon that started by itself here would be in the tests' way.
+/// Returns a folder with one folder for each daemon. It contains the unpacked package, with its
+/// dependencies that are not on this machine. Nothing is installed, because an installed daemon
+/// would start and disturb the tests.
 pub(crate) fn debian() -> Result<PathBuf> {
     let all = tools("debian")?;
     for package in DAEMONS {
@@ -70,7 +72,7 @@ pub(crate) fn debian() -> Result<PathBuf> {
     Ok(all)
 }
 
-/// A folder of this name for tools, which outlives a build.
+/// Returns a folder for tools that is kept between builds.
 pub(crate) fn tools(name: &str) -> Result<PathBuf> {
     let folder = root().join("target/tools").join(name);
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;

@@ -1,16 +1,16 @@
-//! Running other programs.
+//! Runs other programs.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-/// The folder of the workspace.
+/// Returns the folder of the workspace.
 pub(crate) fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// Where cargo puts what it builds for `profile` (`debug` or `release`).
+/// Returns the path of a binary that cargo builds for `profile` (`debug` or `release`).
 pub(crate) fn built(profile: &str, binary: &str) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     target
@@ -19,7 +19,7 @@ pub(crate) fn built(profile: &str, binary: &str) -> PathBuf {
         .join(binary)
 }
 
-/// A call of cargo in the workspace's folder.
+/// Returns a cargo command in the workspace's folder.
 pub(crate) fn cargo(args: &[&str]) -> Command {
     prepared("cargo", args)
 }
@@ -27,7 +27,8 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
 fn prepared(program: &str, args: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(args).current_dir(root()).stdin(Stdio::null());
-    // What cargo says of this package would make the inner cargo build the others anew.
+    // With the variables that cargo sets for this package, the inner cargo would build the other
+    // packages again.
     let ours = std::env::vars_os().map(|(name, _)| name);
     for name in
         ours.filter(|name| name.to_string_lossy().starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR")
@@ -37,7 +38,7 @@ fn prepared(program: &str, args: &[&str]) -> Command {
     command
 }
 
-/// Runs a program in the workspace's folder and fails when it fails.
+/// Runs a program in the workspace's folder. Fails when the program fails.
 pub(crate) fn run(program: &str, args: &[&str]) -> Result<()> {
     eprintln!("+ {program} {}", args.join(" "));
     let status = prepared(program, args)
@@ -49,7 +50,7 @@ pub(crate) fn run(program: &str, args: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// What a program prints, or its error.
+/// Returns the output of a program, or its error.
 pub(crate) fn output(program: &str, args: &[&str]) -> Result<String> {
     let mut command = Command::new(program);
     command.args(args).current_dir(root()).stdin(Stdio::null());

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::command::{built, root, run as run_program};
 use crate::packages;
 
-/// Installs what is missing, builds the release binary, and becomes `everynode up --demo`.
+/// Installs missing packages, builds the release binary, and executes `everynode up --demo`.
 pub(crate) fn run() -> Result<()> {
     packages::for_running()?;
     run_program("cargo", &["build", "--release", "--package", "everynode"])?;

@@ -1,4 +1,5 @@
-//! `cargo xtask fleet`: a cluster over several machines on this one, from a fresh checkout.
+//! `cargo xtask fleet`: runs a cluster on several simulated machines of this computer, from a fresh
+//! checkout.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -8,7 +9,8 @@ use anyhow::{Context, Result};
 use crate::command::{built, root, run as run_program};
 use crate::packages;
 
-/// Installs what is missing, builds the release binary and the program that plays the machines, and becomes that.
+/// Installs missing packages, builds the release binary and the program that simulates the
+/// machines, and executes it.
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     packages::for_fleet()?;
     let packages = [

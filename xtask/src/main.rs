@@ -1,6 +1,6 @@
-//! The project's own tools: `cargo xtask demo|fleet|check|ci|vm|tidy|bench|prometheus|schema`.
+//! The project's tools: `cargo xtask demo|fleet|check|ci|vm|tidy|bench|prometheus|schema`.
 //!
-//! It depends on almost nothing, because the README's first command compiles it before anything else.
+//! This crate has few dependencies, because the README's first command compiles it first.
 
 #![allow(
     clippy::print_stdout,

@@ -1,4 +1,4 @@
-//! The Debian packages that the build, the demo and the tests stand on.
+//! Debian packages that the build, the demo and the tests need.
 
 use std::path::Path;
 
@@ -6,13 +6,13 @@ use anyhow::{Context, Result, bail};
 
 use crate::command::{output, run};
 
-/// A package and a file by which we know that it is there.
+/// A package and a file that exists when it is installed.
 struct Package {
     name: &'static str,
     proof: &'static str,
 }
 
-/// What building and running takes: a C compiler for `ring`, libseccomp, and the tools of the network.
+/// Packages for building and running: a C compiler for `ring`, libseccomp, and network tools.
 const RUN: &[Package] = &[
     Package {
         name: "gcc",
@@ -40,13 +40,14 @@ const RUN: &[Package] = &[
     },
 ];
 
-/// What machines on this one take: their cables.
+/// Packages for simulated machines: the tool that creates veths.
 const FLEET: &[Package] = &[Package {
     name: "iproute2",
     proof: "/usr/sbin/ip",
 }];
 
-/// What the tests add: a container image's contents, an old kubectl, and the Python client's interpreter.
+/// Packages for the tests: content of container images, an old kubectl, and the interpreter of the
+/// Python client.
 const TEST: &[Package] = &[
     Package {
         name: "busybox-static",
@@ -56,12 +57,12 @@ const TEST: &[Package] = &[
         name: "python3-venv",
         proof: "/usr/share/doc/python3-venv",
     },
-    // It judges the units of docs/join.md.
+    // It checks the units in docs/join.md.
     Package {
         name: "systemd",
         proof: "/usr/bin/systemd-analyze",
     },
-    // The network that is not ours, and what its plugins set rules with.
+    // CNI plugins of other projects, and the tool that they use for rules.
     Package {
         name: "containernetworking-plugins",
         proof: "/usr/lib/cni/bridge",
@@ -74,7 +75,7 @@ const TEST: &[Package] = &[
         name: "procps",
         proof: "/usr/bin/pgrep",
     },
-    // What speaks TLS in a container, and to the server by hand.
+    // TLS in containers, and manual TLS connections to the server.
     Package {
         name: "openssl",
         proof: "/usr/bin/openssl",
@@ -90,13 +91,13 @@ const TEST: &[Package] = &[
     },
 ];
 
-/// What virtual machines take.
+/// Packages for virtual machines.
 const MACHINES: &[Package] = &[
     Package {
         name: "qemu-system-x86",
         proof: "/usr/bin/qemu-system-x86_64",
     },
-    // It makes the indexes of a kernel's modules, and loads them in the machine.
+    // It creates the index of a kernel's modules, and loads them in the machine.
     Package {
         name: "kmod",
         proof: "/bin/kmod",
@@ -113,32 +114,32 @@ const MACHINES: &[Package] = &[
         name: "binutils",
         proof: "/usr/bin/strip",
     },
-    // It makes the disk of a whole Debian.
+    // It creates the disk of a full Debian.
     Package {
         name: "mmdebstrap",
         proof: "/usr/bin/mmdebstrap",
     },
 ];
 
-/// Installs what the build and the demo need.
+/// Installs the packages for the build and the demo.
 pub(crate) fn for_running() -> Result<()> {
     install(RUN)
 }
 
-/// Installs what machines on this one need as well.
+/// Also installs the packages for simulated machines.
 pub(crate) fn for_fleet() -> Result<()> {
     install(RUN)?;
     install(FLEET)
 }
 
-/// Installs what the tests need as well.
+/// Also installs the packages for the tests.
 pub(crate) fn for_tests() -> Result<()> {
     for_fleet()?;
     install(TEST)?;
     install(MACHINES)
 }
 
-/// Installs what the build and virtual machines need.
+/// Installs the packages for the build and virtual machines.
 pub(crate) fn for_machines() -> Result<()> {
     for_fleet()?;
     install(MACHINES)

@@ -1,7 +1,8 @@
-//! `cargo xtask prometheus`: a current Prometheus with its Kubernetes discovery finds daemons by our API.
+//! `cargo xtask prometheus`: tests that a current Prometheus finds daemons with its Kubernetes
+//! discovery.
 //!
-//! Debian builds it without that discovery, and building it takes minutes, so `cargo xtask ci` lets another program ask that reads the same
-//! configuration, and whoever wants the real one runs this.
+//! Debian builds Prometheus without that discovery, and building it takes minutes. So `cargo xtask
+//! ci` uses another program that reads the same configuration, and this command uses the real one.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,16 +13,17 @@ use crate::command::{cargo, output};
 use crate::{clients, packages};
 
 const MODULE: &str = "github.com/prometheus/prometheus";
-/// Prometheus 3.13.5, as Go numbers it.
+/// Prometheus 3.13.5, in Go's version numbers.
 const MODULE_VERSION: &str = "v0.313.5";
 const VERSION: &str = "3.13.5";
-/// Of all its ways of discovery the one that asks Kubernetes.
+/// Build tags that select only the Kubernetes discovery.
 const TAGS: &str = "remove_all_sd,enable_kubernetes_sd";
-/// The test that runs whichever program the variable names.
+/// Test that runs the program in the environment variable.
 const TEST: &str = "every_exporter_is_found_by_the_api_in_each_role_and_targets_follow_nodes";
 const VARIABLE: &str = "EVERYNODE_PROMETHEUS";
 
-/// Builds it, if it is not there, and runs the test of the roles `node`, `pod`, `endpoints` and `endpointslice` with it.
+/// Builds Prometheus if it is missing, and runs the test of the roles `node`, `pod`, `endpoints`
+/// and `endpointslice` with it.
 pub(crate) fn run() -> Result<()> {
     packages::for_tests()?;
     let program = build()?;
@@ -46,7 +48,8 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// From the Go module proxy, with the versions of everything that Prometheus' own `go.sum` names. Its pages are left out.
+/// Builds Prometheus from the Go module proxy, with the versions in its `go.sum`, without its web
+/// pages.
 fn build() -> Result<PathBuf> {
     let program = clients::tools("prometheus")?.join(format!("prometheus-{VERSION}"));
     if program.exists() {

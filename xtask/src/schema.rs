@@ -1,11 +1,13 @@
-//! `cargo xtask schema`: writes `crates/schema/src/table.rs` from the Go sources of the Kubernetes API.
+//! `cargo xtask schema`: writes `crates/schema/src/table.rs` from the Go sources of the Kubernetes
+//! API.
 //!
-//! The struct tags and markers of `k8s.io/api` and `k8s.io/apimachinery` (both Apache-2.0) carry all the facts that the table needs:
-//! JSON names, omission, pointers, protobuf numbers, patch strategies, merge keys, list types. The generator needs
-//! `go` on PATH, to download the two modules at the version below; nothing else of Go is used. To move to another Kubernetes version,
-//! change [`VERSION`] and run it; the diff of the table is then the diff of the API.
+//! The struct tags and markers of `k8s.io/api` and `k8s.io/apimachinery` (both Apache-2.0) have all
+//! facts of the table: JSON names, omission, pointers, protobuf numbers, patch strategies, merge
+//! keys, list types. The generator needs `go` on PATH, only to download the two modules in the
+//! version below. To use another Kubernetes version, change [`VERSION`] and run the generator; the
+//! diff of the table shows the changes of the API.
 //!
-//! What it writes is facts, not text: no comment of the sources is copied.
+//! The output contains only facts: no comment of the sources is copied.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,13 +19,13 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// The version of both modules; Kubernetes 1.N is v0.N.
+/// Version of both modules; Kubernetes 1.N is v0.N.
 const VERSION: &str = "v0.36.6";
 
-/// Where the table is written, from the workspace's root.
+/// Path of the table, from the workspace's root.
 const TABLE: &str = "crates/schema/src/table.rs";
 
-/// The kinds whose bodies the table describes; a `List` beside a kind comes along by itself. Adding a kind is adding its name here.
+/// Kinds in the table. The `List` of a kind is included. To add a kind, add its name here.
 const KINDS: &[(&str, &str, &[&str])] = &[
     (
         "k8s.io/api/core/v1",
@@ -84,7 +86,7 @@ const KINDS: &[(&str, &str, &[&str])] = &[
 
 const META: &str = "k8s.io/apimachinery/pkg/apis/meta/v1";
 
-/// Packages that only lend names to scalars.
+/// Packages whose types only name scalars.
 const SCALARS: &[&str] = &["k8s.io/apimachinery/pkg/types"];
 
 /// Reads the Go sources and writes the table.
@@ -111,13 +113,13 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// A Go module's path and the folder it was unpacked in.
+/// Path of a Go module and the folder with its files.
 type Module = (&'static str, PathBuf);
 
 fn module(path: &'static str) -> Result<Module> {
     let output = Command::new("go")
         .args(["mod", "download", "-json", &format!("{path}@{VERSION}")])
-        // Outside any module, so that no go.mod has a say.
+        // Outside any module, so that no go.mod applies.
         .current_dir(std::env::temp_dir())
         .output()
         .context("cannot run go, which downloads the sources of the Kubernetes API")?;
@@ -144,7 +146,7 @@ struct Struct {
 /// A field of a Go struct, as written.
 #[derive(Debug)]
 struct Member {
-    /// Absent for an embedded struct.
+    /// `None` for an embedded struct.
     name: Option<String>,
     ty: String,
     tags: BTreeMap<String, String>,
@@ -195,7 +197,8 @@ impl Packages {
     }
 }
 
-/// Hand-written, compiled Go; generated files (`zz_generated…`, `generated.pb.go`) declare nothing that we read.
+/// Returns whether a file is handwritten, compiled Go. Generated files (`zz_generated…`,
+/// `generated.pb.go`) have no declarations that are needed.
 fn is_source(file: &Path) -> bool {
     let name = file
         .file_name()
@@ -205,8 +208,9 @@ fn is_source(file: &Path) -> bool {
 }
 
 impl Package {
-    /// Reads the declarations of one gofmt-ed file. Go's formatter makes lines dependable: a declaration starts in the first column, its
-    /// fields are indented by one tab, and its end is a brace in the first column.
+    /// Parses the declarations of a file. It relies on the layout of gofmt: a declaration starts in
+    /// the first column, its fields are indented by one tab, and its closing brace is in the first
+    /// column.
     fn parse(&mut self, text: &str) -> Result<()> {
         let mut comments: Vec<String> = Vec::new();
         let mut lines = text.lines();
@@ -274,7 +278,7 @@ impl Package {
                 self.structs.insert(name.to_owned(), found);
             }
             _ if rest.ends_with('{') || name == "(" => {
-                // Interfaces and function types are of no interest.
+                // Interfaces and function types are not needed.
                 lines
                     .take_while(|line| *line != "}" && *line != ")")
                     .for_each(drop);
@@ -301,7 +305,7 @@ fn has_marker(comments: &[String], marker: &str) -> bool {
         .any(|comment| comment.strip_prefix('+') == Some(marker))
 }
 
-/// Reads `Name Type `tags``; a line without a JSON name is no field of the wire format.
+/// Parses `Name Type `tags``. A line without a JSON name is not a field of the wire format.
 fn member(line: &str, comments: Vec<String>) -> Option<Member> {
     let (left, rest) = line.split_once('`')?;
     let (tags, _) = rest.split_once('`')?;
@@ -384,7 +388,7 @@ impl Member {
     }
 }
 
-/// A type as the table knows it.
+/// A type of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Ty {
     Plain(&'static str),
@@ -393,7 +397,7 @@ enum Ty {
     Map(Box<Ty>),
 }
 
-/// A resolved Go type: what it holds, what Go calls it, and whether it has a nil.
+/// A resolved Go type: its content, its name in Go, and whether it can be nil.
 struct Resolved {
     ty: Ty,
     go: String,
@@ -422,7 +426,7 @@ struct OutType {
     atomic: bool,
 }
 
-/// A group, version and kind.
+/// Group, version and kind.
 type Gvk = (String, String, String);
 
 struct Table<'a> {
@@ -448,7 +452,7 @@ impl<'a> Table<'a> {
                     table.kind(package, group, version, &list)?;
                 }
             }
-            // Clients send the options of a deletion under the version of what they delete.
+            // Clients send DeleteOptions in the version of the object that they delete.
             table.kind(META, group, version, "DeleteOptions")?;
         }
         table.kind(META, "meta.k8s.io", "v1", "DeleteOptions")?;
@@ -463,14 +467,14 @@ impl<'a> Table<'a> {
         self.object(package, kind)
     }
 
-    /// Takes in a struct and all that it reaches.
+    /// Adds a struct and all types that it uses.
     fn object(&mut self, package: &str, name: &str) -> Result<()> {
         let key = (package.to_owned(), name.to_owned());
         if self.types.contains_key(&key) {
             return Ok(());
         }
         let atomic = self.structure(package, name)?.atomic;
-        // Entered before its fields are, because types may be recursive.
+        // Insert the type before its fields, because types may be recursive.
         self.types.insert(
             key.clone(),
             OutType {
@@ -528,7 +532,7 @@ impl<'a> Table<'a> {
                 if member.tags.contains_key("protobuf") {
                     self.fields(&inner_package, &inner, number, out)?;
                 } else {
-                    // TypeMeta: in protobuf its fields travel in the envelope.
+                    // TypeMeta: in protobuf its fields are in the envelope.
                     let mut envelope = BTreeMap::new();
                     self.fields(&inner_package, &inner, 0, &mut envelope)?;
                     out.extend(
@@ -597,7 +601,7 @@ impl<'a> Table<'a> {
         })
     }
 
-    /// The package and name of a type as written in `package`.
+    /// Returns package and name of a type as written in `package`.
     fn locate(&self, package: &str, ty: &str) -> Result<(String, String)> {
         match ty.split_once('.') {
             None => Ok((package.to_owned(), ty.to_owned())),
@@ -767,8 +771,8 @@ impl<'a> Table<'a> {
     }
 }
 
-/// When Go's encoder leaves the field out. It never leaves out a struct, whatever `omitempty` says; times and raw values are
-/// structs that write themselves as `null` when unset.
+/// Returns when Go's encoder omits the field. It never omits a struct, even with `omitempty`. Times
+/// and raw values are structs that encode themselves as `null` when unset.
 fn omission(pointer: bool, omit_empty: bool, omit_zero: bool, resolved: &Resolved) -> &'static str {
     let scalar = matches!(&resolved.ty, Ty::Plain("String" | "Bool" | "Int32" | "Int64"));
     let null = resolved.nil || matches!(&resolved.ty, Ty::Plain("Time" | "MicroTime" | "Raw" | "FieldsV1"));
@@ -782,7 +786,7 @@ fn omission(pointer: bool, omit_empty: bool, omit_zero: bool, resolved: &Resolve
     }
 }
 
-/// What Go calls a type that has no name of its own; the schema crate derives the same.
+/// Returns Go's name of an unnamed type. The schema crate derives the same name.
 fn default_go(ty: &Ty) -> String {
     match ty {
         Ty::Plain("String") => "string".to_owned(),
@@ -857,14 +861,14 @@ fn render_field(field: &OutField, names: &BTreeMap<(String, String), String>) ->
     }
 }
 
-/// `k8s.io/api/core/v1` and `Pod` to `io.k8s.api.core.v1.Pod`.
+/// Converts `k8s.io/api/core/v1` and `Pod` to `io.k8s.api.core.v1.Pod`.
 fn openapi_name(package: &str, name: &str) -> String {
     let (host, path) = package.split_once('/').unwrap_or((package, ""));
     let host: Vec<&str> = host.split('.').rev().collect();
     format!("{}.{}.{name}", host.join("."), path.replace('/', "."))
 }
 
-/// `k8s.io/api/core/v1` and `PodSpec` to `CORE_V1_POD_SPEC`.
+/// Converts `k8s.io/api/core/v1` and `PodSpec` to `CORE_V1_POD_SPEC`.
 fn static_name(package: &str, name: &str) -> String {
     let mut parts = package.rsplit('/');
     let version = parts.next().unwrap_or_default();

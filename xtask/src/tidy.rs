@@ -1,4 +1,5 @@
-//! The house's own rules, checked: layers, file headers, words that do not belong on main, and tests that pages name.
+//! Checks the rules of the project: layers, file headers, markers of unfinished work, and tests
+//! that pages name.
 
 mod shown_by;
 
@@ -10,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::command::{output, root};
 
-/// Which of our crates a crate may use outside its tests. Arrows go down only.
+/// Our crates that each crate may use outside its tests, so that dependencies only point downwards.
 const LAYERS: &[(&str, &[&str])] = &[
     ("schema", &[]),
     ("api", &["schema"]),
@@ -57,7 +58,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
-/// Crates that decide: no runtime, no sockets, no randomness.
+/// Crates with pure decisions: no runtime, no sockets, no randomness.
 const PURE: &[&str] = &["schema", "api", "plan"];
 const IMPURE_DEPENDENCIES: &[&str] = &[
     "tokio",
@@ -69,7 +70,7 @@ const IMPURE_DEPENDENCIES: &[&str] = &[
     "getrandom",
     "libc",
 ];
-/// What reads the clock or the environment; a pure crate is given both.
+/// Calls that read the clock or the environment. A pure crate gets these values as arguments.
 const IMPURE_CALLS: &[&str] = &[
     "Timestamp::now",
     "Instant::now",
@@ -80,7 +81,7 @@ const IMPURE_CALLS: &[&str] = &[
     "std::net::Udp",
 ];
 
-/// Words that mark unfinished work. They are spelt apart here, so that this file does not find itself.
+/// Markers of unfinished work. They are split here, so that this file does not match.
 const UNFINISHED: &[&str] = &[
     concat!("todo", "!("),
     concat!("unimplemented", "!("),
@@ -88,7 +89,7 @@ const UNFINISHED: &[&str] = &[
     concat!("#[ig", "nore"),
 ];
 
-/// Checks the workspace and lists every breach.
+/// Checks the workspace and lists all violations.
 pub(crate) fn run() -> Result<()> {
     let mut breaches = Vec::new();
     layers(&mut breaches)?;
@@ -109,7 +110,7 @@ pub(crate) fn run() -> Result<()> {
     bail!("{} breaches of the house's rules", breaches.len())
 }
 
-/// The Rust files that git tracks.
+/// Returns the Rust files that git tracks.
 fn sources() -> Result<Vec<PathBuf>> {
     let listed = output("git", &["ls-files", "*.rs"])?;
     Ok(listed
@@ -122,7 +123,7 @@ fn sources() -> Result<Vec<PathBuf>> {
 fn source(name: &str, text: &str, breaches: &mut Vec<String>) {
     let generated = text.starts_with("// @generated");
     let entry = Path::new(name).file_name().is_some_and(|file| file == "build.rs");
-    // The tests of a module say what it does by themselves.
+    // A module's test file needs no module doc.
     let beside = name.contains("/src/") && (name.ends_with("/tests.rs") || name.contains("/tests/"));
     if !text.starts_with("//!") && !generated && !entry && !beside {
         breaches.push(format!(
@@ -191,7 +192,7 @@ fn members() -> Result<Vec<(String, PathBuf)>> {
     Ok(members)
 }
 
-/// The names under `[dependencies]`.
+/// Returns the names under `[dependencies]`.
 fn dependencies(manifest: &str) -> impl Iterator<Item = &str> {
     let section = manifest
         .split("\n[")

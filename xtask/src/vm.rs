@@ -1,4 +1,5 @@
-//! `cargo xtask vm`: the project on the machine that users have, Debian 12 with its own kernel and cgroup v2, in a virtual machine.
+//! `cargo xtask vm`: tests in a virtual machine with Debian 12, its kernel and cgroup v2, as users
+//! have it.
 
 mod debian;
 mod disk;
@@ -27,16 +28,17 @@ use crate::ci::test_program::{self, Outcome, TestProgram};
 use crate::command::root;
 use crate::packages;
 
-/// The init of the quick machine.
+/// Init of the quick machine.
 const QUICK_INIT: &str = include_str!("vm/guest/quick.sh");
-/// Programs of this machine that the quick one has, beside those of busybox.
+/// Programs of the quick machine besides those of busybox.
 const QUICK_PROGRAMS: &[&str] = &["busybox", "kmod", "nft", "ip", "findmnt"];
-/// What the quick machine has of everything: enough for a runtime's tests.
+/// Memory of the quick machine, in MiB: enough for the runtime's tests.
 const QUICK_MEMORY_MIB: u32 = 2048;
-/// Longer than the quick machine takes beside other load.
+/// Timeout of the quick machine: longer than it needs beside other load.
 const QUICK_LIMIT: Duration = Duration::from_secs(15 * 60);
 
-/// What the quick machine runs: what keeps containers from the machine, their limits, and whether pods run at all and leave nothing.
+/// Tests of the quick machine: the isolation and limits of containers, and that pods run and leave
+/// nothing behind.
 const QUICK: &[Run] = &[
     Run {
         program: "runtime isolation",
@@ -64,10 +66,11 @@ const QUICK: &[Run] = &[
     },
 ];
 
-/// Builds what is needed and runs the machines that the words name.
+/// Builds the binaries and runs the machines in `words`.
 pub(crate) fn run(words: &[&str]) -> Result<()> {
     packages::for_machines()?;
-    // All of the workspace, as for the other tests: a part of it would be compiled anew, with other features of its dependencies.
+    // Build the whole workspace like the other tests. A part of it would be compiled again, with
+    // other features of its dependencies.
     let built = test_program::build()?;
     let outcome = match words {
         ["quick"] => run_quick(&built)?,
@@ -76,7 +79,7 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     close(&outcome)
 }
 
-/// Prints what failed, and the closing line.
+/// Prints the failures and the summary.
 fn close(outcome: &Outcome) -> Result<()> {
     for failure in &outcome.failures {
         println!("failed: {failure}");
@@ -91,7 +94,7 @@ fn close(outcome: &Outcome) -> Result<()> {
     Ok(())
 }
 
-/// Runs the tests of isolation in a machine without a service manager, which is up in seconds.
+/// Runs the isolation tests in a machine without a service manager, which boots in seconds.
 pub(crate) fn run_quick(built: &[TestProgram]) -> Result<Outcome> {
     let started = Instant::now();
     if std::env::consts::ARCH != "x86_64" {
@@ -142,7 +145,7 @@ pub(crate) fn run_quick(built: &[TestProgram]) -> Result<Outcome> {
     run_machine(&machine, report, &raw, started)
 }
 
-/// Runs a machine and judges what it said.
+/// Runs a machine and evaluates its output.
 fn run_machine(machine: &Machine, mut report: Report, raw: &RawDisk, started: Instant) -> Result<Outcome> {
     let ended = machine.run(|line| {
         println!("{line}");
@@ -161,7 +164,8 @@ fn run_machine(machine: &Machine, mut report: Report, raw: &RawDisk, started: In
     })
 }
 
-/// The quick machine's root: busybox, the programs that the runtime calls, and the kernel's modules.
+/// Creates the root of the quick machine: busybox, the programs that the runtime uses, and the
+/// kernel's modules.
 fn quick_root(folder: &Path, kernel: &Kernel) -> Result<Tree> {
     let tree = Tree::new(folder.join("root"))?;
     tree.make_debian_folders()?;
@@ -177,7 +181,7 @@ fn quick_root(folder: &Path, kernel: &Kernel) -> Result<Tree> {
     Ok(tree)
 }
 
-/// A folder for a machine's disks, which outlives a run.
+/// Returns a folder for a machine's disks that is kept between runs.
 fn folder(machine: &str) -> Result<PathBuf> {
     let folder = root().join("target/vm").join(machine);
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;

@@ -1,10 +1,12 @@
-//! `cargo xtask bench agent [MINUTES]`: what an idle node's agent costs the machine, the network and the server.
+//! `cargo xtask bench agent [MINUTES]`: measures what an idle node's agent costs the machine, the
+//! network and the server.
 
 use anyhow::Result;
 
 use crate::command::{built, run as run_program};
 
-/// Builds the release binary and the program that plays the machines (which is not measured, so a debug build does), and runs it.
+/// Builds the release binary and the program that simulates the machines, and runs the program. The
+/// program itself is not measured, so a debug build is enough.
 pub(super) fn run(minutes: &[&str]) -> Result<()> {
     run_program("cargo", &["build", "--release", "--package", "everynode"])?;
     run_program("cargo", &["build", "--package", "testkit", "--bin", "agent-cost"])?;

@@ -1,4 +1,5 @@
-//! `cargo xtask bench fleet --nodes N`: what N simulated nodes cost the control plane, phase by phase.
+//! `cargo xtask bench fleet --nodes N`: measures what N simulated nodes cost the control plane, in
+//! phases.
 
 use std::fs;
 use std::net::TcpListener;
@@ -14,9 +15,9 @@ use crate::command::{built, run as run_program};
 
 /// Nodes that join and leave again while the others stay.
 const GUESTS: u32 = 100;
-/// How long a phase may take before the run is given up.
+/// Timeout of a phase.
 const PATIENCE: Duration = Duration::from_secs(900);
-/// Between two looks at a count that has no watch of its own.
+/// Time between two reads of a count that cannot be watched.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 const MANIFEST: &str = r#"
@@ -47,7 +48,7 @@ spec:
       - {name: varlibdockercontainers, hostPath: {path: /var/lib/docker/containers}}
 "#;
 
-/// Builds the release binary, runs every phase and prints a table.
+/// Builds the release binary, runs all phases and prints a table.
 pub(super) fn run(nodes: u32) -> Result<()> {
     run_program("cargo", &["build", "--release", "--package", "everynode"])?;
     let folder = std::env::temp_dir().join(format!("everynode-bench-{}", std::process::id()));
@@ -67,7 +68,7 @@ struct Bench {
     simulators: Vec<Simulator>,
 }
 
-/// A process that plays nodes; ended when dropped.
+/// A process that simulates nodes; killed when dropped.
 struct Simulator(Child);
 
 impl Drop for Simulator {
@@ -142,7 +143,8 @@ impl Bench {
             bench.simulate(GUESTS, "guest", "172.16.0.0/12")?;
             bench.wait_for_status(nodes + GUESTS)
         })?;
-        // The guests' simulator ends first: a node that is deleted while it lives would register again.
+        // Stop the simulator of these nodes first. A live node would register again after its
+        // deletion.
         self.simulators.pop();
         let guests: Vec<String> = (0..GUESTS).map(|index| format!("guest-{index}")).collect();
         self.phase(
@@ -186,7 +188,7 @@ impl Bench {
                 &nodes.to_string(),
                 "--prefix",
                 prefix,
-                // The server's ranges end at 65,536 nodes.
+                // The default ranges of the server are enough for 65,536 nodes.
                 "--pod-cidr",
                 range,
                 "--kubeconfig",
@@ -201,7 +203,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Runs a client verb and gives what it printed.
+    /// Runs a client verb and returns its output.
     fn verb(&self, words: &[&str]) -> Result<String> {
         let output = Command::new(built("release", "everynode"))
             .args(words)
@@ -242,7 +244,7 @@ impl Bench {
         })
     }
 
-    /// Follows the DaemonSet until its status says that `wanted` nodes run its newest template.
+    /// Watches the DaemonSet until its status has `wanted` nodes with the newest template.
     fn wait_for_status(&self, wanted: u32) -> Result<()> {
         let mut watch = Command::new(built("release", "everynode"))
             .args([

@@ -1,4 +1,5 @@
-//! `cargo xtask bench node`: start-up, memory and time to Ready of one machine with real containers.
+//! `cargo xtask bench node`: measures start-up, memory and time to Ready of one machine with real
+//! containers.
 
 use std::fs;
 use std::net::TcpListener;
@@ -14,10 +15,10 @@ use crate::command::{built, output, run as run_program};
 
 const ROUNDS: usize = 10;
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The demo's daemon: its image holds the binary itself.
+/// DaemonSet of the demo. Its image contains the binary itself.
 const DAEMON: &str = "everynode-demo";
 
-/// Builds the release binary and prints each figure as minimum, median and maximum.
+/// Builds the release binary and prints minimum, median and maximum of each number.
 pub(super) fn run() -> Result<()> {
     run_program("cargo", &["build", "--release", "--package", "everynode"])?;
     let binary = built("release", "everynode");
@@ -73,7 +74,7 @@ fn measure(folder: &Path) -> Result<()> {
     let manifest = folder.join("daemon.json");
     let mut running: Value = serde_json::from_str(&verb(&["get", "ds", DAEMON, "-o", "json"])?)
         .context("read the demo's DaemonSet")?;
-    // Without its probe, which would be measured instead: it looks once a second.
+    // Without the readiness probe, which runs once a second and would dominate the result.
     if let Some(container) = running["spec"]["template"]["spec"]["containers"][0].as_object_mut() {
         container.remove("readinessProbe");
     }

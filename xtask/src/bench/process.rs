@@ -1,4 +1,4 @@
-//! What a process costs: processor time and memory, from /proc.
+//! Processor time and memory of a process, from /proc.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -7,10 +7,10 @@ use anyhow::{Context, Result};
 
 use crate::command::output;
 
-/// A server that is measured, and ended when this is dropped.
+/// A measured server, which is killed when this is dropped.
 pub(super) struct Measured {
     child: Child,
-    /// Clock ticks a second, the unit of /proc/PID/stat.
+    /// Clock ticks in a second, the unit of /proc/PID/stat.
     ticks: f64,
 }
 
@@ -30,16 +30,16 @@ impl Measured {
         })
     }
 
-    /// The process's number.
+    /// Returns the process id.
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Processor seconds so far, of all threads, in user and kernel.
+    /// Returns the processor seconds so far, of all threads, in user and kernel mode.
     pub(super) fn processor_seconds(&self) -> Result<f64> {
         let path = format!("/proc/{}/stat", self.pid());
         let stat = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-        // The second field, the name in parentheses, may hold spaces: count from its end.
+        // The second field, the name in parentheses, may contain spaces, so count from its end.
         let after = stat.rsplit(')').next().unwrap_or_default();
         let field = |index: usize| {
             after
@@ -51,7 +51,8 @@ impl Measured {
         Ok((user + system) / self.ticks)
     }
 
-    /// A line of /proc/PID/status in MiB: `VmHWM` is the peak, `VmRSS` what is resident now.
+    /// Returns a line of /proc/PID/status in MiB: `VmHWM` is the peak, `VmRSS` the resident memory
+    /// now.
     pub(super) fn memory_mib(&self, field: &str) -> Result<f64> {
         memory_mib(self.pid(), field)
     }
@@ -74,7 +75,7 @@ impl Drop for Measured {
     }
 }
 
-/// A line of /proc/PID/status in MiB.
+/// Returns a line of /proc/PID/status in MiB.
 pub(super) fn memory_mib(pid: u32, field: &str) -> Result<f64> {
     let path = format!("/proc/{pid}/status");
     let status = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;

@@ -1,4 +1,4 @@
-//! `cargo xtask bench size`: what fills the release binary, by section and by crate.
+//! `cargo xtask bench size`: prints the size of the release binary by section and by crate.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,12 +7,12 @@ use anyhow::{Context, Result, bail};
 
 use crate::command::{built, cargo, output};
 
-/// Crates that are shown by name; the others are one line.
+/// Crates that are listed; the others are summed up.
 const SHOWN: usize = 40;
-/// Sections below this many bytes are left out.
+/// Smallest section that is listed, in bytes.
 const LEAST_SECTION: u64 = 100_000;
 
-/// Builds the release binary with the names that are stripped from it otherwise, and prints tables.
+/// Builds the release binary with symbols and prints tables.
 pub(super) fn run() -> Result<()> {
     let status = cargo(&["build", "--release", "--package", "everynode"])
         .env("CARGO_PROFILE_RELEASE_STRIP", "none")
@@ -46,7 +46,7 @@ pub(super) fn run() -> Result<()> {
     Ok(())
 }
 
-/// The large sections that are loaded, from what `size -A` prints.
+/// Returns the large sections that are loaded, from the output of `size -A`.
 fn sections(text: &str) -> Vec<(&str, u64)> {
     let mut sections: Vec<(&str, u64)> = text
         .lines()
@@ -61,7 +61,7 @@ fn sections(text: &str) -> Vec<(&str, u64)> {
     sections
 }
 
-/// Bytes of code and of read-only data by crate, from what `nm` prints.
+/// Returns the bytes of code and of read-only data by crate, from the output of `nm`.
 fn by_crate(symbols: &str) -> BTreeMap<String, [u64; 2]> {
     let mut crates: BTreeMap<String, [u64; 2]> = BTreeMap::new();
     for line in symbols.lines() {
@@ -81,8 +81,8 @@ fn by_crate(symbols: &str) -> BTreeMap<String, [u64; 2]> {
     crates
 }
 
-/// The crate of a mangled name: that of the type whose function it is, else that of the function. A function that is generic over
-/// types of other crates counts for the one that wrote it.
+/// Returns the crate of a mangled name: that of the type with the function, else that of the
+/// function. A generic function counts for the crate that defines it.
 fn owner(symbol: &str) -> &str {
     const C: &str = "C and assembly";
     let Some(rest) = symbol.strip_prefix("_ZN") else {
@@ -108,7 +108,7 @@ fn owner(symbol: &str) -> &str {
     }
 }
 
-/// The crate of a type in a mangled name; none of a parameter or of what the language has.
+/// Returns the crate of a type in a mangled name; `None` for a parameter or a built-in type.
 fn of_type(mut text: &str) -> Option<&str> {
     for mark in [
         "$LP$",

@@ -1,8 +1,8 @@
-//! What the test harness prints, counted.
+//! Counts the results in the output of a test harness.
 
 use std::collections::BTreeSet;
 
-/// How many tests passed, failed and were left out.
+/// Numbers of tests that passed, failed and were ignored.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) passed: u32,
@@ -11,7 +11,7 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// Adds those of another program.
+    /// Adds the numbers of another program.
     pub(crate) fn add(&mut self, other: &Self) {
         self.passed += other.passed;
         self.failed += other.failed;
@@ -19,22 +19,22 @@ impl Counts {
     }
 }
 
-/// What one test program has printed so far.
+/// Results in the output of a test program so far.
 #[derive(Debug, Default)]
 pub(crate) struct Harness {
-    /// What its closing line says; a program that is ended early has none.
+    /// Numbers of the summary line; a killed program has none.
     closed: Option<Counts>,
-    /// From the lines of single tests: their names.
+    /// Names of tests, from their result lines.
     passed: BTreeSet<String>,
     failed: BTreeSet<String>,
     ignored: BTreeSet<String>,
-    /// Tests that said that they have nothing to run on. They pass.
+    /// Number of tests that reported that they cannot run here. They pass.
     skipped: u32,
 }
 
 impl Harness {
-    /// Takes a line; whether it is a sign of life, which is what the harness says of a test that ended. What tests and their children
-    /// print is none: something may go on printing beside a test that waits for ever.
+    /// Parses a line. Returns whether the harness reports the end of a test. Other output does not
+    /// count, because it may continue while a test hangs.
     pub(crate) fn take(&mut self, line: &str) -> bool {
         if line.starts_with("skipped: ") {
             self.skipped += 1;
@@ -64,12 +64,12 @@ impl Harness {
         list.insert(name.to_owned())
     }
 
-    /// The names of tests that failed.
+    /// Returns the names of failed tests.
     pub(crate) fn failed(&self) -> impl Iterator<Item = &str> {
         self.failed.iter().map(String::as_str)
     }
 
-    /// Which of `all` have not ended.
+    /// Returns the tests of `all` that have not ended.
     pub(crate) fn unfinished<'a>(&self, all: &[&'a str]) -> Vec<&'a str> {
         let ended = |name: &str| {
             [&self.passed, &self.failed, &self.ignored]
@@ -79,7 +79,8 @@ impl Harness {
         all.iter().copied().filter(|name| !ended(name)).collect()
     }
 
-    /// The count when the program has closed; otherwise what its single tests gave, and `unfinished` failed ones.
+    /// Returns the numbers of the summary. Without a summary, returns those of single tests and
+    /// `unfinished` failures.
     pub(crate) fn counts(&self, unfinished: usize) -> Counts {
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let counted = match &self.closed {
@@ -99,13 +100,13 @@ impl Harness {
         }
     }
 
-    /// Whether the closing line has come.
+    /// Returns whether the summary line was printed.
     pub(crate) fn has_closed(&self) -> bool {
         self.closed.is_some()
     }
 }
 
-/// What a closing line says after its opening words.
+/// Parses the numbers of a summary line.
 fn closing(result: &str) -> Counts {
     let mut counts = Counts::default();
     for part in result.split([';', '.']) {

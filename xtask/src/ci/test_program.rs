@@ -1,4 +1,4 @@
-//! One test program after the other, each ended when it no longer moves.
+//! Runs test programs one after the other, and kills those that hang.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -17,16 +17,19 @@ use serde_json::Value;
 use super::counts::{Counts, Harness};
 use crate::command::{cargo, root};
 
-/// How long no test of a program may end before the program is taken for hung. The longest single tests (fifty kills of everything, fifty
-/// simulated histories) take minutes on a slow machine, and waits inside tests give up after two.
+/// A program hangs when none of its tests ends for this time. The longest tests (fifty kills of the
+/// cluster, fifty simulated histories) take minutes on a slow machine, and waits in tests time out
+/// after two minutes.
 const HUNG_AFTER: Duration = Duration::from_secs(15 * 60);
-/// How long a program's output is read after its end: a process that a test left behind may hold it open.
+/// Longest time to read a program's output after its end: a process that a test left may keep it
+/// open.
 const LAST_LINES: Duration = Duration::from_secs(5);
-/// How many lines a program may be ahead of us: a pipe's worth. Then it waits.
+/// Most lines that are buffered, about as many as a pipe holds. Then the program waits.
 const LINES_AHEAD: usize = 1024;
-/// The program whose tests wait for machines more than they work, one of them for two minutes: it gets a thread more than there are processors.
+/// Program whose tests mostly wait for machines, one of them for two minutes. It gets one thread
+/// more than there are processors.
 const WAITS: &str = "everynode machines";
-/// How many of the newest lines are shown again when a program is ended.
+/// Number of last lines that are printed again when a program is killed.
 const SHOWN_AGAIN: usize = 20;
 
 /// A built test program.
@@ -34,21 +37,21 @@ pub(crate) struct TestProgram {
     /// `plan`, or `store contract` for one of several.
     name: String,
     command: Vec<String>,
-    /// Where cargo runs it: the folder of its package.
+    /// Working directory, as with cargo: the folder of its package.
     folder: PathBuf,
-    /// What is done with each line that it prints.
+    /// Prints a line of its output.
     show: fn(&str),
 }
 
-/// How a program's tests went.
+/// Result of a program's tests.
 pub(crate) struct Outcome {
     pub(crate) counts: Counts,
-    /// What failed, a line each.
+    /// Failures, one line each.
     pub(crate) failures: Vec<String>,
     pub(crate) took: Duration,
 }
 
-/// Builds all test programs of the workspace and lists them, the documentation's examples last.
+/// Builds all test programs of the workspace and returns them, with the documentation tests last.
 pub(crate) fn build() -> Result<Vec<TestProgram>> {
     let args = [
         "test",
@@ -82,7 +85,7 @@ pub(crate) fn build() -> Result<Vec<TestProgram>> {
     Ok(programs)
 }
 
-/// The test program that a message of cargo's is about, if it is about one.
+/// Returns the test program of a message from cargo, if it has one.
 fn program(message: &Value) -> Result<Option<TestProgram>> {
     let (Some(executable), Some(true)) = (
         message["executable"].as_str(),
@@ -125,12 +128,13 @@ impl TestProgram {
         Path::new(&self.command[0])
     }
 
-    /// The folder of its package.
+    /// Returns the folder of its package.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Runs it to its end, or ends it. `environment` is added to ours.
+    /// Runs the program to its end, or kills it when it hangs. `environment` is added to the
+    /// current one.
     pub(crate) fn run(&self, environment: &[(&str, OsString)]) -> Result<Outcome> {
         self.run_for(environment, HUNG_AFTER)
     }
@@ -173,7 +177,7 @@ impl TestProgram {
         })
     }
 
-    /// Starts it as the head of a process group of its own; lines and end come through `events`.
+    /// Starts the program in its own process group. Its lines and its end are sent to `events`.
     fn spawn(&self, environment: &[(&str, OsString)], events: SyncSender<Event>) -> Result<u32> {
         let (program, args) = self.command.split_first().context("a program")?;
         let processors = thread::available_parallelism().map_or(1, NonZero::get);
@@ -194,13 +198,13 @@ impl TestProgram {
         forward(child.stderr.take(), events.clone());
         let pid = child.id();
         thread::spawn(move || {
-            // Nobody listens any more once the program was given up.
+            // The receiver is closed when the program was killed.
             let _ended = events.send(Event::Ended(child.wait()));
         });
         Ok(pid)
     }
 
-    /// The failures of a program that did not come to its closing line.
+    /// Returns the failures of a program that ended without a summary.
     fn cut_short(&self, run: &Run, why: &str, unfinished: &mut usize) -> Vec<String> {
         println!("\n{} {why}. Its last lines:", self.name);
         for line in &run.newest {
@@ -210,7 +214,7 @@ impl TestProgram {
         let left = run
             .harness
             .unfinished(&all.iter().map(String::as_str).collect::<Vec<_>>());
-        // Whatever stopped it has failed, even when it cannot be named.
+        // The program counts as one failure at least, even if the test is not known.
         *unfinished = left.len().max(1);
         let mut failures = vec![format!("{}: {why}", self.name)];
         failures.extend(
@@ -220,7 +224,7 @@ impl TestProgram {
         failures
     }
 
-    /// The names of its tests that these words for its harness select; none when it cannot say.
+    /// Returns the names of its tests that `selection` selects; empty if it cannot list them.
     pub(crate) fn tests(&self, selection: &[&str]) -> Vec<String> {
         let listed = Command::new(&self.command[0])
             .args(&self.command[1..])
@@ -244,7 +248,7 @@ enum Event {
     Ended(std::io::Result<ExitStatus>),
 }
 
-/// Sends every line of a stream. A line that is not UTF-8 is shown as well as it goes.
+/// Sends every line of a stream. Invalid UTF-8 is replaced.
 fn forward(stream: Option<impl Read + Send + 'static>, events: SyncSender<Event>) {
     let Some(stream) = stream else { return };
     thread::spawn(move || {
@@ -260,7 +264,7 @@ fn forward(stream: Option<impl Read + Send + 'static>, events: SyncSender<Event>
     });
 }
 
-/// What is known of a running program.
+/// State of a running program.
 struct Run {
     harness: Harness,
     newest: VecDeque<String>,
@@ -276,7 +280,7 @@ impl Run {
         }
     }
 
-    /// Reads until the program ends, and gives how; `None` when it is hung.
+    /// Reads until the program ends and returns its exit status; `None` if it hangs.
     fn follow(&mut self, events: &Receiver<Event>, patience: Duration) -> Option<ExitStatus> {
         let mut deadline = Instant::now() + patience;
         loop {
@@ -294,7 +298,7 @@ impl Run {
         }
     }
 
-    /// Reads what was printed before the end.
+    /// Reads the output that was printed before the end.
     fn read_rest(&mut self, events: &Receiver<Event>) {
         let deadline = Instant::now() + LAST_LINES;
         loop {
@@ -341,14 +345,14 @@ mod tests {
             name: "shell".to_owned(),
             command: ["sh", "-c", script].map(str::to_owned).into(),
             folder: root().to_owned(),
-            // Our own output is read by a runner too, which must not take these lines for ours.
+            // A runner parses our own output and must not count these lines.
             show: |_| {},
         }
     }
 
     #[test]
     fn a_program_in_which_no_test_ends_is_ended() {
-        // The words after a script are `$0` and on: here the flags of the harness.
+        // The words after the script are `$0` and its arguments: here the flags of the harness.
         let script = "case \"$*\" in *--list*) echo 'a: test'; exit;; esac
             sleep 1000 & while :; do echo noise; sleep 0.01; done";
         let mut program = shell(script);

@@ -1,4 +1,4 @@
-//! The pages that say which test shows what: every test, or module of tests, that they name exists.
+//! Checks that every test, or module of tests, that a page names exists.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,18 +7,19 @@ use anyhow::{Context, Result};
 
 use crate::command::root;
 
-/// Where the pages lie. They name tests in the column `test` of their tables, and in paragraphs that begin with [`SHOWN_BY`].
+/// Folder of the pages. They name tests in the column `test` of their tables, and in paragraphs
+/// that begin with [`SHOWN_BY`].
 const PAGES: &str = "docs";
-/// The page of which every section is shown by a test.
+/// Page that must name a test in every section.
 const BY_EXAMPLE: &str = "daemonsets.md";
-/// Opens a paragraph of tests.
+/// Begin of a paragraph with tests.
 const SHOWN_BY: &str = "Shown by ";
-/// Heads the column of tests.
+/// Heading of the column with tests.
 const COLUMN: &str = "test";
 
 /// Checks the pages against the functions and modules in `sources`.
 pub(super) fn check(sources: &[String], breaches: &mut Vec<String>) -> Result<()> {
-    // A module may be the sentence, and its tests the parts of it.
+    // A page may name a module of tests instead of each test.
     let known: BTreeSet<&str> = sources
         .iter()
         .flat_map(|text| named_after("fn ", text).chain(named_after("mod ", text)))
@@ -41,7 +42,7 @@ pub(super) fn check(sources: &[String], breaches: &mut Vec<String>) -> Result<()
             );
         }
         for test in named(&text) {
-            // `crate::name`: the crate is for the reader.
+            // `crate::name`: the crate is only for the reader.
             let name = test.rsplit("::").next().unwrap_or(test);
             if !known.contains(name) {
                 breaches.push(format!("{page}: names the test `{test}`, which is not there"));
@@ -51,7 +52,7 @@ pub(super) fn check(sources: &[String], breaches: &mut Vec<String>) -> Result<()
     Ok(())
 }
 
-/// The names that follow a keyword in Rust source.
+/// Returns the names that follow a keyword in Rust source.
 fn named_after<'a>(keyword: &'a str, text: &'a str) -> impl Iterator<Item = &'a str> {
     text.split(keyword).skip(1).map(|rest| {
         let end = rest
@@ -61,7 +62,7 @@ fn named_after<'a>(keyword: &'a str, text: &'a str) -> impl Iterator<Item = &'a 
     })
 }
 
-/// The tests that a page names, in order.
+/// Returns the tests that a page names, in order.
 fn named(page: &str) -> Vec<&str> {
     let mut tests = Vec::new();
     let (mut column, mut listing) = (None, false);
@@ -87,7 +88,8 @@ fn named(page: &str) -> Vec<&str> {
     tests
 }
 
-/// The titles of the sections that no test shows; one that is made of smaller ones is shown by theirs.
+/// Returns the titles of sections without a test. A section with subsections may have its tests
+/// there.
 fn sections_without_tests(page: &str) -> Vec<&str> {
     let sections = page.split("\n## ").skip(1);
     let smaller = sections.flat_map(|section| {
@@ -103,7 +105,7 @@ fn sections_without_tests(page: &str) -> Vec<&str> {
         .collect()
 }
 
-/// What stands in backticks.
+/// Returns the texts in backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }

@@ -1,4 +1,4 @@
-//! The disk of a Debian 12 with systemd.
+//! Disk image of Debian 12 with systemd.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -11,16 +11,18 @@ use super::kernel::Kernel;
 use super::tree::Tree;
 use crate::command::run;
 
-/// What a machine has beside Debian's essential packages: what docs/join.md asks for, and what the parts look with.
+/// Packages besides Debian's essential ones: those that docs/join.md requires, and those that the
+/// tests use.
 const PACKAGES: &str = "systemd,systemd-sysv,udev,dbus,kmod,nftables,iproute2,busybox-static,procps,curl,openssl,apparmor,ca-certificates,binutils";
-/// Room for images, logs and data, in MiB.
+/// Free space for images, logs and data, in MiB.
 const FREE: u64 = 3072;
-/// Starts what the second disk holds.
+/// Unit that starts the programs on the second disk.
 const UNIT: &str = include_str!("guest/everynode-vm.service");
-/// The address that docs/join.md gives its server.
+/// Network configuration with the server's address in docs/join.md.
 const NETWORK: &str = "[Match]\nName=e*\nType=ether\n\n[Network]\nAddress=10.0.0.10/24\nGateway=10.0.0.1\n";
 
-/// Makes the disk, unless one of this kernel and these packages is there. It is kept between runs, and a machine changes a copy of it.
+/// Creates the disk image, unless one with this kernel and these packages exists. It is kept
+/// between runs; a machine modifies a copy.
 pub(super) fn disk(folder: &Path, kernel: &Kernel) -> Result<PathBuf> {
     let image = folder.join("debian.img");
     let mark = folder.join("complete");

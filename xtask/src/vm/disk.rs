@@ -1,4 +1,4 @@
-//! Disks of a machine: files on this one.
+//! Disk images of a virtual machine.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -9,11 +9,11 @@ use super::tree::Tree;
 use crate::command::output;
 
 const MIB: u64 = 1 << 20;
-/// What the raw disk begins with, and repeats: no container may read it.
+/// Content of the raw disk, repeated. No container may read it.
 const SECRET: &[u8] = b"secret of the machine's own disk\n";
 const SECRET_SIZE: u64 = 8 * MIB;
 
-/// Makes an ext4 file system of a tree, with `free` MiB beside its contents.
+/// Creates an ext4 file system of a tree, with `free` MiB of free space.
 pub(super) fn of_tree(tree: &Tree, free: u64, to: &Path) -> Result<()> {
     let folder = tree.folder().display().to_string();
     let used = output("du", &["--summarize", "--block-size=1M", &folder])?;
@@ -23,7 +23,7 @@ pub(super) fn of_tree(tree: &Tree, free: u64, to: &Path) -> Result<()> {
         .unwrap_or_default()
         .parse()
         .context("read the size of a tree")?;
-    // A tenth for the file system's own tables. The file is sparse.
+    // A tenth is for the file system's metadata. The file is sparse.
     make_file(to, (used + used / 10 + free) * MIB)?;
     let image = to.display().to_string();
     let options = [
@@ -40,7 +40,7 @@ pub(super) fn of_tree(tree: &Tree, free: u64, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A disk without a file system whose contents belong to the machine alone.
+/// A disk without a file system. Only the machine may access it.
 pub(super) struct RawDisk(PathBuf);
 
 impl RawDisk {
@@ -53,7 +53,7 @@ impl RawDisk {
         &self.0
     }
 
-    /// Fails when something was written to it.
+    /// Fails if the disk was modified.
     pub(super) fn check(&self) -> Result<()> {
         let now = fs::read(&self.0).with_context(|| format!("read {}", self.0.display()))?;
         ensure!(now == contents(), "the machine's raw disk was written to");

@@ -1,4 +1,5 @@
-//! The file system from which a machine boots: a cpio archive in the format `newc`, which the kernel unpacks into memory.
+//! The initramfs of a virtual machine: a cpio archive in the format `newc`, which the kernel
+//! unpacks into memory.
 
 use std::fs;
 use std::path::Path;
@@ -7,19 +8,20 @@ use anyhow::{Context, Result};
 
 use super::kernel::Kernel;
 
-/// What the first process runs.
+/// Script of the first process.
 const BOOT: &str = include_str!("guest/boot.sh");
-/// What it takes to reach the disks.
+/// Modules for the disks.
 const MODULES: &[&str] = &["virtio_pci", "virtio_blk"];
-/// The programs of busybox that the script uses.
+/// Programs of busybox that the script uses.
 const PROGRAMS: &[&str] = &["sh", "mount", "insmod", "sleep", "mkdir", "switch_root"];
 
-/// File types of a cpio header, with the permissions.
+/// File types of a cpio header, with permissions.
 const FOLDER: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
 const LINK: u32 = 0o120_777;
 
-/// Writes the archive: busybox, the modules that reach the disks, and the script that mounts the root disk.
+/// Writes the archive: busybox, the modules for the disks, and the script that mounts the root
+/// disk.
 pub(super) fn write(kernel: &Kernel, busybox: &Path, to: &Path) -> Result<()> {
     let mut archive = Archive::default();
     for folder in ["bin", "dev", "proc", "sys", "modules", "root"] {
@@ -31,7 +33,7 @@ pub(super) fn write(kernel: &Kernel, busybox: &Path, to: &Path) -> Result<()> {
         archive.add(&format!("bin/{program}"), LINK, b"busybox");
     }
     for (index, module) in kernel.load_order(MODULES)?.iter().enumerate() {
-        // The script loads them in the order of their names.
+        // The script loads the modules in the order of their names.
         archive.add(&format!("modules/{index:02}.ko"), PROGRAM, &read(module)?);
     }
     archive.add("init", PROGRAM, BOOT.as_bytes());
@@ -48,7 +50,8 @@ impl Archive {
     fn add(&mut self, name: &str, mode: u32, content: &[u8]) {
         self.files += 1;
         let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        // Inode, mode, user, group, links, time, size, two device numbers of the file and two of the node, the name's length, checksum.
+        // Inode, mode, user, group, links, time, size, two device numbers of the file and two of
+        // the node, length of the name, checksum.
         let fields = [
             self.files,
             mode,
@@ -74,7 +77,7 @@ impl Archive {
         self.pad();
     }
 
-    /// Names and contents end at a multiple of four bytes.
+    /// Pads names and contents to a multiple of four bytes.
     fn pad(&mut self) {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }

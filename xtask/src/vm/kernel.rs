@@ -23,7 +23,7 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    /// Downloads and unpacks the newest kernel, unless it lies here already.
+    /// Downloads and unpacks the newest kernel, unless it is here already.
     pub(super) fn newest() -> Result<Kernel> {
         let package = match newest_package()? {
             Some(package) => package,
@@ -67,7 +67,7 @@ impl Kernel {
         })
     }
 
-    /// The files of these modules and of all that they need, in the order in which they can be loaded.
+    /// Returns the files of these modules and their dependencies, in load order.
     pub(super) fn load_order(&self, wanted: &[&str]) -> Result<Vec<PathBuf>> {
         let index = self.modules.join("modules.dep");
         let index = fs::read_to_string(&index).with_context(|| format!("read {}", index.display()))?;
@@ -83,7 +83,7 @@ impl Kernel {
             let (module, needs) = line
                 .and_then(|line| line.split_once(':'))
                 .with_context(|| format!("find the module {name} of kernel {}", self.release))?;
-            // The index lists what a module needs with the deepest need last.
+            // The index lists the dependencies in reverse load order.
             for file in needs.split_whitespace().rev().chain([module]) {
                 if seen.insert(file) {
                     order.push(self.modules.join(file));
@@ -94,7 +94,7 @@ impl Kernel {
     }
 }
 
-/// The kernel package with the highest version, if the package lists have one.
+/// Returns the kernel package with the highest version, if the package lists have one.
 fn newest_package() -> Result<Option<String>> {
     let listed = output(
         "apt-cache",
@@ -107,7 +107,7 @@ fn newest_package() -> Result<Option<String>> {
         .map(str::to_owned))
 }
 
-/// The numbers in the name of a kernel package of the series.
+/// Returns the numbers in the name of a kernel package of the series.
 fn version(package: &str) -> Option<Vec<u32>> {
     let version = package.strip_prefix(SERIES)?.strip_suffix(FLAVOUR)?;
     version

@@ -1,4 +1,4 @@
-//! The second disk: what a machine runs, and the files that this takes.
+//! The second disk: programs that a machine runs, and their files.
 
 use std::path::{Path, PathBuf};
 
@@ -11,25 +11,25 @@ use crate::ci::test_program::TestProgram;
 use crate::command::{built, root};
 
 const TESTS: &str = include_str!("guest/tests.sh");
-/// The binary that users build: the machine runs its release build everywhere, for under emulation a debug build answers
-/// later than pods and tests wait.
+/// Binary that runs as a release build on the machine. An emulated debug build would be too slow
+/// for the timeouts of pods and tests.
 const RELEASED: &str = "everynode";
-/// Room for what is written to the disk, in MiB.
+/// Free space on the disk, in MiB.
 const FREE: u64 = 64;
 
-/// A test program as a machine runs it.
+/// A test program as it runs on a machine.
 pub(super) struct Run {
     /// Its name in the list of test programs.
     pub(super) program: &'static str,
-    /// Words for its harness: which tests, and which not.
+    /// Arguments for its harness: which tests to run and to skip.
     pub(super) arguments: &'static [&'static str],
-    /// The binaries that its tests start.
+    /// Binaries that its tests start.
     pub(super) binaries: &'static [&'static str],
-    /// Seconds after which it is ended.
+    /// Timeout in seconds.
     pub(super) limit: u32,
 }
 
-/// The contents of the disk, and what is expected of it.
+/// Content of the disk, and the expected results.
 pub(super) struct Load {
     tree: Tree,
 }
@@ -43,13 +43,13 @@ impl Load {
         Ok(Load { tree })
     }
 
-    /// Adds a plan of test programs; gives the report that it is to fill.
+    /// Adds a plan of test programs. Returns the report for its results.
     pub(super) fn add_tests(&self, plan: &str, runs: &[Run], built: &[TestProgram]) -> Result<Report> {
         let mut lines = String::new();
         let mut expected = Vec::new();
         for run in runs {
             let Some(program) = built.iter().find(|program| program.name() == run.program) else {
-                // It was renamed or removed: the report says so, because nothing of it ends.
+                // The program was renamed or removed. The report shows it as not ended.
                 expected.push(Expected::new(
                     run.program,
                     vec!["the program is built".to_owned()],
@@ -77,12 +77,12 @@ impl Load {
         Ok(Report::new(expected))
     }
 
-    /// Adds a script whose checks are its tests.
+    /// Adds a script whose checks count as tests.
     pub(super) fn add_script(&self, name: &str, script: &str) -> Result<Report> {
         self.tree.write(&format!("{name}.sh"), script)?;
         let lines = script.lines().map(str::trim_start);
         let checks = lines.filter_map(|line| line.strip_prefix("check \"")?.split('"').next());
-        // A name that the script completes is judged by its closing line alone.
+        // A name with a variable is only counted by the summary line.
         let names = checks
             .filter(|name| !name.contains('$'))
             .map(str::to_owned)
@@ -90,7 +90,7 @@ impl Load {
         Ok(Report::new(vec![Expected::new(name, names)]))
     }
 
-    /// Adds a file at the disk's top.
+    /// Adds a file in the root of the disk.
     pub(super) fn write_file(&self, name: &str, text: &str) -> Result<()> {
         self.tree.write(name, text)
     }
@@ -103,20 +103,20 @@ impl Load {
         self.tree.copy(&file.display().to_string())
     }
 
-    /// Adds Everynode's binary as users build it.
+    /// Adds the release build of Everynode.
     pub(super) fn add_release(&self, place: &str) -> Result<()> {
         self.tree.copy_as(&built("release", RELEASED), place)
     }
 
-    /// Makes the disk.
+    /// Writes the disk image.
     pub(super) fn write(&self, to: &Path) -> Result<()> {
         disk::of_tree(&self.tree, FREE, to)
     }
 
-    /// Adds a binary where the tests look for it. Of Everynode itself it is the one that users build.
+    /// Adds a binary where the tests look for it. Everynode itself is a release build.
     fn copy_binary(&self, name: &str) -> Result<()> {
         let file = built("debug", name);
-        // The path that the tests know; the workspace's folder has one name there.
+        // The tests use this path; the workspace's folder has only one name there.
         let file = file
             .canonicalize()
             .with_context(|| format!("find {}", file.display()))?;

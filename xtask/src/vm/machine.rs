@@ -1,4 +1,5 @@
-//! A virtual machine in QEMU, without hardware support: it runs wherever the tests run.
+//! A virtual machine in QEMU without hardware virtualization, so that it runs wherever the tests
+//! run.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -12,38 +13,39 @@ use anyhow::{Context, Result, bail};
 use super::kernel::Kernel;
 
 const QEMU: &str = "qemu-system-x86_64";
-/// Words for the kernel: what protects it from other tenants of a processor, and short waits, cost an emulated processor most of its time.
+/// Kernel parameters. Mitigations against other tenants of a processor, and short waits, would cost
+/// an emulated processor most of its time.
 const KERNEL: &str = "console=ttyS0 quiet panic=-1 mitigations=off rcupdate.rcu_expedited=1";
-/// How many lines the machine may be ahead of us. Then it waits.
+/// Most lines of output that are buffered. Then the machine waits.
 const LINES_AHEAD: usize = 1024;
-/// How many lines of a console are shown.
+/// Number of console lines that are printed.
 const CONSOLE_LINES: usize = 100;
 
-/// What a machine consists of.
+/// Configuration of a machine.
 pub(super) struct Machine<'a> {
     pub(super) kernel: &'a Kernel,
     pub(super) initramfs: &'a Path,
-    /// More words for the kernel.
+    /// Additional kernel parameters.
     pub(super) parameters: &'a str,
     pub(super) memory_mib: u32,
-    /// `/dev/vda` and so on.
+    /// Disks, from `/dev/vda` on.
     pub(super) disks: &'a [Disk<'a>],
-    /// Where what the kernel and the init print is kept.
+    /// File with the output of the kernel and the init.
     pub(super) console: PathBuf,
-    /// The machine is ended after this time.
+    /// Time after which the machine is killed.
     pub(super) limit: Duration,
 }
 
 pub(super) struct Disk<'a> {
     pub(super) file: &'a Path,
-    /// Whether what the machine writes stays in the file after its end.
+    /// Whether changes are kept in the file after the machine's end.
     pub(super) keep: bool,
 }
 
 impl Machine<'_> {
-    /// Runs the machine until it turns itself off. `take` gets each line that it writes to its second serial port.
+    /// Runs the machine until it turns itself off. `take` gets each line of its second serial port.
     ///
-    /// Fails when it does not end in time or ends by a fault; its console is printed then.
+    /// Fails when the machine does not end in time, or crashes. It then prints the console.
     pub(super) fn run(&self, take: impl FnMut(&str)) -> Result<()> {
         fs::write(&self.console, "").with_context(|| format!("write {}", self.console.display()))?;
         let mut child = self.command().spawn().with_context(|| format!("start {QEMU}"))?;
@@ -56,11 +58,11 @@ impl Machine<'_> {
     }
 
     fn command(&self) -> Command {
-        // The machine ends with this process, however this one ends.
+        // The machine must end with this process, for any cause.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", QEMU]);
         command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
-        // One processor: two emulated ones have stopped for minutes, each in wait for the other.
+        // One processor, because two emulated processors have blocked each other for minutes.
         command.args([
             "-machine",
             "pc",
@@ -85,7 +87,7 @@ impl Machine<'_> {
             "-serial",
             "chardev:results",
         ]);
-        // A network card on a hub that nothing else is on: no packet leaves the machine.
+        // A network card on a hub without other ports, so that no packet leaves the machine.
         command.args([
             "-netdev",
             "hubport,id=hub,hubid=0",
@@ -145,7 +147,8 @@ fn follow(
     Ok(())
 }
 
-/// Reads the machine's lines, so that its port is emptied while a line is looked at.
+/// Reads the machine's lines in a thread, so that the port does not fill up while a line is
+/// processed.
 fn read_lines(output: ChildStdout) -> Receiver<String> {
     let (send, lines) = sync_channel(LINES_AHEAD);
     thread::spawn(move || {

@@ -1,17 +1,17 @@
-//! What a machine said of the programs that it ran.
+//! Results of the programs that ran on a machine.
 
 use crate::ci::counts::{Counts, Harness};
 
-/// The lines with which the machine frames a program's output.
+/// Lines before and after a program's output.
 const BEGIN: &str = "vm: begin ";
 const END: &str = "vm: end ";
 
-/// A program that the machine is to run, and its tests.
+/// A program that the machine must run, and its tests.
 pub(super) struct Expected {
     name: String,
     tests: Vec<String>,
     harness: Harness,
-    /// The program's exit status, once it has ended.
+    /// Exit status after its end.
     status: Option<i32>,
 }
 
@@ -56,14 +56,14 @@ impl Expected {
         let unfinished = self.left().len();
         let mut counts = self.harness.counts(unfinished);
         if counts.failed == 0 && !self.failures().is_empty() {
-            // What ended the program has failed, even when no test did.
+            // The program failed, even if no test failed.
             counts.failed = 1;
         }
         counts
     }
 }
 
-/// The programs of a plan, filled line by line.
+/// Programs of a plan, with results from the machine's output.
 #[derive(Default)]
 pub(super) struct Report {
     programs: Vec<Expected>,
@@ -83,7 +83,7 @@ impl Report {
         self.programs.extend(other.programs);
     }
 
-    /// Takes a line of the machine's.
+    /// Parses a line of the machine's output.
     pub(super) fn take(&mut self, line: &str) {
         if let Some(name) = line.strip_prefix(BEGIN) {
             self.current = self.programs.iter().position(|program| program.name == name);
@@ -112,7 +112,7 @@ impl Report {
         self.programs.iter().flat_map(Expected::failures).collect()
     }
 
-    /// A line for each program, with its counts.
+    /// Prints a line for each program with its numbers.
     pub(super) fn print(&self) {
         println!("\npassed  failed  skipped  program");
         for program in &self.programs {

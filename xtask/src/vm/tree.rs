@@ -1,4 +1,4 @@
-//! A folder on this machine that becomes a file system of another.
+//! A folder that becomes the file system of a virtual machine.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -10,13 +10,13 @@ use anyhow::{Context, Result, bail};
 use super::kernel::Kernel;
 use crate::command::{output, run};
 
-/// Where Debian has programs.
+/// Folders with Debian's programs.
 const PROGRAM_FOLDERS: &[&str] = &["/usr/bin", "/usr/sbin", "/bin", "/sbin"];
 
 pub(super) struct Tree(PathBuf);
 
 impl Tree {
-    /// An empty folder in the place of what was there.
+    /// Creates an empty folder. Removes the previous one.
     pub(super) fn new(folder: PathBuf) -> Result<Tree> {
         if folder.exists() {
             fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
@@ -29,7 +29,7 @@ impl Tree {
         &self.0
     }
 
-    /// Where an absolute path of the other machine lies here.
+    /// Returns the path here of an absolute path on the virtual machine.
     pub(super) fn at(&self, path: &str) -> PathBuf {
         self.0.join(path.trim_start_matches('/'))
     }
@@ -45,7 +45,7 @@ impl Tree {
         symlink(to, self.at(path)).with_context(|| format!("link {path}"))
     }
 
-    /// Writes a file; a script can be run.
+    /// Writes a file; a script is executable.
     pub(super) fn write(&self, path: &str, content: &str) -> Result<()> {
         let file = self.room_for(path)?;
         fs::write(&file, content).with_context(|| format!("write {}", file.display()))?;
@@ -65,22 +65,23 @@ impl Tree {
         Ok(())
     }
 
-    /// Copies a program that was built here to the same path, without its symbols: they are the larger part.
+    /// Copies a program that was built here to the same path, without its symbols, which are the
+    /// larger part.
     pub(super) fn copy_stripped(&self, path: &Path) -> Result<()> {
         let from = path.display().to_string();
         let to = self.room_for(&from)?.display().to_string();
         run("strip", &["-o", &to, &from])
     }
 
-    /// Copies a program of this machine, and the libraries that it is linked with.
+    /// Copies a program of this machine with its libraries.
     pub(super) fn copy_program(&self, name: &str) -> Result<()> {
         let found = PROGRAM_FOLDERS.iter().map(|folder| format!("{folder}/{name}"));
         let Some(program) = found.into_iter().find(|path| Path::new(path).exists()) else {
             bail!("{name} is not installed");
         };
         self.copy(&program)?;
-        // The lines are `name => path (address)` and, for the loader, `path (address)`.
-        // A static program has none, which `ldd` takes for an error.
+        // The lines are `name => path (address)` and, for the loader, `path (address)`. For a
+        // static program `ldd` fails.
         let linked = Command::new("ldd").arg(&program).output().context("start ldd")?;
         let linked = String::from_utf8_lossy(&linked.stdout).into_owned();
         for library in linked.split_whitespace().filter(|word| word.starts_with('/')) {
@@ -91,7 +92,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Gives the programs of busybox their names, except where another program has one.
+    /// Links the names of busybox's programs to it, unless another program has the name.
     pub(super) fn link_busybox(&self) -> Result<()> {
         for path in output("/bin/busybox", &["--list-full"])?.lines() {
             let name = path.rsplit('/').next().unwrap_or(path);
@@ -113,7 +114,7 @@ impl Tree {
         run("cp", &["-r", &from, &to])
     }
 
-    /// Debian's top folders: `/bin` and its like lead into `/usr`.
+    /// Creates Debian's top folders: `/bin` and others are links into `/usr`.
     pub(super) fn make_debian_folders(&self) -> Result<()> {
         self.make_folders(&[
             "usr/bin",

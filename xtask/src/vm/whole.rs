@@ -1,4 +1,4 @@
-//! The whole machine: Debian 12 with systemd, part by part.
+//! The full machine: Debian 12 with systemd, in parts.
 
 use std::fs;
 use std::path::Path;
@@ -16,9 +16,9 @@ use crate::ci::test_program::{Outcome, TestProgram};
 use crate::command::{self, root};
 
 const MEMORY_MIB: u32 = 3072;
-/// A machine that runs everything takes half of it on two idle processors.
+/// Timeout. A machine that runs all parts needs half of it on two idle processors.
 const LIMIT: Duration = Duration::from_secs(3 * 60 * 60);
-/// Seconds that a test program has.
+/// Timeout of a test program, in seconds.
 const PROGRAM_LIMIT: u32 = 45 * 60;
 
 const PARTS_SCRIPT: &str = include_str!("guest/parts.sh");
@@ -27,7 +27,7 @@ const IMAGE: &str = include_str!("guest/image.sh");
 const PAGE: &str = include_str!("guest/page.yaml");
 const KEPT: &str = include_str!("guest/kept.yaml");
 
-/// Something that the machine does, and that can be asked for alone.
+/// A part of the tests that can run by itself.
 struct Part {
     name: &'static str,
     work: Work,
@@ -92,12 +92,12 @@ const fn test(
     }
 }
 
-/// The names of all parts.
+/// Returns the names of all parts.
 pub(super) fn parts() -> Vec<&'static str> {
     PARTS.iter().map(|part| part.name).collect()
 }
 
-/// Runs these parts, or all.
+/// Runs the named parts, or all.
 pub(super) fn run(names: &[&str], built: &[TestProgram]) -> Result<Outcome> {
     let started = Instant::now();
     if let Some(unknown) = names.iter().find(|name| !parts().contains(name)) {
@@ -164,7 +164,7 @@ pub(super) fn run(names: &[&str], built: &[TestProgram]) -> Result<Outcome> {
     super::run_machine(&machine, report, &raw, started)
 }
 
-/// What the pages of the documentation say word for word: units, and lines to type.
+/// Adds the units and command lines from the documentation's pages.
 fn add_pages(load: &Load) -> Result<()> {
     let read = |page: &str| {
         let file = root().join(page);
@@ -180,11 +180,11 @@ fn add_pages(load: &Load) -> Result<()> {
         &indented_block(&join, "systemctl restart everynode-agent")?,
     )?;
     load.write_file("demo.commands", &demo_commands(&readme)?)?;
-    // The tests of joining read the page themselves.
+    // The tests of joining read this page themselves.
     load.copy(&root().join("docs/join.md"))
 }
 
-/// The indented block of a page with this line.
+/// Returns the indented block with this line in a page.
 fn indented_block(page: &str, with: &str) -> Result<String> {
     let mut block: Vec<&str> = Vec::new();
     for line in page.lines().chain(["end"]) {
@@ -201,7 +201,7 @@ fn indented_block(page: &str, with: &str) -> Result<String> {
     bail!("the page has no block with the line {with:?}")
 }
 
-/// The lines that the README types beside a running demo.
+/// Returns the command lines of the README for a running demo.
 fn demo_commands(readme: &str) -> Result<String> {
     let (_, after) = readme
         .split_once("\nalias everynode=")
