@@ -1,7 +1,8 @@
-//! Paths inside folders that a pod or an image writes to.
+//! Paths inside folders to which a pod or an image writes.
 //!
-//! A check of a name is worth nothing: the writer replaces the name by a link before it is used. Here the kernel resolves each path
-//! below an open folder, in one step (`openat2`), and everything after that acts on the descriptor.
+//! Checking a name first does not help: the writer can replace the name with a symbolic link before
+//! it is used. Here the kernel resolves each path below an open folder in one step (`openat2`), and
+//! all further operations use the descriptor.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -18,13 +19,15 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::FileKind;
 
-/// How often a path is resolved again while somebody renames parts of it. The kernel asks for that only where `..` is involved.
+/// Number of attempts to resolve a path while another process renames parts of it. The kernel
+/// requires another attempt only if the path contains `..`.
 const ATTEMPTS: usize = 64;
 
-/// Links to missing files that are followed while folders are made, as many as the kernel follows.
+/// Limit of symbolic links to missing files that are followed while folders are created. The same
+/// as the kernel's limit.
 const LINKS: usize = 40;
 
-/// Depth to which [`usage`] descends. Each level holds a descriptor open.
+/// Depth to which [`usage`] descends. Each level holds an open descriptor.
 const USAGE_DEPTH: usize = 128;
 
 /// Bytes of a block in `st_blocks`.
@@ -38,13 +41,13 @@ pub struct Root {
 }
 
 impl Root {
-    /// The root of a volume. Links are followed inside it; a link that leads out, or that is absolute, is an error. The path itself
-    /// is resolved as the machine has it.
+    /// Opens the root of a volume. Symbolic links are followed inside it; a link that leaves it or
+    /// is absolute is an error. `path` itself is resolved like any path of the machine.
     pub fn volume(path: &Path) -> io::Result<Root> {
         Ok(Root::of_volume(open_path(path)?))
     }
 
-    /// The root of a volume that is open already.
+    /// Uses an open folder as the root of a volume.
     pub fn of_volume(folder: OwnedFd) -> Root {
         Root {
             folder,
@@ -52,12 +55,13 @@ impl Root {
         }
     }
 
-    /// The root of a container or of an image's layer. Absolute links start there, and `..` ends there.
+    /// Opens the root of a container or of an image's layer. Absolute links start there, and `..`
+    /// cannot leave it.
     pub fn container(path: &Path) -> io::Result<Root> {
         Ok(Root::of_container(open_path(path)?))
     }
 
-    /// The root of a container that is open already.
+    /// Uses an open folder as the root of a container.
     pub fn of_container(folder: OwnedFd) -> Root {
         Root {
             folder,
@@ -65,12 +69,12 @@ impl Root {
         }
     }
 
-    /// The folder itself.
+    /// Returns the folder itself.
     pub fn folder(&self) -> BorrowedFd<'_> {
         self.folder.as_fd()
     }
 
-    /// Opens a path for reference only (`O_PATH`): nothing is read, no device is touched.
+    /// Opens a path for reference only (`O_PATH`): reads nothing and opens no device.
     pub fn open(&self, path: &Path) -> io::Result<OwnedFd> {
         self.resolve(path, OFlag::O_PATH)
     }
@@ -98,20 +102,22 @@ impl Root {
         Err(io::Error::other("a part of the path is renamed all the time"))
     }
 
-    /// Opens a folder; makes what is missing of it, each with exactly this mode.
+    /// Opens a folder. Creates missing folders of the path with exactly this mode.
     pub fn make_folders(&self, path: &Path, mode: u32) -> io::Result<OwnedFd> {
         let mut left = u64::MAX;
         self.make_folders_within(path, mode, &mut left)
     }
 
-    /// As [`Root::make_folders`], but makes no more than `left` folders, from which those that it makes are taken: links to missing folders lead to
-    /// many more than the path has parts. The error is [`io::ErrorKind::QuotaExceeded`].
+    /// Like [`Root::make_folders`], but creates at most `left` folders and subtracts them from it,
+    /// because symbolic links to missing folders can require many more folders than the path has
+    /// parts. The error is [`io::ErrorKind::QuotaExceeded`].
     pub fn make_folders_within(&self, path: &Path, mode: u32, left: &mut u64) -> io::Result<OwnedFd> {
         let mut links = LINKS;
         self.make_missing(path.to_owned(), mode, &mut links, left)
     }
 
-    /// Calls itself for links alone: a path may have 2,048 parts, and a thread's stack has an end.
+    /// Recurses only for symbolic links: a path may have 2,048 parts, and a thread's stack is
+    /// limited.
     fn make_missing(
         &self,
         mut at: PathBuf,
@@ -149,7 +155,7 @@ impl Root {
                 Err(Errno::EEXIST) => {
                     let is_container = self.resolve.contains(ResolveFlag::RESOLVE_IN_ROOT);
                     match readlinkat(&folder, name.as_os_str()) {
-                        // A link to something that is missing, such as an image's /var/run to /run.
+                        // A link to a missing folder, such as an image's /var/run to /run.
                         Ok(target) if is_container => {
                             *links = links.checked_sub(1).ok_or(Errno::ELOOP)?;
                             at.push(target);
@@ -167,7 +173,8 @@ impl Root {
         Ok(folder)
     }
 
-    /// Opens a path for reference only; makes an empty file with this mode, and the folders above it, when it is missing.
+    /// Opens a path for reference only. If it is missing, creates an empty file with this mode, and
+    /// the folders above it.
     pub fn make_file(&self, path: &Path, mode: u32) -> io::Result<OwnedFd> {
         match self.open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -185,7 +192,8 @@ impl Root {
         }
     }
 
-    /// The first `limit` bytes of a regular file; `None` when there is none. A pipe or a device in its place is an error, and is not opened.
+    /// Returns the first `limit` bytes of a regular file; `None` if it does not exist. A pipe or a
+    /// device is an error and is not opened.
     pub fn read(&self, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
         let found = match self.open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -196,7 +204,7 @@ impl Root {
         Ok(Some(bytes))
     }
 
-    /// The last `limit` bytes of a regular file; `None` when there is none.
+    /// Returns the last `limit` bytes of a regular file; `None` if it does not exist.
     pub fn read_end(&self, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
         let found = match self.open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -206,21 +214,22 @@ impl Root {
         let length = file.metadata()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(limit)))?;
         let mut bytes = Vec::new();
-        // It may grow meanwhile.
+        // The file may grow meanwhile.
         file.take(limit).read_to_end(&mut bytes)?;
         Ok(Some(bytes))
     }
 }
 
-/// Makes a folder that its owner alone may enter, and takes that right from others where the folder is there already. Images and pods
-/// bring set-user-id programs and secrets, and the modes in what is below are for the users of containers.
+/// Creates a folder that only its owner may enter. Removes the permissions of others if the folder
+/// exists. Images and pods may contain set-user-id programs and secrets, whose modes are meant for
+/// users of containers.
 pub fn make_private(path: &Path) -> io::Result<()> {
     const MODE: u32 = 0o700;
     fs::DirBuilder::new().recursive(true).mode(MODE).create(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(MODE))
 }
 
-/// Opens a path of the machine for reference only, links followed.
+/// Opens a path of the machine for reference only. Follows symbolic links.
 pub fn open_path(path: &Path) -> io::Result<OwnedFd> {
     Ok(nix::fcntl::open(
         path,
@@ -229,18 +238,19 @@ pub fn open_path(path: &Path) -> io::Result<OwnedFd> {
     )?)
 }
 
-/// Opens for reading what a descriptor refers to, if it is a regular file.
+/// Opens the regular file that a descriptor refers to for reading.
 fn regular(found: &OwnedFd) -> io::Result<File> {
     if kind(&fstat(found)?) != SFlag::S_IFREG {
         return Err(io::Error::other("it is not a regular file"));
     }
-    // A process that holds a lease on the file would otherwise delay the open by up to 45 s.
+    // Without `O_NONBLOCK`, a process that holds a lease on the file could delay the open by up to
+    // 45 s.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let file = nix::fcntl::open(&magic_path(found, OsStr::new("")), flags, Mode::empty())?;
     Ok(file.into())
 }
 
-/// The kind of file in a status.
+/// Returns the kind of file in a status.
 pub(crate) fn kind(status: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(status.st_mode & SFlag::S_IFMT.bits())
 }
@@ -256,15 +266,15 @@ impl FileKind {
         }
     }
 
-    /// Whether what lies at a path now, links followed, is of this kind.
+    /// Returns whether the file at a path is of this kind. Follows symbolic links.
     pub fn is(self, path: &Path) -> bool {
         let found = open_path(path).and_then(|found| Ok(fstat(&found)?));
         found.is_ok_and(|status| self.fits(kind(&status)))
     }
 }
 
-/// A path whose last part is `name` in that open folder: nothing before it can be swapped or followed. An empty name is the
-/// descriptor itself.
+/// Returns a path to `name` in an open folder. No part before the name can be replaced or followed.
+/// An empty name means the descriptor itself.
 pub(crate) fn magic_path(folder: &impl std::os::fd::AsRawFd, name: &OsStr) -> PathBuf {
     let own = format!("/proc/self/fd/{}", folder.as_raw_fd());
     match name.is_empty() {
@@ -273,7 +283,7 @@ pub(crate) fn magic_path(folder: &impl std::os::fd::AsRawFd, name: &OsStr) -> Pa
     }
 }
 
-/// Opens a folder in a folder that must be on the same mount, without following a link.
+/// Opens a folder in a folder without following a link. Both must be on the same mount.
 fn descend(folder: &impl AsFd, name: &OsStr) -> Result<OwnedFd, Errno> {
     let how = OpenHow::new()
         .flags(
@@ -289,10 +299,11 @@ fn entries(folder: &OwnedFd) -> io::Result<fs::ReadDir> {
     fs::read_dir(magic_path(folder, OsStr::new("")))
 }
 
-/// Removes a file, or a folder with what it holds; fine when it is gone. Links are removed, not followed; what is mounted below is
-/// an error, and nothing of it is touched.
+/// Removes a file, or a folder with its content. Succeeds if it does not exist. Symbolic links are
+/// removed, not followed. A mount below it is an error, and its content is not touched.
 ///
-/// The depth costs nothing: folders in folders are moved up before they are emptied, so a tree of any depth takes three descriptors.
+/// The cost does not depend on the depth: nested folders are moved up before they are emptied, so a
+/// tree of any depth needs three descriptors.
 pub fn remove_tree(path: &Path) -> io::Result<()> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -325,7 +336,7 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
     unlinkat(&parent, name, UnlinkatFlags::RemoveDir).map_err(|error| in_the_way(name, error))
 }
 
-/// Removes a folder of `top` after it moved the folders in it up to `top`.
+/// Moves the folders in a folder of `top` up to `top`, and removes the folder.
 fn empty_folder(top: &OwnedFd, name: &OsStr, moved: &mut u64) -> io::Result<()> {
     let folder = match descend(top, name) {
         Err(Errno::ENOENT) => return Ok(()),
@@ -344,7 +355,7 @@ fn empty_folder(top: &OwnedFd, name: &OsStr, moved: &mut u64) -> io::Result<()> 
                 top,
                 format!(".removed-{moved}").as_str(),
             ) {
-                // The name is taken.
+                // The name exists already.
                 Err(Errno::ENOTEMPTY | Errno::EEXIST | Errno::ENOTDIR) => {}
                 Ok(()) | Err(Errno::ENOENT) => break,
                 Err(error) => return Err(in_the_way(&inner, error)),
@@ -352,13 +363,13 @@ fn empty_folder(top: &OwnedFd, name: &OsStr, moved: &mut u64) -> io::Result<()> 
         }
     }
     match unlinkat(top, name, UnlinkatFlags::RemoveDir) {
-        // Somebody still writes there; the next round takes it.
+        // Another process still writes there. The next round removes it.
         Ok(()) | Err(Errno::ENOENT | Errno::ENOTEMPTY) => Ok(()),
         Err(error) => Err(in_the_way(name, error)),
     }
 }
 
-/// Removes what is no folder; answers whether nothing is left there.
+/// Removes anything except a folder. Returns whether nothing is left there.
 fn unlink(folder: &OwnedFd, name: &OsStr) -> io::Result<bool> {
     match unlinkat(folder, name, UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => Ok(true),
@@ -379,18 +390,19 @@ fn in_the_way(name: &OsStr, error: Errno) -> io::Error {
     io::Error::other(format!("{}: {why}", Path::new(name).display()))
 }
 
-/// What a tree of files takes on the disk.
+/// Disk usage of a tree of files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Bytes of all blocks of its files and folders. A file with several names counts once for each.
+    /// Bytes of all blocks of its files and folders. A file with several hard links counts once for
+    /// each.
     pub bytes: u64,
-    /// Files and folders that were counted.
+    /// Number of counted files and folders.
     pub entries: u64,
-    /// The tree has more entries or levels than were counted, so `bytes` is too small.
+    /// Whether the tree has more entries or levels than were counted, so that `bytes` is too small.
     pub is_partial: bool,
 }
 
-/// Measures the tree at `path`, without following links and without what is mounted below. Counts at most
+/// Measures the tree at `path`. Does not follow symbolic links or enter mounts. Counts at most
 /// `limit` entries and [`USAGE_DEPTH`] levels. A missing tree uses nothing.
 pub fn usage(path: &Path, limit: u64) -> io::Result<Usage> {
     let mut used = Usage::default();

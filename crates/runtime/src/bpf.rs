@@ -1,4 +1,4 @@
-//! Loading a program into the kernel and attaching it to a cgroup.
+//! Loads a BPF program into the kernel and attaches it to a cgroup.
 
 use std::ffi::c_char;
 use std::fs::File;
@@ -17,10 +17,10 @@ const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
 const BPF_CGROUP_DEVICE: u32 = 6;
 const BPF_F_ALLOW_MULTI: u32 = 1 << 1;
 
-/// No function of the kernel is called that would ask for a certain licence.
+/// Any license is permitted, because the program calls no kernel function that requires the GPL.
 const LICENCE: &[u8] = b"Apache-2.0\0";
 
-/// The part of `union bpf_attr` that loading takes; the kernel reads what is left out as zero.
+/// The part of `union bpf_attr` for loading. The kernel reads the missing part as zero.
 #[repr(C)]
 #[derive(Default)]
 struct Load {
@@ -35,7 +35,7 @@ struct Load {
     flags: u32,
 }
 
-/// The part of `union bpf_attr` that attaching takes.
+/// The part of `union bpf_attr` for attaching.
 #[repr(C)]
 struct Attach {
     target: RawFd,
@@ -44,8 +44,9 @@ struct Attach {
     flags: u32,
 }
 
-/// Has the kernel ask a program for each device that a process of the cgroup, or of one below it, opens or makes. The program stays as long as the
-/// cgroup does; programs that others have attached to it or above it are asked, too.
+/// Makes the kernel run a program for each device that a process of the cgroup, or of one below it,
+/// opens or creates. The program stays as long as the cgroup. Programs that others attached to it
+/// or above it run, too.
 pub(crate) fn attach_device_program(cgroup: &Path, program: &[Instruction]) -> io::Result<()> {
     let cgroup = File::open(cgroup)?;
     let program = load(program)?;
@@ -67,7 +68,7 @@ fn load(program: &[Instruction]) -> io::Result<OwnedFd> {
         ..Load::default()
     };
     let loaded = match call(BPF_PROG_LOAD, &attributes) {
-        // Kernels before 5.11 count programs as locked memory, of which a process may have little.
+        // Kernels before 5.11 count programs as locked memory, whose limit may be low.
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
             with_locked_memory(|| call(BPF_PROG_LOAD, &attributes))?
         }
@@ -77,7 +78,7 @@ fn load(program: &[Instruction]) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(loaded as RawFd) })
 }
 
-/// Lifts the limit of locked memory for one call: containers inherit it afterwards.
+/// Removes the limit of locked memory for one call only, because containers inherit it.
 fn with_locked_memory<T>(action: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_MEMLOCK)?;
     setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)?;

@@ -1,4 +1,4 @@
-//! Cgroups of this instance: one tree under its name in every hierarchy (v1, v2, or both side by side).
+//! Cgroups of this instance: one tree with its name in every hierarchy (v1, v2, or both together).
 
 mod group;
 
@@ -13,16 +13,17 @@ use crate::{Error, ErrorKind, Resources, Result, Stats, bpf};
 
 pub(crate) use group::Group;
 
-/// How long killed processes may take to leave a cgroup; the kernel needs milliseconds unless a disk hangs.
+/// Timeout for killed processes to leave a cgroup. The kernel needs milliseconds unless a disk
+/// hangs.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
-/// The folder to which `nft` takes the names of cgroups as relative.
+/// Folder to which cgroup names in `nft` are relative.
 const NFT_ROOT: &str = "/sys/fs/cgroup";
 
 /// The mounted hierarchies.
 #[derive(Clone, Debug)]
 pub(crate) struct Hierarchies {
-    /// v1: mount point and its controllers (`name=systemd` among them).
+    /// v1: mount points and their controllers, `name=systemd` included.
     v1: Vec<(PathBuf, Vec<String>)>,
     v2: Option<PathBuf>,
 }
@@ -53,7 +54,7 @@ impl Hierarchies {
         Ok(found)
     }
 
-    /// Whether the controllers are those of v2.
+    /// Returns whether the controllers are in the v2 hierarchy.
     pub(crate) fn unified(&self) -> bool {
         self.v1.is_empty()
     }
@@ -94,9 +95,9 @@ impl Hierarchies {
         Ok(())
     }
 
-    /// Makes a cgroup in the v2 hierarchy, and returns its name for rules of nftables.
+    /// Creates a cgroup in the v2 hierarchy, and returns its name for nftables rules.
     ///
-    /// `None` where that hierarchy is not mounted below the folder in which `nft` looks.
+    /// Returns `None` if that hierarchy is not mounted below the folder that `nft` uses.
     pub(crate) fn for_rules(&self, cgroup: &str) -> Result<Option<String>> {
         let Some(root) = &self.v2 else { return Ok(None) };
         let folder = below(root, cgroup);
@@ -107,7 +108,7 @@ impl Hierarchies {
         Ok(Some(name.display().to_string()))
     }
 
-    /// Puts this process into a cgroup in every hierarchy that has it.
+    /// Moves this process into a cgroup in every hierarchy that has the cgroup.
     pub(crate) fn enter(&self, cgroup: &str) -> Result<()> {
         for root in self.roots() {
             let procs = below(root, cgroup).join("cgroup.procs");
@@ -119,7 +120,7 @@ impl Hierarchies {
         Ok(())
     }
 
-    /// Makes a cgroup that holds cgroups and limits it.
+    /// Creates a cgroup for child cgroups, and sets its limits.
     pub(crate) fn create(&self, cgroup: &str, limits: &Resources) -> Result<()> {
         if self.unified() {
             let Some(root) = &self.v2 else { return Ok(()) };
@@ -127,7 +128,8 @@ impl Hierarchies {
             fs::create_dir_all(&folder).context(|| format!("create cgroup {}", folder.display()))?;
             let mut at = root.clone();
             for part in Path::new(cgroup.trim_start_matches('/')) {
-                // A controller may be missing, or in use elsewhere; limits that need it fail below and say so.
+                // A controller may be missing or in use elsewhere. Limits that need it then fail
+                // below with an error.
                 for controller in ["memory", "cpu", "pids", "cpuset", "io", "hugetlb"] {
                     if let Err(error) = fs::write(at.join("cgroup.subtree_control"), format!("+{controller}"))
                     {
@@ -154,7 +156,8 @@ impl Hierarchies {
         Ok(())
     }
 
-    /// Keeps the machine's huge pages from a cgroup and those below it: they are set aside for programs of the machine, and no pod is given any.
+    /// Denies the machine's huge pages to a cgroup and those below it. They are reserved for
+    /// programs of the machine; pods do not get any.
     pub(crate) fn deny_huge_pages(&self, cgroup: &str) -> Result<()> {
         let root = match self.unified() {
             true => self.v2.as_deref(),
@@ -163,7 +166,8 @@ impl Hierarchies {
         let Some(root) = root else { return Ok(()) };
         let folder = below(root, cgroup);
         fs::create_dir_all(&folder).context(|| format!("create cgroup {}", folder.display()))?;
-        // A file a size, and one for what is reserved. A kernel without the controller has none.
+        // There is one file for each page size, and one for reservations. A kernel without the
+        // controller has none.
         for file in fs::read_dir(&folder).context(|| format!("read cgroup {}", folder.display()))? {
             let file = file.context(|| format!("read cgroup {}", folder.display()))?;
             let name = file.file_name();
@@ -175,21 +179,22 @@ impl Hierarchies {
         Ok(())
     }
 
-    /// Completes the cgroup of a container whose payload does not run yet by what libcontainer leaves out: on v2 the rules of devices, and that the
-    /// container ends as a whole when memory runs out, as Kubernetes has it there. `None` allows all devices.
+    /// Completes the cgroup of a container whose program does not run yet with settings that
+    /// libcontainer does not make. On v2 these are the device rules, and the kill of the whole
+    /// container when memory runs out, as in Kubernetes. `None` allows all devices.
     ///
-    /// Fails where the kernel cannot hold the container to the rules.
+    /// Fails if the kernel cannot enforce the device rules.
     pub(crate) fn confine(&self, cgroup: &str, devices: Option<&[Rule]>) -> Result<()> {
         let Some(root) = self.v2.as_deref().filter(|_| self.unified()) else {
             return match (devices, self.v1_of("devices")) {
-                // libcontainer wrote the rules when it made the cgroup.
+                // libcontainer wrote the rules when it created the cgroup.
                 (None, _) | (_, Some(_)) => Ok(()),
                 (Some(_), None) => Err(unconfined(&"the devices controller of cgroup v1 is not mounted")),
             };
         };
         let folder = below(root, cgroup);
         let as_a_whole = folder.join("memory.oom.group");
-        // There is none where the memory controller is missing: then there is no limit to reach either.
+        // Without the memory controller the file does not exist, and there is no limit either.
         if as_a_whole.exists() {
             fs::write(&as_a_whole, "1").context(|| format!("set {} to 1", as_a_whole.display()))?;
         }
@@ -197,7 +202,7 @@ impl Hierarchies {
         bpf::attach_device_program(&folder, &devices::program(rules)).map_err(|error| unconfined(&error))
     }
 
-    /// Kills what is in a cgroup and below, and waits until it is empty.
+    /// Kills the processes in a cgroup and below, and waits until it is empty.
     pub(crate) fn kill(&self, cgroup: &str) -> Result<()> {
         let started = Instant::now();
         loop {
@@ -206,7 +211,7 @@ impl Hierarchies {
                 return Ok(());
             }
             for pid in &pids {
-                // A process that ended meanwhile is what we want.
+                // The process may have ended meanwhile.
                 if let Err(error) = nix::sys::signal::kill(
                     nix::unistd::Pid::from_raw(*pid),
                     nix::sys::signal::Signal::SIGKILL,
@@ -223,7 +228,8 @@ impl Hierarchies {
         }
     }
 
-    /// Processes in a cgroup and below, on this machine's numbers; those that only wait for their parent to look are not counted.
+    /// Returns the processes in a cgroup and below, by their PIDs on the machine. Leaves out
+    /// zombies.
     pub(crate) fn processes(&self, cgroup: &str) -> Vec<i32> {
         let mut pids = Vec::new();
         for root in self.roots() {
@@ -235,7 +241,7 @@ impl Hierarchies {
         pids
     }
 
-    /// Removes a cgroup and those below it, which must be empty, in all hierarchies.
+    /// Removes a cgroup and those below it in all hierarchies. They must be empty.
     pub(crate) fn remove(&self, cgroup: &str) -> Result<()> {
         for root in self.roots() {
             remove_folder(&below(root, cgroup))?;
@@ -243,7 +249,7 @@ impl Hierarchies {
         Ok(())
     }
 
-    /// Removes a cgroup where nothing is below it any more; one in use stays.
+    /// Removes a cgroup without child cgroups. Keeps one that is in use.
     pub(crate) fn remove_if_empty(&self, cgroup: &str) {
         for root in self.roots() {
             let folder = below(root, cgroup);
@@ -253,7 +259,7 @@ impl Hierarchies {
         }
     }
 
-    /// How often the kernel killed in this cgroup for want of memory.
+    /// Returns the number of processes in this cgroup that the OOM killer has killed.
     pub(crate) fn oom_kills(&self, cgroup: &str) -> u64 {
         let file = match (self.v1_of("memory"), &self.v2) {
             (Some(root), _) => below(root, cgroup).join("memory.oom_control"),
@@ -263,7 +269,7 @@ impl Hierarchies {
         keyed(&file, "oom_kill").unwrap_or(0)
     }
 
-    /// What a cgroup uses now.
+    /// Returns the current resource usage of a cgroup.
     pub(crate) fn stats(&self, cgroup: &str) -> Stats {
         if let (true, Some(root)) = (self.unified(), &self.v2) {
             let folder = below(root, cgroup);
@@ -306,7 +312,7 @@ fn collect_processes(folder: &Path, pids: &mut Vec<i32>) {
     let Ok(procs) = bounded::kernel(folder.join("cgroup.procs")) else {
         return;
     };
-    // 0 stands for a process of another pid namespace.
+    // 0 means a process outside of this PID namespace.
     pids.extend(
         procs
             .lines()
@@ -318,7 +324,7 @@ fn collect_processes(folder: &Path, pids: &mut Vec<i32>) {
     }
 }
 
-/// Whether a process has ended: it is gone, or only waits for its parent to look.
+/// Returns whether a process has ended: it does not exist, or it is a zombie.
 pub(crate) fn is_zombie(pid: i32) -> bool {
     bounded::kernel(format!("/proc/{pid}/stat"))
         .ok()
@@ -380,7 +386,7 @@ fn v2_limits(limits: &Resources) -> Values {
         values.push(("memory.max", bytes.to_string()));
     }
     if let Some(shares) = limits.cpu_shares {
-        // Shares 2..262144 onto weights 1..10000, as every runtime maps them.
+        // Maps shares 2..262144 to weights 1..10000, as all runtimes do.
         let shares = shares.clamp(2, 262_144);
         values.push(("cpu.weight", (1 + (shares - 2) * 9999 / 262_142).to_string()));
     }
@@ -396,7 +402,7 @@ fn v2_limits(limits: &Resources) -> Values {
     values
 }
 
-/// Fails where a limit needs a controller that the cgroup does not have.
+/// Returns an error if a limit needs a controller that the cgroup does not have.
 fn check_controllers(root: &Path, folder: &Path, values: &Values) -> Result<()> {
     let has = |folder: &Path, wanted: &str| {
         bounded::kernel(folder.join("cgroup.controllers"))
@@ -450,7 +456,7 @@ mod tests {
 
     #[test]
     fn a_container_that_cannot_be_kept_from_devices_is_refused_with_the_remedy() {
-        // No cgroup: the kernel attaches no program to it.
+        // This is not a cgroup, so the kernel attaches no program to it.
         let folder = tempfile::tempdir().unwrap();
         let only = |v1: &[&str], v2: Option<&Path>| Hierarchies {
             v1: v1

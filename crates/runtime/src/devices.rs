@@ -1,7 +1,9 @@
-//! Which devices a container may open: a list of rules, and the program that has the kernel hold a cgroup to it.
+//! Device access of containers: a list of rules, and the BPF program with which the kernel enforces
+//! them for a cgroup.
 //!
-//! What no rule allows is denied. The list is the one of runc: a node of any device may be made, because that alone reaches nothing, but only
-//! the harmless ones and those that the container was given may be read and written.
+//! Everything that no rule allows is denied. The list is the same as runc's. A container may create
+//! nodes of any device, because a node by itself gives no access. It may read and write only
+//! harmless devices and those that it was given.
 
 use std::fmt;
 
@@ -9,7 +11,8 @@ use serde_json::{Value, json};
 
 use crate::DeviceAccess;
 
-/// Whether a device is a block or a character device. The value is the kernel's (`BPF_DEVCG_DEV_BLOCK`, `BPF_DEVCG_DEV_CHAR`).
+/// Kind of a device: block or character. The values are the kernel's (`BPF_DEVCG_DEV_BLOCK`,
+/// `BPF_DEVCG_DEV_CHAR`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Block = 1,
@@ -17,7 +20,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// The letter that the OCI runtime's config and the v1 controller have for it.
+    /// Returns the letter for it in the OCI runtime's config and the v1 controller.
     pub(crate) fn letter(self) -> char {
         match self {
             Kind::Block => 'b',
@@ -26,7 +29,7 @@ impl Kind {
     }
 }
 
-/// Devices that may be used: those of a kind and a number, `None` standing for every number.
+/// Devices that may be used, by kind and number. `None` means every number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rule {
     pub(crate) kind: Kind,
@@ -61,7 +64,7 @@ const HARMLESS: &[(u32, Option<u32>)] = &[
     (10, Some(200)), // net/tun: acts within the pod's network, and programs make its node by themselves
 ];
 
-/// What every container may do that is not privileged.
+/// Returns the rules of every container that is not privileged.
 pub(crate) fn default_rules() -> Vec<Rule> {
     let make_any = [Kind::Character, Kind::Block].map(|kind| Rule {
         kind,
@@ -79,14 +82,14 @@ pub(crate) fn default_rules() -> Vec<Rule> {
 }
 
 impl DeviceAccess {
-    /// The kernel's bits (`BPF_DEVCG_ACC_MKNOD`, `_READ`, `_WRITE`).
+    /// Returns the kernel's bits (`BPF_DEVCG_ACC_MKNOD`, `_READ`, `_WRITE`).
     fn bits(self) -> i32 {
         i32::from(self.make) | i32::from(self.read) << 1 | i32::from(self.write) << 2
     }
 }
 
 impl fmt::Display for DeviceAccess {
-    /// As the OCI runtime's config and the v1 controller write it, such as `rwm`.
+    /// Writes it as in the OCI runtime's config and the v1 controller, such as `rwm`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let letters = [(self.read, "r"), (self.write, "w"), (self.make, "m")];
         letters
@@ -97,7 +100,7 @@ impl fmt::Display for DeviceAccess {
 }
 
 impl Rule {
-    /// The rule in the OCI runtime's config.
+    /// Returns the rule for the OCI runtime's config.
     pub(crate) fn oci(&self) -> Value {
         let mut rule = json!({
             "allow": true,
@@ -114,7 +117,7 @@ impl Rule {
     }
 }
 
-/// One instruction of the kernel's virtual machine, as `struct bpf_insn` has it.
+/// Instruction of the kernel's BPF virtual machine, as in `struct bpf_insn`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub(crate) struct Instruction {
@@ -124,7 +127,8 @@ pub(crate) struct Instruction {
     immediate: i32,
 }
 
-/// Registers of the program: the first holds the answer, the second comes with the address of what is asked.
+/// Registers of the program: the first holds the result, the second the address of the request at
+/// the start.
 #[derive(Clone, Copy)]
 enum Register {
     Answer = 0,
@@ -145,7 +149,7 @@ const SHIFT_RIGHT: u8 = 0x77; // BPF_ALU64 | BPF_RSH | BPF_K
 const JUMP_UNLESS_EQUAL: u8 = 0x55; // BPF_JMP | BPF_JNE | BPF_K
 const EXIT: u8 = 0x95; // BPF_JMP | BPF_EXIT
 
-/// Where `struct bpf_cgroup_dev_ctx` has its fields, in bytes.
+/// Offsets of the fields of `struct bpf_cgroup_dev_ctx` in bytes.
 const ACCESS_AND_KIND: i16 = 0;
 const MAJOR: i16 = 4;
 const MINOR: i16 = 8;
@@ -154,7 +158,7 @@ fn instruction(code: u8, target: Register, source: Register, offset: i16, immedi
     let (target, source) = (target as u8, source as u8);
     Instruction {
         code,
-        // Two bit fields, which lie as the machine's byte order has it.
+        // Two bit fields, whose order depends on the machine's byte order.
         registers: if cfg!(target_endian = "little") {
             target | source << 4
         } else {
@@ -169,7 +173,7 @@ fn with_number(code: u8, target: Register, immediate: i32) -> Instruction {
     instruction(code, target, Register::Answer, 0, immediate)
 }
 
-/// The program that answers 1 for what one of the rules allows, and 0 for all else.
+/// Returns the program that returns 1 if a rule allows the access, and 0 otherwise.
 pub(crate) fn program(rules: &[Rule]) -> Vec<Instruction> {
     let load = |target, offset| instruction(LOAD_WORD, target, Register::Context, offset, 0);
     let mut program = vec![
@@ -194,10 +198,11 @@ fn answer(value: i32) -> [Instruction; 2] {
     ]
 }
 
-/// Answers 1 if the rule allows what is asked, else goes on behind the block.
+/// Returns the block for a rule: it returns 1 if the rule allows the access, and continues after
+/// the block otherwise.
 fn block(rule: &Rule) -> Vec<Instruction> {
     let unless_equal = |register, value| with_number(JUMP_UNLESS_EQUAL, register, value);
-    // The kernel's numbers have 12 and 20 bits; one that does not fit matches nothing.
+    // The kernel's numbers have 12 and 20 bits. A larger number matches nothing.
     let number = |number: u32| i32::try_from(number).unwrap_or(-1);
     let mut block = vec![
         unless_equal(Register::Kind, rule.kind as i32),
@@ -217,7 +222,8 @@ fn block(rule: &Rule) -> Vec<Instruction> {
     let end = block.len();
     for (index, instruction) in block.iter_mut().enumerate() {
         if instruction.code == JUMP_UNLESS_EQUAL {
-            // Jumps count from the next instruction; a block has nine at most.
+            // Jump offsets are relative to the next instruction. A block has at most nine
+            // instructions.
             instruction.offset = (end - index - 1) as i16;
         }
     }

@@ -1,8 +1,10 @@
-//! Images: names, their records, and layers that are unpacked once and shared by every container's overlay.
+//! Images: names, records, and layers. Layers are unpacked once, and the overlays of all containers
+//! share them.
 //!
-//! Several processes may use one store (the agent, and `image import` beside it): each change holds a file lock, and nothing
-//! is cached. A layer's folder appears whole, by renaming, so a half-unpacked one is never used. A folder for what is not whole yet is
-//! locked by its process as long as that lives; who opens the store next removes the others.
+//! Several processes may use one store, such as the agent and `image import`. Each change holds a
+//! file lock, and nothing is cached. A layer's folder appears by a rename after it is complete, so
+//! an incomplete layer is never used. A process locks the folder of an incomplete layer as long as
+//! it lives. The next process that opens the store removes folders without a lock.
 
 mod archive;
 mod limits;
@@ -36,17 +38,17 @@ use name::{Reference, parse_name};
 pub use name::{normalize_name, registry_of};
 pub use registry::Credentials;
 
-/// Mode of a record, in a folder that root alone may enter.
+/// Mode of a record, in a folder that only root may enter.
 const RECORD_MODE: u32 = 0o600;
 
-/// What an image says about the containers made from it.
+/// Properties of an image for its containers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageInfo {
-    /// Whole name, `docker.io/library/busybox:1.35`.
+    /// Full name, such as `docker.io/library/busybox:1.35`.
     pub name: String,
     /// The image id: the digest of its config, `sha256:…`.
     pub digest: String,
-    /// `repository@sha256:…` of the index or manifest that the name stands for; `None` when the image came without one.
+    /// `repository@sha256:…` of the index or manifest of this name. `None` if the image has none.
     pub repo_digest: Option<String>,
     /// `Entrypoint` of the config.
     pub entrypoint: Vec<String>,
@@ -60,24 +62,24 @@ pub struct ImageInfo {
     pub user: String,
     /// `StopSignal` of the config, such as `SIGQUIT`.
     pub stop_signal: Option<String>,
-    /// Bytes of its unpacked layers; layers shared with other images count in each.
+    /// Bytes of its unpacked layers. Layers that images share count for each of them.
     pub size: u64,
-    /// When it came here.
+    /// Time of the pull or import.
     pub imported_at: Timestamp,
 }
 
-/// A file of an image made by [`Images::import_scratch`].
+/// A file of an image that [`Images::import_scratch`] creates.
 #[derive(Clone, Debug)]
 pub struct ScratchFile {
     /// Absolute path in the image.
     pub path: PathBuf,
-    /// File on this machine that is copied.
+    /// File on this machine to copy.
     pub source: PathBuf,
     /// Permission bits, such as `0o755`.
     pub mode: u32,
 }
 
-/// What is known of an image, whatever its names.
+/// Record of an image, independent of its names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Image {
     pub(crate) id: String,
@@ -90,7 +92,8 @@ pub(crate) struct Image {
     pub(crate) size: u64,
     /// Names of the layers' folders, lowest first.
     pub(crate) layers: Vec<String>,
-    /// What a pod's status calls the image that a container was started with: [`ImageInfo::repo_digest`], else the id.
+    /// The image's id in a pod's status: [`ImageInfo::repo_digest`], or the image id if there is
+    /// none.
     #[serde(default)]
     pub(crate) reference: String,
 }
@@ -99,7 +102,8 @@ pub(crate) struct Image {
 struct Record {
     name: String,
     image: Image,
-    /// Digests of the documents that describe it: what the name stands for, then the manifest that an index led to.
+    /// Digests of its documents: of the index or manifest that the name refers to, then of the
+    /// manifest that was selected from an index.
     #[serde(default)]
     digests: Vec<String>,
     imported_at: Timestamp,
@@ -111,7 +115,8 @@ impl Record {
         self.digests.first().map(|digest| name.with_digest(digest))
     }
 
-    /// Whether the image is the one of that name. A digest decides; the tag beside it does not count, as in Kubernetes.
+    /// Returns whether the image has that name. If the name has a digest, its tag is ignored, as in
+    /// Kubernetes.
     fn serves(&self, name: &Reference) -> bool {
         if self.name == name.to_string() {
             return true;
@@ -154,7 +159,7 @@ pub struct Images {
 }
 
 impl Images {
-    /// Opens (and makes) the image store of a data directory.
+    /// Opens the image store of a data directory. Creates it if it is missing.
     pub fn open(data_dir: &Path) -> Result<Images> {
         Images::with_layout(Arc::new(Layout::new(data_dir)?))
     }
@@ -178,23 +183,24 @@ impl Images {
         Ok(images)
     }
 
-    /// The same store, with other limits for what comes in.
+    /// Returns the same store with other limits for new images.
     #[must_use]
     pub fn with_limits(self, limits: ImageLimits) -> Images {
         Images { limits, ..self }
     }
 
-    /// Removes what processes that were killed have left.
+    /// Removes the remains of killed processes.
     fn remove_leftovers(&self) -> Result<()> {
         let lock = self.lock()?;
         let temporary = self.temporary();
         for entry in list(&temporary)? {
             let path = entry.path();
-            // Everything is made under the lock that is held here, so what nobody has locked belongs to nobody.
+            // Folders are created under the lock that is held here, so those without a lock belong
+            // to no process.
             match lock_folder(&path, FlockArg::LockExclusiveNonblock) {
                 Ok(Some(_)) => layout::remove_tree(&path)?,
                 Ok(None) => {}
-                // No folder, so not of this version.
+                // Not a folder, so it is from another version.
                 Err(cause) if cause.kind() == io::ErrorKind::NotADirectory => {
                     fs::remove_file(&path).context(|| format!("remove {}", path.display()))?;
                 }
@@ -203,7 +209,7 @@ impl Images {
         }
         for entry in list(&self.records())? {
             let path = entry.path();
-            // A record is written under the lock, too: what has another name is a draft.
+            // Records are written under the lock, too, so files with other names are incomplete.
             if path.extension().is_none_or(|extension| extension != "json") {
                 fs::remove_file(&path).context(|| format!("remove {}", path.display()))?;
             }
@@ -236,14 +242,15 @@ impl Images {
         self.records().join(format!("{file}.json"))
     }
 
-    /// Imports an OCI archive or a docker archive (tar, also compressed with gzip or zstd) from a file. Its images get the names
-    /// the archive gives, or `name`, which then must meet a single image.
+    /// Imports an OCI or docker archive from a file (tar, optionally compressed with gzip or zstd).
+    /// The images get the names in the archive, or `name`, for which the archive must contain a
+    /// single image.
     pub fn import(&self, archive: &Path, name: Option<&str>) -> Result<Vec<ImageInfo>> {
         archive::import(self, archive, name)
             .map_err(|error| Error::new(error.kind, format!("import {}: {error}", archive.display())))
     }
 
-    /// Makes an image of a few files and nothing else.
+    /// Creates an image that contains only a few files.
     pub fn import_scratch(
         &self,
         name: &str,
@@ -274,17 +281,17 @@ impl Images {
         self.record_one(name, &image, &[], staged)
     }
 
-    /// All images by name.
+    /// Returns all images by name.
     pub fn list(&self) -> Result<Vec<ImageInfo>> {
         Ok(self.read_records()?.into_iter().map(Record::info).collect())
     }
 
-    /// The image of that name, in any of its spellings; `None` when it is not here.
+    /// Returns the image with that name, in any spelling; `None` if it does not exist.
     pub fn resolve(&self, name: &str) -> Result<Option<ImageInfo>> {
         Ok(self.find(name)?.map(Record::info))
     }
 
-    /// The image and the folders of its layers, lowest first.
+    /// Returns the image and the folders of its layers, lowest first.
     pub(crate) fn for_container(&self, name: &str) -> Result<(Image, Vec<PathBuf>)> {
         let mut record = self
             .find(name)?
@@ -312,8 +319,9 @@ impl Images {
             .find(|record| record.serves(&name)))
     }
 
-    /// Forgets a name. Its layers go when no image and no container needs them. Refused while a container was started by that
-    /// name, because its next run needs it, or uses the image and no other name is left for it.
+    /// Removes a name. Removes its layers when no image and no container needs them. Fails if a
+    /// container was started by this name, because its next run needs it, or if a container uses
+    /// the image and this is its last name.
     pub fn remove(&self, name: &str) -> Result<()> {
         let whole = normalize_name(name)?;
         let lock = self.lock()?;
@@ -346,7 +354,7 @@ impl Images {
         Ok(())
     }
 
-    /// Removes layers that neither an image nor a container needs; returns how many.
+    /// Removes layers that neither an image nor a container needs. Returns their number.
     pub fn collect_garbage(&self) -> Result<usize> {
         let lock = self.lock()?;
         let swept = self.sweep();
@@ -354,7 +362,7 @@ impl Images {
         swept
     }
 
-    /// The containers of this data directory, running or not.
+    /// Returns the containers of this data directory, running or not.
     fn containers(&self) -> Vec<layout::ContainerLayout> {
         let mut containers = Vec::new();
         for pod in layout::folders(&self.layout.pods()) {
@@ -383,7 +391,7 @@ impl Images {
         let mut layers = layout::folders(&self.layers());
         layers.retain(|layer| !needed.contains(layer));
         if !layers.is_empty() {
-            // A record that comes back after a power cut must find its layers.
+            // A record that is restored after a power failure must find its layers.
             let records = self.records();
             self.disk
                 .sync_dir_of(&records.join("any"))
@@ -417,7 +425,7 @@ impl Images {
         self.layers().join(folder).is_dir()
     }
 
-    /// A fresh folder that goes away unless it becomes a layer.
+    /// Creates a temporary folder, which is removed unless it becomes a layer.
     fn staging(&self) -> Result<Staging> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let lock = self.lock()?;
@@ -426,7 +434,7 @@ impl Images {
             let path = self.temporary().join(format!("{}-{number}", std::process::id()));
             match fs::create_dir(&path) {
                 Ok(()) => break path,
-                // Of a process of the same number in another namespace.
+                // From a process with the same PID in another namespace.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(Error::machine(format!("create {}: {error}", path.display()))),
             }
@@ -437,7 +445,7 @@ impl Images {
         Ok(Staging { path, _held: held })
     }
 
-    /// An allowance for the layers of one image.
+    /// Returns the limits for the layers of one image.
     fn allowance(&self) -> Allowance {
         Allowance::new(self.limits)
     }
@@ -454,8 +462,9 @@ impl Images {
             .ok_or_else(|| Error::machine("no image was recorded"))
     }
 
-    /// Makes staged folders layers and writes the names' records. A record is on the disk only when the layers that it names are: after a power cut an
-    /// image is whole or is fetched again.
+    /// Renames temporary folders to layers and writes the records of the names. A record is written
+    /// to the disk only after its layers. After a power failure an image is therefore complete, or
+    /// it is pulled again.
     fn record(
         &self,
         names: &[String],
@@ -464,7 +473,7 @@ impl Images {
         staged: Vec<(String, Staging)>,
     ) -> Result<Vec<ImageInfo>> {
         if !staged.is_empty() {
-            // All files of a layer at once, before anybody waits for the lock.
+            // Syncs all files of a layer at once, before it waits for the lock.
             let all = self.temporary();
             self.disk
                 .sync_file_system(&all)
@@ -518,13 +527,14 @@ impl Images {
     }
 }
 
-/// What is in a folder.
+/// Returns the entries of a folder.
 fn list(folder: &Path) -> Result<Vec<fs::DirEntry>> {
     let entries = fs::read_dir(folder).and_then(|entries| entries.collect());
     entries.context(|| format!("list {}", folder.display()))
 }
 
-/// Locks a folder until the lock is dropped or the process ends; `None` when another process has it.
+/// Locks a folder until the lock is dropped or the process ends. Returns `None` if another process
+/// holds the lock.
 fn lock_folder(path: &Path, how: FlockArg) -> io::Result<Option<Flock<fs::File>>> {
     let folder = fs::File::options()
         .read(true)
@@ -557,8 +567,8 @@ impl Drop for Staging {
     }
 }
 
-/// Folder name of a layer from its diff id (or plain hexadecimal digest). Short, because the names of all layers must fit into one
-/// page of mount options: 127 layers of 24 digits do.
+/// Returns the folder name of a layer, from its diff id or hexadecimal digest. It is short, because
+/// the names of all layers must fit in one page of mount options: 127 layers of 24 digits fit.
 fn layer_folder(diff_id: &str) -> String {
     let digits = diff_id.trim_start_matches("sha256:");
     digits.chars().take(24).collect()
@@ -617,7 +627,7 @@ mod tests {
         }
     }
 
-    /// What is done to the disk, in order.
+    /// Operations on the disk, in order.
     #[derive(Default)]
     struct Watch(Mutex<Vec<(Operation, PathBuf)>>);
 

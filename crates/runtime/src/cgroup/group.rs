@@ -1,4 +1,4 @@
-//! The cgroup of one exec: a handle on everything that it starts, which a second fork does not escape.
+//! The cgroup of one exec. It holds everything that the exec starts, also after a double fork.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -10,18 +10,20 @@ use super::{Hierarchies, below};
 use crate::error::Context as _;
 use crate::{Error, Result};
 
-/// The v1 hierarchies that may hold an exec's cgroup: a new cgroup of theirs takes processes without further settings.
+/// v1 hierarchies that can hold an exec's cgroup: their new cgroups accept processes without
+/// further settings.
 const V1_HOLDERS: [&str; 3] = ["pids", "name=systemd", "freezer"];
 
-/// A cgroup below a container's that holds one exec.
+/// Cgroup below a container's, which holds one exec.
 #[derive(Debug)]
 pub(crate) struct Group {
     folder: PathBuf,
 }
 
 impl Hierarchies {
-    /// Makes the cgroup `name` below `cgroup`, in one hierarchy, because it limits nothing: v2 where it is mounted, beside v1 too, for it
-    /// ends all processes of a cgroup at once.
+    /// Creates the cgroup `name` below `cgroup`. It sets no limits, so one hierarchy is enough. v2
+    /// is preferred if it is mounted, also together with v1, because it can kill all processes of a
+    /// cgroup at once.
     pub(crate) fn group(&self, cgroup: &str, name: &str) -> Result<Group> {
         let v1 = V1_HOLDERS.into_iter().find_map(|holder| self.v1_of(holder));
         let root = self.v2.as_deref().or(v1);
@@ -33,15 +35,16 @@ impl Hierarchies {
 }
 
 impl Group {
-    /// What a process writes `0` to in order to enter.
+    /// Returns the file to which a process writes `0` to enter the cgroup.
     pub(crate) fn entrance(&self) -> Result<File> {
         let path = self.folder.join("cgroup.procs");
         let file = File::options().write(true).open(&path);
         file.context(|| format!("open {}", path.display()))
     }
 
-    /// Sends SIGKILL to all that is in it now, and returns at once. Kernels before 5.14, and v1, leave what forks meanwhile: the caller repeats
-    /// it until [`Group::remove`] succeeds.
+    /// Sends SIGKILL to all processes in the cgroup and returns immediately. With v1, and with
+    /// kernels before 5.14, processes that fork meanwhile survive: the caller repeats the call
+    /// until [`Group::remove`] succeeds.
     pub(crate) fn kill(&self) {
         if fs::write(self.folder.join("cgroup.kill"), "1").is_ok() {
             return;
@@ -55,13 +58,13 @@ impl Group {
         }
     }
 
-    /// Removes it; answers whether it is gone. One that holds processes stays.
+    /// Removes the cgroup unless it holds processes. Returns whether it is gone.
     pub(crate) fn remove(&self) -> bool {
         remove_empty(&self.folder)
     }
 }
 
-/// Removes a cgroup and those that its processes made below it, without waiting for processes.
+/// Removes a cgroup and those that its processes created below it. Does not wait for processes.
 fn remove_empty(folder: &Path) -> bool {
     for name in crate::layout::folders(folder) {
         if !remove_empty(&folder.join(name)) {

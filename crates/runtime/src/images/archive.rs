@@ -1,4 +1,4 @@
-//! Image archives: OCI layouts in a tar, and what `docker save` writes.
+//! Image archives: OCI layouts in a tar file, and the output of `docker save`.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -17,13 +17,15 @@ use crate::bounded;
 use crate::error::Context as _;
 use crate::{Error, Result};
 
-/// Indexes may name indexes; nobody nests deeper.
+/// Depth limit of indexes that refer to indexes. None in use are deeper.
 const INDEX_DEPTH: usize = 4;
 
-/// Most members of an archive. Each layer, config and manifest is one, so this is for hundreds of images.
+/// Limit of members in an archive. Each layer, config and manifest is one, so this is enough for
+/// hundreds of images.
 const MEMBERS_LIMIT: usize = 50_000;
 
-/// Most names that one archive may give to its images. Each is a file that is forced to the disk.
+/// Limit of names that one archive may give to its images. Each name is a file that is synced to
+/// the disk.
 const NAMES_LIMIT: usize = 1_000;
 
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
@@ -37,16 +39,17 @@ struct DockerEntry {
     layers: Vec<String>,
 }
 
-/// One image of an archive: its names and where its parts lie.
+/// An image of an archive: its names and the members with its parts.
 struct Found {
     names: Vec<String>,
     config: String,
     layers: Vec<String>,
-    /// Of what the index names, then of the manifest; none in the older form, which has no manifests.
+    /// Digests of the document in the index, then of the manifest. Empty for the older form, which
+    /// has no manifests.
     digests: Vec<String>,
 }
 
-/// The images of an archive that are for other machines.
+/// Images of an archive for other platforms.
 #[derive(Default)]
 struct Foreign {
     names: Vec<String>,
@@ -94,10 +97,10 @@ fn import_one(images: &Images, archive: &mut Archive, found: &Found) -> Result<V
 
 /// Position and size of members, by name.
 type Places = HashMap<String, (u64, u64)>;
-/// What links among members lead to.
+/// Targets of links among the members.
 type Links = HashMap<String, String>;
 
-/// A tar whose members are found by name.
+/// A tar file whose members can be read by name.
 struct Archive {
     file: File,
     members: Places,
@@ -113,7 +116,8 @@ impl Archive {
             && (magic.starts_with(&[0x1f, 0x8b]) || magic == [0x28, 0xb5, 0x2f, 0xfd]);
         file.rewind().context(|| "read")?;
         if packed {
-            // Members are read out of order, so a packed archive is unpacked once; the file is gone when it is closed.
+            // Members are read out of order, so a compressed archive is decompressed once. The file
+            // is deleted when it is closed.
             let staging = images.staging()?;
             let plain = staging.path().join("archive.tar");
             let mut output = File::options()
@@ -136,7 +140,7 @@ impl Archive {
 
     fn member(&self, name: &str) -> Result<(u64, u64)> {
         let name = clean(Path::new(name));
-        // `docker save` of old shared layers by links, one step deep.
+        // Old versions of `docker save` share layers by links with one step.
         let target = self.links.get(&name).unwrap_or(&name);
         self.members
             .get(target)
@@ -167,7 +171,7 @@ impl Archive {
                 "{name} has {size} bytes, more than {DOCUMENT_LIMIT}"
             )));
         }
-        // The archive may be shorter than the size that it states.
+        // The archive may be shorter than the size in its header.
         bounded::all(self.reader(name)?, DOCUMENT_LIMIT).context(|| format!("read {name}"))
     }
 
@@ -180,7 +184,7 @@ impl Archive {
         Config::parse(&self.bytes(name)?, layers)
     }
 
-    /// The images for this machine, with their names.
+    /// Returns the images for this machine, with their names.
     fn images(&mut self) -> Result<Vec<Found>> {
         let docker: Vec<DockerEntry> = if self.has("manifest.json") {
             self.json("manifest.json")?
@@ -193,7 +197,8 @@ impl Archive {
         } else if docker.is_empty() {
             return Err(Error::invalid("neither index.json nor manifest.json is in it"));
         }
-        // Newer `docker save` writes both; the tags of the older form are whole names.
+        // Newer versions of `docker save` write both forms. The tags of the older form are full
+        // names.
         for entry in docker {
             let entry = docker_image(entry)?;
             let same = |other: &&mut Found| same_blob(&other.config, &entry.config);
@@ -234,7 +239,7 @@ impl Archive {
         Ok(())
     }
 
-    /// The image of a descriptor, for this machine's platform when it is an index.
+    /// Returns the image of a descriptor. Selects this machine's platform from an index.
     fn oci_image(&mut self, descriptor: &Descriptor, depth: usize) -> Result<Option<Found>> {
         let blob = blob_path(&descriptor.digest)?;
         let bytes = self.bytes(&blob)?;
@@ -247,7 +252,7 @@ impl Archive {
                     if !fits {
                         self.foreign.platforms.extend(inner.platform);
                     } else if self.has(&blob_path(&inner.digest)?)
-                        // An archive may hold fewer platforms than its index lists.
+                        // An archive may contain fewer platforms than its index lists.
                         && let Some(mut found) = self.oci_image(&inner, depth - 1)?
                     {
                         found.digests.insert(0, descriptor.digest.clone());
@@ -282,7 +287,8 @@ impl Archive {
         Ok(fits)
     }
 
-    /// Refuses the archive when a name in it stands for an image of another platform alone, or nothing is left.
+    /// Returns an error if a name in the archive refers only to an image for another platform, or
+    /// if no image is left.
     fn refuse_foreign(&self, found: &[Found]) -> Result<()> {
         let Foreign { names, platforms } = &self.foreign;
         let mut lost = names
@@ -297,7 +303,7 @@ impl Archive {
     }
 }
 
-/// Unpacks an archive that is packed as a whole.
+/// Decompresses an archive that is compressed as a whole.
 fn unpack_whole(packed: File, plain: &mut File, limits: ImageLimits) -> Result<()> {
     let input = unpack::decompress(packed).context(|| "decompress")?;
     let size = io::copy(&mut input.take(limits.bytes.saturating_add(1)), plain).context(|| "decompress")?;
@@ -307,7 +313,7 @@ fn unpack_whole(packed: File, plain: &mut File, limits: ImageLimits) -> Result<(
     }
 }
 
-/// Where the members of a tar lie, and the links among them.
+/// Returns the positions of a tar file's members, and the links among them.
 fn members(file: &mut File) -> Result<(Places, Links)> {
     let mut members = HashMap::new();
     let mut links = HashMap::new();
@@ -368,7 +374,7 @@ fn names_of(descriptor: &Descriptor) -> Result<Vec<String>> {
     if let Some(name) = annotations.get(CONTAINERD_NAME) {
         return Ok(vec![normalize_name(name)?]);
     }
-    // A bare tag such as `latest` names no image.
+    // A tag without a name, such as `latest`, does not name an image.
     match annotations
         .get(OCI_REF_NAME)
         .filter(|name| name.contains(['/', ':']))
@@ -383,7 +389,8 @@ fn blob_path(digest: &str) -> Result<String> {
     Ok(format!("blobs/{}", digest.replacen(':', "/", 1)))
 }
 
-/// `docker save` calls a config `<hex>.json` in one form and `blobs/sha256/<hex>` in the other.
+/// Compares member names of a config. `docker save` writes `<hex>.json` in one form and
+/// `blobs/sha256/<hex>` in the other.
 fn same_blob(a: &str, b: &str) -> bool {
     let stem = |path: &str| {
         Path::new(path)
@@ -393,7 +400,7 @@ fn same_blob(a: &str, b: &str) -> bool {
     stem(a) == stem(b)
 }
 
-/// A member's name without `./` and `..`.
+/// Returns a member's name without `./` and `..`.
 fn clean(path: &Path) -> String {
     let mut parts: Vec<String> = Vec::new();
     for part in path.components() {

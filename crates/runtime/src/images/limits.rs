@@ -1,4 +1,5 @@
-//! What an image may take of the machine. Its registry, its archive and its layers all say how large it is, and may lie.
+//! Limits of an image on this machine. Its registry, archive and layers state sizes, which may be
+//! wrong.
 
 use std::cell::Cell;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -8,23 +9,27 @@ use std::rc::Rc;
 use crate::beneath::Root;
 use crate::{Error, Result};
 
-/// Most bytes that an archive may spend on the headers of one member: long names, extended attributes and sparse maps. The reader holds
-/// them in memory. The kernel keeps at most 64 KiB of an attribute, and a path of 4 KiB.
+/// Limit of the headers of one archive member in bytes: long names, extended attributes and sparse
+/// maps. The reader holds them in memory. The kernel's limits are 64 KiB for an attribute and 4 KiB
+/// for a path.
 const HEADERS_LIMIT: u64 = 1 << 20;
 
-/// Bytes of headers for each file that an archive may have: blocks for the file, two long names and their own headers.
+/// Bytes of headers for each file of an archive: blocks for the file, for two long names and for
+/// their headers.
 const HEADERS_OF_A_FILE: u64 = 12 << 10;
 
-/// Longest path of a member in bytes: the kernel's PATH_MAX, so a longer one could not be opened.
+/// Limit of a member's path in bytes: the kernel's PATH_MAX, because a longer path cannot be
+/// opened.
 pub(super) const PATH_LIMIT: usize = 4096;
 
-/// Bytes of folder names that are remembered while a layer is unpacked. A layer of a whole distribution has 2 MiB.
+/// Limit of folder names that are held while a layer is unpacked, in bytes. A layer of a whole
+/// distribution has 2 MiB.
 const FOLDER_NAMES_LIMIT: usize = 64 << 20;
 
-/// How much an image may take of the disk.
+/// Limits of the disk usage of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImageLimits {
-    /// Bytes of all layers of one image, packed as well as unpacked.
+    /// Bytes of all layers of one image, compressed as well as unpacked.
     pub bytes: u64,
     /// Files, folders and links of all layers of one image.
     pub files: u64,
@@ -56,7 +61,7 @@ impl ImageLimits {
     }
 }
 
-/// What is left of the limits while the layers of one image are unpacked.
+/// The rest of the limits while the layers of one image are unpacked.
 #[derive(Debug)]
 pub(super) struct Allowance {
     limits: ImageLimits,
@@ -75,7 +80,8 @@ impl Allowance {
         }
     }
 
-    /// Bytes of content that are about to be written; those of a sparse file count, because they are written, too.
+    /// Subtracts bytes of content before they are written. The holes of a sparse file count,
+    /// because they are written, too.
     pub(super) fn take_bytes(&mut self, bytes: u64) -> Result<()> {
         match self.bytes.checked_sub(bytes) {
             Some(left) => self.bytes = left,
@@ -84,7 +90,7 @@ impl Allowance {
         Ok(())
     }
 
-    /// Files, folders or links that are about to be made.
+    /// Subtracts files, folders or links before they are created.
     pub(super) fn take_files(&mut self, files: u64) -> Result<()> {
         match self.files.checked_sub(files) {
             Some(left) => self.files = left,
@@ -93,7 +99,8 @@ impl Allowance {
         Ok(())
     }
 
-    /// Makes the folders of a path that are missing; they count as files do, also those that links in the path lead to.
+    /// Creates the missing folders of a path, also those that links in the path refer to. They
+    /// count as files.
     pub(super) fn make_folders(&mut self, root: &Root, path: &Path) -> Result<()> {
         match root.make_folders_within(path, 0o755, &mut self.files) {
             Ok(_) => Ok(()),
@@ -102,7 +109,7 @@ impl Allowance {
         }
     }
 
-    /// A folder's name that is remembered until the layer is whole.
+    /// Subtracts the name of a folder, which is held until the layer is complete.
     pub(super) fn take_folder_name(&mut self, length: usize) -> Result<()> {
         match self.folder_names.checked_sub(length) {
             Some(left) => self.folder_names = left,
@@ -111,30 +118,31 @@ impl Allowance {
         Ok(())
     }
 
-    /// Counts the bytes of a layer's archive as they are read: its content, and the headers of as many files as are left.
+    /// Counts the bytes of a layer's archive while they are read. Limits them to the rest of the
+    /// content and the headers of the rest of the files.
     pub(super) fn meter<R>(&self, archive: R) -> (Meter<R>, HeaderGate) {
         let headers = self.files.saturating_mul(HEADERS_OF_A_FILE);
         Meter::new(archive, self.bytes.saturating_add(headers))
     }
 }
 
-/// Reads an archive, but no more bytes than it may have, and no more than [`HEADERS_LIMIT`] before a member is known.
+/// Reads an archive up to its limit, and at most [`HEADERS_LIMIT`] bytes of headers of one member.
 pub(super) struct Meter<R> {
     archive: R,
     left: u64,
     headers: Rc<Cell<Option<u64>>>,
 }
 
-/// Says when the headers of a member begin and end.
+/// Marks the start and end of a member's headers.
 pub(super) struct HeaderGate(Rc<Cell<Option<u64>>>);
 
 impl HeaderGate {
-    /// What is read now are headers, after at most one block of padding.
+    /// The next bytes are headers, after at most one block of padding.
     pub(super) fn begin(&self) {
         self.0.set(Some(HEADERS_LIMIT));
     }
 
-    /// The member is known; what is read now is its content.
+    /// The headers are complete; the next bytes are content.
     pub(super) fn end(&self) {
         self.0.set(None);
     }
