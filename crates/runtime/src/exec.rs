@@ -1,5 +1,5 @@
-//! A process run in a container, from the caller's side. Its streams and its end are awaited on tokio's reactor, so that no thread hangs on what a
-//! container does.
+//! A process in a container, as its caller sees it. Its streams and its end are awaited on tokio's
+//! reactor, so that no thread blocks on a container.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -17,16 +17,18 @@ use crate::error::Context as _;
 use crate::wire::{self, Reply, Request};
 use crate::{Error, ErrorKind, ExecSpec, Result, TerminalSize};
 
-/// Bytes read from a stream or from the shim at one time.
+/// Bytes of one read from a stream or from the shim.
 const PIECE: usize = 16 << 10;
-/// How long the output of a command is read after its first process has ended: what runs on in the background may hold it open for ever.
+/// Timeout for the output of a command after its first process has ended. Background processes may
+/// hold the streams open forever.
 pub const LAST_OUTPUT: Duration = Duration::from_secs(1);
 
-/// A process that was started in a container by [`crate::Pod::exec`]. Dropping it before the process has ended ends the process and all that it has
-/// started. What is still there after the process has ended by itself stays, until the container ends.
+/// A process that [`crate::Pod::exec`] started in a container. Dropping it before the process has
+/// ended kills the process and everything that it started. Background processes of a process that
+/// ended by itself keep running until the container ends.
 #[derive(Debug)]
 pub struct Exec {
-    /// Sends; [`Exec::wait`] reads from a copy.
+    /// Used for sending. [`Exec::wait`] reads from a copy.
     connection: Mutex<UnixStream>,
     replies: tokio::sync::Mutex<Replies>,
     streams: Mutex<Streams>,
@@ -46,12 +48,13 @@ struct Replies {
     pending: Vec<u8>,
 }
 
-/// How a command ended that was run by [`Exec::finish`].
+/// Result of a command that [`Exec::finish`] ran.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finished {
-    /// The exit code, 128 + n after signal n; `None` when its time was over and it was ended.
+    /// The exit code, 128 + n after signal n; `None` if it was killed after the timeout.
     pub code: Option<i32>,
-    /// The beginning of what it wrote, standard output and error in the order in which they came.
+    /// The first bytes of its output, with standard output and error in the order in which they
+    /// arrived.
     pub output: Vec<u8>,
 }
 
@@ -102,18 +105,19 @@ impl Exec {
         Ok(exec)
     }
 
-    /// The process's standard input, once: dropping it is the end of input, but with a terminal send the end-of-transmission character (4)
-    /// instead.
+    /// Returns the process's standard input; `None` after the first call. Dropping it ends the
+    /// input. With a terminal, send the end-of-transmission character (4) instead.
     pub fn stdin(&self) -> Result<Option<ExecStream>> {
         self.streams().stdin.take().map(ExecStream::new).transpose()
     }
 
-    /// The process's standard output, once. A terminal's end reads as an error (`EIO`).
+    /// Returns the process's standard output; `None` after the first call. The end of a terminal is
+    /// the error `EIO`.
     pub fn stdout(&self) -> Result<Option<ExecStream>> {
         self.streams().stdout.take().map(ExecStream::new).transpose()
     }
 
-    /// The process's standard error, once.
+    /// Returns the process's standard error; `None` after the first call.
     pub fn stderr(&self) -> Result<Option<ExecStream>> {
         self.streams().stderr.take().map(ExecStream::new).transpose()
     }
@@ -122,7 +126,7 @@ impl Exec {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the process that its terminal has another size. Nothing happens without one.
+    /// Changes the size of the process's terminal. Does nothing without a terminal.
     pub fn resize(&self, size: TerminalSize) -> Result<()> {
         let Some(terminal) = &self.terminal else {
             return Ok(());
@@ -145,7 +149,8 @@ impl Exec {
         }
     }
 
-    /// Sends the process a signal; others may wait for its end meanwhile. SIGKILL ends all that it has started, too.
+    /// Sends a signal to the process. Another task may wait for its end meanwhile. SIGKILL also
+    /// kills everything that it started.
     pub fn signal(&self, signal: i32) -> Result<()> {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let request = Request::Signal {
@@ -155,7 +160,8 @@ impl Exec {
         wire::send(&mut connection, &request).context(|| format!("send signal {signal} to the exec"))
     }
 
-    /// Waits for the end of the process; its exit code, 128 + n after signal n. Dropping the future loses nothing.
+    /// Waits for the end of the process. Returns its exit code, 128 + n after signal n. The future
+    /// can be dropped without loss.
     pub async fn wait(&self) -> Result<i32> {
         let mut replies = self.replies.lock().await;
         let Replies { stream, pending } = &mut *replies;
@@ -183,8 +189,9 @@ impl Exec {
         }
     }
 
-    /// Runs the process to its end, and ends it with all that it has started when `limit` is over. Of what it writes the first `keep` bytes are
-    /// kept, and the rest is thrown away, so that a full pipe does not stop it. Takes at most [`LAST_OUTPUT`] longer than the process.
+    /// Runs the process to its end. After `limit`, kills it with everything that it started.
+    /// Returns the first `keep` bytes of its output and discards the rest, so that a full pipe does
+    /// not block it. Takes at most [`LAST_OUTPUT`] longer than the process.
     pub async fn finish(self, limit: Duration, keep: usize) -> Result<Finished> {
         let mut until = Instant::now() + limit;
         let (mut stdout, mut stderr) = (self.stdout()?, self.stderr()?);
@@ -196,7 +203,7 @@ impl Exec {
                 let room = keep.saturating_sub(output.len());
                 output.extend_from_slice(&piece[..count.min(room)]);
             }
-            // A terminal whose last process has ended reads as an error.
+            // The end of a terminal is an error.
             Ok(_) | Err(_) => *stream = None,
         };
         let mut ended = std::pin::pin!(self.wait());
@@ -229,7 +236,8 @@ async fn read_some(stream: &Option<ExecStream>, piece: &mut [u8]) -> io::Result<
     }
 }
 
-/// The caller's end of a stream of an exec. Reads and writes may be dropped at any time and lose nothing.
+/// The caller's end of a stream of an exec. Futures of reads and writes can be dropped without
+/// loss.
 #[derive(Debug)]
 pub struct ExecStream(AsyncFd<File>);
 
@@ -241,13 +249,13 @@ impl ExecStream {
         watched.map(ExecStream).context(|| "watch a stream of the exec")
     }
 
-    /// Reads some bytes; 0 at the end.
+    /// Reads available bytes. Returns 0 at the end.
     pub async fn read(&self, piece: &mut [u8]) -> io::Result<usize> {
         let read = self.0.async_io(Interest::READABLE, |mut file| file.read(piece));
         read.await
     }
 
-    /// Writes some bytes, as many as there is room for.
+    /// Writes as many bytes as there is room for.
     pub async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.0.async_io(Interest::WRITABLE, |mut file| file.write(bytes));
         written.await

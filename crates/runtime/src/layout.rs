@@ -1,4 +1,4 @@
-//! Where things lie in a data directory, and what they are called on the machine.
+//! Paths in a data directory, and names on the machine.
 
 use std::fs;
 use std::io::Write as _;
@@ -11,7 +11,7 @@ use crate::bounded;
 use crate::error::Context as _;
 use crate::{Error, Result, beneath};
 
-/// How the names of all instances' bridges begin.
+/// Prefix of the names of all instances' bridges.
 pub(crate) const BRIDGES: &str = "pods-";
 
 /// Paths and names of one data directory.
@@ -22,7 +22,8 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Makes the data directory if it is missing; two spellings of one directory give one name.
+    /// Creates the data directory if it is missing. Different spellings of one directory give the
+    /// same name.
     pub(crate) fn new(data_dir: &Path) -> Result<Layout> {
         fs::create_dir_all(data_dir).context(|| format!("create {}", data_dir.display()))?;
         let data_dir = data_dir
@@ -32,31 +33,33 @@ impl Layout {
         Ok(Layout { data_dir, hash })
     }
 
-    /// The name of everything of this instance: its cgroup and its nftables table.
+    /// Returns the name of the instance's cgroup and nftables table.
     pub(crate) fn name(&self) -> String {
         format!("everynode-{}", self.hash)
     }
 
-    /// The bridge's name; interface names hold 15 characters.
+    /// Returns the name of the bridge. Interface names have at most 15 characters.
     ///
-    /// Neither it nor the other links begin as network cards do (`en`, `eth`, `wl`, `ib`): a network manager that sets up all cards, by `Name=e*`, would
-    /// take them from us and give them the machine's address.
+    /// The names of our links do not start like those of network cards (`en`, `eth`, `wl`, `ib`).
+    /// Otherwise a network manager that configures all cards, by `Name=e*`, would give them the
+    /// machine's address.
     pub(crate) fn bridge(&self) -> String {
         format!("{BRIDGES}{}", self.hash)
     }
 
-    /// The name of the device that leads to nodes on other links.
+    /// Returns the name of the tunnel's device.
     pub(crate) fn tunnel(&self) -> String {
         format!("vxlan-{}", self.hash)
     }
 
-    /// The metric of this instance's routes, by which it knows them.
+    /// Returns the metric that identifies this instance's routes.
     pub(crate) fn metric(&self) -> u32 {
-        // Positive, and below what some programs take for a number with a sign.
+        // Positive also for programs that read it as a signed number.
         u32::from_str_radix(&self.hash[..6], 16).unwrap_or(0) | 1 << 24
     }
 
-    /// The machine's end of a pod's cable. Network managers and monitors know links that begin so, and leave them alone.
+    /// Returns the name of the host's end of a pod's veth. Network managers and monitors ignore
+    /// links with its prefix.
     pub(crate) fn cable(&self, pod: &str) -> String {
         format!("veth{}{}", &self.hash[..4], short_hash(pod.as_bytes(), 7))
     }
@@ -65,12 +68,13 @@ impl Layout {
         self.data_dir.join("images")
     }
 
-    /// Held by the one process that runs this directory's pods.
+    /// Lock of the one process that runs this directory's pods.
     pub(crate) fn agent_lock(&self) -> PathBuf {
         self.data_dir.join("runtime.lock")
     }
 
-    /// Mounted on itself and private, so that what shims mount below stays in their own namespaces.
+    /// Mounted on itself as a private mount, so that mounts of shims below it stay in their own
+    /// namespaces.
     pub(crate) fn run(&self) -> PathBuf {
         self.data_dir.join("run")
     }
@@ -83,12 +87,12 @@ impl Layout {
         PodLayout(self.pods().join(id))
     }
 
-    /// Ranges of the pods' network.
+    /// Saved ranges of the pods' network.
     pub(crate) fn network(&self) -> PathBuf {
         self.run().join("network.json")
     }
 
-    /// One file an address in use, holding the pod's id.
+    /// Folder with one file for each address in use, which contains the pod's id.
     pub(crate) fn addresses(&self) -> PathBuf {
         self.run().join("addresses")
     }
@@ -107,7 +111,7 @@ impl PodLayout {
         self.0.join("shim.sock")
     }
 
-    /// What was given to network plugins, for the time when it is taken from them.
+    /// Record of the input of CNI plugins, with which the pod is deleted later.
     pub(crate) fn attachment(&self) -> PathBuf {
         self.0.join("cni.json")
     }
@@ -143,7 +147,7 @@ impl ContainerLayout {
         self.0.join("config.json")
     }
 
-    /// Names of the image's layers, for whoever asks which layers are needed.
+    /// Names of the image's layers, so that the image store can find the layers in use.
     pub(crate) fn layers(&self) -> PathBuf {
         self.0.join("layers.json")
     }
@@ -161,24 +165,24 @@ impl ContainerLayout {
     }
 }
 
-/// The first `digits` hexadecimal digits of the SHA-256 of `bytes`.
+/// Returns the first `digits` hexadecimal digits of the SHA-256 of `bytes`.
 pub(crate) fn short_hash(bytes: &[u8], digits: usize) -> String {
     let mut hex = hex(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());
     hex.truncate(digits);
     hex
 }
 
-/// Lower-case hexadecimal digits.
+/// Returns lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Extension of a file that is being written and then takes the place of another. A file has one writer at a time, so what a killed
-/// one left is overwritten by the next.
+/// Extension of a file that is being written and then replaces another one. A file has one writer
+/// at a time, so the next one overwrites the remains of a killed writer.
 const UNFINISHED: &str = "unfinished";
 
-/// Writes a JSON file so that a reader sees the old or the new one, never a part. It is not forced to the disk: what it
-/// describes (processes, mounts) does not outlive the machine either.
+/// Writes a JSON file. A reader sees the old or the new content, never a part. It is not synced to
+/// the disk, because the processes and mounts that it describes do not survive the machine either.
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let bytes = serde_json::to_vec(value).context(|| format!("encode {}", path.display()))?;
     let temporary = path.with_extension(UNFINISHED);
@@ -189,10 +193,11 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     written.context(|| format!("write {}", path.display()))
 }
 
-/// Bytes of a JSON file of ours. A pod has at most 3 MiB, of which each byte may be escaped by six.
+/// Limit of our JSON files in bytes. A pod has at most 3 MiB, and escaping may need six bytes for
+/// one.
 const RECORD_LIMIT: u64 = 32 << 20;
 
-/// Reads a JSON file; `None` when there is none.
+/// Reads a JSON file. Returns `None` if it does not exist.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     match bounded::read(path, RECORD_LIMIT) {
         Ok(bytes) => serde_json::from_slice(&bytes)
@@ -203,7 +208,7 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     }
 }
 
-/// Ids become file names, cgroups and socket paths.
+/// Checks an id, because ids become file names, cgroups and socket paths.
 pub(crate) fn check_id(what: &str, id: &str, longest: usize) -> Result<()> {
     let fits = !id.is_empty()
         && id.len() <= longest
@@ -220,7 +225,7 @@ pub(crate) fn check_id(what: &str, id: &str, longest: usize) -> Result<()> {
     }
 }
 
-/// The folders of a folder by name; none when it does not exist.
+/// Returns the names of the folders in a folder. Empty if it does not exist.
 pub(crate) fn folders(path: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(path) else {
         return Vec::new();
@@ -234,7 +239,7 @@ pub(crate) fn folders(path: &Path) -> Vec<String> {
     names
 }
 
-/// Removes a folder and what it holds; fine when it is gone already.
+/// Removes a folder with its content. Succeeds if it does not exist.
 pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     beneath::remove_tree(path).context(|| format!("remove {}", path.display()))
 }
@@ -247,7 +252,8 @@ mod tests {
     fn links_are_not_named_as_network_cards_are() {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::new(folder.path()).unwrap();
-        // The beginnings of systemd.net-naming-scheme(7), `eth0`, and what `Name=e*` or `Name=w*` of a network manager takes.
+        // The prefixes of systemd.net-naming-scheme(7), `eth0`, and the matches of `Name=e*` or
+        // `Name=w*` in a network manager.
         for name in [layout.bridge(), layout.tunnel(), layout.cable("pod")] {
             assert!(!name.starts_with(['e', 'i', 's', 'w']), "{name}");
             assert!(name.len() < libc::IFNAMSIZ, "{name}");

@@ -1,9 +1,11 @@
-//! Where the logs of containers lie, as log collectors expect it: `/var/log/pods/<namespace>_<pod>_<uid>/<container>/<n>.log`, and a
-//! link to each in `/var/log/containers`.
+//! Paths of container logs, as log collectors expect them:
+//! `/var/log/pods/<namespace>_<pod>_<uid>/<container>/<n>.log`, with a link to each in
+//! `/var/log/containers`.
 //!
-//! Collectors are pods that mount `/var/log`, and some of them may write there. So the machine's own path ends at the folder that holds
-//! both (`/var/log`); everything below is opened one name at a time by descriptor, and no link there is followed. Several agents may
-//! share these folders: a pod's uid is in the names of all that belongs to it.
+//! Collectors are pods that mount `/var/log`, and some may write there. So only the parent folder
+//! of both (`/var/log`) is opened as a path of the machine. Everything below is opened one name at
+//! a time by descriptor, without following links. Several agents may share these folders: all names
+//! contain the pod's UID.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -20,40 +22,42 @@ use serde::{Deserialize, Serialize};
 use crate::error::Context as _;
 use crate::{Error, Result, beneath, layout};
 
-/// Kubernetes' `containerLogMaxSize`, in bytes.
+/// Limit of a log file in bytes, the default of Kubernetes' `containerLogMaxSize`.
 pub const LOG_SIZE_LIMIT: u64 = 10 << 20;
 
-/// Kubernetes' `containerLogMaxFiles`: the one written to and `.1` (newest) to `.4`.
+/// Number of files of a log, the default of Kubernetes' `containerLogMaxFiles`: the current one and
+/// `.1` (newest) to `.4`.
 pub const LOG_FILES: u32 = 5;
 
-/// Longest name of a file, in bytes.
+/// Limit of a file name in bytes.
 const NAME_LIMIT: usize = 255;
 
-/// The folder of links, beside that of the pods.
+/// Folder of the links, next to that of the pods.
 const LINKS: &str = "containers";
 
-/// Mode of the folders: collectors need not be root, as with the kubelet.
+/// Mode of the folders. Collectors may run without root, as with the kubelet.
 const FOLDER_MODE: u32 = 0o755;
 
-/// Mode of a log: the text is not everybody's.
+/// Mode of a log. Other users must not read it.
 const LOG_MODE: u32 = 0o640;
 
-/// The id of a run of a container, 64 hexadecimal digits: collectors know a link's parts by an id of that form.
+/// Returns the id of one run of a container, 64 hexadecimal digits. Collectors parse the name of a
+/// link by an id of this form.
 pub fn container_id(pod: &str, run: &str) -> String {
     layout::short_hash(format!("{pod}/{run}").as_bytes(), 64)
 }
 
-/// The folder of all pods' logs.
+/// Folder of all pods' logs.
 #[derive(Clone, Debug)]
 pub struct PodLogs {
-    /// What the machine alone writes to, such as `/var/log`.
+    /// Folder that only the machine writes to, such as `/var/log`.
     parent: PathBuf,
-    /// The folder's name in it, such as `pods`.
+    /// Name of the logs' folder in it, such as `pods`.
     name: String,
 }
 
 impl PodLogs {
-    /// Makes the folder and that of the links, if they are missing.
+    /// Creates the folder and that of the links if they are missing.
     pub fn open(folder: &Path) -> Result<PodLogs> {
         let logs = PodLogs::at(folder)?;
         fs::create_dir_all(&logs.parent).context(|| format!("create {}", logs.parent.display()))?;
@@ -64,7 +68,7 @@ impl PodLogs {
         Ok(logs)
     }
 
-    /// The folder, which need not be there.
+    /// Uses the folder, which need not exist.
     pub fn at(folder: &Path) -> Result<PodLogs> {
         let parent = folder.parent().filter(|_| folder.is_absolute());
         let name = folder.file_name().and_then(|name| name.to_str());
@@ -80,9 +84,10 @@ impl PodLogs {
         }
     }
 
-    /// The logs of one pod.
+    /// Returns the logs of one pod.
     pub fn pod(&self, namespace: &str, name: &str, uid: &str) -> PodLog {
-        // Only the name may be too long for a file's name: the others have 63 and 36 letters.
+        // Only the pod's name can make the file name too long: the namespace has at most 63 bytes
+        // and the UID 36.
         let room = NAME_LIMIT.saturating_sub(namespace.len() + uid.len() + 2);
         let name = &name[..name.floor_char_boundary(room)];
         PodLog {
@@ -91,7 +96,8 @@ impl PodLogs {
         }
     }
 
-    /// Removes all logs of the pods of that uid, and the links to them; fine when there are none.
+    /// Removes all logs of the pods with this UID, and the links to them. Succeeds if there are
+    /// none.
     pub fn remove(&self, uid: &str) -> io::Result<()> {
         let Some(pods) = absent_is_none(enter(&self.parent, Path::new(&self.name), false))? else {
             return Ok(());
@@ -99,14 +105,15 @@ impl PodLogs {
         for name in names(&pods)? {
             if name.rsplit_once('_').is_some_and(|(_, of)| of == uid) {
                 self.unlink(|target| target.starts_with(&name))?;
-                // Everything above is open.
+                // All parent folders are open.
                 beneath::remove_tree(&beneath::magic_path(&pods, OsStr::new(&name)))?;
             }
         }
         Ok(())
     }
 
-    /// Removes the folder and that of the links when they are empty: another agent may use them.
+    /// Removes the folder and that of the links if they are empty, because another agent may use
+    /// them.
     pub fn remove_if_unused(&self) {
         for name in [self.name.as_str(), LINKS] {
             match fs::remove_dir(self.parent.join(name)) {
@@ -123,7 +130,8 @@ impl PodLogs {
         }
     }
 
-    /// Removes the links to logs whose path below the folder is chosen.
+    /// Removes the links for which `is_chosen` returns true. It gets the path of the log below the
+    /// folder.
     fn unlink(&self, is_chosen: impl Fn(&Path) -> bool) -> io::Result<()> {
         let Some(links) = absent_is_none(enter(&self.parent, Path::new(LINKS), false))? else {
             return Ok(());
@@ -139,7 +147,7 @@ impl PodLogs {
     }
 }
 
-/// The logs of one pod.
+/// Logs of one pod.
 #[derive(Clone, Debug)]
 pub struct PodLog {
     logs: PodLogs,
@@ -147,7 +155,7 @@ pub struct PodLog {
 }
 
 impl PodLog {
-    /// The log of one run of a container.
+    /// Returns the path of the log of one run of a container.
     pub fn run(&self, container: &str, attempt: u32) -> LogPath {
         let below = Path::new(&self.logs.name)
             .join(&self.folder)
@@ -159,7 +167,8 @@ impl PodLog {
         }
     }
 
-    /// The folder of a container's logs, to be measured. Whoever opens what is in it goes through [`PodLog::run`].
+    /// Returns the folder of a container's logs, only for measuring it. Use [`PodLog::run`] to open
+    /// files in it.
     pub fn folder(&self, container: &str) -> PathBuf {
         self.logs
             .parent
@@ -168,12 +177,12 @@ impl PodLog {
             .join(container)
     }
 
-    /// The names of the containers that have logs.
+    /// Returns the names of the containers that have logs.
     pub fn containers(&self) -> Vec<String> {
         self.list("")
     }
 
-    /// Number of the newest run of a container that has a log.
+    /// Returns the number of a container's newest run that has a log.
     pub fn newest(&self, container: &str) -> Option<u32> {
         let files = self.list(container).into_iter();
         files
@@ -187,7 +196,8 @@ impl PodLog {
         folder.and_then(|folder| names(&folder)).unwrap_or_default()
     }
 
-    /// Makes the link to the log of a run: `<pod>_<namespace>_<container>-<id>.log`, cut where it is too long, as the kubelet does.
+    /// Creates the link to the log of a run: `<pod>_<namespace>_<container>-<id>.log`, shortened if
+    /// it is too long, like the kubelet.
     pub fn link(&self, run: &LogPath, name: &str) -> io::Result<()> {
         const END: &str = ".log";
         let name = &name[..name.floor_char_boundary(NAME_LIMIT - END.len())];
@@ -203,7 +213,7 @@ impl PodLog {
         }
     }
 
-    /// Removes the log of a run, what was rotated of it, and its link; fine when there are none.
+    /// Removes the log of a run, its rotated files and its link. Succeeds if there are none.
     pub fn remove_run(&self, run: &LogPath) -> io::Result<()> {
         let below = run.below.strip_prefix(&self.logs.name).unwrap_or(&run.below);
         self.logs.unlink(|target| target == below)?;
@@ -217,7 +227,8 @@ impl PodLog {
     }
 }
 
-/// The path of a log: a folder that the machine alone writes to, and a path below it that is opened without following links.
+/// Path of a log: a folder that only the machine writes to, and a path below it that is opened
+/// without following links.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogPath {
     parent: PathBuf,
@@ -225,7 +236,7 @@ pub struct LogPath {
 }
 
 impl LogPath {
-    /// A log below a folder.
+    /// Returns the path of a log below a folder.
     pub fn new(parent: impl Into<PathBuf>, below: impl Into<PathBuf>) -> LogPath {
         LogPath {
             parent: parent.into(),
@@ -233,12 +244,13 @@ impl LogPath {
         }
     }
 
-    /// The whole path, for people and for links.
+    /// Returns the full path, for messages and links.
     pub fn path(&self) -> PathBuf {
         self.parent.join(&self.below)
     }
 
-    /// Opens the log for reading, or a rotated predecessor of it: 1 is the newest. `None` when there is none.
+    /// Opens the log for reading, or a rotated file of it: 1 is the newest. Returns `None` if it
+    /// does not exist.
     pub fn open(&self, rotated: u32) -> io::Result<Option<File>> {
         let Some(folder) = absent_is_none(self.folder(false))? else {
             return Ok(None);
@@ -246,7 +258,7 @@ impl LogPath {
         absent_is_none(open_file(&folder, &self.file_name(rotated), OFlag::O_RDONLY))
     }
 
-    /// The log and its rotated predecessors, the oldest first.
+    /// Opens the log and its rotated files, the oldest first.
     pub fn open_all(&self) -> io::Result<Vec<File>> {
         let mut files = Vec::new();
         for rotated in (0..LOG_FILES).rev() {
@@ -255,14 +267,14 @@ impl LogPath {
         Ok(files)
     }
 
-    /// Number of the file that is written to now; another number after a rotation.
+    /// Returns the inode number of the current file. It changes with a rotation.
     pub fn inode(&self) -> Option<u64> {
         let folder = self.folder(false).ok()?;
         let status = fstatat(&folder, self.file_name(0).as_str(), AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
         Some(status.st_ino)
     }
 
-    /// Opens the folder of the log.
+    /// Opens the folder of the log. Creates it if `make` is true.
     pub(crate) fn folder(&self, make: bool) -> io::Result<OwnedFd> {
         enter(&self.parent, self.below.parent().unwrap_or(Path::new("")), make)
     }
@@ -276,12 +288,12 @@ impl LogPath {
     }
 }
 
-/// Opens a log in its folder for appending; makes it if it is missing.
+/// Opens a log in its folder for appending. Creates it if it is missing.
 pub(crate) fn append(folder: &OwnedFd, name: &str) -> io::Result<File> {
     open_file(folder, name, OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT)
 }
 
-/// Opens a regular file in a folder. A link is not followed, and a pipe in its place is not waited for.
+/// Opens a regular file in a folder. Does not follow a link, and does not wait for a pipe.
 fn open_file(folder: &OwnedFd, name: &str, flags: OFlag) -> io::Result<File> {
     let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let file = File::from(openat(folder, name, flags, Mode::from_bits_truncate(LOG_MODE))?);
@@ -291,7 +303,8 @@ fn open_file(folder: &OwnedFd, name: &str, flags: OFlag) -> io::Result<File> {
     }
 }
 
-/// Opens a folder below `parent`, one name at a time, without following a link below it; makes missing ones if asked.
+/// Opens a folder below `parent`, one name at a time, without following links below `parent`.
+/// Creates missing folders if `make` is true.
 fn enter(parent: &Path, below: &Path, make: bool) -> io::Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut folder = nix::fcntl::open(parent, flags, Mode::empty())?;
@@ -311,11 +324,11 @@ fn enter(parent: &Path, below: &Path, make: bool) -> io::Result<OwnedFd> {
                     Err(error) => return Err(error.into()),
                 }
                 let made = open()?;
-                // The mask of the process may have taken bits.
+                // The umask of the process may have removed bits.
                 fchmod(&made, mode)?;
                 made
             }
-            // With O_DIRECTORY the kernel says this of links, too.
+            // With O_DIRECTORY the kernel returns this error for links, too.
             Err(Errno::ENOTDIR | Errno::ELOOP) => {
                 let name = Path::new(name).display();
                 return Err(io::Error::other(format!(
@@ -333,17 +346,17 @@ fn names(folder: &OwnedFd) -> io::Result<Vec<String>> {
     let entries = fs::read_dir(beneath::magic_path(folder, OsStr::new(".")))?;
     let mut names = Vec::new();
     for entry in entries {
-        // Other names are nobody's here.
+        // Names that are not UTF-8 belong to other programs.
         names.extend(entry?.file_name().into_string());
     }
     Ok(names)
 }
 
-/// Removes what is no folder; fine when it is gone.
+/// Removes anything except a folder. Succeeds if it does not exist.
 fn unlink(folder: &impl AsFd, name: &str) -> io::Result<()> {
     match unlinkat(folder, name, UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
-        // Somebody made a folder of that name; it is not ours.
+        // Another program created a folder with that name.
         Err(Errno::EISDIR | Errno::EPERM) if is_folder(folder, name) => Ok(()),
         Err(error) => Err(error.into()),
     }
@@ -399,11 +412,11 @@ mod tests {
         );
         let id = container_id("u-1", "c-3");
         pod.link(&run, &format!("web_ns_c-{id}")).unwrap();
-        // Another run of the agent makes it again.
+        // Another run of the agent creates it again.
         pod.link(&run, &format!("web_ns_c-{id}")).unwrap();
         let link = folder.path().join(format!("containers/web_ns_c-{id}.log"));
         assert_eq!(fs::read_to_string(&link).unwrap(), "x\n");
-        // Another agent's pod stays.
+        // The pod of another agent stays.
         write(&logs.pod("ns", "web", "u-2").run("c", 0), "");
         logs.remove("u-1").unwrap();
         assert!(!path.exists() && fs::symlink_metadata(&link).is_err());
@@ -457,14 +470,14 @@ mod tests {
         fs::create_dir(&secret).unwrap();
         fs::write(secret.join("0.log"), "secret").unwrap();
         let (pods, pod) = (folder.path().join("pods"), logs.pod("ns", "web", "u"));
-        // The pod's folder, the container's and the file itself, each swapped for a link.
+        // The pod's folder, the container's folder and the file itself, each replaced with a link.
         symlink(&secret, pods.join("ns_web_u")).unwrap();
         let check = |container: &str| {
             let run = pod.run(container, 0);
             assert!(run.open(0).is_err(), "{container}");
             let written = run.folder(true).and_then(|folder| append(&folder, "0.log"));
             assert!(written.is_err(), "{container}");
-            // It may say what is in the way, but touches nothing.
+            // The call may return an error, but must not touch anything.
             drop(pod.remove_run(&run));
             assert!(secret.join("0.log").exists());
         };

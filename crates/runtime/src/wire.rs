@@ -1,5 +1,5 @@
-//! What the agent's side and a shim say to each other: JSON messages, each after its length, on a Unix stream; descriptors
-//! ride along with a reply.
+//! Protocol between the agent and a shim: JSON messages, each after its length, on a Unix stream
+//! socket. Replies can carry descriptors.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -16,38 +16,40 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ContainerSpec, ContainerStatus, Error, ExecSpec};
 
-/// Longest message in bytes: a container's environment and mounts are the longest, bounded by the API server's 3 MiB objects.
+/// Limit of a message in bytes. A container's environment and mounts are the longest messages; the
+/// API server limits objects to 3 MiB.
 pub(crate) const MESSAGE_LIMIT: usize = 8 << 20;
 
-/// How long a shim's queue of connections may stay full.
+/// Timeout for a connection in seconds, if the shim's queue of connections is full.
 const CONNECT_SECONDS: i64 = 10;
 
-/// Descriptors that one message may carry: an exec's three streams.
+/// Limit of descriptors in a message: the three streams of an exec.
 const DESCRIPTORS: usize = 3;
 
-/// What a shim is asked.
+/// Request to a shim.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
-    /// Create and start a container whose image lies in these layers, lowest first.
+    /// Create and start a container. The image's layers are in these folders, lowest first.
     Start(Box<Start>),
-    /// End a container: its stop signal now, SIGKILL after the grace.
+    /// Stop a container: send its stop signal now, and SIGKILL after the grace period.
     Stop { container: String, grace_ms: u64 },
-    /// Send a signal to a container's first process, or with no container to the exec of this connection. SIGKILL ends all that the exec started.
+    /// Send a signal to a container's first process, or without a container to the exec of this
+    /// connection. SIGKILL also kills everything that the exec started.
     Signal { container: Option<String>, signal: i32 },
-    /// Forget an ended container, kill a running one first.
+    /// Remove a container. Kill it first if it runs.
     Remove { container: String },
-    /// Run a process in a container; the streams come with the reply, its exit as a second reply. A connection that closes before ends it and all
-    /// that it started.
+    /// Run a process in a container. The reply carries the streams; a second reply has the exit
+    /// code. Closing the connection earlier kills the process and everything that it started.
     Exec { container: String, exec: ExecSpec },
-    /// All containers' states, once.
+    /// Send the states of all containers once.
     Status,
-    /// All containers' states, and each later change.
+    /// Send the states of all containers, and each later change.
     Subscribe,
-    /// Kill everything and end.
+    /// Kill all containers and end.
     Shutdown,
 }
 
-/// A container to start, and what its image says.
+/// A container to start, with the properties of its image.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Start {
     pub(crate) spec: ContainerSpec,
@@ -56,24 +58,25 @@ pub(crate) struct Start {
     pub(crate) layers: Vec<std::path::PathBuf>,
 }
 
-/// What a shim answers.
+/// Reply of a shim.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
-    /// Done; nothing to tell.
+    /// Success without a value.
     Done,
-    /// A container's state: the answer to a start, or a change.
+    /// State of a container, after a start or a change.
     Container(Box<ContainerStatus>),
-    /// All containers' states.
+    /// States of all containers.
     Containers(Vec<ContainerStatus>),
-    /// The process of an exec runs; its streams come along.
+    /// The process of an exec runs. The message carries its streams.
     Started,
     /// The process of an exec has ended.
     Exited { code: i32 },
-    /// It did not work.
+    /// The request failed.
     Failed(Error),
 }
 
-/// Connects to a shim. The path goes through a descriptor of its folder, because a socket's path holds 107 bytes only.
+/// Connects to a shim. The path uses a descriptor of its folder, because a socket address holds
+/// only 107 bytes.
 pub(crate) fn connect(socket: &Path) -> io::Result<UnixStream> {
     with_short_path(socket, |path| {
         let stream = nix::sys::socket::socket(
@@ -82,14 +85,14 @@ pub(crate) fn connect(socket: &Path) -> io::Result<UnixStream> {
             SockFlag::SOCK_CLOEXEC,
             None,
         )?;
-        // A shim that does not accept any more has a queue that fills, and then connecting blocks.
+        // If a shim no longer accepts connections, its queue fills, and connecting blocks.
         setsockopt(&stream, sockopt::SendTimeout, &TimeVal::seconds(CONNECT_SECONDS))?;
         nix::sys::socket::connect(stream.as_raw_fd(), &UnixAddr::new(path)?)?;
         Ok(UnixStream::from(stream))
     })
 }
 
-/// Calls `act` with a path to `socket` that fits into a socket address.
+/// Calls `act` with a path to `socket` that fits in a socket address.
 pub(crate) fn with_short_path<T>(socket: &Path, act: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
     let (Some(folder), Some(name)) = (socket.parent(), socket.file_name()) else {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
@@ -98,7 +101,7 @@ pub(crate) fn with_short_path<T>(socket: &Path, act: impl FnOnce(&Path) -> io::R
     act(&Path::new(&format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name))
 }
 
-/// The bytes of a message, its length first.
+/// Returns the bytes of a message after its length.
 pub(crate) fn frame(message: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; 4];
     serde_json::to_writer(&mut bytes, message)?;
@@ -112,7 +115,7 @@ pub(crate) fn frame(message: &impl Serialize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Takes one whole message off the front of `buffer`, if it holds one.
+/// Removes the first message from `buffer` and returns it, if it is complete.
 pub(crate) fn take<T: DeserializeOwned>(buffer: &mut Vec<u8>) -> io::Result<Option<T>> {
     let Some(head) = buffer.first_chunk::<4>() else {
         return Ok(None);
@@ -134,7 +137,7 @@ pub(crate) fn send(stream: &mut UnixStream, message: &impl Serialize) -> io::Res
     stream.write_all(&frame(message)?)
 }
 
-/// Writes a message whole with descriptors beside its first byte.
+/// Writes a complete message, with descriptors on its first byte.
 pub(crate) fn send_with_descriptors(
     stream: &mut UnixStream,
     message: &impl Serialize,
@@ -152,7 +155,7 @@ pub(crate) fn send_with_descriptors(
     stream.write_all(&bytes[sent..])
 }
 
-/// Reads one message and the descriptors that came with it; `None` when the other side has closed.
+/// Reads one message and its descriptors. Returns `None` if the other side closed the connection.
 pub(crate) fn receive<T: DeserializeOwned>(stream: &mut UnixStream) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let mut head = [0u8; 4];
     let mut descriptors = Vec::new();

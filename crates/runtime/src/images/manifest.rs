@@ -1,4 +1,5 @@
-//! The documents that describe an image: index, manifest and config, from a registry or an archive. All of them may lie.
+//! Documents that describe an image: index, manifest and config, from a registry or an archive.
+//! None is trusted.
 
 use std::collections::HashMap;
 
@@ -8,16 +9,18 @@ use serde::Deserialize;
 use super::{Image, layer_folder};
 use crate::{Error, Result, layout};
 
-/// Longest index, manifest or config, in bytes. Registries refuse longer manifests (OCI distribution specification, "Pushing Manifests").
+/// Limit of an index, manifest or config in bytes. Registries refuse longer manifests (OCI
+/// distribution specification, "Pushing Manifests").
 pub(super) const DOCUMENT_LIMIT: u64 = 4 << 20;
 
-/// Most layers of an image: the options of an overlay mount fill one page, and more names do not fit in it.
+/// Limit of an image's layers. The options of an overlay mount must fit in one page, and more names
+/// do not.
 const LAYERS_LIMIT: usize = 127;
 
-/// The platforms that an error names at most.
+/// Limit of the platforms in an error message.
 const NAMED_PLATFORMS: usize = 8;
 
-/// A reference to another document or blob.
+/// Reference to another document or blob.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Descriptor {
@@ -29,7 +32,7 @@ pub(super) struct Descriptor {
     pub(super) platform: Option<Platform>,
 }
 
-/// What an image runs on.
+/// Platform of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Platform {
     #[serde(default)]
@@ -39,7 +42,7 @@ pub(super) struct Platform {
 }
 
 impl Platform {
-    /// This machine's, in the words of Go, which images use.
+    /// Returns this machine's platform, with Go's names, which images use.
     pub(super) fn here() -> Platform {
         let architecture = match std::env::consts::ARCH {
             "x86_64" => "amd64",
@@ -55,7 +58,7 @@ impl Platform {
         }
     }
 
-    /// Whether this machine runs it. Old builders leave the fields empty.
+    /// Returns whether this machine can run it. Old builders leave the fields empty.
     pub(super) fn fits(&self) -> bool {
         let here = Platform::here();
         let is = |own: &str, wanted: &str| own.is_empty() || own == wanted;
@@ -65,7 +68,7 @@ impl Platform {
 
 impl std::fmt::Display for Platform {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The text is an image's, and goes into pod statuses and on terminals.
+        // The text comes from an image, and is printed in pod statuses and on terminals.
         let plain = |text: &str| -> String {
             let plain = text.chars().filter(char::is_ascii_graphic);
             plain.take(32).collect()
@@ -74,7 +77,7 @@ impl std::fmt::Display for Platform {
     }
 }
 
-/// The error about images that are for other machines only.
+/// Returns the error for images that are only for other platforms.
 pub(super) fn wrong_platform(what: &str, platforms: &[Platform]) -> Error {
     let mut names: Vec<String> = platforms.iter().map(Platform::to_string).collect();
     names.sort();
@@ -122,7 +125,7 @@ impl Document {
                 "image manifest: it lists {} layers, and at most {LAYERS_LIMIT} can be stacked",
                 layers.len()
             ))),
-            // Two readers could take it for two different images.
+            // Two readers could interpret it as two different images.
             (Some(_), _, _) => Err(Error::invalid(
                 "image manifest: it is an index and a manifest at once",
             )),
@@ -133,7 +136,7 @@ impl Document {
     }
 }
 
-/// Bytes on the way whose digest is compared at the end.
+/// Hash of bytes that are being received. It is compared with the digest at the end.
 pub(super) struct Check {
     context: ring::digest::Context,
     digits: String,
@@ -152,13 +155,13 @@ impl Check {
         self.context.update(bytes);
     }
 
-    /// Whether the bytes were those of the digest.
+    /// Returns whether the bytes have the digest.
     pub(super) fn holds(self) -> bool {
         layout::hex(self.context.finish().as_ref()) == self.digits
     }
 }
 
-/// Refuses bytes that are not those of the digest.
+/// Returns an error if the bytes do not have the digest.
 pub(super) fn check_digest(digest: &str, bytes: &[u8]) -> Result<()> {
     let mut check = Check::new(digest)?;
     check.update(bytes);
@@ -170,7 +173,8 @@ pub(super) fn check_digest(digest: &str, bytes: &[u8]) -> Result<()> {
     }
 }
 
-/// The algorithm and the hexadecimal digits of a digest; nothing else is in it, so that it may become a path.
+/// Returns the algorithm and the hexadecimal digits of a digest. Nothing else is accepted, so that
+/// a digest can be used as a path.
 pub(super) fn parse_digest(digest: &str) -> Result<(&'static Algorithm, &str)> {
     let known = digest.split_once(':').and_then(|(name, digits)| {
         let algorithm = match name {
@@ -182,19 +186,19 @@ pub(super) fn parse_digest(digest: &str) -> Result<(&'static Algorithm, &str)> {
         let is_whole = digits.len() == algorithm.output_len() * 2;
         (is_whole && digits.bytes().all(|digit| digit.is_ascii_hexdigit())).then_some((algorithm, digits))
     });
-    // A registry's text of any length is not repeated.
+    // The error does not repeat the registry's text, which has no limit.
     known.ok_or_else(|| {
         let shown: String = digest.chars().take(80).collect();
         Error::invalid(format!("digest {shown:?} is malformed"))
     })
 }
 
-/// The digest of bytes, `sha256:…`.
+/// Returns the digest of bytes, `sha256:…`.
 pub(super) fn digest_of(bytes: &[u8]) -> String {
     format!("sha256:{}", layout::short_hash(bytes, 64))
 }
 
-/// The parts of an image's config that matter here.
+/// The used parts of an image's config.
 #[derive(Debug, Deserialize)]
 struct ConfigFile {
     #[serde(default)]
@@ -222,7 +226,7 @@ struct RootFs {
     diff_ids: Vec<String>,
 }
 
-/// What a config says.
+/// A parsed config.
 pub(super) struct Config {
     pub(super) platform: Platform,
     /// The image, without its size.
@@ -232,7 +236,7 @@ pub(super) struct Config {
 }
 
 impl Config {
-    /// Reads a config, which must list as many layers as its manifest.
+    /// Parses a config, which must list as many layers as its manifest.
     pub(super) fn parse(bytes: &[u8], layers: usize) -> Result<Config> {
         let file: ConfigFile = serde_json::from_slice(bytes)
             .map_err(|cause| Error::invalid(format!("image config: {cause}")))?;

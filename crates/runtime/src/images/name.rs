@@ -4,23 +4,23 @@ use std::fmt;
 
 use crate::Error;
 
-/// Whose images have no registry in their name.
+/// Registry of names without a registry.
 const DEFAULT_REGISTRY: &str = "docker.io";
-/// An older name of the same.
+/// Older name of the same registry.
 const LEGACY_REGISTRY: &str = "index.docker.io";
-/// The folder of its images whose name has no folder.
+/// Folder of its images whose name has no folder.
 const OFFICIAL: &str = "library";
 /// The tag of a name with neither tag nor digest.
 const DEFAULT_TAG: &str = "latest";
-/// The longest repository and the longest tag.
+/// Limits of a repository and of a tag in characters.
 const LONGEST: (usize, usize) = (255, 128);
-/// The kinds of digest and how many hexadecimal digits each has.
+/// Algorithms of digests, with their number of hexadecimal digits.
 const DIGESTS: [(&str, usize); 3] = [("sha256", 64), ("sha384", 96), ("sha512", 128)];
 
-/// The host that serves the images of the default registry.
+/// Host of the default registry.
 const DEFAULT_REGISTRY_HOST: &str = "registry-1.docker.io";
 
-/// A parsed image name. Its text is the whole form.
+/// A parsed image name. Its text is the full form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Reference {
     registry: String,
@@ -31,7 +31,7 @@ pub(super) struct Reference {
 }
 
 impl Reference {
-    /// The registry's host, with its port if it is not the usual one.
+    /// Returns the registry's host, with its port unless it is the default.
     pub(super) fn host(&self) -> &str {
         match self.registry.as_str() {
             DEFAULT_REGISTRY => DEFAULT_REGISTRY_HOST,
@@ -47,18 +47,18 @@ impl Reference {
         self.digest.as_deref()
     }
 
-    /// What a registry is asked for: the digest, if the name has one, because a tag may move.
+    /// Returns the version to request: the digest if the name has one, because a tag may move.
     pub(super) fn version(&self) -> &str {
         let tag = self.tag.as_deref().unwrap_or(DEFAULT_TAG);
         self.digest.as_deref().unwrap_or(tag)
     }
 
-    /// `registry/repository@digest`.
+    /// Returns `registry/repository@digest`.
     pub(super) fn with_digest(&self, digest: &str) -> String {
         format!("{}/{}@{digest}", self.registry, self.repository)
     }
 
-    /// Whether both names are of one repository.
+    /// Returns whether both names have the same repository.
     pub(super) fn shares_repository(&self, other: &Reference) -> bool {
         (&self.registry, &self.repository) == (&other.registry, &other.repository)
     }
@@ -77,12 +77,12 @@ impl fmt::Display for Reference {
     }
 }
 
-/// The whole form of an image's name: `busybox` is `docker.io/library/busybox:latest`.
+/// Returns the full form of an image's name: `busybox` becomes `docker.io/library/busybox:latest`.
 pub fn normalize_name(name: &str) -> crate::Result<String> {
     Ok(parse_name(name)?.to_string())
 }
 
-/// The host of the registry that an image's name leads to, with its port if it is not the usual one.
+/// Returns the registry's host of an image's name, with its port unless it is the default.
 pub fn registry_of(name: &str) -> crate::Result<String> {
     Ok(parse_name(name)?.host().to_owned())
 }
@@ -100,7 +100,7 @@ fn parse(text: &str) -> Result<Reference, &'static str> {
         Some((rest, digest)) => (rest, Some(check_digest(digest)?)),
         None => (text, None),
     };
-    // A colon before the last slash is that of the registry's port.
+    // A colon before the last slash belongs to the registry's port.
     let (path, tag) = match rest.rsplit_once(':') {
         Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
         _ => (rest, None),
@@ -141,12 +141,12 @@ fn parse(text: &str) -> Result<Reference, &'static str> {
     })
 }
 
-/// Whether what stands before the first slash is a registry, not a folder of the default one.
+/// Returns whether the text before the first slash is a registry, not a folder of the default one.
 fn is_registry(first: &str) -> bool {
     first == "localhost" || first.contains(|c: char| matches!(c, '.' | ':') || c.is_ascii_uppercase())
 }
 
-/// `example.com:5000`
+/// Returns whether the text is a host with an optional port, such as `example.com:5000`.
 fn is_domain(text: &str) -> bool {
     let (host, port) = match text.split_once(':') {
         Some((host, port)) => (host, Some(port)),
@@ -160,8 +160,8 @@ fn is_domain(text: &str) -> bool {
     host.split('.').all(is_label) && port.is_none_or(is_port)
 }
 
-/// A part of a repository between slashes: small letters and digits, with a dot, one or two underscores or any number of dashes between
-/// them.
+/// Returns whether the text is a valid part of a repository between slashes: lower-case letters and
+/// digits, separated by a dot, one or two underscores or any number of dashes.
 fn is_component(text: &str) -> bool {
     let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let is_between =
@@ -247,7 +247,7 @@ mod tests {
     }
 
     proptest! {
-        /// The whole form of a name is a name of the same image, and is its own whole form.
+        /// The full form of a name refers to the same image, and is its own full form.
         #[test]
         fn a_whole_name_is_read_as_itself(name in "[ab0./_:-]{1,12}|[ab./]{1,6}:[aB.0_-]{1,4}") {
             if let Ok(read) = parse(&name) {

@@ -9,21 +9,22 @@ use super::{ImageInfo, Images, Staging, layer_folder};
 use crate::error::Context as _;
 use crate::{Error, Result};
 
-/// Indexes that lead to indexes; registries have one.
+/// Depth limit of indexes that refer to indexes. Registries have one level.
 const INDEX_DEPTH: usize = 2;
 
-/// The manifest that a name leads to on this machine.
+/// The manifest of a name for this machine.
 struct Manifest {
     config: Descriptor,
     layers: Vec<Descriptor>,
-    /// Of what the name stands for, then of the manifest, if an index led to it.
+    /// Digests of the document of the name, then of the manifest, if it was selected from an index.
     digests: Vec<String>,
 }
 
 impl Images {
-    /// Pulls an image for this machine's platform; layers that are here are not fetched again. Loopback registries are spoken to
-    /// in plain HTTP. Fails with [`RegistryUnavailable`], [`Unauthorized`] or [`ImageNotFound`], and with [`Invalid`] when the image
-    /// is damaged, too large or for another platform.
+    /// Pulls an image for this machine's platform. Does not fetch layers that exist already. Uses
+    /// plain HTTP for registries on loopback addresses. Fails with [`RegistryUnavailable`],
+    /// [`Unauthorized`] or [`ImageNotFound`], and with [`Invalid`] if the image is damaged, too
+    /// large or for another platform.
     ///
     /// [`RegistryUnavailable`]: crate::ErrorKind::RegistryUnavailable
     /// [`Unauthorized`]: crate::ErrorKind::Unauthorized
@@ -71,7 +72,7 @@ impl Images {
             if self.has_layer(&folder) || staged.iter().any(|(other, _)| *other == folder) {
                 continue;
             }
-            // The blob waits on the disk, not in memory: layers have gigabytes.
+            // The blob is stored on the disk, not in memory, because layers can have gigabytes.
             let blob = self.download(&mut registry, layer).await?;
             let (images, diff_id) = (self.clone(), diff_id.clone());
             let unpacked = tokio::task::spawn_blocking(move || {
@@ -103,10 +104,10 @@ impl Images {
     }
 }
 
-/// The name of a layer's blob in its temporary folder.
+/// Name of a layer's blob in its temporary folder.
 const BLOB: &str = "blob";
 
-/// The manifest that a name leads to, through an index if there is one.
+/// Returns the manifest of a name. Selects it from an index if there is one.
 async fn manifest(registry: &mut Registry, reference: &Reference) -> Result<Manifest> {
     let mut version = reference.version().to_owned();
     let mut pinned = reference.digest().map(str::to_owned);

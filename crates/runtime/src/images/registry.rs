@@ -1,5 +1,6 @@
-//! A client of one repository of an OCI registry. The registry is not trusted: every answer of it has a bound in bytes, in redirects and
-//! in time without progress, and what has a digest is compared with it.
+//! Client of one repository of an OCI registry. The registry is not trusted: each response has
+//! limits for bytes, redirects and time without progress, and content with a digest is compared
+//! with it.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -13,42 +14,43 @@ use super::manifest::{Check, DOCUMENT_LIMIT, Descriptor, check_digest, parse_dig
 use super::name::Reference;
 use crate::{Error, ErrorKind, Result};
 
-/// A registry that does not answer within this time is down: name resolution and connection together.
+/// Timeout for name resolution and connection together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A registry that sends nothing for so long does not answer.
+/// Timeout for a registry that sends nothing.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// A transfer that brings fewer than [`LEAST_PROGRESS`] bytes in this time is given up: it would hold one of the node's few transfers.
+/// A transfer that receives fewer than [`LEAST_PROGRESS`] bytes in this time is canceled, because
+/// it would hold one of the node's few permits for transfers.
 const PROGRESS_TIME: Duration = Duration::from_secs(60);
 
-/// Bytes; 1 KiB a second is less than the slowest links of machines bring.
+/// Bytes in [`PROGRESS_TIME`]. 1 KiB/s is less than the slowest links of machines.
 const LEAST_PROGRESS: u64 = 60 << 10;
 
-/// Redirects that one request follows: from a registry to its storage takes one or two, and 10 is the bound of Go's client, which
-/// Kubernetes' runtimes use.
+/// Limit of redirects of one request. From a registry to its storage there are one or two. Go's
+/// HTTP client, which Kubernetes' runtimes use, has the limit 10.
 const REDIRECTS: usize = 10;
 
-/// Longest answer of a token server, in bytes. Tokens of cloud providers have a few kilobytes.
+/// Limit of a token server's response in bytes. Tokens of cloud providers have a few kilobytes.
 const TOKEN_LIMIT: u64 = 256 << 10;
 
-/// How much of an error's body is read, in bytes.
+/// Limit of an error's body in bytes.
 const ERROR_LIMIT: u64 = 64 << 10;
 
-/// How much of an error's text is repeated, in letters. It goes into a pod's status.
+/// Limit of an error's text in characters, because it is copied to a pod's status.
 const ERROR_TEXT: usize = 300;
 
-/// Kinds of documents that a name may stand for.
+/// Media types of documents that a name may refer to.
 const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
 
-/// The client of a registry.
+/// Credentials for a registry.
 #[derive(Clone, Debug, Default)]
 pub enum Credentials {
-    /// Nobody in particular.
+    /// Anonymous.
     #[default]
     Anonymous,
-    /// A user with a password.
+    /// User name and password.
     Basic {
         /// User name.
         username: String,
@@ -59,7 +61,7 @@ pub enum Credentials {
     Bearer(String),
 }
 
-/// What goes with each request once the registry has asked for it.
+/// Value of the `Authorization` header, after the registry has requested one.
 #[derive(Clone)]
 enum Authorization {
     None,
@@ -72,7 +74,7 @@ pub(super) struct Registry {
     client: Client,
     host: String,
     repository: String,
-    /// Loopback registries are spoken to in plain HTTP.
+    /// Whether plain HTTP is used, as for registries on loopback addresses.
     is_plain: bool,
     credentials: Credentials,
     authorization: Authorization,
@@ -81,7 +83,7 @@ pub(super) struct Registry {
 impl Registry {
     pub(super) fn new(reference: &Reference, credentials: &Credentials) -> Result<Registry> {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
-            // Somebody else may install one at the same moment; either is fine.
+            // Another thread may install one at the same time; either can be used.
             drop(rustls::crypto::ring::default_provider().install_default());
         }
         let host = reference.host().to_owned();
@@ -110,7 +112,8 @@ impl Registry {
         })
     }
 
-    /// The bytes of an index or a manifest. `digest` is what they must have; without it, a tag is asked for.
+    /// Returns the bytes of an index or a manifest, which must have `digest` if it is given.
+    /// Requests `version`, a digest or a tag.
     pub(super) async fn manifest(&mut self, version: &str, digest: Option<&str>) -> Result<Vec<u8>> {
         if let Some(digest) = digest {
             parse_digest(digest)?;
@@ -123,7 +126,7 @@ impl Registry {
         Ok(bytes)
     }
 
-    /// The bytes of a small blob.
+    /// Returns the bytes of a small blob.
     pub(super) async fn document(&mut self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>> {
         if descriptor.size > limit {
             return Err(Error::invalid(format!(
@@ -137,7 +140,7 @@ impl Registry {
         Ok(bytes)
     }
 
-    /// The content of a blob, which has exactly the announced size and digest.
+    /// Returns the content of a blob, which must have the announced size and digest.
     pub(super) async fn blob(&mut self, descriptor: &Descriptor) -> Result<Body> {
         let check = Check::new(&descriptor.digest)?;
         let response = self.get(&format!("blobs/{}", descriptor.digest), "*/*").await?;
@@ -158,7 +161,7 @@ impl Registry {
         }
     }
 
-    /// Asks for something of the repository; proves who asks when the registry wants to know.
+    /// Sends a request for a path of the repository. Authenticates if the registry requires it.
     async fn get(&mut self, path: &str, accept: &'static str) -> Result<Response> {
         let scheme = if self.is_plain { "http" } else { "https" };
         let url = format!("{scheme}://{}/v2/{}/{path}", self.host, self.repository);
@@ -190,7 +193,7 @@ impl Registry {
         self.response(request).await
     }
 
-    /// The head of an answer.
+    /// Sends a request and returns the response without its body.
     async fn response(&self, request: reqwest::RequestBuilder) -> Result<Response> {
         match tokio::time::timeout(SILENCE, request.send()).await {
             Ok(Ok(response)) => Ok(response),
@@ -209,7 +212,7 @@ impl Registry {
         )
     }
 
-    /// How to answer a registry that asks who is there; `None` when there is nothing to answer.
+    /// Returns the authorization for a registry's challenge; `None` if it cannot be answered.
     async fn answer(&self, headers: &HeaderMap) -> Result<Option<Authorization>> {
         let challenges = headers.get_all(WWW_AUTHENTICATE).iter();
         for challenge in challenges.filter_map(|value| Challenge::parse(value.to_str().ok()?)) {
@@ -228,7 +231,7 @@ impl Registry {
         Ok(None)
     }
 
-    /// A token for reading the repository, from the token server that the registry names.
+    /// Returns a token for reading the repository, from the token server that the registry names.
     async fn token(&self, realm: &str, service: Option<&str>) -> Result<String> {
         #[derive(Deserialize)]
         struct Answer {
@@ -272,14 +275,15 @@ impl Registry {
             })
     }
 
-    /// Whether the password may go to a token server. Any host that the registry names may have it, as with other runtimes, because that is where
-    /// large registries keep users; but without TLS only the registry itself, which gets it anyway.
+    /// Returns whether the password may be sent to a token server. Any host that the registry names
+    /// may receive it, as in other runtimes, because large registries keep users there. Without TLS
+    /// only the registry itself may receive it, because it receives it anyway.
     fn trusts(&self, url: &Url) -> bool {
         let registry = format!("http://{}", self.host).parse::<Url>();
         url.scheme() == "https" || (self.is_plain && registry.is_ok_and(|own| own.origin() == url.origin()))
     }
 
-    /// What an answer that is no success says.
+    /// Returns the error of an unsuccessful response.
     async fn refusal(&self, response: Response) -> Error {
         let status = response.status();
         let (kind, what) = match status {
@@ -294,7 +298,8 @@ impl Registry {
     }
 }
 
-/// Whether a registry is on this machine: it is spoken to without TLS, so a name that only begins like such an address is not enough.
+/// Returns whether a registry is on this machine. It is used without TLS, so a name that only
+/// starts like a loopback address is not accepted.
 fn is_this_machine(host: &str) -> bool {
     let (name, port) = host.rsplit_once(':').unwrap_or((host, ""));
     let name = if port.ends_with(']') { host } else { name };
@@ -317,7 +322,7 @@ fn follow(attempt: Attempt<'_>) -> reqwest::redirect::Action {
     attempt.follow()
 }
 
-/// The body of an answer, in pieces.
+/// Body of a response, in pieces.
 pub(super) struct Body {
     registry: String,
     what: String,
@@ -329,7 +334,7 @@ pub(super) struct Body {
 }
 
 impl Body {
-    /// The next piece; `None` at the end. Fails as soon as the body is longer than its bound.
+    /// Returns the next piece; `None` at the end. Fails as soon as the body exceeds its limit.
     pub(super) async fn next(&mut self) -> Result<Option<bytes::Bytes>> {
         let piece = match tokio::time::timeout(SILENCE, self.response.chunk()).await {
             Ok(Ok(piece)) => piece,
@@ -379,7 +384,7 @@ impl Body {
         Ok(bytes)
     }
 
-    /// After the last piece: whether size and digest are those that were announced.
+    /// After the last piece, returns an error if size or digest are not the announced ones.
     pub(super) fn check(self) -> Result<()> {
         let Some((check, size)) = self.expected else {
             return Ok(());
@@ -400,9 +405,9 @@ impl Body {
     }
 }
 
-/// Whether a transfer goes on fast enough.
+/// Measures whether a transfer is fast enough.
 struct Progress {
-    /// When the present stretch of time began.
+    /// Start of the current interval.
     since: Instant,
     received: u64,
 }
@@ -415,7 +420,7 @@ impl Progress {
         }
     }
 
-    /// Counts a piece; answers whether the stretch of time that ends with it, if one does, brought enough.
+    /// Counts a piece. If it ends an interval, returns whether the interval had enough bytes.
     fn suffices(&mut self, now: Instant, bytes: u64) -> bool {
         self.received += bytes;
         if now.duration_since(self.since) < PROGRESS_TIME {
@@ -427,7 +432,7 @@ impl Progress {
     }
 }
 
-/// How a registry wants to know who asks.
+/// Authentication that a registry requests.
 #[derive(Debug, PartialEq)]
 enum Challenge {
     Basic,
@@ -435,7 +440,8 @@ enum Challenge {
 }
 
 impl Challenge {
-    /// Reads one header of RFC 9110, section 11.6.1, with one challenge; the parameters are a list of `name="value"`.
+    /// Parses one header of RFC 9110, section 11.6.1, with one challenge. The parameters are a list
+    /// of `name="value"`.
     fn parse(header: &str) -> Option<Challenge> {
         let (scheme, mut rest) = header.trim().split_once(' ').unwrap_or((header.trim(), ""));
         if scheme.eq_ignore_ascii_case("basic") {
@@ -472,7 +478,8 @@ fn silent(registry: &str) -> Error {
     )
 }
 
-/// The codes and messages of an error's body, as the distribution specification has them.
+/// Returns the codes and messages of an error's body, in the form of the distribution
+/// specification.
 fn error_text(bytes: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Envelope {
@@ -496,13 +503,13 @@ fn error_text(bytes: &[u8]) -> Option<String> {
     (!texts.is_empty()).then(|| plain(&texts.join("; ")))
 }
 
-/// A stranger's text, cut to a bearable length and without control characters.
+/// Returns untrusted text, shortened and without control characters.
 fn plain(text: &str) -> String {
     let letters = text.chars().filter(|letter| !letter.is_control());
     letters.take(ERROR_TEXT).collect()
 }
 
-/// An error with its causes.
+/// Returns an error with its causes.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut words = error.to_string();
     let mut cause = error.source();

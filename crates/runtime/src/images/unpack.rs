@@ -1,4 +1,5 @@
-//! Unpacking a layer, as root, from an archive that nobody vouches for: every name is resolved below the layer's folder.
+//! Unpacks a layer, as root, from an untrusted archive: every name is resolved below the layer's
+//! folder.
 
 use std::ffi::{CString, OsStr};
 use std::fs;
@@ -20,13 +21,15 @@ use crate::{Error, Result};
 const WHITEOUT: &str = ".wh.";
 const OPAQUE: &str = ".wh..wh..opq";
 
-/// Extended attributes of an archive member, as GNU tar and every image builder write them.
+/// Prefix of extended attributes of an archive member, as GNU tar and all image builders write
+/// them.
 const XATTR_RECORD: &str = "SCHILY.xattr.";
 
-/// Bytes of magic numbers looked at.
+/// Length of the longest magic number in bytes.
 const MAGIC: usize = 4;
 
-/// Undoes gzip or zstd, told by the magic number; passes anything else on.
+/// Decompresses gzip or zstd, which it detects by the magic number. Returns anything else
+/// unchanged.
 pub(super) fn decompress<'a>(mut input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let mut magic = Vec::with_capacity(MAGIC);
     input.by_ref().take(MAGIC as u64).read_to_end(&mut magic)?;
@@ -46,7 +49,7 @@ pub(super) fn decompress<'a>(mut input: impl Read + 'a) -> io::Result<Box<dyn Re
     })
 }
 
-/// Hashes what passes.
+/// Hashes the bytes that are read.
 struct Hashing<R> {
     inner: R,
     digest: ring::digest::Context,
@@ -60,7 +63,8 @@ impl<R: Read> Read for Hashing<R> {
     }
 }
 
-/// Unpacks a layer into an empty folder, within what the image may still take; returns its diff id, the digest of the uncompressed archive.
+/// Unpacks a layer into an empty folder, within the image's limits. Returns its diff id, the digest
+/// of the uncompressed archive.
 pub(super) fn unpack(blob: impl Read, folder: &Path, allowance: &mut Allowance) -> Result<String> {
     let hashing = Hashing {
         inner: decompress(blob).context(|| "read layer")?,
@@ -71,7 +75,7 @@ pub(super) fn unpack(blob: impl Read, folder: &Path, allowance: &mut Allowance) 
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
         .context(|| format!("set mode of {}", folder.display()))?;
     let mut archive = tar::Archive::new(&mut input);
-    // Folders get their times last: making what is in them changes them.
+    // The times of folders are set last, because creating files in them changes the times.
     let mut folder_times = Vec::new();
     let mut entries = archive.entries().context(|| "read layer")?;
     loop {
@@ -98,7 +102,7 @@ pub(super) fn unpack(blob: impl Read, folder: &Path, allowance: &mut Allowance) 
     Ok(format!("sha256:{}", layout::hex(digest.as_ref())))
 }
 
-/// The beginning of a member's path. It goes into pod statuses and logs, and an archive may write anything.
+/// Returns the start of a member's path for pod statuses and logs. An archive may contain any text.
 fn shown(path: &Path) -> String {
     const MOST: usize = 200;
     let text = path.to_string_lossy();
@@ -106,7 +110,8 @@ fn shown(path: &Path) -> String {
     plain.take(MOST).collect()
 }
 
-/// Takes what a member needs from what the image may have, before anything of it is made but the folders above it.
+/// Subtracts the needs of a member from the image's limits. Nothing of the member but its parent
+/// folders is created before.
 fn account<R: Read>(
     root: &Root,
     entry: &mut tar::Entry<'_, R>,
@@ -153,7 +158,7 @@ fn place<R: Read>(
     folder_times: &mut Vec<(PathBuf, i64)>,
 ) -> io::Result<()> {
     let Some((parent, name)) = split(path) else {
-        // The root itself: only its owner and mode matter.
+        // The root itself: only its owner and mode are used.
         if entry.header().entry_type() == EntryType::Directory {
             let here = magic_path(&root.folder(), OsStr::new("."));
             let header = entry.header();
@@ -177,7 +182,7 @@ fn place<R: Read>(
         }
         let target = magic_path(&folder, OsStr::new(hidden));
         clear(&target)?;
-        // An overlay takes a character device 0:0 for "not there".
+        // An overlay uses a character device 0:0 for a deleted file.
         return Ok(mknod(&target, SFlag::S_IFCHR, Mode::empty(), makedev(0, 0))?);
     }
     let target = magic_path(&folder, &name);
@@ -219,7 +224,7 @@ fn place<R: Read>(
                 .ok_or_else(|| io::Error::other("hard link to nowhere"))?;
             let (from, from_name) = split(&to).ok_or_else(|| io::Error::other("hard link to the root"))?;
             let from = root.open_folder(&from)?;
-            // Same file, so its owner, mode and times are set already.
+            // It is the same file, so its owner, mode and times are set already.
             return Ok(nix::unistd::linkat(
                 &from,
                 from_name.as_os_str(),
@@ -239,13 +244,14 @@ fn place<R: Read>(
             };
             mknod(&target, flag, Mode::from_bits_truncate(0o600), device)?;
         }
-        // Headers of other members, which the reader has taken in; anything else is no part of a file system.
+        // Headers for other members, which the reader has processed. Other types are not part of a
+        // file system.
         _ => return Ok(()),
     }
     finish(entry, &target, kind, mode)
 }
 
-/// An owner's number; writers leave the field blank for root.
+/// Returns an owner's number. Writers leave the field blank for root.
 fn owner(number: io::Result<u64>) -> u32 {
     number
         .ok()
@@ -253,7 +259,8 @@ fn owner(number: io::Result<u64>) -> u32 {
         .unwrap_or(0)
 }
 
-/// Owner, then mode (a change of owner clears set-user-id), attributes, time.
+/// Sets the owner, then the mode (a change of owner clears set-user-id), the attributes and the
+/// time.
 fn finish<R: Read>(
     entry: &mut tar::Entry<'_, R>,
     target: &Path,
@@ -269,7 +276,7 @@ fn finish<R: Read>(
         for record in records {
             let record = record?;
             if let Some(name) = record.key().ok().and_then(|key| key.strip_prefix(XATTR_RECORD)) {
-                // What the overlay reads for itself must not come from an archive.
+                // Attributes for the overlay itself must not come from an archive.
                 if !name.starts_with("trusted.") {
                     set_xattr(target, name, record.value_bytes())?;
                 }
@@ -282,7 +289,8 @@ fn finish<R: Read>(
     Ok(())
 }
 
-/// Folder and name of a member, both below the root whatever dots the path holds; `None` for the root itself.
+/// Returns folder and name of a member, both below the root whatever dots the path contains. `None`
+/// for the root itself.
 fn split(path: &Path) -> Option<(PathBuf, std::ffi::OsString)> {
     let mut clean = PathBuf::new();
     for part in path.components() {
@@ -299,7 +307,7 @@ fn split(path: &Path) -> Option<(PathBuf, std::ffi::OsString)> {
     Some((clean, name))
 }
 
-/// A later member of the same name replaces an earlier one.
+/// Removes an earlier member with the same name, which a later one replaces.
 fn clear(target: &Path) -> io::Result<()> {
     match fs::symlink_metadata(target) {
         Ok(found) if found.is_dir() => remove_tree(target),
@@ -325,7 +333,7 @@ fn set_xattr(target: &Path, name: &str, value: &[u8]) -> io::Result<()> {
         return Ok(());
     }
     let error = io::Error::last_os_error();
-    // A file system without that kind of attribute still makes a usable image.
+    // The image is usable on a file system without this kind of attribute.
     if error.raw_os_error() == Some(libc::EOPNOTSUPP) {
         return Ok(());
     }
@@ -343,7 +351,7 @@ fn set_times(target: &Path, seconds: i64) -> io::Result<()> {
     )?)
 }
 
-/// Copies one file of a scratch image and adds it to the layer's digest; returns its size.
+/// Copies one file of a scratch image and adds it to the layer's digest. Returns its size.
 pub(super) fn place_file(
     folder: &Path,
     file: &ScratchFile,
