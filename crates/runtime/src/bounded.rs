@@ -1,4 +1,4 @@
-//! Reading what others may make large: never more than a bound, and no waiting for a pipe that has the name of a file.
+//! Reads data of unknown size up to a limit, without waiting for a pipe in place of a file.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -6,18 +6,20 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// Bytes of a file that people or programs of the machine write, such as a list of hosts or a profile: a hundred times what such files have.
+/// Limit in bytes of a file that people or programs of the machine write, such as a list of hosts
+/// or a profile. About a hundred times the usual size.
 pub const FILE: u64 = 4 << 20;
 
-/// Bytes of a file of the kernel. The longest lists all mounts, processes or interfaces.
+/// Limit in bytes of a file of the kernel. The longest list all mounts, processes or interfaces.
 const KERNEL: u64 = 64 << 20;
 
-/// Bytes of each stream of a command. The longest list all rules of the machine's firewall.
+/// Limit in bytes of each output stream of a command. The longest list all rules of the machine's
+/// firewall.
 const OUTPUT: u64 = 64 << 20;
 
-/// The content of a regular file of at most `limit` bytes.
+/// Returns the content of a regular file. Fails if it is longer than `limit` bytes.
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    // A pipe that nobody writes to does not open otherwise.
+    // Opening a pipe without a writer would block otherwise.
     let file = File::options()
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
@@ -28,12 +30,13 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     all(file, limit)
 }
 
-/// The content of a regular file as text.
+/// Returns the content of a regular file as text.
 pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
     String::from_utf8(read(path, limit)?).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
-/// The text of a file of the kernel: in `/proc`, `/sys` or a cgroup. A name in it that is no text is shown as such.
+/// Returns the text of a file of the kernel: in `/proc`, `/sys` or a cgroup. Replaces bytes that
+/// are not UTF-8.
 pub fn kernel(path: impl AsRef<Path>) -> io::Result<String> {
     let bytes = read(path.as_ref(), KERNEL)?;
     Ok(match String::from_utf8(bytes) {
@@ -42,7 +45,7 @@ pub fn kernel(path: impl AsRef<Path>) -> io::Result<String> {
     })
 }
 
-/// All of a stream of at most `limit` bytes.
+/// Returns all bytes of a stream. Fails if there are more than `limit`.
 pub fn all(stream: impl Read, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     stream.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
@@ -55,20 +58,20 @@ pub fn all(stream: impl Read, limit: u64) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Runs a command whose input and streams are set, gives it `input`, and answers what it says.
+/// Runs a command with configured streams, writes `input` to it, and returns its output.
 pub(crate) fn output(command: &mut Command, input: &[u8]) -> io::Result<Output> {
     use std::io::Write as _;
     let mut child = command.spawn()?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let heard = std::thread::scope(|scope| {
-        // A command that ends early says why on its error stream.
+        // A command that ends early prints the reason on its error stream.
         scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(input)));
         let complaints = scope.spawn(move || stderr.map_or(Ok(Vec::new()), |stderr| all(stderr, OUTPUT)));
         let answer = stdout.map_or(Ok(Vec::new()), |stdout| all(stdout, OUTPUT));
         let complaints = complaints.join().unwrap_or_else(|_| Ok(Vec::new()));
         answer.and_then(|answer| Ok((answer, complaints?)))
     });
-    // One that says more than is heard has lost its reader and ends.
+    // A command with more output than the limit has lost its reader and ends.
     let status = child.wait()?;
     let (stdout, stderr) = heard?;
     Ok(Output {
@@ -92,7 +95,7 @@ mod tests {
         assert_eq!(read(&path, 4).unwrap(), b"1234");
         let error = read(&path, 3).unwrap_err();
         assert_eq!(error.to_string(), "it is longer than 3 bytes");
-        // A file with a hole has any length.
+        // A file with a hole can have any length.
         File::options()
             .write(true)
             .open(&path)
@@ -100,7 +103,7 @@ mod tests {
             .set_len(1 << 40)
             .unwrap();
         assert_eq!(read(&path, FILE).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
-        // A device has no end, and a pipe no writer.
+        // A device has no end, and the pipe has no writer.
         assert!(read(Path::new("/dev/zero"), FILE).is_err());
         let pipe = folder.path().join("pipe");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();

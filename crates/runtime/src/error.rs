@@ -1,4 +1,4 @@
-//! Errors of this crate: what was attempted on what, and a kind to decide by.
+//! Errors of this crate: the failed operation, its object, and a kind for the caller's decisions.
 
 use std::fmt::Display;
 
@@ -7,50 +7,51 @@ use serde::{Deserialize, Serialize};
 /// Result of this crate's calls.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A failed operation. Its text names the operation, its operands and the cause, fit for a pod's status message.
+/// A failed operation. The message names the operation, its operands and the cause, and can be used
+/// in a pod's status.
 #[derive(Clone, Debug, thiserror::Error, Serialize, Deserialize)]
 #[error("{message}")]
 pub struct Error {
-    /// What a caller decides by.
+    /// Kind for the caller's decisions.
     pub kind: ErrorKind,
-    /// What a person reads.
+    /// Message for users.
     pub message: String,
 }
 
-/// Kinds of failure that callers tell apart.
+/// Kinds of failures that callers distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ErrorKind {
-    /// The named image, pod or container is not here.
+    /// The image, pod or container does not exist here.
     NotFound,
-    /// A pod or container of that id is already here.
+    /// A pod or container with this id already exists.
     AlreadyExists,
-    /// The image is used by a container.
+    /// A container uses the image.
     InUse,
-    /// What was asked for makes no sense (a malformed name, id, archive or mount).
+    /// The request is not valid (a malformed name, id, archive or mount).
     Invalid,
-    /// The container's process could not be started; the message has the runtime's words.
+    /// The container's process could not be started. The message contains the runtime's.
     StartFailed,
-    /// The image runs as root, or as a name, where [`crate::SecuritySpec::run_as_non_root`] forbids it.
+    /// The image's user is root or a name, which [`crate::SecuritySpec::run_as_non_root`] forbids.
     RunAsNonRoot,
-    /// A sub path leads out of its volume or cannot be made.
+    /// A sub path leaves its volume or cannot be created.
     SubPath,
     /// A registry could not be reached (name, connection, TLS).
     RegistryUnavailable,
-    /// A registry refused the credentials, or wants some.
+    /// A registry refused the credentials or requires some.
     Unauthorized,
-    /// The registry does not have that image.
+    /// The registry does not have the image.
     ImageNotFound,
     /// The container's process is not running.
     NotRunning,
-    /// The pod's shim is not there any more.
+    /// The pod's shim does not run any more.
     ShimGone,
-    /// The pod's shim is there and does not answer.
+    /// The pod's shim runs but does not answer.
     ShimStuck,
-    /// Pods get no addresses yet.
+    /// Pods cannot get addresses yet.
     NetworkNotReady,
-    /// No address is left in the pod range.
+    /// No address is free in the pod range.
     AddressesExhausted,
-    /// Anything else of the machine.
+    /// Any other failure on the machine.
     Machine,
 }
 
@@ -71,7 +72,7 @@ impl Error {
     }
 }
 
-/// Names the operation that failed: `path.open().context(|| format!("open {path}"))`.
+/// Adds the failed operation to an error: `path.open().context(|| format!("open {path}"))`.
 pub(crate) trait Context<T> {
     fn context<M: Display>(self, operation: impl FnOnce() -> M) -> Result<T>;
 }

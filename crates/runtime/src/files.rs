@@ -1,4 +1,5 @@
-//! How many files this process may open. A server needs one for each connection, and machines give 1,024 unless asked for more.
+//! The limit of open files. A server needs one for each connection, and the default limit is
+//! usually 1,024.
 
 use std::sync::OnceLock;
 
@@ -9,10 +10,12 @@ use crate::error::{Context as _, Result};
 /// The limit before it was raised.
 static BEFORE: OnceLock<u64> = OnceLock::new();
 
-/// The variable by which a shim learns of the limit that its containers get: a raised one slows down programs that close every file they may have.
+/// Environment variable with the limit for a shim's containers. A raised limit slows down programs
+/// that close every possible descriptor.
 const VARIABLE: &str = "EVERYNODE_OPEN_FILES";
 
-/// Raises the limit as far as it goes without a privilege. Containers of this process get the limit that was there before.
+/// Raises the limit as far as possible without privileges. Containers of this process get the
+/// previous limit.
 pub fn raise_open_files() -> Result<()> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context(|| "read the limit on open files")?;
     if soft < hard {
@@ -23,12 +26,12 @@ pub fn raise_open_files() -> Result<()> {
     Ok(())
 }
 
-/// What a shim gets in its environment.
+/// Returns the variable for a shim's environment.
 pub(crate) fn variable() -> Option<(&'static str, String)> {
     BEFORE.get().map(|soft| (VARIABLE, soft.to_string()))
 }
 
-/// Sets the limit of a shim, and of its containers, back to what it was before this executable raised it.
+/// Restores the previous limit in a shim, and therefore in its containers.
 pub(crate) fn restore_limit() -> Result<()> {
     let Some(soft) = std::env::var(VARIABLE).ok().and_then(|text| text.parse().ok()) else {
         return Ok(());

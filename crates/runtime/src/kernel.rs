@@ -1,11 +1,11 @@
-//! Parts of the kernel that may be modules, and may be missing.
+//! Parts of the kernel that may be modules and may be missing.
 
 use std::process::{Command, Stdio};
 
 use crate::bounded;
 use crate::{Error, Result};
 
-/// Fails unless the kernel has a file system, which is loaded if it is a module.
+/// Fails if the kernel does not support a file system. Loads its module if necessary.
 pub(crate) fn ensure_file_system(name: &str) -> Result<()> {
     let has = || {
         bounded::kernel("/proc/filesystems").is_ok_and(|all| {
@@ -23,7 +23,7 @@ pub(crate) fn ensure_file_system(name: &str) -> Result<()> {
     }
 }
 
-/// Loads a module; the error says why not.
+/// Loads a module. The error contains the reason.
 pub(crate) fn load_module(name: &str) -> std::result::Result<(), String> {
     let mut command = Command::new("modprobe");
     command
@@ -46,7 +46,7 @@ pub(crate) fn load_module(name: &str) -> std::result::Result<(), String> {
     }
 }
 
-/// The error of a part of the kernel that is not there, with the remedy.
+/// Returns the error for a missing part of the kernel, with the remedy.
 pub(crate) fn missing(module: &str, part: &str, why: &str) -> Error {
     Error::machine(format!(
         "this kernel lacks {part} ({why}): load the module with `modprobe {module}`, or run a kernel that has it, such as the distribution's own"

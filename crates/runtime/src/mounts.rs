@@ -1,4 +1,5 @@
-//! The mounts that this process sees. There may be 100,000 with names of any bytes, so they are read one by one.
+//! The mounts of this process's namespace. There may be 100,000 with arbitrary bytes in their
+//! names, so they are read one by one.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -9,18 +10,18 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 
-/// How often it is looked again for what is mounted below a folder while somebody mounts there.
+/// Number of attempts to unmount everything below a folder while another process mounts there.
 const ATTEMPTS: usize = 16;
 
 /// One mount.
 pub(crate) struct Mount {
-    /// Where it is.
+    /// The mount point.
     pub(crate) point: PathBuf,
-    /// Whether what is mounted below it shows elsewhere.
+    /// Whether mounts below it propagate to other namespaces.
     pub(crate) is_shared: bool,
 }
 
-/// All mounts, each after the one that it is mounted on.
+/// Returns all mounts. Each comes after the mount that it is mounted on.
 pub(crate) fn all() -> io::Result<impl Iterator<Item = io::Result<Mount>>> {
     let lines = BufReader::new(File::open("/proc/self/mountinfo")?).split(b'\n');
     Ok(lines.map(|line| line.map(|line| parse(&line))))
@@ -37,7 +38,7 @@ fn parse(line: &[u8]) -> Mount {
     Mount { point, is_shared }
 }
 
-/// The kernel writes blanks and backslashes of a path as `\040`.
+/// Decodes a path: the kernel writes spaces and backslashes as escapes such as `\040`.
 fn unescaped(text: &[u8]) -> PathBuf {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -58,9 +59,10 @@ fn unescaped(text: &[u8]) -> PathBuf {
     PathBuf::from(OsString::from_vec(out))
 }
 
-/// Unmounts everything that is mounted at or below `folder`; fine when there is no such folder.
+/// Unmounts everything at or below `folder`. Succeeds if there is no such folder.
 ///
-/// What lies above goes first, with all that is mounted on it: one mount may cover others, which have no path of their own any more.
+/// The topmost mounts go first, with everything that is mounted on them: a mount may cover others,
+/// which then have no reachable path.
 pub fn unmount_below(folder: &Path) -> io::Result<()> {
     let folder = match folder.canonicalize() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -84,7 +86,8 @@ pub fn unmount_below(folder: &Path) -> io::Result<()> {
                 continue;
             }
             match umount2(point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
-                // It went with another, or lies below one that was mounted meanwhile: the next look tells.
+                // It was removed with another one, or is covered by one that was mounted meanwhile.
+                // The next attempt shows it.
                 Ok(()) | Err(Errno::EINVAL | Errno::ENOENT | Errno::ENOTDIR) => gone = Some(point),
                 Err(error) => return Err(error.into()),
             }

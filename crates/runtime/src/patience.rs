@@ -1,4 +1,4 @@
-//! Waiting for what another process says, no longer than a given time.
+//! Reads the output of another process with a timeout.
 
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// Bytes that are listened to: what is waited for has a thousandth of it.
+/// Limit of the output in bytes, about a thousand times the usual size.
 const SAID: usize = 1 << 20;
 
-/// All that comes out of a pipe until it is closed; `None` when it stays open for longer than `patience`.
+/// Returns everything from a pipe until it is closed; `None` if it stays open longer than
+/// `patience`.
 pub(crate) fn read_within(mut pipe: impl Read + AsFd, patience: Duration) -> io::Result<Option<Vec<u8>>> {
     let deadline = Instant::now() + patience;
     let mut words = Vec::new();

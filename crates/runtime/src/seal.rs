@@ -1,8 +1,9 @@
-//! The executable of shims as a file that nothing can write to.
+//! The executable of shims as a file to which nothing can write.
 //!
-//! A shim's processes enter containers before they become the container's program, and `/proc/self/exe` leads from there to their executable: a
-//! container that starts with `#!/proc/self/exe`, or that looks at a process which is just being started, gets hold of it. It must not be the
-//! file that the machine runs next.
+//! A shim's processes enter containers before they become the container's program. There
+//! `/proc/self/exe` refers to the shim's executable. A container can open it with a script that
+//! starts with `#!/proc/self/exe`, or by inspecting a process that is being started. It must
+//! therefore not be the file that the machine runs next.
 
 use std::ffi::{CStr, CString};
 use std::fs::{self, File, Metadata};
@@ -24,18 +25,20 @@ const MOUNT_ATTR_RDONLY: libc::c_uint = 1;
 const MOUNT_ATTR_NOSUID: libc::c_uint = 2;
 const MOUNT_ATTR_NODEV: libc::c_uint = 4;
 
-/// `MFD_EXEC` of `linux/memfd.h`, since Linux 6.3: the file may be run although the machine's default is that such files may not.
+/// `MFD_EXEC` of `linux/memfd.h`, since Linux 6.3: the file may be executed even if the machine's
+/// default forbids it for such files.
 const MFD_EXEC: libc::c_uint = 0x10;
 
-/// An executable that runs and cannot be written to through any descriptor of it.
+/// An executable that nothing can write to through any of its descriptors.
 #[derive(Debug)]
 pub(crate) struct SealedExecutable(OwnedFd);
 
 impl SealedExecutable {
-    /// Seals a program; `empty` is an empty folder of this instance.
+    /// Seals a program. `empty` is an empty folder of this instance.
     ///
-    /// The program's folder is seen through a read-only overlay that is mounted nowhere: that shares the memory of the machine's own file, and no
-    /// right of a container reaches what lies below. Where the kernel or the file system has no such thing, the program is copied to memory, once
+    /// The program's folder is opened through a read-only overlay that is not attached anywhere. It
+    /// shares the memory of the machine's file, and containers cannot reach the lower layers. If
+    /// the kernel or the file system does not support this, the program is copied to memory once
     /// for all shims.
     pub(crate) fn new(program: &Path, empty: &Path) -> Result<SealedExecutable> {
         let running = File::open(program).context(|| format!("open {}", program.display()))?;
@@ -51,7 +54,7 @@ impl SealedExecutable {
         }
     }
 
-    /// The path under which a child of this process runs it.
+    /// Returns the path with which a child of this process executes it.
     pub(crate) fn path(&self) -> PathBuf {
         format!("/proc/self/fd/{}", self.0.as_raw_fd()).into()
     }
@@ -62,7 +65,7 @@ fn through_overlay(program: &Path, empty: &Path, running: &File) -> io::Result<O
         return Err(io::ErrorKind::InvalidInput.into());
     };
     fs::create_dir_all(empty)?;
-    // An overlay without an upper layer takes two lower ones, and nothing can be written to it.
+    // An overlay without an upper layer needs two lower ones, and is read-only.
     let layers = CString::new(format!("{}:{}", escaped(folder)?, escaped(empty)?))?;
     // SAFETY: all of these calls take numbers and strings that end with NUL and outlive the call; descriptors that they answer are new.
     let mount = unsafe {
@@ -91,7 +94,7 @@ fn through_overlay(program: &Path, empty: &Path, running: &File) -> io::Result<O
     Ok(sealed)
 }
 
-/// Whether two views show one file: an overlay may number devices and files by itself.
+/// Returns whether two views show one file. An overlay may have its own device and inode numbers.
 fn same(one: &Metadata, other: &Metadata) -> bool {
     let facts = |file: &Metadata| {
         (
@@ -106,7 +109,7 @@ fn same(one: &Metadata, other: &Metadata) -> bool {
     facts(one) == facts(other)
 }
 
-/// A colon parts the layers of an overlay.
+/// Escapes colons, which separate the layers of an overlay.
 fn escaped(folder: &Path) -> io::Result<String> {
     let text = folder.to_str().ok_or(io::ErrorKind::InvalidInput)?;
     Ok(text.replace('\\', "\\\\").replace(':', "\\:"))
@@ -130,7 +133,7 @@ fn copy(mut program: File) -> io::Result<OwnedFd> {
     answer(libc::c_long::from(unsafe {
         libc::fcntl(memory.as_raw_fd(), libc::F_ADD_SEALS, seals)
     }))?;
-    // What is open for writing cannot be run.
+    // A file that is open for writing cannot be executed.
     File::open(format!("/proc/self/fd/{}", memory.as_raw_fd())).map(OwnedFd::from)
 }
 
@@ -159,7 +162,7 @@ mod tests {
 
     use super::*;
 
-    /// Runs, as itself, and takes no byte, by whichever way it is opened.
+    /// Asserts that the file runs, is the program, and cannot be written to in any way.
     fn assert_sealed(sealed: &SealedExecutable) {
         let output = Command::new(sealed.path())
             .arg0("busybox")
@@ -172,7 +175,7 @@ mod tests {
         assert!(written.is_err());
     }
 
-    /// Busybox, in a folder of its own; a name that parts layers unless it is escaped.
+    /// Returns busybox in a folder whose name would separate layers without escaping.
     fn program() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("a:b");

@@ -1,7 +1,9 @@
-//! The system call filter of `RuntimeDefault`: an allow list in the OCI runtime's JSON.
+//! The seccomp filter of `RuntimeDefault`: an allow list in the JSON of the OCI runtime
+//! specification.
 //!
-//! What a container may call follows the list that container engines agree on: everything that acts on the caller's own
-//! namespaces and files. Calls that change the machine come with the capability that governs them.
+//! The permitted system calls are those that container engines agree on: everything that affects
+//! only the caller's own namespaces and files. Calls that change the machine require the
+//! corresponding capability.
 
 use serde_json::{Value, json};
 
@@ -9,10 +11,10 @@ use crate::bounded;
 use crate::error::Context as _;
 use crate::{Result, Seccomp};
 
-/// Calls allowed to every container, one a word.
+/// System calls that every container may use, separated by white space.
 const ALLOWED: &str = include_str!("seccomp/allowed.txt");
 
-/// Calls allowed with a capability.
+/// System calls that a capability permits.
 const WITH_CAPABILITY: &[(&str, &[&str])] = &[
     ("CAP_DAC_READ_SEARCH", &["open_by_handle_at"]),
     (
@@ -82,19 +84,22 @@ const WITH_CAPABILITY: &[(&str, &[&str])] = &[
     ("CAP_PERFMON", &["perf_event_open"]),
 ];
 
-/// Address families: all but AF_VSOCK (40), which reaches past the network namespace.
+/// Address family that is denied, because it reaches outside the network namespace. All others are
+/// permitted.
 const AF_VSOCK: u64 = 40;
 
-/// Clone flags that make namespaces: CLONE_NEW{TIME,NS,CGROUP,UTS,IPC,USER,PID,NET}.
+/// Clone flags that create namespaces: CLONE_NEW{TIME,NS,CGROUP,UTS,IPC,USER,PID,NET}.
 const CLONE_NAMESPACES: u64 = 0x7E02_0000 | 0x80;
 
-/// Personalities that any process may take: Linux, 32-bit Linux, their address-randomisation query and unset forms.
+/// Personalities that every process may set: Linux, 32-bit Linux, both without address
+/// randomization, and the query.
 const PERSONALITIES: &[u64] = &[0x0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
 /// `ENOSYS`: lets a C library fall back from `clone3` to `clone`, whose flags a filter can see.
 const ENOSYS: u32 = 38;
 
-/// The filter of `RuntimeDefault` for a process with these capabilities (`CAP_…`), as the `linux.seccomp` of an OCI runtime config.
+/// Returns the filter of `RuntimeDefault` for a process with these capabilities (`CAP_…`), as
+/// `linux.seccomp` of an OCI runtime config.
 pub fn default_profile(capabilities: &[String]) -> Value {
     let has = |name: &str| capabilities.iter().any(|capability| capability == name);
     let allowed: Vec<&str> = ALLOWED.split_whitespace().collect();
@@ -130,7 +135,7 @@ pub fn default_profile(capabilities: &[String]) -> Value {
     })
 }
 
-/// The `linux.seccomp` that a container asks for; `None` for none.
+/// Returns the `linux.seccomp` that a container requests; `None` for no filter.
 pub(crate) fn resolve(asked: &Seccomp, capabilities: &[String]) -> Result<Option<Value>> {
     match asked {
         Seccomp::Unconfined => Ok(None),

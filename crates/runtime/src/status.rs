@@ -1,31 +1,33 @@
-//! What a pod's shim reports: the states of containers, kept in files that outlive both the agent and the shim.
+//! Reports of a pod's shim: states of containers, in files that outlive both the agent and the
+//! shim.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// State of one container attempt.
+/// State of one run of a container.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ContainerStatus {
     /// [`crate::ContainerSpec::id`].
     pub id: String,
     /// [`crate::ContainerSpec::annotations`].
     pub annotations: BTreeMap<String, String>,
-    /// Image name as asked for.
+    /// Name of the image in the container's spec.
     pub image: String,
-    /// Digest of the image that runs, `sha256:…`.
+    /// Digest of the running image, `sha256:…`.
     pub image_id: String,
-    /// The image as Kubernetes names it in a pod's status: `repository@sha256:…` of its manifest, else [`Self::image_id`].
+    /// The image's id in a pod's status: `repository@sha256:…` of its manifest, or
+    /// [`Self::image_id`].
     #[serde(default)]
     pub image_ref: String,
-    /// Where it is in its life.
+    /// State of its process.
     pub state: ContainerState,
-    /// Cgroup of the container, absolute below the hierarchies' roots.
+    /// Cgroup of the container, an absolute path below the roots of the hierarchies.
     pub cgroup: String,
 }
 
-/// Where a container is in its life.
+/// State of a container's process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "camelCase")]
 pub enum ContainerState {
@@ -33,7 +35,7 @@ pub enum ContainerState {
     Running {
         /// Process id on the machine.
         pid: i32,
-        /// When it was started.
+        /// Start time.
         started_at: Timestamp,
     },
     /// Its process has ended.
@@ -42,23 +44,23 @@ pub enum ContainerState {
         exit_code: i32,
         /// The signal that ended it.
         signal: Option<i32>,
-        /// Whether the kernel killed for want of memory in the container's cgroup.
+        /// Whether the OOM killer killed a process in the container's cgroup.
         oom_killed: bool,
-        /// When it was started.
+        /// Start time.
         started_at: Timestamp,
-        /// When it ended.
+        /// End time.
         finished_at: Timestamp,
     },
 }
 
 impl ContainerState {
-    /// Whether its process runs.
+    /// Returns whether its process runs.
     pub fn is_running(&self) -> bool {
         matches!(self, ContainerState::Running { .. })
     }
 }
 
-/// Something that happened without the caller's doing, on [`crate::Options::events`].
+/// An event that the caller did not cause, on [`crate::Options::events`].
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A container started or ended.
@@ -68,18 +70,19 @@ pub enum Event {
         /// Its new state.
         status: ContainerStatus,
     },
-    /// The pod's shim died; its containers are gone. [`crate::Runtime::remove_pod`] cleans up what is left.
+    /// The pod's shim ended, and with it the containers. [`crate::Runtime::remove_pod`] removes the
+    /// rest.
     PodGone {
         /// [`crate::SandboxSpec::id`].
         pod: String,
     },
 }
 
-/// What a container uses.
+/// Resource usage of a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Processor time, nanoseconds since the start.
+    /// Processor time in nanoseconds since the start.
     pub cpu_nanoseconds: u64,
-    /// Memory in bytes without the page cache that is easily given back.
+    /// Memory in bytes without the part of the page cache that the kernel can easily reclaim.
     pub memory_working_set: u64,
 }

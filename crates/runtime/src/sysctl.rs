@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 use crate::error::Context as _;
 use crate::{Error, Result, SandboxSpec};
 
-/// A namespace that has values of its own for a kernel parameter.
+/// A namespace that has its own values of a kernel parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Namespace {
     Ipc,
     Network,
 }
 
-/// Front of a parameter's path below `/proc/sys`, and the namespace that it is of. What is not here is the whole machine's.
+/// Prefixes of parameters' paths below `/proc/sys`, with their namespaces. All others belong to the
+/// whole machine.
 const NAMESPACED: &[(&str, Namespace)] = &[
     ("kernel/shm", Namespace::Ipc),
     ("kernel/msg", Namespace::Ipc),
@@ -22,7 +23,7 @@ const NAMESPACED: &[(&str, Namespace)] = &[
     ("net/", Namespace::Network),
 ];
 
-/// Sets the parameters that a pod asks for. The calling process is in the pod's namespaces.
+/// Sets the parameters that a pod requests. The calling process is in the pod's namespaces.
 pub(crate) fn apply(spec: &SandboxSpec) -> Result<()> {
     for (name, value) in &spec.sysctls {
         let path = path_of(name, spec.host_network, spec.host_ipc)?;
@@ -32,7 +33,8 @@ pub(crate) fn apply(spec: &SandboxSpec) -> Result<()> {
     Ok(())
 }
 
-/// Where a parameter lies below `/proc/sys`. Refuses what would change the machine: the caller may have been deceived.
+/// Returns a parameter's path below `/proc/sys`. Refuses parameters that would change the machine,
+/// because the caller may not have checked them.
 fn path_of(name: &str, host_network: bool, host_ipc: bool) -> Result<PathBuf> {
     let path = with_slashes(name);
     if path.split('/').any(|part| matches!(part, "" | "." | "..")) || path.contains('\0') {
@@ -57,7 +59,8 @@ fn path_of(name: &str, host_network: bool, host_ipc: bool) -> Result<PathBuf> {
     }
 }
 
-/// Names are written with dots or with slashes; the first of the two says which one separates, and the other stands for a dot in a part
+/// Converts a name to slashes. Names are separated by dots or by slashes. The first of the two in
+/// the name is the separator, and the other one stands for a dot in a part
 /// (`net.ipv4.conf.eth0/1.forwarding`, `net/ipv4/conf/eth0.1/forwarding`).
 fn with_slashes(name: &str) -> String {
     if name.chars().find(|letter| matches!(letter, '.' | '/')) == Some('/') {

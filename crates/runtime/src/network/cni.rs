@@ -1,14 +1,18 @@
-//! The pods' network by the plugins that are installed on the machine: the container network interface (CNI), from the runtime's side.
+//! The pods' network by plugins that are installed on the machine: the runtime's side of the
+//! Container Network Interface (CNI).
 //!
-//! The network is the first configuration in a folder, a list of plugins. Each is a program: it is told in its environment what to do
-//! ([`plugin`]), and by JSON how ([`config`]); what it answers is given to the next ([`answer`]). A pod is added along the list and
-//! deleted against it, with the list that it was added by: what there is now may be another.
+//! The network is the first configuration in a folder: a list of plugins. Each plugin is a program.
+//! Its environment has the operation ([`plugin`]), and its input is the configuration as JSON
+//! ([`config`]). Its result is passed to the next plugin ([`answer`]). A pod is added in the order
+//! of the list and deleted in the reverse order, with the list that it was added with, because the
+//! current list may differ.
 //!
-//! What was added is written beside the pod before the first plugin runs, and goes with the pod's folder after the last one has
-//! agreed. Deleting may be repeated, says the interface, so whatever fails between is simply done again.
+//! A record is written to the pod's folder before the first plugin runs. It is removed with the
+//! folder after the last plugin has succeeded. CNI permits repeated deletion, so a failed deletion
+//! is retried.
 //!
-//! Not used: CHECK, because nothing would follow from it that probes do not say; GC, because the network may be shared with other
-//! runtimes of the machine, whose pods it would take away.
+//! Not used: CHECK, because it gives no more than probes do; GC, because the network may be shared
+//! with other runtimes of the machine, whose pods it would remove.
 
 mod answer;
 mod config;
@@ -28,25 +32,25 @@ use super::Range;
 use crate::error::Context as _;
 use crate::{Error, ErrorKind, HostPort, PluginArgs, PodAddress, Protocol, Result, layout};
 
-/// The pod's end of what the plugins make.
+/// Name of the pod's end of the interface that the plugins create.
 const POD_LINK: &str = "eth0";
-/// The capability of plugins that lead ports of the machine to pods.
+/// Capability of plugins that forward host ports to pods.
 const PORT_MAPPINGS: &str = "portMappings";
 
-/// Where the plugins and their configuration are.
+/// Folders of the plugins and their configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cni {
-    /// The first configuration in it, by name, is the pods' network.
+    /// Folder of configurations. The first one by name is the pods' network.
     pub conf_dir: PathBuf,
-    /// Plugins are looked for in these, in order.
+    /// Folders of plugins, in the order of the search.
     pub bin_dirs: Vec<PathBuf>,
 }
 
-/// A pod that is to be added.
+/// A pod to add.
 pub(super) struct Newcomer<'a> {
-    /// Its id.
+    /// The pod's id.
     pub(super) id: &'a str,
-    /// What the plugins are told of it.
+    /// Arguments for the plugins.
     pub(super) args: &'a PluginArgs,
     pub(super) host_ports: &'a [HostPort],
     /// The node's pod ranges.
@@ -55,15 +59,15 @@ pub(super) struct Newcomer<'a> {
     pub(super) pid: u32,
 }
 
-/// What the plugins made of a pod.
+/// Result of the plugins for a pod.
 pub(super) struct Added {
-    /// In the plugins' order.
+    /// The addresses in the plugins' order.
     pub(super) addresses: Vec<PodAddress>,
-    /// Whether a plugin leads the host ports.
+    /// Whether a plugin forwards the host ports.
     pub(super) leads_ports: bool,
 }
 
-/// A pod that was given to plugins, as it is kept beside the pod.
+/// Saved record of a pod that was passed to plugins.
 #[derive(Debug, Serialize, Deserialize)]
 struct Attachment {
     list: List,
@@ -71,19 +75,20 @@ struct Attachment {
     container: String,
     /// `CNI_ARGS`.
     args: String,
-    /// What each capability is used for, if a plugin has it.
+    /// The value for each capability, if a plugin has it.
     runtime: Map<String, Value>,
-    /// Device and number of the pod's network namespace: another one is not the pod's.
+    /// Device and inode number of the pod's network namespace, to detect another one.
     namespace: (u64, u64),
-    /// What the last plugin answered, once all have.
+    /// Result of the last plugin, after all have succeeded.
     answer: Option<Value>,
 }
 
 impl Cni {
-    /// Whether pods can be added now: there is a configuration, and its plugins do not deny it.
+    /// Returns an error if pods cannot be added now: there is no configuration, or a plugin reports
+    /// that it is not ready.
     pub(super) fn check(&self) -> Result<()> {
         let list = self.list()?;
-        // The plugins of older versions are not asked: they do not know the word.
+        // Plugins of older versions do not support STATUS.
         if !list.has_status() {
             return Ok(());
         }
@@ -98,7 +103,7 @@ impl Cni {
         Ok(())
     }
 
-    /// Whether there is a configuration.
+    /// Returns an error if there is no configuration.
     pub(super) fn is_configured(&self) -> Result<()> {
         self.list().map(drop)
     }
@@ -107,7 +112,7 @@ impl Cni {
         config::find(&self.conf_dir).map_err(|why| not_ready(&format!("cni plugin not initialized: {why}")))
     }
 
-    /// Adds a pod; `record` is the file that keeps what is needed to delete it.
+    /// Adds a pod. `record` is the file for the data that its deletion needs.
     pub(super) fn add(&self, pod: &Newcomer<'_>, record: &Path) -> Result<Added> {
         let list = self.list()?;
         let netns = format!("/proc/{}/ns/net", pod.pid);
@@ -140,13 +145,15 @@ impl Cni {
     }
 }
 
-/// Deletes what [`Cni::add`] has added; fine when nothing was. `namespace` is what is taken for the pod's, if it still has one.
+/// Deletes the result of [`Cni::add`]. Succeeds if there is none. `namespace` is the namespace that
+/// should be the pod's, if it still exists.
 pub(super) fn delete(record: &Path, namespace: Option<&File>) -> Result<()> {
     let Some(attachment) = layout::read_json::<Attachment>(record)? else {
         return Ok(());
     };
     let deleted = attachment.delete(&attachment.list, namespace);
-    // A mistake by which a pod could not be added may be one by which it cannot be deleted either, and mended by now.
+    // An error in the configuration that prevented the pod's addition may also prevent its
+    // deletion, and may be corrected by now.
     match (deleted, &attachment.answer, attachment.cni.list()) {
         (Err(error), None, Ok(list)) if list != attachment.list => {
             attachment.delete(&list, namespace).map_err(|_| error)
@@ -173,7 +180,8 @@ impl Attachment {
     }
 
     fn delete(&self, list: &List, namespace: Option<&File>) -> Result<()> {
-        // A descriptor of ours keeps it until the plugins are done, also when the pod's last process has ended.
+        // Our descriptor keeps the namespace until the plugins are done, also after the pod's last
+        // process has ended.
         let is_own = |file: &&File| {
             file.metadata()
                 .is_ok_and(|found| self.namespace == (found.dev(), found.ino()))
@@ -216,7 +224,7 @@ fn arguments(args: &PluginArgs) -> String {
     pairs.collect::<Vec<_>>().join(";")
 }
 
-/// What plugins are told of a pod if they declare the capability, in the conventions' words.
+/// Returns the values for plugins that declare a capability, in the form of the CNI conventions.
 fn runtime(pod: &Newcomer<'_>) -> Map<String, Value> {
     let mut runtime: Map<String, Value> = pod.args.capabilities.clone().into_iter().collect();
     if !pod.host_ports.is_empty() {

@@ -1,7 +1,8 @@
-//! The kernel's table of connections: those over UDP have no end, so a client would stay with an endpoint that is gone for as long as it
-//! keeps sending.
+//! The kernel's table of connections. UDP connections have no end, so a client that keeps sending
+//! would stay with a removed endpoint.
 //!
-//! A dump and deletions over netlink. No library that may be linked deletes entries, and the program `conntrack` is one more package for two messages.
+//! Uses netlink to list and delete entries. No library with a suitable license deletes entries, and
+//! the program `conntrack` would be another package for two messages.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -28,14 +29,15 @@ const CTA_TUPLE_REPLY: u16 = 2;
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
 const IPPROTO_UDP: u8 = 17;
-/// Headers: of netlink, and of netfilter below it.
+/// Bytes of the netlink header and of the netfilter header.
 const HEADERS: usize = 16 + 4;
-/// What the kernel puts into one answer of a dump.
+/// Largest size of one response of the kernel in bytes.
 const BUFFER: usize = 64 << 10;
-/// What one message of ours takes at most: two headers, a tuple, an id and a zone.
+/// Largest size of one of our messages in bytes: two headers, a tuple, an id and a zone.
 const OWN: usize = 256;
 
-/// Forgets the UDP entries of which `gone` says so, from where the client sends to and where the answers come from. How many.
+/// Deletes the UDP entries for which `gone` returns true, and returns their number. `gone` gets the
+/// destination that the client used and the endpoint's address.
 pub(super) fn forget_udp(gone: impl Fn(SocketAddr, SocketAddr) -> bool) -> Result<usize> {
     let connection = Connection::open()?;
     let mut forgotten = 0;
@@ -49,11 +51,11 @@ pub(super) fn forget_udp(gone: impl Fn(SocketAddr, SocketAddr) -> bool) -> Resul
     Ok(forgotten)
 }
 
-/// One UDP entry, and what names it.
+/// A UDP entry and its identification.
 struct Entry {
     client_saw: SocketAddr,
     endpoint: SocketAddr,
-    /// The attributes by which the kernel finds it again.
+    /// The attributes that identify it to the kernel.
     name: Vec<u8>,
 }
 
@@ -86,7 +88,7 @@ impl Connection {
         }
     }
 
-    /// Whether it was still there.
+    /// Deletes an entry. Returns whether it still existed.
     fn delete(&self, family: u8, entry: &Entry) -> Result<bool> {
         self.send(CT_DELETE, NLM_F_REQUEST | NLM_F_ACK, family, &entry.name)?;
         let mut buffer = vec![0; OWN * 2];
@@ -116,7 +118,7 @@ impl Connection {
         Ok(())
     }
 
-    /// The messages of one answer: type and body.
+    /// Returns the messages of one response: type and body.
     fn receive<'b>(&self, buffer: &'b mut [u8]) -> Result<Vec<(u16, &'b [u8])>> {
         let length = recv(self.0.as_raw_fd(), buffer, MsgFlags::empty())
             .context(|| "read the table of connections")?;
@@ -138,7 +140,7 @@ fn number(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(four.try_into().ok()?))
 }
 
-/// The number of an error, positive; 0 is none.
+/// Returns the number of an error, positive; 0 means success.
 fn code(body: &[u8]) -> i32 {
     number(body, 0).map_or(libc::EIO, |code| code.cast_signed().wrapping_neg())
 }
@@ -148,12 +150,12 @@ fn refused(body: &[u8]) -> Error {
     Error::machine(format!("the table of connections: {errno}"))
 }
 
-/// Attributes: type and value.
+/// Returns attributes: type and value.
 fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let head = bytes.get(..4)?;
         let length = usize::from(u16::from_ne_bytes([head[0], head[1]]));
-        // The two highest bits say that it holds others, and its byte order.
+        // The two highest bits are flags: nested, and network byte order.
         let kind = u16::from_ne_bytes([head[2], head[3]]) & 0x3fff;
         let value = bytes.get(4..length)?;
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -185,7 +187,7 @@ fn entry(bytes: &[u8]) -> Option<Entry> {
     })
 }
 
-/// Source and destination of a UDP tuple.
+/// Returns source and destination of a UDP tuple.
 fn tuple(bytes: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
     let (addresses, ports) = (find(bytes, 1)?, find(bytes, 2)?);
     if find(ports, 1)?.first() != Some(&IPPROTO_UDP) {

@@ -1,8 +1,9 @@
-//! What the machine's other rules do to packets of pods: each table may drop what is forwarded, whatever ours accept.
+//! Effects of the machine's other rules on packets of pods. Every nftables table can drop forwarded
+//! packets, even if ours accept them.
 //!
-//! Docker sets the policy of iptables' chain FORWARD to drop, and so do common recipes. Networks of pods let their packets through
-//! there, by a rule for their own bridge alone, and so do we. A chain that drops by any other name is a person's own firewall: it is told, and
-//! left alone.
+//! Docker sets the policy of iptables' chain FORWARD to drop, and so do common guides. Pod networks
+//! add a rule there that accepts packets of their own bridge, and so do we. Other chains that drop
+//! belong to an administrator's firewall: they are reported and not changed.
 
 use std::process::{Command, Stdio};
 
@@ -11,10 +12,10 @@ use crate::bounded;
 use crate::error::Context as _;
 use crate::{Error, Result};
 
-/// Where a kernel that has them says which tables the older iptables made.
+/// Files in which the kernel lists tables of legacy iptables, if it supports them.
 const LEGACY_TABLES: [&str; 2] = ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"];
 
-/// A chain that drops what is forwarded and not accepted.
+/// A chain that drops forwarded packets which no rule accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Dropping {
     family: String,
@@ -22,7 +23,8 @@ struct Dropping {
     chain: String,
 }
 
-/// Lets packets of a bridge through where iptables drops what is forwarded. Answers what drops them still, with the remedy.
+/// Accepts packets of a bridge if iptables drops forwarded packets. Returns a description and a
+/// remedy for everything that still drops them.
 pub(super) fn let_through(bridge: &str) -> Result<Vec<String>> {
     let mut dropped = Vec::new();
     for chain in dropping(&forwarding::read(&["list", "chains"])?) {
@@ -59,7 +61,7 @@ pub(super) fn let_through(bridge: &str) -> Result<Vec<String>> {
     Ok(dropped)
 }
 
-/// Takes back the rules of [`let_through`]; fine where there are none.
+/// Removes the rules of [`let_through`]. Succeeds if there are none.
 pub(super) fn forget(bridge: &str) {
     for program in [
         "iptables-nft",
@@ -71,7 +73,8 @@ pub(super) fn forget(bridge: &str) {
     ] {
         for direction in ["-i", "-o"] {
             let rule = rule(bridge, direction);
-            // Asking alone would make a table that was not there; taking away what is not there fails, as does a program that is not.
+            // Listing the rules would create a missing table, so it is not done. Removing a missing
+            // rule fails, and so does a missing program.
             if is_in_use(program) && run(program, &[&["-D"], &rule[..]].concat()).is_ok() {
                 tracing::debug!(program, bridge, direction, "the rule for the bridge is gone");
             }
@@ -79,7 +82,7 @@ pub(super) fn forget(bridge: &str) {
     }
 }
 
-/// Whether a program has a table of rules that are forwarded.
+/// Returns whether a program has a table with forwarding rules.
 fn is_in_use(program: &str) -> bool {
     match program.strip_suffix("-legacy") {
         Some(_) => {
@@ -93,7 +96,8 @@ fn is_in_use(program: &str) -> bool {
     }
 }
 
-/// Has the first of these programs that is installed accept packets of a bridge, both ways.
+/// Adds rules that accept packets of a bridge in both directions, with the first of these programs
+/// that is installed.
 fn accept(programs: &[&str], bridge: &str) -> Result<()> {
     let installed = |program: &&&str| run(program, &["--version"]).is_ok();
     let program = programs.iter().find(installed);
@@ -114,7 +118,7 @@ fn accept(programs: &[&str], bridge: &str) -> Result<()> {
     Ok(())
 }
 
-/// A rule that whoever lists the chain understands.
+/// Returns a rule whose purpose is visible when the chain is listed.
 fn rule<'a>(bridge: &'a str, direction: &'a str) -> [&'a str; 9] {
     [
         "FORWARD",
@@ -130,7 +134,7 @@ fn rule<'a>(bridge: &'a str, direction: &'a str) -> [&'a str; 9] {
 }
 
 fn run(program: &str, arguments: &[&str]) -> Result<String> {
-    // What others change at the same time is waited for.
+    // Waits for other programs that change the rules at the same time.
     let wait: &[&str] = if arguments == ["--version"] {
         &[]
     } else {
@@ -153,7 +157,7 @@ fn run(program: &str, arguments: &[&str]) -> Result<String> {
     Err(Error::machine(format!("{program}: {first}")))
 }
 
-/// The chains of a listing that drop what is forwarded unless a rule accepts it.
+/// Returns the chains in a listing that drop forwarded packets by default.
 fn dropping(chains: &str) -> Vec<Dropping> {
     let mut found = Vec::new();
     let (mut table, mut chain) = (("", ""), "");
@@ -162,7 +166,7 @@ fn dropping(chains: &str) -> Vec<Dropping> {
         match words[..] {
             ["table", family, name, ..] => table = (family, name),
             ["chain", name, ..] => chain = name,
-            // Bridges and devices have hooks of their own; what is forwarded between networks is of these.
+            // Bridges and devices have other hooks. Packets between networks pass these.
             ["type", "filter", "hook", "forward", ..]
                 if matches!(table.0, "ip" | "ip6" | "inet") && line.contains("policy drop") =>
             {

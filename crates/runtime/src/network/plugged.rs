@@ -1,4 +1,5 @@
-//! Own pods that plugins have connected. They are on no bridge of ours, so that rules know them by their addresses.
+//! Pods of this instance that plugins connected. They are not on our bridge, so rules match their
+//! addresses.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -7,15 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::forwarding;
 use crate::Result;
 
-/// Their addresses. The network's table gets them from the network; the tables of Services have another keeper, whose making of them and
-/// whose changes here exclude each other.
+/// Addresses of these pods. The network writes them to its own table. The tables of Services are
+/// written by [`super::Services`]; a lock prevents it from writing them while they change here.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Plugged(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
     addresses: BTreeSet<IpAddr>,
-    /// Whether the tables of Services stand and have them all.
+    /// Whether the tables of Services exist and contain all addresses.
     told: bool,
 }
 
@@ -28,12 +29,12 @@ impl Plugged {
         self.lock().addresses.clone()
     }
 
-    /// Whether the tables of Services, which were made once, have them all.
+    /// Returns whether the tables of Services, if they exist, contain all addresses.
     pub(super) fn are_told(&self) -> bool {
         self.lock().told
     }
 
-    /// Makes the tables of Services with the addresses that there are.
+    /// Writes the tables of Services with the current addresses.
     pub(super) fn tell(&self, make: impl FnOnce(&BTreeSet<IpAddr>) -> Result<()>) -> Result<()> {
         let mut state = self.lock();
         state.told = false;
@@ -42,7 +43,7 @@ impl Plugged {
         Ok(())
     }
 
-    /// Takes in a pod's addresses; `services` begins the names of the tables of Services.
+    /// Adds a pod's addresses. `services` is the prefix of the names of the tables of Services.
     pub(super) fn add(&self, services: &str, addresses: &[IpAddr]) {
         let mut state = self.lock();
         state.addresses.extend(addresses);
@@ -57,7 +58,7 @@ impl Plugged {
 }
 
 impl State {
-    /// What cannot be changed is made anew by the keeper of Services, soon.
+    /// If a change fails, the writer of Services soon writes the tables again.
     fn change(&mut self, verb: &str, table: &str, addresses: &[IpAddr]) {
         if !self.told || addresses.is_empty() {
             return;

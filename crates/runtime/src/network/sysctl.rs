@@ -1,4 +1,4 @@
-//! What the network needs of the kernel's settings.
+//! Kernel settings that the network needs.
 
 use std::fs;
 use std::path::Path;
@@ -7,8 +7,8 @@ use crate::Result;
 use crate::bounded;
 use crate::error::Context as _;
 
-/// Lets the machine forward IPv6. A kernel that forwards no longer listens to routers, from which a machine may have its own way out:
-/// where it did listen it goes on to.
+/// Enables forwarding of IPv6. A kernel that forwards ignores router advertisements, which may give
+/// the machine its default route. If the kernel accepted them before, it continues to.
 pub(super) fn forward_ipv6() -> Result<()> {
     const FORWARDING: &str = "net/ipv6/conf/all/forwarding";
     let forwards = bounded::kernel(Path::new("/proc/sys").join(FORWARDING));
@@ -26,8 +26,8 @@ pub(super) fn forward_ipv6() -> Result<()> {
     write_sysctl(FORWARDING, "1")
 }
 
-/// Lets the rules see what pods on one bridge send each other, or the answers to what was led would pass them by. Only a machine that has
-/// the module can be told.
+/// Makes the rules see packets between pods on one bridge. Otherwise the answers to forwarded
+/// packets would not pass them. Needs the kernel module for it.
 pub(super) fn filter_bridged() -> Result<()> {
     for family in ["iptables", "ip6tables"] {
         let name = format!("net/bridge/bridge-nf-call-{family}");
@@ -38,7 +38,7 @@ pub(super) fn filter_bridged() -> Result<()> {
     Ok(())
 }
 
-/// Sets a value below /proc/sys, where it is another.
+/// Sets a value below /proc/sys if it differs.
 pub(super) fn write_sysctl(name: &str, value: &str) -> Result<()> {
     let path = Path::new("/proc/sys").join(name);
     if bounded::kernel(&path).is_ok_and(|current| current.trim() == value) {

@@ -1,4 +1,4 @@
-//! What plugins answer to ADD.
+//! Results of plugins for ADD.
 
 use std::net::IpAddr;
 
@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use crate::PodAddress;
 
-/// The addresses of the pod's link: at most one of each family, as a pod has them, in the order of the answer. An answer says
-/// which link an address is of by its number among `interfaces`; before version 0.3 there was one address of each family.
+/// Returns the addresses of the pod's link in the order of the result, at most one of each family.
+/// A result refers to the link of an address by its index in `interfaces`. Before version 0.3 there
+/// was one address of each family.
 pub(super) fn addresses(answer: &Value, link: &str) -> Result<Vec<PodAddress>, String> {
     let list = answer["ips"].as_array().into_iter().flatten();
     let of_link = list.filter(|one| match one["interface"].as_u64() {
@@ -45,7 +46,7 @@ pub(super) fn addresses(answer: &Value, link: &str) -> Result<Vec<PodAddress>, S
     }
 }
 
-/// Whether an interface is the pod's, and not one of the machine's.
+/// Returns whether an interface belongs to the pod and not to the machine.
 fn is_pods(interface: &Value, link: &str) -> bool {
     let in_sandbox = interface["sandbox"]
         .as_str()

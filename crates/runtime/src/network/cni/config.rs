@@ -1,4 +1,4 @@
-//! The configuration of a network: a list of plugins, from the first file of a folder.
+//! Configuration of a network: a list of plugins, from the first file of a folder.
 
 use crate::bounded;
 use std::cmp::Ordering;
@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// The versions of the interface that we speak, the oldest first.
+/// Supported versions of CNI, the oldest first.
 const VERSIONS: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
-/// Of a configuration that names no version.
+/// Version of a configuration that names none.
 const OLDEST: &str = VERSIONS[0];
-/// Files of a folder that are looked at: more than any machine has.
+/// Limit of files in the folder, more than any machine has.
 const FILES: usize = 1000;
-/// Bytes of a file that are read: one with every option of every plugin is a hundredth of it.
+/// Limit of a file in bytes. A file with every option of every plugin has about a hundredth.
 const FILE_BYTES: u64 = 1 << 20;
 
-/// A plugin's own part, as the file has it.
+/// Configuration of one plugin, as in the file.
 pub(super) type Plugin = Map<String, Value>;
 
 /// A network.
@@ -26,11 +26,12 @@ pub(super) struct List {
     pub(super) name: String,
     /// One of [`VERSIONS`].
     version: String,
-    /// In the order in which pods are added.
+    /// The plugins, in the order in which pods are added.
     pub(super) plugins: Vec<Plugin>,
 }
 
-/// The network of the first file of a folder, by name, as other runtimes and kubelets before 1.24 choose it. The error is why there is none.
+/// Returns the network of the first file of a folder by name, as other runtimes and kubelets before
+/// 1.24 choose it. The error is the reason why there is none.
 pub(super) fn find(folder: &Path) -> Result<List, String> {
     let none = || format!("no network config found in {}", folder.display());
     let entries = fs::read_dir(folder).map_err(|error| match error.kind() {
@@ -55,7 +56,7 @@ pub(super) fn find(folder: &Path) -> Result<List, String> {
     parse(file).map_err(failed)
 }
 
-/// Reads a list, or the one plugin that a `.conf` file of old is.
+/// Parses a list, or the single plugin of an old `.conf` file.
 fn parse(mut file: Map<String, Value>) -> Result<List, String> {
     let name = file
         .get("name")
@@ -86,7 +87,7 @@ fn parse(mut file: Map<String, Value>) -> Result<List, String> {
     })
 }
 
-/// The newest version that is named and that we speak.
+/// Returns the newest supported version in the file.
 fn version(file: &Map<String, Value>) -> Result<String, String> {
     let one = file
         .get("cniVersion")
@@ -111,7 +112,7 @@ fn version(file: &Map<String, Value>) -> Result<String, String> {
     })
 }
 
-/// Plugins make file names of it.
+/// Checks the network's name, because plugins use it in file names.
 fn check_name(name: &str) -> Result<(), String> {
     let first = name.bytes().next().ok_or("missing network name")?;
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
@@ -121,7 +122,7 @@ fn check_name(name: &str) -> Result<(), String> {
     }
 }
 
-/// The name of a plugin's program.
+/// Returns the name of a plugin's program.
 pub(super) fn kind(plugin: &Plugin) -> Result<&str, String> {
     match plugin.get("type").and_then(Value::as_str) {
         None | Some("") => Err("a plugin has no 'type'".into()),
@@ -133,8 +134,8 @@ pub(super) fn kind(plugin: &Plugin) -> Result<&str, String> {
 }
 
 impl List {
-    /// What a plugin is told: its own part, the network's name and version, what was asked for of its capabilities, and what the
-    /// plugins before it have answered.
+    /// Returns the input of a plugin: its own configuration, the network's name and version, the
+    /// values for its capabilities, and the result of the plugins before it.
     pub(super) fn plugin(
         &self,
         plugin: &Plugin,
@@ -157,19 +158,19 @@ impl List {
         config
     }
 
-    /// Whether one of the plugins declares a capability.
+    /// Returns whether one of the plugins declares a capability.
     pub(super) fn has_capability(&self, capability: &str) -> bool {
         self.plugins
             .iter()
             .any(|plugin| has_capability(plugin, capability))
     }
 
-    /// Whether its plugins know the verb STATUS.
+    /// Returns whether the version has the operation STATUS.
     pub(super) fn has_status(&self) -> bool {
         self.is_since("1.1.0")
     }
 
-    /// Whether its plugins want their last answer when a pod is deleted.
+    /// Returns whether the version requires the last result when a pod is deleted.
     pub(super) fn deletes_by_answer(&self) -> bool {
         self.is_since("0.4.0")
     }

@@ -18,16 +18,16 @@ use crate::error::Context as _;
 use crate::patience::read_within;
 use crate::{Error, Result};
 
-/// How long a plugin may take: as long as kubelets wait for a call of their runtime.
+/// Timeout of a plugin, the same as the kubelet's for calls to its runtime.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Where plugins find `iptables` and its like when the agent's own search path lacks it.
+/// Folders in which plugins find programs such as `iptables` if the agent's `PATH` lacks them.
 const PROGRAMS: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What a plugin is told in its environment.
+/// Environment of a plugin.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Call<'a> {
     pub(super) container: &'a str,
-    /// Path of the network namespace; empty when there is none any more.
+    /// Path of the network namespace; empty if it does not exist any more.
     pub(super) netns: &'a str,
     pub(super) link: &'a str,
     pub(super) args: &'a str,
@@ -35,7 +35,8 @@ pub(super) struct Call<'a> {
     pub(super) path: &'a [PathBuf],
 }
 
-/// Runs the program of a plugin's configuration, and returns what it answers; null where there is no answer. Its own words are in the error.
+/// Runs the program of a plugin and returns its result; null if it prints none. The error contains
+/// the plugin's message.
 pub(super) fn run(verb: &str, call: &Call<'_>, config: &Plugin) -> Result<Value> {
     let kind = config::kind(config).map_err(Error::invalid)?;
     let failed = |why: String| {
@@ -65,7 +66,7 @@ pub(super) fn run(verb: &str, call: &Call<'_>, config: &Plugin) -> Result<Value>
     Err(failed(words(&answer, &complaint, &status.to_string())))
 }
 
-/// The program of a plugin.
+/// Returns the program of a plugin.
 fn find(kind: &str, path: &[PathBuf]) -> std::result::Result<PathBuf, String> {
     let mut places = path.iter().map(|folder| folder.join(kind));
     places.find(|place| place.is_file()).ok_or_else(|| {
@@ -96,22 +97,23 @@ fn command(program: &Path, verb: &str, call: &Call<'_>) -> Command {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // So that what it starts ends with it.
+        // A process group, so that its child processes are killed with it.
         .process_group(0);
     command
 }
 
-/// Tells a plugin its configuration and hears it out: its answer and its complaints. `None` when it had to be ended.
+/// Writes a plugin's input and reads its result and its error output. Returns `None` if it was
+/// killed after the timeout.
 fn talk(child: &mut Child, input: Vec<u8>) -> std::io::Result<Option<(Vec<u8>, Vec<u8>)>> {
     let stdin = child.stdin.take();
     let stderr = child.stderr.take();
     let teller = thread::Builder::new().name("cni-stdin".into()).spawn(move || {
-        // A plugin that ends early says why on its own.
+        // A plugin that ends early reports the reason itself.
         stdin.map(|mut stdin| stdin.write_all(&input))
     })?;
     let listener = thread::Builder::new().name("cni-stderr".into()).spawn(move || {
         let mut complaint = Vec::new();
-        // What a plugin leaves in the background may hold it open.
+        // A background process of the plugin may hold the pipe open.
         if let Some(Ok(Some(said))) = stderr.map(|stderr| read_within(stderr, PATIENCE)) {
             complaint = said;
         }
@@ -135,7 +137,7 @@ fn talk(child: &mut Child, input: Vec<u8>) -> std::io::Result<Option<(Vec<u8>, V
     Ok(answer.map(|answer| (answer, complaint)))
 }
 
-/// What a plugin says of its failure: an error object, or whatever else.
+/// Returns the message of a failed plugin: that of an error object, or its other output.
 fn words(answer: &[u8], complaint: &[u8], status: &str) -> String {
     let object: Value = serde_json::from_slice(answer).unwrap_or_default();
     let text = |field: &str| object[field].as_str().filter(|text| !text.is_empty());

@@ -4,7 +4,8 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// Writes what it is told into a file named after itself and the verb, and answers as its configuration says.
+/// A plugin that writes its input to a file named after itself and the operation, and prints the
+/// result that its configuration contains.
 const PLUGIN: &str = r#"#!/bin/sh
 folder=$(dirname "$0")
 config=$(cat)
@@ -21,7 +22,7 @@ struct Machine {
 }
 
 impl Machine {
-    /// With the plugins `one` and `two`, and a list of both.
+    /// Creates a machine with the plugins `one` and `two`, and a list of both.
     fn new(version: &str) -> Machine {
         let folder = tempfile::tempdir().unwrap();
         let cni = Cni {
@@ -66,7 +67,7 @@ impl Machine {
         fs::read_to_string(self.folder.path().join(file)).unwrap_or_default()
     }
 
-    /// What the plugins were called for last.
+    /// Returns the operations of the last call.
     fn last_call(&self) -> String {
         self.read("calls").lines().last().unwrap().to_owned()
     }
@@ -138,7 +139,7 @@ fn a_pod_is_added_along_the_list_and_deleted_against_it() {
     );
     assert_eq!(two["prevResult"]["from"], "one");
 
-    // What is installed now is not what the pod was added by.
+    // The installed list differs from the one that the pod was added with.
     fs::remove_file(machine.cni.conf_dir.join("10-pods.conflist")).unwrap();
     let namespace = File::open("/proc/self/ns/net").unwrap();
     delete(&machine.record(), Some(&namespace)).unwrap();

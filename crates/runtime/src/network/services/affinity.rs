@@ -1,4 +1,4 @@
-//! Clients of IPv4 that stay with their endpoint: the kernel writes them down as they come.
+//! IPv4 clients that keep their endpoint. The kernel stores them when they connect.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -8,10 +8,10 @@ use super::super::forwarding;
 use super::{Destination, script};
 use crate::{Protocol, Result};
 
-/// One client that is remembered.
+/// A stored client.
 pub(super) struct Remembered {
     client: Ipv4Addr,
-    /// The address and port that it connected to, which may be one of the node.
+    /// The address and port that it connected to, which may be a node port.
     saw: (Ipv4Addr, Protocol, u16),
     pub(super) endpoint: SocketAddr,
     timeout_seconds: u64,
@@ -19,7 +19,7 @@ pub(super) struct Remembered {
 }
 
 impl Remembered {
-    /// What it connected to, either way to see it.
+    /// Returns the possible destinations of its connection: an address, or a node port.
     pub(super) fn destinations(&self) -> [Destination; 2] {
         let (address, protocol, port) = self.saw;
         let node_port = Destination::NodePort {
@@ -42,7 +42,7 @@ impl Remembered {
         )
     }
 
-    /// The element that brings it back.
+    /// Returns the script that adds it again.
     pub(super) fn element(&self, table: &str) -> String {
         format!(
             "add element ip {table} affinity {{ {} timeout {}s expires {}s : {} }}\n",
@@ -54,13 +54,13 @@ impl Remembered {
     }
 }
 
-/// Those who are remembered now; nobody where there is no table.
+/// Returns the clients that are stored now; empty if there is no table.
 pub(super) fn remembered(table: &str) -> Vec<Remembered> {
     let listed = forwarding::read(&["--json", "list", "map", "ip", table, "affinity"]);
     listed.map_or(Vec::new(), |text| read(&text))
 }
 
-/// Forgets those whose endpoint serves them no more.
+/// Removes clients for which `keeps` returns false, because their endpoint no longer serves them.
 pub(super) fn forget(table: &str, keeps: impl Fn(&Remembered) -> bool) -> Result<()> {
     let gone: Vec<String> = remembered(table)
         .iter()
@@ -70,7 +70,8 @@ pub(super) fn forget(table: &str, keeps: impl Fn(&Remembered) -> bool) -> Result
     if gone.is_empty() {
         return Ok(());
     }
-    // One that ends by itself at this moment would make the whole script fail; each by itself, it is as good.
+    // An entry that expires at this moment fails the whole script. Then the entries are removed one
+    // by one.
     let together = format!("delete element ip {table} affinity {{ {} }}\n", gone.join(", "));
     if forwarding::apply(&together).is_err() {
         for key in &gone {

@@ -1,10 +1,12 @@
-//! The places of endpoints in a destination's list: numbers from 0 without a gap, since one is drawn among so many.
+//! Numbers of endpoints in a destination's list. They start at 0 without a gap, because the rules
+//! draw a random number.
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 
-/// Puts `wanted` into `slots`, moving as few as possible; what each place that changed holds now. An endpoint that comes takes the place of one that
-/// goes, or a new one at the end; a place that stays empty is filled from the end.
+/// Changes `slots` to contain `wanted` with as few moves as possible. Returns the new endpoint of
+/// each changed number. A new endpoint takes the number of a removed one, or a new number at the
+/// end. Remaining gaps are filled from the end.
 pub(super) fn refill(
     slots: &mut Vec<SocketAddr>,
     wanted: &[SocketAddr],
@@ -16,7 +18,8 @@ pub(super) fn refill(
         .filter(|n| !staying.contains(&slots[*n]))
         .collect();
     let mut changed = BTreeMap::new();
-    // The last places first, so that what is cut off the end is never a place that was just filled.
+    // The last gaps come first, so that the list is never shortened by a number that was just
+    // filled.
     while let Some(place) = empty.pop() {
         if let Some(endpoint) = coming.pop() {
             slots[place] = endpoint;
@@ -47,7 +50,8 @@ mod tests {
 
     #[test]
     fn every_refill_holds_what_is_wanted_and_tells_each_place_that_differs() {
-        // All pairs of subsets of five endpoints, from every order that the earlier ones led to.
+        // All pairs of subsets of five endpoints, from every order that results from the earlier
+        // ones.
         let subset = |bits: u8| endpoints(&(0..5).filter(|n| bits >> n & 1 == 1).collect::<Vec<_>>());
         let mut slots = Vec::new();
         for (from, to) in (0..32u8).flat_map(|from| (0..32u8).map(move |to| (from, to))) {
