@@ -1,4 +1,4 @@
-//! What can be done to objects, one verb a file.
+//! The verbs of the API, one file for each.
 
 mod converted_list;
 pub(crate) mod create;

@@ -15,12 +15,11 @@ use crate::objects::{self, Entry, Object, Place, Write};
 use crate::respond::Payload;
 use crate::shared::Shared;
 
-/// Changes a stored object: `change` gets its present state (as a value, and as stored) and gives the next one,
-/// prepared and judged. A write that came between is met by trying again, unless `change` itself then finds that
-/// its condition no longer holds.
+/// Changes a stored object. `change` gets the current state, as a value and as stored, and returns
+/// the new state, prepared and validated. When another write comes first, `change` runs again on
+/// the newer state, at most [`CONFLICT_RETRIES_MAX`] times in all. An error of `change` ends it.
 ///
-/// A next state that is the present one is no write. One that is being deleted and has nothing left to wait for
-/// removes the object.
+/// An unchanged object is not written. An object that [`is_finished`] is removed from the store.
 pub(crate) async fn update(
     shared: &Shared,
     place: Place<'_>,
@@ -68,7 +67,7 @@ pub(crate) async fn update(
                 }
                 return single(written).map(Payload::Stored);
             }
-            // It was another object that goes along.
+            // The conflict is on another object of the same transaction.
             Err(CommitError::Conflict { key: other, .. }) if other != key => {}
             Err(CommitError::Conflict {
                 current: Some(newer), ..
@@ -80,7 +79,7 @@ pub(crate) async fn update(
     Err(Status::modified(place.kind, place.name))
 }
 
-/// Whether an object in this state has nothing left to wait for and goes.
+/// Returns whether the object is being deleted, and no finalizer or grace period delays that.
 pub(crate) fn is_finished(kind: &Kind, object: &Value) -> bool {
     meta::deletion_timestamp(object).is_some()
         && meta::finalizers(object).next().is_none()
@@ -91,15 +90,15 @@ pub(crate) fn is_finished(kind: &Kind, object: &Value) -> bool {
         && !(objects::is_namespace(kind) && has_spec_finalizers(object))
 }
 
-/// Whether a namespace still waits for its content to be gone.
+/// Returns whether the deletion of the namespace must still wait for its content to be deleted.
 pub(crate) fn has_spec_finalizers(namespace: &Value) -> bool {
     namespace["spec"]["finalizers"]
         .as_array()
         .is_some_and(|finalizers| !finalizers.is_empty())
 }
 
-/// A node's heartbeat repeats itself, so it need not reach the disk before it is acknowledged. Everything else
-/// must, a Lease that changes hands above all.
+/// Returns how durable a write must be. A node repeats its heartbeat, so the server may acknowledge
+/// it before it is on disk. All other writes must be on disk first, also a new holder of a Lease.
 fn durability(kind: &Kind, namespace: &str, old: &Value, new: &Value) -> Durability {
     const HEARTBEATS: &str = "kube-node-lease";
     let is_heartbeat = namespace == HEARTBEATS
@@ -113,7 +112,7 @@ fn durability(kind: &Kind, namespace: &str, old: &Value, new: &Value) -> Durabil
     }
 }
 
-/// The object of a transaction that had one write.
+/// Returns the object of a transaction that had one write.
 pub(crate) fn single(mut written: Vec<Arc<Object>>) -> Result<Arc<Object>, Status> {
     written
         .pop()
@@ -125,7 +124,8 @@ pub(crate) fn commit_failed(error: &CommitError<Entry>) -> Status {
     match error {
         CommitError::Closed => Status::unavailable("the server is shutting down"),
         error => {
-            // The store logs once that the disk refuses writes. Every client may try as often as it likes.
+            // The store logs once that the disk refuses writes. Clients may retry without a limit,
+            // so this line is for debugging only.
             tracing::debug!(%error, "a commit failed");
             Status::internal(error)
         }

@@ -45,7 +45,7 @@ pub(crate) async fn create_object(
         set_generated_name(shared, &mut object)?;
     }
     kind.default(&mut object);
-    // Before the preparation, which mends some of what is warned about.
+    // The warnings come before the preparation, because that corrects some of their causes.
     request.warnings.extend(kind.warnings(&object));
     kind.prepare_create(&mut object);
     if *kind == certificates::CERTIFICATE_SIGNING_REQUEST {
@@ -58,9 +58,9 @@ pub(crate) async fn create_object(
         };
         certificates::set_requestor(&mut object, requestor);
     }
-    // Held to the end of the commit by kinds that are given something unique.
+    // Some kinds get a unique value here. The guard is held until the commit has ended.
     let _allocation = admission::on_create(shared, &request.user, kind, &mut object).await?;
-    // Generated names differ in their last letters alone, so that what holds for one holds for all.
+    // Generated names differ only in their last letters, so one validation is enough.
     let errors = kind.validate(&object);
     if !errors.is_empty() {
         return Err(Status::invalid(kind, meta::name(&object), &errors));

@@ -1,4 +1,4 @@
-//! delete: an object goes, at once or in steps.
+//! delete: deletes an object at once, or after its grace period and finalizers.
 
 use api::field_error::{FieldError, Path};
 use api::kinds::Kind;
@@ -25,7 +25,7 @@ use crate::shared::Shared;
 use crate::user::User;
 use crate::write;
 
-/// What becomes of the objects that the deleted one owns.
+/// What happens to the dependents of a deleted object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Propagation {
     Background,
@@ -33,7 +33,7 @@ pub(crate) enum Propagation {
     Orphan,
 }
 
-/// How a deletion is asked for.
+/// Options of a deletion.
 #[derive(Debug, Default)]
 pub(crate) struct DeleteOptions {
     pub(crate) dry_run: bool,
@@ -41,12 +41,13 @@ pub(crate) struct DeleteOptions {
     pub(crate) propagation: Option<Propagation>,
     pub(crate) uid: Option<String>,
     pub(crate) resource_version: Option<String>,
-    /// `orphanDependents: false`, the old spelling of background, after which Kubernetes answers 202.
+    /// True for `orphanDependents: false`, the old spelling of background. Kubernetes then answers
+    /// 202 while the object still exists.
     pub(crate) not_orphan: bool,
 }
 
 impl DeleteOptions {
-    /// From the body when there is one, else from the query.
+    /// Reads the options from the body, or from the query when the body is empty.
     pub(crate) async fn of(request: &Request) -> Result<DeleteOptions, Status> {
         let value = match request.body.is_empty() {
             true => from_query(&request.query)?,
@@ -55,7 +56,7 @@ impl DeleteOptions {
         DeleteOptions::of_value(&value)
     }
 
-    /// From a DeleteOptions object; null is one that says nothing.
+    /// Reads the options from a `DeleteOptions` object. Null sets no option.
     pub(crate) fn of_value(value: &Value) -> Result<DeleteOptions, Status> {
         let mut errors = Vec::new();
         let dry_run_values = value["dryRun"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -137,7 +138,6 @@ pub(crate) async fn delete(shared: &Shared, request: Request) -> Result<Response
         name: &target.name,
     };
     let deletion = delete_object(shared, &request.user, place, &options, request.now).await?;
-    // A kind with a grace period shows its object to the last; the others say that it is gone.
     let code = match deletion.is_gone() || !options.not_orphan {
         true => StatusCode::OK,
         false => StatusCode::ACCEPTED,
@@ -150,16 +150,16 @@ pub(crate) async fn delete(shared: &Shared, request: Request) -> Result<Response
     respond::payload(&request, code, &payload)
 }
 
-/// Kinds whose deletion answers with the object, as Kubernetes' own registry has it.
+/// Returns whether the response to a deletion is the object and not a `Status`, as in Kubernetes.
 fn shows_object(kind: &Kind) -> bool {
     kind.group.is_empty() && matches!(kind.kind, "Pod" | "Service" | "ServiceAccount")
 }
 
-/// What a deletion came to.
+/// Result of a deletion.
 pub(crate) enum Deletion {
-    /// The object is gone; this is its last state.
+    /// The object was removed. The payload is its last state.
     Gone { payload: Payload, uid: String },
-    /// It waits for its grace period or its finalizers.
+    /// The object still waits for its grace period or its finalizers.
     Going(Payload),
 }
 
@@ -168,7 +168,7 @@ impl Deletion {
         matches!(self, Deletion::Gone { .. })
     }
 
-    /// The object's last or present state.
+    /// Returns the last state of a removed object, or the current state.
     pub(crate) fn into_payload(self) -> Payload {
         match self {
             Deletion::Gone { payload, .. } | Deletion::Going(payload) => payload,
@@ -236,7 +236,7 @@ pub(crate) async fn delete_object(
                     Deletion::Going(payload)
                 });
             }
-            // It was another object that goes along.
+            // The conflict is on another object of the same transaction.
             Err(CommitError::Conflict { key: other, .. }) if other != key => {}
             Err(CommitError::Conflict {
                 current: Some(newer), ..
@@ -248,7 +248,7 @@ pub(crate) async fn delete_object(
     Err(Status::modified(place.kind, place.name))
 }
 
-/// 409 when the object is not the one, or not at the version, that the options name.
+/// Returns 409 when the UID or the resource version differs from the precondition.
 pub(crate) fn check_preconditions(
     place: Place<'_>,
     options: &DeleteOptions,
@@ -276,17 +276,17 @@ pub(crate) fn check_preconditions(
     Ok(())
 }
 
-/// What a deletion does to an object in its present state.
+/// Next step of a deletion.
 pub(crate) enum Step {
-    /// Nothing: it is on its way already, and no faster than asked.
+    /// No write: the deletion has begun, and this request does not change it.
     Wait,
-    /// It stays, marked as going.
+    /// Store this state. The object is marked as being deleted.
     Mark(Value),
-    /// It goes, this being its last state.
+    /// Remove the object. The value is its last state.
     Remove(Value),
 }
 
-/// What a deletion with these options does to the object now.
+/// Decides the next step of a deletion with these options.
 pub(crate) fn next_step(kind: &Kind, old: &Value, options: &DeleteOptions, now: Timestamp) -> Step {
     let marked = meta::deletion_timestamp(old).is_some();
     let pending_grace = old["metadata"]["deletionGracePeriodSeconds"].as_i64();
@@ -295,7 +295,7 @@ pub(crate) fn next_step(kind: &Kind, old: &Value, options: &DeleteOptions, now: 
         grace_seconds(kind, old, options),
         pending_grace.filter(|_| marked),
     ) {
-        // Already going: the grace period may only become shorter, and finalizers stay what they are.
+        // The deletion has begun: a request can only shorten the grace period.
         (Some(_), Some(pending)) => match options.grace_seconds {
             Some(asked) if asked < pending => shorten_grace(&mut new, pending, asked),
             _ => return Step::Wait,
@@ -325,7 +325,8 @@ pub(crate) fn next_step(kind: &Kind, old: &Value, options: &DeleteOptions, now: 
     }
 }
 
-/// The grace period of an object that has one (a pod): None for the other kinds, 0 for a pod that no kubelet has to stop.
+/// Returns the grace period in seconds. None for kinds other than pods; 0 for a pod that no kubelet
+/// has to stop.
 fn grace_seconds(kind: &Kind, object: &Value, options: &DeleteOptions) -> Option<i64> {
     if !objects::is_pod(kind) {
         return None;
@@ -345,8 +346,8 @@ fn shorten_grace(object: &mut Value, pending: i64, asked: i64) {
     metadata.insert("deletionGracePeriodSeconds".to_owned(), asked.into());
 }
 
-/// Sets the finalizers by which the garbage collector sees what is to become of the dependents. Without a policy
-/// the ones that are there stay.
+/// Sets the finalizer that selects the garbage collector's treatment of the dependents. Without a
+/// policy the finalizers stay unchanged.
 fn set_propagation(object: &mut Value, propagation: Option<Propagation>) {
     let Some(propagation) = propagation else { return };
     let wanted = match propagation {

@@ -1,4 +1,4 @@
-//! deletecollection: every object that selectors find is deleted.
+//! deletecollection: deletes all objects that match the selectors.
 
 use api::status::Status;
 use futures::future::join_all;
@@ -14,7 +14,7 @@ use crate::shared::Shared;
 use crate::verbs::delete::{self, DeleteOptions};
 use crate::verbs::list_options::Selection;
 
-/// Deletes what the selectors find at this moment and answers the list of it.
+/// Deletes the objects that match the selectors now, and answers with their list.
 pub(crate) async fn delete_collection(
     shared: &Shared,
     request: Request,
@@ -48,7 +48,7 @@ pub(crate) async fn delete_collection(
     respond::payload(&request, StatusCode::OK, &Payload::Value(list))
 }
 
-/// Deletes one of the objects found, and gives its last state. None when somebody else was faster.
+/// Deletes one object and returns its last state. None when it no longer exists.
 async fn delete_found(
     shared: &Shared,
     request: &Request,

@@ -11,7 +11,7 @@ use crate::respond::{self, Payload};
 use crate::shared::Shared;
 use crate::verbs::list_options;
 
-/// Answers the object as it is, or as it is once the store has reached the revision asked for.
+/// Returns the current object. With a resource version, waits first until the store has reached it.
 pub(crate) async fn get(shared: &Shared, request: &Request) -> Result<Response<Body>, Status> {
     let target = &request.target;
     if let Some(revision) = list_options::revision(request.query.non_empty("resourceVersion"))? {

@@ -1,4 +1,4 @@
-//! list: the objects that selectors find, whole or in pages, all as of one revision.
+//! list: the objects that match the selectors at one revision, at once or in pages.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -29,9 +29,10 @@ use crate::verbs::list_options::{self, ListOptions, Match, Selection};
 #[derive(Debug, Serialize, Deserialize)]
 struct Continue {
     v: String,
-    /// The revision of the list; -1 goes on from whatever is there, after the list's own revision was forgotten.
+    /// The revision of the list. -1 continues at the current revision, after the list's own revision
+    /// was compacted.
     rv: i64,
-    /// The key of the last object shown, below the list's prefix.
+    /// The key of the last object of the page before, without the list's prefix.
     start: String,
 }
 
@@ -62,7 +63,7 @@ impl Continue {
     }
 }
 
-/// Lists what the path and the selectors say.
+/// Lists the objects of the path that match the selectors.
 pub(crate) async fn list(
     shared: &Shared,
     request: Request,
@@ -89,7 +90,7 @@ pub(crate) async fn list(
     if let Some(last) = &page.more_after {
         let start = last.strip_prefix(prefix.as_str()).unwrap_or(last);
         list_meta["continue"] = Continue::encode(rv_of(snapshot.revision()), start)?.into();
-        // With selectors the number would take a look at every object that is left.
+        // With selectors, the count would have to examine every remaining object.
         if options.selection.is_everything() {
             list_meta["remainingItemCount"] = snapshot.after(last).len().into();
         }
@@ -107,13 +108,13 @@ fn rv_of(revision: Revision) -> i64 {
     i64::try_from(revision.0).unwrap_or(i64::MAX)
 }
 
-/// The objects at the revision that the parameters ask for.
+/// Returns the objects at the revision that the parameters request.
 async fn snapshot(shared: &Shared, prefix: &str, options: &ListOptions) -> Result<Snapshot<Entry>, Status> {
     let Some(revision) = options.revision.filter(|revision| revision.0 != 0) else {
         return Ok(current(shared, prefix, &options.selection));
     };
     list_options::reach(shared, revision).await?;
-    // A limit without a rule means exactly this revision: how Kubernetes paged before there were rules.
+    // Without `resourceVersionMatch`, a limit means exactly this revision, as in Kubernetes.
     let exact = match options.matching {
         Some(matching) => matching == Match::Exact,
         None => options.limit > 0,
@@ -147,7 +148,7 @@ fn list_failed(error: ListError) -> Status {
     }
 }
 
-/// 410 with a token that goes on where this one would have, at whatever revision there is.
+/// Returns 410 with a token that continues after the same key, at the current revision.
 fn expired(token: &Continue) -> Result<Response<Body>, Status> {
     let mut value = Status::continue_expired().to_value();
     value["metadata"]["continue"] = Continue::encode(ANY_REVISION, &token.start)?.into();
@@ -157,12 +158,12 @@ fn expired(token: &Continue) -> Result<Response<Body>, Status> {
 /// One page of a list.
 struct Page {
     objects: Vec<Arc<Object>>,
-    /// The key of the last object, when there are more after it.
+    /// The key of the last object, when more objects follow.
     more_after: Option<String>,
 }
 
 impl Page {
-    /// The selected objects after the key `start`, at most `limit` of them; a limit of 0 is none.
+    /// Returns at most `limit` selected objects after the key `start`. 0 means no limit.
     fn of(snapshot: &Snapshot<Entry>, selection: &Selection, start: Option<&str>, limit: usize) -> Page {
         let all = snapshot.after(start.unwrap_or_default());
         let mut selected = all.filter(|object| selection.matches(&object.attributes));
@@ -182,7 +183,7 @@ impl Page {
     }
 }
 
-/// A list as the concatenation of the stored bytes.
+/// Returns a list that concatenates the stored bytes.
 fn shared_bytes(presenter: &Presenter, list_meta: &Value, objects: Vec<Arc<Object>>) -> Response<Body> {
     let head = format!(
         "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{list_meta},\"items\":[",
@@ -202,11 +203,11 @@ fn shared_bytes(presenter: &Presenter, list_meta: &Value, objects: Vec<Arc<Objec
     response
 }
 
-/// The bytes of a list, copied into frames as the client takes them.
+/// Body of a list. It copies the objects into frames while the client reads.
 struct ListBody {
     head: Option<String>,
     objects: VecDeque<Arc<Object>>,
-    /// How many bytes are still to come.
+    /// Bytes that are not sent yet.
     left: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Which objects a list or a watch is about, and at which revision: `ListOptions`.
+//! `ListOptions`: the objects and the revision of a list or a watch.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::query::Query;
 use crate::request;
 use crate::shared::Shared;
 
-/// Objects that selectors find.
+/// Label and field selectors for objects of one kind.
 #[derive(Debug)]
 pub(crate) struct Selection {
     kind: &'static Kind,
@@ -47,17 +47,18 @@ impl Selection {
         Ok(Selection { kind, labels, fields })
     }
 
-    /// What it takes in memory, about, with the copy of a field's value by which a watcher waits.
+    /// Returns the approximate size in memory, in bytes. Fields count twice, because a watcher holds a
+    /// copy of a field's value.
     pub(crate) fn size(&self) -> usize {
         self.labels.size() + 2 * self.fields.size()
     }
 
-    /// Whether every object is selected.
+    /// Returns whether the selectors match every object.
     pub(crate) fn is_everything(&self) -> bool {
         self.labels.is_everything() && self.fields.is_everything()
     }
 
-    /// Whether this object is selected.
+    /// Returns whether the selectors match this object.
     pub(crate) fn matches(&self, entry: &Entry) -> bool {
         let attributes = &entry.attributes;
         self.labels.matches(|key| attributes.labels.get(key))
@@ -74,14 +75,14 @@ impl Selection {
             })
     }
 
-    /// The one name that is selected, if it is one.
+    /// Returns the name when the field selector requires exactly one.
     fn name(&self) -> Option<&str> {
         self.fields
             .exact("metadata.name")
             .filter(|name| !name.is_empty() && !name.contains('/'))
     }
 
-    /// The one node whose pods are selected, if it is one.
+    /// Returns the node when the field selector requires pods of exactly one node.
     pub(crate) fn node(&self) -> Option<&str> {
         let is_pod = objects::is_pod(self.kind);
         self.fields
@@ -89,7 +90,8 @@ impl Selection {
             .filter(|node| is_pod && !node.is_empty())
     }
 
-    /// What the keys of all selected objects in `namespace` begin with, or the key of the only one.
+    /// Returns the common prefix of the keys of all selected objects in `namespace`, or the key of the
+    /// only one.
     pub(crate) fn prefix(&self, namespace: &str) -> String {
         match self.name() {
             Some(name) if !namespace.is_empty() || !self.kind.namespaced => {
@@ -99,7 +101,7 @@ impl Selection {
         }
     }
 
-    /// What of that a watcher must hear of.
+    /// Returns which events below the prefix a watcher must receive.
     pub(crate) fn interest(&self) -> Interest {
         match self.node() {
             Some(node) => Interest::Index {
@@ -111,7 +113,7 @@ impl Selection {
     }
 }
 
-/// How a resource version is to be understood.
+/// Meaning of a resource version, from `resourceVersionMatch`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Match {
     Exact,
@@ -122,7 +124,7 @@ pub(crate) enum Match {
 #[derive(Debug)]
 pub(crate) struct ListOptions {
     pub(crate) selection: Selection,
-    /// None for the most recent state; 0 for any.
+    /// None for the most recent state, 0 for any state.
     pub(crate) revision: Option<Revision>,
     pub(crate) matching: Option<Match>,
     pub(crate) limit: usize,
@@ -133,7 +135,7 @@ pub(crate) struct ListOptions {
 }
 
 impl ListOptions {
-    /// Reads them for objects of `kind`.
+    /// Reads the parameters for objects of `kind`.
     pub(crate) fn of(kind: &'static Kind, query: &Query) -> Result<ListOptions, Status> {
         let selection = Selection::of(kind, query)?;
         let given_revision = query.non_empty("resourceVersion");
@@ -258,7 +260,7 @@ fn list_rules(
     }
 }
 
-/// A resource version as a revision. 400 when it is no whole number.
+/// Parses a resource version. Returns 400 when it is not a whole number.
 pub(crate) fn revision(text: Option<&str>) -> Result<Option<Revision>, Status> {
     let Some(text) = text else { return Ok(None) };
     let parsed = text.parse().map_err(|_| {
@@ -270,7 +272,7 @@ pub(crate) fn revision(text: Option<&str>) -> Result<Option<Revision>, Status> {
     Ok(Some(Revision(parsed)))
 }
 
-/// Waits until the store has reached `revision`; 504 when that takes too long.
+/// Waits until the store has reached `revision`. Returns 504 after [`FUTURE_REVISION_WAIT`].
 pub(crate) async fn reach(shared: &Shared, revision: Revision) -> Result<(), Status> {
     if shared.objects.revision() >= revision {
         return Ok(());

@@ -1,4 +1,5 @@
-//! patch: an object, or its status, changed by a JSON patch, a merge patch or a strategic merge patch.
+//! patch: changes an object, or its status, by a JSON patch, a merge patch or a strategic merge
+//! patch.
 
 use std::borrow::Cow;
 
@@ -21,15 +22,15 @@ use crate::shared::Shared;
 use crate::verbs::update::{self, Part};
 use crate::write;
 
-/// A patch that has been read.
+/// Parsed patch. A JSON patch is parsed when it is applied.
 enum Patch<'a> {
     Json(&'a [u8]),
     Merge(Value),
     Strategic(Value),
 }
 
-/// Applies the patch in the body to the object that the path names. Without a resourceVersion in it, a patch is
-/// applied to whatever state the object is in by then.
+/// Applies the patch in the body to the object that the path names. A patch without a
+/// `resourceVersion` applies to any state of the object.
 pub(crate) async fn patch(
     shared: &Shared,
     mut request: Request,
@@ -64,7 +65,7 @@ pub(crate) async fn patch(
 }
 
 fn read(patch_type: PatchType, body: &[u8]) -> Result<Patch<'_>, Status> {
-    // YAML is not offered: the media types say JSON, and Kubernetes takes only that for these three.
+    // Kubernetes accepts only JSON, not YAML, for these three media types.
     let value =
         || decode::untyped(body, Format::Json).map_err(|error| Status::bad_request(error.to_string()));
     let object = || match value()? {
@@ -99,7 +100,8 @@ fn failed(kind: &Kind, error: &PatchError, name: &str) -> Status {
     }
 }
 
-/// The patched value as an object of the kind: types checked, unknown fields handled as asked, canonical, defaulted.
+/// Makes the patched value an object of the kind: handles unknown fields as the client requested,
+/// checks types, makes the value canonical, and sets defaults.
 fn as_object(
     kind: &'static Kind,
     mut patched: Value,
@@ -136,7 +138,7 @@ fn as_object(
     Ok(patched)
 }
 
-/// 422: the patch makes of the object what the kind does not allow.
+/// Returns 422, because the kind does not allow the result of the patch.
 fn unfit(body: &[u8], why: &str) -> Status {
     const SHOWN_BYTES: usize = 1024;
     let shown: Cow<'_, str> = String::from_utf8_lossy(&body[..body.len().min(SHOWN_BYTES)]);

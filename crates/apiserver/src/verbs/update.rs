@@ -1,4 +1,4 @@
-//! update: an object, or its status, replaced by another state of it.
+//! update: replaces an object, its status or its approval.
 
 use api::field_error::{FieldError, Path};
 use api::kinds::{Kind, certificates};
@@ -25,11 +25,11 @@ pub(crate) enum Part {
     Main,
     /// The status, and the user's part of the metadata.
     Status,
-    /// Whether a certificate signing request is granted.
+    /// The approval of a certificate signing request.
     Approval,
 }
 
-/// Replaces the object that the path names by the one in the body.
+/// Replaces the object that the path names with the one in the body.
 pub(crate) async fn update(
     shared: &Shared,
     mut request: Request,
@@ -56,7 +56,7 @@ pub(crate) async fn update(
     }
     let _allocation = admission::allocation(shared, kind).await;
     let mut warnings = Vec::new();
-    // An object that names its version is stored over that version or not at all, so it is needed once.
+    // An object with a resource version replaces only that version, so there is no retry and no clone.
     let once = !matches!(meta::resource_version(&object), "" | "0");
     let mut object = Some(object);
     let payload = write::update(shared, place, options.dry_run, |old, _| {
@@ -73,7 +73,7 @@ pub(crate) async fn update(
     respond::payload(&request, StatusCode::OK, &payload)
 }
 
-/// Prepares and judges the next state of an object, given as the client wants it and defaulted.
+/// Prepares and validates the new state of an object. `new` is the client's object with defaults.
 pub(crate) fn prepare(
     shared: &Shared,
     user: &User,
@@ -113,7 +113,7 @@ pub(crate) fn prepare(
     Ok(new)
 }
 
-/// 409 when the body was made from another object or another state of it than the one stored.
+/// Returns 409 when the UID or the resource version in the body differs from the stored one.
 fn check_preconditions(kind: &Kind, name: &str, new: &Value, old: &Value, part: Part) -> Result<(), Status> {
     let (wanted, found) = (meta::uid(new), meta::uid(old));
     if !wanted.is_empty() && wanted != found {
@@ -154,7 +154,7 @@ fn check_name(request: &Request, object: &Value) -> Result<(), Status> {
     Ok(())
 }
 
-/// A patch names its own version of the object when it changes `metadata.resourceVersion`.
+/// Returns 409 when the patch sets a resource version other than the current one.
 pub(crate) fn check_patched_version(
     kind: &Kind,
     name: &str,

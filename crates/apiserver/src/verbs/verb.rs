@@ -1,11 +1,11 @@
-//! What a request for objects does.
+//! The verb of a request for objects.
 
 use http::Method;
 
 use crate::query::Query;
 use crate::routes::Target;
 
-/// What a request does, in Kubernetes' words.
+/// Verb of a request, as Kubernetes names it in RBAC rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verb {
     Get,
@@ -21,7 +21,7 @@ pub(crate) enum Verb {
 impl Verb {
     pub(crate) fn of(method: &Method, target: &Target, query: &Query) -> Option<Verb> {
         let named = !target.name.is_empty();
-        // Objects are made and deleted in a namespace; lists may span them all.
+        // A create or a deletion needs a namespace. A list may cover all namespaces.
         let placed = !target.kind.namespaced || !target.namespace.is_empty();
         let inside = !target.subresource.is_empty();
         match *method {
@@ -33,7 +33,7 @@ impl Verb {
             Method::PATCH if named => Some(Verb::Patch),
             Method::DELETE if named => Some(Verb::Delete),
             Method::DELETE if placed => Some(Verb::DeleteCollection),
-            // What a proxied server makes of it is its own matter.
+            // The proxied server decides how to answer OPTIONS.
             Method::OPTIONS if target.subresource == "proxy" => Some(Verb::Get),
             _ => None,
         }

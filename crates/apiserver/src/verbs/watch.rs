@@ -1,4 +1,4 @@
-//! watch: what happens to the objects that selectors find, as it happens.
+//! watch: streams the changes of the objects that match the selectors.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,7 +45,7 @@ impl Seat {
         }
     }
 
-    /// Notes that the client took a frame.
+    /// Records that the client took a frame.
     fn took(&self, bytes: usize) {
         if let Some(progress) = &self.progress {
             self.connection.took(progress, bytes);
@@ -145,7 +145,7 @@ fn watch_failed(error: WatchError) -> Status {
     }
 }
 
-/// How long a watch lives.
+/// Returns how long a watch lives.
 fn life(shared: &Shared, seconds: Option<u64>) -> Result<Duration, Status> {
     if let Some(seconds) = seconds {
         return Ok(Duration::from_secs(seconds));
@@ -154,7 +154,7 @@ fn life(shared: &Shared, seconds: Option<u64>) -> Result<Duration, Status> {
     Ok(WATCH_LIFE_MIN + WATCH_LIFE_MIN.mul_f64(f64::from(random) / f64::from(u32::MAX)))
 }
 
-/// The objects that are there when a watch begins.
+/// Objects that exist when a watch begins.
 struct Initial {
     objects: std::vec::IntoIter<Arc<Object>>,
     revision: Revision,
@@ -174,11 +174,11 @@ impl Initial {
 
 struct Watch {
     initial: Option<Initial>,
-    /// Whether a bookmark tells that the initial objects are all there.
+    /// Whether a bookmark marks the end of the initial objects.
     marks_initial_end: bool,
     watcher: Watcher<Entry>,
     presenter: Presenter,
-    /// Whether a Table with column definitions has gone out.
+    /// Whether a Table with column definitions was sent.
     headers_sent: bool,
     selection: Selection,
     next_bookmark: Option<Instant>,
@@ -198,7 +198,7 @@ enum Happening {
 }
 
 impl Watch {
-    /// The next bytes for the client; None at the end.
+    /// Returns the next bytes for the client. None at the end.
     async fn next_frame(&mut self) -> Option<Bytes> {
         if let Some(frame) = self.initial_frame() {
             if let Some(seat) = &self.seat {
@@ -231,17 +231,17 @@ impl Watch {
         let alarm = self.next_bookmark.unwrap_or(self.end);
         let bookmark_due = self.next_bookmark.is_some();
         tokio::select! {
-            // Stopping comes first: the store closes next, and that is no news for a client. Then the clock, which a
-            // stream of events must not hold up.
+            // Stopping comes first: the store closes next, and the client must not get an error for
+            // that. Then the clock, because a stream of events must not delay it.
             biased;
             () = self.stopping.cancelled() => Happening::Stopping,
             () = tokio::time::sleep_until(alarm) => if bookmark_due { Happening::Bookmark } else { Happening::End },
-            // `next_batch` may be dropped and asked again: it takes events only when it returns them.
+            // `next_batch` is cancel safe: it takes events only when it returns them.
             events = self.watcher.next_batch(WATCH_BATCH_MAX) => Happening::Events(events),
         }
     }
 
-    /// Some of the objects that are there at the beginning; None when all are sent.
+    /// Returns the next initial objects. None when all are sent.
     fn initial_frame(&mut self) -> Option<Bytes> {
         let initial = self.initial.as_mut()?;
         let revision = initial.revision;
@@ -286,8 +286,8 @@ impl Watch {
         frame.freeze()
     }
 
-    /// What a change looks like through the selectors: an object that enters the selection is added, one that
-    /// leaves it is deleted, in its last selected state.
+    /// Returns the event that the selectors make of a change. An object that starts to match is ADDED.
+    /// An object that stops matching is DELETED, in its last matching state.
     fn seen(&self, event: &Event<Entry>) -> Option<(&'static str, Bytes)> {
         let object = &event.object;
         let selects = |object: &Object| self.selection.matches(&object.attributes);
@@ -305,7 +305,7 @@ impl Watch {
         }
     }
 
-    /// A bookmark, an object of the kind that holds a resource version alone.
+    /// Returns a bookmark: an object of the kind with only a resource version.
     fn bookmark(&self, revision: Revision, initial_end: bool) -> Bytes {
         let mut object = match self.presenter.answer.shape {
             Shape::Object => json!({
@@ -343,8 +343,8 @@ impl Watch {
     }
 }
 
-/// When the next bookmark is due: after the usual time, and once more shortly before the end, which saves the
-/// client a list when it comes back.
+/// Returns when the next bookmark is due: after [`BOOKMARK_PERIOD`], and once shortly before the
+/// end, so that a client that reconnects does not need a list.
 fn bookmark_after(now: Instant, end: Instant) -> Option<Instant> {
     let last = end.checked_sub(BOOKMARK_BEFORE_END).filter(|last| *last > now)?;
     Some(last.min(now + BOOKMARK_PERIOD))
