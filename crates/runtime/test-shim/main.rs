@@ -1,4 +1,4 @@
-//! The executable that the tests name as shim: it does what the hidden verb of the real binary does.
+//! The shim's executable for tests. It does the same as the hidden verb of the real binary.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Running containers: what a program sees, how it ends, what is told about it.
+//! Tests of containers: what a program sees, how it ends, and what is reported about it.
 
 mod common;
 
@@ -111,7 +111,7 @@ fn the_root_file_system_may_be_read_only_and_mounts_may_not() {
     });
     assert_eq!(exit_code(&status), 0);
     assert_eq!(log.matches("Read-only file system").count(), 2, "{log}");
-    // Two streams: their lines may change places.
+    // The lines of the two streams may be in any order.
     assert!(
         ["b", "/rw/made"]
             .iter()
@@ -185,7 +185,7 @@ fn a_stopped_container_gets_its_signal_then_its_grace_then_is_killed() {
     let status = pod.wait_container(&deaf.id, PATIENCE).unwrap().unwrap();
     assert_eq!(exit_code(&status), 137);
     assert!(started.elapsed() >= Duration::from_millis(300));
-    // Once ended, stopping and removing are nothing special.
+    // Stopping and removing an ended container succeeds.
     pod.stop_container(&deaf.id, Duration::ZERO).unwrap();
     pod.remove_container(&deaf.id).unwrap();
     pod.remove_container(&deaf.id).unwrap();
@@ -317,7 +317,7 @@ fn a_container_cannot_lift_its_own_limits() {
         log.contains("Read-only file system") && !log.contains("made"),
         "{log}"
     );
-    // A volume at the root hides nothing from the first process, whose root it already is.
+    // A volume at the root hides nothing from the first process, whose root was set before.
     let (log, _) = machine.run(&pod, script, |spec| {
         spec.mounts = vec![runtime::Mount {
             name: "v".into(),

@@ -1,4 +1,4 @@
-//! Images: archives, names, layers and registries.
+//! Tests of images: archives, names, layers and registries.
 
 #![allow(unsafe_code, reason = "extended attributes are read by a system call")]
 
@@ -34,7 +34,7 @@ fn link(tar: &mut tar::Builder<Vec<u8>>, kind: tar::EntryType, path: &str, to: &
     tar.append_link(&mut header, path, to).unwrap();
 }
 
-/// A member whose name the library would refuse to write.
+/// Adds a member whose name the library would refuse to write.
 fn wild_file(tar: &mut tar::Builder<Vec<u8>>, path: &str, content: &[u8]) {
     let mut header = tar::Header::new_gnu();
     header.set_size(content.len() as u64);
@@ -48,7 +48,7 @@ fn wild_file(tar: &mut tar::Builder<Vec<u8>>, path: &str, content: &[u8]) {
 fn users_of_the_machine_cannot_enter_what_images_and_pods_bring() {
     let folder = tempfile::tempdir().unwrap();
     let images = folder.path().join("images");
-    // As an earlier version, or somebody else, has made it.
+    // An earlier version, or another program, may have created it.
     fs::create_dir(&images).unwrap();
     fs::set_permissions(&images, fs::Permissions::from_mode(0o755)).unwrap();
     Images::open(folder.path()).unwrap();
@@ -161,7 +161,7 @@ fn no_archive_reaches_out_of_its_layer() {
         wild_file(tar, "up/through", b"x");
     });
     let archive = docker_archive(&folder.path().join("i.tar"), "bad", &[content], "");
-    // Whether such an archive is refused or kept inside is all the same.
+    // Such an archive may be refused or kept inside the folder.
     let imported = images.import(&archive, None);
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "{imported:?}");
     assert!(!Path::new("/rooted").exists());
@@ -198,7 +198,7 @@ fn damaged_and_foreign_archives_are_refused_with_a_reason() {
         assert!(message.contains(reason), "{message}");
         assert_eq!(error, ErrorKind::Invalid, "{message}");
     }
-    // A layer that is not what the config says.
+    // A layer without the digest in the config.
     let good = docker_archive(
         &folder.path().join("i.tar"),
         "a",
@@ -226,7 +226,7 @@ fn an_oci_archive_is_imported_under_any_name() {
     let archive = fs::read(&path).unwrap();
     let info = images.import(&path, None).unwrap().remove(0);
     assert_eq!(info.name, "registry.k8s.io/e2e/agnhost:2.47");
-    // Packed as a whole, under a name of one's own.
+    // Compressed as a whole, with a given name.
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     packed.write_all(&archive).unwrap();
     fs::write(&path, packed.finish().unwrap()).unwrap();
@@ -281,7 +281,7 @@ fn upper_layers_hide_what_is_below_and_an_image_in_use_stays() {
     });
     assert_eq!(exit_code(&status), 9);
     assert_eq!(kind(images.remove("two")).0, ErrorKind::InUse);
-    // Another name does not help a container that is started by this one.
+    // Another name does not permit the removal of the name by which a container was started.
     images.import(&archive, Some("second")).unwrap();
     assert_eq!(kind(images.remove("two")).0, ErrorKind::InUse);
     images.remove("second").unwrap();
@@ -306,7 +306,7 @@ fn a_container_knows_the_manifest_that_it_was_started_by() {
     let pinned = format!("example.com/bb@{manifest}");
     let (_, status) = machine.run(&pod, "exit 0", |spec| spec.image.clone_from(&pinned));
     assert_eq!((status.image_ref, status.image_id), (pinned.clone(), id));
-    // The digest is all that the container has of the name.
+    // The container's name has the digest, so it needs the image by digest only.
     assert_eq!(kind(images.remove("example.com/bb:1")).0, ErrorKind::InUse);
     machine.runtime().remove_pod("p").unwrap();
     images.remove("example.com/bb:1").unwrap();
@@ -337,7 +337,7 @@ fn an_image_of_one_program_needs_no_archive() {
     assert_eq!(log, "alone\n");
 }
 
-/// A registry that serves one image as `app:1`, and wants a password for `secret:1`.
+/// Returns a registry that serves one image as `app:1`, and requires a password for `secret:1`.
 fn registry(blobs: Blobs, manifest: String) -> Registry {
     Registry::serve(move |request| {
         let content = |digest: &str| blobs.0.get(digest).cloned().map(Answer::Blob);
@@ -392,7 +392,7 @@ fn an_unreachable_registry_is_told_at_once_and_by_name() {
         message.contains("registry registry.invalid is not reachable"),
         "{message}"
     );
-    // A port that nobody listens on.
+    // A port without a listener.
     let port = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -405,6 +405,6 @@ fn an_unreachable_registry_is_told_at_once_and_by_name() {
     ));
     assert_eq!(error, ErrorKind::RegistryUnavailable, "{message}");
     assert!(message.to_lowercase().contains("refused"), "{message}");
-    // Longer than a resolver's own patience, shorter than any tries again.
+    // Longer than a resolver's own timeout, but shorter than several attempts.
     assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
 }

@@ -1,6 +1,7 @@
-//! What keeps a container from the machine: devices, processes, memory, kernel parameters, and the shim's executable.
+//! Tests of the isolation between a container and the machine: devices, processes, memory, kernel
+//! parameters, and the shim's executable.
 //!
-//! These tests also run in a machine that has cgroup v2 and nothing but busybox and nft.
+//! These tests also run on a machine with only cgroup v2, busybox and nft.
 
 mod common;
 
@@ -11,7 +12,8 @@ use std::path::{Path, PathBuf};
 use common::{Machine, eventually, exec, exit_code, kind, pid, shim_of};
 use runtime::{ContainerState, Device, DeviceAccess, ErrorKind, Mount, Resources, SandboxSpec};
 
-/// Says which of the block devices in `$devices` (`major:minor`) a process can open, after making a node for each.
+/// Prints which of the block devices in `$devices` (`major:minor`) a process can open after it
+/// creates a node for each.
 const OPEN_DISKS: &str = r#"
     for device in $devices; do
         rm -f /tmp/node
@@ -22,10 +24,10 @@ const OPEN_DISKS: &str = r#"
     echo done
 "#;
 
-/// The number of the capability that lets a process lower its out-of-memory score.
+/// Number of the capability with which a process may lower its `oom_score_adj`.
 const SYS_RESOURCE: u32 = 24;
 
-/// The numbers of every block device of this machine.
+/// Returns the numbers of all block devices of this machine.
 fn block_devices() -> String {
     let devices = fs::read_dir("/sys/dev/block").unwrap().flatten();
     let numbers: Vec<String> = devices
@@ -35,7 +37,7 @@ fn block_devices() -> String {
     numbers.join(" ")
 }
 
-/// The node of a block device of this machine.
+/// Returns the node of a block device of this machine.
 fn a_disk() -> PathBuf {
     let names = fs::read_dir("/sys/block").unwrap().flatten();
     names
@@ -44,7 +46,7 @@ fn a_disk() -> PathBuf {
         .expect("a block device in /dev")
 }
 
-/// Whether the machine's cgroups are those of v2.
+/// Returns whether the machine uses cgroup v2.
 fn unified() -> bool {
     Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
 }
@@ -56,7 +58,7 @@ fn a_container_opens_no_disk_that_it_makes_a_node_of() {
     let script = format!("devices='{}'\n{OPEN_DISKS}", block_devices());
     let (log, status) = machine.run(&pod, &script, |_| {});
     assert_eq!((log.as_str(), exit_code(&status)), ("done\n", 0));
-    // Nor with more rights, short of all devices.
+    // Nor with more privileges, except all devices.
     let (log, _) = machine.run(&pod, &script, |spec| {
         spec.security.add_capabilities = vec!["ALL".into()];
     });
@@ -144,7 +146,7 @@ fn a_device_that_is_given_is_used_as_far_as_it_is_given() {
     );
 }
 
-/// Starts more processes than any limit of these tests.
+/// Starts more processes than any limit of these tests permits.
 const FORK: &str = "i=0; while [ $i -lt 200 ]; do sleep 1000 & i=$((i+1)); done; echo all";
 
 #[test]
@@ -172,13 +174,14 @@ fn all_pods_together_have_a_limit_of_processes() {
     });
     let (log, _) = machine.run(&machine.pod("one"), FORK, |_| {});
     assert!(log.contains("can't fork") && !log.contains("all"), "{log}");
-    // Removing a pod keeps the limit for those that come.
+    // The removal of a pod keeps the limit for later pods.
     machine.runtime().remove_pod("one").unwrap();
     let (log, _) = machine.run(&machine.pod("two"), FORK, |_| {});
     assert!(log.contains("can't fork") && !log.contains("all"), "{log}");
 }
 
-/// The files of cgroup v2 that limit huge pages, in the cgroup of a process and those above it.
+/// Returns the files of cgroup v2 that limit huge pages, in the cgroup of a process and those above
+/// it.
 fn limits_of_huge_pages(process: u32) -> Vec<String> {
     let own = fs::read_to_string(format!("/proc/{process}/cgroup")).unwrap();
     let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap();
@@ -223,7 +226,7 @@ fn a_container_without_memory_ends_as_its_cgroups_have_it() {
         panic!("{status:?}")
     };
     assert!(oom_killed);
-    // On v2 Kubernetes ends the whole container; v1 cannot.
+    // On v2 the kernel kills the whole container, as in Kubernetes; on v1 it cannot.
     let expected = if unified() { ("", 137) } else { ("survived\n", 3) };
     assert_eq!((log.replace("Killed\n", "").as_str(), exit_code), expected);
 }
@@ -321,7 +324,8 @@ fn the_executable_that_enters_containers_takes_no_writes() {
         (found.dev(), found.ino(), found.size(), found.mtime_nsec())
     };
     let before = facts();
-    // It runs what the process before `execve` runs: the shim's executable, which finds no pod.
+    // The script executes the shim's executable, as the process does before `execve`. It finds no
+    // pod.
     let script = machine.folder.path().join("script");
     fs::write(&script, "#!/proc/self/exe\n").unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
@@ -357,8 +361,8 @@ fn the_executable_that_enters_containers_takes_no_writes() {
     assert_eq!(shown, "everynode-shim\n");
 }
 
-/// Looks without a pause at what the processes of its PID namespace have: what leads to the file `$marker` of the machine, descriptors of folders,
-/// and rights that a container has not.
+/// Inspects without a pause the processes of its PID namespace for links to the machine's file
+/// `$marker`, descriptors of folders, and privileges that a container does not have.
 const LOOK: &str = r#"
     own=$(grep CapPrm /proc/1/status)
     echo up

@@ -1,4 +1,4 @@
-//! Pods as wholes: their network, execs, an agent that comes and goes, and that nothing stays behind.
+//! Tests of pods: their network, execs, restarts of the agent, and complete removal.
 
 mod common;
 
@@ -43,7 +43,7 @@ fn serves(address: IpAddr, port: u16) {
     });
 }
 
-/// An address of this machine that is not loopback. Nothing is sent.
+/// Returns an address of this machine other than loopback. Sends nothing.
 fn machine_address() -> IpAddr {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     socket.connect("192.0.2.1:9").unwrap();
@@ -83,7 +83,7 @@ fn pods_reach_each_other_and_are_reached_by_host_ports() {
         |_| {},
     );
     assert_eq!(log, "hello from the pod\nhello from the pod\n");
-    // A second pod cannot have the port, and its failure leaves the first one's alone.
+    // A second pod cannot get the port. Its failure does not affect the first pod's port.
     let (error, message) = kind(machine.runtime().create_pod(&with_host_port("rival", port)));
     assert_eq!(error, ErrorKind::Machine);
     assert!(message.contains(&format!("{port}/tcp")), "{message}");
@@ -111,7 +111,7 @@ fn a_pod_on_the_hosts_network_has_no_address_of_its_own() {
         |_| {},
     );
     assert_eq!(log, format!("/proc/{own}\n/sys/class/net/{}\n", bridge(&machine)));
-    // Without a pid namespace, what a container leaves behind must be ended one by one.
+    // Without a PID namespace, the remaining processes of a container must be killed one by one.
     let (_, status) = machine.run(&pod, "sleep 1000 & echo $!", |_| {});
     let left = machine.log(&status.id).trim().to_owned();
     assert!(
@@ -173,7 +173,7 @@ fn an_exec_has_its_own_streams_and_exit_code() {
     assert_eq!(on_reactor(process.wait()).unwrap(), 137);
 }
 
-/// Whether a process that was started with this number as its word still runs on this machine.
+/// Returns whether a process with this number as its argument still runs on this machine.
 fn runs(number: &str) -> bool {
     let processes = fs::read_dir("/proc").unwrap().flatten();
     let words = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
@@ -182,7 +182,8 @@ fn runs(number: &str) -> bool {
         .any(|words| words.starts_with("sleep\0") && words.contains(number))
 }
 
-/// A command that leaves `number`, double-forked and in a session of its own, and then does `rest`.
+/// Returns a command that leaves the process `number`, double-forked and in its own session, and
+/// then does `rest`.
 fn leaving(number: &str, rest: &str) -> ExecSpec {
     let script = format!("(setsid sleep {number} &); sleep {number} & {rest}");
     ExecSpec {
@@ -250,7 +251,7 @@ fn an_exec_ends_with_its_first_process_and_leaves_the_rest() {
 fn an_exec_in_a_container_that_ends_says_so() {
     let machine = Machine::new();
     let pod = machine.pod("p");
-    // The first process waits for the others to end, when it has left its namespaces.
+    // The first process waits for the end of the others after it has left its namespaces.
     let script = "for i in $(seq 300); do sleep 770004 & done; echo up; wait";
     let spec = machine.shell(script, |_| {});
     let status = pod.start_container(&spec).unwrap();
@@ -399,7 +400,7 @@ fn another_agent_finds_the_pods_as_they_were() {
     assert_eq!(pid(&after), pid(&before));
     serves("127.0.0.1".parse().unwrap(), port);
     assert_eq!(exec(&adopted, &before.id, &["sh", "-c", "echo here"]).0, "here\n");
-    // Events tell the state as it is, then what changes.
+    // Events report the current state first, then the changes.
     adopted
         .stop_container(&before.id, Duration::from_secs(30))
         .unwrap();
@@ -438,7 +439,7 @@ fn a_pod_whose_shim_dies_is_told_and_what_it_left_is_removed() {
     machine.runtime().remove_pod("p").unwrap();
     assert!(ended(pid(&container)));
     let again = machine.pod("p");
-    // The same when the shim dies while no agent looks.
+    // The same if the shim ends while no agent runs.
     let container = sleeper(&machine, &again);
     let shim = shim_of(&container);
     machine.runtime = None;
@@ -458,7 +459,7 @@ fn a_pod_whose_shim_dies_is_told_and_what_it_left_is_removed() {
     assert_nothing_of_pods(&machine);
 }
 
-/// Whether a process is gone, or waits for nothing but the machine's first process to look.
+/// Returns whether a process does not exist or is a zombie.
 fn ended(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
 }
@@ -486,7 +487,7 @@ fn nothing_is_left_of_a_pod_nor_of_an_instance() {
     let shim = shim_of(&container);
     assert!(!cgroups(&machine, "kubepods/burstable").is_empty());
     let namespace = format!("/proc/{shim}/ns/net");
-    // While it is held open here its number is not given to the pod of another test.
+    // While it is open here, its number is not used for the pod of another test.
     let held = fs::File::open(&namespace).unwrap();
     let namespace = fs::read_link(&namespace).unwrap();
     assert!(network_namespaces().contains(&namespace));
@@ -522,7 +523,7 @@ fn assert_nothing_of_pods(machine: &Machine) {
         .unwrap()
         .count();
     assert_eq!(cables, 0);
-    // Instances of other tests have tables of their own.
+    // Instances of other tests have their own tables.
     let (rules, name) = (nft(), machine.runtime().name());
     let table = rules.split("table inet ").find(|table| table.starts_with(&name));
     assert!(
@@ -548,7 +549,7 @@ fn nft() -> String {
     String::from_utf8(nft.stdout).unwrap()
 }
 
-/// Folders of this instance in the cgroup trees.
+/// Returns the folders of this instance in the cgroup trees.
 fn cgroups(machine: &Machine, below: &str) -> Vec<String> {
     let roots = fs::read_dir("/sys/fs/cgroup")
         .unwrap()
@@ -562,7 +563,7 @@ fn cgroups(machine: &Machine, below: &str) -> Vec<String> {
         .collect()
 }
 
-/// Network namespaces that processes hold.
+/// Returns the network namespaces of all processes.
 fn network_namespaces() -> Vec<std::path::PathBuf> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     entries
@@ -570,8 +571,9 @@ fn network_namespaces() -> Vec<std::path::PathBuf> {
         .collect()
 }
 
-/// Not a proof, a measurement: `cargo test -p runtime --release --test pods -- --nocapture starting`. The bound is the
-/// one of a slow and loaded machine with a debug build; waits for something that never comes last longer.
+/// A measurement: `cargo test -p runtime --release --test pods -- --nocapture starting`. The bound
+/// fits a debug build on a slow and busy machine. It detects waits for an event that never comes,
+/// which take longer.
 #[test]
 fn starting_a_pod_takes_little_time() {
     let machine = Machine::new();

@@ -1,4 +1,5 @@
-//! Registries and archives that lie: each is refused at its bound, and gives the disk back.
+//! Tests of registries and archives with wrong data: each is refused at its limit, and its disk
+//! space is freed.
 
 mod common;
 
@@ -10,7 +11,7 @@ use common::registry::{Answer, Blobs, Registry, digest, manifest, not_found, pul
 use common::{architecture, docker_archive, file, kind, layer};
 use runtime::{Credentials, ErrorKind, ImageLimits, Images};
 
-/// What the socket buffers of both ends may hold beside what a client reads, in bytes.
+/// Bytes that the socket buffers of both ends may hold in addition to those that a client reads.
 const BUFFERS: u64 = 16 << 20;
 
 fn store() -> (tempfile::TempDir, Images) {
@@ -19,7 +20,7 @@ fn store() -> (tempfile::TempDir, Images) {
     (folder, images)
 }
 
-/// Nothing of a refused image is left.
+/// Asserts that nothing of a refused image is left.
 fn assert_empty(folder: &Path) {
     for part in ["tmp", "layers", "records"] {
         let left: Vec<_> = fs::read_dir(folder.join("images").join(part)).unwrap().collect();
@@ -36,7 +37,8 @@ fn config(diff_ids: &[String]) -> String {
     )
 }
 
-/// A registry of images that differ in their one layer: what is announced of it, and what is sent.
+/// Returns a registry of an image with one layer, with the announced size and digest and the sent
+/// content.
 fn liar(announced: u64, digest: String, layer: fn() -> Answer) -> Registry {
     let config = config(&[format!("sha256:{}", "a".repeat(64))]);
     let manifest = manifest(
@@ -89,7 +91,7 @@ fn endless_answers_are_cut_at_their_bounds() {
     }
 }
 
-/// Leads to a token server beside the registry.
+/// Returns a challenge that names a token server at the registry's address.
 fn challenge(request: &common::registry::Request) -> String {
     let host = request.host.clone();
     format!("www-authenticate: Bearer realm=\"http://{host}/token\",service=\"s\"\r\n")
@@ -189,7 +191,7 @@ fn a_token_is_fetched_and_its_server_must_use_tls() {
         path => Answer::Blob(blobs.0[path.rsplit('/').next().unwrap()].clone()),
     });
     pull(&images, &registry.name("app:1"), Credentials::Anonymous).unwrap();
-    // Another server without TLS gets nothing, least of all the password.
+    // Another server without TLS gets nothing, above all not the password.
     let other = Registry::serve(|_| Answer::Blob(br#"{"token":"t"}"#.to_vec()));
     let realm = format!("http://127.0.0.1:{}/token", other.port);
     let foreign = Registry::serve(move |_| {
@@ -206,7 +208,7 @@ fn a_token_is_fetched_and_its_server_must_use_tls() {
     assert_eq!(other.sent(), 0);
 }
 
-/// An extension header with this many bytes of content.
+/// Adds an extension header with this many bytes of content.
 fn extension(tar: &mut tar::Builder<Vec<u8>>, kind: u8, content: &[u8]) {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(tar::EntryType::new(kind));
@@ -215,7 +217,7 @@ fn extension(tar: &mut tar::Builder<Vec<u8>>, kind: u8, content: &[u8]) {
     tar.append(&header, content).unwrap();
 }
 
-/// A file of one byte that claims to be large and full of holes.
+/// Adds a file of one byte with a large stated size and holes.
 fn sparse(tar: &mut tar::Builder<Vec<u8>>, size: u64) {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(tar::EntryType::GNUSparse);
@@ -246,7 +248,7 @@ fn bombs_are_refused_at_the_limits_and_leave_nothing() {
         }
     };
     let links = |tar: &mut tar::Builder<Vec<u8>>| {
-        // Three members that have few folders in their names.
+        // Three members whose names contain few folders.
         for (name, target) in [("a", "d/".repeat(60)), ("d", "e/".repeat(60))] {
             let mut header = tar::Header::new_gnu();
             header.set_entry_type(tar::EntryType::Symlink);
@@ -318,7 +320,7 @@ fn bombs_are_refused_at_the_limits_and_leave_nothing() {
         );
         assert_empty(folder.path());
     }
-    // Two layers share the limit, and an archive that is packed as a whole has it, too.
+    // Two layers share the limit. An archive that is compressed as a whole has the same limit.
     let half = |name: &str| layer(|tar| file(tar, name, &zeros[..5 << 20], 0o644));
     let archive = docker_archive(&folder.path().join("two.tar"), "two", &[half("a"), half("b")], "");
     assert!(
@@ -352,7 +354,7 @@ fn an_archive_with_endless_headers_is_refused() {
         assert_eq!(error, ErrorKind::Invalid);
         assert!(message.contains("longer than 1 MiB"), "{message}");
     }
-    // A member that is shorter than the config's stated size takes no memory for it.
+    // A member that is shorter than its stated size uses no memory for the rest.
     let mut archive = layer(|tar| file(tar, "manifest.json", b"[]", 0o644));
     archive.truncate(512);
     fs::write(&path, archive).unwrap();
@@ -395,7 +397,7 @@ fn an_image_for_another_architecture_is_refused() {
         let registry = Registry::of(blobs.0.clone(), documents.into());
         check(pull(&images, &registry.name("app:1"), Credentials::Anonymous).map(drop));
     }
-    // The older form of archive has no platforms beside the config's.
+    // The older form of archive has no platforms except the config's.
     let archive = docker_archive(&path, "a", &[layer(|tar| file(tar, "f", b"", 0o644))], "");
     let mut bytes = fs::read(&archive).unwrap();
     let own = format!("\"{}\"", architecture());
@@ -421,7 +423,7 @@ fn an_index_leads_to_the_image_of_this_machine() {
     let registry = Registry::of(blobs.0.clone(), documents.into());
     let pulled = pull(&images, &registry.name("app:1"), Credentials::Anonymous).unwrap();
     assert_eq!((pulled.user.as_str(), &pulled.digest), ("2", &imported.digest));
-    // By digest, as charts pin images, and with a tag that the registry does not have.
+    // By digest, as charts do it, and with a tag that the registry does not have.
     for name in [format!("app@{own}"), format!("app:gone@{index}")] {
         let pulled = pull(&images, &registry.name(&name), Credentials::Anonymous).unwrap();
         assert_eq!(pulled.digest, imported.digest);

@@ -1,4 +1,4 @@
-//! Volumes of containers: where they lead, in what order they are mounted, and what the machine sees of them.
+//! Tests of volumes: their targets, the order of the mounts, and what the machine sees of them.
 
 mod common;
 
@@ -11,7 +11,7 @@ use common::{Machine, PATIENCE, exit_code, kind};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use runtime::{ErrorKind, FileKind, Mount, Propagation};
 
-/// Starts in the race. Mounting by name went outside in most of them.
+/// Number of starts in the race. In most of them, mounting by name left the volume.
 const RACES: usize = 40;
 
 fn mount(source: impl AsRef<Path>, target: &str) -> Mount {
@@ -98,7 +98,8 @@ fn mounts_are_made_from_the_top_whatever_their_order() {
     assert_eq!(exit_code(&status), 0, "{log}");
     assert!(log.contains("upperinnerinner"), "{log}");
     assert!(log.contains("Read-only file system"), "{log}");
-    // What somebody else owns and only lends for reading gets nothing made in it; the error names the mount.
+    // Nothing is created in a read-only volume that belongs to another owner. The error names the
+    // mount.
     let spec = machine.shell("true", |spec| {
         spec.mounts = vec![
             Mount {
@@ -200,7 +201,7 @@ fn nothing_of_the_shim_is_reached_by_its_descriptors() {
     let pod = machine.pod("p");
     let volume = machine.folder.path().join("volume");
     fs::create_dir(&volume).unwrap();
-    // More than a shim has open.
+    // More than the open descriptors of a shim.
     for number in 3..24 {
         symlink(
             format!("/proc/self/fd/{number}"),
@@ -250,6 +251,6 @@ fn propagation_is_each_mounts_own() {
             .any(|line| line.split(' ').nth(4).is_some_and(|at| Path::new(at) == point))
     };
     assert!(sees(&shared) && !sees(&private), "{seen}");
-    // What a container mounted on the machine stays after it, as on Kubernetes.
+    // A mount that a container made on the machine stays after the container, as in Kubernetes.
     nix::mount::umount(&shared.join("m")).unwrap();
 }

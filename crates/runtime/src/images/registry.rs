@@ -61,7 +61,7 @@ pub enum Credentials {
     Bearer(String),
 }
 
-/// Value of the `Authorization` header, after the registry has requested one.
+/// Authorization that requests carry.
 #[derive(Clone)]
 enum Authorization {
     None,

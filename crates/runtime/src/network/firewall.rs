@@ -73,8 +73,8 @@ pub(super) fn forget(bridge: &str) {
     ] {
         for direction in ["-i", "-o"] {
             let rule = rule(bridge, direction);
-            // Listing the rules would create a missing table, so it is not done. Removing a missing
-            // rule fails, and so does a missing program.
+            // Even a query by iptables would create a missing table, so this checks first. Removing
+            // a missing rule fails, which is ignored.
             if is_in_use(program) && run(program, &[&["-D"], &rule[..]].concat()).is_ok() {
                 tracing::debug!(program, bridge, direction, "the rule for the bridge is gone");
             }

@@ -9,7 +9,7 @@ use super::forwarding;
 use crate::Result;
 
 /// Addresses of these pods. The network writes them to its own table. The tables of Services are
-/// written by [`super::Services`]; a lock prevents it from writing them while they change here.
+/// written by `Services`; a lock prevents it from writing them while they change here.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Plugged(Arc<Mutex<State>>);
 
@@ -29,7 +29,7 @@ impl Plugged {
         self.lock().addresses.clone()
     }
 
-    /// Returns whether the tables of Services, if they exist, contain all addresses.
+    /// Returns whether the tables of Services exist and contain all addresses.
     pub(super) fn are_told(&self) -> bool {
         self.lock().told
     }

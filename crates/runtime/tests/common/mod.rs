@@ -1,4 +1,5 @@
-//! A machine to test on: a runtime in a folder of its own, with a busybox image made here, cleaned up at the end.
+//! A machine for tests: a runtime in its own folder, with a busybox image that is created here. It
+//! is cleaned up at the end.
 //!
 //! These tests need root and the Debian packages `busybox-static` and `nftables`.
 
@@ -23,10 +24,10 @@ use tokio::sync::mpsc;
 
 pub(crate) const IMAGE: &str = "test.example/busybox:1";
 
-/// Longer than anything here takes on a loaded machine.
+/// Timeout that exceeds every wait here, also on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A runtime in a folder of its own.
+/// A runtime in its own folder.
 pub(crate) struct Machine {
     pub(crate) runtime: Option<Runtime>,
     pub(crate) events: mpsc::Receiver<Event>,
@@ -39,7 +40,7 @@ impl Machine {
         Machine::with(Vec::new())
     }
 
-    /// One whose pods are limited together.
+    /// Creates a machine with limits for all pods together.
     pub(crate) fn limited(pods: Resources) -> Machine {
         Machine::open(|options| options.pods = pods)
     }
@@ -50,7 +51,8 @@ impl Machine {
 
     fn open(change: impl FnOnce(&mut Options)) -> Machine {
         static NEXT: AtomicU8 = AtomicU8::new(1);
-        // Processes of other test files run at the same time; their ranges must differ too.
+        // Tests of other files run in other processes at the same time. Their ranges must differ,
+        // too.
         let range = (std::process::id() as u8)
             .wrapping_mul(16)
             .wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
@@ -75,7 +77,7 @@ impl Machine {
         self.runtime.as_ref().unwrap()
     }
 
-    /// The agent goes and another one comes.
+    /// Ends the agent and starts another one.
     pub(crate) fn restart(&mut self) {
         self.runtime = None;
         let (sender, events) = mpsc::channel(1024);
@@ -99,7 +101,7 @@ impl Machine {
         self.folder.path().join("logs").join(name)
     }
 
-    /// What a container has written, without times, streams and tags.
+    /// Returns a container's log without times, streams and tags.
     pub(crate) fn log(&self, name: &str) -> String {
         let text = fs::read_to_string(self.log_path(name)).unwrap();
         text.lines()
@@ -107,7 +109,7 @@ impl Machine {
             .collect()
     }
 
-    /// Runs a shell script in a container of a pod to its end; returns what it wrote and how it ended.
+    /// Runs a shell script in a container of a pod to its end. Returns its output and its status.
     pub(crate) fn run(
         &self,
         pod: &Pod,
@@ -163,7 +165,7 @@ fn options(range: u8, events: Option<mpsc::Sender<Event>>) -> Options {
     }
 }
 
-/// A network of these ranges.
+/// Returns a network with these ranges.
 pub(crate) fn network(ranges: &[&str]) -> NetworkConfig {
     NetworkConfig {
         ranges: Ranges::Given(ranges.iter().map(|range| range.parse().unwrap()).collect()),
@@ -171,7 +173,7 @@ pub(crate) fn network(ranges: &[&str]) -> NetworkConfig {
     }
 }
 
-/// How a container ended.
+/// Returns the exit code of a container.
 pub(crate) fn exit_code(status: &ContainerStatus) -> i32 {
     match status.state {
         ContainerState::Exited { exit_code, .. } => exit_code,
@@ -186,25 +188,25 @@ pub(crate) fn pid(status: &ContainerStatus) -> i32 {
     }
 }
 
-/// The process id of the shim that a container is the child of.
+/// Returns the process id of the shim that is the parent of a container.
 pub(crate) fn shim_of(container: &ContainerStatus) -> i32 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid(container))).unwrap();
     let fields = stat.rsplit_once(") ").unwrap().1;
     fields.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
-/// Waits for something that comes true by itself.
+/// Waits until a condition becomes true.
 pub(crate) fn eventually(what: &str, mut check: impl FnMut() -> bool) {
     testkit::eventually(what, || Ok(check())).unwrap();
 }
 
-/// Runs what waits on tokio's reactor.
+/// Runs a future that waits on tokio's reactor.
 pub(crate) fn on_reactor<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.unwrap().block_on(work)
 }
 
-/// Runs a command in a container; what it wrote and its exit code.
+/// Runs a command in a container. Returns its output and exit code.
 pub(crate) fn exec(pod: &Pod, container: &str, command: &[&str]) -> (String, i32) {
     let spec = ExecSpec {
         command: command.iter().map(|word| (*word).to_owned()).collect(),
@@ -217,7 +219,7 @@ pub(crate) fn exec(pod: &Pod, container: &str, command: &[&str]) -> (String, i32
     (String::from_utf8(finished.output).unwrap(), code)
 }
 
-/// An image of busybox as `docker save` writes it, one gzip'd layer.
+/// Creates an image of busybox as `docker save` writes it, with one gzip layer.
 pub(crate) fn busybox_archive(folder: &Path) -> PathBuf {
     let layer = layer(|tar| {
         let mut busybox = File::open("/bin/busybox").expect("install busybox-static");
@@ -266,7 +268,7 @@ pub(crate) fn layer(fill: impl FnOnce(&mut tar::Builder<Vec<u8>>)) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
-/// This machine's, as images name it.
+/// Returns this machine's architecture with the name that images use.
 pub(crate) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -280,7 +282,8 @@ fn sha256(bytes: &[u8]) -> String {
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Writes a docker archive of these layers; `config` is spliced into the image config's `config` object.
+/// Writes a docker archive of these layers. `config` is inserted into the image config's `config`
+/// object.
 pub(crate) fn docker_archive(path: &Path, name: &str, layers: &[Vec<u8>], config: &str) -> PathBuf {
     let diff_ids: Vec<String> = layers
         .iter()
@@ -300,7 +303,7 @@ pub(crate) fn docker_archive(path: &Path, name: &str, layers: &[Vec<u8>], config
     );
     let archive = layer(|tar| {
         for (index, content) in layers.iter().enumerate() {
-            // The form is what matters here, not the size.
+            // Only the format matters here, not the size.
             let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
             std::io::Write::write_all(&mut packed, content).unwrap();
             file(tar, &format!("{index}.tar"), &packed.finish().unwrap(), 0o644);

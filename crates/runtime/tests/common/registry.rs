@@ -1,4 +1,4 @@
-//! A registry on loopback that answers as a test says, true or not.
+//! A registry on loopback with the responses of a test, which may be wrong.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -8,33 +8,33 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use runtime::{Credentials, Images};
 
-/// What a client asks for.
+/// Request of a client.
 pub(crate) struct Request {
     pub(crate) path: String,
     /// The registry's own address.
     pub(crate) host: String,
-    /// Whether it sends a password.
+    /// Whether the request has a password.
     pub(crate) is_basic: bool,
-    /// Whether it sends a token.
+    /// Whether the request has a token.
     pub(crate) is_bearer: bool,
 }
 
-/// What a registry answers.
+/// Response of a registry.
 pub(crate) enum Answer {
     Blob(Vec<u8>),
-    /// The status line's end and more header lines, each with its line end, and a body.
+    /// The end of the status line, further header lines with their line ends, and a body.
     Other(&'static str, String, Vec<u8>),
     /// A body that never ends.
     Endless(&'static str),
     Redirect(String),
-    /// Fewer bytes than the length that the head states.
+    /// Fewer bytes than the stated length.
     Short(usize),
 }
 
 /// A registry that runs until the test ends.
 pub(crate) struct Registry {
     pub(crate) port: u16,
-    /// Bytes of bodies that clients took.
+    /// Bytes of bodies that clients received.
     pub(crate) sent: Arc<AtomicU64>,
 }
 
@@ -47,14 +47,15 @@ impl Registry {
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let (answer, count) = (Arc::clone(&answer), Arc::clone(&count));
-                // A client that hangs up in the middle is what some tests want.
+                // Some tests need a client that disconnects early.
                 std::thread::spawn(move || drop(converse(stream, &*answer, &count)));
             }
         });
         Registry { port, sent }
     }
 
-    /// A registry of blobs by digest, and of documents by the end of their path, such as `app/manifests/1`.
+    /// Starts a registry of blobs by digest, and of documents by the end of their path, such as
+    /// `app/manifests/1`.
     pub(crate) fn of(blobs: HashMap<String, Vec<u8>>, documents: HashMap<String, Vec<u8>>) -> Registry {
         Registry::serve(move |request| {
             let path = request.path.trim_start_matches("/v2/");
@@ -148,7 +149,7 @@ pub(crate) fn digest(bytes: &[u8]) -> String {
     format!("sha256:{hex}")
 }
 
-/// The blobs of images, by digest.
+/// Blobs of images, by digest.
 #[derive(Clone, Default)]
 pub(crate) struct Blobs(pub(crate) HashMap<String, Vec<u8>>);
 
@@ -160,7 +161,8 @@ impl Blobs {
         digest
     }
 
-    /// An image of one plain layer; answers its manifest's digest. `config` is spliced into the config's `config` object.
+    /// Adds an image with one uncompressed layer and returns its manifest's digest. `config` is
+    /// inserted into the config's `config` object.
     pub(crate) fn image(&mut self, architecture: &str, layer: &[u8], config: &str) -> String {
         let diff_id = self.add(layer);
         let config = format!(
@@ -171,7 +173,7 @@ impl Blobs {
         self.add(manifest(&config, size, &[(diff_id, layer.len() as u64)]))
     }
 
-    /// An index of manifests by architecture; answers its digest.
+    /// Adds an index of manifests by architecture and returns its digest.
     pub(crate) fn index(&mut self, manifests: &[(&str, &str)]) -> String {
         let entries: Vec<String> = manifests
             .iter()
@@ -188,7 +190,7 @@ impl Blobs {
         ))
     }
 
-    /// An OCI archive whose index names one document.
+    /// Writes an OCI archive whose index names one document.
     pub(crate) fn archive(&self, path: &std::path::Path, name: &str, top: &str) {
         let index = format!(
             r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{top}","size":1,
@@ -205,7 +207,7 @@ impl Blobs {
     }
 }
 
-/// A manifest with these layers: digest and announced size.
+/// Returns a manifest with these layers: digest and announced size.
 pub(crate) fn manifest(config: &str, size: usize, layers: &[(String, u64)]) -> String {
     let layers: Vec<String> = layers
         .iter()

@@ -1,4 +1,5 @@
-//! The rules in a real kernel: a machine in a network namespace, with pods on its bridge and a neighbour on its cable.
+//! Tests of the rules in a real kernel: a machine in a network namespace, with pods on its bridge
+//! and a neighbor on a veth.
 
 mod bench;
 mod machine;
@@ -35,7 +36,8 @@ fn plain_route(endpoints: &[SocketAddr]) -> ServiceRoute {
     }
 }
 
-/// The change that leads these destinations, each of whose addresses is a Service's alone.
+/// Returns the change that sets the routes of these destinations, whose addresses only Services
+/// use.
 fn lead(routes: impl IntoIterator<Item = (Destination, ServiceRoute)>) -> ServiceChanges {
     let routes: BTreeMap<Destination, Option<ServiceRoute>> =
         routes.into_iter().map(|(to, route)| (to, Some(route))).collect();
@@ -68,7 +70,7 @@ fn clients_of_an_address_meet_every_endpoint_from_pods_and_from_the_machine() {
     machine.run(|| services.update(&change)).unwrap();
     for to in [IpAddr::from(SERVICE), six] {
         for from in [machine.pod(0), machine.host()] {
-            // Both of two, but for one chance in 2^63.
+            // Both endpoints are met, except with a probability of 1 in 2^63.
             let met: BTreeSet<String> = (0..64).map(|_| from.ask((to, 80)).server).collect();
             assert_eq!(
                 met,
@@ -304,7 +306,7 @@ fn a_client_stays_with_its_endpoint_until_that_goes() {
         let first = machine.pod(0).ask(to).server;
         assert!((0..16).all(|_| machine.pod(0).ask(to).server == first), "{to:?}");
     }
-    // Also when all is made anew.
+    // Also after all tables are written again.
     let first = machine.pod(0).ask((SERVICE, 80)).server;
     machine.run(|| {
         forwarding::apply(&format!("add chain ip {} lead2\n", services.table)).unwrap();
@@ -392,7 +394,7 @@ fn pods_of_another_instance_are_not_led() {
         ..other
     };
     let change = lead([(tcp(SERVICE), plain_route(&[machine.endpoint(1)]))]);
-    // The other one's table is older and would win.
+    // The other instance's table is older and would win.
     machine
         .run(|| other.update(&lead([(tcp(SERVICE), plain_route(&[]))])))
         .unwrap();
@@ -411,7 +413,7 @@ fn tables_that_somebody_removes_come_back_and_those_of_an_earlier_agent_are_repl
     machine.run(|| forwarding::apply("flush ruleset\n")).unwrap();
     assert!(machine.run(|| services.check()).unwrap());
     assert_eq!(machine.pod(0).ask((SERVICE, 80)).server, "pod-1");
-    // A difference that the kernel refuses.
+    // The kernel refuses the next difference.
     machine.run(|| forwarding::apply("flush ruleset\n")).unwrap();
     let cost = machine
         .run(|| {
@@ -439,7 +441,7 @@ fn tables_that_somebody_removes_come_back_and_those_of_an_earlier_agent_are_repl
     assert!(!machine.run(|| restarted.is_there()));
 }
 
-/// The tables, without what differs from one making to the next.
+/// Returns the tables without the parts that differ each time they are written.
 fn dump(services: &Services) -> Value {
     fn tidy(value: &mut Value) {
         match value {
@@ -467,7 +469,7 @@ fn dump(services: &Services) -> Value {
 fn differences_lead_to_the_same_rules_as_making_all_anew() {
     let machine = Machine::new(0);
     let mut services = machine.services();
-    // A walk through many states that meets every kind of change, the same each time.
+    // A sequence of many states with every kind of change, the same in each run.
     let mut seed = 7u64;
     let mut draw = move |below: u64| {
         seed = seed
@@ -517,7 +519,7 @@ fn differences_lead_to_the_same_rules_as_making_all_anew() {
     }
     let differences = machine.run(|| dump(&services));
     services.made = false;
-    // Chains that remember clients stay when nobody is remembered for so long any more.
+    // Chains that store clients stay when no destination uses their time any more.
     machine
         .run(|| services.update(&ServiceChanges::default()))
         .unwrap();

@@ -1,5 +1,5 @@
-//! That one change costs the same whatever there is already, told in what nft reads. `cargo xtask bench services` runs it in a release build for the
-//! times.
+//! Checks that one change costs the same with any number of Services, in bytes that nft reads.
+//! `cargo xtask bench services` runs it in a release build to measure the times.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 
 use super::*;
 
-/// Time on the wall, and of the processor: ours and that of nft, in user and kernel.
+/// Wall time, and processor time: ours and that of nft, in user and kernel mode.
 #[derive(Clone, Copy)]
 struct Time {
     wall: Duration,
@@ -22,7 +22,7 @@ fn timed<T>(work: impl FnOnce() -> T) -> (T, Time) {
     (done, Time { wall, processor })
 }
 
-/// Of this process and its children so far.
+/// Returns the processor time of this process and its children so far.
 fn processor() -> Duration {
     let of = |who| {
         let usage = getrusage(who).unwrap();
@@ -33,7 +33,7 @@ fn processor() -> Duration {
     of(UsageWho::RUSAGE_SELF) + of(UsageWho::RUSAGE_CHILDREN)
 }
 
-/// So many Services with ten endpoints each, at 10.96.x.y:80.
+/// Returns Services with this number of endpoints, ten each, at 10.96.x.y:80.
 fn services_of(endpoints: u32) -> ServiceChanges {
     let service = |n: u32| {
         let [_, _, high, low] = n.to_be_bytes();
@@ -45,7 +45,8 @@ fn services_of(endpoints: u32) -> ServiceChanges {
     lead((0..endpoints / 10).map(service))
 }
 
-/// What all rules cost, and what one more endpoint of one Service costs among so many, at best of several.
+/// Returns the cost of writing all rules, and the lowest cost of several changes that add one
+/// endpoint to one Service.
 fn one_change(endpoints: u32) -> ((ServiceCost, Time), (ServiceCost, Time)) {
     let machine = Machine::new(0);
     let mut services = machine.services();
@@ -67,7 +68,8 @@ fn one_change(endpoints: u32) -> ((ServiceCost, Time), (ServiceCost, Time)) {
             .collect();
         let change = lead([(tcp([10, 96, 0, 5]), route)]);
         let (cost, time) = timed(|| machine.run(|| services.update(&change)));
-        // The bytes of the last one: the first need not remove the chain for ten endpoints, which the others still use.
+        // The bytes of the last change: the first one need not remove the chain for ten endpoints,
+        // which the others still use.
         let least = Time {
             wall: best.1.wall.min(time.wall),
             processor: best.1.processor.min(time.processor),

@@ -1,5 +1,5 @@
-//! A machine in a network namespace of its own: pods on a bridge as the runtime lays them, and a neighbour on a cable. A namespace lives as long as the
-//! thread that stands in it, so nothing has to be removed.
+//! A machine in its own network namespace: pods on a bridge, connected as the runtime does it, and
+//! a neighbor on a veth. A namespace lives as long as its thread, so nothing has to be removed.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -12,22 +12,22 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::super::Services;
 
-/// Where pods serve.
+/// Port on which pods serve.
 pub(super) const POD_PORT: u16 = 8080;
-/// After this a client is taken to wait for ever.
+/// A client that waits longer is assumed to wait forever.
 const PATIENCE: Duration = Duration::from_millis(1500);
-/// An answer that is to come has come by then, also on a busy machine.
+/// Timeout of an answer, also on a busy machine.
 const ANSWER: Duration = Duration::from_secs(60);
 
-/// A network namespace, and the thread that stands in it.
+/// A network namespace and its thread.
 pub(super) struct Place {
-    /// The thread, and with it the namespace, ends when this is dropped.
+    /// The thread ends when this is dropped, and the namespace with it.
     _stay: mpsc::SyncSender<()>,
     thread: nix::unistd::Pid,
     address: IpAddr,
 }
 
-/// Who answered, and whom it saw.
+/// The server's name, and the client's address that it saw.
 pub(super) struct Answer {
     pub(super) server: String,
     pub(super) client: IpAddr,
@@ -56,7 +56,7 @@ impl Place {
         self.address
     }
 
-    /// Does something there.
+    /// Runs a function in the namespace.
     pub(super) fn run<T: Send>(&self, job: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
             let (tell, told) = mpsc::sync_channel(1);
@@ -82,7 +82,7 @@ impl Place {
         );
     }
 
-    /// Asks over a connection of its own, and must be answered.
+    /// Sends a request on a new connection, which must be answered.
     pub(super) fn ask(&self, to: impl Into<SocketAddr>) -> Answer {
         let to = to.into();
         let mut text = String::new();
@@ -98,7 +98,7 @@ impl Place {
         }
     }
 
-    /// How a connection fails: `refused` at once, or by `waiting`.
+    /// Returns how a connection fails: `refused` immediately, or by `waiting`.
     pub(super) fn fails(&self, to: impl Into<SocketAddr>) -> &'static str {
         let to = to.into();
         match self.run(|| TcpStream::connect_timeout(&to, PATIENCE)) {
@@ -109,7 +109,7 @@ impl Place {
         }
     }
 
-    /// A connection that stays open.
+    /// Opens a connection that stays open.
     pub(super) fn connect(&self, to: impl Into<SocketAddr>) -> Open {
         let to = to.into();
         let stream = self
@@ -119,7 +119,7 @@ impl Place {
         Open(BufReader::new(stream))
     }
 
-    /// A socket that sends all its datagrams to one address.
+    /// Opens a socket that sends all its datagrams to one address.
     pub(super) fn udp(&self, to: impl Into<SocketAddr>) -> Datagrams {
         let to = to.into();
         let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
@@ -129,7 +129,7 @@ impl Place {
         Datagrams(socket)
     }
 
-    /// Serves TCP and UDP at [`POD_PORT`] under a name, until the test ends.
+    /// Serves TCP and UDP at [`POD_PORT`] with a name until the test ends.
     fn serve(&self, name: String) {
         self.run(|| {
             let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, POD_PORT)).expect("the port is free");
@@ -153,7 +153,8 @@ impl Place {
     }
 }
 
-/// Answers `once` with its name and the client's address, then ends; other lines with its name.
+/// Answers `once` with its name and the client's address, and ends. Answers other lines with its
+/// name.
 fn answer(stream: TcpStream, name: &str) {
     let client = stream.peer_addr().expect("it is connected").ip().to_canonical();
     let mut lines = BufReader::new(stream);
@@ -194,7 +195,8 @@ impl Datagrams {
     }
 }
 
-/// The machine 192.0.2.1 with pods 10.1.0.10, 10.1.0.11, … (fd00:1::10, …), and the neighbour 192.0.2.9.
+/// The machine 192.0.2.1 with pods 10.1.0.10, 10.1.0.11, … (fd00:1::10, …), and the neighbor
+/// 192.0.2.9.
 pub(super) struct Machine {
     host: Place,
     neighbour: Place,
@@ -240,7 +242,8 @@ impl Machine {
         }
     }
 
-    /// As the runtime lays it: alone in its network, so that all its packets pass the machine.
+    /// Creates a pod as the runtime does: alone in its network, so that all its packets pass the
+    /// machine.
     fn new_pod(host: &Place, number: u8) -> Place {
         let pod = Place::new([10, 1, 0, 10 + number].into());
         host.ip(&format!(
@@ -248,7 +251,8 @@ impl Machine {
             pod.thread
         ));
         host.ip(&format!("link set pod{number} master pods-test up"));
-        // Where the bridge filters by itself, what a pod sends to itself goes back by the way it came.
+        // If the bridge filters packets, those of a pod to itself leave by the port that they came
+        // from.
         host.ip(&format!("link set pod{number} type bridge_slave hairpin on"));
         pod.ip(&format!("addr add 10.1.0.{}/32 dev eth0", 10 + number));
         pod.ip(&format!("-6 addr add fd00:1::{}/128 dev eth0 nodad", 10 + number));
@@ -261,12 +265,12 @@ impl Machine {
         pod
     }
 
-    /// The rules of this machine, not made yet.
+    /// Returns the writer of this machine's rules, which has written none yet.
     pub(super) fn services(&self) -> Services {
         Services::new("everynode-test", "pods-test", super::super::Plugged::default())
     }
 
-    /// Does something on the machine.
+    /// Runs a function on the machine.
     pub(super) fn run<T: Send>(&self, job: impl FnOnce() -> T + Send) -> T {
         self.host.run(job)
     }
@@ -291,7 +295,7 @@ impl Machine {
         [10, 1, 0, 1].into()
     }
 
-    /// The machine's and the bridge's IPv6 addresses, and the neighbour's.
+    /// Returns the IPv6 addresses of the machine, of the bridge and of the neighbor.
     pub(super) fn ipv6(&self) -> [IpAddr; 3] {
         ["fd00:2::1", "fd00:1::1", "fd00:2::9"].map(|address| address.parse().expect("an address"))
     }
