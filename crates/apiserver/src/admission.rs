@@ -1,5 +1,5 @@
-//! What the server decides about objects beyond their kind's own rules, because it takes other objects to know:
-//! Kubernetes' admission, in Kubernetes' order.
+//! Admission, in Kubernetes' order: the checks of an object that depend on other objects, beyond the
+//! rules of its kind.
 
 mod certificates;
 mod namespace;
@@ -21,10 +21,10 @@ use crate::user::User;
 
 pub(crate) use self::service::Taken;
 
-/// Held until a Service's addresses and ports are stored.
+/// Guard that is held until a Service's addresses and ports are stored.
 pub(crate) type Allocation<'a> = Option<MutexGuard<'a, ()>>;
 
-/// Waits for the turn to give a Service what no other may have. Kinds that get nothing do not wait.
+/// Waits for the lock under which a Service gets unique addresses and ports. Other kinds do not wait.
 pub(crate) async fn allocation<'a>(shared: &'a Shared, kind: &Kind) -> Allocation<'a> {
     match service::is_service(kind) {
         true => Some(shared.service_allocation.lock().await),
@@ -32,7 +32,7 @@ pub(crate) async fn allocation<'a>(shared: &'a Shared, kind: &Kind) -> Allocatio
     }
 }
 
-/// Admits a new object, which it may change.
+/// Admits a new object, and may change it.
 pub(crate) async fn on_create<'a>(
     shared: &'a Shared,
     user: &User,
@@ -55,7 +55,7 @@ pub(crate) async fn on_create<'a>(
     Ok(allocation)
 }
 
-/// Admits the next state of an object.
+/// Admits the new state of an object.
 pub(crate) fn on_update(
     shared: &Shared,
     user: &User,
@@ -71,7 +71,7 @@ pub(crate) fn on_update(
     priority_class::one_default(shared, kind, new)
 }
 
-/// Judges a new object that has been admitted and whose kind's rules hold. What the client should know is added to `warnings`.
+/// Checks a new object after admission and validation. Adds warnings for the client to `warnings`.
 pub(crate) fn judge_create(
     shared: &Shared,
     kind: &'static Kind,
@@ -81,7 +81,7 @@ pub(crate) fn judge_create(
     pod_security::judge(shared, kind, object, None, warnings)
 }
 
-/// The same for the next state of an object.
+/// Does what [`judge_create`] does, for the new state of an object.
 pub(crate) fn judge_update(
     shared: &Shared,
     kind: &'static Kind,
@@ -92,7 +92,7 @@ pub(crate) fn judge_update(
     pod_security::judge(shared, kind, new, Some(old), warnings)
 }
 
-/// Admits the next state of an object's status.
+/// Admits the new status of an object.
 pub(crate) fn on_status_update(
     shared: &Shared,
     user: &User,
@@ -104,12 +104,12 @@ pub(crate) fn on_status_update(
     node_restriction::on_update(user, kind, new, old, true)
 }
 
-/// Admits that somebody grants or refuses a certificate signing request.
+/// Admits the approval or denial of a certificate signing request.
 pub(crate) fn on_approval(shared: &Shared, user: &User, kind: &Kind, old: &Value) -> Result<(), Status> {
     certificates::on_approval(shared, user, kind, old)
 }
 
-/// Admits a deletion, whatever state the object is in.
+/// Admits a deletion, independently of the object's state.
 pub(crate) fn on_delete(place: Place<'_>) -> Result<(), Status> {
     namespace::may_be_deleted(place)
 }

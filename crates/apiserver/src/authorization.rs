@@ -1,8 +1,8 @@
 //! Who may do what: system:masters, then what a node may by its pods, then RBAC.
 //!
-//! Nothing is served but by an [`Authorized`] value, and only [`authorize`] makes one: a route that nobody has decided about cannot be
-//! answered. What cannot be known from the request alone (an object that a node creates, a role that somebody gives away) is decided at
-//! admission.
+//! The server answers only with an [`Authorized`] value, and only [`authorize`] creates one, so no
+//! route can skip authorization. Admission decides what depends on more than the request, such as an
+//! object that a node creates or a role that a user grants.
 
 mod attributes;
 mod escalation;
@@ -28,7 +28,7 @@ use crate::user::{GROUP_AUTHENTICATED, GROUP_MASTERS, GROUP_NODES, NODE_PREFIX, 
 use crate::verbs::Verb;
 use node::Opinion;
 
-/// A request that may be served.
+/// Authorized request.
 pub(crate) struct Authorized {
     user: Arc<User>,
     route: Route,
@@ -68,7 +68,7 @@ pub(crate) fn authorize(
     Ok(Authorized { user, route, query })
 }
 
-/// 403 unless the user may do this, too, with the objects that the request is about.
+/// Returns 403 unless the user may also use this verb on the objects of the request.
 pub(crate) fn must_allow_verb(
     shared: &Shared,
     user: &User,
@@ -79,7 +79,7 @@ pub(crate) fn must_allow_verb(
     must_allow(shared, &Who::of(user), &action, None)
 }
 
-/// 403 unless `who` may do this.
+/// Returns 403 unless `who` may do this.
 pub(crate) fn must_allow(
     shared: &Shared,
     who: &Who<'_>,
@@ -92,7 +92,7 @@ pub(crate) fn must_allow(
     }
 }
 
-/// Whether `who` may do this.
+/// Returns whether `who` may do this.
 pub(crate) fn is_allowed(shared: &Shared, who: &Who<'_>, action: &Action<'_>) -> bool {
     decide(shared, who, action, None, false).is_ok_and(|decision| decision.allowed)
 }
@@ -190,7 +190,7 @@ pub(crate) fn decide(
     })
 }
 
-/// The rules that `who` has in a namespace by bindings.
+/// Returns the rules that bindings give `who` in a namespace.
 pub(crate) fn rules(shared: &Shared, who: &Who<'_>, namespace: &str) -> Vec<Rule> {
     shared.rbac.with(&shared.objects, |policy| {
         let grants = policy.grants(who.name, who.groups(), namespace);

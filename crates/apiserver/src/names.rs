@@ -24,7 +24,8 @@ pub(crate) fn certified(
     names.insert(IpAddr::V4(Ipv4Addr::LOCALHOST).to_string());
     names.insert(IpAddr::V6(Ipv6Addr::LOCALHOST).to_string());
     names.extend(services.iter().map(IpAddr::to_string));
-    // Also when only loopback is listened at: the endpoint of the Service `kubernetes` names the machine.
+    // Also when the server listens only on loopback, because the endpoint of the Service `kubernetes`
+    // has the machine's address.
     names.extend(outward_address().map(|address| address.to_string()));
     let reached = [listen, advertised]
         .into_iter()
@@ -57,7 +58,7 @@ pub(crate) fn advertised(given: Option<IpAddr>, listen: IpAddr) -> IpAddr {
     }
 }
 
-/// The address from which this machine speaks to others: that of its default route. No packet is sent.
+/// Returns the source address of this machine's default route. Sends no packet.
 pub(crate) fn outward_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
     // An address for documentation: it is never on the same link, so the default route answers.

@@ -1,4 +1,4 @@
-//! Where names, uids and jitter come from.
+//! Random bytes for names, UIDs and jitter.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,9 +8,9 @@ use ring::rand::{SecureRandom, SystemRandom};
 /// A source of random bytes. Cheap to clone; clones draw from the same source.
 #[derive(Clone)]
 pub(crate) enum Random {
-    /// The kernel.
+    /// The kernel's generator.
     Kernel(SystemRandom),
-    /// A sequence that a seed decides.
+    /// A reproducible sequence from a seed.
     Seeded(Arc<AtomicU64>),
 }
 
@@ -23,7 +23,7 @@ impl Random {
         Random::Seeded(Arc::new(AtomicU64::new(seed)))
     }
 
-    /// Fills `bytes`; None when the kernel gives none.
+    /// Fills `bytes`. Returns None when the kernel returns no random bytes.
     pub(crate) fn fill(&self, bytes: &mut [u8]) -> Option<()> {
         match self {
             Random::Kernel(kernel) => kernel.fill(bytes).ok(),

@@ -1,4 +1,4 @@
-//! What all requests of a server share.
+//! State that all requests of a server share.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as SyncMutex};
@@ -25,16 +25,16 @@ use crate::service_ranges::ServiceRanges;
 use crate::token::Tokens;
 use crate::tunnels::Tunnels;
 
-/// A part of a start that comes after the store is open.
+/// Part of the start that follows the opening of the store.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Part {
-    /// The objects that every cluster has.
+    /// Creation of the objects that every cluster has.
     Objects,
     /// The administrator's kubeconfig.
     Kubeconfig,
 }
 
-/// Which parts of the start are done.
+/// Parts of the start that are done.
 #[derive(Debug, Default)]
 pub(crate) struct Started {
     objects: AtomicBool,
@@ -53,7 +53,7 @@ impl Started {
         self.flag(part).store(true, Ordering::Release);
     }
 
-    /// What is missing, in words, unless the part is done.
+    /// Returns a text that says what is missing, unless the part is done.
     pub(crate) fn lacks(&self, part: Part) -> Option<String> {
         let missing = match part {
             Part::Objects => "the objects that every cluster has are not created yet",
@@ -63,7 +63,7 @@ impl Started {
     }
 }
 
-/// What all requests of a server share.
+/// State that all requests of a server share.
 pub(crate) struct Shared {
     pub(crate) objects: Objects,
     /// Roles and bindings.
@@ -77,9 +77,9 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     /// The certificate authority, PEM.
     pub(crate) authority: Box<str>,
-    /// How far the start is.
+    /// Progress of the start.
     pub(crate) started: Started,
-    /// Cancelled when the server stops: watches and streams end.
+    /// Cancelled when the server stops, so that watches and streams end.
     pub(crate) stopping: CancellationToken,
     /// Seats of requests.
     pub(crate) flow: FlowControl,
@@ -87,15 +87,15 @@ pub(crate) struct Shared {
     pub(crate) attempts: Attempts,
     /// Open connections.
     pub(crate) connections: Arc<Connections>,
-    /// What runs beside the requests: upgraded connections.
+    /// Tasks of upgraded connections, which outlive their requests.
     pub(crate) tasks: TaskTracker,
     /// Held while a Service gets its addresses and ports, so that no two get the same.
     pub(crate) service_allocation: Mutex<()>,
-    /// What Services have that no other may have.
+    /// Addresses and ports that Services have taken.
     pub(crate) services_taken: SyncMutex<Taken>,
-    /// Where Services' addresses come from.
+    /// Address ranges of Services.
     pub(crate) service_ranges: ServiceRanges,
-    /// What admission reads for every new pod.
+    /// Parsed objects that admission reads for every new pod.
     pub(crate) parsed: Parsed,
     pub(crate) clock: Clock,
     random: Random,
@@ -135,7 +135,7 @@ impl Shared {
         }
     }
 
-    /// Random bytes.
+    /// Returns random bytes.
     pub(crate) fn random<const N: usize>(&self) -> Result<[u8; N], Status> {
         let mut bytes = [0; N];
         self.random
@@ -144,7 +144,7 @@ impl Shared {
         Ok(bytes)
     }
 
-    /// A new `metadata.uid`.
+    /// Returns a new `metadata.uid`.
     pub(crate) fn uid(&self) -> Result<String, Status> {
         Ok(api::meta::uuid(self.random()?))
     }

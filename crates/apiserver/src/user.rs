@@ -1,20 +1,20 @@
-//! Who makes a request: a name and the groups it belongs to, as in Kubernetes.
+//! The user of a request: a name and groups, as in Kubernetes.
 
 use std::collections::BTreeMap;
 
 use crate::authorization::Who;
 
-/// The group whose members may do everything.
+/// Group whose members may do everything.
 pub const GROUP_MASTERS: &str = "system:masters";
 /// The group of node agents.
 pub const GROUP_NODES: &str = "system:nodes";
-/// The group of everybody who has proved an identity.
+/// Group of all authenticated users.
 pub const GROUP_AUTHENTICATED: &str = "system:authenticated";
-/// The group of everybody who has not said who he is.
+/// Group of anonymous users.
 pub(crate) const GROUP_UNAUTHENTICATED: &str = "system:unauthenticated";
-/// What the names of nodes' agents begin with.
+/// Prefix of the user names of node agents.
 pub(crate) const NODE_PREFIX: &str = "system:node:";
-/// Who has not said who he is.
+/// Name of the anonymous user.
 const ANONYMOUS: &str = "system:anonymous";
 /// The group of every service account.
 pub const GROUP_SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
@@ -33,7 +33,7 @@ pub struct User {
 }
 
 impl User {
-    /// A user of this name in these groups.
+    /// Returns a user with this name and these groups.
     pub fn new(name: impl Into<String>, groups: &[&str]) -> User {
         User {
             name: name.into(),
@@ -71,7 +71,7 @@ impl User {
         }
     }
 
-    /// Somebody who does not say who he is.
+    /// Returns the user of a request without credentials.
     pub(crate) fn anonymous() -> User {
         User::new(ANONYMOUS, &[GROUP_UNAUTHENTICATED])
     }
@@ -80,12 +80,12 @@ impl User {
         self.name == ANONYMOUS
     }
 
-    /// Whether the user may do everything.
+    /// Returns whether the user may do everything.
     pub(crate) fn is_master(&self) -> bool {
         self.groups.iter().any(|group| group == GROUP_MASTERS)
     }
 
-    /// The groups with `system:authenticated`, as reviews print them.
+    /// Returns the groups with `system:authenticated`, as reviews print them.
     pub fn all_groups(&self) -> Vec<String> {
         let mut groups = self.groups.clone();
         if !self.is_anonymous() && !groups.iter().any(|g| g == GROUP_AUTHENTICATED) {
@@ -94,7 +94,7 @@ impl User {
         groups
     }
 
-    /// The node this user is the agent of, if it is one.
+    /// Returns the name of the node when the user is a node's agent.
     pub fn node_name(&self) -> Option<&str> {
         Who::of(self).node()
     }

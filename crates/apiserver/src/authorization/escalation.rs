@@ -1,4 +1,5 @@
-//! Nobody gives away rights that he does not have: what a role may say, and which role a binding may give.
+//! Prevents privilege escalation: users cannot grant rights that they do not have, by a role or by a
+//! binding.
 
 use api::authorization::{RoleRef, Rule, missing};
 use api::field_error::quote;
@@ -13,8 +14,8 @@ use crate::user::User;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
-/// 403 when the user writes a role with rights, or a binding to a role with rights, that he does not have himself and may not give
-/// (`escalate`, `bind`). `old` is what the object was.
+/// Returns 403 when a role, or the role of a binding, contains rights that the user neither has nor
+/// may grant (`escalate`, `bind`). `old` is the previous state of the object.
 pub(crate) fn may_give(
     shared: &Shared,
     user: &User,

@@ -47,7 +47,7 @@ impl Rbac {
         }
     }
 
-    /// Asks the policy.
+    /// Calls `ask` with the current policy.
     pub(crate) fn with<T>(&self, objects: &Objects, ask: impl FnOnce(&Policy) -> T) -> T {
         if self.changed.0.load(Ordering::Acquire) {
             let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);

@@ -58,8 +58,8 @@ impl Seat {
     }
 }
 
-/// Starts a watch, which keeps `seat`. What cannot begin (history gone, a revision that does not come) is an HTTP error, what ends it
-/// later an ERROR event.
+/// Starts a watch, which keeps `seat`. A watch that cannot start, because of compaction or a future
+/// revision, returns an HTTP error. A later failure is an ERROR event.
 pub(crate) async fn watch(
     shared: &Arc<Shared>,
     request: Request,
