@@ -509,7 +509,8 @@ mod tests {
             .make_folders_within(Path::new("/1/a"), 0o755, &mut 1)
             .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::QuotaExceeded);
-        // A chain of links, each of which is followed while the one before is: the stack does not grow with their paths.
+        // A chain of links, each of which is followed while the previous one is resolved. The use
+        // of the stack does not grow with their paths.
         for number in 0..LINKS - 1 {
             let target = format!("/chain{}/{}", number + 1, "e/".repeat(200));
             symlink(target, folder.path().join(format!("chain{number}"))).unwrap();
@@ -591,7 +592,8 @@ mod tests {
             .write(true)
             .open(folder.path().join("file"))
             .unwrap();
-        // SAFETY: the descriptor is open, and the calls take no pointers. SIGIO, which the kernel sends when somebody opens the file, ends a process.
+        // SAFETY: the descriptor is open, and the calls take no pointers. The kernel sends SIGIO
+        // when another process opens the file, which ends a process.
         let leased = unsafe {
             libc::signal(libc::SIGIO, libc::SIG_IGN);
             libc::fcntl(holder.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK)

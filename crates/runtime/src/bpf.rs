@@ -88,7 +88,8 @@ fn with_locked_memory<T>(action: impl FnOnce() -> io::Result<T>) -> io::Result<T
 }
 
 fn call<T>(command: libc::c_long, attributes: &T) -> io::Result<libc::c_long> {
-    // SAFETY: `attributes` is a plain C structure of the size that is passed, and the addresses in it belong to slices that outlive the call.
+    // SAFETY: `attributes` is a plain C structure of the given size, and its addresses belong to
+    // slices that outlive the call.
     let answer = unsafe {
         libc::syscall(
             libc::SYS_bpf,

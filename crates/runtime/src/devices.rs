@@ -295,7 +295,8 @@ mod tests {
             Cgroup(folder)
         }
 
-        /// What a shell in the cgroup, and in one below it, is denied: lines of device and letter. A driver that is missing is no denial.
+        /// Returns what a shell in the cgroup, and in one below it, is denied: lines of device and
+        /// letter. A missing driver is not a denial.
         fn denied(&self, folder: &Path) -> Vec<String> {
             let below = self.0.join("below");
             std::fs::create_dir(&below).unwrap();

@@ -147,7 +147,7 @@ fn answer(answer: libc::c_long) -> io::Result<libc::c_long> {
 
 /// # Safety
 ///
-/// A number that is not negative is a descriptor that nobody else owns.
+/// A number that is not negative is a descriptor without another owner.
 unsafe fn descriptor(number: libc::c_long) -> io::Result<OwnedFd> {
     let number = answer(number)? as RawFd;
     // SAFETY: the caller vouches for it.

@@ -91,8 +91,7 @@ const AF_VSOCK: u64 = 40;
 /// Clone flags that create namespaces: CLONE_NEW{TIME,NS,CGROUP,UTS,IPC,USER,PID,NET}.
 const CLONE_NAMESPACES: u64 = 0x7E02_0000 | 0x80;
 
-/// Personalities that every process may set: Linux, 32-bit Linux, both without address
-/// randomization, and the query.
+/// Personalities that every process may set: Linux, 32-bit Linux, both with UNAME26, and the query.
 const PERSONALITIES: &[u64] = &[0x0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
 /// `ENOSYS`: lets a C library fall back from `clone3` to `clone`, whose flags a filter can see.

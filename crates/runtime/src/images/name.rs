@@ -1,4 +1,4 @@
-//! The names of images: `[registry/]repository[:tag][@digest]`, as the distribution specification defines them.
+//! Image names: `[registry/]repository[:tag][@digest]`, as in the distribution specification.
 
 use std::fmt;
 

@@ -81,7 +81,7 @@ impl Entry<'_> {
         let namespaces = [cgroup?, mount?, pid?];
         let entrance = self.group.entrance()?;
         let born = Shared::new().context(|| "share a page of memory")?;
-        // SAFETY: this process has one thread, so the child has no lock that somebody else holds.
+        // SAFETY: this process has one thread, so no other thread can hold a lock in the child.
         let child = match unsafe { fork() }.context(|| "start a process")? {
             ForkResult::Child => {
                 let entered = catch_unwind(AssertUnwindSafe(|| {
@@ -231,7 +231,8 @@ pub(super) fn terminal(namespaces: &Namespaces, first: Pid) -> Result<(OwnedFd, 
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let master = nix::fcntl::open(&magic_path(&found, "".as_ref()), flags, Mode::empty()).context(opened)?;
     let unlock: libc::c_int = 0;
-    // SAFETY: the descriptor is a terminal's; the kernel reads a number in the first call, and the second makes a descriptor that is new.
+    // SAFETY: the descriptor is a terminal. The kernel reads a number in the first call, and the
+    // second creates a new descriptor.
     let slave = unsafe {
         let unlocked = libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlock);
         Errno::result(unlocked).context(|| "unlock a terminal")?;
@@ -245,7 +246,8 @@ pub(super) fn terminal(namespaces: &Namespaces, first: Pid) -> Result<(OwnedFd, 
 fn clone_sibling() -> nix::Result<Option<i32>> {
     let flags = libc::c_long::from(libc::CLONE_PARENT | libc::SIGCHLD);
     let none: libc::c_long = 0;
-    // SAFETY: this process has one thread, and without a stack of its own the child goes on with a copy of this one's, as after `fork`.
+    // SAFETY: this process has one thread, and without its own stack the child continues with a
+    // copy of this one's, as after `fork`.
     let child = Errno::result(unsafe { libc::syscall(libc::SYS_clone, flags, none, none, none, none) })?;
     // A process id fits.
     Ok((child != 0).then_some(child as i32))
@@ -322,7 +324,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // SAFETY: nobody has a reference to it any more.
+        // SAFETY: no reference to it exists any more.
         unsafe { libc::munmap(self.0.as_ptr().cast(), size_of::<AtomicI32>()) };
     }
 }

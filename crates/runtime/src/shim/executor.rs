@@ -135,7 +135,8 @@ impl Executor for Payload {
 pub(super) fn close_others(kept: &OwnedFd) {
     let kept = kept.as_raw_fd().unsigned_abs();
     let close = |first: u32, last: u32| {
-        // SAFETY: this process has one thread and is about to become another program; nothing here uses those descriptors again.
+        // SAFETY: this process has one thread and is about to become another program. Nothing here
+        // uses those descriptors again.
         let closed = first > last || unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } == 0;
         debug_assert!(closed);
     };
