@@ -306,7 +306,7 @@ fn a_container_knows_the_manifest_that_it_was_started_by() {
     let pinned = format!("example.com/bb@{manifest}");
     let (_, status) = machine.run(&pod, "exit 0", |spec| spec.image.clone_from(&pinned));
     assert_eq!((status.image_ref, status.image_id), (pinned.clone(), id));
-    // The container's reference has only a digest in common with the name.
+    // The container uses the image by digest, and this is the last name with the digest.
     assert_eq!(kind(images.remove("example.com/bb:1")).0, ErrorKind::InUse);
     machine.runtime().remove_pod("p").unwrap();
     images.remove("example.com/bb:1").unwrap();
