@@ -1,4 +1,4 @@
-//! The store as the API server uses it: where the objects of a kind lie, and what is kept beside their bytes.
+//! The API server's use of the store: the keys of objects, and the attributes beside their bytes.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub(crate) const INDEX_NODE: usize = 0;
 const INDEXES: usize = 1;
 const NODE_NAME: &str = "spec.nodeName";
 
-/// What is kept beside the bytes of an object.
+/// Attributes that the store holds beside the bytes of an object.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) attributes: Attributes,
@@ -53,7 +53,7 @@ pub(crate) type Write = store::Write<Entry>;
 /// The folder of the store in a data directory.
 const STORE: &str = "store";
 
-/// Where the store of a data directory lies.
+/// Returns the folder of the store in a data directory.
 pub(crate) fn folder(data_dir: &Path) -> PathBuf {
     data_dir.join(STORE)
 }
@@ -84,17 +84,17 @@ fn decode(key: &Key, body: &[u8]) -> Result<Entry, store::DecodeError> {
     Ok(Entry::of(kind, &value))
 }
 
-/// The core kind of this name.
+/// Returns the core kind with this name.
 pub(crate) fn core(kind: &str) -> Option<&'static Kind> {
     kinds::by_kind("", "v1", kind)
 }
 
-/// Whether this is the Pod of the core group.
+/// Returns whether this is the Pod of the core group.
 pub(crate) fn is_pod(kind: &Kind) -> bool {
     kind.group.is_empty() && kind.kind == "Pod"
 }
 
-/// Whether this is the Namespace of the core group.
+/// Returns whether this is the Namespace of the core group.
 pub(crate) fn is_namespace(kind: &Kind) -> bool {
     kind.group.is_empty() && kind.kind == "Namespace"
 }
@@ -113,7 +113,7 @@ fn of_collection(collection: &str) -> Option<&'static Kind> {
     rows.find(|row| row.plural == plural && row.group == group && row.conversion.is_none())
 }
 
-/// The key of an object.
+/// Returns the key of an object.
 pub(crate) fn key(kind: &'static Kind, namespace: &str, name: &str) -> Key {
     let kind = kind.stored_as();
     Key::of(
@@ -123,7 +123,7 @@ pub(crate) fn key(kind: &'static Kind, namespace: &str, name: &str) -> Key {
     )
 }
 
-/// What the keys of a kind's objects begin with: all of them, or those of one namespace.
+/// Returns the prefix of the keys of a kind's objects, in all namespaces or in one.
 pub(crate) fn prefix(kind: &'static Kind, namespace: &str) -> String {
     let collection = collection(kind.stored_as());
     match namespace {
@@ -170,7 +170,7 @@ pub(crate) fn at_revision(body: &Bytes, revision: u64) -> Bytes {
     Bytes::from(out)
 }
 
-/// Whether a stored namespace is being deleted. Its phase says so, which is kept beside its bytes.
+/// Returns whether a stored namespace is being deleted, from the phase in its attributes.
 pub(crate) fn is_terminating(namespace: &Object) -> bool {
     let attributes = &namespace.attributes.attributes;
     attributes

@@ -1,11 +1,11 @@
-//! The parameters behind the question mark.
+//! Query parameters of a request.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use api::status::Status;
 
-/// Query parameters in the order given.
+/// Query parameters in the order of the request.
 #[derive(Debug, Default)]
 pub(crate) struct Query(Vec<(String, String)>);
 
@@ -20,7 +20,7 @@ impl Query {
         )
     }
 
-    /// The first value of `key`.
+    /// Returns the first value of `key`.
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
         self.0
             .iter()
@@ -33,7 +33,7 @@ impl Query {
         self.get(key).filter(|value| !value.is_empty())
     }
 
-    /// All values of `key`.
+    /// Returns all values of `key`.
     pub(crate) fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
         self.0
             .iter()

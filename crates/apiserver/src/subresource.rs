@@ -1,4 +1,4 @@
-//! What lies below an object, one subresource a file.
+//! The subresources of objects, one file for each.
 
 pub(crate) mod binding;
 pub(crate) mod container;

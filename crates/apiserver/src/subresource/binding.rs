@@ -1,4 +1,4 @@
-//! pods/binding: the scheduler gives a pod its node.
+//! pods/binding: binds a pod to a node, for the scheduler.
 
 use api::kinds::core::pod;
 use api::meta;
@@ -13,7 +13,7 @@ use crate::respond::{self, Payload};
 use crate::shared::Shared;
 use crate::write;
 
-/// Binds the pod that the path names to the node in the body, once and for all.
+/// Binds the pod that the path names to the node in the body. A binding is permanent.
 pub(crate) async fn bind(shared: &Shared, mut request: Request) -> Result<Response<Body>, Status> {
     let options = WriteOptions::of(&request.query, "CreateOptions")?;
     let ty = schema::lookup("", "v1", "Binding").ok_or_else(Status::path_not_found)?;

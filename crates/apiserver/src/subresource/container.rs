@@ -1,10 +1,10 @@
-//! Which container of a pod a log or exec is about.
+//! Selection of the container for a log or exec.
 
 use api::meta;
 use api::status::Status;
 use serde_json::Value;
 
-/// The container of `pod` that is asked for, or its only one.
+/// Returns the container of `pod` with the requested name, or its only container.
 pub(crate) fn container<'a>(pod: &'a Value, asked: Option<&'a str>) -> Result<&'a str, Status> {
     let names = |field: &str| -> Vec<&'a str> {
         let list = pod["spec"][field]

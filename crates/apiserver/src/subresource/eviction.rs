@@ -1,4 +1,4 @@
-//! pods/eviction: a deletion that gives way to the pod's disruption budget.
+//! pods/eviction: a deletion that respects the pod's disruption budget.
 
 use std::sync::{Arc, LazyLock};
 
@@ -48,7 +48,7 @@ const fn version(version: &'static str) -> Gvk {
 /// When to come back after so many others took from the same budget that no turn came, in seconds.
 const CROWD_RETRY_SECONDS: u32 = 10;
 
-/// Evicts the pod that the path names, unless its budget has nothing left.
+/// Evicts the pod that the path names, unless its disruption budget is used up.
 pub(crate) async fn evict(shared: &Shared, mut request: Request) -> Result<Response<Body>, Status> {
     let options = WriteOptions::of(&request.query, "CreateOptions")?;
     let ty = EVICTION.as_ref().ok_or_else(Status::path_not_found)?;
@@ -73,8 +73,8 @@ pub(crate) async fn evict(shared: &Shared, mut request: Request) -> Result<Respo
     respond::payload(&request, StatusCode::CREATED, &Payload::Value(success))
 }
 
-/// Marks the pod, begins its deletion and takes from its budget, in one transaction: no budget is spent for a pod that
-/// stays, and no two evictions are granted the same disruption.
+/// Marks the pod, begins its deletion and takes one disruption from its budget, in one transaction.
+/// So a pod that stays costs no disruption, and no two evictions use the same one.
 async fn take(
     shared: &Shared,
     user: &User,
@@ -106,7 +106,7 @@ async fn take(
     Err(Status::timeout(why, CROWD_RETRY_SECONDS))
 }
 
-/// The write that takes one disruption from the pod's budget, if it has one that counts it.
+/// Returns the write that takes one disruption from the pod's budget, if a budget counts the pod.
 fn spend(shared: &Shared, namespace: &str, pod: &Value, now: Timestamp) -> Result<Option<Write>, Status> {
     let kind = &policy::POD_DISRUPTION_BUDGET;
     let mut guards: Vec<(Arc<Object>, Value)> = Vec::new();

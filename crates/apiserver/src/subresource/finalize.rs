@@ -1,4 +1,4 @@
-//! namespaces/finalize: the namespace controller says that a namespace is empty.
+//! namespaces/finalize: the namespace controller reports that a namespace is empty.
 
 use api::kinds::core::namespace;
 use api::meta;
@@ -12,7 +12,7 @@ use crate::respond;
 use crate::shared::Shared;
 use crate::write;
 
-/// Replaces `spec.finalizers`. A terminating namespace without any goes.
+/// Replaces `spec.finalizers`. Removes a terminating namespace that has no finalizers.
 pub(crate) async fn finalize(shared: &Shared, mut request: Request) -> Result<Response<Body>, Status> {
     let options = WriteOptions::of(&request.query, "UpdateOptions")?;
     let mut given = request.decode_object(options.field_validation).await?;

@@ -1,4 +1,4 @@
-//! pods/log: what a container has written, from its node.
+//! pods/log: the log of a container, from its node.
 
 use api::kinds::Kind;
 use api::status::Status;
@@ -16,7 +16,7 @@ use crate::routes::Target;
 use crate::shared::Shared;
 use crate::subresource::container::container;
 
-/// The longest error text that is passed on from an agent, in bytes.
+/// Longest error text of an agent that the server passes on, in bytes.
 const AGENT_ERROR_BYTES_MAX: usize = 16 * 1024;
 
 /// What a segment of a path cannot hold as it is: everything but the unreserved characters of RFC 3986.
@@ -42,7 +42,7 @@ pub(crate) async fn log(shared: &Shared, target: &Target, query: &Query) -> Resu
         }
     }
     let Some(node) = node(&pod) else {
-        // Nothing has run, so nothing is written.
+        // No container has run, so there is no log.
         return Ok(respond::text(StatusCode::NO_CONTENT, ""));
     };
     let path = agent_path("containerLogs", target, container);
@@ -68,14 +68,14 @@ fn parameters(query: &Query) -> String {
     parameters.finish()
 }
 
-/// The pod that the path names.
+/// Returns the pod that the path names.
 pub(crate) fn pod(shared: &Shared, target: &Target) -> Result<Value, Status> {
     let kind: &'static Kind = target.kind;
     let pod = objects::get(&shared.objects, kind, &target.namespace, &target.name)?;
     objects::value(kind, &pod.body)
 }
 
-/// The node that a pod is bound to.
+/// Returns the node that a pod is bound to.
 pub(crate) fn node(pod: &Value) -> Option<&str> {
     pod["spec"]["nodeName"].as_str().filter(|node| !node.is_empty())
 }
@@ -91,7 +91,7 @@ pub(crate) fn agent_path(what: &str, target: &Target, container: &str) -> String
     )
 }
 
-/// What the agent says went wrong: the message of its Status, or whatever text it sent.
+/// Returns the agent's error: the message of its Status, or the text that it sent.
 pub(crate) async fn agent_failure(response: Response<Incoming>) -> Status {
     let code = response.status().as_u16();
     let body = Limited::new(response.into_body(), AGENT_ERROR_BYTES_MAX)

@@ -1,8 +1,9 @@
-//! `nodes/proxy`, `pods/proxy`, `services/proxy`, and `daemonsets/proxy` of one node: requests that go on to what an object serves.
+//! `nodes/proxy`, `pods/proxy`, `services/proxy`, and `daemonsets/proxy` of one node: requests that the
+//! server forwards to the HTTP server of an object.
 //!
-//! The server needs no way to pods or nodes. It asks the node's agent, over the agent's own connection, to dial, and speaks
-//! HTTP through the stream that it gets ([`forward`]); the agent dials nothing but pods of its node and the node itself. What a
-//! path names is found by [`place`].
+//! The server needs no route to pods or nodes. It requests a stream from the node's agent over the
+//! agent's own connection, and sends HTTP through that stream ([`forward`]). The agent connects only
+//! to pods of its node and to the node itself. [`place`] resolves the path.
 
 mod forward;
 mod place;
@@ -24,7 +25,7 @@ use crate::subresource::log::agent_failure;
 /// What an agent says about its node, as a kubelet does on its own port. Commands and dialling are not among it.
 const KUBELET_PATHS: [&str; 5] = ["healthz", "pods", "metrics", "stats", "containerLogs"];
 
-/// Sends a request on.
+/// Forwards a request.
 pub(crate) async fn proxy(
     shared: &Arc<Shared>,
     target: &Target,
@@ -35,7 +36,7 @@ pub(crate) async fn proxy(
     let proxied = routes::proxied(&path).ok_or_else(Status::path_not_found)?;
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     if proxied.rest.is_empty() && reads {
-        // A page's relative links must stay below it.
+        // Relative links of a page must stay below the proxy's path.
         return redirect_below(&path, request.uri().query());
     }
     match place::find(shared, target, proxied.node)? {
