@@ -1,5 +1,6 @@
-//! Lists that are not the stored bytes: Tables, metadata, YAML, indented JSON, kinds that are another face of a stored kind. Items are converted as
-//! the client reads, so that a list takes the memory of a frame and not of all its items as trees.
+//! Lists that differ from the stored bytes: Tables, metadata, YAML, indented JSON, and kinds that
+//! present another stored kind. Items are converted while the client reads, so a list needs the memory
+//! of one frame and not of all its items as trees.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -18,7 +19,8 @@ use crate::negotiate::Encoding;
 use crate::objects::Object;
 use crate::respond::{self, Presenter};
 
-/// The answer with a list of `objects`. Small lists are converted at once: then their length is known.
+/// Answers with a list of `objects`. Small lists are converted at once, so that their length is
+/// known.
 pub(crate) fn answer(
     presenter: Presenter,
     list_meta: Value,
@@ -41,17 +43,17 @@ pub(crate) fn answer(
     Ok(response)
 }
 
-/// A list on its way to the client.
+/// Body of a converted list.
 struct Converted {
     presenter: Presenter,
     encoding: Encoding,
-    /// What comes before the next item.
+    /// Bytes that precede the next item.
     before: Vec<u8>,
     objects: VecDeque<Arc<Object>>,
     is_over: bool,
 }
 
-/// The end of an empty list as [`respond::write`] writes it, from the bracket that closes the items.
+/// End of an empty list that [`respond::write`] writes, from the bracket that closes the items.
 const JSON_TAIL: &str = "]}";
 const PRETTY_TAIL: &str = "]\n}";
 /// The indentation of an item.
@@ -90,7 +92,7 @@ impl Converted {
         })
     }
 
-    /// Writes items until `out` has `bytes` bytes. False at the end.
+    /// Writes items until `out` has at least `bytes` bytes. Returns false at the end of the list.
     fn write_some(&mut self, out: &mut Vec<u8>, bytes: usize) -> Result<bool, Status> {
         while !self.is_over && out.len() < bytes {
             out.append(&mut self.before);
@@ -111,13 +113,13 @@ impl Converted {
                 if is_last { JSON_TAIL } else { "," }
             }
             Encoding::PrettyJson => {
-                // A line break inside a string is escaped, so that each of these begins a line.
+                // JSON escapes line breaks inside strings, so each of these begins a line.
                 let lines = format!("{item:#}").replace('\n', PRETTY_INDENT);
                 out.extend_from_slice(PRETTY_INDENT.as_bytes());
                 out.extend_from_slice(lines.as_bytes());
                 if is_last { "\n  ]\n}" } else { "," }
             }
-            // A list of one item is a piece of the whole list.
+            // In YAML, a list of one item is also a part of the whole list.
             Encoding::Yaml => {
                 out.extend_from_slice(&respond::write(&Value::Array(vec![item]), Encoding::Yaml)?);
                 ""
@@ -128,7 +130,7 @@ impl Converted {
     }
 }
 
-/// A list without items up to where they go.
+/// Returns the bytes of an empty list up to the position of the items.
 fn head(list: &Bytes, tail: &'static str) -> Result<Vec<u8>, Status> {
     let head = list.strip_suffix(tail.as_bytes());
     head.map(<[u8]>::to_vec)

@@ -56,7 +56,8 @@ pub(crate) async fn update(
     }
     let _allocation = admission::allocation(shared, kind).await;
     let mut warnings = Vec::new();
-    // An object with a resource version replaces only that version, so there is no retry and no clone.
+    // An object with a resource version replaces only that version, so it needs no retry and no
+    // clone.
     let once = !matches!(meta::resource_version(&object), "" | "0");
     let mut object = Some(object);
     let payload = write::update(shared, place, options.dry_run, |old, _| {

@@ -26,12 +26,12 @@ use crate::respond::{self, Presenter};
 use crate::shared::Shared;
 use crate::verbs::list_options::{self, ListOptions, Selection};
 
-/// What a watch keeps: its place in the queue, and a seat there until the objects that it begins with are sent, for they are in memory. Its
-/// client must take these in time.
+/// Ticket of a watch. The watch holds a seat until its initial objects are sent, because they are in
+/// memory. Its client must read them in time.
 pub(crate) struct Seat {
     ticket: Ticket,
     connection: Arc<Connection>,
-    /// None when the seat was left.
+    /// None after the watch has left the seat.
     progress: Option<Arc<Progress>>,
 }
 
