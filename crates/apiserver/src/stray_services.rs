@@ -1,4 +1,4 @@
-//! Services whose addresses are of another range than the server's: what an earlier server was told.
+//! Services with addresses outside the server's ranges, from an earlier configuration.
 //!
 //! They keep their addresses and are served as before, as Kubernetes' ServiceCIDRs have it; whoever owns them is told to make them
 //! again.
@@ -31,7 +31,7 @@ pub(crate) fn kubernetes_addresses(shared: &Shared) -> Vec<IpAddr> {
     addresses
 }
 
-/// Tells of Services that have addresses out of the ranges: an event at each, and a line in the log.
+/// Reports Services with addresses outside the ranges, by events and a log line.
 pub(crate) async fn tell_outside(shared: &std::sync::Arc<Shared>) {
     let outside = outside(shared);
     if outside.is_empty() {

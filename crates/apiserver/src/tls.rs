@@ -1,4 +1,5 @@
-//! TLS as the server speaks it: its own certificate, replaceable while it runs, and optional client certificates.
+//! The server's TLS: its certificate, which it can replace while it runs, and optional client
+//! certificates.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -11,7 +12,7 @@ use rustls::sign::CertifiedKey;
 
 use crate::pki::Credential;
 
-/// What can go wrong when TLS is set up.
+/// Error of the TLS setup.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A certificate or key is not what it should be.
@@ -30,7 +31,7 @@ pub enum TlsError {
     Verifier(#[source] rustls::server::VerifierBuilderError),
 }
 
-/// The certificate being served. Renewal replaces it for the connections to come.
+/// Certificate that the server uses. A renewal replaces it for new connections.
 pub(crate) struct ServedCertificate {
     provider: Arc<CryptoProvider>,
     current: RwLock<Arc<CertifiedKey>>,
@@ -67,8 +68,8 @@ impl ResolvesServerCert for ServedCertificate {
     }
 }
 
-/// The server's TLS configuration. A client may show a certificate of `authority`; one of any other authority
-/// ends the handshake, none at all leaves it to a token to say who the client is.
+/// Returns the server's TLS configuration. A client may present a certificate of `authority`. A
+/// certificate of another authority ends the handshake. A client without one may use a token.
 pub(crate) fn server_config(
     authority: &str,
     credential: &Credential,

@@ -1,4 +1,5 @@
-//! NamespaceLifecycle: nothing is made in a namespace that is not there or is going, and some never go.
+//! NamespaceLifecycle: refuses new objects in a namespace that is missing or being deleted, and the
+//! deletion of some namespaces.
 
 use api::kinds::Kind;
 use api::meta;
@@ -11,7 +12,7 @@ use crate::shared::Shared;
 /// Namespaces that cannot be deleted.
 const IMMORTAL: [&str; 3] = ["default", "kube-public", "kube-system"];
 
-/// 404 when the object's namespace is missing, 403 when it is being deleted.
+/// Returns 404 when the object's namespace is missing, 403 when it is being deleted.
 pub(crate) fn must_take_objects(shared: &Shared, kind: &Kind, object: &Value) -> Result<(), Status> {
     if !kind.namespaced {
         return Ok(());
@@ -25,7 +26,7 @@ pub(crate) fn must_take_objects(shared: &Shared, kind: &Kind, object: &Value) ->
     }
 }
 
-/// 403 for a namespace that the cluster cannot do without.
+/// Returns 403 for a namespace that the cluster needs.
 pub(crate) fn may_be_deleted(place: Place<'_>) -> Result<(), Status> {
     match objects::is_namespace(place.kind) && IMMORTAL.contains(&place.name) {
         true => Err(Status::forbidden(

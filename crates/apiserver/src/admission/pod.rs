@@ -1,4 +1,4 @@
-//! What a pod gets from the cluster: its service account, its priority, its tolerations. And what it names there must exist.
+//! Sets a pod's service account, priority and tolerations. Objects that the pod names must exist.
 
 use std::sync::Arc;
 
@@ -54,7 +54,7 @@ fn runtime_class(shared: &Shared, kind: &Kind, pod: &Value) -> Result<(), Status
     }
 }
 
-/// The class that the pod names, or the default one.
+/// Returns the class that the pod names, or the default class.
 fn priority_class(shared: &Shared, kind: &'static Kind, pod: &Value) -> Result<Option<Arc<Value>>, Status> {
     let classes =
         kinds::by_kind("scheduling.k8s.io", "v1", "PriorityClass").ok_or_else(Status::path_not_found)?;

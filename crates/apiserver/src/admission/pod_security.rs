@@ -1,4 +1,4 @@
-//! PodSecurity: which pods a namespace takes, by its labels. See [`api::pod_security`].
+//! PodSecurity: which pods a namespace accepts, by its labels. See [`api::pod_security`].
 
 use api::kinds::Kind;
 use api::meta;
@@ -50,7 +50,7 @@ fn warn(pod: &Value, standard: Standard, warnings: &mut Vec<String>) {
     }
 }
 
-/// The policy of the object's namespace.
+/// Returns the policy of the object's namespace.
 fn policy_of(shared: &Shared, object: &Value) -> Result<Policy, Status> {
     let namespaces = core("Namespace").ok_or_else(Status::path_not_found)?;
     let namespace = objects::get(&shared.objects, namespaces, "", meta::namespace(object))?;

@@ -1,4 +1,4 @@
-//! Priority, for the classes themselves: there is one default at most.
+//! Priority, for the classes themselves: at most one class is the default.
 
 use api::kinds::Kind;
 use api::meta;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::objects;
 use crate::shared::Shared;
 
-/// 403 for a second default class.
+/// Returns 403 for a second default class.
 pub(crate) fn one_default(shared: &Shared, kind: &'static Kind, class: &Value) -> Result<(), Status> {
     if kind.kind != "PriorityClass" || class["globalDefault"] != true {
         return Ok(());
