@@ -112,7 +112,7 @@ fn durability(kind: &Kind, namespace: &str, old: &Value, new: &Value) -> Durabil
     }
 }
 
-/// Returns the object of a transaction that had one write.
+/// Returns the last object of a transaction: its own, also when a record was written before it.
 pub(crate) fn single(mut written: Vec<Arc<Object>>) -> Result<Arc<Object>, Status> {
     written
         .pop()

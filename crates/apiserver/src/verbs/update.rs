@@ -114,7 +114,10 @@ pub(crate) fn prepare(
     Ok(new)
 }
 
-/// Returns 409 when the UID or the resource version in the body differs from the stored one.
+/// Compares the UID and the resource version in the body with the stored ones.
+///
+/// Returns 409 when one differs, 422 when the kind requires a resource version and the body has none,
+/// and 400 when it is not a number.
 fn check_preconditions(kind: &Kind, name: &str, new: &Value, old: &Value, part: Part) -> Result<(), Status> {
     let (wanted, found) = (meta::uid(new), meta::uid(old));
     if !wanted.is_empty() && wanted != found {
