@@ -26,15 +26,18 @@ pub(crate) struct Attempts {
 
 struct Failures {
     addresses: Buckets,
-    /// Of all addresses together. `None` before the first failure.
-    all: Option<Bucket>,
+    /// Of all addresses together.
+    all: Bucket,
 }
 
 impl Default for Attempts {
     fn default() -> Attempts {
-        let addresses = Buckets::new(OF_ADDRESS);
+        let failures = Failures {
+            addresses: Buckets::new(OF_ADDRESS),
+            all: Bucket::full(Instant::now()),
+        };
         Attempts {
-            failures: Mutex::new(Failures { addresses, all: None }),
+            failures: Mutex::new(failures),
         }
     }
 }
@@ -45,7 +48,6 @@ impl Attempts {
     pub(crate) fn may_fail(&self, address: Address, now: Instant) -> bool {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let Failures { addresses, all } = &mut *failures;
-        let all = all.get_or_insert_with(|| Bucket::full(&OF_ALL, now));
         let (of_all, of_address) = (all.take(&OF_ALL, now), addresses.take(address, now));
         of_all && of_address
     }

@@ -1,7 +1,8 @@
 //! Rate limits by address, with token buckets: a burst, and a number of actions per second after
 //! it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -15,32 +16,26 @@ pub(crate) struct Rate {
     pub(crate) per_second: f64,
 }
 
-/// A token bucket: the actions that are left at a moment.
+/// A token bucket. An action moves the moment at which it is full, so that moment also tells how many
+/// actions are left.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bucket {
-    left: f64,
-    at: Instant,
+    full_at: Instant,
 }
 
 impl Bucket {
-    pub(crate) fn full(rate: &Rate, now: Instant) -> Bucket {
-        Bucket {
-            left: rate.at_once,
-            at: now,
-        }
+    pub(crate) fn full(now: Instant) -> Bucket {
+        Bucket { full_at: now }
     }
 
-    fn refill(&mut self, rate: &Rate, now: Instant) {
-        let more = now.saturating_duration_since(self.at).as_secs_f64() * rate.per_second;
-        self.left = (self.left + more).min(rate.at_once);
-        self.at = now;
-    }
-
-    /// Takes one action. Returns false when none is left.
+    /// Takes one action. Returns false when none is left, and leaves the bucket as it is: a client
+    /// that sends too much gets the rate, not nothing.
     pub(crate) fn take(&mut self, rate: &Rate, now: Instant) -> bool {
-        self.refill(rate, now);
-        let is_left = self.left >= 1.0;
-        self.left = (self.left - 1.0).max(0.0);
+        let full_at = self.full_at.max(now) + Duration::from_secs_f64(1.0 / rate.per_second);
+        let is_left = full_at - now <= Duration::from_secs_f64(rate.at_once / rate.per_second);
+        if is_left {
+            self.full_at = full_at;
+        }
         is_left
     }
 }
@@ -50,6 +45,9 @@ impl Bucket {
 pub(crate) struct Buckets {
     rate: Rate,
     addresses: HashMap<Address, Bucket>,
+    /// The same buckets, ordered by the moment at which they are full. A new address is found a place
+    /// without a look at all others, because every new connection may come from one.
+    by_full: BTreeSet<(Instant, Address)>,
 }
 
 impl Buckets {
@@ -58,31 +56,30 @@ impl Buckets {
         Buckets {
             rate,
             addresses: HashMap::new(),
+            by_full: BTreeSet::new(),
         }
     }
 
     /// Takes one action of `address`. Returns false when none is left.
     pub(crate) fn take(&mut self, address: Address, now: Instant) -> bool {
-        let Buckets { rate, addresses } = self;
-        if addresses.len() >= ADDRESSES_MAX && !addresses.contains_key(&address) {
-            addresses.retain(|_, bucket| {
-                bucket.refill(rate, now);
-                bucket.left < rate.at_once
-            });
-            // Removes the address with the fewest recent actions.
-            let mildest = addresses
-                .iter()
-                .max_by(|(_, a), (_, b)| a.left.total_cmp(&b.left));
-            if let Some(mildest) = mildest.map(|(address, _)| *address)
-                && addresses.len() >= ADDRESSES_MAX
-            {
-                addresses.remove(&mildest);
+        let mut bucket = match self.addresses.remove(&address) {
+            Some(bucket) => {
+                self.by_full.remove(&(bucket.full_at, address));
+                bucket
             }
+            None => Bucket::full(now),
+        };
+        while let Some((full_at, first)) = self.by_full.first().copied()
+            // Removes full buckets and, for room, the address with the fewest recent actions.
+            && (full_at <= now || self.addresses.len() >= ADDRESSES_MAX)
+        {
+            self.by_full.pop_first();
+            self.addresses.remove(&first);
         }
-        let bucket = addresses
-            .entry(address)
-            .or_insert_with(|| Bucket::full(rate, now));
-        bucket.take(rate, now)
+        let is_left = bucket.take(&self.rate, now);
+        self.by_full.insert((bucket.full_at, address));
+        self.addresses.insert(address, bucket);
+        is_left
     }
 }
 
@@ -111,6 +108,27 @@ mod tests {
         assert_eq!(times(2, now), 50);
         assert_eq!(times(1, now + Duration::from_secs(1)), 5);
         assert_eq!(times(1, now + Duration::from_secs(3600)), 50);
+    }
+
+    #[test]
+    fn address_above_its_rate_gets_its_rate() {
+        let (mut buckets, start) = (Buckets::new(RATE), Instant::now());
+        // Twice the rate, for 100 seconds.
+        let passed =
+            (0..1_000).filter(|step| buckets.take(address(1), start + Duration::from_millis(100) * *step));
+        assert!((545..=550).contains(&passed.count()));
+    }
+
+    #[test]
+    fn address_with_the_fewest_recent_actions_makes_room() {
+        let (mut buckets, now) = (Buckets::new(RATE), Instant::now());
+        let busy = address(0);
+        assert_eq!((0..60).filter(|_| buckets.take(busy, now)).count(), 50);
+        for number in 1..=2 * u32::try_from(ADDRESSES_MAX).unwrap() {
+            buckets.take(address(number), now);
+        }
+        assert!(!buckets.take(busy, now));
+        assert_eq!(buckets.by_full.len(), buckets.addresses.len());
     }
 
     #[test]

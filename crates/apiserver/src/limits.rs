@@ -144,7 +144,7 @@ pub(crate) const ATTEMPTS_PER_SECOND: f64 = 5.0;
 /// Invalid credentials per second of all addresses.
 pub(crate) const ATTEMPTS_PER_SECOND_ALL: f64 = 200.0;
 
-/// Addresses whose failures or handshakes are counted, at about 80 bytes each.
+/// Addresses whose failures or handshakes are counted, at about 150 bytes each.
 pub(crate) const ADDRESSES_MAX: usize = 4_096;
 
 /// `Retry-After` for a client that sent too many invalid credentials, in seconds.
