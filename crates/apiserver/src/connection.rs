@@ -1,28 +1,28 @@
 //! Accepts connections, does the TLS handshake, and serves HTTP on them until they end.
 
-use std::io::IoSlice;
-use std::pin::Pin;
+mod ruled;
+
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::Response;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use self::ruled::{GuestPieces, HandshakeBytes, Ruled};
 use crate::authenticate::Holder;
 use crate::body::Body;
 use crate::connections::{Address, Connection};
 use crate::limits::{
-    CONNECTION_WINDOW_WITHOUT_CERTIFICATE, GUEST_READ_BYTES, HANDSHAKE_BYTES_MAX, HANDSHAKE_TIMEOUT,
-    HEAD_BYTES_MAX, HEAD_BYTES_MAX_WITHOUT_CERTIFICATE, IDLE_TIMEOUT, LOCAL_RESETS_MAX, PENDING_RESETS_MAX,
-    PING_INTERVAL, PING_TIMEOUT, STREAM_WINDOW_WITHOUT_CERTIFICATE, STREAMS_PER_CONNECTION_MAX,
+    CONNECTION_WINDOW_WITHOUT_CERTIFICATE, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX,
+    HEAD_BYTES_MAX_WITHOUT_CERTIFICATE, IDLE_TIMEOUT, LOCAL_RESETS_MAX, PENDING_RESETS_MAX, PING_INTERVAL,
+    PING_TIMEOUT, STREAM_WINDOW_WITHOUT_CERTIFICATE, STREAMS_PER_CONNECTION_MAX,
 };
 use crate::service::{self, Origin};
 use crate::shared::Shared;
@@ -93,7 +93,7 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, acceptor: TlsAcceptor, pl
         Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => return tracing::debug!("a TLS handshake took too long"),
     };
-    stream.get_mut().0.left = None;
+    stream.get_mut().0.rule.complete();
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let holder = certificate.and_then(|certificate| Holder::of_certificate(certificate));
     if let Some(holder) = &holder
@@ -116,11 +116,8 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, acceptor: TlsAcceptor, pl
         }
     });
     // An upgraded connection outlives this function, so its stream holds the place.
-    let stream = Placed {
-        stream,
-        place: place.clone(),
-        has_read: false,
-    };
+    let rule = GuestPieces::new(place.clone());
+    let stream = Ruled { stream, rule };
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
     tokio::pin!(serving);
     let ended = tokio::select! {
@@ -171,75 +168,13 @@ fn builder(has_certificate: bool) -> auto::Builder<TokioExecutor> {
     builder
 }
 
-/// A stream that holds the place of its connection. It reads from a guest in small pieces.
-struct Placed<S> {
-    stream: S,
-    place: Arc<Connection>,
-    /// Whether the last read from a guest returned bytes.
-    has_read: bool,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Placed<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        if self.place.is_proven() {
-            return Pin::new(&mut self.stream).poll_read(cx, buffer);
-        }
-        if std::mem::take(&mut self.has_read) {
-            // Yields, so that the requests that were read begin before the next read.
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        let bytes = GUEST_READ_BYTES.min(buffer.remaining());
-        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(bytes));
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut part))?;
-        let read = part.filled().len();
-        buffer.advance(read);
-        self.has_read = read > 0;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Placed<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffers: &[IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, buffers)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
 /// Does the TLS handshake. A client that sends plain HTTP gets an error in plain HTTP, as with Go's
 /// server.
 async fn handshake(
     mut stream: TcpStream,
     acceptor: TlsAcceptor,
     place: &Connection,
-) -> std::io::Result<TlsStream<Socket>> {
+) -> std::io::Result<TlsStream<Ruled<TcpStream, HandshakeBytes>>> {
     const HINT: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
     let mut first = [0];
     let peeked = stream.peek(&mut first).await?;
@@ -256,60 +191,6 @@ async fn handshake(
         stream.shutdown().await?;
         return Err(std::io::Error::other("plain HTTP on the port for HTTPS"));
     }
-    let left = Some(HANDSHAKE_BYTES_MAX);
-    acceptor.accept(Socket { stream, left }).await
-}
-
-/// A socket that limits the bytes of a handshake.
-struct Socket {
-    stream: TcpStream,
-    /// Bytes that the handshake may still read. `None` once the handshake is complete.
-    left: Option<usize>,
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        let read = buffer.filled().len() - before;
-        if let Some(left) = &mut self.left {
-            let still = left.checked_sub(read);
-            *left = still.ok_or_else(|| std::io::Error::other("the handshake is too long"))?;
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffers: &[IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, buffers)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
+    let rule = HandshakeBytes::new();
+    acceptor.accept(Ruled { stream, rule }).await
 }
