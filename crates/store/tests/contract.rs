@@ -401,7 +401,7 @@ async fn watch_is_unique(open: Open<'_>) {
     let mut events = busy(&store).await;
     let count = events.len();
     events.dedup_by_key(|(revision, _)| *revision);
-    assert_eq!(events.len(), count, "no change is told twice");
+    assert_eq!(events.len(), count, "no change comes twice");
 }
 
 async fn watch_is_atomic(open: Open<'_>) {

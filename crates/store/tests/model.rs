@@ -454,9 +454,7 @@ async fn writes_continue_after_a_failed_flush() {
     assert_eq!(names(&store.list("/pods/")), ["a=1"]);
     assert_eq!(store.revision(), revision);
     disk.with(|disk| disk.dead = false);
-    while store.trouble().is_some() {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    until_trouble(&store, false).await;
     assert!(one(&store, create("c", "1")).await.revision > revision);
     assert_eq!(names(&store.list("/pods/")), ["a=1", "c=1"]);
     store.close().expect("nothing is wrong any more");

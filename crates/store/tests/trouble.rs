@@ -7,7 +7,6 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
 
 use disk::{Disk, Gate, Operation, Verdict};
 use store::{CommitError, Durability, Expect, Options, REVISIONS_SKIPPED, Revision, Store, Trouble};
@@ -52,12 +51,6 @@ fn open(dir: &Path, gate: Arc<dyn Gate>) -> Store<Node> {
     Store::open(dir, Options { disk, ..options() }).expect("open")
 }
 
-async fn recovered(store: &Store<Node>) {
-    while store.trouble().is_some() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 async fn prepared() -> tempfile::TempDir {
     let dir = directory();
     let store = Store::open(dir.path(), options()).expect("open");
@@ -92,7 +85,7 @@ async fn store_is_writable_again_when_the_disk_has_space() {
         .await
         .expect("commit");
     full.has_space();
-    recovered(&store).await;
+    until_trouble(&store, false).await;
     let done = one(&store, create("e", "1")).await;
     assert!(done.revision > lease[0].revision);
     assert!(store.stats().failures > 0);
@@ -128,12 +121,12 @@ async fn store_matches_its_responses_whichever_write_failed() {
                 "{point}: {revisions:?}"
             );
             assert_eq!(names(&store.list("/pods/")), known, "{point}");
-            recovered(&store).await;
+            until_trouble(&store, false).await;
             let done = loop {
                 match commit(&store, vec![create("f", "1")]).await {
                     Ok(done) => break done,
                     // It is the failed write; nothing of it happened.
-                    Err(_) => recovered(&store).await,
+                    Err(_) => until_trouble(&store, false).await,
                 }
             };
             known.push(describe(&done[0]));
@@ -165,7 +158,7 @@ async fn store_can_be_read_when_the_disk_is_full_at_its_start() {
         "no revision is reserved"
     );
     full.has_space();
-    recovered(&store).await;
+    until_trouble(&store, false).await;
     one(&store, create("c", "1")).await;
     store.close().expect("close");
     let store = Store::open(dir.path(), options()).expect("open");
@@ -197,7 +190,7 @@ async fn nothing_is_acknowledged_without_the_directory() {
     assert!(store.trouble().is_some());
     // After the rename it is the same file.
     fs::rename(&aside, dir.path()).expect("put it back");
-    recovered(&store).await;
+    until_trouble(&store, false).await;
     one(&store, create("d", "1")).await;
     fs::remove_dir_all(dir.path()).expect("remove the directory");
     assert!(commit(&store, vec![create("e", "1")]).await.is_err());
@@ -210,9 +203,7 @@ async fn removed_directory_is_noticed_without_a_write() {
     let dir = prepared().await;
     let store = Store::open(dir.path(), options()).expect("open");
     fs::remove_dir_all(dir.path()).expect("remove the directory");
-    while store.trouble().is_none() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until_trouble(&store, true).await;
 }
 
 /// A disk on which a flush takes until the test releases it.
@@ -249,14 +240,12 @@ async fn hanging_disk_is_reported_while_it_hangs() {
         let store = store.clone();
         async move { commit(&store, vec![create("c", "1")]).await.map(drop) }
     });
-    while store.trouble().is_none() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until_trouble(&store, true).await;
     assert!(matches!(store.trouble(), Some(Trouble::Stalled(_))));
     assert!(!writing.is_finished());
     gate.set(false);
     writing.await.expect("no panic").expect("commit");
-    recovered(&store).await;
+    until_trouble(&store, false).await;
 }
 
 #[tokio::test]

@@ -117,13 +117,13 @@ async fn version_and_health_answer() {
 async fn readyz_names_the_store_when_its_directory_is_gone() {
     let cluster = Cluster::start().await;
     std::fs::remove_dir_all(cluster.dir.path().join("store")).unwrap();
-    let answer = loop {
-        let answer = cluster.get("/readyz").await;
-        if answer.code != 200 {
-            break answer;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    let look = async || match cluster.get("/readyz").await {
+        answer if answer.code == 200 => Err(answer.text),
+        answer => Ok(answer),
     };
+    let answer = testkit::wait_for_async("the store's trouble", look)
+        .await
+        .unwrap();
     assert_eq!(answer.code, 500);
     assert!(
         answer.text.contains("[-]etcd failed: reason withheld\n"),

@@ -139,6 +139,19 @@ pub(crate) fn text_of(event: &Event<Node>) -> String {
     }
 }
 
+/// Waits until the store has trouble, or has none. (The wait of `testkit` would bring a whole client
+/// of Kubernetes into these tests.)
+pub(crate) async fn until_trouble(store: &Store<Node>, is_there: bool) {
+    let look = async {
+        while store.trouble().is_some() != is_there {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    let timeout = std::time::Duration::from_secs(120);
+    let seen = tokio::time::timeout(timeout, look).await;
+    assert!(seen.is_ok(), "waited in vain; trouble: {:?}", store.trouble());
+}
+
 /// Returns the revision before all changes of a new store.
 pub(crate) fn start(store: &Store<Node>) -> Revision {
     store.revision()
