@@ -83,8 +83,8 @@ impl Ranges {
     /// Returns an error if the given range is too small for all nodes.
     pub(crate) fn new(options: &Options) -> Result<Self, Error> {
         if let Some(range) = options.pod_range {
-            let room = 1u64 << OWN_PREFIX.saturating_sub(range.prefix_len());
-            let room = if range.prefix_len() > OWN_PREFIX { 0 } else { room };
+            let bits = OWN_PREFIX.checked_sub(range.prefix_len());
+            let room = bits.map_or(0, |bits| 1u64 << bits);
             let wanted = u64::from(options.start) + u64::from(options.nodes);
             if room < wanted {
                 return Err(Error::SmallRange { range, room, wanted });
