@@ -5,10 +5,9 @@ mod common;
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
-use kube::api::{AttachParams, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use runtime::ScratchFile;
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt;
 use tokio_tungstenite::tungstenite::Message;
 
 use common::{Cluster, IMAGE, shell};
@@ -105,14 +104,7 @@ async fn a_host_network_pod_reaches_the_service_kubernetes() {
     cluster.create("host", spec).await;
     cluster.until_ready("host").await;
     let script = "echo hello | /bin/busybox nc -w 10 10.96.0.1 443 | /bin/busybox wc -c";
-    let mut answer = String::new();
-    let mut running = cluster.exec("host", script, &AttachParams::default()).await;
-    running
-        .stdout()
-        .unwrap()
-        .read_to_string(&mut answer)
-        .await
-        .unwrap();
+    let answer = cluster.exec_output("host", script).await;
     // The server answers with an alert of TLS.
     assert_eq!(answer, "7\n");
     cluster.finish().await;
@@ -126,14 +118,7 @@ async fn an_exec_takes_long_commands_and_text_as_input() {
         .await;
     cluster.until_ready("web").await;
     let script = format!(": {}; echo long", "x".repeat(40 << 10));
-    let mut answer = String::new();
-    let mut running = cluster.exec("web", &script, &AttachParams::default()).await;
-    running
-        .stdout()
-        .unwrap()
-        .read_to_string(&mut answer)
-        .await
-        .unwrap();
+    let answer = cluster.exec_output("web", &script).await;
     assert_eq!(answer, "long\n");
 
     let command = "command=/bin/busybox&command=head&command=-n&command=1&stdin=true&stdout=true";

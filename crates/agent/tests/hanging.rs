@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
-use kube::api::AttachParams;
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt;
 
 use common::{Cluster, NODE, shell};
 
@@ -69,16 +67,7 @@ async fn a_probe_out_of_time_ends_with_its_children() {
         .create("bystander", json!({"containers": [bystander]}))
         .await;
     cluster.until_ready("bystander").await;
-    let mut answer = String::new();
-    let mut running = cluster
-        .exec("bystander", "echo alive", &AttachParams::default())
-        .await;
-    running
-        .stdout()
-        .unwrap()
-        .read_to_string(&mut answer)
-        .await
-        .unwrap();
+    let answer = cluster.exec_output("bystander", "echo alive").await;
     assert_eq!(answer, "alive\n");
     for pod in ["hanging", "bystander"] {
         cluster.delete(pod).await;

@@ -1,4 +1,4 @@
-//! In which order a pod leaves: first its clients are led elsewhere, then it is told to end.
+//! The order in which a pod ends: first Services stop forwarding to it, then it gets SIGTERM.
 //!
 //! No controllers run here: the tests write the EndpointSlices themselves, at the moment that they choose.
 
@@ -20,7 +20,7 @@ use common::{Cluster, NODE, shell};
 const SERVICE: &str = "10.96.77.7:80";
 /// A pod is held back for three seconds at most. A round that took longer shows nothing, and is made again.
 const CONCLUSIVE: Duration = Duration::from_secs(2);
-/// Takes connections, until it is told to end.
+/// Accepts connections until SIGTERM.
 const SERVE: &str =
     "trap 'exit 0' TERM; /bin/busybox httpd -p 8080 -h /; while :; do /bin/busybox sleep 0.1; done";
 

@@ -361,12 +361,10 @@ async fn a_client_that_leaves_takes_its_command_along() {
     drop(process);
     let look = async || {
         let script = "/bin/busybox ps | /bin/busybox grep -c 'sleep 471[1]'";
-        let mut running = cluster.exec("left", script, &AttachParams::default()).await;
-        let mut count = String::new();
-        let read = running.stdout().unwrap().read_to_string(&mut count).await;
-        match (read, count.trim()) {
-            (Ok(_), "0") => Ok(()),
-            (read, _) => Err(format!("{count}{read:?}")),
+        let count = cluster.exec_output("left", script).await;
+        match count.trim() {
+            "0" => Ok(()),
+            count => Err(format!("{count} processes")),
         }
     };
     testkit::wait_for_async("the command to end", look).await.unwrap();

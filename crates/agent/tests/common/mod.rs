@@ -19,6 +19,7 @@ use kube::Api;
 use kube::api::{AttachParams, AttachedProcess, DeleteParams, ListParams, LogParams, PostParams};
 use runtime::{Range, Runtime, ScratchFile, ShimCommand};
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt as _;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -314,6 +315,15 @@ impl Cluster {
             started.map_err(|error| error.to_string())
         };
         testkit::wait_for_async("the tunnel", look).await.unwrap()
+    }
+
+    /// Runs a command in a pod to its end and returns its standard output.
+    pub(crate) async fn exec_output(&self, name: &str, script: &str) -> String {
+        let mut process = self.exec(name, script, &AttachParams::default()).await;
+        let mut output = String::new();
+        let mut stdout = process.stdout().unwrap();
+        stdout.read_to_string(&mut output).await.unwrap();
+        output
     }
 
     /// What the runtime has, seen from beside the agent (whose runtime must be closed).
