@@ -12,7 +12,8 @@ use crate::node;
 /// How often it is looked whether the machine still has its address.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// The addresses to begin with, the main one first, and where changes are told.
+/// Returns both ends of a channel of the node's addresses, the main one first. It holds `told`, or the
+/// address of the default route.
 pub(crate) fn open(told: &[IpAddr]) -> (watch::Sender<Vec<IpAddr>>, watch::Receiver<Vec<IpAddr>>) {
     let addresses = match told {
         [] => vec![node::primary_address()],

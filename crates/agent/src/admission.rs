@@ -1,7 +1,7 @@
-//! Whether this node takes a pod: the kubelet's own check, after the scheduler's.
+//! Checks whether this node can run a pod, as the kubelet does after the scheduler.
 //!
-//! A pod may have been bound by someone who did not look, or before the node changed. A refused pod is Failed with the reason
-//! here; whoever owns it makes another.
+//! A pod may be bound without a check, or the node may have changed since. A refused pod fails with the
+//! reason from here, and its controller creates another one.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,8 +1,8 @@
-//! Calls that block a thread, and others that take long, in pools of bounded size.
+//! Pools of bounded size for blocking calls and other long work.
 //!
-//! tokio has one pool of blocking threads for all that a process does, so work that hangs would take every thread of it. Here each kind of work has
-//! its own number of threads, and each pod a share of it: what hangs in a pod holds up that pod alone. Together they stay below the 512 threads
-//! of tokio's pool.
+//! tokio has one pool of blocking threads for the whole process, so calls that hang could occupy all of
+//! them. Here each kind of work has its own number of threads, and each pod a share of it: what hangs in
+//! a pod delays only that pod. Together the pools stay below the 512 threads of tokio's pool.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -10,29 +10,31 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use runtime::ErrorKind;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
-/// Making, stopping and removing pods, containers and volumes. Two for each of the 110 pods of a node, and some for those that end.
+/// Creation, stop and removal of pods, containers and volumes. Two threads for each of the 110 pods of a
+/// node, and some for pods that are ending.
 pub(crate) static PODS: Pool = Pool::new(240, 2);
-/// Starting the commands of probes and hooks. They run without a thread.
+/// Start of the commands of probes and hooks. The commands then need no thread.
 pub(crate) static PROBES: Pool = Pool::new(112, 1);
-/// What clients ask of pods over the API: starts of commands, states, statistics.
+/// Requests of API clients: start of commands, states, statistics.
 pub(crate) static STREAMS: Pool = Pool::new(64, 2);
-/// Looking for images.
+/// Lookup of images.
 pub(crate) static IMAGES: Pool = Pool::new(16, 2);
-/// Measuring what pods take of the disk.
+/// Measurement of the disk usage of pods.
 pub(crate) static WALKS: Pool = Pool::new(4, 1);
-/// The node's own network and rules.
+/// Network and rules of the node.
 pub(crate) static NODE: Pool = Pool::new(16, 16);
 
-/// Pulls by pod. They run without a thread. All of the 110 pods of a node may pull at one time: a registry of one pod that drips delays no other.
+/// Pulls by pod, which need no thread. All of the 110 pods of a node may pull at the same time, so a slow
+/// registry of one pod delays no other pod.
 pub(crate) static PULLS: Pool = Pool::new(128, 1);
-/// The same pulls by registry: what many pods want of one is fetched in turn.
+/// The same pulls by registry, so that many pods do not overload one registry.
 pub(crate) static REGISTRIES: Pool = Pool::new(128, 3);
 
-/// Places for one kind of work; with [`Pool::run`], threads.
+/// Permits for one kind of work. [`Pool::run`] also uses a thread for each.
 pub(crate) struct Pool {
     all: Semaphore,
     each: usize,
-    /// By the pod, as long as a call of it runs or waits.
+    /// Permits of each owner, as long as it runs or waits for a call.
     shares: Mutex<BTreeMap<String, Weak<Semaphore>>>,
 }
 
@@ -56,7 +58,8 @@ impl Pool {
         share
     }
 
-    /// Waits for a place that `owner` (a pod's uid, or whatever else shares a fate) and the pool have for it.
+    /// Waits for a permit of `owner`'s share and of the pool. The owner is a pod's uid or another name of
+    /// calls that hang together.
     pub(crate) async fn enter(&'static self, owner: &str) -> runtime::Result<Place> {
         let share = self.share(owner).acquire_owned().await;
         let share = share.map_err(|error| broke_off(&error))?;
@@ -67,7 +70,8 @@ impl Pool {
         })
     }
 
-    /// Runs what blocks beside the async threads, as soon as `owner` and the pool have a thread for it. A caller that leaves does not end the work: it keeps its thread until it returns. A panic in it is an error like another.
+    /// Runs blocking work on a thread of its own, as soon as `owner` and the pool have a permit. The work
+    /// keeps its permit until it returns, even if the caller is dropped. A panic becomes an error.
     pub(crate) async fn run<T: Send + 'static>(
         &'static self,
         owner: &str,
@@ -82,7 +86,7 @@ impl Pool {
     }
 }
 
-/// A place in a pool, until it is dropped.
+/// A permit of a pool, until it is dropped.
 pub(crate) struct Place {
     _share: OwnedSemaphorePermit,
     _permit: SemaphorePermit<'static>,
@@ -95,7 +99,7 @@ fn broke_off(why: &dyn std::fmt::Display) -> runtime::Error {
     }
 }
 
-/// Runs what blocks and concerns the node as a whole.
+/// Runs blocking work for the node itself.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> runtime::Result<T> + Send + 'static,
 ) -> runtime::Result<T> {

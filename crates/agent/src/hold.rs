@@ -1,8 +1,10 @@
-//! How long the end of a pod is held back: until new clients are no longer led to it.
+//! Delays the SIGTERM of a deleted pod until Services no longer forward new clients to it.
 //!
-//! A deleted pod leaves its Services at the server at once, but the nodes hear of it when its own node does. If SIGTERM did not wait, a client could
-//! be led to a port that has just been closed. So who makes the rules of Services tells here to which of the node's pods they lead
-//! ([`Teller`]), and who stops pods listens ([`Listener`]). A pod in no Service is never held back, nor is anything before the rules were made.
+//! The server removes a deleted pod from its Services at once, but the other nodes learn of it when the
+//! pod's own node does. Without a delay, they could forward a client to a port that was just closed.
+//! The task that writes the rules of Services reports here which pods of this node they forward to
+//! ([`Teller`]), and the tasks that stop pods wait for it ([`Listener`]). Pods of no Service are not
+//! delayed, and no pod is before the rules exist.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -11,24 +13,25 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// Longest that a pod is held back. A Service of ten thousand endpoints is written once a second; whoever still leads to the pod
-/// after three does not hear of its end.
+/// Longest delay. A Service of ten thousand endpoints is written once a second; a node that still
+/// forwards to the pod after three seconds does not receive the change.
 const LONGEST: Duration = Duration::from_secs(3);
-/// How long after this node's rules stopped leading there. The other nodes hear of it at the same moment, but a long line may be slower than a short
-/// one, and rules wait for their neighbours ([`crate::services`]); and a connection that has just been led here is yet to be accepted.
+/// Delay after this node's rules no longer forward to the pod. The other nodes receive the change at the
+/// same moment, but over slower links, and they gather changes of rules ([`crate::services`]). The pod
+/// also has to accept connections that were just forwarded.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// The node's pods by uid: new clients are led there, or were until then.
+/// The node's pods by uid that receive new clients, or received them until that moment.
 type Led = HashMap<Arc<str>, Option<Instant>>;
 
-/// Who makes the rules.
+/// The side of the task that writes the rules.
 pub(crate) struct Teller(watch::Sender<Led>);
 
-/// Who stops pods. Cheap to clone.
+/// The side of the tasks that stop pods. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Listener(watch::Receiver<Led>);
 
-/// One who tells, and one who listens.
+/// Creates the two sides.
 pub(crate) fn channel() -> (Teller, Listener) {
     let (sender, receiver) = watch::channel(Led::new());
     (Teller(sender), Listener(receiver))
@@ -103,7 +106,7 @@ mod tests {
         uids.iter().map(|&uid| uid.into()).collect()
     }
 
-    /// How long it is held back, when everything that is told has been told.
+    /// Returns the delay of a pod when no more reports come.
     async fn held(listener: &Listener, pod: &str, grace: Duration) -> Duration {
         let began = Instant::now();
         listener.clone().released(pod, grace).await;

@@ -100,7 +100,7 @@ pub enum JoinError {
         /// The one that was asked for.
         asked: String,
     },
-    /// Whoever answers is not the server that the token was made by.
+    /// The server that answers did not create the token.
     #[error(
         "the certificate authority that {server} shows has the hash sha256:{found}, and the token says sha256:{wanted}. Either the token \
          is of another cluster, or something else answers in the server's place. The token was not sent"
@@ -412,7 +412,8 @@ fn outcome(csr: &Value) -> Result<Option<Vec<u8>>, JoinError> {
     })
 }
 
-/// What a server says that the cluster's authority is. It is not known yet who answers, so nothing is told to it.
+/// Returns the certificate authority that a server claims. The server is not authenticated yet, so
+/// nothing is sent to it.
 async fn fetch_authority(server: &ServerAddress) -> Result<Vec<u8>, String> {
     let mut config = tls::believing_any_server();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];

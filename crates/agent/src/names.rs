@@ -143,7 +143,7 @@ async fn serve_on_bridge(
             }
         };
         let moved = async {
-            // Whoever says so no more ends the agent.
+            // The sender is dropped when the agent ends.
             while network.changed().await.is_ok() {
                 if bridge_ipv6(&network.borrow_and_update()) != address {
                     return;
@@ -182,7 +182,7 @@ fn bridge_ipv6(network: &network::State) -> Option<IpAddr> {
     ranges.into_iter().find(IpAddr::is_ipv6)
 }
 
-/// What pods are told of the cluster's names.
+/// Returns the settings of the cluster's DNS for pods.
 pub(crate) fn told(options: &Options, names: Option<&Names>) -> ClusterNames {
     ClusterNames {
         domain: options.cluster_domain.trim_end_matches('.').to_owned(),

@@ -85,9 +85,9 @@ pub(crate) fn pods_dir(data_dir: &Path) -> PathBuf {
 /// Why an agent ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// It was told to.
+    /// The shutdown was requested.
     Shutdown,
-    /// Its node was deleted. Whoever runs the agent stops the pods, and does not run it again unasked.
+    /// Its node was deleted. The caller stops the pods, and does not restart the agent by itself.
     NodeDeleted,
 }
 

@@ -71,7 +71,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// The node's addresses, as pods are told them.
+    /// The node's addresses, as they are in the status of pods.
     pub(crate) fn host_ips(&self) -> Vec<String> {
         self.addresses.borrow().iter().map(ToString::to_string).collect()
     }
@@ -130,7 +130,7 @@ impl Shared {
     }
 }
 
-/// What a worker is told.
+/// A message for a worker.
 pub(crate) enum Message {
     /// The pod as the API has it now.
     Pod(Box<Pod>),
@@ -293,7 +293,7 @@ impl Worker {
                     Ok(done) => self.finished(done),
                     Err(error) => tracing::error!(pod = self.identity.name, %error, "a job of a pod panicked"),
                 },
-                // The pod is told of its host's new address.
+                // The next status of the pod has the host's new address.
                 Ok(()) = addresses.changed() => {}
                 () = sleep(until_wake) => {}
                 () = sleep_until(refresh) => self.refresh_volumes(),

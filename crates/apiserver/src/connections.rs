@@ -695,7 +695,7 @@ mod tests {
         let jane = guest(1);
         assert!(jane.prove(&User::new("jane", &[])));
         let _more: Vec<_> = (0..GUESTS_MAX).map(guest).collect();
-        assert!(!is_closed(&jane), "who is known is no guest");
+        assert!(!is_closed(&jane), "an authenticated client is no guest");
     }
 
     #[test]

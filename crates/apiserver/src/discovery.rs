@@ -193,7 +193,7 @@ fn core_versions() -> Aggregates {
     let plain = json!({
         "kind": "APIVersions",
         "versions": versions,
-        // Nobody is told another address than the one that he has found.
+        // Clients keep the address at which they found the server.
         "serverAddressByClientCIDRs": [],
     });
     Aggregates::new(&plain, &groups)

@@ -1,7 +1,7 @@
 //! Services with addresses outside the server's ranges, from an earlier configuration.
 //!
-//! They keep their addresses and are served as before, as Kubernetes' ServiceCIDRs have it; whoever owns them is told to make them
-//! again.
+//! They keep their addresses and work as before, as with Kubernetes' ServiceCIDRs. An event on each one
+//! tells its owner to create it again.
 
 use std::net::IpAddr;
 

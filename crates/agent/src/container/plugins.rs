@@ -1,4 +1,4 @@
-//! What network plugins are told of a pod, in the words that plugins for Kubernetes know.
+//! Arguments for CNI plugins about a pod, under the names that Kubernetes uses.
 
 use dns::ResolvConf;
 use k8s_openapi::api::core::v1::Pod;

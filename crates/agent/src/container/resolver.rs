@@ -15,15 +15,15 @@ const SEARCH_CHARACTERS: usize = 2048;
 const DOMAIN_CHARACTERS: usize = 253;
 /// Names with fewer dots are tried in the searched domains first: `_port._proto.service.namespace.svc` has four.
 const CLUSTER_OPTIONS: &str = "ndots:5";
-/// Where systemd-resolved says whom it asks itself.
+/// Upstream name servers of systemd-resolved.
 const BEHIND_SYSTEMD: &str = "/run/systemd/resolve/resolv.conf";
 
-/// The cluster's names, as pods are told of them.
+/// Settings of the cluster's DNS for pods.
 #[derive(Clone, Debug)]
 pub(crate) struct ClusterNames {
     /// `cluster.local`
     pub(crate) domain: String,
-    /// Who knows them; `None` when this node has no DNS.
+    /// `None` when this node has no DNS.
     pub(crate) server: Option<NameServer>,
 }
 

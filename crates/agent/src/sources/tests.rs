@@ -168,6 +168,6 @@ async fn a_watch_that_failed_goes_on_by_itself() {
     };
     let map = testkit::wait_for_async("the server's answer", look).await;
     assert_eq!(value(Ok(map.expect("an answer"))).as_deref(), Some("value"));
-    // Who made do without it is told.
+    // Pods that started without it are notified.
     assert_eq!(sources.changed().await, HashSet::from(["a".to_owned()]));
 }

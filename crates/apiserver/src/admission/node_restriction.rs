@@ -20,11 +20,12 @@ use crate::user::User;
 /// The signer of certificates by which a kubelet serves.
 const SERVING_SIGNER: &str = "kubernetes.io/kubelet-serving";
 
-/// What of the metadata a node leaves as it is when it writes a status.
+/// Metadata fields that a node must not change when it writes a status.
 const SETTLED: [&str; 4] = ["labels", "annotations", "ownerReferences", "finalizers"];
 
-/// What of the metadata a node leaves as it is in whatever it writes. Each decides when an object goes: a finalizer keeps one that was
-/// deleted, and an owner keeps one, or takes it away. A Node would come back as a new one, without the taints that it had.
+/// Metadata fields that a node must not change in any object. Both decide when an object is removed: a
+/// finalizer keeps a deleted one, and owners keep or delete it. A removed Node would register again
+/// without its taints.
 const LIFE: [&str; 2] = ["finalizers", "ownerReferences"];
 
 /// A refusal of one object.

@@ -34,9 +34,9 @@ use crate::subresource::container::container;
 use crate::subresource::log::{agent_failure, agent_path, node, pod};
 use crate::tunnel::wants_upgrade;
 
-/// The channels that agents speak.
+/// WebSocket subprotocol of agents.
 const CHANNELS: &str = "v5.channel.k8s.io";
-/// The channel on which the outcome is told, as a Status.
+/// Channel of the result, a Status.
 const ERROR_CHANNEL: u8 = 3;
 /// Appended to the client's key, by RFC 6455.
 const WEBSOCKET_GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";

@@ -247,7 +247,7 @@ async fn spdy_is_told_to_use_a_websocket() {
     let headers = [("connection", "Upgrade"), ("upgrade", "SPDY/3.1")];
     let path = format!("{PODS}/a/exec?command=ls&stdout=true");
     let spdy = async || cluster.send(http::Method::POST, &path, &headers, "").await;
-    // What stands in the way of any exec is told first.
+    // Errors that concern any exec come first.
     let status = spdy().await.expect(500);
     assert!(text(&status["message"]).contains("is not connected"), "{status}");
     connect_agent(&cluster, "n").await;

@@ -112,7 +112,7 @@ async fn unreachable_node_is_tainted_and_recovers_with_its_daemon() {
         .until("its daemon is not ready", || is_ready(&cluster, "a", 1))
         .await;
     cluster
-        .until("people are told, once", || async {
+        .until("one event for each", || async {
             let node = events_of(&cluster, "Node", "NodeNotReady").await;
             let pod = events_of(&cluster, "Pod", "NodeNotReady").await;
             (node.len() == 1 && pod.len() == 1).then(|| {

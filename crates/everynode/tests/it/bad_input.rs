@@ -1,4 +1,4 @@
-//! What users get wrong, and what they are told: the answers of a Kubernetes API server.
+//! Mistakes of users, and the errors that they get: those of a Kubernetes API server.
 
 use anyhow::{Context, Result};
 use http::{Method, Request};

@@ -304,7 +304,7 @@ fn a_name_that_another_machine_has_is_refused_until_its_node_is_deleted() -> Res
     let node = "/api/v1/nodes/wanted";
     assert!(thief.run(&["get", "--raw", node]).success);
     server.client().ok(&["delete", "node", "wanted"]);
-    // The first machine is told, stops and forgets what it had.
+    // The first machine sees the deletion, stops, and deletes its credential.
     let status = first.ended()?;
     assert_eq!(status.code(), Some(3), "{}", first.log());
     assert!(first.log().contains("everynode token create"), "{}", first.log());

@@ -299,7 +299,7 @@ async fn verify(client: &Client, ledger: &Mutex<Ledger>) -> Result<()> {
     Ok(())
 }
 
-/// A watch from where the last one stood either goes on without a gap or is told that it cannot.
+/// A watch from the last revision either continues without a gap or ends with 410.
 async fn resume(client: &Client, ledger: &Mutex<Ledger>, from: u64) -> Result<()> {
     if from == 0 {
         return Ok(());

@@ -134,7 +134,7 @@ impl Talk {
         let mut buffer = [0; 4096];
         let (sent, came) = match &mut self.socket {
             Socket::Stream(stream) => (stream.write(b"?\n"), stream.read(&mut buffer)),
-            // A refusal of an earlier packet is told by a later call; that is no end.
+            // A later call returns the refusal of an earlier packet, which does not end the exchange.
             Socket::Packets(socket) => (Ok(socket.send(b"?").unwrap_or(1)), socket.recv(&mut buffer)),
         };
         let stream = matches!(self.socket, Socket::Stream(_));
@@ -145,7 +145,7 @@ impl Talk {
             }
             self.answered = Instant::now();
         }
-        // A reset is told once, to whoever comes first.
+        // Only the first call after a reset returns it.
         for told in [sent, came] {
             match told {
                 Ok(0) => self.end("end"),

@@ -50,7 +50,7 @@ fn client() -> Value {
     )
 }
 
-/// Runs until it is told to stop.
+/// A pod that runs until SIGTERM.
 fn doomed() -> Value {
     let command = json!(["sh", "-c", format!("exec {SLEEP}")]);
     pod(
@@ -192,7 +192,7 @@ fn a_machine_that_boots_without_a_server_does_its_whole_job_and_tells_of_it_late
         Ok(processes(&fleet, SLEEP).is_empty())
     })?;
 
-    // The truth is told: one restart by the boot, one by the probe.
+    // The status has both restarts: one by the boot, one by the probe.
     let after = wait_for("the restarts to be told", || {
         let pods = fleet.running("page", 2)?;
         Ok(match pods["node-2"].restarts - before["node-2"].restarts {

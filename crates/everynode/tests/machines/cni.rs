@@ -193,7 +193,7 @@ fn a_node_waits_for_its_plugins_and_says_what_is_wrong_with_them() -> Result<()>
         &format!("network is not ready: {NOT_READY}"),
     )?;
 
-    // A mistake in the configuration is told in the plugin's own words.
+    // The event repeats the plugin's message about a mistake in its configuration.
     configure(&fleet, &network("10.99.7.0", true))?;
     fleet.ready(2)?;
     wait_for_event(

@@ -210,7 +210,7 @@ mod tests {
         std::fs::create_dir(file("0.log")).unwrap();
         let chunk = vec![b'x'; LOG_SIZE_LIMIT as usize / 2];
         let errors = (0..10).filter(|_| log.write(&chunk).is_err()).count();
-        assert_eq!(errors, 4, "each failed rotation is told");
+        assert_eq!(errors, 4, "each failed rotation returns an error");
         assert_eq!(file("moved").metadata().unwrap().len(), LOG_SIZE_LIMIT);
         // When the names are free again, the log is rotated again.
         std::fs::remove_dir_all(file(&last)).unwrap();

@@ -1,8 +1,8 @@
-//! Which addresses and node ports Services have, so that none is given twice.
+//! The addresses and node ports of all Services, so that none is allocated twice.
 //!
-//! It is a copy of what the store holds, brought up to date by the store's own watch whenever somebody allocates: a Service costs what it
-//! changes, whoever wrote it, and after a crash the copy is made anew from what was committed. What was allocated and not committed is
-//! nobody's.
+//! This is a copy of the store. Each allocation first reads the store's watch, so a changed Service
+//! costs only its own change. After a crash the copy is built from the committed Services; an
+//! allocation that was not committed is free again.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -53,7 +53,8 @@ impl Held {
 }
 
 impl Taken {
-    /// Takes in what was committed since the last time. Whoever holds the turn to allocate sees everything that was allocated before.
+    /// Applies the Services that were committed since the last call. The holder of the lock on
+    /// allocations therefore sees all earlier ones.
     pub(super) fn follow(&mut self, objects: &Objects) {
         let mut watcher = match self.watcher.take() {
             Some(watcher) => watcher,

@@ -189,7 +189,7 @@ proptest! {
         cluster.settle();
         let slices = found(&cluster);
         let unique: BTreeSet<String> = slices.iter().cloned().collect();
-        prop_assert_eq!(slices.len(), unique.len(), "no endpoint is told twice");
+        prop_assert_eq!(slices.len(), unique.len(), "no endpoint is in two slices");
         prop_assert_eq!(unique, expected(&cluster));
         if cluster.services.contains_key("s") {
             prop_assert!(!cluster.slices_of("s").is_empty());
