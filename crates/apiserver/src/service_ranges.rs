@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_are_one_of_each_family_and_of_a_size_that_kubernetes_takes() {
+    fn service_ranges_are_one_of_each_family_of_an_allowed_size() {
         for (given, said) in [
             ("10.96.0.0/12", ""),
             ("10.96.0.0/12,fd00::/108", ""),

@@ -55,7 +55,7 @@ fn authority(dir: &Path) -> String {
 }
 
 #[tokio::test]
-async fn restored_directory_holds_objects_and_keys_with_later_revisions() {
+async fn restored_directory_holds_keys_and_objects_at_later_revisions() {
     let (dir, revision) = data_dir(&["a", "b"]).await;
     let backup = back_up(dir.path());
     assert_eq!(check(backup.path()).unwrap().objects, 2);

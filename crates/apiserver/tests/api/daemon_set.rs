@@ -86,7 +86,7 @@ async fn a_daemon_set_has_no_scale() {
 }
 
 #[tokio::test]
-async fn four_counts_of_the_status_are_always_there_and_the_others_when_they_count() {
+async fn status_always_has_four_counts_and_others_if_not_zero() {
     let cluster = Cluster::start().await;
     let created = cluster.create(DAEMON_SETS, &daemon_set("a")).await.expect(201);
     let zeros = json!({"currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0, "numberReady": 0});
@@ -180,7 +180,7 @@ async fn the_template_generation_is_the_servers_alone() {
 }
 
 #[tokio::test]
-async fn a_template_generation_that_is_no_number_is_refused_like_any_wrong_type() {
+async fn template_generation_is_refused_when_not_a_number() {
     let cluster = Cluster::start().await;
     let mut object = daemon_set("a");
     object["metadata"]["annotations"] = json!({TEMPLATE_GENERATION: "abc"});
@@ -246,7 +246,7 @@ async fn faults_are_told_with_their_fields_and_reasons() {
 }
 
 #[tokio::test]
-async fn an_unconditional_update_lands_and_a_missing_name_creates_nothing() {
+async fn put_without_version_updates_and_never_creates() {
     let cluster = Cluster::start().await;
     let status = cluster.put(&path("a"), &daemon_set("a")).await.expect(404);
     assert_eq!(status["message"], "daemonsets.apps \"a\" not found");
@@ -258,7 +258,7 @@ async fn an_unconditional_update_lands_and_a_missing_name_creates_nothing() {
 }
 
 #[tokio::test]
-async fn the_status_keeps_the_spec_and_takes_labels_and_the_main_resource_the_other_way_round() {
+async fn status_update_keeps_spec_and_spec_update_keeps_status() {
     let cluster = Cluster::start().await;
     let mut both = cluster.create(DAEMON_SETS, &daemon_set("a")).await.expect(201);
     both["metadata"]["labels"] = json!({"x": "y"});
@@ -294,7 +294,7 @@ async fn the_status_keeps_the_spec_and_takes_labels_and_the_main_resource_the_ot
 }
 
 #[tokio::test]
-async fn a_write_that_changes_nothing_keeps_the_version_and_is_no_event() {
+async fn write_without_change_keeps_version_and_sends_no_event() {
     let cluster = Cluster::start().await;
     let created = cluster.create(DAEMON_SETS, &daemon_set("a")).await.expect(201);
     let version = text(&created["metadata"]["resourceVersion"]);
@@ -323,7 +323,7 @@ async fn a_write_that_changes_nothing_keeps_the_version_and_is_no_event() {
 }
 
 #[tokio::test]
-async fn what_is_unwise_in_a_template_is_warned_about_when_the_template_is_written() {
+async fn unwise_template_fields_warn_when_the_template_changes() {
     let cluster = Cluster::start().await;
     let mut object = daemon_set("a");
     object["spec"]["template"]["spec"]["nodeSelector"] = json!({"beta.kubernetes.io/os": "linux"});

@@ -25,7 +25,7 @@ fn ips(service: &Value) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn well_known_services_are_in_the_ranges_that_the_server_was_told() {
+async fn well_known_services_are_in_the_configured_ranges() {
     for (ranges, kubernetes, dns) in [
         ("10.96.0.0/12", "10.96.0.1", &["10.96.0.10"][..]),
         (BOTH, "10.96.0.1", &["10.96.0.10", "fd00:10:96::a"]),
@@ -48,7 +48,7 @@ async fn well_known_services_are_in_the_ranges_that_the_server_was_told() {
 }
 
 #[tokio::test]
-async fn a_service_of_both_families_gets_an_address_of_each_and_gives_the_second_back() {
+async fn dual_stack_service_releases_second_address_when_single_stack() {
     let cluster = Cluster::with_services(BOTH).await;
     let both = service("both", json!({"ipFamilyPolicy": "PreferDualStack"}));
     let both = cluster.create(SERVICES, &both).await.expect(201);
@@ -159,7 +159,7 @@ async fn a_full_range_is_said_and_what_fails_holds_nothing() {
 }
 
 #[tokio::test]
-async fn services_keep_their_addresses_when_the_range_changes_and_are_told() {
+async fn services_keep_addresses_and_get_events_when_range_changes() {
     let cluster = Cluster::start().await;
     let before = cluster
         .create(SERVICES, &service("old", json!({})))

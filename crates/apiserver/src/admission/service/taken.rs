@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_range_has_none_left_and_its_reserved_part_is_the_last_resort() {
+    fn reserved_addresses_are_used_when_the_rest_is_taken() {
         let range = "10.0.0.0/27".parse().unwrap();
         let only = |free: u32| move |address| address != address_at(&"10.0.0.0/27".parse().unwrap(), free);
         assert_eq!(free_offset(&range, 0, only(9)), Some(9));
