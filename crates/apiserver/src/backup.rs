@@ -1,7 +1,9 @@
-//! Backups: the store and the keys of a cluster in one file, and a data directory made of one.
+//! Backups: the store and the keys of a cluster in one file, and the restore of a data directory
+//! from it.
 //!
-//! The objects come from a running server ([`stream`]) or from the store of one that is stopped ([`write`]). The keys
-//! are read from the data directory by the process that makes the backup; no request returns them.
+//! The objects come from a running server ([`stream`]) or from the store of a stopped one
+//! ([`write`]). The process that creates the backup reads the keys from the data directory; no
+//! request returns them.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
@@ -19,43 +21,43 @@ use crate::body::Body;
 use crate::objects;
 use crate::shared::Shared;
 
-/// Where a running server gives its objects.
+/// Path at which a running server returns its objects.
 pub const PATH: &str = "/everynode/v1/backup";
 
-/// The folder of keys and certificates in a data directory.
+/// Directory of keys and certificates in a data directory.
 const PKI: &str = "pki";
-/// Says that a restore has begun to change the data directory and not finished.
+/// Marker file: a restore has begun to change the data directory and has not finished.
 const UNFINISHED: &str = "restore-unfinished";
-/// Keys for the owner alone.
+/// Mode of key files: only the owner can read them.
 const MODE: u32 = 0o600;
-/// A key or certificate takes some hundred bytes.
+/// Limit on a key or certificate file, which has a few hundred bytes.
 const KEY_FILE_BYTES_MAX: u64 = 64 << 10;
 
-/// Why a backup could not be made or used.
+/// Why a backup could not be created or used.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// The archive or the store.
+    /// The archive is invalid, or the store failed.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
-    /// The store.
+    /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
-    /// A file of the data directory.
+    /// A file of the data directory failed.
     #[error("{operation} {path}: {source}")]
     File {
         /// What was tried.
         operation: &'static str,
-        /// On which file.
+        /// The file.
         path: PathBuf,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
-    /// The data directory is in use by a cluster.
+    /// The data directory belongs to a cluster.
     #[error(
         "{0} holds a cluster: name an empty --data-dir, or replace this one with --force, which keeps it beside the new one"
     )]
     Occupied(PathBuf),
-    /// There are neither keys in the backup nor in the data directory.
+    /// Neither the backup nor the data directory has keys.
     #[error(
         "the backup holds no keys, and {0} is not there: the cluster's nodes and clients would not trust new ones"
     )]
@@ -63,7 +65,7 @@ pub enum BackupError {
 }
 
 impl BackupError {
-    /// Whether a server has the store open, which can be asked for its objects then.
+    /// Returns whether a server has the store open. The server can then be asked for its objects.
     pub fn is_of_a_running_server(&self) -> bool {
         matches!(self, BackupError::Store(OpenError::Locked { .. }))
     }
@@ -78,7 +80,7 @@ fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Bac
     }
 }
 
-/// Answers with all objects at one revision. They are encoded as the client reads.
+/// Responds with all objects at one revision. They are encoded while the client reads.
 pub(crate) fn stream(shared: &Shared) -> Response<Body> {
     let chunks = stream::iter(shared.objects.archive(&[]));
     let frames = chunks.map(|chunk| Ok::<_, io::Error>(Frame::data(chunk)));
@@ -90,13 +92,13 @@ pub(crate) fn stream(shared: &Shared) -> Response<Body> {
     response
 }
 
-/// The path of the marker, when a restore of this data directory was interrupted.
+/// Returns the path of the marker file if a restore of this data directory was interrupted.
 pub(crate) fn unfinished(data_dir: &Path) -> Option<PathBuf> {
     let marker = data_dir.join(UNFINISHED);
     marker.exists().then_some(marker)
 }
 
-/// Writes a backup of a data directory whose server is stopped.
+/// Writes a backup of the data directory of a stopped server.
 pub fn write(data_dir: &Path, out: &mut dyn Write) -> Result<(), BackupError> {
     let folder = objects::folder(data_dir);
     if !store::exists(&folder) {
@@ -115,18 +117,19 @@ pub fn write(data_dir: &Path, out: &mut dyn Write) -> Result<(), BackupError> {
     Ok(())
 }
 
-/// Makes a backup of what a running server gives and of the keys in its data directory. All of it is checked.
+/// Writes a backup from a running server's objects in `source` and the keys in its data directory.
+/// Checks all of `source`.
 pub fn receive(source: &mut dyn Read, data_dir: &Path, out: &mut dyn Write) -> Result<(), BackupError> {
     Ok(store::copy(source, &keys(data_dir)?, out)?)
 }
 
-/// Checks a whole backup and says what stands in it.
+/// Checks a whole backup and returns a summary of its contents.
 pub fn check(path: &Path) -> Result<Contents, BackupError> {
     let file = File::open(path).map_err(failed("open", path))?;
     Ok(store::check(&mut BufReader::new(file))?)
 }
 
-/// The files of the folder `pki`.
+/// Reads the key files of the directory `pki`.
 fn keys(data_dir: &Path) -> Result<Vec<(String, Vec<u8>)>, BackupError> {
     let folder = data_dir.join(PKI);
     let mut keys = Vec::new();
@@ -149,17 +152,19 @@ fn keys(data_dir: &Path) -> Result<Vec<(String, Vec<u8>)>, BackupError> {
     Ok(keys)
 }
 
-/// Keys and certificates, not drafts of them, and nothing that leads out of the folder.
+/// Accepts keys and certificates, but no drafts of them and no name that leads out of the
+/// directory.
 fn is_key_file(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     name.bytes().all(plain) && !name.starts_with('.') && (name.ends_with(".crt") || name.ends_with(".key"))
 }
 
-/// Makes the data directory of a stopped server what a backup holds. Its resource versions continue far above the
-/// backup's, so that every client lists again. What is in the directory is replaced only with `force`, and kept beside
-/// as `store.replaced` and `pki.replaced`.
+/// Restores a backup into the data directory of a stopped server. Resource versions continue far
+/// above the backup's, so every client lists again. Existing content is replaced only with `force`,
+/// and is kept as `store.replaced` and `pki.replaced`.
 ///
-/// An interruption leaves the directory as it was, or such that a server refuses it until the restore is repeated.
+/// An interruption leaves the directory unchanged, or in a state that a server refuses until the
+/// restore is repeated.
 pub fn restore(file: &Path, data_dir: &Path, disk: &Disk, force: bool) -> Result<Contents, BackupError> {
     let source = File::open(file).map_err(failed("open", file))?;
     disk.create_private_dir(data_dir)
@@ -209,7 +214,8 @@ pub fn restore(file: &Path, data_dir: &Path, disk: &Disk, force: bool) -> Result
             continue;
         }
         let replaced = path.with_extension("replaced");
-        // What a repeated restore finds may be its own half: what was there before it lies aside already.
+        // A repeated restore may find its own files here. What was there before it is already saved
+        // as `replaced`.
         if path.exists() && repeated && replaced.exists() {
             remove_tree(path)?;
         } else if path.exists() {

@@ -1,5 +1,5 @@
-//! Discovery: which groups, versions and resources there are, plain and aggregated. All of it follows from the
-//! registry, so it is made once.
+//! Discovery: the groups, versions and resources, plain and aggregated. All of it follows from the
+//! registry, so the main documents are built once.
 
 use std::sync::LazyLock;
 
@@ -18,7 +18,7 @@ use crate::respond;
 const AGGREGATED_V2: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 const AGGREGATED_V2BETA1: &str = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
 
-/// A document that is made once and told apart by its hash.
+/// Document that is built once, with its hash as ETag.
 pub(crate) struct Document {
     content_type: &'static str,
     bytes: Bytes,
@@ -39,7 +39,7 @@ impl Document {
         }
     }
 
-    /// The document, or 304 when the client has it.
+    /// Returns the document, or 304 if the client has it.
     pub(crate) fn respond(&self, headers: &HeaderMap) -> Response<Body> {
         let known = headers
             .get_all(IF_NONE_MATCH)
@@ -111,17 +111,17 @@ impl Default for Discovery {
 }
 
 impl Discovery {
-    /// `/api`
+    /// Serves `/api`.
     pub(crate) fn core(&self, headers: &HeaderMap) -> Response<Body> {
         self.core.respond(headers)
     }
 
-    /// `/apis`
+    /// Serves `/apis`.
     pub(crate) fn groups(&self, headers: &HeaderMap) -> Response<Body> {
         self.groups.respond(headers)
     }
 
-    /// `/apis/<group>`
+    /// Serves `/apis/<group>`.
     pub(crate) fn group(&self, name: &str) -> Result<Response<Body>, Status> {
         let groups = groups();
         let group = groups.iter().find(|group| group.name == name && !name.is_empty());
@@ -131,7 +131,7 @@ impl Discovery {
         Ok(respond::json(StatusCode::OK, &value))
     }
 
-    /// `/api/v1`, `/apis/<group>/<version>`
+    /// Serves `/api/v1` and `/apis/<group>/<version>`.
     pub(crate) fn resources(&self, group: &str, version: &str) -> Result<Response<Body>, Status> {
         let kinds: Vec<&Kind> = KINDS
             .iter()
@@ -193,7 +193,7 @@ fn core_versions() -> Aggregates {
     let plain = json!({
         "kind": "APIVersions",
         "versions": versions,
-        // Clients keep the address at which they found the server.
+        // Empty: clients go on using the address by which they reached the server.
         "serverAddressByClientCIDRs": [],
     });
     Aggregates::new(&plain, &groups)
@@ -237,7 +237,7 @@ impl Group {
     }
 }
 
-/// A resource and its subresources, as `APIResource`s.
+/// Returns a resource and its subresources as `APIResource`s.
 fn plain_resources(kind: &Kind) -> Vec<Value> {
     let mut resource = json!({
         "name": kind.plural,
@@ -305,7 +305,7 @@ fn aggregated_resource(kind: &Kind) -> Value {
     resource
 }
 
-/// Tells clients when the stored form of a resource changes, which it does with its group, version and kind.
+/// Hash that changes when the stored form of a resource changes: its group, version or kind.
 fn storage_version_hash(kind: &Kind) -> String {
     use base64::Engine;
     const BYTES: usize = 8;
@@ -314,9 +314,11 @@ fn storage_version_hash(kind: &Kind) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
     base64::prelude::BASE64_STANDARD.encode(&digest.as_ref()[..BYTES])
 }
-/// The list of CustomResourceDefinitions, of which there are none. The kind is not served, but kubectl asks for the list before it says that
-/// a kind is unknown, and says something else when it gets no answer. 404 for everything but that list: a client that creates or watches a
-/// CustomResourceDefinition must not believe that there is one.
+/// Returns an empty list of CustomResourceDefinitions. The kind is not served, but kubectl lists it
+/// before it reports an unknown kind, and prints another error if the list fails.
+///
+/// All other requests get 404: a client that creates or watches a CustomResourceDefinition must not
+/// conclude that the kind exists.
 pub(crate) fn no_custom_kinds(
     revision: store::Revision,
     method: &Method,

@@ -1,12 +1,13 @@
-//! The API server: Kubernetes' API over HTTP and TLS, on one store.
+//! The API server: the Kubernetes API over HTTP and TLS, on one store.
 //!
-//! A request goes through [`service`](crate): path, user, queue, body, seat, verb. What can be done to objects lies in
-//! `verbs`, what lies below an object in `subresource`, one a file. What the kinds are comes from the crate `api`,
-//! what the wire looks like from `schema`; this crate adds the clock, the store and the network. Objects are encoded
-//! once, when they are written: lists and watches hand out the stored bytes.
+//! A request passes through [`service`](crate): path, user, queue, body, seat, verb. `verbs` has
+//! one file for each operation on objects, `subresource` one for each subresource. The crate `api`
+//! defines the kinds and the crate `schema` the encodings; this crate adds the clock, the store and
+//! the network. An object is encoded once, when it is written: lists and watches return the stored
+//! bytes.
 //!
-//! Components of the same process are clients too ([`Server::client`]): their requests take the same way, without a
-//! socket, and say who they are by a value that no listener can make.
+//! Components of the same process are clients too ([`Server::client`]). Their requests take the
+//! same path without a socket. They carry their user as a value that no listener can create.
 
 mod admission;
 mod attempts;

@@ -1,4 +1,4 @@
-//! The OpenAPI documents, made when they are first asked for.
+//! The OpenAPI documents, built on the first request for each.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -13,15 +13,15 @@ use crate::body::Body;
 use crate::discovery::Document;
 use crate::negotiate::{self, JSON};
 
-/// What clients ask for when they want the protobuf form.
+/// Media type that clients send in `Accept` for the protobuf form.
 const V2_PROTOBUF_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
-/// What they are answered with: Go cannot parse a `Content-Type` with an `@` in it.
+/// Media type of the response: Go cannot parse a `Content-Type` that contains an `@`.
 const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
-/// What is served. Made once in a process, for it is never given back.
+/// All served resources. Built once in a process, because the memory is leaked.
 static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(routes);
 
-/// Groups and versions are as many as the registry has, so the cache needs no other bound.
+/// Documents by group and version. The registry bounds their number.
 type Documents = BTreeMap<(String, String), Arc<Document>>;
 
 /// The OpenAPI documents.
@@ -44,7 +44,7 @@ impl Default for Openapi {
 }
 
 impl Openapi {
-    /// `/openapi/v2`, protobuf for those who ask for it.
+    /// Serves `/openapi/v2`; as protobuf if the client prefers it.
     pub(crate) fn v2(&self, headers: &HeaderMap) -> Result<Response<Body>, Status> {
         for clause in negotiate::accept_clauses(headers) {
             match clause.media_type {
@@ -59,12 +59,12 @@ impl Openapi {
         }
     }
 
-    /// `/openapi/v3`: where the documents of the group versions are, by their hashes.
+    /// Serves `/openapi/v3`: the paths of the group versions' documents, with their hashes.
     pub(crate) fn index(&self, headers: &HeaderMap) -> Response<Body> {
         self.index.respond(headers)
     }
 
-    /// The document of one group version.
+    /// Serves the document of one group version.
     pub(crate) fn v3(
         &self,
         group: &str,
@@ -104,7 +104,7 @@ fn routes() -> Vec<Route> {
     KINDS.iter().map(route).collect()
 }
 
-/// The schema crate wants plain names; the registry has rows. Both live as long as the process.
+/// The schema crate takes names and the registry has structs; both live as long as the process.
 fn subresource_names(kind: &api::kinds::Kind) -> &'static [&'static str] {
     Vec::leak(
         kind.subresources

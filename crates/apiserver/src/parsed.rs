@@ -1,4 +1,4 @@
-//! The few objects that are looked at for every new pod, kept parsed.
+//! Cache of parsed objects, for the few objects that are needed for every new pod.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -11,14 +11,14 @@ use store::{Key, Revision};
 use crate::limits::PARSED_MAX;
 use crate::objects::{self, Object};
 
-/// Objects as values, as of the revision that they were parsed at.
+/// Parsed objects, each with the revision that was parsed.
 #[derive(Default)]
 pub(crate) struct Parsed {
     values: RwLock<HashMap<Key, (Revision, Arc<Value>)>>,
 }
 
 impl Parsed {
-    /// The object as a value.
+    /// Returns the object as a value, parsed only if its revision is not cached.
     pub(crate) fn value(&self, kind: &Kind, object: &Object) -> Result<Arc<Value>, Status> {
         let values = self.values.read().unwrap_or_else(PoisonError::into_inner);
         if let Some((revision, value)) = values.get(&object.key)

@@ -1,4 +1,4 @@
-//! Questions that are answered and forgotten: who am I, may I, may he.
+//! Reviews, which are answered but not stored: who am I, may I, may another user.
 
 use api::authorization::{Action, Resource, Rule};
 use api::status::Status;
@@ -64,7 +64,7 @@ fn user_info(request: &Request) -> Value {
     info
 }
 
-/// Whether `who` may do what the spec asks for.
+/// Returns the status of an access review: whether `who` may do what the spec asks for.
 fn access(shared: &Shared, who: &Who<'_>, spec: &Value) -> Result<Value, Status> {
     let (of_objects, of_path) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
     let in_objects = |field: &str| of_objects[field].as_str().unwrap_or_default();
@@ -85,7 +85,7 @@ fn access(shared: &Shared, who: &Who<'_>, spec: &Value) -> Result<Value, Status>
     };
     let selector = authorization::review_selector(&of_objects["fieldSelector"]);
     let decision = authorization::decide(shared, who, &action, selector.as_ref(), true);
-    // An object that is not there is nobody's.
+    // An object that does not exist gives no rights.
     let (allowed, reason) = match decision {
         Ok(decision) => (decision.allowed, decision.reason),
         Err(status) => (false, status.message),
@@ -97,7 +97,8 @@ fn access(shared: &Shared, who: &Who<'_>, spec: &Value) -> Result<Value, Status>
     Ok(status)
 }
 
-/// What `who` may do in a namespace. A node's rights depend on its pods, so they cannot be told in full.
+/// Returns the rules for `who` in a namespace. They are incomplete for a node, whose rights depend
+/// on its pods.
 fn rules(shared: &Shared, who: &Who<'_>, namespace: &str) -> Value {
     let mut rules = authorization::rules(shared, who, namespace);
     if who.is_master() {

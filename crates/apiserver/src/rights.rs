@@ -1,7 +1,8 @@
-//! Credentials that can be looked at again: an answer without an end, and a connection that speaks another protocol, must not outlive the
-//! credential that they began with.
+//! Credentials that can be checked again: a watch or a connection that was upgraded to another
+//! protocol must not outlive the credential that it began with.
 //!
-//! What the user may do is not asked again, as in Kubernetes: a right that is withdrawn ends with the watch that used it.
+//! Authorization is not checked again, as in Kubernetes: a watch that was allowed goes on after the
+//! right was withdrawn.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +20,10 @@ use crate::shared::Shared;
 use crate::token::Claims;
 use crate::{bootstrap_token, node_credential};
 
-/// What a request showed.
+/// Credential that a request was authenticated by.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum Credential {
-    /// Nothing. So do components of this process.
+    /// No credential: an anonymous request, or one of a component of this process.
     #[default]
     None,
     Certificate(Arc<Holder>),
@@ -31,7 +32,7 @@ pub(crate) enum Credential {
 }
 
 impl Credential {
-    /// 401 when it is not good any more.
+    /// Returns 401 if the credential is no longer valid.
     pub(crate) fn must_be_good(&self, shared: &Shared, now: Timestamp) -> Result<(), Status> {
         match self {
             Credential::None => Ok(()),
@@ -41,7 +42,7 @@ impl Credential {
         }
     }
 
-    /// The second since the epoch at which it ends, if it says so itself.
+    /// Returns the expiry in seconds since the epoch; `None` if the credential itself has none.
     fn ends(&self) -> Option<i64> {
         match self {
             Credential::Certificate(holder) => Some(holder.ends()),
@@ -51,21 +52,21 @@ impl Credential {
     }
 }
 
-/// How long the credential of a request is good. None for a request that showed none.
+/// Validity of a request's credential over time. A request without a credential has no `Rights`.
 pub(crate) struct Rights {
     shared: Arc<Shared>,
     credential: Credential,
-    /// Cancelled at the deletion of the node whose certificate it is.
+    /// Cancelled when the certificate's node is deleted.
     node_end: CancellationToken,
     next_check: Instant,
 }
 
 impl Rights {
-    /// 401 when they have ended since the request began.
+    /// Starts to check a credential. Returns 401 if it is no longer valid.
     pub(crate) fn of(shared: &Arc<Shared>, credential: &Credential) -> Result<Option<Rights>, Status> {
         let node_end = match credential {
             Credential::None => return Ok(None),
-            // Taken before the check: a deletion that comes after the check cancels it.
+            // The token is obtained before the check, so a deletion after the check cancels it.
             Credential::Certificate(holder) => node_credential::end_of(shared, holder),
             Credential::ServiceAccount(_) | Credential::Bootstrap(_) => CancellationToken::new(),
         };
@@ -93,7 +94,8 @@ impl Rights {
         self.next_check = Instant::now() + pause;
     }
 
-    /// Returns when the credential is not good any more. It may be dropped and asked again.
+    /// Returns when the credential is no longer valid. The future may be dropped and this called
+    /// again.
     pub(crate) async fn end(&mut self) {
         loop {
             tokio::select! {
@@ -111,17 +113,18 @@ impl Rights {
     }
 }
 
-/// What a conversation keeps that outlives the answer by which it began: its place among the streams, and the end of its rights.
+/// What an upgraded connection or a watch holds beyond the response that started it: its place
+/// among the streams, and the check of its credential.
 #[derive(Default)]
 pub(crate) struct Stay {
-    /// None for a component of this process, and before the user is known.
+    /// `None` for a component of this process, and before the user is authenticated.
     pub(crate) ticket: Option<Ticket>,
-    /// None before the request becomes a stream, and where no rights end.
+    /// `None` before the request becomes a stream, and if it has no credential.
     pub(crate) rights: Option<Rights>,
 }
 
 impl Stay {
-    /// Returns when the rights end; never where none do.
+    /// Returns when the credential is no longer valid; never if there is none.
     pub(crate) async fn end(&mut self) {
         match &mut self.rights {
             Some(rights) => rights.end().await,

@@ -1,4 +1,4 @@
-//! The addresses of Services: one range, or one of each family.
+//! Address ranges of Services: one range, or one of each IP family.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,60 +7,62 @@ use std::str::FromStr;
 use api::view::IpFamily;
 use ipnet::IpNet;
 
-/// The ranges of Services' addresses, at most one of each family, the primary one first.
+/// Address ranges of Services, at most one of each family, the primary one first.
 ///
-/// The first address of the primary range is that of the Service `kubernetes`, the tenth of each is that of the Service `kube-dns`.
+/// The first address of the primary range belongs to the Service `kubernetes`, and the tenth of
+/// each range to the Service `kube-dns`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceRanges(Vec<IpNet>);
 
-/// Why ranges cannot be those of Services.
+/// Why ranges cannot be used for Services.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ServiceRangesError {
-    /// None is given.
+    /// No range is given.
     #[error("--service-cluster-ip-range must contain at least one valid cidr")]
     None,
-    /// More than two are given.
+    /// More than two ranges are given.
     #[error("--service-cluster-ip-range must not contain more than two entries")]
     TooMany,
-    /// It is no network.
+    /// The text is not a CIDR.
     #[error("--service-cluster-ip-range: invalid CIDR address: {0}")]
     Malformed(String),
-    /// Two of one family are given.
+    /// Both ranges are of the same family.
     #[error("--service-cluster-ip-range[0] and --service-cluster-ip-range[1] must be of different IP family")]
     OneFamily,
-    /// One has more than 2^20 addresses: Kubernetes' bound.
+    /// A range has more than 2^20 addresses, the limit of Kubernetes.
     #[error(
         "specified --service-cluster-ip-range[{index}] is too large; for {bits}-bit addresses, the mask must be >= {least}"
     )]
     TooLarge {
-        /// Which.
+        /// Index of the range.
         index: usize,
-        /// Of an address.
+        /// Bits of an address of its family.
         bits: u8,
-        /// The shortest prefix that is taken.
+        /// The shortest prefix that is allowed.
         least: u8,
     },
-    /// One has no room for the well-known addresses.
+    /// A range has no room for the well-known addresses.
     #[error(
         "--service-cluster-ip-range[{0}]: the service cluster IP range must be at least 16 IP addresses: the tenth is the cluster's DNS"
     )]
     TooSmall(usize),
 }
 
-/// Bits of addresses within a range, at most and at least.
+/// Limits on the number of host bits of a range.
 const HOST_BITS_MAX: u8 = 20;
 const HOST_BITS_MIN: u8 = 4;
-/// The offset of the Service `kubernetes`.
+/// Offset of the Service `kubernetes`.
 const KUBERNETES: u32 = 1;
-/// The offset of the Service `kube-dns`, as Kubernetes' own installers choose it.
+/// Offset of the Service `kube-dns`, as in Kubernetes' own installers.
 const DNS: u32 = 10;
 
 impl ServiceRanges {
-    /// The ranges, the primary one first. Bits below the prefixes do not matter.
+    /// Checks the ranges, the primary one first, and clears their host bits.
     ///
     /// # Errors
     ///
-    /// What kube-apiserver refuses, in its words, and ranges too small for the well-known addresses.
+    /// The ranges that kube-apiserver refuses, with its messages, and ranges too small for the
+    /// well-known addresses.
     pub fn new(ranges: &[IpNet]) -> Result<ServiceRanges, ServiceRangesError> {
         for (index, range) in ranges.iter().enumerate() {
             let host_bits = range.max_prefix_len() - range.prefix_len();
@@ -85,7 +87,8 @@ impl ServiceRanges {
         }
     }
 
-    /// The usual ranges of these families: `10.96.0.0/12` and `fd00:10:96::/112`. Without any family, that of IPv4.
+    /// Returns the default ranges of these families: `10.96.0.0/12` and `fd00:10:96::/112`. Without
+    /// a family, returns the IPv4 range.
     pub fn usual(families: &[IpFamily]) -> ServiceRanges {
         let usual = |family: &IpFamily| match family {
             IpFamily::V4 => IpNet::from(ipnet::Ipv4Net::new_assert([10, 96, 0, 0].into(), 12)),
@@ -100,32 +103,32 @@ impl ServiceRanges {
         }
     }
 
-    /// All of them.
+    /// Iterates over the ranges, the primary one first.
     pub fn iter(&self) -> impl Iterator<Item = &IpNet> {
         self.0.iter()
     }
 
-    /// Their families, the primary one first.
+    /// Returns the families of the ranges, the primary one first.
     pub fn families(&self) -> Vec<IpFamily> {
         self.0.iter().map(|range| IpFamily::of(range.addr())).collect()
     }
 
-    /// The range of a family.
+    /// Returns the range of a family.
     pub fn of(&self, family: IpFamily) -> Option<&IpNet> {
         self.0.iter().find(|range| IpFamily::of(range.addr()) == family)
     }
 
-    /// Whether an address is in one of them.
+    /// Returns whether an address is in one of the ranges.
     pub fn contain(&self, address: IpAddr) -> bool {
         self.0.iter().any(|range| range.contains(&address))
     }
 
-    /// The address of the Service `kubernetes`.
+    /// Returns the address of the Service `kubernetes`.
     pub fn kubernetes(&self) -> IpAddr {
         address_at(&self.0[0], KUBERNETES)
     }
 
-    /// The addresses of the Service `kube-dns`, one of each range.
+    /// Returns the addresses of the Service `kube-dns`, one of each range.
     pub fn dns(&self) -> Vec<IpAddr> {
         self.0.iter().map(|range| address_at(range, DNS)).collect()
     }
@@ -140,7 +143,7 @@ impl Default for ServiceRanges {
 impl FromStr for ServiceRanges {
     type Err = ServiceRangesError;
 
-    /// Reads ranges with commas between them.
+    /// Parses ranges separated by commas.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let read = |part: &str| {
             let malformed = |_| ServiceRangesError::Malformed(part.to_owned());
@@ -159,7 +162,7 @@ impl fmt::Display for ServiceRanges {
     }
 }
 
-/// The address at an offset of a range. The offset is within it.
+/// Returns the address at an offset of a range. The offset must be within it.
 pub(crate) fn address_at(range: &IpNet, offset: u32) -> IpAddr {
     match range {
         IpNet::V4(range) => IpAddr::V4((u32::from(range.network()) | offset).into()),

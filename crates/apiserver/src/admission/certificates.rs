@@ -1,5 +1,5 @@
-//! CertificateApproval, CertificateSigning and CertificateSubjectRestriction: who may grant a certificate, who may issue it, and what
-//! nobody gets by one.
+//! CertificateApproval, CertificateSigning and CertificateSubjectRestriction: who may approve a
+//! certificate, who may sign it, and which groups it must not contain.
 
 use api::authorization::Action;
 use api::certificates::SigningRequest;
@@ -15,7 +15,7 @@ use crate::authorization::{Who, is_allowed, right};
 use crate::shared::Shared;
 use crate::user::{GROUP_MASTERS, User};
 
-/// The signer of certificates by which clients of the API are known.
+/// The signer of client certificates for the API server.
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
 
 fn is_request(kind: &Kind) -> bool {
@@ -30,13 +30,13 @@ fn signer(request: &Value) -> &str {
     request["spec"]["signerName"].as_str().unwrap_or_default()
 }
 
-/// What a CertificateSigningRequest asks for; None when it cannot be read.
+/// Parses the certificate request in a CertificateSigningRequest; `None` if it is malformed.
 pub(super) fn asked(request: &Value) -> Option<SigningRequest> {
     let text = request["spec"]["request"].as_str()?;
     SigningRequest::parse(&BASE64_STANDARD.decode(text).ok()?).ok()
 }
 
-/// Nobody becomes an administrator by a certificate that somebody signs in passing.
+/// Refuses client certificates of administrators, so that a routine approval cannot create one.
 pub(super) fn on_create(kind: &Kind, request: &Value) -> Result<(), Status> {
     if !is_request(kind) || signer(request) != CLIENT_SIGNER {
         return Ok(());
@@ -49,12 +49,13 @@ pub(super) fn on_create(kind: &Kind, request: &Value) -> Result<(), Status> {
     Ok(())
 }
 
-/// 403 unless the user may `approve` requests for this signer.
+/// Returns 403 unless the user may `approve` requests for this signer.
 pub(super) fn on_approval(shared: &Shared, user: &User, kind: &Kind, old: &Value) -> Result<(), Status> {
     must_be_allowed(shared, user, kind, old, "approve")
 }
 
-/// 403 for a certificate, or the word that there will be none, by somebody who may not `sign` for this signer.
+/// Returns 403 for a change of the status (a certificate, or a failure) unless the user may `sign`
+/// for this signer.
 pub(super) fn on_status_update(
     shared: &Shared,
     user: &User,

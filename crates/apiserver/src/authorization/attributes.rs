@@ -1,4 +1,4 @@
-//! What a request wants, in the words that rules are written in.
+//! Attributes of a request for authorization: verb, resource and name as in RBAC rules.
 
 use api::authorization::{Action, Resource};
 use api::selector::FieldSelector;
@@ -12,7 +12,8 @@ use crate::verbs::Verb;
 
 const NAME: &str = "metadata.name";
 
-/// The field selector of a request for several objects, when it can be read. The verb itself refuses one that cannot.
+/// Returns the field selector of a request for several objects. `None` if it is malformed: the verb
+/// then refuses the request.
 pub(super) fn selector(method: &Method, route: &Route, query: &Query) -> Option<FieldSelector> {
     let Route::Objects(target) = route else {
         return None;
@@ -24,7 +25,8 @@ pub(super) fn selector(method: &Method, route: &Route, query: &Query) -> Option<
     FieldSelector::parse(query.get("fieldSelector")?).ok()
 }
 
-/// The field selector that an access review asks about: its text, or requirements that are equalities.
+/// Returns the field selector of an access review: its text, or the requirements that are
+/// equalities.
 pub(crate) fn review_selector(asked: &Value) -> Option<FieldSelector> {
     if let Some(text) = asked["rawSelector"].as_str() {
         return FieldSelector::parse(text).ok();
@@ -42,7 +44,7 @@ pub(crate) fn review_selector(asked: &Value) -> Option<FieldSelector> {
     FieldSelector::parse(&terms.join(",")).ok()
 }
 
-/// Everything that has to be allowed.
+/// Returns every action that the request needs; all of them must be allowed.
 pub(super) fn actions<'a>(
     method: &'a Method,
     uri: &'a Uri,
@@ -84,7 +86,7 @@ pub(super) fn actions<'a>(
             };
             let name = selector.and_then(|selector| selector.exact(NAME));
             let first = on_target(target, verb, name);
-            // A WebSocket begins with a GET, whatever is done by it.
+            // A WebSocket starts with a GET, but `exec` needs the right to create.
             let begins = target.subresource == "exec" && verb == Verb::Get.name();
             (
                 first,
@@ -95,9 +97,11 @@ pub(super) fn actions<'a>(
     [Some(first), second].into_iter().flatten()
 }
 
-/// Something with the objects that a path names. `selected` is the name that a selector asks for.
+/// Returns the action on the objects that a path names. `selected` is the name in the field
+/// selector.
 pub(super) fn on_target<'a>(target: &'a Target, verb: &'a str, selected: Option<&'a str>) -> Action<'a> {
-    // A namespace is inside itself: who may read one by a RoleBinding in it may.
+    // A namespace counts as inside itself: a RoleBinding in a namespace can allow reading that
+    // namespace.
     let namespace = match objects::is_namespace(target.kind) {
         true => &target.name,
         false => &target.namespace,
@@ -115,10 +119,10 @@ pub(super) fn on_target<'a>(target: &'a Target, verb: &'a str, selected: Option<
     })
 }
 
-/// The method of a path that is no object's, as rules call it.
+/// Returns the verb of RBAC for a method on a path that is not an object's.
 fn method_name(method: &Method) -> &str {
     match *method {
-        // Who may hear what is there may hear how long it is.
+        // The right to `get` includes HEAD, which returns only the headers.
         Method::GET | Method::HEAD => "get",
         Method::POST => "post",
         Method::PUT => "put",
@@ -129,7 +133,7 @@ fn method_name(method: &Method) -> &str {
     }
 }
 
-/// The verb of a request for objects that will be refused for its method.
+/// Returns the verb for a request for objects that will be refused because of its method.
 fn method_verb(method: &Method) -> &str {
     match *method {
         Method::GET | Method::HEAD => "get",
@@ -139,8 +143,8 @@ fn method_verb(method: &Method) -> &str {
     }
 }
 
-/// A path that nothing is served under. It is judged as Kubernetes does, by its looks, so that who has rights on a resource hears that
-/// there is no such resource, and nobody else does.
+/// Path under which nothing is served. As in Kubernetes, its form decides which rights are needed.
+/// So only a user with rights on the resource learns that it does not exist.
 pub(super) enum Unserved<'a> {
     Objects(Resource<'a>),
     Path { verb: &'a str, path: &'a str },

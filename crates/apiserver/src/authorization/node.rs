@@ -1,4 +1,4 @@
-//! What a node may do: what concerns itself and the pods that are bound to it.
+//! The Node authorizer: a node may access itself and what its pods need.
 
 use std::sync::LazyLock;
 
@@ -10,16 +10,16 @@ use api::status::Status;
 use crate::objects::{self, INDEX_NODE, core};
 use crate::shared::Shared;
 
-/// Where the heartbeats of nodes lie.
+/// Namespace of the nodes' Leases.
 pub(crate) const NODE_LEASES: &str = "kube-node-lease";
 
-/// The rules that hold for every node.
+/// The rules that apply to every node.
 static RULES: LazyLock<Vec<Rule>> = LazyLock::new(defaults::node_rules);
 
-/// What the Node authorizer says.
+/// Decision of the Node authorizer.
 pub(super) enum Opinion {
     Allow,
-    /// Others may allow it. Why this one does not; may be empty.
+    /// Not allowed here; another authorizer may allow it. Holds the reason, which may be empty.
     None(String),
 }
 
@@ -35,7 +35,8 @@ impl Opinion {
     }
 }
 
-/// What the agent of `node` may do. 404 for a pod that is not there: a node has to hear that its pod is gone.
+/// Decides what the agent of `node` may do. Returns 404 for a pod that does not exist, because a
+/// node must learn that its pod was deleted.
 pub(super) fn opinion(
     shared: &Shared,
     node: &str,
@@ -68,7 +69,7 @@ pub(super) fn opinion(
     })
 }
 
-/// Secrets and ConfigMaps: by name alone, and only those that a pod on the node refers to.
+/// Secrets and ConfigMaps: only by name, and only those that a pod on the node refers to.
 fn reads_of_pods(shared: &Shared, node: &str, what: PodReference, wanted: &Resource<'_>) -> Opinion {
     if !matches!(wanted.verb, "get" | "list" | "watch") {
         return Opinion::none("can only read resources of this type");
@@ -82,7 +83,8 @@ fn reads_of_pods(shared: &Shared, node: &str, what: PodReference, wanted: &Resou
     if wanted.name.is_empty() {
         return Opinion::none("No Object name found");
     }
-    // There lie the records of which certificates are good, whatever a pod there may refer to.
+    // Secrets in this namespace record which certificates are valid. A node cannot read them, even
+    // if a pod there refers to them.
     let is_record = what == PodReference::Secret && wanted.namespace == NODE_LEASES;
     match !is_record && is_referred_to(shared, node, what, wanted) {
         true => Opinion::Allow,
@@ -103,15 +105,16 @@ fn tokens(shared: &Shared, node: &str, wanted: &Resource<'_>) -> Opinion {
     }
 }
 
-/// Whether a pod on the node refers to the object. Pods are parsed one after the other, and only those that have the name in their
-/// text: a node has some hundred, and mostly the first that is parsed is the one.
+/// Returns whether a pod on the node refers to the object. Pods are parsed one at a time, and only
+/// if their text contains the name. A node has a few hundred pods, and usually the first one parsed
+/// has the reference.
 fn is_referred_to(shared: &Shared, node: &str, what: PodReference, wanted: &Resource<'_>) -> bool {
     let Some(kind) = core("Pod") else {
         return false;
     };
     let mut text = quote(wanted.name);
     if text.len() != wanted.name.len() + 2 {
-        // No object has a name that would be written with escapes.
+        // No object's name contains a character that JSON escapes.
         return false;
     }
     text.insert(0, ':');
@@ -123,7 +126,8 @@ fn is_referred_to(shared: &Shared, node: &str, what: PodReference, wanted: &Reso
     })
 }
 
-/// Its own Node. Admission says what it may write into it. All nodes may be read by a ClusterRole.
+/// A node's own Node object. Admission checks what the node may write into it. A ClusterRole allows
+/// reading all nodes.
 fn nodes(node: &str, wanted: &Resource<'_>) -> Opinion {
     match (wanted.subresource, wanted.verb) {
         ("", "create") => Opinion::Allow,
@@ -146,7 +150,7 @@ fn nodes(node: &str, wanted: &Resource<'_>) -> Opinion {
     }
 }
 
-/// Pods that are bound to the node. Admission looks again at the object that is written.
+/// Pods that are bound to the node. Admission checks the written object again.
 fn pods(
     shared: &Shared,
     node: &str,
@@ -186,7 +190,7 @@ fn pods(
     )
 }
 
-/// Its own heartbeat. Of a new one admission looks at the name.
+/// The node's own Lease. Admission checks the name of a new one.
 fn leases(node: &str, wanted: &Resource<'_>) -> Opinion {
     if !matches!(wanted.verb, "get" | "create" | "update" | "patch" | "delete") {
         return Opinion::none("can only get, create, update, patch, or delete a node lease");

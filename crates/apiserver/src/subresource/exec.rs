@@ -1,5 +1,6 @@
-//! pods/exec: a command in a container, over WebSocket. The server shakes hands with the client and from then on
-//! copies bytes between it and the node's agent, which speaks the channels.
+//! pods/exec: runs a command in a container, over WebSocket. The server does the handshake with the
+//! client, and then copies bytes between the client and the node's agent, which implements the
+//! channels.
 
 use std::sync::Arc;
 
@@ -36,9 +37,9 @@ use crate::tunnel::wants_upgrade;
 
 /// WebSocket subprotocol of agents.
 const CHANNELS: &str = "v5.channel.k8s.io";
-/// Channel of the result, a Status.
+/// Channel of the result, a `Status`.
 const ERROR_CHANNEL: u8 = 3;
-/// Appended to the client's key, by RFC 6455.
+/// Text that RFC 6455 appends to the client's key.
 const WEBSOCKET_GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// Starts a command in a container.
@@ -75,8 +76,8 @@ pub(crate) async fn exec(
             target.name
         )));
     };
-    // kubectl comes again with SPDY when its WebSocket was refused, for whatever reason, and shows what it hears then:
-    // so the reasons that lie deeper come first.
+    // When the server refuses its WebSocket for any reason, kubectl retries with SPDY and prints
+    // the error of that attempt. So the errors that do not depend on the protocol come first.
     shared.tunnels.must_reach(node)?;
     let accept =
         websocket_accept(request.headers()).map_err(|refusal| match is_running(&pod, container) {
@@ -123,7 +124,7 @@ pub(crate) async fn exec(
     Ok(answer)
 }
 
-/// What the agent says to the request.
+/// Sends the request to the agent and returns the body of its response.
 async fn begin(shared: &Shared, node: &str, request: http::Request<Body>) -> Result<Incoming, Status> {
     let response = shared.tunnels.send(node, request).await?;
     match response.status().is_success() {
@@ -132,21 +133,22 @@ async fn begin(shared: &Shared, node: &str, request: http::Request<Body>) -> Res
     }
 }
 
-/// Tells a client that has its WebSocket why there is no command, on the channel for errors. Without a WebSocket kubectl
-/// would come again with SPDY and hear about that instead.
+/// Sends the reason for a failure on the error channel of the client's WebSocket. Without a
+/// WebSocket kubectl would retry with SPDY and print the error of that attempt instead.
 async fn tell(upgrade: OnUpgrade, refusal: &Status) -> Result<(), BoxError> {
     let stream = TokioIo::new(upgrade.await?);
     let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
     let mut message = vec![ERROR_CHANNEL];
     message.extend_from_slice(refusal.to_value().to_string().as_bytes());
     socket.send(Message::binary(message)).await?;
-    // kubectl takes any other end for a broken connection.
+    // kubectl reports any other close code as a broken connection.
     let end = CloseFrame {
         code: CloseCode::Normal,
         reason: "".into(),
     };
     socket.close(Some(end)).await?;
-    // What the client sent meanwhile is read, so that the connection ends by its close and not by a reset.
+    // Reads what the client still sends, so that the connection ends with a close and not with a
+    // reset.
     let rest = async { while let Some(Ok(_)) = socket.next().await {} };
     if tokio::time::timeout(DISCARD_TIMEOUT, rest).await.is_err() {
         tracing::debug!("a client did not close its WebSocket in time");
@@ -154,7 +156,7 @@ async fn tell(upgrade: OnUpgrade, refusal: &Status) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Whether the pod's status says that the container runs.
+/// Returns whether the pod's status shows the container as running.
 fn is_running(pod: &Value, container: &str) -> bool {
     [
         "containerStatuses",
@@ -167,7 +169,8 @@ fn is_running(pod: &Value, container: &str) -> bool {
     .any(|status| status["name"] == container && status["state"]["running"].is_object())
 }
 
-/// The answer to the client's key; 400 when the client does not speak WebSocket with channels.
+/// Returns the response to the client's key; 400 if the client does not offer WebSocket with
+/// channels.
 fn websocket_accept(headers: &HeaderMap) -> Result<HeaderValue, Status> {
     if !wants_upgrade(headers, "websocket") {
         let spdy = headers

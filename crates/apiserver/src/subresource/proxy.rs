@@ -22,7 +22,8 @@ use crate::routes::{self, Target};
 use crate::shared::Shared;
 use crate::subresource::log::agent_failure;
 
-/// What an agent says about its node, as a kubelet does on its own port. Commands and dialling are not among it.
+/// Paths that an agent serves about its node, as a kubelet does on its own port. They exclude
+/// commands and connections to ports.
 const KUBELET_PATHS: [&str; 5] = ["healthz", "pods", "metrics", "stats", "containerLogs"];
 
 /// Forwards a request.
@@ -56,7 +57,7 @@ fn redirect_below(path: &str, query: Option<&str>) -> Result<Response<Body>, Sta
     Ok(response)
 }
 
-/// Asks the agent itself.
+/// Sends the request to the agent itself.
 async fn ask_agent(
     shared: &Shared,
     node: &str,

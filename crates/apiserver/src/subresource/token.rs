@@ -14,7 +14,7 @@ use crate::respond::{self, Payload};
 use crate::shared::Shared;
 use crate::token::{Bound, Claims, ISSUER, KubernetesClaims};
 
-/// Issues a token for the ServiceAccount that the path names.
+/// Issues a token for the ServiceAccount in the path.
 pub(crate) async fn token(shared: &Shared, mut request: Request) -> Result<Response<Body>, Status> {
     let options = WriteOptions::of(&request.query, "CreateOptions")?;
     let ty =
@@ -82,7 +82,8 @@ pub(crate) async fn token(shared: &Shared, mut request: Request) -> Result<Respo
     respond::payload(&request, StatusCode::CREATED, &Payload::Value(review))
 }
 
-/// The object that the token is to die with.
+/// Returns claims with the object that the token is bound to: the token is invalid once the object
+/// is deleted.
 fn bound_objects(shared: &Shared, request: &Request, review: &Value) -> Result<KubernetesClaims, Status> {
     let none = Bound {
         name: String::new(),
