@@ -314,6 +314,7 @@ fn storage_version_hash(kind: &Kind) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
     base64::prelude::BASE64_STANDARD.encode(&digest.as_ref()[..BYTES])
 }
+
 /// Returns an empty list of CustomResourceDefinitions. The kind is not served, but kubectl lists it
 /// before it reports an unknown kind, and prints another error if the list fails.
 ///

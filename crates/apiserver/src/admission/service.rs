@@ -1,4 +1,4 @@
-//! What a Service gets that no other Service has: cluster addresses, node ports.
+//! Allocation of cluster addresses and node ports, which no two Services share.
 
 mod taken;
 
@@ -24,8 +24,9 @@ pub(crate) fn is_service(kind: &Kind) -> bool {
     kind.group.is_empty() && kind.kind == "Service"
 }
 
-/// Gives a Service its addresses and ports; those that `old` (null for a new Service) had are kept. 422 for one
-/// that another Service has, or families that the cluster does not have.
+/// Allocates the addresses and ports of a Service. It keeps those in `old`, which is null for a new
+/// Service. Returns 422 for one that another Service has, or for a family that the cluster does not
+/// have.
 pub(crate) fn allocate(
     shared: &Shared,
     kind: &'static Kind,
@@ -54,9 +55,9 @@ pub(crate) fn allocate(
 
 /// Why a Service gets no address.
 enum Refused {
-    /// It asks for one that it cannot have, and why.
+    /// The requested address, and why the Service cannot have it.
     Asked(String, String),
-    /// None is left of its family.
+    /// No address of the family is left.
     Full,
 }
 
@@ -74,7 +75,8 @@ impl Refused {
     }
 }
 
-/// An address of each of the Service's families: those that it had, those that it asks for, and free ones. None for a headless Service.
+/// Returns an address for each of the Service's families: the one it had, the one it requests, or a
+/// free one. Empty for a headless Service.
 fn cluster_addresses(
     taken: &mut Taken,
     ranges: &ServiceRanges,
@@ -130,12 +132,12 @@ fn node_ports(
     let Some(list) = service["spec"]["ports"].as_array_mut() else {
         return Ok(());
     };
-    // What this Service itself has by now.
+    // Ports that this Service has so far.
     let mut used: BTreeSet<(String, u16)> = BTreeSet::new();
     let is_used = |used: &BTreeSet<(String, u16)>, protocol: &str, number: u16| {
         used.contains(&(protocol.to_owned(), number)) || taken.has_port(protocol, number, own)
     };
-    // What is named comes first, so that no port without a name takes it.
+    // Requested ports come first, so that they are not allocated to a port without a request.
     for (index, port) in list.iter().enumerate() {
         let Some(wanted) = node_port(port) else { continue };
         let had = old_ports.iter().any(|old| node_port(old) == Some(wanted));
