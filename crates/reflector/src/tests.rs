@@ -125,7 +125,7 @@ fn with_memory() -> Reflector<NodeView> {
 }
 
 #[tokio::test]
-async fn what_was_known_before_is_told_when_the_first_list_fails_and_then_the_difference() {
+async fn saved_objects_are_sent_when_the_first_list_fails() {
     let down = || Exchange {
         asked: "sendInitialEvents",
         code: 503,
@@ -251,7 +251,7 @@ async fn a_broken_line_is_asked_for_again_by_a_new_list() {
 }
 
 #[tokio::test]
-async fn who_asks_what_changed_first_gets_a_whole_list_and_then_each_key_once() {
+async fn changes_start_with_a_whole_list_then_have_each_key_once() {
     let reflector: Reflector<NodeView> = Reflector::new();
     let put = |name: &str, version| {
         Event::Put(Arc::new(

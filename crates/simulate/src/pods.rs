@@ -577,7 +577,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pending_pod_is_run_a_deleted_one_finished_a_wrong_word_corrected_and_the_rest_left() {
+    fn deed_runs_pending_finishes_deleted_and_corrects_unready_pods() {
         assert_eq!(pod(|_| {}).deed(&[]), Some(Deed::Run));
         let running = |ready: &str| {
             let conditions = json!([{"type": "Ready", "status": ready}]);

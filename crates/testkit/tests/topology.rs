@@ -24,7 +24,7 @@ fn topology() -> Result<Option<Topology>> {
 }
 
 #[test]
-fn machines_have_names_processes_disks_and_addresses_of_their_own() -> Result<()> {
+fn machines_have_separate_names_processes_disks_and_addresses() -> Result<()> {
     let Some(topology) = topology()? else {
         return Ok(());
     };
@@ -58,7 +58,7 @@ fn machines_have_names_processes_disks_and_addresses_of_their_own() -> Result<()
 }
 
 #[test]
-fn a_machine_is_cut_off_loses_its_power_and_comes_back_with_its_disk() -> Result<()> {
+fn machine_keeps_its_disk_when_cut_off_and_powered_off() -> Result<()> {
     let Some(topology) = topology()? else {
         return Ok(());
     };
@@ -85,7 +85,7 @@ fn a_machine_is_cut_off_loses_its_power_and_comes_back_with_its_disk() -> Result
 }
 
 #[test]
-fn machines_on_different_links_meet_through_a_router_that_knows_no_pods() -> Result<()> {
+fn router_connects_links_but_has_no_routes_to_pods() -> Result<()> {
     let Some(topology) = topology()? else {
         return Ok(());
     };

@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(flavor = "current_thread")]
-    async fn a_certificate_for_another_name_that_nobody_signed_is_believed() {
+    async fn self_signed_certificate_of_another_name_is_accepted() {
         let own = rcgen::generate_simple_self_signed(["elsewhere".to_owned()]).unwrap();
         let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
         let server = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))

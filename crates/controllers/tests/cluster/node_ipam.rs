@@ -134,7 +134,7 @@ async fn played_nodes_get_their_ranges_from_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_played_node_without_a_range_is_not_ready_and_holds_no_other_up() {
+async fn simulated_node_is_not_ready_without_range_and_blocks_none() {
     // More nodes, and more pods that wait, than there may be requests in flight.
     let count = 100;
     let mut cluster = Cluster::start_with(0, Options::default()).await;

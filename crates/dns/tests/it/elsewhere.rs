@@ -94,7 +94,7 @@ async fn one_server_s_failure_is_not_the_last_word() {
 }
 
 #[tokio::test]
-async fn without_an_answer_the_client_hears_of_it_and_the_cluster_s_names_go_on() {
+async fn client_gets_servfail_when_upstream_is_silent() {
     let (_socket, dead) = silent().await;
     let server = Running::start(Upstreams::Fixed(vec![dead])).await;
     let waiting = server.ask("www.example.org.", RecordType::A);
