@@ -1,4 +1,4 @@
-//! Who may do what: system:masters, then what a node may by its pods, then RBAC.
+//! Authorization: system:masters, then the Node authorizer, then RBAC.
 //!
 //! The server answers only with an [`Authorized`] value, and only [`authorize`] creates one, so no
 //! route can skip authorization. Admission decides what depends on more than the request, such as an
@@ -41,7 +41,8 @@ impl Authorized {
     }
 }
 
-/// Lets a request pass: 403 when its user may not do it, and 404 only for who might have done it.
+/// Authorizes a request. Returns 403 if the user lacks the right; only users with the right get
+/// 404.
 pub(crate) fn authorize(
     shared: &Shared,
     user: Arc<User>,
@@ -97,24 +98,24 @@ pub(crate) fn is_allowed(shared: &Shared, who: &Who<'_>, action: &Action<'_>) ->
     decide(shared, who, action, None, false).is_ok_and(|decision| decision.allowed)
 }
 
-/// An answer, and why.
+/// Result of an authorization, with its reason.
 pub(crate) struct Decision {
     pub(crate) allowed: bool,
-    /// Of a yes only when it was asked for. May be empty.
+    /// May be empty. If allowed, the reason is set only with `explain`.
     pub(crate) reason: String,
 }
 
-/// Whose rights are asked for.
+/// Identity whose rights are checked.
 #[derive(Clone, Copy)]
 pub(crate) struct Who<'a> {
     pub(crate) name: &'a str,
     groups: &'a [String],
-    /// Beyond `groups`.
+    /// Adds the group of authenticated users to `groups`.
     is_authenticated: bool,
 }
 
 impl<'a> Who<'a> {
-    /// Somebody who makes a request.
+    /// Returns the identity of a request's user.
     pub(crate) fn of(user: &'a User) -> Who<'a> {
         Who {
             name: &user.name,
@@ -123,7 +124,7 @@ impl<'a> Who<'a> {
         }
     }
 
-    /// Somebody of whom nothing is known but this.
+    /// Returns an identity that has only this name and these groups.
     pub(crate) fn named(name: &'a str, groups: &'a [String]) -> Who<'a> {
         Who {
             name,
@@ -142,21 +143,21 @@ impl<'a> Who<'a> {
         self.groups.iter().any(|own| own == group)
     }
 
-    /// The node that this is, which may be one without a name.
+    /// Returns the node's name if this is a node; it may be empty.
     pub(crate) fn node(&self) -> Option<&'a str> {
         self.name
             .strip_prefix(NODE_PREFIX)
             .filter(|_| self.is_in(GROUP_NODES))
     }
 
-    /// Who is asked about nothing.
+    /// Returns whether authorization always allows this identity.
     pub(crate) fn is_master(&self) -> bool {
         self.is_in(GROUP_MASTERS)
     }
 }
 
-/// Whether `who` may do this, and why; with `explain` also why so. A failure is an answer of its own: a node that asks for a pod that
-/// is not there.
+/// Decides whether `who` may do this. `explain` requests the reason even if it is allowed. Fails if
+/// a node asks for a pod that does not exist.
 pub(crate) fn decide(
     shared: &Shared,
     who: &Who<'_>,
@@ -198,7 +199,7 @@ pub(crate) fn rules(shared: &Shared, who: &Who<'_>, namespace: &str) -> Vec<Rule
     })
 }
 
-/// A right on one named object, as impersonation and the giving of roles ask for.
+/// Returns the action for a right on one named object, such as impersonation or binding a role.
 pub(crate) fn right<'a>(
     verb: &'a str,
     group: &'a str,

@@ -16,8 +16,8 @@ pub(crate) struct Rate {
     pub(crate) per_second: f64,
 }
 
-/// A token bucket. An action moves the moment at which it is full, so that moment also tells how many
-/// actions are left.
+/// A token bucket, stored as the time at which it is full again. Each action moves that time, so it
+/// also determines how many actions are left.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bucket {
     full_at: Instant,
@@ -45,8 +45,8 @@ impl Bucket {
 pub(crate) struct Buckets {
     rate: Rate,
     addresses: HashMap<Address, Bucket>,
-    /// The same buckets, ordered by the moment at which they are full. A new address is found a place
-    /// without a look at all others, because every new connection may come from one.
+    /// The same buckets, ordered by the time at which they are full. A new address gets room
+    /// without a scan of all others, because every new connection may have a new address.
     by_full: BTreeSet<(Instant, Address)>,
 }
 

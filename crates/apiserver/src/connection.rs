@@ -30,7 +30,7 @@ use crate::shared::Shared;
 /// Wait after a failed `accept`. Usually no file descriptor was left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Timeout of the orderly end of a connection that the server closes.
+/// Timeout of the graceful end of a connection that the server closes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Accepts connections until the server stops.

@@ -1,7 +1,7 @@
 //! Decoding of request bodies.
 //!
-//! JSON and protobuf are decoded where they are needed: the largest body takes about 50 ms. YAML takes
-//! up to forty times as long, so it has threads of its own, which the users share fairly.
+//! JSON and protobuf are decoded in place: the largest body takes about 50 ms. YAML takes up to
+//! forty times as long, so it has separate threads, which the users share fairly.
 
 use std::sync::{Arc, LazyLock};
 
@@ -21,8 +21,8 @@ const YAML_BODIES: usize = 2;
 /// YAML bodies of one user that are decoded at the same time.
 const YAML_BODIES_OF_USER: usize = 1;
 
-/// YAML bodies of one user that are decoded or wait. The memory is bounded before: a body counts
-/// towards the bytes that its user may hold.
+/// YAML bodies of one user that are decoded or wait. Their memory is bounded elsewhere: a body
+/// counts towards the bytes that its user may hold.
 const YAML_BODIES_PRESENT_OF_USER: usize = 64;
 
 /// YAML bodies of all users that are decoded or wait.

@@ -28,7 +28,7 @@ pub(crate) const HEAD_BYTES_MAX_WITHOUT_CERTIFICATE: usize = 48 * 1024;
 pub(crate) const STREAM_WINDOW_WITHOUT_CERTIFICATE: u32 = 64 * 1024;
 pub(crate) const CONNECTION_WINDOW_WITHOUT_CERTIFICATE: u32 = 128 * 1024;
 
-/// Limit on the bytes of a TLS handshake. Certificates that the authority issues have less than 1
+/// Limit on the bytes of a TLS handshake. Certificates of the cluster's authority have less than 1
 /// KiB.
 pub(crate) const HANDSHAKE_BYTES_MAX: usize = 16 * 1024;
 
@@ -88,7 +88,8 @@ pub(crate) const FILES_RESERVED_MIN: usize = 256;
 /// restart.
 pub(crate) const NODE_CONNECTIONS_MAX: usize = 64;
 
-/// Concurrent streams of one HTTP/2 connection: the default of Go's server, which Go's clients expect.
+/// Concurrent streams of one HTTP/2 connection: the default of Go's server, which Go's clients
+/// expect.
 pub(crate) const STREAMS_PER_CONNECTION_MAX: u32 = 250;
 
 /// Streams of a connection that the client resets before the server has processed them. More close

@@ -1,10 +1,11 @@
-//! Names and addresses under which clients know the server.
+//! Names and addresses of the server, for its certificate and for other machines.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
-/// The names that the server's certificate is good for: those `given`, and what everybody calls a server that listens there.
-/// `services` are addresses of the Service `kubernetes`.
+/// Returns the names and addresses for the server's certificate: those `given`, the usual names of
+/// an API server, and the addresses at which it can be reached. `services` are the addresses of the
+/// Service `kubernetes`.
 pub(crate) fn certified(
     given: &[String],
     services: &[IpAddr],
@@ -24,8 +25,8 @@ pub(crate) fn certified(
     names.insert(IpAddr::V4(Ipv4Addr::LOCALHOST).to_string());
     names.insert(IpAddr::V6(Ipv6Addr::LOCALHOST).to_string());
     names.extend(services.iter().map(IpAddr::to_string));
-    // Also when the server listens only on loopback, because the endpoint of the Service `kubernetes`
-    // has the machine's address.
+    // Included even if the server listens only on loopback, because the endpoint of the Service
+    // `kubernetes` has the machine's address.
     names.extend(outward_address().map(|address| address.to_string()));
     let reached = [listen, advertised]
         .into_iter()
@@ -45,8 +46,8 @@ pub(crate) fn certified(
     names
 }
 
-/// The address under which other machines reach a server that listens there: the given one, else the one that it listens at; on all
-/// addresses, the machine's own.
+/// Returns the address at which other machines reach the server: the given one, or else the listen
+/// address. If the server listens on all addresses, returns the address of the default route.
 pub(crate) fn advertised(given: Option<IpAddr>, listen: IpAddr) -> IpAddr {
     match given {
         Some(address) => address,
@@ -61,7 +62,7 @@ pub(crate) fn advertised(given: Option<IpAddr>, listen: IpAddr) -> IpAddr {
 /// Returns the source address of this machine's default route. Sends no packet.
 pub(crate) fn outward_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    // An address for documentation: it is never on the same link, so the default route answers.
+    // An address reserved for documentation is never on a local link, so it uses the default route.
     socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
     let address = socket.local_addr().ok()?.ip();
     (!address.is_loopback() && !address.is_unspecified()).then_some(address)

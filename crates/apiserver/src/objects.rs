@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use store::{Key, OpenError, Store};
 
-/// The index of pods by the node that they are bound to, so that a node's agent costs only its own pods.
+/// Index of pods by the node that they are bound to. A request for a node's pods reads only those.
 pub(crate) const INDEX_NODE: usize = 0;
 const INDEXES: usize = 1;
 const NODE_NAME: &str = "spec.nodeName";
@@ -21,7 +21,7 @@ const NODE_NAME: &str = "spec.nodeName";
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) attributes: Attributes,
-    /// Where among the selectable fields the value of each index stands.
+    /// Position in the selectable fields of the value of each index.
     indexed: [Option<usize>; INDEXES],
 }
 
@@ -50,10 +50,10 @@ pub(crate) type Objects = Store<Entry>;
 /// A change of one object.
 pub(crate) type Write = store::Write<Entry>;
 
-/// The folder of the store in a data directory.
+/// Name of the store's directory in a data directory.
 const STORE: &str = "store";
 
-/// Returns the folder of the store in a data directory.
+/// Returns the store's directory in a data directory.
 pub(crate) fn folder(data_dir: &Path) -> PathBuf {
     data_dir.join(STORE)
 }
@@ -63,7 +63,7 @@ pub(crate) fn open(dir: &Path) -> Result<Objects, OpenError> {
     Store::open(dir, options())
 }
 
-/// A store that lasts as long as its handles.
+/// Creates a store that exists until its last handle is dropped.
 pub(crate) fn in_memory() -> Objects {
     Store::in_memory(options())
 }
@@ -99,7 +99,7 @@ pub(crate) fn is_namespace(kind: &Kind) -> bool {
     kind.group.is_empty() && kind.kind == "Namespace"
 }
 
-/// The collection in which objects of the stored kind lie: `pods`, `daemonsets.apps`.
+/// Returns the collection of a stored kind's objects, such as `pods` or `daemonsets.apps`.
 fn collection(kind: &Kind) -> Cow<'static, str> {
     match kind.group {
         "" => Cow::Borrowed(kind.plural),
@@ -132,7 +132,7 @@ pub(crate) fn prefix(kind: &'static Kind, namespace: &str) -> String {
     }
 }
 
-/// A stored object as a value, in the face of `kind`.
+/// Parses a stored object, and converts it to `kind` if it is stored as another kind.
 pub(crate) fn value(kind: &Kind, body: &[u8]) -> Result<Value, Status> {
     let mut value = serde_json::from_slice(body)
         .map_err(|error| Status::internal(format!("a stored {} cannot be read: {error}", kind.kind)))?;
@@ -142,7 +142,7 @@ pub(crate) fn value(kind: &Kind, body: &[u8]) -> Result<Value, Status> {
     Ok(value)
 }
 
-/// An object of `kind` as it is stored: its bytes, and what is kept beside them.
+/// Returns the stored form of an object of `kind`: its bytes, and the attributes beside them.
 pub(crate) fn stored_form(kind: &'static Kind, object: &Value) -> (Bytes, Entry) {
     let Some(conversion) = &kind.conversion else {
         return (encode::encode(object), Entry::of(kind, object));
@@ -152,7 +152,8 @@ pub(crate) fn stored_form(kind: &'static Kind, object: &Value) -> (Bytes, Entry)
     (encode::encode(&stored), Entry::of(conversion.stored, &stored))
 }
 
-/// The body of `object` at another revision. The revision is the first field of `metadata`, where it was spliced in.
+/// Returns the body of `object` at another revision. The revision is the first field of `metadata`,
+/// where the store inserted it.
 pub(crate) fn at_revision(body: &Bytes, revision: u64) -> Bytes {
     const FIELD: &[u8] = b"\"metadata\":{\"resourceVersion\":\"";
     let Some(start) = body.windows(FIELD.len()).position(|window| window == FIELD) else {
@@ -180,7 +181,7 @@ pub(crate) fn is_terminating(namespace: &Object) -> bool {
         .any(|value| **value == *"Terminating")
 }
 
-/// Where one object is, or would be.
+/// Place of an object, which need not exist.
 #[derive(Clone, Copy)]
 pub(crate) struct Place<'a> {
     pub(crate) kind: &'static Kind,
@@ -198,7 +199,7 @@ impl Place<'_> {
     }
 }
 
-/// A read of one object.
+/// Returns one object, or 404.
 pub(crate) fn get(
     objects: &Objects,
     kind: &'static Kind,

@@ -50,9 +50,9 @@ pub enum PkiError {
     File {
         /// What was tried.
         operation: &'static str,
-        /// On which file.
+        /// The file.
         path: PathBuf,
-        /// Why it failed.
+        /// The cause.
         source: std::io::Error,
     },
     /// The certificate library could not create a certificate or read a key.
@@ -60,7 +60,7 @@ pub enum PkiError {
     Certificate {
         /// What was tried.
         operation: String,
-        /// Why it failed.
+        /// The cause.
         source: rcgen::Error,
     },
     /// A certificate was requested with more groups than it can name.

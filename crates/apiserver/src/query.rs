@@ -10,7 +10,7 @@ use api::status::Status;
 pub(crate) struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Parses what follows the `?`.
+    /// Parses a query string, without the `?`.
     pub(crate) fn parse(query: Option<&str>) -> Query {
         let pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
         Query(
@@ -28,7 +28,7 @@ impl Query {
             .map(|(_, value)| value.as_str())
     }
 
-    /// The first value of `key` unless it is empty, which Kubernetes reads as absent.
+    /// Returns the first value of `key`. An empty value counts as absent, as in Kubernetes.
     pub(crate) fn non_empty(&self, key: &str) -> Option<&str> {
         self.get(key).filter(|value| !value.is_empty())
     }
@@ -41,14 +41,15 @@ impl Query {
             .map(|(_, value)| value.as_str())
     }
 
-    /// A boolean as Kubernetes reads them: absent is false, present without a value or as anything but `false`
-    /// and `0` is true.
+    /// Returns a boolean as Kubernetes parses it: false if absent, `false` or `0`; otherwise true,
+    /// also without a value.
     pub(crate) fn flag(&self, key: &str) -> bool {
         self.get(key)
             .is_some_and(|value| !matches!(value.to_ascii_lowercase().as_str(), "false" | "0"))
     }
 
-    /// How long the client gives the request (`timeout`, as Go writes durations), or 400. None when it does not say, or says 0 or less.
+    /// Returns the timeout that the client requests (`timeout`, a Go duration), or 400. `None` if
+    /// it is absent, 0 or negative.
     pub(crate) fn timeout(&self) -> Result<Option<Duration>, Status> {
         let Some(text) = self.non_empty("timeout") else {
             return Ok(None);
@@ -61,7 +62,7 @@ impl Query {
         })
     }
 
-    /// A whole number, or 400.
+    /// Returns an integer, or 400.
     pub(crate) fn integer(&self, key: &str) -> Result<Option<i64>, Status> {
         let Some(value) = self.non_empty(key) else {
             return Ok(None);
@@ -75,7 +76,8 @@ impl Query {
     }
 }
 
-/// A duration as Go's `time.ParseDuration` reads it: numbers with units, `1h2m3.5s`. None of a duration of 0 or less; `None` when it is not one.
+/// Parses a duration as Go's `time.ParseDuration` does: numbers with units, such as `1h2m3.5s`. The
+/// inner `None` is a duration of 0 or less; the outer `None` is an invalid duration.
 #[expect(
     clippy::option_option,
     reason = "not a duration, or a duration that sets no limit"
@@ -91,7 +93,7 @@ fn go_duration(text: &str) -> Option<Option<Duration>> {
         ("m", 60.0),
         ("h", 3600.0),
     ];
-    /// The longest that Go can say, in seconds.
+    /// The longest duration in Go, in seconds.
     const SECONDS_MAX: f64 = 9_223_372_036.0;
     let is_negative = text.starts_with('-');
     let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);

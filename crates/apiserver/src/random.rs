@@ -38,7 +38,8 @@ impl Random {
     }
 }
 
-/// The step of SplitMix64, and its mixing: every state comes once in 2^64, and each gives another word.
+/// Step of the SplitMix64 generator. Each state occurs once in 2^64 steps, and each gives a
+/// different word.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 fn split_mix(state: u64) -> u64 {

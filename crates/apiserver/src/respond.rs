@@ -196,7 +196,7 @@ pub(crate) fn payload(
     Ok(response)
 }
 
-/// Returns a JSON response that is not an object of a kind.
+/// Returns a JSON response with a value that is not an object of a kind.
 pub(crate) fn json(code: StatusCode, value: &Value) -> Response<Body> {
     bytes_response(code, crate::negotiate::JSON, head_first(value, None))
 }

@@ -255,17 +255,17 @@ impl Server {
         }
     }
 
-    /// The address on which the server listens.
+    /// Returns the address on which the server listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The address under which other machines reach the server.
+    /// Returns the address at which other machines reach the server.
     pub fn advertised(&self) -> SocketAddr {
         self.advertised
     }
 
-    /// The URL under which programs on this machine reach the server.
+    /// Returns the URL at which programs on this machine reach the server.
     pub fn url(&self) -> String {
         let ip = match self.address.ip() {
             ip if ip.is_unspecified() && ip.is_ipv4() => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -275,12 +275,12 @@ impl Server {
         format!("https://{}", SocketAddr::new(ip, self.address.port()))
     }
 
-    /// The admin's kubeconfig file.
+    /// Returns the path of the administrator's kubeconfig.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 
-    /// The certificate authority, PEM.
+    /// Returns the certificate authority, PEM.
     pub fn authority(&self) -> &str {
         self.pki.authority()
     }
@@ -341,7 +341,8 @@ impl Server {
     }
 }
 
-/// The writes of a start: the objects that every cluster has, and the administrator's kubeconfig.
+/// Writes at the end of a start: the objects that every cluster has, and the administrator's
+/// kubeconfig.
 struct Rest {
     shared: Arc<Shared>,
     pki: Arc<Pki>,

@@ -53,7 +53,7 @@ impl Started {
         self.flag(part).store(true, Ordering::Release);
     }
 
-    /// Returns a text that says what is missing, unless the part is done.
+    /// Returns what is missing, or `None` if the part is done.
     pub(crate) fn lacks(&self, part: Part) -> Option<String> {
         let missing = match part {
             Part::Objects => "the objects that every cluster has are not created yet",
@@ -70,7 +70,7 @@ pub(crate) struct Shared {
     pub(crate) rbac: Rbac,
     pub(crate) tokens: Tokens,
     pub(crate) tunnels: Tunnels,
-    /// What ends with the rights of nodes' certificates.
+    /// Watches and tunnels of nodes, which end when the node's certificate becomes invalid.
     pub(crate) node_streams: NodeStreams,
     pub(crate) discovery: Discovery,
     pub(crate) openapi: Openapi,
@@ -83,7 +83,7 @@ pub(crate) struct Shared {
     pub(crate) stopping: CancellationToken,
     /// Seats of requests.
     pub(crate) flow: FlowControl,
-    /// Credentials that were refused.
+    /// Rate limits on invalid credentials.
     pub(crate) attempts: Attempts,
     /// Open connections.
     pub(crate) connections: Arc<Connections>,

@@ -1,7 +1,7 @@
 //! Services with addresses outside the server's ranges, from an earlier configuration.
 //!
-//! They keep their addresses and work as before, as with Kubernetes' ServiceCIDRs. An event on each one
-//! tells its owner to create it again.
+//! They keep their addresses and work as before, as with Kubernetes' ServiceCIDRs. An event on each
+//! one asks its owner to recreate it.
 
 use std::net::IpAddr;
 
@@ -16,10 +16,10 @@ use crate::objects;
 use crate::shared::Shared;
 use crate::user::User;
 
-/// Services that get an event when a server starts; of more, the log says how many there are.
+/// Largest number of Services that get an event when a server starts. The log has the total.
 const EVENTS_MAX: usize = 100;
 
-/// Addresses of the Service `kubernetes`: the one of the range, and those that it has already.
+/// Returns the addresses of the Service `kubernetes`: the one in the range, and its current ones.
 pub(crate) fn kubernetes_addresses(shared: &Shared) -> Vec<IpAddr> {
     let mut addresses = vec![shared.service_ranges.kubernetes()];
     if let Some(kind) = objects::core("Service")
@@ -53,7 +53,7 @@ pub(crate) async fn tell_outside(shared: &std::sync::Arc<Shared>) {
     }
 }
 
-/// Services with addresses out of the ranges, and these.
+/// Returns the Services that have addresses outside the ranges, with these addresses.
 fn outside(shared: &Shared) -> Vec<(Value, Vec<IpAddr>)> {
     let Some(kind) = objects::core("Service") else {
         return Vec::new();
@@ -68,7 +68,7 @@ fn outside(shared: &Shared) -> Vec<(Value, Vec<IpAddr>)> {
     outside.collect()
 }
 
-/// The event that Kubernetes' repair of Services writes.
+/// Returns the event that Kubernetes' Service repair controller writes.
 fn event(shared: &Shared, service: &Value, addresses: &[IpAddr]) -> Value {
     let now = shared.clock.now();
     let texts: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();

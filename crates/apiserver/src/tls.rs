@@ -15,15 +15,15 @@ use crate::pki::Credential;
 /// Error of the TLS setup.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A certificate or key is not what it should be.
+    /// A certificate or key is malformed.
     #[error("cannot read {what}: {reason}")]
     Pem {
-        /// Which one.
+        /// Name of the certificate or key.
         what: &'static str,
-        /// Why not.
+        /// The cause.
         reason: String,
     },
-    /// The key does not go with the certificate, or no protocol version is left.
+    /// The key does not match the certificate, or no protocol version is left.
     #[error("cannot set up TLS with the server certificate")]
     Rustls(#[source] rustls::Error),
     /// The authority cannot verify client certificates.

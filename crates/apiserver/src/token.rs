@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::TOKEN_CACHE_MAX;
 
-/// Issuer of all tokens, and the audience of a token that names none.
+/// Issuer of all tokens, and the audience of a token without one.
 pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
 /// Claims of a token.
@@ -34,7 +34,7 @@ pub(crate) struct Claims {
     pub(crate) sub: String,
 }
 
-/// The objects a token is bound to.
+/// The objects that a token is bound to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct KubernetesClaims {
     pub(crate) namespace: String,

@@ -24,7 +24,7 @@ pub const GROUP_SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
 pub struct User {
     /// User name, such as `system:node:worker-1`.
     pub name: String,
-    /// Identifier that outlives the name; empty when the credential carries none.
+    /// Identifier that is unique over time. Empty if the credential has none.
     pub uid: String,
     /// Groups, without `system:authenticated` (see [`User::all_groups`]).
     pub groups: Vec<String>,

@@ -1,4 +1,4 @@
-//! How a changed object gets into the store: the steps that update, patch, binding, finalize and status share.
+//! Writes of changed objects: the steps that update, patch, binding, finalize and status share.
 
 use std::sync::Arc;
 
@@ -112,14 +112,15 @@ fn durability(kind: &Kind, namespace: &str, old: &Value, new: &Value) -> Durabil
     }
 }
 
-/// Returns the last object of a transaction: its own, also when a record was written before it.
+/// Returns the last object of a transaction. It is the requested one; a node's record may precede
+/// it.
 pub(crate) fn single(mut written: Vec<Arc<Object>>) -> Result<Arc<Object>, Status> {
     written
         .pop()
         .ok_or_else(|| Status::internal("a commit of one write gave no object"))
 }
 
-/// The answer to a commit that failed for a reason other than a conflict.
+/// Returns the status for a commit that failed for a reason other than a conflict.
 pub(crate) fn commit_failed(error: &CommitError<Entry>) -> Status {
     match error {
         CommitError::Closed => Status::unavailable("the server is shutting down"),

@@ -1,5 +1,5 @@
-//! NodeRestriction: what a node may write into the objects that it may write. It looks at the objects themselves, in the state in which
-//! they are replaced.
+//! NodeRestriction: limits what a node may write into objects that it has the right to write. It
+//! checks each object in the same transaction state that the write replaces.
 
 use std::net::IpAddr;
 
@@ -17,7 +17,7 @@ use crate::objects;
 use crate::shared::Shared;
 use crate::user::User;
 
-/// The signer of certificates by which a kubelet serves.
+/// The signer of kubelets' serving certificates.
 const SERVING_SIGNER: &str = "kubernetes.io/kubelet-serving";
 
 /// Metadata fields that a node must not change when it writes a status.
@@ -28,7 +28,7 @@ const SETTLED: [&str; 4] = ["labels", "annotations", "ownerReferences", "finaliz
 /// without its taints.
 const LIFE: [&str; 2] = ["finalizers", "ownerReferences"];
 
-/// A refusal of one object.
+/// The object that is refused, for the error.
 struct Refusal<'a> {
     kind: &'a Kind,
     name: &'a str,
@@ -40,7 +40,7 @@ impl Refusal<'_> {
     }
 }
 
-/// The node that makes a request; 403 for one that has no name.
+/// Returns the node that makes a request; 403 if the node has no name.
 fn node_of<'a>(user: &'a User, kind: &Kind, name: &str) -> Result<Option<&'a str>, Status> {
     match Who::of(user).node() {
         Some("") => {
@@ -65,7 +65,7 @@ pub(super) fn on_create(
     let name = meta::name(object);
     let refusal = Refusal { kind, name };
     let Some(node) = node_of(user, kind, name)? else {
-        // A machine that joins is a node that has no name yet.
+        // A machine that joins with a bootstrap token has no node name yet.
         return match user.groups.iter().any(|group| group == bootstrap_token::GROUP) {
             true => life_must_stay(
                 &format!("user {}", quote(&user.name)),
@@ -158,8 +158,8 @@ pub(crate) fn on_eviction(user: &User, kind: &Kind, pod: &Value) -> Result<(), S
     }
 }
 
-/// Admits a request for a token of a ServiceAccount: only one that is bound to a pod on the node, and for those whom the pod names.
-/// `pod` is the pod that the request names, when there is one.
+/// Admits a token request for a ServiceAccount. The token must be bound to a pod on the node, and
+/// its audience must be one that the pod names. `pod` fetches the pod that the request names.
 pub(crate) fn on_token(
     user: &User,
     kind: &Kind,
@@ -200,7 +200,8 @@ pub(crate) fn on_token(
     Ok(())
 }
 
-/// Whether a volume of the pod wants a token for this audience. The server's own is the one of a volume that names none.
+/// Returns whether a volume of the pod requests a token for this audience. A volume without an
+/// audience requests the API server's.
 fn names_audience(pod: &Value, audience: &str) -> bool {
     let volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
     let sources = volumes.flat_map(|volume| volume["projected"]["sources"].as_array().into_iter().flatten());
@@ -229,7 +230,8 @@ fn lease(node: &str, namespace: &str, refusal: &Refusal<'_>) -> Result<(), Statu
     Ok(())
 }
 
-/// 403 for a change of what decides when an object goes. The one exception: a node's Lease belongs to its Node, so that it goes with the Node.
+/// Returns 403 for a change of finalizers or owners. Exception: the owner of a node's Lease is its
+/// Node, so that the Lease is deleted with it.
 fn life(node: &str, kind: &Kind, new: &Value, old: &Value, refusal: &Refusal<'_>) -> Result<(), Status> {
     let who = format!("node {}", quote(node));
     if !is(kind, "coordination.k8s.io", "Lease") {
@@ -298,7 +300,8 @@ fn new_node(node: &str, object: &Value, refusal: &Refusal<'_>) -> Result<(), Sta
     Ok(())
 }
 
-/// A node may say which addresses its pods have, but not those of another node: all nodes send packets by it.
+/// Checks a node's pod ranges. A node may set its own, but no range that overlaps another node's,
+/// because all nodes route packets by them.
 fn own_ranges(
     shared: &Shared,
     kind: &'static Kind,
@@ -330,7 +333,7 @@ fn ranges(node: &Value) -> impl Iterator<Item = &str> {
     all.chain([&node["spec"]["podCIDR"]]).filter_map(Value::as_str)
 }
 
-/// Whether two ranges have an address in common. What is no range has none; validation refuses it.
+/// Returns whether two ranges overlap. Malformed ranges do not; validation refuses them.
 fn overlap(one: &str, other: &str) -> bool {
     let (Some((one, one_bits)), Some((other, other_bits))) = (range(one), range(other)) else {
         return false;
@@ -381,7 +384,7 @@ fn must_be_itself(node: &str, refusal: &Refusal<'_>) -> Result<(), Status> {
     refusal.say(format!("node {node} is not allowed to modify node {other}"))
 }
 
-/// The labels that differ and that a node must leave alone, sorted.
+/// Returns the labels that differ and that a node must not change, sorted.
 fn changed_labels<'a>(new: &'a Value, old: &'a Value) -> Vec<&'a str> {
     let (new, old) = (meta::labels(new), meta::labels(old));
     let value = |labels: Option<&serde_json::Map<String, Value>>, label: &str| {
@@ -398,7 +401,7 @@ fn changed_labels<'a>(new: &'a Value, old: &'a Value) -> Vec<&'a str> {
     labels
 }
 
-/// A node asks for certificates of itself alone.
+/// Checks that a node requests certificates only for itself.
 fn signing_request(node: &str, request: &Value, refusal: &Refusal<'_>) -> Result<(), Status> {
     let spec = &request["spec"];
     if spec["signerName"] != NODE_CLIENT_SIGNER && spec["signerName"] != SERVING_SIGNER {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::objects::{self, core};
 use crate::shared::Shared;
 
-/// ServiceAccount, Priority, RuntimeClass and DefaultTolerationSeconds, in this order.
+/// Applies ServiceAccount, Priority, RuntimeClass and DefaultTolerationSeconds, in this order.
 pub(crate) fn admit(shared: &Shared, kind: &'static Kind, pod: &mut Value) -> Result<(), Status> {
     let account = service_account(shared, kind, pod)?;
     admission::service_account(pod, &account, &meta::suffix(shared.random()?));
@@ -36,8 +36,8 @@ fn service_account(shared: &Shared, kind: &'static Kind, pod: &Value) -> Result<
     shared.parsed.value(accounts, &account)
 }
 
-/// 403 for a pod that names a RuntimeClass that is not there: it must not run in another runtime than it asks for. The kind is not served, so
-/// none is there.
+/// Returns 403 for a pod whose RuntimeClass does not exist, because the pod must not run in another
+/// runtime than it requests. The kind is not served, so no RuntimeClass exists.
 fn runtime_class(shared: &Shared, kind: &Kind, pod: &Value) -> Result<(), Status> {
     let Some(name) = pod["spec"]["runtimeClassName"].as_str() else {
         return Ok(());

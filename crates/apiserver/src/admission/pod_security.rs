@@ -10,8 +10,9 @@ use crate::limits::POD_SECURITY_PODS_MAX;
 use crate::objects::{self, core};
 use crate::shared::Shared;
 
-/// Judges a new or changed object whose kind's own rules hold: 403 for a pod that its namespace does not take, 422 for labels of a
-/// namespace that mean nothing. `old` is the object before an update. Warnings are added to `warnings`.
+/// Checks an object that passed its kind's validation: returns 403 for a pod that its namespace
+/// does not accept, and 422 for invalid labels of a namespace. `old` is the object before an
+/// update. Adds warnings to `warnings`.
 pub(super) fn judge(
     shared: &Shared,
     kind: &'static Kind,
@@ -37,7 +38,8 @@ pub(super) fn judge(
     }
     let template = &object["spec"]["template"];
     if template["spec"].is_object() {
-        // Its pods are refused, not the workload: who writes it learns of it here.
+        // A violation refuses the pods, not the workload. The warning tells the author of the
+        // workload.
         warn(template, policy_of(shared, object)?.warn, warnings);
     }
     Ok(())
@@ -68,7 +70,7 @@ fn namespace(
     let policy = |namespace: &Value| Policy::of(|label| namespace["metadata"]["labels"][label].as_str());
     let (wanted, errors) = policy(new);
     let before = old.map(policy);
-    // Wrong labels that were there before are not the fault of this update.
+    // Invalid labels from before do not block an unrelated update.
     if !errors.is_empty() && before.as_ref().is_none_or(|(_, before)| *before != errors) {
         return Err(Status::invalid(kind, meta::name(new), &errors));
     }

@@ -104,7 +104,8 @@ fn must_hold(user: &User, kind: &Kind, name: &str, held: &[Rule], given: &[Rule]
     Err(Status::forbidden(kind, name, &why))
 }
 
-/// What an administrator of the cluster may do. A role that is a sum may come to have any rule.
+/// Rules of a cluster administrator. They stand for an aggregated role, which can get any rule
+/// later.
 pub(crate) fn everything() -> [Rule; 2] {
     let all = || -> Box<[Box<str>]> { Box::new(["*".into()]) };
     let objects = Rule {

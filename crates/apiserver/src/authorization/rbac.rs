@@ -1,4 +1,4 @@
-//! The cluster's roles and bindings, kept parsed beside the store.
+//! The cluster's roles and bindings, as a parsed copy of the store.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -17,10 +17,11 @@ static KINDS: [&Kind; 4] = [
     &rbac::ROLE_BINDING,
 ];
 
-/// All roles and bindings, as of the newest write that anybody has heard of.
+/// All roles and bindings, as of the last completed write.
 ///
-/// A question costs a look at a flag and the user's own bindings. The store raises the flag with the first change after the last look,
-/// before it tells the writer that the change is made; who asks next takes the changes in, and only them.
+/// A check costs one load of a flag, and the evaluation of the user's own bindings. The store sets
+/// the flag at the first change after the last check, before it confirms the change to the writer.
+/// The next check applies the new changes, and only those.
 pub(crate) struct Rbac {
     changed: Arc<Changed>,
     kept: RwLock<Kept>,
@@ -51,7 +52,8 @@ impl Rbac {
     pub(crate) fn with<T>(&self, objects: &Objects, ask: impl FnOnce(&Policy) -> T) -> T {
         if self.changed.0.load(Ordering::Acquire) {
             let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
-            // Taken down under the lock: who finds it down waits here until the changes are in.
+            // Cleared under the lock: a check that sees it cleared waits for the lock until the
+            // changes are applied.
             if self.changed.0.swap(false, Ordering::AcqRel) {
                 let waker = Waker::from(self.changed.clone());
                 if kept.catch_up(&waker).is_err() {
@@ -75,7 +77,7 @@ impl Kept {
             for object in snapshot.iter() {
                 insert(&mut policy, kind, &object.body);
             }
-            // A revision that was current a moment ago is not forgotten; a store that closes changes no more.
+            // The revision is too new to be compacted. A closing store has no more changes.
             if let Ok(watcher) = objects.watch(&prefix, snapshot.revision(), Interest::All) {
                 watchers.push((kind, watcher));
             }
@@ -83,7 +85,7 @@ impl Kept {
         Kept { policy, watchers }
     }
 
-    /// Takes in what has happened, and has `waker` told of what comes next.
+    /// Applies new changes, and registers `waker` for the next one.
     fn catch_up(&mut self, waker: &Waker) -> Result<(), WatchError> {
         for (kind, watcher) in &mut self.watchers {
             loop {

@@ -31,7 +31,7 @@ fn names(objects: &Objects) -> Vec<String> {
     list.iter().map(|object| name(object.key.as_str())).collect()
 }
 
-/// A data directory with these namespaces, and its newest revision.
+/// Creates a data directory with these namespaces. Returns it with its newest revision.
 async fn data_dir(namespaces: &[&str]) -> (tempfile::TempDir, u64) {
     let dir = tempfile::tempdir().unwrap();
     Pki::open(dir.path(), &Disk::default(), false, Timestamp::now()).unwrap();

@@ -13,7 +13,7 @@ use crate::respond::{self, Payload};
 use crate::shared::Shared;
 use crate::write;
 
-/// Binds the pod that the path names to the node in the body. A binding is permanent.
+/// Binds the pod in the path to the node in the body. A binding is permanent.
 pub(crate) async fn bind(shared: &Shared, mut request: Request) -> Result<Response<Body>, Status> {
     let options = WriteOptions::of(&request.query, "CreateOptions")?;
     let ty = schema::lookup("", "v1", "Binding").ok_or_else(Status::path_not_found)?;

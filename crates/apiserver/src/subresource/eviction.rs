@@ -23,7 +23,7 @@ use crate::user::User;
 use crate::verbs::delete::{self, DeleteOptions, Step};
 use crate::write;
 
-/// The body, in both versions in which clients send it; they have the same fields.
+/// Type of the body, in both versions that clients send. They have the same fields.
 static EVICTION: LazyLock<Option<Type>> = LazyLock::new(|| {
     let ty = schema::lookup("policy", "v1", "Eviction")?;
     Some(Type {
@@ -45,7 +45,7 @@ const fn version(version: &'static str) -> Gvk {
     }
 }
 
-/// When to come back after so many others took from the same budget that no turn came, in seconds.
+/// `Retry-After` in seconds when every attempt conflicted with other evictions of the same budget.
 const CROWD_RETRY_SECONDS: u32 = 10;
 
 /// Evicts the pod that the path names, unless its disruption budget is used up.
@@ -135,7 +135,8 @@ fn spend(shared: &Shared, namespace: &str, pod: &Value, now: Timestamp) -> Resul
     }))
 }
 
-/// The write that begins the marked pod's deletion, or ends it; none for one that goes already and says why.
+/// Returns the write that starts or completes the deletion of the marked pod. `None` if the pod is
+/// already being deleted and its mark is stored.
 fn deletion(
     place: Place<'_>,
     current: &Object,

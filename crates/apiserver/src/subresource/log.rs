@@ -19,14 +19,14 @@ use crate::subresource::container::container;
 /// Longest error text of an agent that the server passes on, in bytes.
 const AGENT_ERROR_BYTES_MAX: usize = 16 * 1024;
 
-/// What a segment of a path cannot hold as it is: everything but the unreserved characters of RFC 3986.
+/// Characters that are escaped in a path segment: all but the unreserved characters of RFC 3986.
 pub(crate) const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// Parameters that the agent understands; the numbers among them are checked here.
+/// Parameters that are passed to the agent. The numbers are validated here.
 const NUMBERS: [&str; 3] = ["tailLines", "sinceSeconds", "limitBytes"];
 const OTHERS: [&str; 4] = ["follow", "previous", "timestamps", "sinceTime"];
 
@@ -68,7 +68,7 @@ fn parameters(query: &Query) -> String {
     parameters.finish()
 }
 
-/// Returns the pod that the path names.
+/// Returns the pod in the path.
 pub(crate) fn pod(shared: &Shared, target: &Target) -> Result<Value, Status> {
     let kind: &'static Kind = target.kind;
     let pod = objects::get(&shared.objects, kind, &target.namespace, &target.name)?;
@@ -80,7 +80,7 @@ pub(crate) fn node(pod: &Value) -> Option<&str> {
     pod["spec"]["nodeName"].as_str().filter(|node| !node.is_empty())
 }
 
-/// `/<what>/<namespace>/<pod>/<container>`
+/// Returns `/<what>/<namespace>/<pod>/<container>`.
 pub(crate) fn agent_path(what: &str, target: &Target, container: &str) -> String {
     let encode = |text| utf8_percent_encode(text, SEGMENT);
     format!(
@@ -91,7 +91,7 @@ pub(crate) fn agent_path(what: &str, target: &Target, container: &str) -> String
     )
 }
 
-/// Returns the agent's error: the message of its Status, or the text that it sent.
+/// Returns the agent's error: the message of its `Status`, or the text of the response.
 pub(crate) async fn agent_failure(response: Response<Incoming>) -> Status {
     let code = response.status().as_u16();
     let body = Limited::new(response.into_body(), AGENT_ERROR_BYTES_MAX)

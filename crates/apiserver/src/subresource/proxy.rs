@@ -1,5 +1,5 @@
-//! `nodes/proxy`, `pods/proxy`, `services/proxy`, and `daemonsets/proxy` of one node: requests that the
-//! server forwards to the HTTP server of an object.
+//! `nodes/proxy`, `pods/proxy`, `services/proxy`, and `daemonsets/proxy` of one node: requests that
+//! the server forwards to the HTTP server of an object.
 //!
 //! The server needs no route to pods or nodes. It requests a stream from the node's agent over the
 //! agent's own connection, and sends HTTP through that stream ([`forward`]). The agent connects only

@@ -1,6 +1,6 @@
 //! Lists that differ from the stored bytes: Tables, metadata, YAML, indented JSON, and kinds that
-//! present another stored kind. Items are converted while the client reads, so a list needs the memory
-//! of one frame and not of all its items as trees.
+//! present another stored kind. Items are converted while the client reads, so a list needs the
+//! memory of one frame and not of all its items as trees.
 
 use std::collections::VecDeque;
 use std::pin::Pin;

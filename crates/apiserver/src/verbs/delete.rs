@@ -128,7 +128,7 @@ fn propagation(value: &Value, orphan: Option<bool>, errors: &mut Vec<FieldError>
     }
 }
 
-/// Deletes the object that the path names.
+/// Deletes the object in the path.
 pub(crate) async fn delete(shared: &Shared, request: Request) -> Result<Response<Body>, Status> {
     let options = DeleteOptions::of(&request).await?;
     let target = &request.target;

@@ -65,7 +65,7 @@ impl Selection {
             && self.fields.matches(|field| match field {
                 "metadata.name" => Some(&attributes.name),
                 "metadata.namespace" => Some(&attributes.namespace),
-                // A kind that is a face of another one names the same fields, in the same order.
+                // A kind that presents another stored kind has the same fields in the same order.
                 field => self
                     .kind
                     .selectable
@@ -90,8 +90,8 @@ impl Selection {
             .filter(|node| is_pod && !node.is_empty())
     }
 
-    /// Returns the common prefix of the keys of all selected objects in `namespace`, or the key of the
-    /// only one.
+    /// Returns the common prefix of the keys of all selected objects in `namespace`, or the key of
+    /// the only one.
     pub(crate) fn prefix(&self, namespace: &str) -> String {
         match self.name() {
             Some(name) if !namespace.is_empty() || !self.kind.namespaced => {

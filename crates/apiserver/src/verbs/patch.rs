@@ -29,8 +29,8 @@ enum Patch<'a> {
     Strategic(Value),
 }
 
-/// Applies the patch in the body to the object that the path names. A patch without a
-/// `resourceVersion` applies to any state of the object.
+/// Applies the patch in the body to the object in the path. A patch without a `resourceVersion`
+/// applies to any state of the object.
 pub(crate) async fn patch(
     shared: &Shared,
     mut request: Request,

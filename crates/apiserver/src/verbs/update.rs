@@ -29,7 +29,7 @@ pub(crate) enum Part {
     Approval,
 }
 
-/// Replaces the object that the path names with the one in the body.
+/// Replaces the object in the path with the one in the body.
 pub(crate) async fn update(
     shared: &Shared,
     mut request: Request,
@@ -116,8 +116,8 @@ pub(crate) fn prepare(
 
 /// Compares the UID and the resource version in the body with the stored ones.
 ///
-/// Returns 409 when one differs, 422 when the kind requires a resource version and the body has none,
-/// and 400 when it is not a number.
+/// Returns 409 if one differs, 422 if the kind requires a resource version and the body has none,
+/// and 400 if it is not a number.
 fn check_preconditions(kind: &Kind, name: &str, new: &Value, old: &Value, part: Part) -> Result<(), Status> {
     let (wanted, found) = (meta::uid(new), meta::uid(old));
     if !wanted.is_empty() && wanted != found {

@@ -26,8 +26,8 @@ use crate::respond::{self, Presenter};
 use crate::shared::Shared;
 use crate::verbs::list_options::{self, ListOptions, Selection};
 
-/// Ticket of a watch. The watch holds a seat until its initial objects are sent, because they are in
-/// memory. Its client must read them in time.
+/// Ticket of a watch. The watch holds a seat until its initial objects are sent, because they are
+/// in memory, and the client must read them in time.
 pub(crate) struct Seat {
     ticket: Ticket,
     connection: Arc<Connection>,
@@ -103,7 +103,7 @@ pub(crate) async fn watch(
             (Some(snapshot), watcher)
         }
     };
-    // Lines of YAML would not be lines.
+    // Each event is one line, and YAML needs several.
     let answer = Answer {
         encoding: Encoding::Json,
         ..request.answer
@@ -145,7 +145,7 @@ fn watch_failed(error: WatchError) -> Status {
     }
 }
 
-/// Returns how long a watch lives.
+/// Returns the duration of a watch.
 fn life(shared: &Shared, seconds: Option<u64>) -> Result<Duration, Status> {
     if let Some(seconds) = seconds {
         return Ok(Duration::from_secs(seconds));
@@ -286,8 +286,8 @@ impl Watch {
         frame.freeze()
     }
 
-    /// Returns the event that the selectors make of a change. An object that starts to match is ADDED.
-    /// An object that stops matching is DELETED, in its last matching state.
+    /// Returns the event that the selectors make of a change. An object that starts to match is
+    /// ADDED. An object that stops matching is DELETED, in its last matching state.
     fn seen(&self, event: &Event<Entry>) -> Option<(&'static str, Bytes)> {
         let object = &event.object;
         let selects = |object: &Object| self.selection.matches(&object.attributes);

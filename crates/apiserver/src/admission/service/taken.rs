@@ -17,21 +17,21 @@ use crate::service_ranges::address_at;
 /// Kubernetes' range of node ports.
 pub(super) const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
 
-/// What Services have.
+/// The allocated addresses and ports.
 #[derive(Default)]
 pub(crate) struct Taken {
     watcher: Option<Watcher<Entry>>,
     addresses: HashMap<IpAddr, Key>,
     ports: HashMap<(Protocol, u16), Key>,
     held: HashMap<Key, Held>,
-    /// Where in a range the next free address is looked for.
+    /// Offset in each range at which the search for the next free address starts.
     cursors: HashMap<IpNet, u32>,
 }
 
 /// `TCP`, `UDP` or `SCTP`.
 pub(super) type Protocol = Box<str>;
 
-/// What one Service has.
+/// Addresses and ports of one Service.
 #[derive(Default, PartialEq)]
 struct Held {
     addresses: Vec<IpAddr>,
@@ -40,7 +40,7 @@ struct Held {
 
 impl Held {
     fn of(object: &Object) -> Held {
-        // What cannot be read is served by nobody and holds nothing.
+        // An object that cannot be decoded has no addresses and ports in effect.
         let service = serde_json::from_slice::<ServiceView>(&object.body).unwrap_or_default();
         let ports = service.ports.iter().filter(|port| port.node_port != 0);
         Held {
@@ -73,7 +73,7 @@ impl Taken {
                     }
                 }
                 Ok(None) => break,
-                // Too long ago: the history since then is forgotten.
+                // The store has compacted the history since the last call.
                 Err(_) => match self.anew(objects) {
                     Some(next) => watcher = next,
                     None => return,
@@ -122,18 +122,19 @@ impl Taken {
         }
     }
 
-    /// Whether another Service than this one has the address.
+    /// Returns whether another Service has the address.
     pub(super) fn has_address(&self, address: IpAddr, own: &Key) -> bool {
         self.addresses.get(&address).is_some_and(|holder| holder != own)
     }
 
-    /// Whether another Service than this one has the node port.
+    /// Returns whether another Service has the node port.
     pub(super) fn has_port(&self, protocol: &str, port: u16, own: &Key) -> bool {
         let holder = self.ports.get(&(protocol.into(), port));
         holder.is_some_and(|holder| holder != own)
     }
 
-    /// A free address of a range, and one that was not free lately where there is a choice. `None` when all are taken.
+    /// Returns a free address of a range, if possible one that was not in use recently. `None` if
+    /// all are in use.
     pub(super) fn next_address(&mut self, range: &IpNet) -> Option<IpAddr> {
         let cursor = self.cursors.get(range).copied().unwrap_or(0);
         let free = free_offset(range, cursor, |address| self.addresses.contains_key(&address))?;
@@ -142,12 +143,13 @@ impl Taken {
     }
 }
 
-/// The offset of a free address: of the dynamic part of the range, from `cursor` on and around, else of the rest. Kubernetes keeps a
-/// sixteenth of a range, between 16 and 256 addresses, for Services that name theirs.
+/// Returns the offset of a free address. Searches the dynamic part of the range from `cursor` and
+/// around, then the reserved part. Kubernetes reserves a sixteenth of a range, between 16 and 256
+/// addresses, for Services that request an address.
 fn free_offset(range: &IpNet, cursor: u32, is_used: impl Fn(IpAddr) -> bool) -> Option<u32> {
     let size = 1_u32 << (range.max_prefix_len() - range.prefix_len());
     let reserved = if size <= 16 { 1 } else { (size / 16).clamp(16, 256) };
-    // Neither the network's own address nor, of IPv4, the broadcast address.
+    // Excludes the network address, and the broadcast address in IPv4.
     let end = if range.addr().is_ipv4() { size - 1 } else { size };
     let cursor = cursor.clamp(reserved, end);
     let mut offsets = (cursor..end).chain(reserved..cursor).chain(1..reserved);

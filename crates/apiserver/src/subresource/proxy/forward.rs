@@ -1,4 +1,4 @@
-//! One HTTP request through a stream, and its answer back.
+//! Forwards one HTTP request through a stream, and returns the response.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::rights::Stay;
 use crate::shared::Shared;
 use crate::tunnel::wants_upgrade;
 
-/// What is between two neighbours, and not for those behind them.
+/// Headers that apply to one connection only and are not forwarded.
 const HOP_BY_HOP: [HeaderName; 8] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -32,7 +32,8 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     UPGRADE,
 ];
 
-/// What a browser would take for this server's own word.
+/// Headers of CORS. From a backend they are removed, because a browser would apply them to the API
+/// server.
 const CROSS_ORIGIN: [HeaderName; 4] = [
     ACCESS_CONTROL_ALLOW_CREDENTIALS,
     ACCESS_CONTROL_ALLOW_HEADERS,
@@ -40,7 +41,8 @@ const CROSS_ORIGIN: [HeaderName; 4] = [
     ACCESS_CONTROL_ALLOW_ORIGIN,
 ];
 
-/// Sends a request to `place` and gives its answer. `head` is the path that led there, `rest` the one that is asked for.
+/// Sends a request to `place` and returns the response. `head` is the path of the proxy, `rest` the
+/// path for the backend.
 pub(super) async fn forward(
     shared: &Arc<Shared>,
     place: &Port,
@@ -54,7 +56,7 @@ pub(super) async fn forward(
     let io = TokioIo::new(stream::open(shared, place).await?);
     let (mut sender, connection) = http1::handshake(io).await.map_err(unreachable)?;
     let stopping = shared.stopping.clone();
-    // It ends with the answer, which is the stream's only one.
+    // The task ends with the response, because the connection serves only one request.
     shared.tasks.spawn(async move {
         tokio::select! {
             ended = connection.with_upgrades() => {
@@ -91,7 +93,7 @@ pub(super) async fn forward(
     Ok(Response::from_parts(parts, Body::stream(body)))
 }
 
-/// The protocol that a client wants to change to.
+/// Returns the protocol to which the client requests an upgrade.
 fn asked_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let wanted = headers.get(UPGRADE)?;
     let text = wanted.to_str().ok()?;
@@ -99,7 +101,7 @@ fn asked_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     wants_upgrade(headers, first).then(|| wanted.clone())
 }
 
-/// The request as it goes out.
+/// Builds the request for the backend.
 fn outward(
     place: &Port,
     head: &str,
@@ -119,7 +121,7 @@ fn outward(
         HeaderValue::from_str(authority.as_str()).ok()
     });
     strip_hops(&mut headers);
-    // Who the client is to this server is no business of what stands behind it.
+    // The backend must not receive the client's credential for this server.
     headers.remove(AUTHORIZATION);
     let impersonation: Vec<HeaderName> = headers
         .keys()
@@ -171,7 +173,8 @@ fn without_cross_origin(headers: &mut HeaderMap) {
     }
 }
 
-/// Where a redirect leads for the client: below `head`, if it stays on this place. Others are left alone.
+/// Rewrites a redirect to a path below `head` if it stays on this host. Returns `None` for other
+/// redirects, which stay unchanged.
 fn moved(location: &str, place: &Port, head: &str) -> Option<HeaderValue> {
     let path = match location.strip_prefix('/') {
         Some(rest) if !rest.starts_with('/') => location,
@@ -189,7 +192,8 @@ fn moved(location: &str, place: &Port, head: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(&format!("{head}{path}")).ok()
 }
 
-/// Lets the client and what it reached talk as they like.
+/// Copies bytes between the client and the backend after an upgrade, until one side or the client's
+/// credential ends.
 fn join(shared: &Shared, client: OnUpgrade, reached: OnUpgrade, mut stay: Stay) {
     let stopping = shared.stopping.clone();
     shared.tasks.spawn(async move {

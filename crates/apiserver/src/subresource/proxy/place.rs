@@ -1,4 +1,4 @@
-//! Where a proxied request goes: which node, which pod, which port.
+//! Resolves a proxied request to a node, a pod and a port.
 
 use std::sync::Arc;
 
@@ -12,31 +12,31 @@ use crate::objects::{self, INDEX_NODE, Object};
 use crate::routes::Target;
 use crate::shared::Shared;
 
-/// The port on which a kubelet listens; here the agent answers for it.
+/// Port of a kubelet. The agent itself serves requests for this port.
 const KUBELET_PORT: &str = "10250";
 
-/// Where a request goes.
+/// Destination of a request.
 #[derive(Debug, PartialEq)]
 pub(super) enum Place {
-    /// To the agent of a node.
+    /// The agent of a node.
     Agent { node: String },
-    /// To a port.
+    /// A port.
     Port(Port),
 }
 
-/// A port that the agent of a node dials.
+/// A port to which the agent of a node connects.
 #[derive(Debug, PartialEq)]
 pub(super) struct Port {
     pub(super) node: String,
-    /// Whose port, in the path that the agent is asked with.
+    /// Owner of the port, for the path of the request to the agent.
     pub(super) of: Of,
     pub(super) port: u16,
     pub(super) tls: bool,
-    /// What it is called in errors and in the Host header.
+    /// Host and port for errors and the Host header.
     pub(super) host: String,
 }
 
-/// Whose port is dialled.
+/// Owner of a port.
 #[derive(Debug, PartialEq)]
 pub(super) enum Of {
     Node,
@@ -47,7 +47,7 @@ pub(super) enum Of {
     },
 }
 
-/// `[scheme:]name[:port]`, as Kubernetes writes it.
+/// Name in the path: `[scheme:]name[:port]`, as in Kubernetes.
 #[derive(Debug, PartialEq)]
 struct Named<'n> {
     tls: bool,
@@ -74,7 +74,7 @@ fn named<'n>(text: &'n str, kind: &Kind) -> Result<Named<'n>, Status> {
     })
 }
 
-/// Finds where `target` leads. `node` is the one whose daemon is asked for, as it stands in the path.
+/// Resolves `target`. `node` is the node of a daemon, still encoded as in the path.
 pub(super) fn find(shared: &Shared, target: &Target, node: Option<&str>) -> Result<Place, Status> {
     let named = named(&target.name, target.kind)?;
     match target.kind.kind {
@@ -115,8 +115,8 @@ fn number(text: &str) -> Option<u16> {
     text.parse().ok().filter(|port| *port != 0)
 }
 
-/// A pod's port: the one that is named, by number or by a container's name for it, or the first that a container has, or that
-/// of the scheme.
+/// Resolves a pod's port: the given number or container port name, else the first port of a
+/// container, else the default port of the scheme.
 fn of_pod(pod: &Value, named: &Named<'_>) -> Result<Port, Status> {
     let name = meta::name(pod);
     let port = match number(named.port) {
@@ -176,7 +176,7 @@ fn pod_port(pod: &Value, port: u16, tls: bool) -> Result<Port, Status> {
     })
 }
 
-/// Any ready endpoint of a Service that is a pod.
+/// Resolves a Service to one of its ready endpoints that are pods.
 fn of_service(shared: &Shared, target: &Target, named: &Named<'_>) -> Result<Port, Status> {
     let service = read(shared, target.kind, &target.namespace, named.name)?;
     let ports = service["spec"]["ports"]
@@ -230,7 +230,7 @@ fn of_service(shared: &Shared, target: &Target, named: &Named<'_>) -> Result<Por
         return Err(Status::unavailable(why));
     }
     let name = pod["name"].as_str().unwrap_or_default();
-    // One that went since is as good as none.
+    // A pod that was deleted meanwhile counts as no endpoint.
     let pod = read(shared, pod_kind()?, &target.namespace, name).map_err(|_| none())?;
     pod_port(&pod, *port, named.tls)
 }
@@ -243,7 +243,7 @@ fn pod_kind() -> Result<&'static Kind, Status> {
     objects::core("Pod").ok_or_else(Status::path_not_found)
 }
 
-/// The daemon of one node, whichever pod it is now.
+/// Resolves a DaemonSet and a node to the current pod.
 fn of_daemon(shared: &Shared, target: &Target, named: &Named<'_>, node: &str) -> Result<Port, Status> {
     let set = objects::get(&shared.objects, target.kind, &target.namespace, named.name)?;
     let node = percent_decode_str(node)
@@ -273,7 +273,8 @@ fn is_of(pod: &Value, set: &Arc<Object>) -> bool {
     managers.any(|owner| owner["uid"] == *set.attributes.attributes.uid)
 }
 
-/// Of a daemon's pods on one node the one that serves: ready, rather not terminating, the newest.
+/// Returns the pod that serves, of a DaemonSet's pods on one node: it is ready, and preferably not
+/// terminating, and then the newest.
 fn choose(pods: &[Value]) -> Result<&Value, String> {
     let ready = pods.iter().filter(|pod| is_ready(pod));
     let best = ready.max_by_key(|pod| {

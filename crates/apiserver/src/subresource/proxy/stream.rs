@@ -1,4 +1,4 @@
-//! A stream to a port, through the agent of the port's node.
+//! Opens a stream to a port, through the agent of the port's node.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// 503, in Kubernetes' words.
+/// Returns 503 with Kubernetes' message.
 pub(super) fn unreachable(why: impl std::fmt::Display) -> Status {
     Status::unavailable(format!("error trying to reach service: {why}"))
 }
