@@ -1,4 +1,5 @@
-//! How much memory strangers take from a server at their worst. A binary of its own, because it measures the process.
+//! Measures the most memory that clients without a credential can take from a server. It is a
+//! separate binary, because it measures the whole process.
 
 #[path = "api/common.rs"]
 #[expect(dead_code, reason = "the other tests of the API need the rest")]
@@ -16,17 +17,18 @@ use tokio_rustls::client::TlsStream;
 
 use common::Cluster;
 
-/// Connections of each sort that a server takes at most (`limits.rs`), and the memory for all strangers.
+/// Limits of a server on each class of connection (`limits.rs`), and on the memory of all these
+/// clients.
 const CALLERS: usize = 2_048;
 const GUESTS: usize = 256;
 const ALL_BYTES: usize = 256 << 20;
 
-/// How many are opened, and from how many addresses: as many as one may have each.
+/// Addresses that connect, and the number of connections: as many as one address may have.
 const ADDRESSES: u8 = 4;
 const OPENED_GUESTS: usize = 4 * 60;
 const OPENED_CALLERS: usize = 4 * 100;
 
-/// Files for both ends of that.
+/// Open files, for both ends of these connections.
 const FILES: u64 = 8_192;
 
 fn raise_the_limit_of_files() {
@@ -43,7 +45,7 @@ async fn dial(server: SocketAddr, number: usize) -> TcpStream {
     socket.connect(server).await.unwrap()
 }
 
-/// A handshake that announces a long message and does not end it.
+/// Starts a handshake, announces a long message and does not complete it.
 async fn caller(server: SocketAddr, number: usize) -> TcpStream {
     const MESSAGE: u16 = 16_000;
     let mut stream = dial(server, number).await;
@@ -65,7 +67,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A client that takes no answers, leaves its requests open, and then sends a head that does not end.
+/// Reads no responses, leaves its requests open, and then sends a head that does not end.
 async fn guest(server: SocketAddr, number: usize, tls: &Arc<rustls::ClientConfig>) -> TlsStream<TcpStream> {
     const DATA: u8 = 0;
     const HEADERS: u8 = 1;
@@ -74,7 +76,7 @@ async fn guest(server: SocketAddr, number: usize, tls: &Arc<rustls::ClientConfig
     const WINDOW_UPDATE: u8 = 8;
     const END_HEADERS: u8 = 4;
     const REQUESTS: u32 = 8;
-    /// All together are what may be sent ahead.
+    /// The bodies together fill the flow-control window.
     const BODY: usize = 16_000;
     let name = ServerName::try_from("localhost").unwrap();
     let stream = dial(server, number).await;
@@ -84,7 +86,7 @@ async fn guest(server: SocketAddr, number: usize, tls: &Arc<rustls::ClientConfig
         .unwrap();
     let hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     stream.write_all(hello).await.unwrap();
-    // A window of 0 bytes for each answer.
+    // Sets a window of 0 bytes for each response.
     let settings = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
     stream.write_all(&settings).await.unwrap();
     answered(&mut stream, WINDOW_UPDATE).await;
@@ -98,7 +100,7 @@ async fn guest(server: SocketAddr, number: usize, tls: &Arc<rustls::ClientConfig
     sent.extend(frame(PING, 0, 0, &[0; 8]));
     stream.write_all(&sent).await.unwrap();
     answered(&mut stream, PING).await;
-    // A header of one byte by its index, as often as the list may have.
+    // Repeats a header as a one-byte index, as often as the header list may contain it.
     let mut long = head;
     long.extend_from_slice(&[0x40, 0x01, b'a', 0x00]);
     long.resize(long.len() + 1_480, 0xbe);
@@ -108,7 +110,7 @@ async fn guest(server: SocketAddr, number: usize, tls: &Arc<rustls::ClientConfig
     stream
 }
 
-/// Reads frames up to one of this kind.
+/// Reads frames until one of this kind.
 async fn answered(stream: &mut TlsStream<TcpStream>, kind: u8) {
     loop {
         let mut head = [0; 9];
@@ -122,7 +124,7 @@ async fn answered(stream: &mut TlsStream<TcpStream>, kind: u8) {
     }
 }
 
-/// Bytes of the process that are in memory.
+/// Returns the resident memory of the process in bytes.
 fn resident() -> usize {
     let text = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -130,7 +132,7 @@ fn resident() -> usize {
     kibibytes * 1024
 }
 
-/// Waits until the server has read what was sent to it.
+/// Waits until the server has read all bytes that were sent to it.
 async fn all_is_read(server: SocketAddr) {
     let port = format!(":{:04X}", server.port());
     let unread = || {

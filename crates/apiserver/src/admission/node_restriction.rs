@@ -1,5 +1,5 @@
 //! NodeRestriction: limits what a node may write into objects that it has the right to write. It
-//! checks each object in the same transaction state that the write replaces.
+//! checks each object in the state that the write replaces.
 
 use std::net::IpAddr;
 

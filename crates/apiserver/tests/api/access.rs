@@ -1,4 +1,4 @@
-//! Who gets in, over real TLS: certificates, tokens, nobody.
+//! Authentication over TLS: certificates, tokens, and clients without either.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -22,7 +22,7 @@ async fn remote(cluster: &Cluster) -> Client {
     Client::try_from(config(cluster).await).unwrap()
 }
 
-/// A client that has the token instead of the certificate.
+/// Returns a client with the token instead of the certificate.
 async fn bearer(cluster: &Cluster, token: Option<String>) -> Client {
     let mut config = config(cluster).await;
     config.auth_info = kube::config::AuthInfo {
@@ -131,7 +131,7 @@ async fn token_lives_as_long_as_its_account_and_its_pod() {
         .await
         .expect(200);
     assert_eq!(code(plain.clone(), CONFIG_MAPS).await, 401);
-    // Another account of the same name is not the same account.
+    // A new account with the same name is another account.
     cluster.create(accounts, &account).await.expect(201);
     assert_eq!(code(plain, CONFIG_MAPS).await, 401);
 }

@@ -1,4 +1,5 @@
-//! The form of answers: compressed, indented, or in plain text for who knocks at the wrong door.
+//! Form of responses: compressed, indented, or plain text for clients that use HTTP on the HTTPS
+//! port.
 
 use bytes::Bytes;
 use http::{Method, Request};
@@ -51,7 +52,7 @@ async fn large_answers_to_reads_are_compressed_for_who_takes_gzip() {
     assert_eq!((small.code, small.header("content-encoding")), (200, ""));
 }
 
-/// An answer without the ages in it: they go on between two answers.
+/// Parses a Table and removes the ages, which differ between two responses.
 fn ageless(text: &str) -> Value {
     let mut answer: Value = serde_json::from_str(text).unwrap();
     for row in answer["rows"].as_array_mut().into_iter().flatten() {
@@ -81,7 +82,7 @@ async fn people_get_indented_answers() {
     let failure = cluster.get("/api/v1/namespaces/none?pretty").await;
     assert_eq!(failure.code, 404);
     assert!(failure.text.starts_with("{\n  \"kind\": \"Status\",\n"));
-    // The events of a watch stay lines.
+    // The events of a watch stay on one line each.
     let mut watch = cluster.watch(&format!("{CONFIG_MAPS}?watch=1&pretty=true")).await;
     let (kind, _) = watch.next_seen().await;
     assert_eq!(kind, "ADDED");
@@ -112,7 +113,7 @@ async fn long_selectors_are_taken_over_http2() {
         .unwrap();
     let connection = tokio::spawn(connection);
     let labels = vec!["example.com/some-label"; 3_000].join(",");
-    // Hyper's URIs are shorter than that; a header is not.
+    // Hyper limits the length of a URI to less than that, but not the length of a header.
     let request = Request::get(format!("https://localhost{CONFIG_MAPS}"))
         .header("x-long", labels)
         .body(Full::new(Bytes::new()))
