@@ -1,4 +1,4 @@
-//! What roles and bindings give, who may give them, and the questions about them.
+//! Roles and bindings: the rights that they give, who may grant them, and access reviews.
 
 use apiserver::User;
 use http::{Method, Request};
@@ -9,7 +9,7 @@ use crate::common::*;
 
 const REVIEWS: &str = "/apis/authorization.k8s.io/v1";
 
-/// Code and message of a request by `user`.
+/// Sends a request as `user`, and returns the code and the message.
 async fn ask(cluster: &Cluster, user: User, method: Method, path: &str, body: &Value) -> (u16, Value) {
     let content_type = if method == Method::PATCH { MERGE } else { JSON };
     let body = if body.is_null() {
@@ -73,11 +73,11 @@ async fn who_has_no_role_hears_what_he_cannot() {
         (code, message.as_str()),
         (403, r#"forbidden: User "jane" cannot get path "/metrics""#)
     );
-    // What everybody who says who he is may: see what is there, and ask about himself.
+    // Every authenticated user may read discovery and review their own rights.
     for path in ["/api", "/apis", "/api/v1", "/openapi/v3", "/version"] {
         assert_eq!(get(&cluster, "jane", path).await.0, 200, "{path}");
     }
-    // What is not served is not found by those who might have asked for it, and by nobody else.
+    // Only users with rights on a resource get 404 if it is not served. Others get 403.
     cluster.bind("", "view", user("jane")).await;
     assert_eq!(get(&cluster, "jane", "/apis/apps/v1/deployments").await.0, 404);
     assert_eq!(get(&cluster, "jane", "/apis/example.com/v1/things").await.0, 403);
@@ -220,7 +220,8 @@ async fn nobody_gives_what_he_does_not_have() {
             .0,
         404
     );
-    // Labels of a role with more rights than one's own may change: no right is given by that.
+    // A user may change the labels of a role with more rights than their own, because that grants
+    // nothing.
     cluster
         .create(
             &roles,
@@ -245,7 +246,8 @@ async fn nobody_gives_what_he_does_not_have() {
         200
     );
 
-    // Who may bind a role may give it without having it; who may escalate may write any.
+    // A user with `bind` may grant a role without having its rights. A user with `escalate` may
+    // write any role.
     let rules = json!([
         {"verbs": ["bind"], "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"], "resourceNames": ["system:node"]},
         {"verbs": ["escalate"], "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles"]},
@@ -457,7 +459,7 @@ async fn what_creates_needs_the_right_to_create() {
         text(&answer["message"]).contains("cannot create resource \"services\""),
         "{answer}"
     );
-    // A WebSocket begins with GET; it runs a command all the same.
+    // A WebSocket starts with GET, but it runs a command.
     let (code, message) = get(&cluster, "jane", &format!("{PODS}/p/exec?command=ls&stdout=1")).await;
     assert_eq!(code, 403);
     assert!(

@@ -1,4 +1,4 @@
-//! Requests that make no sense: each gets the error that Kubernetes gives, and none breaks anything.
+//! Invalid requests: each gets the error of Kubernetes, and none harms the server.
 
 use bytes::Bytes;
 use http::{Method, Request};
@@ -162,7 +162,7 @@ async fn connection_outlives_a_body_that_nobody_wanted() {
     let stream = TokioIo::new(dial_as_admin(&cluster).await);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
     tokio::spawn(connection);
-    // Refused before the body is read: unknown path, unknown method, a body that is too large.
+    // Refused before the body is read: unknown path, unknown method, and an oversized body.
     let cases = [
         ("POST", "/apis/none/v1/things", 100_000, 404),
         ("PUT", CONFIG_MAPS, 100_000, 405),

@@ -1,4 +1,4 @@
-//! A server of its own for each test, and short ways to talk to it.
+//! A server for each test, and functions to send requests to it.
 
 use std::sync::Arc;
 
@@ -26,13 +26,13 @@ pub(crate) const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 pub(crate) const PODS: &str = "/api/v1/namespaces/default/pods";
 pub(crate) const DAEMON_SETS: &str = "/apis/apps/v1/namespaces/default/daemonsets";
 
-/// A server in a directory that goes with it.
+/// A server and its data directory, which is removed with it.
 pub(crate) struct Cluster {
     pub(crate) server: Server,
     pub(crate) dir: TempDir,
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) code: u16,
@@ -42,14 +42,14 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The object, when the code is as expected.
+    /// Returns the object. Panics if the code differs.
     #[track_caller]
     pub(crate) fn expect(self, code: u16) -> Value {
         assert_eq!(self.code, code, "{}", self.text);
         self.json
     }
 
-    /// A header's text.
+    /// Returns the text of a header.
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers
             .get(name)
@@ -63,7 +63,7 @@ impl Cluster {
         Cluster::with_services("10.96.0.0/12").await
     }
 
-    /// With Services' addresses of these ranges.
+    /// Starts a server with these Service ranges.
     pub(crate) async fn with_services(ranges: &str) -> Cluster {
         let dir = tempfile::tempdir().unwrap();
         Cluster {
@@ -72,12 +72,12 @@ impl Cluster {
         }
     }
 
-    /// Stops the server and starts it again on the same directory.
+    /// Stops the server and starts it again with the same directory.
     pub(crate) async fn restart(self) -> Cluster {
         self.restart_with_services("10.96.0.0/12").await
     }
 
-    /// The same, with other ranges of Services.
+    /// Does what [`Cluster::restart`] does, with other Service ranges.
     pub(crate) async fn restart_with_services(self, ranges: &str) -> Cluster {
         let Cluster { server, dir } = self;
         server.shutdown().await.expect("stop the server");
@@ -164,7 +164,8 @@ impl Cluster {
             .await
     }
 
-    /// Gives the subjects a ClusterRole in a namespace, or in all of them when that is empty.
+    /// Binds a ClusterRole to the subjects in a namespace, or in all namespaces if `namespace` is
+    /// empty.
     pub(crate) async fn bind(&self, namespace: &str, role: &str, subjects: Value) {
         let (kind, path) = match namespace {
             "" => ("ClusterRoleBinding", format!("{RBAC}/clusterrolebindings")),
@@ -183,7 +184,7 @@ impl Cluster {
         self.create(&path, &binding).await.expect(201);
     }
 
-    /// A watch; each line is an event.
+    /// Starts a watch, in which each line is an event.
     pub(crate) async fn watch(&self, path: &str) -> Watch {
         self.watch_as(path, JSON).await
     }
@@ -226,7 +227,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// The next event; None at the end.
+    /// Returns the next event; `None` at the end.
     pub(crate) async fn next(&mut self) -> Option<Value> {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
@@ -238,7 +239,7 @@ impl Watch {
         }
     }
 
-    /// The type of the next event and the name of its object.
+    /// Returns the type of the next event and the name of its object.
     pub(crate) async fn next_seen(&mut self) -> (String, String) {
         let event = self.next().await.expect("the watch has ended");
         (text(&event["type"]), text(&event["object"]["metadata"]["name"]))
@@ -281,7 +282,7 @@ pub(crate) fn daemon_set(name: &str) -> Value {
     })
 }
 
-/// The causes of a Status: field and reason.
+/// Returns the causes of a `Status`: field and reason.
 pub(crate) fn causes(status: &Value) -> Vec<(String, String)> {
     let causes = status["details"]["causes"]
         .as_array()
@@ -293,13 +294,13 @@ pub(crate) fn causes(status: &Value) -> Vec<(String, String)> {
         .collect()
 }
 
-/// A TLS connection to the server, with the credential of a node's agent.
+/// Opens a TLS connection to the server with the credential of a node's agent.
 pub(crate) async fn dial(cluster: &Cluster, node: &str) -> TlsStream<TcpStream> {
     let credential = cluster.server.node_credential(node).await.unwrap();
     dial_with(cluster, &credential.certificate, &credential.key).await
 }
 
-/// A TLS connection to the server, with the administrator's credential.
+/// Opens a TLS connection to the server with the administrator's credential.
 pub(crate) async fn dial_as_admin(cluster: &Cluster) -> TlsStream<TcpStream> {
     let text = std::fs::read_to_string(cluster.server.kubeconfig()).unwrap();
     let kubeconfig: Value = serde_saphyr::from_str(&text).unwrap();
@@ -310,13 +311,13 @@ pub(crate) async fn dial_as_admin(cluster: &Cluster) -> TlsStream<TcpStream> {
     dial_with(cluster, &certificate, &key).await
 }
 
-/// A TLS connection to the server, without a credential.
+/// Opens a TLS connection to the server without a credential.
 pub(crate) async fn dial_as_stranger(cluster: &Cluster) -> TlsStream<TcpStream> {
     let config = trusting(cluster).with_no_client_auth();
     connect(cluster, config).await
 }
 
-/// A TLS connection to the server, with this credential.
+/// Opens a TLS connection to the server with this credential.
 pub(crate) async fn dial_with(cluster: &Cluster, certificate: &str, key: &str) -> TlsStream<TcpStream> {
     let config = trusting(cluster)
         .with_client_auth_cert(

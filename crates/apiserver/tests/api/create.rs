@@ -1,4 +1,4 @@
-//! create: what the server adds, what it refuses.
+//! create: fields that the server sets, and objects that it refuses.
 
 use crate::common::*;
 use http::Method;
@@ -199,7 +199,7 @@ async fn services_get_addresses_and_ports_of_their_own() {
         "None"
     );
 
-    // An update that leaves the address out keeps it.
+    // An update without the address keeps it.
     let kept = cluster
         .put(&format!("{path}/a"), &service("a", "ClusterIP"))
         .await

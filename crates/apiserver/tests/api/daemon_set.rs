@@ -1,4 +1,4 @@
-//! A DaemonSet as its users meet it: what is filled in, what a write may touch, what is warned about, how it prints.
+//! DaemonSets in the API: defaults, fields that a write may change, warnings, and Tables.
 
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ fn template_generation(object: &Value) -> &Value {
     &object["metadata"]["annotations"][TEMPLATE_GENERATION]
 }
 
-/// The texts of the `Warning` headers.
+/// Returns the texts of the `Warning` headers.
 fn warnings(answer: &Answer) -> Vec<String> {
     let all = answer.headers.get_all("warning").into_iter();
     all.map(|value| {
@@ -307,7 +307,7 @@ async fn write_without_change_keeps_version_and_sends_no_event() {
             version.as_str()
         )
     };
-    // As its user wrote it, without the defaults; as it is stored; and by each kind of patch.
+    // As the user wrote it, without defaults; as it is stored; and with each type of patch.
     same(cluster.put(&path("a"), &daemon_set("a")).await);
     same(cluster.put(&path("a"), &created).await);
     same(cluster.put(&format!("{}/status", path("a")), &created).await);

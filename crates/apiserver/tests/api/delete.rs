@@ -29,7 +29,8 @@ async fn scheduled_pod_waits_for_its_kubelet() {
         still["metadata"]["deletionTimestamp"],
         going["metadata"]["deletionTimestamp"]
     );
-    // Longer than before changes nothing, shorter does, and 0 is how a kubelet says that it is done.
+    // A longer period changes nothing, a shorter one does. A kubelet sends 0 when it has stopped
+    // the pod.
     let longer = cluster
         .delete(&path, &json!({"gracePeriodSeconds": 300}))
         .await

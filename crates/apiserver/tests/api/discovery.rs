@@ -1,4 +1,4 @@
-//! Discovery, version, OpenAPI: what clients read before anything else.
+//! Discovery, version and OpenAPI, which clients read first.
 
 use std::collections::BTreeSet;
 
@@ -185,7 +185,7 @@ async fn there_are_no_custom_kinds() {
     let list = cluster.get(path).await.expect(200);
     assert_eq!(list["kind"], "CustomResourceDefinitionList");
     assert_eq!(list["items"], serde_json::json!([]));
-    // Anything else would let a client believe that there is one.
+    // With any other response a client could conclude that the kind exists.
     let definition = serde_json::json!({
         "kind": "CustomResourceDefinition", "apiVersion": "apiextensions.k8s.io/v1",
         "metadata": {"name": "gizmos.example.com"}, "spec": {},
@@ -210,7 +210,7 @@ async fn there_are_no_custom_kinds() {
             answer.text
         );
     }
-    // It is no resource that discovery tells of.
+    // Discovery does not list the kind.
     assert_eq!(cluster.get("/apis/apiextensions.k8s.io").await.code, 404);
 }
 

@@ -1,4 +1,4 @@
-//! dryRun=All: everything but the storing.
+//! dryRun=All: does everything except storing the object.
 
 use http::Method;
 use serde_json::{Value, json};

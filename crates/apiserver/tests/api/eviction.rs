@@ -1,4 +1,4 @@
-//! Evictions, and the budgets that they give way to.
+//! Evictions, and the disruption budgets that they must respect.
 
 use futures::future::join_all;
 use http::Method;
@@ -21,7 +21,7 @@ impl Cluster {
         self.create(&evict_path(pod), &eviction(pod)).await
     }
 
-    /// A pod with the label `app: a` that runs on a node.
+    /// Creates a pod with the label `app: a` that runs on a node.
     async fn run(&self, name: &str, ready: bool) {
         let mut pod = pod(name);
         pod["metadata"]["labels"] = json!({"app": "a"});
@@ -37,7 +37,8 @@ impl Cluster {
             .expect(200);
     }
 
-    /// A budget over the pods `app: a`, whose controller has said what it allows.
+    /// Creates a budget for the pods `app: a`, with the number of disruptions that its controller
+    /// allows.
     async fn budget(&self, name: &str, allowed: i64, change: Value) {
         let mut budget = json!({
             "kind": "PodDisruptionBudget", "apiVersion": "policy/v1", "metadata": {"name": name},

@@ -1,4 +1,4 @@
-//! fieldValidation: what happens to fields that nobody knows.
+//! fieldValidation: handling of unknown fields.
 
 use http::Method;
 use serde_json::json;

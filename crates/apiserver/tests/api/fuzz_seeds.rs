@@ -1,5 +1,5 @@
-//! What the fuzzer starts from, sent in every run of the tests: so the fuzzer's target builds with the API as it is,
-//! and what it found stays mended.
+//! Sends the seeds of the fuzzer in every test run. So the fuzz target compiles with the current
+//! API, and fixed faults stay fixed.
 
 #[path = "../../../../fuzz/fuzz_targets/target.rs"]
 mod target;

@@ -44,7 +44,7 @@ async fn pages_together_are_the_list_as_of_the_first() {
     let first = cluster.get(&format!("{ALL}?limit=3")).await.expect(200);
     assert_eq!(names(&first), ["n-00", "n-01", "n-02"]);
     assert_eq!(first["metadata"]["remainingItemCount"], 4);
-    // What happens between the pages is not seen in them.
+    // Changes between the pages do not appear in them.
     cluster
         .delete(&format!("{ALL}/n-04"), &Value::Null)
         .await
@@ -89,7 +89,7 @@ async fn expired_token_gets_a_fresh_one() {
         let json = json!({"v": "meta.k8s.io/v1", "rv": rv, "start": "n-00"}).to_string();
         base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(json)
     };
-    // Fill the history until its beginning is gone.
+    // Fills the history until its beginning is compacted.
     let path = format!("{ALL}/n-02");
     let mut n = 0;
     let status = loop {

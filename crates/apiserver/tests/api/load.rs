@@ -1,4 +1,4 @@
-//! Clients that take more than their share: the others go on.
+//! Clients that use more than their share do not delay others.
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -20,10 +20,10 @@ type RequestBody = UnsyncBoxBody<Bytes, std::convert::Infallible>;
 
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 const REVIEWS: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
-/// Requests that one user may have at a time (`flow::SHARED`).
+/// Concurrent requests of one user (`flow::SHARED`).
 const OF_ONE_USER: usize = 512;
 
-/// HTTP/2 on a connection. The second handle ends it.
+/// Starts HTTP/2 on a connection. Dropping the second value closes it.
 async fn http2(
     stream: TlsStream<TcpStream>,
 ) -> (SendRequest<RequestBody>, tokio_util::task::AbortOnDropHandle<()>) {
@@ -40,7 +40,7 @@ fn whole(text: impl Into<Bytes>) -> RequestBody {
     Full::new(text.into()).boxed_unsync()
 }
 
-/// A body that begins and does not go on.
+/// A body that begins and never continues.
 fn half() -> RequestBody {
     let first = futures::stream::iter([Ok(Frame::data(Bytes::from_static(b"{")))]);
     StreamBody::new(first.chain(futures::stream::pending())).boxed_unsync()
@@ -62,7 +62,7 @@ async fn code_of(sender: &mut SendRequest<RequestBody>, request: Request<Request
     sender.send_request(request).await.unwrap().status()
 }
 
-/// The token of a new ServiceAccount.
+/// Returns the token of a new ServiceAccount.
 async fn account(cluster: &Cluster, name: &str) -> String {
     let accounts = "/api/v1/namespaces/default/serviceaccounts";
     let account = json!({"kind": "ServiceAccount", "apiVersion": "v1", "metadata": {"name": name}});
@@ -72,7 +72,7 @@ async fn account(cluster: &Cluster, name: &str) -> String {
     text(&answer.expect(201)["status"]["token"])
 }
 
-/// The value of a metric.
+/// Returns the value of a metric.
 async fn metric(cluster: &Cluster, name: &str) -> u64 {
     let metrics = cluster.get("/metrics").await.text;
     let value = metrics
@@ -108,7 +108,7 @@ async fn flood_of_half_bodies_stops_nobody_else() {
         }
         flood.push((sender, driver));
     }
-    // What is more than one user's share is refused at once.
+    // Requests beyond one user's share are refused at once.
     for _ in 0..CONNECTIONS * STREAMS - OF_ONE_USER {
         let code = answers.next().await.unwrap().unwrap();
         assert!(
@@ -127,7 +127,7 @@ async fn flood_of_half_bodies_stops_nobody_else() {
     let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
     let renewal = request(Method::POST, leases, None, whole(lease.to_string()));
     assert_eq!(code_of(&mut node, renewal).await, 201);
-    // Another account of the same level has a share of its own.
+    // Another account in the same level has its own share.
     let (mut sender, _driver) = http2(dial_as_stranger(&cluster).await).await;
     let review = json!({"spec": {"nonResourceAttributes": {"verb": "get", "path": "/"}}}).to_string();
     let asked = request(Method::POST, REVIEWS, Some(&other), whole(review));
@@ -142,7 +142,7 @@ async fn flood_of_half_bodies_stops_nobody_else() {
         "a body that does not come takes no seat"
     );
 
-    // The rest is ended by the server, without the client's help.
+    // The server ends the rest, without a reaction of the client.
     while let Some(code) = answers.next().await {
         assert_eq!(code.unwrap(), StatusCode::REQUEST_TIMEOUT);
     }
@@ -153,7 +153,7 @@ async fn address_that_guesses_tokens_is_slowed_down() {
     let cluster = Cluster::start().await;
     let fresh = account(&cluster, "fresh").await;
     let path = "/version";
-    // With wrong tokens, and with one whose signature alone is wrong.
+    // Alternates wrong tokens with one that has only a wrong signature.
     let (message, signature) = fresh.rsplit_once('.').unwrap();
     let first = if signature.starts_with('A') { 'B' } else { 'A' };
     let forged = format!("{message}.{first}{}", &signature[1..]);
@@ -172,17 +172,17 @@ async fn address_that_guesses_tokens_is_slowed_down() {
         }
         assert!(looked_at < 5_000, "nothing slows the guesses down");
     }
-    // The connection ends with it, so the next guess costs a handshake.
+    // The refusal closes the connection, so the next guess costs a handshake.
     while sender.ready().await.is_ok() && !sender.is_closed() {
         tokio::task::yield_now().await;
     }
-    // A good token passes, although nobody has seen it before and its address still guesses.
+    // A valid token is accepted, although it is new and its address still sends guesses.
     let (mut sender, _driver) = http2(dial_as_stranger(&cluster).await).await;
     assert_eq!(
         code_of(&mut sender, request(Method::GET, path, Some(&fresh), whole(""))).await,
         200
     );
-    // A certificate is no guess.
+    // A certificate does not count as a guess.
     let (mut node, _node) = http2(dial(&cluster, "n").await).await;
     assert_eq!(
         code_of(&mut node, request(Method::GET, path, None, whole(""))).await,
@@ -197,7 +197,7 @@ async fn address_that_guesses_tokens_is_slowed_down() {
 
 #[tokio::test]
 async fn strangers_requests_that_do_not_end_end_their_connection() {
-    /// More than a guest may have, and less than a connection may.
+    /// More than a guest may have, and fewer than a connection may have.
     const REQUESTS: usize = 20;
     let cluster = Cluster::start().await;
     let (sender, driver) = http2(dial_as_stranger(&cluster).await).await;
@@ -228,7 +228,7 @@ async fn strangers_requests_that_do_not_end_end_their_connection() {
 
 #[tokio::test]
 async fn selectors_of_a_users_watches_are_bounded() {
-    /// Text that takes some 36 times its length when it is parsed.
+    /// Length of a selector that takes about 36 times its length in memory.
     const SELECTOR: usize = 30 * 1024;
     const WATCHES: usize = 200;
     let cluster = Cluster::start().await;
@@ -255,7 +255,7 @@ async fn selectors_of_a_users_watches_are_bounded() {
     assert!(!watches.is_empty() && watches.len() < 10, "{}", watches.len());
     let bytes = metric(&cluster, held).await;
     assert!(bytes > SELECTOR as u64 * 10 && bytes <= 8 << 20, "{bytes}");
-    // Watches with short selectors, of the same user and of others, have room.
+    // Watches with short selectors are accepted, from this user and from others.
     let short = format!("{CONFIG_MAPS}?watch=1&labelSelector=app%3Dweb");
     for token in [&token, &other] {
         assert_eq!(
@@ -275,7 +275,7 @@ async fn selectors_of_a_users_watches_are_bounded() {
     );
 }
 
-/// Many ConfigMaps, of `bytes` each.
+/// Creates many ConfigMaps of `bytes` each.
 async fn fill(cluster: &Cluster, count: usize, bytes: usize) {
     let mut object = config_map("");
     object["data"] = json!({"a": "x".repeat(bytes), "text": "two\nlines: \"quoted\"\n\n  # no comment"});
@@ -336,7 +336,7 @@ async fn long_converted_lists_say_what_short_ones_say() {
         assert_eq!(short["columnDefinitions"], long["columnDefinitions"]);
         assert_eq!(long[field].as_array().unwrap().len(), 60);
     }
-    // Lists without items and with few are written by the same hand.
+    // Lists with few or no items go through the same code.
     for selector in ["metadata.name%3Dnone", "metadata.name%3Dmap-0001"] {
         let path = format!("{CONFIG_MAPS}?fieldSelector={selector}");
         let plain = cluster.get(&path).await.expect(200);
@@ -356,7 +356,8 @@ async fn client_that_reads_no_tables_holds_its_own_seats_alone() {
     let other = account(&cluster, "other").await;
     let seats = "apiserver_flowcontrol_current_executing_seats{priority_level=\"workload-low\"}";
 
-    // The heads of the answers come, the bodies are not read: more than one user's seats (64).
+    // The heads of the responses arrive, but the bodies are not read: more than one user's seats
+    // (64).
     let mut held: Vec<(SendRequest<RequestBody>, tokio_util::task::AbortOnDropHandle<()>)> = Vec::new();
     let mut unread: Vec<http::Response<Incoming>> = Vec::new();
     for _ in 0..4 {
@@ -379,7 +380,7 @@ async fn client_that_reads_no_tables_holds_its_own_seats_alone() {
     let (mut sender, _driver) = http2(dial_as_stranger(&cluster).await).await;
     let asked = request(Method::GET, CONFIG_MAPS, Some(&other), whole(""));
     assert_eq!(code_of(&mut sender, asked).await, 200);
-    // A client that leaves gives its seats back.
+    // A client that disconnects returns its seats.
     drop(unread);
     drop(held);
     while metric(&cluster, seats).await > 0 {
@@ -387,7 +388,7 @@ async fn client_that_reads_no_tables_holds_its_own_seats_alone() {
     }
 }
 
-/// HTTP/2 whose client takes `window` bytes of each answer.
+/// Starts HTTP/2 with a client that reads `window` bytes of each response.
 async fn http2_with_window(
     stream: TlsStream<TcpStream>,
     window: u32,
@@ -401,7 +402,7 @@ async fn http2_with_window(
     (sender, tokio_util::task::AbortOnDropHandle::new(driver))
 }
 
-/// Asks for `count` short answers, whose heads come.
+/// Requests `count` short responses and waits for their heads.
 async fn unread_answers(
     sender: &mut SendRequest<RequestBody>,
     token: &str,
@@ -441,7 +442,7 @@ async fn answer_counts_until_its_last_byte_is_taken() {
     const ANSWERS: usize = 20;
     let cluster = Cluster::start().await;
     let token = account(&cluster, "lazy").await;
-    // One byte is enough for the server to hand the whole answer to HTTP/2, which keeps it.
+    // With a window of one byte, the server hands the whole response to HTTP/2, which buffers it.
     let (mut sender, driver) = http2_with_window(dial_as_stranger(&cluster).await, 1).await;
     let unread = unread_answers(&mut sender, &token, ANSWERS).await;
     let present = "apiserver_flowcontrol_current_requests{priority_level=\"workload-low\"}";

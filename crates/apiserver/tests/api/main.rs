@@ -1,4 +1,5 @@
-//! The API as a client sees it, a topic a file. One binary, because each is linked statically.
+//! The API as clients use it, one topic for each file. All are one binary, because each binary is
+//! linked statically.
 
 mod common;
 

@@ -1,4 +1,5 @@
-//! The credential of a node, tried against everything. The table of docs/node-credentials.md is what is tried here, in this order.
+//! Tries the credential of a node against everything, in the order of the table in
+//! docs/node-credentials.md.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -28,21 +29,21 @@ const AUTHORIZATION: &str = "/apis/authorization.k8s.io/v1";
 
 /// One attempt.
 struct Row {
-    /// The part of the table that it stands in.
+    /// Part of the table.
     part: &'static str,
-    /// What is tried.
+    /// Description of the attempt.
     attempt: &'static str,
     method: Method,
     path: String,
     headers: Vec<(&'static str, &'static str)>,
     body: Value,
-    /// The answer's code.
+    /// Code of the response.
     code: u16,
-    /// What a refusal says, behind Kubernetes' `User … cannot …` where nothing more is said.
+    /// Text of a refusal, after Kubernetes' `User … cannot …`. Empty if there is no more text.
     says: &'static str,
 }
 
-/// What the attempts need to know of the cluster.
+/// State of the cluster that the attempts use.
 struct World {
     cluster: Cluster,
     mine: String,
@@ -53,7 +54,7 @@ fn named(kind: &str, name: &str) -> Value {
     json!({"kind": kind, "apiVersion": "v1", "metadata": {"name": name}})
 }
 
-/// A pod that refers to the Secret and the ConfigMap of its name.
+/// Returns a pod that refers to the Secret and the ConfigMap of its name.
 fn bound_pod(name: &str, node: &str, account: &str) -> Value {
     let mut object = pod(name);
     object["spec"]["nodeName"] = node.into();
@@ -84,7 +85,8 @@ fn signing_request(signer: &str, common_name: &str, organization: &str) -> Value
     })
 }
 
-/// A cluster with two nodes, and on each a pod with what it refers to. The other node's pod is an administrator's.
+/// Starts a cluster with two nodes, each with a pod and the objects that it refers to. The other
+/// node's pod has the rights of an administrator.
 async fn world() -> World {
     let cluster = Cluster::start().await;
     cluster
@@ -103,7 +105,7 @@ async fn world() -> World {
     let powerful = json!([{"kind": "ServiceAccount", "namespace": "team", "name": "powerful"}]);
     cluster.bind("", "cluster-admin", powerful).await;
     for node in ["n", "other"] {
-        // What makes its certificate good.
+        // Creates the record that makes the node's certificate valid.
         drop(dial(&cluster, node).await);
         let mut object = named("Node", node);
         object["spec"] = json!({"podCIDR": format!("10.244.{}.0/24", node.len())});
@@ -178,7 +180,7 @@ fn binding(kind: &str, role: &str) -> Value {
     })
 }
 
-/// The attempts, gathered.
+/// The attempts that are collected.
 #[derive(Default)]
 struct Table {
     part: &'static str,
@@ -236,7 +238,7 @@ fn table(world: &World) -> Vec<Row> {
     table.rows
 }
 
-/// Sends an attempt over a connection of its own, with the certificate of the node.
+/// Sends an attempt on a separate connection, with the certificate of the node.
 async fn attempt(cluster: &Cluster, row: &Row) -> (u16, String) {
     let stream = TokioIo::new(dial(cluster, "n").await);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
@@ -282,7 +284,7 @@ async fn a_nodes_credential_is_good_for_its_own_node_and_pods_alone() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    // Nothing of what was refused has happened.
+    // The refused requests had no effect.
     let cluster = &world.cluster;
     for path in [
         "/api/v1/nodes/other".to_owned(),

@@ -1,4 +1,4 @@
-//! patch: three kinds, conditions, conflicts.
+//! patch: the three patch types, conditions and conflicts.
 
 use futures::future::join_all;
 use serde_json::json;
@@ -38,7 +38,7 @@ async fn strategic_patch_merges_containers_by_name() {
     assert_eq!(images.len(), 2);
     assert!(images.contains(&seen("c", "busybox:2")));
     assert!(images.contains(&seen("d", "other:1")));
-    // What was defaulted at first is defaulted again.
+    // Fields that had a default get it again.
     assert!(
         containers
             .iter()

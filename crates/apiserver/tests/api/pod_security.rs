@@ -1,4 +1,4 @@
-//! Pod Security admission, as clients meet it.
+//! Pod Security admission, as clients use it.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::common::*;
 
 const NAMESPACES: &str = "/api/v1/namespaces";
 
-/// A namespace with labels `pod-security.kubernetes.io/<mode>`.
+/// Creates a namespace with labels `pod-security.kubernetes.io/<mode>`.
 async fn namespace(cluster: &Cluster, name: &str, labels: &[(&str, &str)]) -> Answer {
     let mut namespace = json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}});
     for (mode, level) in labels {
@@ -32,7 +32,7 @@ fn hardened(name: &str) -> Value {
     hardened
 }
 
-/// The texts of the answer's warnings.
+/// Returns the texts of the response's warnings.
 fn warnings(answer: &Answer) -> Vec<String> {
     answer
         .headers
@@ -70,7 +70,8 @@ async fn a_namespace_refuses_pods_that_violate_its_level() {
     let dry_run = cluster.create(&format!("{pods}?dryRun=All"), &pod("x")).await;
     assert_eq!(dry_run.code, 403);
     cluster.create(&pods, &hardened("x")).await.expect(201);
-    // What an update cannot harm may change; an invalid pod is called that first.
+    // An update may change fields that do not matter for the level. Validation comes first, so an
+    // invalid pod gets 422.
     let label = json!({"metadata": {"labels": {"a": "b"}}});
     cluster
         .patch(&format!("{pods}/x"), MERGE, &label)
@@ -79,7 +80,7 @@ async fn a_namespace_refuses_pods_that_violate_its_level() {
     let mut invalid = pod("y");
     invalid["spec"]["containers"] = json!([]);
     assert_eq!(cluster.create(&pods, &invalid).await.code, 422);
-    // A namespace without labels takes everything.
+    // A namespace without labels accepts every pod.
     let mut privileged = pod("x");
     privileged["spec"]["containers"][0]["securityContext"] = json!({"privileged": true});
     cluster.create(PODS, &privileged).await.expect(201);

@@ -1,4 +1,4 @@
-//! Requests that go on to what objects serve, through a stand-in for the node's agent that dials this machine.
+//! Requests to the proxy subresources. A simulated agent connects to ports of this machine.
 
 use std::convert::Infallible;
 
@@ -30,7 +30,7 @@ fn whole(code: StatusCode, text: String) -> Response<AgentBody> {
     response
 }
 
-/// Dials the port that a path ends with; answers anything else with the path.
+/// Connects to the port at the end of the path. Responds to any other request with the path.
 async fn agent(request: Request<Incoming>) -> Result<Response<AgentBody>, Infallible> {
     let path = request.uri().path().to_owned();
     let Some(port) = path
@@ -60,7 +60,7 @@ async fn agent(request: Request<Incoming>) -> Result<Response<AgentBody>, Infall
     Ok(Response::new(StreamBody::new(pieces).boxed_unsync()))
 }
 
-/// What stands behind the proxy: says what it was asked, moves, or echoes what comes after an upgrade.
+/// The backend: responds with the request, redirects, or echoes the bytes after an upgrade.
 async fn answer(mut request: Request<Incoming>) -> Result<Response<AgentBody>, Infallible> {
     if request.uri().path() == "/moved" {
         let mut response = whole(StatusCode::FOUND, String::new());
@@ -98,7 +98,8 @@ async fn answer(mut request: Request<Incoming>) -> Result<Response<AgentBody>, I
     Ok(whole(StatusCode::IM_A_TEAPOT, said.to_string()))
 }
 
-/// A cluster with node `n`, whose agent is connected, and the port of a server there.
+/// Starts a cluster with node `n`, whose agent is connected. Returns it with the port of a server
+/// there.
 async fn cluster() -> (Cluster, u16) {
     let cluster = Cluster::start().await;
     let node = json!({"kind": "Node", "apiVersion": "v1", "metadata": {"name": "n"}});
@@ -130,7 +131,7 @@ async fn cluster() -> (Cluster, u16) {
     (cluster, port)
 }
 
-/// A pod on node `n` with this container port.
+/// Creates a pod on node `n` with this container port.
 async fn running(cluster: &Cluster, name: &str, port: u16, change: impl FnOnce(&mut Value)) -> Value {
     let mut object = pod(name);
     object["spec"]["nodeName"] = "n".into();
@@ -161,7 +162,7 @@ async fn a_pod_is_asked_through_its_node() {
             "body",
         )
         .await;
-    // The in-process client is known without what the header says; the server behind must not see it.
+    // The in-process client needs no header to authenticate, and the backend must not receive one.
     let said = sent.expect(418);
     assert_eq!((&said["method"], &said["body"]), (&json!("PUT"), &json!("body")));
     assert_eq!(said["uri"], "/deep//path%2F?q=1&q=2");

@@ -1,4 +1,4 @@
-//! Answers without an end, when the credential that they began with ends.
+//! Watches and commands end when the credential that they began with becomes invalid.
 
 use bytes::Bytes;
 use http::Request;
@@ -19,7 +19,7 @@ async fn account(cluster: &Cluster, name: &str) {
     cluster.create(ACCOUNTS, &account).await.expect(201);
 }
 
-/// A token of an account, bound to this object if it is one.
+/// Returns a token of an account, bound to an object unless `bound_to` is null.
 async fn token(cluster: &Cluster, account: &str, bound_to: Value) -> String {
     let mut asked = json!({"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1", "spec": {}});
     if !bound_to.is_null() {
@@ -31,7 +31,7 @@ async fn token(cluster: &Cluster, account: &str, bound_to: Value) -> String {
     text(&answer.expect(201)["status"]["token"])
 }
 
-/// A watch on a connection of its own.
+/// Starts a watch on a separate connection.
 async fn watch(cluster: &Cluster, path: &str, token: &str) -> Incoming {
     let stream = TokioIo::new(dial_as_stranger(cluster).await);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
@@ -46,7 +46,7 @@ async fn watch(cluster: &Cluster, path: &str, token: &str) -> Incoming {
     response.into_body()
 }
 
-/// Reads events to the end of a watch.
+/// Reads the events of a watch until it ends.
 async fn ended(mut events: Incoming) {
     while let Some(frame) = events.frame().await {
         frame.unwrap();
@@ -101,7 +101,7 @@ async fn watches_and_commands_end_with_the_credential_that_began_them() {
     command.write_all(b"hello").await.unwrap();
     let mut echoed = [0; 5];
     command.read_exact(&mut echoed).await.unwrap();
-    // A command is a stream of its user for as long as it runs.
+    // A command counts as a stream of its user while it runs.
     let streams = "apiserver_flowcontrol_current_streams{priority_level=\"workload-low\"} 4\n";
     while !cluster.get("/metrics").await.text.contains(streams) {
         tokio::task::yield_now().await;
@@ -122,7 +122,7 @@ async fn watches_and_commands_end_with_the_credential_that_began_them() {
         ended(events).await;
     }
     let mut rest = Vec::new();
-    // Without a goodbye, as when a connection breaks.
+    // The server drops the connection without a WebSocket close.
     command.read_to_end(&mut rest).await.ok();
     assert!(rest.is_empty(), "{rest:?}");
     cluster.create(CONFIG_MAPS, &config_map("new")).await.expect(201);

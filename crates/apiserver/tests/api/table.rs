@@ -1,4 +1,4 @@
-//! Tables and metadata: what kubectl prints and what collectors read.
+//! Tables, which kubectl prints, and metadata, which collectors read.
 
 use serde_json::{Value, json};
 

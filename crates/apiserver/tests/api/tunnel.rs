@@ -1,4 +1,5 @@
-//! The node tunnel, with a stand-in for the agent: logs and exec reach a node that dialled out.
+//! The tunnel to a node with a simulated agent: logs and exec reach a node that connected to the
+//! server.
 
 use std::convert::Infallible;
 
@@ -20,7 +21,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::common::*;
 
-/// What one HTTP/1 request on a fresh connection is answered with, and the connection when it was upgraded.
+/// Sends one HTTP/1 request on a new connection. Returns the response, and the connection if it was
+/// upgraded.
 pub(crate) async fn upgrade(
     stream: TlsStream<TcpStream>,
     request: Request<Full<Bytes>>,
@@ -65,7 +67,7 @@ pub(crate) fn exec_request(command: &str, protocol: &str) -> Request<Full<Bytes>
         .unwrap()
 }
 
-/// Answers logs with the request's own address, and exec with what it was sent.
+/// Responds to logs with the URI of the request, and to exec with the bytes that it received.
 async fn agent(
     request: Request<Incoming>,
 ) -> Result<Response<http_body_util::combinators::UnsyncBoxBody<Bytes, hyper::Error>>, Infallible> {
@@ -96,7 +98,7 @@ async fn agent(
     Ok(Response::new(StreamBody::new(echo).boxed_unsync()))
 }
 
-/// Connects a stand-in agent and waits until the server can reach it.
+/// Connects a simulated agent.
 pub(crate) async fn connect_agent(cluster: &Cluster, node: &str) {
     let (code, text, upgraded) = upgrade(dial(cluster, node).await, tunnel_request(node)).await;
     assert_eq!(code, 101, "{text}");
@@ -119,7 +121,7 @@ pub(crate) async fn running_pod(cluster: &Cluster, name: &str, node: &str) {
         .expect(200);
 }
 
-/// The log of a pod, asked for until the server has seen the agent's side of the handshake.
+/// Requests the log of a pod until the server has completed the handshake with the agent.
 pub(crate) async fn log_when_connected(cluster: &Cluster, path: &str) -> Answer {
     let look = async || {
         let answer = cluster.get(path).await;
@@ -208,7 +210,7 @@ async fn agent_hears_that_the_client_left() {
     let cluster = Cluster::start().await;
     running_pod(&cluster, "a", "n").await;
     let (left, mut told) = tokio::sync::mpsc::channel(1);
-    // An agent whose command writes nothing and ends when its input does.
+    // The agent's command writes nothing and ends when its input ends.
     let agent = service_fn(move |request: Request<Incoming>| {
         let left = left.clone();
         async move {
@@ -247,7 +249,7 @@ async fn spdy_is_told_to_use_a_websocket() {
     let headers = [("connection", "Upgrade"), ("upgrade", "SPDY/3.1")];
     let path = format!("{PODS}/a/exec?command=ls&stdout=true");
     let spdy = async || cluster.send(http::Method::POST, &path, &headers, "").await;
-    // Errors that concern any exec come first.
+    // Errors that do not depend on the protocol come first.
     let status = spdy().await.expect(500);
     assert!(text(&status["message"]).contains("is not connected"), "{status}");
     connect_agent(&cluster, "n").await;

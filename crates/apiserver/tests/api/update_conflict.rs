@@ -54,7 +54,7 @@ async fn write_that_changes_nothing_is_no_write() {
         version(&created)
     );
     cluster.create(CONFIG_MAPS, &config_map("b")).await.expect(201);
-    // The first thing the watch hears of is what came after.
+    // The first event of the watch is the next change.
     assert_eq!(watch.next_seen().await, seen("ADDED", "b"));
 }
 

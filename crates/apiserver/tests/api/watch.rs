@@ -86,7 +86,7 @@ async fn object_enters_and_leaves_the_selection() {
     assert_eq!(watch.next_seen().await, seen("MODIFIED", "a"));
     let event = watch.next().await.unwrap();
     assert_eq!(event["type"], "DELETED");
-    // The last state that was selected, at the revision at which it left.
+    // The last state that matched, at the revision at which the object stopped matching.
     assert_eq!(event["object"]["metadata"]["labels"]["pick"], "yes");
     assert_eq!(
         event["object"]["metadata"]["resourceVersion"],
@@ -156,7 +156,7 @@ async fn watch_ends_in_time_with_a_last_bookmark() {
         assert_eq!(event["type"], "BOOKMARK");
         bookmarks += 1;
     }
-    // One after a minute, one shortly before the end.
+    // One bookmark after a minute, and one shortly before the end.
     assert_eq!(bookmarks, 2);
     assert_eq!(began.elapsed().as_secs(), 100);
 }
@@ -181,7 +181,7 @@ async fn history_that_is_gone_is_410() {
     panic!("the history has no end");
 }
 
-/// The code of a watch's head, without waiting for its events.
+/// Returns the code of a watch's response, without waiting for its events.
 async fn http_code(cluster: &Cluster, path: &str) -> u16 {
     let request = http::Request::get(path)
         .body(kube::client::Body::empty())

@@ -1,4 +1,4 @@
-//! How a node tries to become an administrator.
+//! Attempts of a node to become an administrator.
 
 use serde_json::{Value, json};
 

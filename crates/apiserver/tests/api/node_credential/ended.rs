@@ -1,4 +1,4 @@
-//! When the rights of a certificate end.
+//! End of the rights of a node's certificate.
 
 use futures::{StreamExt, stream};
 use http_body::Frame;
@@ -7,7 +7,7 @@ use hyper::client::conn::http1::SendRequest;
 
 use super::*;
 
-/// A connection that the node opened with its certificate while that was good.
+/// Opens a connection with the node's certificate while it is valid.
 async fn connection(cluster: &Cluster) -> SendRequest<Full<Bytes>> {
     let stream = TokioIo::new(dial(cluster, "n").await);
     let (sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
@@ -38,7 +38,7 @@ async fn the_credential_of_a_deleted_node_is_good_for_nothing() {
         .delete("/api/v1/nodes/n", &Value::Null)
         .await
         .expect(200);
-    // The connection that it has had since before is no way in either.
+    // An existing connection cannot be used either.
     assert_eq!(code(&mut sender, "/api/v1/nodes/n").await, 401);
 }
 
@@ -85,7 +85,7 @@ async fn request_whose_body_ends_after_the_deletion_is_refused() {
     let stream = TokioIo::new(dial(cluster, "n").await);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
     tokio::spawn(connection);
-    // The server asks for the body after it has looked at the certificate.
+    // The server asks for the body after it has checked the certificate.
     let node = named("Node", "n").to_string();
     let (first, last) = node.split_at(1);
     let [first, last] = [first, last].map(|part| Frame::data(Bytes::copy_from_slice(part.as_bytes())));

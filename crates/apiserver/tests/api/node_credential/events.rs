@@ -1,4 +1,5 @@
-//! What a node tries with the objects of others' kinds that it may create: Events and requests for certificates. None may stay for ever.
+//! Attempts with objects of other kinds that a node may create: Events and certificate signing
+//! requests. None may have finalizers, which would keep it forever.
 
 use apiserver::User;
 use serde_json::{Value, json};

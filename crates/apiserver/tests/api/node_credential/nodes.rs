@@ -1,4 +1,4 @@
-//! What a node tries with Nodes and heartbeats.
+//! Attempts with Nodes and heartbeats.
 
 use serde_json::{Value, json};
 
@@ -181,12 +181,13 @@ pub(super) fn nodes(table: &mut Table) {
     );
 }
 
-/// Another Node as an owner.
+/// Returns another Node as an owner.
 fn owner() -> Value {
     json!({"apiVersion": "v1", "kind": "Node", "name": "other", "uid": "x", "blockOwnerDeletion": true})
 }
 
-/// What would make a Node stay after its deletion, or go without one: by every way in which a node writes its Node.
+/// Attempts to keep a deleted Node or to delete a Node through its owner, with every request that
+/// can write the node's own Node.
 fn life(table: &mut Table) {
     const FINALIZERS: &str = "node \"n\" is not allowed to modify finalizers";
     const OWNERS: &str = "node \"n\" is not allowed to modify ownerReferences";

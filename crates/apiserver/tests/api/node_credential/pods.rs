@@ -1,4 +1,4 @@
-//! What a node tries with pods.
+//! Attempts with pods.
 
 use serde_json::{Value, json};
 

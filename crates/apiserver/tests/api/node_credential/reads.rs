@@ -1,4 +1,4 @@
-//! What a node tries to read.
+//! Attempts to read.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! How a node tries to reach into other nodes' pods and agents.
+//! Attempts to reach pods and agents of other nodes.
 
 use serde_json::Value;
 

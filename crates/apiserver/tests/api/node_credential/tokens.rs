@@ -1,4 +1,4 @@
-//! Which tokens of service accounts a node tries to get.
+//! Attempts to get tokens of service accounts.
 
 use super::*;
 
