@@ -1,5 +1,5 @@
-//! Admission, in Kubernetes' order: the checks of an object that depend on other objects, beyond the
-//! rules of its kind.
+//! Admission, in Kubernetes' order: the checks of an object that depend on other objects, beyond
+//! the rules of its kind.
 
 mod certificates;
 mod namespace;
@@ -24,7 +24,8 @@ pub(crate) use self::service::Taken;
 /// Guard that is held until a Service's addresses and ports are stored.
 pub(crate) type Allocation<'a> = Option<MutexGuard<'a, ()>>;
 
-/// Waits for the lock under which a Service gets unique addresses and ports. Other kinds do not wait.
+/// Waits for the lock under which a Service gets unique addresses and ports. Other kinds do not
+/// wait.
 pub(crate) async fn allocation<'a>(shared: &'a Shared, kind: &Kind) -> Allocation<'a> {
     match service::is_service(kind) {
         true => Some(shared.service_allocation.lock().await),

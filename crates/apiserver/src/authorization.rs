@@ -1,8 +1,8 @@
 //! Authorization: system:masters, then the Node authorizer, then RBAC.
 //!
 //! The server answers only with an [`Authorized`] value, and only [`authorize`] creates one, so no
-//! route can skip authorization. Admission decides what depends on more than the request, such as an
-//! object that a node creates or a role that a user grants.
+//! route can skip authorization. Admission decides what depends on more than the request, such as
+//! an object that a node creates or a role that a user grants.
 
 mod attributes;
 mod escalation;

@@ -23,9 +23,9 @@ const SERVING_SIGNER: &str = "kubernetes.io/kubelet-serving";
 /// Metadata fields that a node must not change when it writes a status.
 const SETTLED: [&str; 4] = ["labels", "annotations", "ownerReferences", "finalizers"];
 
-/// Metadata fields that a node must not change in any object. Both decide when an object is removed: a
-/// finalizer keeps a deleted one, and owners keep or delete it. A removed Node would register again
-/// without its taints.
+/// Metadata fields that a node must not change in any object. Both decide when an object is
+/// removed: a finalizer keeps a deleted one, and owners keep or delete it. A removed Node would
+/// register again without its taints.
 const LIFE: [&str; 2] = ["finalizers", "ownerReferences"];
 
 /// The object that is refused, for the error.

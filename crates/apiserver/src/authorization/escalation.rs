@@ -1,5 +1,5 @@
-//! Prevents privilege escalation: users cannot grant rights that they do not have, by a role or by a
-//! binding.
+//! Prevents privilege escalation: users cannot grant rights that they do not have, by a role or by
+//! a binding.
 
 use api::authorization::{RoleRef, Rule, missing};
 use api::field_error::quote;

@@ -2,8 +2,8 @@
 //! the server forwards to the HTTP server of an object.
 //!
 //! The server needs no route to pods or nodes. It requests a stream from the node's agent over the
-//! agent's own connection, and sends HTTP through that stream ([`forward`]). The agent connects only
-//! to pods of its node and to the node itself. [`place`] resolves the path.
+//! agent's own connection, and sends HTTP through that stream ([`forward`]). The agent connects
+//! only to pods of its node and to the node itself. [`place`] resolves the path.
 
 mod forward;
 mod place;

@@ -29,8 +29,8 @@ use crate::verbs::list_options::{self, ListOptions, Match, Selection};
 #[derive(Debug, Serialize, Deserialize)]
 struct Continue {
     v: String,
-    /// The revision of the list. -1 continues at the current revision, after the list's own revision
-    /// was compacted.
+    /// The revision of the list. -1 continues at the current revision, after the list's own
+    /// revision was compacted.
     rv: i64,
     /// The key of the last object of the page before, without the list's prefix.
     start: String,

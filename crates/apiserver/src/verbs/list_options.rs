@@ -47,8 +47,8 @@ impl Selection {
         Ok(Selection { kind, labels, fields })
     }
 
-    /// Returns the approximate size in memory, in bytes. Fields count twice, because a watcher has a
-    /// copy of a field's value.
+    /// Returns the approximate size in memory, in bytes. Fields count twice, because a watcher has
+    /// a copy of a field's value.
     pub(crate) fn size(&self) -> usize {
         self.labels.size() + 2 * self.fields.size()
     }

@@ -1,4 +1,4 @@
-//! What Services get: addresses of each family, node ports, and what becomes of them when the server's ranges change.
+//! Services: addresses of each family, node ports, and the effect of changed ranges.
 
 use std::collections::BTreeSet;
 
@@ -109,11 +109,11 @@ async fn nothing_is_given_twice_however_many_ask_at_once() {
                 assert!(seen.insert(own.clone()), "{own} is given twice");
             }
         }
-        // A server that starts knows what earlier ones gave.
+        // A restarted server holds the allocations of earlier ones.
         cluster = cluster.restart_with_services("10.7.0.0/24,fd00:7::/120").await;
     }
     assert_eq!(seen.len(), 3 * SERVERS * ASK);
-    // What a deleted Service had is free again.
+    // The address and the port of a deleted Service are free again.
     let gone = cluster.get(&format!("{SERVICES}/s-0-0")).await.expect(200);
     let path = format!("{SERVICES}/s-0-0");
     cluster.delete(&path, &Value::Null).await.expect(200);
@@ -129,7 +129,7 @@ async fn nothing_is_given_twice_however_many_ask_at_once() {
 #[tokio::test]
 async fn a_full_range_is_said_and_what_fails_holds_nothing() {
     let cluster = Cluster::with_services("10.7.0.0/28,fd00:7::/112").await;
-    // Of 14 addresses two are the cluster's own.
+    // Two of the 14 addresses belong to Services of the cluster itself.
     for number in 0..12 {
         cluster
             .create(SERVICES, &service(&format!("s-{number}"), json!({})))
@@ -200,7 +200,7 @@ async fn services_keep_addresses_and_get_events_when_range_changes() {
         told_of("old", &ips(&before)[0]) && told_of("kubernetes", "10.96.0.1"),
         "{told:?}"
     );
-    // It is changed like any other, and gets its second address of the new range.
+    // The old Service can be changed like any other. It gets its second address from the new range.
     let both = json!({"spec": {"ipFamilyPolicy": "RequireDualStack", "ports": [{"port": 81}]}});
     let both = cluster
         .patch(&format!("{SERVICES}/old"), MERGE, &both)
@@ -213,7 +213,7 @@ async fn services_keep_addresses_and_get_events_when_range_changes() {
         .await
         .expect(201);
     assert!(ips(&new)[0].starts_with("10.7."), "{new}");
-    // Made again, the well-known ones move.
+    // When the well-known Services are recreated, they get the new addresses.
     cluster
         .delete(&format!("{SERVICES}/kubernetes"), &Value::Null)
         .await
